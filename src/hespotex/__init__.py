@@ -1,0 +1,29 @@
+"""hespotex: spot-level gene expression from H&E slides. Public names are imported when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "cross_validate": "hespotex.pipeline",
+    "train": "hespotex.pipeline",
+    "predict": "hespotex.pipeline",
+    "demo": "hespotex.pipeline",
+    "RunConfig": "hespotex.config",
+    "HESpotExError": "hespotex.errors",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'hespotex' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

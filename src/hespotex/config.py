@@ -1,0 +1,181 @@
+"""Owns the configuration: one frozen model per stage, and RunConfig; reads and writes TOML.
+
+An unknown key is an error. What stands here is what a result depends on; threads, device and
+verbosity are not part of it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hespotex.errors import ConfigError
+
+Profile = Literal["default", "published"]
+
+
+class StageConfig(BaseModel):
+    """Base of every stage's configuration: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderConfig(StageConfig):
+    """Which frozen encoder turns patches into features."""
+
+    name: str = "efficientnet-lite0"
+    """`efficientnet-lite0`, `timm:<name>`, `lazyslide:<name>`."""
+    projection: int | None = Field(None, ge=1)
+    """Multiply the features with a fixed random orthonormal matrix of so many columns."""
+
+
+class PatchConfig(StageConfig):
+    """The tissue that a patch shows."""
+
+    sides_um: tuple[float, ...] | None = None
+    """Sides of the patches in microns, one encoding each; None: the encoder's size x mpp with two
+    wider contexts, or 77.2, 154.5 and 309 um where the encoder states no mpp."""
+
+    @field_validator("sides_um")
+    @classmethod
+    def _positive_and_ascending(cls, sides: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if sides is not None and (
+            not sides or any(s <= 0 for s in sides) or list(sides) != sorted(set(sides))
+        ):
+            raise ValueError(f"expected ascending sides above 0 um, found {list(sides)}")
+        return sides
+
+
+class PanelConfig(StageConfig):
+    """Which genes are predicted; always chosen on training sections."""
+
+    kind: Literal["hvg", "all", "list"] = "hvg"
+    """Union of each training section's highly variable genes; all seen often enough; a given list."""
+    n_top: int = Field(1000, ge=1)
+    """Highly variable genes per section (seurat_v3)."""
+    min_spot_fraction: float = Field(0.10, ge=0, le=1)
+    """A gene must be seen in at least this share of the training spots (not for a given list)."""
+    min_spots: int = Field(0, ge=0)
+    """A gene must be seen in at least so many training spots (published: 1,000)."""
+    genes: tuple[str, ...] | None = None
+    """The given list, with kind `list`."""
+
+
+class ModelConfig(StageConfig):
+    """The image stream of the default profile; see docs/design/model.md for why."""
+
+    n_components: int = Field(128, ge=2)
+
+
+class FoldConfig(StageConfig):
+    """What is left out in turn."""
+
+    by: str = Field("patient", pattern=r"^(patient|section|kfold:[1-9][0-9]*)$")
+
+
+class RunConfig(StageConfig):
+    """Everything that a result depends on besides the input files."""
+
+    profile: Profile = "default"
+    seed: int = Field(0, ge=0)
+    encoder: EncoderConfig = EncoderConfig()
+    patches: PatchConfig = PatchConfig()
+    panel: PanelConfig = PanelConfig()
+    model: ModelConfig = ModelConfig()
+    folds: FoldConfig = FoldConfig()
+    nuclei: Literal["off", "published", "density"] = "off"
+
+    @classmethod
+    def from_toml(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a TOML file and apply `KEY=VALUE` overrides.
+
+        Raises:
+            ConfigError: the file is missing or no TOML, a key is unknown, a value does not fit.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"expected a readable TOML file at {path}: {error}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"expected TOML in {path}: {error}") from error
+        return cls.from_values(values, overrides, source=str(path))
+
+    @classmethod
+    def from_values(
+        cls,
+        values: Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        *,
+        source: str = "the options",
+    ) -> Self:
+        """Build from nested values plus `KEY=VALUE` overrides (dotted keys, TOML values)."""
+        merged = _deep_copy(values)
+        for override in overrides:
+            _apply_override(merged, override)
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            raise ConfigError(f"{_one_line(error)}; found in {source}") from error
+
+    def to_toml(self) -> str:
+        """Every key with its value, as TOML; None values are left out."""
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def differing_keys(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    """Dotted keys in which two nested mappings differ, with both values, in sorted order."""
+    rows: list[tuple[str, Any, Any]] = []
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            rows += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            rows.append((prefix + key, a, b))
+    return rows
+
+
+def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _deep_copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(
+            f"expected KEY=VALUE after --set, found {override!r}; e.g. model.epochs=20"
+        )
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        child = values.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {parent} is a value, not a table of keys")
+        values = child
+    values[leaf] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> Any:
+    if text.lower() in {"none", "null"}:
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _one_line(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(p) for p in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"unknown configuration key {key!r}")
+        else:
+            parts.append(f"configuration key {key!r}: {item['msg']}, found {item['input']!r}")
+    return "; ".join(parts)

@@ -1,0 +1,1 @@
+"""Frozen pathology encoders: a registry, their preprocessing and their engines."""

@@ -1,0 +1,1 @@
+"""Scores, baselines and trust: what predictions are worth."""

@@ -1,0 +1,1 @@
+"""Network modules: tensors in, tensors out."""

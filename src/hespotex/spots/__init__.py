@@ -1,0 +1,1 @@
+"""Readers of spots: one file per input kind, each returns a SpotTable."""

@@ -1,0 +1,93 @@
+"""Owns SpotTable, what every reader of spots returns, and its invariants; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from hespotex.errors import SpotTableError
+
+MissingGenes = Literal["zero", "unmeasured"]
+
+
+@dataclass(frozen=True)
+class ScaleHints:
+    """What a spot file says of its physical scale; None where it says nothing.
+
+    Attributes:
+        mpp: microns per level-0 pixel, keyed by where it was found.
+        spot_pitch_um: distance of neighbouring spots' centres in microns.
+        spot_diameter_um: physical diameter of a spot in microns.
+        spot_diameter_px0: diameter of a spot in level-0 pixels.
+    """
+
+    mpp: Mapping[str, float] = field(default_factory=dict)
+    spot_pitch_um: float | None = None
+    spot_diameter_um: float | None = None
+    spot_diameter_px0: float | None = None
+
+
+@dataclass(frozen=True)
+class SpotTable:
+    """Spots of one section as its files tell them, before any slide is opened.
+
+    Attributes:
+        source: the file or folder that was read, for messages.
+        barcodes: (n,) unique names of the spots.
+        xy_px0: (n, 2) x, y of the spot centres in level-0 pixels.
+        counts: (n, g) raw counts, CSR, whole numbers >= 0; None without expression.
+        genes: (g,) unique gene names; None without expression.
+        array_xy: (n, 2) position in the array's lattice, NaN where unknown; None if it has none.
+        missing_genes: what a gene that is not in `genes` means.
+        hints: what the files say of the physical scale.
+        obs: (n, ...) further columns, index = barcodes.
+        dropped: how many entries were left out, by reason.
+    """
+
+    source: str
+    barcodes: npt.NDArray[np.str_]
+    xy_px0: npt.NDArray[np.float64]
+    counts: sparse.csr_matrix | None = None
+    genes: npt.NDArray[np.str_] | None = None
+    array_xy: npt.NDArray[np.float64] | None = None
+    missing_genes: MissingGenes = "zero"
+    hints: ScaleHints = field(default_factory=ScaleHints)
+    obs: pd.DataFrame | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.barcodes)
+        if n == 0:
+            raise SpotTableError(f"expected at least one spot in {self.source}, found none")
+        if self.xy_px0.shape != (n, 2):
+            raise SpotTableError(
+                f"expected x and y for {n} spots in {self.source}, found an array of shape {self.xy_px0.shape}"
+            )
+        bad = int((~np.isfinite(self.xy_px0).all(axis=1)).sum())
+        if bad:
+            raise SpotTableError(
+                f"expected numbers as positions in {self.source}, found {bad} spots without"
+            )
+        if len(np.unique(self.barcodes)) != n:
+            raise SpotTableError(f"expected every spot once in {self.source}, found doubled names")
+        if (self.counts is None) != (self.genes is None):
+            raise SpotTableError(f"expected counts and gene names together in {self.source}")
+        if (
+            self.counts is not None
+            and self.genes is not None
+            and self.counts.shape != (n, len(self.genes))
+        ):
+            raise SpotTableError(
+                f"expected counts of shape {(n, len(self.genes))} in {self.source}, found {self.counts.shape}"
+            )
+
+    @property
+    def n_spots(self) -> int:
+        """Number of spots."""
+        return len(self.barcodes)

@@ -1,0 +1,1 @@
+"""Fitting: from arrays of training sections to a model, and the model file."""

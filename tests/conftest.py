@@ -1,0 +1,27 @@
+"""Fixtures that every test may use: the real sections beside the repository, where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the real sections; a test that asks for it is skipped where it is absent."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real sections are not here: {folder} does not exist")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_golden() -> Path:
+    """Folder with the numbers that the reference produced; skipped where it is absent."""
+    folder = SHARED / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"reference numbers are not here: {folder} does not exist")
+    return folder
