@@ -1,0 +1,70 @@
+"""Owns the values that go into and come out of a fit; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """One training section as arrays; n spots, S patch scales, D encoder features, G panel genes.
+
+    Attributes:
+        section_id: as in the manifest.
+        patient_id: as in the manifest.
+        features: (n, S, D) float32, the encoder's raw features, smallest patch first.
+        xy_um: (n, 2) spot centres in microns.
+        counts: (n, G) raw counts over the panel, CSR.
+        measured: (G,) False where the section did not measure the gene: masked in the loss.
+        nuclei: (n,) nuclei factor, or None where the model has none.
+    """
+
+    section_id: str
+    patient_id: str
+    features: npt.NDArray[np.float32]
+    xy_um: npt.NDArray[np.float64]
+    counts: sparse.csr_matrix
+    measured: npt.NDArray[np.bool_]
+    nuclei: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """The result of a fit: plain arrays and JSON-like values, so that it goes into one file.
+
+    Attributes:
+        profile: which predict function reads it.
+        tensors: every array needed to predict, by flat name.
+        hyper: JSON-like values needed to predict or chosen while fitting (sizes, shrinkage, epochs).
+        history: losses by name, one number a step or epoch.
+    """
+
+    profile: Literal["default", "published"]
+    tensors: Mapping[str, npt.NDArray[Any]]
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    history: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of n spots and G genes.
+
+    Attributes:
+        log1p: (n, G) expected log1p(CPM over the panel) at the predicted depth.
+        composition: (n, G) log(p) - log(pooled p of the training sections).
+        depth: (n,) expected total count over the panel; NaN where the model does not predict it.
+        spread: (n, G) standard deviation of log1p between the members of the ensemble, or None.
+    """
+
+    log1p: npt.NDArray[np.float32]
+    composition: npt.NDArray[np.float32]
+    depth: npt.NDArray[np.float32]
+    spread: npt.NDArray[np.float32] | None = None
