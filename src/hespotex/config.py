@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -69,6 +70,21 @@ class ModelConfig(StageConfig):
     """The image stream of the default profile; see docs/design/model.md for why."""
 
     n_components: int = Field(128, ge=2)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where work runs; nothing of it changes what a result means.
+
+    Attributes:
+        device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one.
+        threads: CPU threads; None takes every core this process may use.
+        cache: folder of encoded features and converted encoders; None takes the user's cache folder.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    cache: Path | None = None
 
 
 class FoldConfig(StageConfig):

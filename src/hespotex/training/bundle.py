@@ -1,0 +1,184 @@
+"""Owns the model file: one safetensors file with weights and a JSON header; no pickle.
+
+A `Bundle` is everything that a prediction needs besides the slide: the fitted model, its gene panel,
+the encoder and patch sides it was fitted with, and what is known of its worth.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from hespotex.config import RunConfig
+from hespotex.errors import ConfigError, ModelFileError
+from hespotex.runs import atomic_path, content_key, versions
+from hespotex.training.types import FittedModel
+
+FORMAT = "hespotex-model"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """What a model needs to know of its encoder.
+
+    Attributes:
+        name: as `hespotex encoders` lists it.
+        key: content key of weights and preprocessing.
+        dim: features per patch.
+        size_px: side of the encoder's input.
+        mean: per channel, on a scale of 0 to 1.
+        std: per channel.
+    """
+
+    name: str
+    key: str
+    dim: int
+    size_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """One section that a model was fitted on."""
+
+    section_id: str
+    patient_id: str
+    key: str
+    n_spots: int
+    mpp: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with all it needs to predict.
+
+    Attributes:
+        config: the whole configuration of the fit.
+        genes: the gene panel, in the order of the columns of every prediction.
+        encoder: the frozen encoder.
+        sides_um: sides of the patches in microns, smallest first.
+        spot_pitch_um: median of the training sections.
+        spot_diameter_um: median of the training sections.
+        sections: what it was fitted on.
+        model: arrays and values of the fit.
+        validation: scores and grades of its own cross-validation, or empty.
+    """
+
+    config: RunConfig
+    genes: tuple[str, ...]
+    encoder: EncoderRecord
+    sides_um: tuple[float, ...]
+    spot_pitch_um: float
+    spot_diameter_um: float
+    sections: tuple[TrainedOn, ...]
+    model: FittedModel
+    validation: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_id(self) -> str:
+        """Short key of the weights and the panel."""
+        arrays = [
+            part for name in sorted(self.model.tensors) for part in (name, self.model.tensors[name])
+        ]
+        return content_key(list(self.genes), *arrays)[:12]
+
+
+def write_model(path: Path, bundle: Bundle) -> None:
+    """Write one file, whole or not at all.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    header = {
+        "config": bundle.config.model_dump(mode="json"),
+        "genes": list(bundle.genes),
+        "encoder": asdict(bundle.encoder),
+        "sides_um": list(bundle.sides_um),
+        "spot_pitch_um": bundle.spot_pitch_um,
+        "spot_diameter_um": bundle.spot_diameter_um,
+        "sections": [asdict(s) for s in bundle.sections],
+        "profile": bundle.model.profile,
+        "hyper": dict(bundle.model.hyper),
+        "history": dict(bundle.model.history),
+        "validation": dict(bundle.validation),
+        "units": {
+            "log1p": "log1p(CPM over the gene panel)",
+            "depth": "total count over the gene panel",
+        },
+        "versions": versions(),
+    }
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "header": json.dumps(header, sort_keys=True),
+    }
+    tensors = {name: np.ascontiguousarray(value) for name, value in bundle.model.tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def read_model(path: Path) -> Bundle:
+    """Read a model file.
+
+    Raises:
+        ModelFileError: missing, truncated, of another program, or written by a newer version.
+    """
+    if not path.is_file():
+        raise ModelFileError(
+            f"expected a model file at {path}, found {'a folder' if path.is_dir() else 'nothing'}"
+        )
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            metadata = handle.metadata() or {}
+            _check_format(path, metadata)
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, struct.error) as error:
+        raise ModelFileError(
+            f"expected a whole model file, found one that cannot be read: {path} ({error}); "
+            "copy it again or train anew"
+        ) from error
+    try:
+        return _bundle(json.loads(metadata["header"]), tensors)
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise ModelFileError(
+            f"expected a complete header in {path}, found {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"expected a hespotex model, found a safetensors file of another program: {path}; "
+            "`hespotex import-checkpoint` reads weights of the reference implementation"
+        )
+    found = metadata.get("format_version", "")
+    if not found.isdigit() or int(found) > FORMAT_VERSION:
+        raise ModelFileError(
+            f"expected model format {FORMAT_VERSION} or older, found {found or 'none'} in {path}; update hespotex"
+        )
+
+
+def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
+    encoder = dict(header["encoder"])
+    encoder["mean"], encoder["std"] = tuple(encoder["mean"]), tuple(encoder["std"])
+    return Bundle(
+        config=RunConfig.from_values(header["config"], source="the model file"),
+        genes=tuple(header["genes"]),
+        encoder=EncoderRecord(**encoder),
+        sides_um=tuple(header["sides_um"]),
+        spot_pitch_um=header["spot_pitch_um"],
+        spot_diameter_um=header["spot_diameter_um"],
+        sections=tuple(TrainedOn(**s) for s in header["sections"]),
+        model=FittedModel(header["profile"], tensors, header["hyper"], header["history"]),
+        validation=header["validation"],
+    )
