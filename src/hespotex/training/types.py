@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+
+from hespotex.section import Section
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -68,3 +70,22 @@ class Prediction:
     composition: npt.NDArray[np.float32]
     depth: npt.NDArray[np.float32]
     spread: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class EncodedSection:
+    """A section with its patches encoded.
+
+    Attributes:
+        section: spots, and counts where they were measured.
+        features: (n, S, D) float32 raw encoder features, smallest patch first.
+        nuclei: (n,) nuclei factor, or None where the model has none.
+    """
+
+    section: Section
+    features: npt.NDArray[np.float32]
+    nuclei: npt.NDArray[np.float64] | None = None
+
+    def without_expression(self) -> EncodedSection:
+        """The same section as a model may see it when it predicts."""
+        return replace(self, section=replace(self.section, counts=None, genes=None))

@@ -1,0 +1,108 @@
+"""Owns the way from encoded training sections to a Bundle: panel, arrays, fit.
+
+Whatever it is given is training data: nothing of a held-out section ever comes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+from hespotex.config import Machine, RunConfig
+from hespotex.errors import SpotTableError
+from hespotex.expression import GenePanel
+from hespotex.progress import Advance
+from hespotex.training.bundle import Bundle, EncoderRecord, TrainedOn
+from hespotex.training.types import EncodedSection, FittedModel, TrainingSection
+
+Fit = Callable[..., FittedModel]
+
+
+def fit_bundle(
+    encoded: Sequence[EncodedSection],
+    config: RunConfig,
+    encoder: EncoderRecord,
+    sides_um: tuple[float, ...],
+    *,
+    machine: Machine | None = None,
+    advance: Advance | None = None,
+) -> Bundle:
+    """Fit the panel and the model on exactly these sections.
+
+    Args:
+        encoded: training sections, all with counts.
+        config: panel, profile, model and seed.
+        encoder: the encoder that made the features.
+        sides_um: sides of the patches, smallest first.
+        machine: device and threads.
+        advance: called with the number of finished steps.
+
+    Raises:
+        SpotTableError: a section has no counts.
+        GenePanelError: no gene passes the panel's rules.
+    """
+    for item in encoded:
+        if item.section.counts is None:
+            raise SpotTableError(
+                "expected counts to train on, found none; give `expression` in the manifest",
+                section=item.section.section_id,
+            )
+    panel = GenePanel.fit([item.section for item in encoded], config.panel)
+    training = [training_section(item, panel) for item in encoded]
+    model = _fits()[config.profile](
+        training,
+        config.model,
+        seed=config.seed,
+        device=device_name(machine),
+        progress=advance,
+    )
+    return Bundle(
+        config=config,
+        genes=panel.genes,
+        encoder=encoder,
+        sides_um=sides_um,
+        spot_pitch_um=median(item.section.geometry.spot_pitch_um for item in encoded),
+        spot_diameter_um=median(item.section.geometry.spot_diameter_um for item in encoded),
+        sections=tuple(
+            TrainedOn(
+                section_id=item.section.section_id,
+                patient_id=item.section.patient_id,
+                key=item.section.expression_key(),
+                n_spots=item.section.n_spots,
+                mpp=item.section.geometry.mpp,
+            )
+            for item in encoded
+        ),
+        model=model,
+    )
+
+
+def training_section(item: EncodedSection, panel: GenePanel) -> TrainingSection:
+    """The arrays of one section over the panel."""
+    over_panel = panel.counts(item.section)
+    return TrainingSection(
+        section_id=item.section.section_id,
+        patient_id=item.section.patient_id,
+        features=item.features,
+        xy_um=item.section.xy_um,
+        counts=over_panel.counts,
+        measured=over_panel.measured,
+        nuclei=item.nuclei,
+    )
+
+
+def device_name(machine: Machine | None) -> str:
+    """The torch device of a machine; `auto` is a CUDA GPU where there is one, else the CPU."""
+    import torch
+
+    wanted = machine.device if machine is not None else "cpu"
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _fits() -> Mapping[str, Fit]:
+    from hespotex.training.loop import fit_model
+    from hespotex.training.published import fit_published
+
+    return {"default": fit_model, "published": fit_published}
