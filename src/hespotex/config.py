@@ -137,6 +137,11 @@ class RunConfig(StageConfig):
         except ValidationError as error:
             raise ConfigError(f"{_one_line(error)}; found in {source}") from error
 
+    def with_genes(self, genes: Sequence[str]) -> Self:
+        """The same configuration with a given gene panel."""
+        panel = self.panel.model_copy(update={"kind": "list", "genes": tuple(genes)})
+        return self.model_copy(update={"panel": panel})
+
     def to_toml(self) -> str:
         """Every key with its value, as TOML; None values are left out."""
         import tomli_w

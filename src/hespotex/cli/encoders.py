@@ -1,0 +1,28 @@
+"""Owns the verb `encoders`: what can turn patches into features on this machine."""
+
+from __future__ import annotations
+
+from hespotex.cli import terminal
+
+
+def encoders() -> None:
+    """List the encoders: feature size, patch side and mpp, licence, whether the weights are here.
+
+    Example: hespotex encoders
+    """
+    from hespotex.encoders import list_encoders
+
+    rows = [
+        (
+            info.name,
+            "" if info.dim is None else str(info.dim),
+            "" if info.size_px is None else f"{info.size_px} px",
+            "" if info.mpp is None else f"{info.mpp:g}",
+            info.licence,
+            "yes" if info.weights_here else "no",
+            info.note,
+        )
+        for info in list_encoders()
+    ]
+    header = ("encoder", "features", "patch", "mpp", "licence", "weights here", "note")
+    terminal.print_table("Encoders", header, rows)

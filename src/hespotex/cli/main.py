@@ -1,0 +1,51 @@
+"""Owns the command `hespotex`: the list of verbs, and how an error leaves the program."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hespotex import __version__
+from hespotex.cli.encoders import encoders
+from hespotex.cli.runs import cross_validate, demo, predict, train
+from hespotex.cli.terminal import print_error
+from hespotex.errors import HESpotExError
+
+app = typer.Typer(
+    name="hespotex",
+    help="Spot-level gene expression from H&E slides: train on your sections, know how good each gene is, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo)
+app.command("cross-validate")(cross_validate)
+app.command("train")(train)
+app.command("predict")(predict)
+app.command("encoders")(encoders)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"hespotex {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Spot-level gene expression from H&E slides."""
+
+
+def main() -> None:
+    """Run a verb; an error that the user can cure becomes one line and exit code 2."""
+    try:
+        app()
+    except HESpotExError as error:
+        print_error(str(error))
+        sys.exit(2)

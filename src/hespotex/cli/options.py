@@ -1,0 +1,125 @@
+"""Owns the options that several verbs share; pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hespotex.cli.terminal import TerminalReporter
+from hespotex.config import Machine, RunConfig
+from hespotex.errors import ConfigError
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file with the configuration.", show_default=False),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help="default | published (the arithmetic of the paper's code).",
+        show_default=False,
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one configuration key; repeatable.",
+        show_default=False,
+    ),
+]
+Genes = Annotated[
+    Path | None,
+    typer.Option("--genes", help="File with the gene panel, one gene a line.", show_default=False),
+]
+Sections = Annotated[
+    str | None,
+    typer.Option(
+        "--sections",
+        metavar="ID,ID",
+        help="Only these sections of the manifest.",
+        show_default=False,
+    ),
+]
+Folds = Annotated[
+    str | None,
+    typer.Option(
+        "--folds",
+        metavar="patient|section|kfold:N",
+        help="What is left out in turn.",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | cuda:N | mps.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="CPU threads; default: all cores.", show_default=False),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Seed of every random draw.", show_default=False)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and results only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+
+
+def build_config(
+    *,
+    config: Path | None,
+    profile: str | None,
+    overrides: list[str] | None,
+    genes: Path | None,
+    folds: str | None,
+    seed: int | None,
+) -> RunConfig:
+    """One RunConfig from a file, `--set` and the named options, which win in this order."""
+    extra = list(overrides or [])
+    extra += [f"profile='{profile}'"] if profile else []
+    extra += [f"folds.by='{folds}'"] if folds else []
+    extra += [f"seed={seed}"] if seed is not None else []
+    if config is not None:
+        made = RunConfig.from_toml(config, extra)
+    else:
+        made = RunConfig.from_values({}, extra)
+    return made if genes is None else made.with_genes(read_genes(genes))
+
+
+def read_genes(path: Path) -> tuple[str, ...]:
+    """One gene a line; blank lines are skipped, doubled names are an error."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"expected a text file with one gene a line at {path}: {error}"
+        ) from error
+    genes = tuple(line.strip() for line in lines if line.strip())
+    if not genes:
+        raise ConfigError(f"expected one gene a line in {path}, found none")
+    doubled = (
+        sorted({g for g in genes if genes.count(g) > 1}) if len(set(genes)) < len(genes) else []
+    )
+    if doubled:
+        raise ConfigError(
+            f"expected every gene once in {path}, found doubled: {', '.join(doubled[:5])}"
+        )
+    return genes
+
+
+def split_ids(text: str | None) -> tuple[str, ...] | None:
+    """`A,B` as a tuple; None stays None."""
+    if text is None:
+        return None
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def machine(device: str, threads: int | None) -> Machine:
+    """Where the work runs."""
+    return Machine(device=device, threads=threads)
+
+
+def reporter(quiet: bool, verbose: bool) -> TerminalReporter:
+    """Who hears of progress."""
+    return TerminalReporter(quiet=quiet, verbose=verbose)

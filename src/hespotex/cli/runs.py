@@ -1,0 +1,154 @@
+"""Owns the verbs of the main job: demo, cross-validate, train, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hespotex.cli import options, terminal
+
+Manifest = Annotated[
+    Path, typer.Argument(help="Table of sections (CSV or TSV).", show_default=False)
+]
+OutDir = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the demo.")] = Path("demo"),
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Paint a small cohort, leave out each patient in turn, show what was predicted.
+
+    Example: hespotex demo --out demo
+    """
+    from hespotex import pipeline
+
+    result = pipeline.demo(
+        out,
+        seed=seed or 0,
+        machine=options.machine(device, threads),
+        reporter=options.reporter(quiet, verbose),
+    )
+    _show(result)
+
+
+def cross_validate(
+    manifest: Manifest,
+    out: OutDir,
+    config: options.Config = None,
+    profile: options.Profile = None,
+    overrides: options.Set = None,
+    genes: options.Genes = None,
+    sections: options.Sections = None,
+    folds: options.Folds = None,
+    score_nan_as_zero: Annotated[
+        bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
+    ] = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Leave out each patient (or section) in turn and score what is predicted for it.
+
+    Example: hespotex cross-validate sections.csv --out results
+    """
+    from hespotex import pipeline
+
+    result = pipeline.cross_validate(
+        manifest,
+        out,
+        config=options.build_config(
+            config=config, profile=profile, overrides=overrides, genes=genes, folds=folds, seed=seed
+        ),
+        sections=options.split_ids(sections),
+        score_nan_as_zero=score_nan_as_zero,
+        machine=options.machine(device, threads),
+        reporter=options.reporter(quiet, verbose),
+    )
+    _show(result)
+
+
+def train(
+    manifest: Manifest,
+    out: Annotated[
+        Path, typer.Option("--out", help="Model file, e.g. lab.hespotex.", show_default=False)
+    ],
+    config: options.Config = None,
+    profile: options.Profile = None,
+    overrides: options.Set = None,
+    genes: options.Genes = None,
+    sections: options.Sections = None,
+    folds: options.Folds = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Fit a model on all sections of a manifest and write it to one file.
+
+    Example: hespotex train sections.csv --out lab.hespotex
+    """
+    from hespotex import pipeline
+
+    path = pipeline.train(
+        manifest,
+        out,
+        config=options.build_config(
+            config=config, profile=profile, overrides=overrides, genes=genes, folds=folds, seed=seed
+        ),
+        sections=options.split_ids(sections),
+        machine=options.machine(device, threads),
+        reporter=options.reporter(quiet, verbose),
+    )
+    terminal.print_paths({"model": path})
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="Manifest of sections, with or without expression.",
+            show_default=False,
+        ),
+    ],
+    out: OutDir,
+    sections: options.Sections = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Predict the expression of every section of a manifest.
+
+    Example: hespotex predict lab.hespotex new_sections.csv --out predicted
+    """
+    from hespotex import pipeline
+
+    result = pipeline.predict(
+        model,
+        source,
+        out,
+        sections=options.split_ids(sections),
+        machine=options.machine(device, threads),
+        reporter=options.reporter(quiet, verbose),
+    )
+    terminal.print_paths(result.paths)
+
+
+def _show(result: object) -> None:
+    from hespotex.pipeline import CrossValidationResult
+
+    if isinstance(result, CrossValidationResult):
+        terminal.print_scores(result.metrics)
+        terminal.print_paths(result.paths)

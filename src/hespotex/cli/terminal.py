@@ -1,0 +1,160 @@
+"""Owns what the command line shows: messages, progress bars, tables; writes to the terminal alone.
+
+Results go to standard output, everything else to standard error. Bars appear on a terminal only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hespotex.progress import Advance
+
+SCORES = (
+    ("pcc_log1p_mean", "log1p PCC"),
+    ("pcc_log1p_top50", "50 best"),
+    ("pcc_composition_abundant200", "composition PCC (200 abundant)"),
+    ("pcc_composition_mean", "composition PCC (all)"),
+    ("rmse_log1p", "RMSE log1p"),
+)
+PREDICTORS = {
+    "model": "model",
+    "ridge": "ridge, same features",
+    "train_mean": "mean of the training spots",
+    "predicted_depth_only": "depth alone, predicted from the image",
+    "depth_only": "depth alone, measured (oracle)",
+}
+
+
+def stdout() -> Console:
+    """The console of results."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False)
+
+
+def stderr() -> Console:
+    """The console of messages."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class TerminalReporter:
+    """Progress bars and messages on standard error.
+
+    Args:
+        quiet: show warnings only.
+        verbose: say what is otherwise left out, such as the end of every stage.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._console = stderr()
+        self._quiet = quiet
+        self._verbose = verbose
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Advance]:
+        """Show a bar while the block runs; on no terminal show nothing."""
+        if self._quiet or not self._console.is_terminal:
+            yield lambda _steps: None
+        else:
+            with self._bar() as bar:
+                task = bar.add_task(description, total=total)
+                yield lambda steps: bar.advance(task, steps)
+        if self._verbose:
+            self._console.print(f"done: {description}")
+
+    def say(self, message: str) -> None:
+        """Print unless quiet."""
+        if not self._quiet:
+            self._console.print(message, markup=False)
+
+    def warn(self, message: str) -> None:
+        """Print always."""
+        self._console.print(f"[yellow]warning:[/yellow] {_plain(message)}")
+
+    def _bar(self) -> Any:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+
+
+def print_error(message: str) -> None:
+    """One line on standard error."""
+    print(f"hespotex: {' '.join(message.split())}", file=sys.stderr)
+
+
+def print_scores(metrics: Mapping[str, Any]) -> None:
+    """The table of a cross-validation: every predictor's scores, the depth-only lines beside them."""
+    from rich.table import Table
+
+    table = Table(title=_title(metrics), title_justify="left", title_style="bold")
+    table.add_column("prediction of held-out sections")
+    for _, label in SCORES:
+        table.add_column(label, justify="right")
+    for key, label in PREDICTORS.items():
+        scores = metrics["mean"].get(key)
+        if scores is not None:
+            style = "bold" if key == "model" else None
+            table.add_row(label, *(_number(scores.get(name)) for name, _ in SCORES), style=style)
+    stdout().print(table)
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table of text."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain(cell) for cell in row))
+    stdout().print(table)
+
+
+def print_paths(rows: Mapping[str, object]) -> None:
+    """Where the results lie, one a line."""
+    for label, path in rows.items():
+        stdout().print(f"{label}: {path}", markup=False)
+
+
+def _title(metrics: Mapping[str, Any]) -> str:
+    words = {
+        "patient": "whole patients",
+        "section": "single sections",
+        "kfold": "groups of patients",
+    }
+    folds = metrics["folds"]
+    sections = sum(len(fold["held_out"]) for fold in folds)
+    return (
+        f"{len(folds)} folds, {sections} held-out sections; left out: {words[metrics['folds_by']]}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
