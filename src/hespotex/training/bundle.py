@@ -20,31 +20,10 @@ from safetensors.numpy import save_file
 from hespotex.config import RunConfig
 from hespotex.errors import ConfigError, ModelFileError
 from hespotex.runs import atomic_path, content_key, versions
-from hespotex.training.types import FittedModel
+from hespotex.training.types import EncoderRecord, FittedModel
 
 FORMAT = "hespotex-model"
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class EncoderRecord:
-    """What a model needs to know of its encoder.
-
-    Attributes:
-        name: as `hespotex encoders` lists it.
-        key: content key of weights and preprocessing.
-        dim: features per patch.
-        size_px: side of the encoder's input.
-        mean: per channel, on a scale of 0 to 1.
-        std: per channel.
-    """
-
-    name: str
-    key: str
-    dim: int
-    size_px: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -5,24 +5,22 @@ Whatever it is given is training data: nothing of a held-out section ever comes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from statistics import median
 
 from hespotex.config import Machine, RunConfig
 from hespotex.errors import SpotTableError
 from hespotex.expression import GenePanel
 from hespotex.progress import Advance
-from hespotex.training.bundle import Bundle, EncoderRecord, TrainedOn
-from hespotex.training.types import EncodedSection, FittedModel, TrainingSection
+from hespotex.training.bundle import Bundle, TrainedOn
+from hespotex.training.types import Cohort, EncodedSection, FittedModel, TrainingSection
 
 Fit = Callable[..., FittedModel]
 
 
 def fit_bundle(
-    encoded: Sequence[EncodedSection],
+    cohort: Cohort,
     config: RunConfig,
-    encoder: EncoderRecord,
-    sides_um: tuple[float, ...],
     *,
     machine: Machine | None = None,
     advance: Advance | None = None,
@@ -30,10 +28,8 @@ def fit_bundle(
     """Fit the panel and the model on exactly these sections.
 
     Args:
-        encoded: training sections, all with counts.
+        cohort: training sections, all with counts.
         config: panel, profile, model and seed.
-        encoder: the encoder that made the features.
-        sides_um: sides of the patches, smallest first.
         machine: device and threads.
         advance: called with the number of finished steps.
 
@@ -41,14 +37,14 @@ def fit_bundle(
         SpotTableError: a section has no counts.
         GenePanelError: no gene passes the panel's rules.
     """
-    for item in encoded:
+    for item in cohort.items:
         if item.section.counts is None:
             raise SpotTableError(
                 "expected counts to train on, found none; give `expression` in the manifest",
                 section=item.section.section_id,
             )
-    panel = GenePanel.fit([item.section for item in encoded], config.panel)
-    training = [training_section(item, panel) for item in encoded]
+    panel = GenePanel.fit([item.section for item in cohort.items], config.panel)
+    training = [training_section(item, panel) for item in cohort.items]
     model = _fits()[config.profile](
         training,
         config.model,
@@ -59,10 +55,10 @@ def fit_bundle(
     return Bundle(
         config=config,
         genes=panel.genes,
-        encoder=encoder,
-        sides_um=sides_um,
-        spot_pitch_um=median(item.section.geometry.spot_pitch_um for item in encoded),
-        spot_diameter_um=median(item.section.geometry.spot_diameter_um for item in encoded),
+        encoder=cohort.encoder,
+        sides_um=cohort.sides_um,
+        spot_pitch_um=median(item.section.geometry.spot_pitch_um for item in cohort.items),
+        spot_diameter_um=median(item.section.geometry.spot_diameter_um for item in cohort.items),
         sections=tuple(
             TrainedOn(
                 section_id=item.section.section_id,
@@ -71,7 +67,7 @@ def fit_bundle(
                 n_spots=item.section.n_spots,
                 mpp=item.section.geometry.mpp,
             )
-            for item in encoded
+            for item in cohort.items
         ),
         model=model,
     )

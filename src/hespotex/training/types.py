@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -89,3 +89,44 @@ class EncodedSection:
     def without_expression(self) -> EncodedSection:
         """The same section as a model may see it when it predicts."""
         return replace(self, section=replace(self.section, counts=None, genes=None))
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """What a model needs to know of its encoder.
+
+    Attributes:
+        name: as `hespotex encoders` lists it.
+        key: content key of weights and preprocessing.
+        dim: features per patch.
+        size_px: side of the encoder's input.
+        mean: per channel, on a scale of 0 to 1.
+        std: per channel.
+    """
+
+    name: str
+    key: str
+    dim: int
+    size_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Sections whose patches were encoded by one encoder, in the order of the manifest.
+
+    Attributes:
+        items: the sections with their features.
+        encoder: the encoder of all of them.
+        sides_um: sides of the patches in microns, smallest first.
+    """
+
+    items: tuple[EncodedSection, ...]
+    encoder: EncoderRecord
+    sides_um: tuple[float, ...]
+
+    def subset(self, section_ids: Sequence[str]) -> Cohort:
+        """Only these sections, in the given order."""
+        by_id = {item.section.section_id: item for item in self.items}
+        return replace(self, items=tuple(by_id[i] for i in section_ids))
