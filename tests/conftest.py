@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -25,3 +28,15 @@ def shared_golden() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference numbers are not here: {folder} does not exist")
     return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """Arrays of tests/golden/<name>.npz by name."""
+
+    @functools.cache
+    def read(name: str) -> dict[str, np.ndarray]:
+        with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    return read
