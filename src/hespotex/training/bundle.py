@@ -44,6 +44,7 @@ class Bundle:
     Attributes:
         config: the whole configuration of the fit.
         genes: the gene panel, in the order of the columns of every prediction.
+        training_totals: total raw count of every gene over the training spots.
         encoder: the frozen encoder.
         sides_um: sides of the patches in microns, smallest first.
         spot_pitch_um: median of the training sections.
@@ -55,6 +56,7 @@ class Bundle:
 
     config: RunConfig
     genes: tuple[str, ...]
+    training_totals: tuple[float, ...]
     encoder: EncoderRecord
     sides_um: tuple[float, ...]
     spot_pitch_um: float
@@ -81,6 +83,7 @@ def write_model(path: Path, bundle: Bundle) -> None:
     header = {
         "config": bundle.config.model_dump(mode="json"),
         "genes": list(bundle.genes),
+        "training_totals": list(bundle.training_totals),
         "encoder": asdict(bundle.encoder),
         "sides_um": list(bundle.sides_um),
         "spot_pitch_um": bundle.spot_pitch_um,
@@ -153,6 +156,7 @@ def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
     return Bundle(
         config=RunConfig.from_values(header["config"], source="the model file"),
         genes=tuple(header["genes"]),
+        training_totals=tuple(header["training_totals"]),
         encoder=EncoderRecord(**encoder),
         sides_um=tuple(header["sides_um"]),
         spot_pitch_um=header["spot_pitch_um"],

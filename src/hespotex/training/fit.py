@@ -55,6 +55,7 @@ def fit_bundle(
     return Bundle(
         config=config,
         genes=panel.genes,
+        training_totals=panel.training_totals,
         encoder=cohort.encoder,
         sides_um=cohort.sides_um,
         spot_pitch_um=median(item.section.geometry.spot_pitch_um for item in cohort.items),
