@@ -14,7 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             f"expected to write {path}, found: {error.strerror or error}; free space or choose another folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -190,10 +191,10 @@ class RunDir:
             RunError: the folder holds another run; the message names what differs.
         """
         identity = _jsonable(identity)
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"expected a folder for the output, found a file: {self.path}")
         known = self._read()
         if known is None:
-            if self.path.exists() and not self.path.is_dir():
-                raise RunError(f"expected a folder for the output, found a file: {self.path}")
             write_json(self.run_json, {"status": "running", "identity": identity})
             return False
         rows = differing_keys(known.get("identity", {}), identity)

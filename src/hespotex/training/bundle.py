@@ -104,7 +104,7 @@ def write_model(path: Path, bundle: Bundle) -> None:
         "format_version": str(FORMAT_VERSION),
         "header": json.dumps(header, sort_keys=True),
     }
-    tensors = {name: np.ascontiguousarray(value) for name, value in bundle.model.tensors.items()}
+    tensors = {name: np.array(value, order="C") for name, value in bundle.model.tensors.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 

@@ -1,0 +1,115 @@
+"""The configuration refuses what it does not know and survives a round trip."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hespotex.cli.options import build_config, read_genes, split_ids
+from hespotex.config import RunConfig, differing_keys
+from hespotex.errors import ConfigError
+
+
+def test_toml_round_trip_keeps_every_value(tmp_path: Path) -> None:
+    config = RunConfig.from_values({"seed": 3, "patches": {"sides_um": [50.0, 100.0]}})
+    file = tmp_path / "run.toml"
+    file.write_text(config.to_toml())
+    assert RunConfig.from_toml(file) == config
+
+
+def test_unknown_key_is_named_with_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[panel]\nn_topp = 5\n")
+    with pytest.raises(ConfigError, match=r"unknown configuration key 'panel.n_topp'.*run\.toml"):
+        RunConfig.from_toml(file)
+
+
+def test_wrong_value_is_named_with_what_was_found() -> None:
+    with pytest.raises(ConfigError, match=r"'panel.n_top'.*greater than or equal to 1, found 0"):
+        RunConfig.from_values({}, ["panel.n_top=0"])
+
+
+def test_broken_toml_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("seed = ")
+    with pytest.raises(ConfigError, match=r"expected TOML in .*broken\.toml"):
+        RunConfig.from_toml(file)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a readable TOML file at"):
+        RunConfig.from_toml(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("seed=7", ("seed",), 7),
+        ("panel.kind=all", ("panel", "kind"), "all"),
+        ("panel.kind='all'", ("panel", "kind"), "all"),
+        ("patches.sides_um=[50, 100.5]", ("patches", "sides_um"), (50.0, 100.5)),
+        ("patches.sides_um=none", ("patches", "sides_um"), None),
+    ],
+)
+def test_set_overrides_one_key(override: str, key: tuple[str, ...], value: object) -> None:
+    found: object = RunConfig.from_values({}, [override])
+    for part in key:
+        found = getattr(found, part)
+    assert found == value
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "  = 3"])
+def test_malformed_override_shows_an_example(override: str) -> None:
+    with pytest.raises(ConfigError, match="expected KEY=VALUE after --set, found"):
+        RunConfig.from_values({}, [override])
+
+
+def test_override_below_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match="seed is a value, not a table"):
+        RunConfig.from_values({"seed": 1}, ["seed.deep=3"])
+
+
+def test_descending_sides_are_refused() -> None:
+    with pytest.raises(ConfigError, match="ascending sides above 0 um"):
+        RunConfig.from_values({"patches": {"sides_um": [100.0, 50.0]}})
+
+
+def test_differing_keys_names_nested_keys_with_both_values() -> None:
+    rows = differing_keys({"a": {"b": 1, "c": 2}, "d": 1}, {"a": {"b": 3, "c": 2}})
+    assert rows == [("a.b", 1, 3), ("d", 1, None)]
+
+
+def test_named_options_win_over_set_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("seed = 1\n[folds]\nby = 'section'\n")
+    config = build_config(
+        config=file, profile=None, overrides=["seed=2"], genes=None, folds="kfold:3", seed=5
+    )
+    assert (config.seed, config.folds.by) == (5, "kfold:3")
+
+
+def test_gene_file_becomes_the_panel_in_its_order(tmp_path: Path) -> None:
+    file = tmp_path / "genes.txt"
+    file.write_bytes(b"\xef\xbb\xbfZ1\r\nA2 \n\nB3\n")
+    config = build_config(
+        config=None, profile=None, overrides=None, genes=file, folds=None, seed=None
+    )
+    assert (config.panel.kind, config.panel.genes) == ("list", ("Z1", "A2", "B3"))
+    assert tomllib.loads(config.to_toml())["panel"]["genes"] == ["Z1", "A2", "B3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("A\nB\nA\n", "found doubled: A"), ("\n \n", "found none")]
+)
+def test_gene_file_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "genes.txt"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"genes\.txt.*{message}"):
+        read_genes(file)
+
+
+def test_ids_are_split_at_commas() -> None:
+    assert split_ids("C2, C3,") == ("C2", "C3")
+    assert split_ids(None) is None

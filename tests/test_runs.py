@@ -1,0 +1,116 @@
+"""What lies on disk is whole, belongs to one run, and is named by its content."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hespotex import runs
+from hespotex.errors import RunError
+from hespotex.runs import RunDir, StageClock, atomic_path, content_key, file_key, write_json
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(ValueError, match="half-way"), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise ValueError("half-way")
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_unwritable_folder_is_a_run_error_that_names_the_file(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(RunError, match=r"expected to write .*x\.json"):
+        write_json(blocker / "x.json", {})
+
+
+def test_json_has_null_for_nan_and_plain_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    write_json(file, {"a": np.float32("nan"), "b": np.arange(2), "c": np.int64(3), "d": 0.1})
+    assert json.loads(file.read_text()) == {"a": None, "b": [0, 1], "c": 3, "d": 0.1}
+
+
+def test_content_key_depends_on_values_type_shape_and_order() -> None:
+    a = np.arange(6.0)
+    keys = {
+        content_key(a),
+        content_key(a.reshape(2, 3)),
+        content_key(a.astype(np.float32)),
+        content_key(a + 1),
+        content_key("x", "y"),
+        content_key("y", "x"),
+        content_key("xy"),
+    }
+    assert len(keys) == 7
+    assert content_key(a, {"b": 1, "a": 2}) == content_key(a.copy(), {"a": 2, "b": 1})
+
+
+def test_content_key_sees_through_memory_layout() -> None:
+    a = np.arange(6.0).reshape(2, 3)
+    assert content_key(np.asfortranarray(a)) == content_key(a)
+
+
+def test_file_key_changes_with_any_byte(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"0" * 1000)
+    before = file_key(file)
+    file.write_bytes(b"0" * 500 + b"1" + b"0" * 499)
+    assert file_key(file) != before
+
+
+def test_key_of_a_large_file_covers_both_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "FULL_HASH_BYTES", 10)
+    monkeypatch.setattr(runs, "_SAMPLE_BYTES", 2)
+    file = tmp_path / "a"
+    keys = set()
+    for content in (b"0" * 1000, b"1" + b"0" * 999, b"0" * 999 + b"1", b"0" * 1001):
+        file.write_bytes(content)
+        keys.add(file_key(file))
+    assert len(keys) == 4
+
+
+def test_same_run_goes_on_and_finished_run_says_so(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "r")
+    identity = {"config": {"seed": 1}, "folds": (1, 2)}
+    assert run.begin(identity) is False
+    assert run.begin(identity) is False
+    run.finish(identity, {"seconds": {}})
+    assert run.begin(identity) is True
+    assert json.loads(run.run_json.read_text())["versions"]["hespotex"]
+
+
+def test_other_configuration_is_refused_by_key_and_values(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "r")
+    run.begin({"config": {"seed": 1, "profile": "default"}})
+    with pytest.raises(RunError, match=r"config\.seed: 1 there, 2 now; choose another --out"):
+        run.begin({"config": {"seed": 2, "profile": "default"}})
+
+
+def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r").write_text("")
+    with pytest.raises(RunError, match="expected a folder for the output, found a file"):
+        RunDir(tmp_path / "r").begin({})
+
+
+def test_damaged_run_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError, match=r"expected the record of a run in .*run\.json"):
+        RunDir(tmp_path).begin({})
+
+
+def test_clock_adds_up_stages_and_knows_the_peak() -> None:
+    clock = StageClock()
+    for _ in range(2):
+        with clock.stage("a"):
+            pass
+    summary = clock.summary()
+    assert set(summary["seconds"]) == {"a"}
+    assert summary["peak_memory_mib"] > 10
