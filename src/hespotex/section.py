@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from hespotex.errors import HESpotExError, SlideError, SpotTableError
+from hespotex.geometry import Geometry, StatedScale, decide_geometry
 from hespotex.runs import content_key
-from hespotex.spots.base import MissingGenes
+from hespotex.spots.base import MissingGenes, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.registry import read_spots
+from hespotex.spots.text import read_table
+
+__all__ = [
+    "Geometry",
+    "ManifestRow",
+    "Section",
+    "SlideFacts",
+    "check_distinct",
+    "read_section",
+]
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """The physical scale that was decided for a section, and from what.
+class ManifestRow:
+    """One row of a manifest, checked; paths are absolute. Fields are the columns of the manifest.
 
     Attributes:
-        mpp: microns per level-0 pixel.
-        spot_pitch_um: distance of neighbouring spots in microns.
-        spot_diameter_um: diameter of a spot in microns.
-        mpp_sources: every source's own value of mpp, by name.
+        slide: None only where `features` is given.
+        expression, format: None for a slide without spots; `format` with `spots` and no
+            `expression` is a section whose spots were not measured.
+        extra: the columns that start with `x_`, carried along into obs.
     """
 
-    mpp: float
-    spot_pitch_um: float
-    spot_diameter_um: float
-    mpp_sources: Mapping[str, float] = field(default_factory=dict)
+    section_id: str
+    patient_id: str
+    slide: Path | None
+    expression: Path | None = None
+    format: str | None = None
+    spots: Path | None = None
+    mpp: float | None = None
+    spot_pitch_um: float | None = None
+    spot_diameter_um: float | None = None
+    labels: Path | None = None
+    features: Path | None = None
+    alignment: Path | None = None
+    bin_um: float | None = None
+    image_element: str | None = None
+    table_element: str | None = None
+    missing_genes: MissingGenes | None = None
+    nuclei: Path | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_spots(self) -> bool:
+        """Whether the row names spots at all."""
+        return self.format is not None
 
 
 @dataclass(frozen=True)
@@ -89,3 +122,215 @@ class Section:
         if self.counts is not None and self.genes is not None:
             parts += [self.counts.data, self.counts.indices, self.counts.indptr, list(self.genes)]
         return content_key(*parts)
+
+
+class SlideFacts(Protocol):
+    """What a section needs to know of its slide."""
+
+    @property
+    def width_px0(self) -> int:
+        """Width of level 0 in pixels."""
+
+    @property
+    def height_px0(self) -> int:
+        """Height of level 0 in pixels."""
+
+    @property
+    def mpp_sources(self) -> Mapping[str, float]:
+        """Microns per level-0 pixel that the tags say, by tag."""
+
+
+def read_section(row: ManifestRow, *, allow_hires: bool = False) -> Section:
+    """Read the spots and counts of a row and check them against its slide.
+
+    Args:
+        row: a row of a manifest that names spots.
+        allow_hires: accept Space Ranger's down-scaled image in place of the full one; positions
+            and mpp are then those of the small image.
+
+    Raises:
+        SpotTableError: spots or counts are missing or malformed, or lie outside the slide.
+        SlideError: the slide cannot be opened, or is a down-scaled copy.
+        GeometryError: the physical scale is unknown or contradictory.
+    """
+    try:
+        return _read_section(row, allow_hires)
+    except HESpotExError as error:
+        if error.section is not None:
+            raise
+        raise type(error)(str(error), section=row.section_id) from error
+
+
+def _read_section(row: ManifestRow, allow_hires: bool) -> Section:
+    if row.format is None:
+        raise SpotTableError(
+            "expected spots (the manifest's columns format and expression or spots), found a slide alone; "
+            "a slide without spots can be predicted, not trained on"
+        )
+    table = read_spots(row.format, _spot_source(row))
+    slide = _slide_facts(row.slide) if row.slide is not None else None
+    xy_px0, hints = table.xy_px0, table.hints
+    if slide is not None and row.slide is not None:
+        xy_px0, hints = _fit_to_image(table, slide, row.slide, allow_hires)
+        _check_bounds(xy_px0, slide, table.source, row.slide)
+    geometry = decide_geometry(
+        xy_px0,
+        hints,
+        stated=StatedScale(row.mpp, row.spot_pitch_um, row.spot_diameter_um),
+        slide_mpp=slide.mpp_sources if slide is not None else {},
+    )
+    obs, unlabelled = _assemble_obs(row, table)
+    return Section(
+        section_id=row.section_id,
+        patient_id=row.patient_id,
+        slide=row.slide,
+        geometry=geometry,
+        barcodes=table.barcodes,
+        xy_px0=xy_px0,
+        counts=table.counts,
+        genes=table.genes,
+        missing_genes=table.missing_genes,
+        array_xy=table.array_xy,
+        obs=obs,
+        features_file=row.features,
+        nuclei_file=row.nuclei,
+        dropped={**table.dropped, **unlabelled},
+    )
+
+
+def check_distinct(sections: Sequence[Section]) -> None:
+    """Refuse the same section under two ids: one copy would be tested with the other in training.
+
+    Raises:
+        SpotTableError: names both ids.
+    """
+    seen: dict[str, str] = {}
+    for section in sections:
+        key = section.expression_key()
+        if key in seen:
+            raise SpotTableError(
+                f"expected different sections, found the positions and counts of {seen[key]} again as "
+                f"{section.section_id}; keep one of the two in the manifest",
+                section=section.section_id,
+            )
+        seen[key] = section.section_id
+
+
+def _spot_source(row: ManifestRow) -> SpotSource:
+    return SpotSource(
+        expression=row.expression,
+        spots=row.spots,
+        alignment=row.alignment,
+        bin_um=row.bin_um,
+        spot_pitch_um=row.spot_pitch_um,
+        spot_diameter_um=row.spot_diameter_um,
+        image_element=row.image_element,
+        table_element=row.table_element,
+        missing_genes=row.missing_genes,
+    )
+
+
+def _slide_facts(path: Path) -> SlideFacts:
+    from hespotex.slide import open_slide
+
+    with open_slide(path) as slide:
+        facts: SlideFacts = slide
+        return facts
+
+
+def _fit_to_image(
+    table: SpotTable, slide: SlideFacts, path: Path, allow_hires: bool
+) -> tuple[npt.NDArray[np.float64], ScaleHints]:
+    """Positions and hints in the pixels of the given image; a down-scaled copy needs `allow_hires`.
+
+    A copy is told by its size: the spots leave it as they are, and fill it when multiplied by the
+    scale that Space Ranger states for it.
+    """
+    size = np.array([slide.width_px0, slide.height_px0], dtype=np.float64)
+    outside = (table.xy_px0 >= size).any(axis=1).mean()
+    fitting = {
+        name: scale
+        for name, scale in table.hints.image_scales.items()
+        if scale < 0.9
+        and outside > 0
+        and ((table.xy_px0 * scale).max(axis=0) < size).all()
+        and ((table.xy_px0 * scale).max(axis=0) > 0.25 * size).all()
+    }
+    if not fitting:
+        return table.xy_px0, table.hints
+    name, scale = max(fitting.items(), key=lambda item: item[1])
+    effective = {source: mpp / scale for source, mpp in table.hints.mpp.items()}
+    mpp = next(iter(effective.values()), None)
+    said = f", effective {mpp:.3g} um per pixel" if mpp is not None else ""
+    if not allow_hires:
+        raise SlideError(
+            f"expected the full-resolution image, found {path} of {size[0]:.0f} x {size[1]:.0f} px, which fits the "
+            f"{name} copy ({scale:.4g} of the full size{said}); give the image that Space Ranger was run on, "
+            "or allow hires images knowing that cells cannot be seen in them"
+        )
+    hints = table.hints
+    diameter = hints.spot_diameter_px0
+    return table.xy_px0 * scale, ScaleHints(
+        mpp=effective,
+        spot_pitch_um=hints.spot_pitch_um,
+        spot_diameter_um=hints.spot_diameter_um,
+        spot_diameter_px0=diameter * scale if diameter is not None else None,
+        trust_slide_mpp=False,  # a copy often keeps the tags of its original
+    )
+
+
+def _check_bounds(
+    xy_px0: npt.NDArray[np.float64], slide: SlideFacts, source: str, path: Path
+) -> None:
+    size = np.array([slide.width_px0, slide.height_px0])
+    outside = ((xy_px0 < 0) | (xy_px0 >= size)).any(axis=1)
+    if not outside.any():
+        return
+    low, high = xy_px0.min(axis=0), xy_px0.max(axis=0)
+    swapped = ((xy_px0[:, ::-1] < 0) | (xy_px0[:, ::-1] >= size)).any(axis=1)
+    remedy = (
+        "all would lie inside with x and y swapped: swap them"
+        if not swapped.any()
+        else "give the image that the positions were measured on, in full resolution"
+    )
+    raise SpotTableError(
+        f"expected all spots of {source} inside {path.name} ({size[0]} x {size[1]} px), found "
+        f"{int(outside.sum())} of {len(xy_px0)} outside (x {low[0]:.0f} to {high[0]:.0f}, "
+        f"y {low[1]:.0f} to {high[1]:.0f}); {remedy}"
+    )
+
+
+def _assemble_obs(row: ManifestRow, table: SpotTable) -> tuple[pd.DataFrame | None, dict[str, int]]:
+    """The table's own columns, the labels joined by spot name, and the `x_` columns of the manifest."""
+    obs = pd.DataFrame(index=pd.Index(table.barcodes.astype(object)))
+    if table.obs is not None:
+        obs = table.obs.set_axis(obs.index, axis=0)
+    counted: dict[str, int] = {}
+    if row.labels is not None:
+        labels = read_table(row.labels, ())
+        names = labels.iloc[:, 0]
+        if names.duplicated().any():
+            raise SpotTableError(
+                f"expected every spot once in {row.labels}, found {names[names.duplicated()].iloc[0]} again"
+            )
+        if not names.isin(table.barcodes).any():
+            raise SpotTableError(
+                f"expected names of spots such as {table.barcodes[0]} in the first column of {row.labels}, "
+                f"found {names.iloc[0]}; give the labels of this section"
+            )
+        taken = [name for name in labels.columns[1:] if name in obs]
+        if taken:
+            raise SpotTableError(
+                f"expected new names for the columns of {row.labels}, found {', '.join(taken)}, which the spots "
+                "have already; rename them"
+            )
+        joined = labels.set_index(labels.columns[0]).reindex(obs.index)
+        obs = pd.concat([obs, joined], axis=1)
+        missing = int((~obs.index.isin(names)).sum())
+        counted = {
+            "spots without a label (kept)": missing,
+            "labels without a spot": len(names) - (len(obs) - missing),
+        }
+    for name, value in row.extra.items():
+        obs[name] = value
+    return (obs if len(obs.columns) else None), {k: v for k, v in counted.items() if v}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,13 +25,45 @@ class ScaleHints:
         mpp: microns per level-0 pixel, keyed by where it was found.
         spot_pitch_um: distance of neighbouring spots' centres in microns.
         spot_diameter_um: physical diameter of a spot in microns.
-        spot_diameter_px0: diameter of a spot in level-0 pixels.
+        spot_diameter_px0: diameter of a spot in level-0 pixels; it is compared with
+            `spot_diameter_um`, so a reader gives both only where they mean the same circle.
+        image_scales: pixels of a smaller image per level-0 pixel, by the image's name (hires, lowres).
+        trust_slide_mpp: False where the collection is known for wrong mpp tags in its slides.
     """
 
     mpp: Mapping[str, float] = field(default_factory=dict)
     spot_pitch_um: float | None = None
     spot_diameter_um: float | None = None
     spot_diameter_px0: float | None = None
+    image_scales: Mapping[str, float] = field(default_factory=dict)
+    trust_slide_mpp: bool = True
+
+
+@dataclass(frozen=True)
+class SpotSource:
+    """Where a section's spots are, and what its manifest says of them.
+
+    Attributes:
+        expression: file or folder with the counts; None where nothing was measured.
+        spots: file with the positions, where it is another one than `expression`.
+        alignment: 3 x 3 affine matrix (Xenium), H&E pixel to morphology pixel.
+        bin_um: side of the bins (Visium HD).
+        spot_pitch_um: distance of neighbouring spots in microns.
+        spot_diameter_um: diameter of a spot in microns.
+        image_element: name of the image (SpatialData).
+        table_element: name of the table (SpatialData).
+        missing_genes: overrules what the reader knows of the technology; None: the reader decides.
+    """
+
+    expression: Path | None = None
+    spots: Path | None = None
+    alignment: Path | None = None
+    bin_um: float | None = None
+    spot_pitch_um: float | None = None
+    spot_diameter_um: float | None = None
+    image_element: str | None = None
+    table_element: str | None = None
+    missing_genes: MissingGenes | None = None
 
 
 @dataclass(frozen=True)

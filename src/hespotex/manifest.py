@@ -1,0 +1,302 @@
+"""Owns the manifest: a table of sections and slides, checked as a whole before any work is done."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from hespotex.errors import ManifestError
+from hespotex.section import ManifestRow
+from hespotex.spots.registry import READERS
+
+__all__ = ["Manifest", "ManifestRow", "read_manifest"]
+
+_REQUIRED: Final = ("section_id", "patient_id", "slide")
+_PATHS: Final = ("slide", "expression", "spots", "labels", "features", "alignment", "nuclei")
+_NUMBERS: Final = ("mpp", "spot_pitch_um", "spot_diameter_um", "bin_um")
+COLUMNS: Final = (
+    "section_id", "patient_id", "slide", "expression", "format", "spots", "mpp", "spot_pitch_um",
+    "spot_diameter_um", "labels", "features", "alignment", "bin_um", "image_element",
+    "table_element", "missing_genes", "nuclei",
+)  # fmt: skip
+# A value in a column that its format does not use would be passed over silently.
+_ONLY_FOR: Final[Mapping[str, tuple[str, ...]]] = {
+    "spots": ("legacy_st", "h5ad", "space_ranger"),
+    "alignment": ("xenium",),
+    "bin_um": ("visium_hd",),
+    "image_element": ("spatialdata",),
+    "table_element": ("spatialdata",),
+}
+_FOLDERS: Final = ("space_ranger", "visium_hd", "xenium", "spatialdata")
+_NOT_IN_FILE_NAMES: Final = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
+_MISSING_GENES: Final = ("zero", "unmeasured")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked manifest.
+
+    Attributes:
+        path: the file.
+        rows: its sections and slides, in order.
+    """
+
+    path: Path
+    rows: tuple[ManifestRow, ...]
+
+    @property
+    def section_ids(self) -> tuple[str, ...]:
+        """Ids in order."""
+        return tuple(row.section_id for row in self.rows)
+
+
+def read_manifest(path: Path, sections: Sequence[str] | None = None) -> Manifest:
+    """Read a CSV or TSV manifest; paths in it are relative to its folder.
+
+    Args:
+        path: the table, UTF-8, separated by commas or tabs.
+        sections: ids to keep, in the manifest's order; None: all.
+
+    Raises:
+        ManifestError: everything that is wrong with it, at once.
+    """
+    header, lines = _read_cells(path)
+    problems = _header_problems(header)
+    if problems:
+        raise ManifestError(str(path), problems)
+    rows: list[ManifestRow] = []
+    places: dict[str, int] = {}
+    for number, cells in lines:
+        row, found = _check_row(dict(zip(header, cells, strict=False)), number, path.parent)
+        if len(cells) != len(header):
+            found = [f"row {number}: expected {len(header)} cells, found {len(cells)}"]
+        problems += found
+        if found or row is None:
+            identifier = cells[header.index("section_id")] if len(cells) == len(header) else ""
+        else:
+            identifier = row.section_id
+            rows.append(row)
+        if identifier:
+            problems += _doubled(identifier, number, places)
+    if not lines:
+        problems.append("expected at least one row below the header, found none")
+    if problems:
+        raise ManifestError(str(path), problems)
+    return Manifest(path, _select(path, rows, sections))
+
+
+def _select(
+    path: Path, rows: Sequence[ManifestRow], sections: Sequence[str] | None
+) -> tuple[ManifestRow, ...]:
+    if sections is None:
+        return tuple(rows)
+    known = [row.section_id for row in rows]
+    unknown = [name for name in sections if name not in known]
+    if unknown or not sections:
+        raise ManifestError(
+            str(path),
+            [
+                f"expected sections of {', '.join(known)}, found {', '.join(unknown) or 'an empty list'} asked for"
+            ],
+        )
+    return tuple(row for row in rows if row.section_id in set(sections))
+
+
+def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header and (row number in the file, cells); stripped, empty lines left out."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            str(path),
+            [
+                f"expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}; "
+                "save it as CSV UTF-8"
+            ],
+        ) from error
+    except OSError as error:
+        kind = "a folder" if path.is_dir() else error.strerror or str(error)
+        raise ManifestError(str(path), [f"expected a readable file, found: {kind}"]) from error
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = "\t" if "\t" in first else ","
+    if delimiter == "," and "," not in first and ";" in first:
+        raise ManifestError(
+            str(path),
+            [
+                "expected columns separated by commas or tabs, found semicolons; save it as CSV with commas"
+            ],
+        )
+    if "\x00" in text:
+        raise ManifestError(str(path), ["expected a text table, found a binary file"])
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                rows.append((reader.line_num, stripped))
+    except csv.Error as error:
+        raise ManifestError(
+            str(path), [f"row {reader.line_num}: expected a CSV row, found: {error}"]
+        ) from error
+    if not rows:
+        raise ManifestError(
+            str(path), [f"expected a header with {', '.join(_REQUIRED)}, found an empty file"]
+        )
+    return rows[0][1], rows[1:]
+
+
+def _header_problems(header: Sequence[str]) -> list[str]:
+    problems = [
+        f"column {name}: expected it in the header, found {', '.join(header)[:200]}"
+        for name in _REQUIRED
+        if name not in header
+    ]
+    for name in dict.fromkeys(header):
+        if header.count(name) > 1:
+            problems.append(
+                f"column {name or '(empty)'}: expected once, found {header.count(name)} times"
+            )
+        elif name not in COLUMNS and not (name.startswith("x_") and len(name) > 2):
+            problems.append(
+                f"column {name or '(empty)'}: unknown; known are {', '.join(COLUMNS)}, and names that start with x_"
+            )
+    return problems
+
+
+def _check_row(
+    cells: Mapping[str, str], number: int, folder: Path
+) -> tuple[ManifestRow | None, list[str]]:
+    """The row, or all its problems."""
+    place = f"row {number}"
+    if cells.get("section_id"):
+        place += f" (section {cells['section_id']})"
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+
+    def take(column: str, parse: Callable[[str], Any]) -> None:
+        text = cells.get(column, "")
+        if text:
+            try:
+                values[column] = parse(text)
+            except ValueError as error:
+                problems.append(f"{place}, column {column}: {error}")
+
+    take("section_id", _identifier)
+    take("missing_genes", lambda text: _one_of(text, _MISSING_GENES))
+    take("format", lambda text: _one_of(text, tuple(READERS)))
+    for column in ("patient_id", "image_element", "table_element"):
+        take(column, str)
+    for column in _NUMBERS:
+        take(column, _positive_number)
+    for column in _PATHS:
+        folder_ok = column == "expression" and cells.get("format") in _FOLDERS
+        take(column, partial(_existing, folder=folder, folder_ok=folder_ok))
+    problems += [f"{place}, {problem}" for problem in _combination_problems(cells)]
+    if problems:
+        return None, problems
+    extra = {name: text for name, text in cells.items() if name.startswith("x_")}
+    values.setdefault("slide", None)
+    return ManifestRow(**values, extra=extra), []
+
+
+def _combination_problems(cells: Mapping[str, str]) -> list[str]:
+    """What a row lacks, or has too much, given its format."""
+    has = {name for name, text in cells.items() if text}
+    kind = cells.get("format", "")
+    problems = []
+    if "section_id" not in has:
+        problems.append("column section_id: expected a name, found an empty cell")
+    if "patient_id" not in has:
+        problems.append(
+            "column patient_id: expected whose tissue it is, found an empty cell; give all sections of one donor "
+            "the same name (folds leave out whole patients, so a wrong one makes scores too good)"
+        )
+    if not has & {"slide", "features"}:
+        problems.append("column slide: expected an image file, found an empty cell")
+    if not kind:
+        problems += [
+            f"column {name}: given without a format; set the column format to one of {', '.join(READERS)}"
+            for name in ("expression", "spots")
+            if name in has
+        ]
+    elif not has & {"expression", "spots"}:
+        problems.append(
+            f"column expression: expected the counts for format {kind}, found an empty cell; empty the column "
+            "format too for a slide without spots"
+        )
+    elif kind == "legacy_st" and "spots" not in has:
+        problems.append(
+            "column spots: expected the spot file (x, y, pixel_x, pixel_y) that legacy_st needs beside its counts"
+        )
+    if kind in READERS:
+        problems += [
+            f"column {name}: applies to {', '.join(kinds)} only, found {cells[name]!r} for {kind}; empty the cell"
+            for name, kinds in _ONLY_FOR.items()
+            if name in has and kind not in kinds
+        ]
+    return problems
+
+
+def _doubled(identifier: str, number: int, places: dict[str, int]) -> list[str]:
+    # File systems of macOS and Windows do not tell C2 from c2, and ids name files.
+    key = identifier.casefold()
+    if key in places:
+        return [
+            f"row {number}, column section_id: expected every id once (upper and lower case count as equal), "
+            f"found {identifier} also in row {places[key]}"
+        ]
+    places[key] = number
+    return []
+
+
+def _identifier(text: str) -> str:
+    found = _NOT_IN_FILE_NAMES.search(text)
+    if found or text.startswith(".") or len(text.encode()) > 150:
+        why = (
+            repr(found[0])
+            if found
+            else "a leading dot"
+            if text[0] == "."
+            else "more than 150 bytes"
+        )
+        raise ValueError(f"expected a name that can name a file, found {text[:60]!r} with {why}")
+    return text
+
+
+def _one_of(text: str, known: Sequence[str]) -> str:
+    if text not in known:
+        raise ValueError(f"expected one of {', '.join(known)}, found {text!r}")
+    return text
+
+
+def _positive_number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        hint = "; write the decimal point as a dot" if "," in text else ""
+        raise ValueError(f"expected a number above 0, found {text!r}{hint}")
+    return value
+
+
+def _existing(text: str, folder: Path, folder_ok: bool) -> Path:
+    path = Path(os.path.abspath(folder / Path(text).expanduser()))
+    if not path.exists():
+        kind = "a link that leads nowhere" if path.is_symlink() else "nothing"
+        raise ValueError(
+            f"expected a file at {path}, found {kind}; paths are relative to the manifest"
+        )
+    if path.is_dir() and not folder_ok and path.suffix != ".zarr":
+        raise ValueError(f"expected a file, found the folder {path}")
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise ValueError(f"expected a readable file, found {path} without permission to read")
+    return path

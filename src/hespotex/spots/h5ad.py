@@ -1,0 +1,236 @@
+"""Owns the reader of h5ad files: obsm["spatial"] and raw counts, as scanpy writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from hespotex import keys
+from hespotex.errors import SpotTableError
+from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.counts import check_counts, find_count_problem
+
+# Space Ranger's spot_diameter_fullres stands for this, although the printed spot is 55 um wide.
+SPACE_RANGER_DIAMETER_UM = 65.0
+_CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class H5adParts:
+    """What a section needs of an AnnData file.
+
+    Attributes:
+        obs: (n, ...) table, index = barcodes.
+        spatial: (n, 2) as stored, x then y; None if there is none.
+        counts: (n, g) raw counts; None if the file has no genes.
+        genes: (g,) names; None if the file has no genes.
+        uns: `uns["spatial"]` and `uns["hespotex"]`, without the images.
+    """
+
+    obs: pd.DataFrame
+    spatial: npt.NDArray[np.float64] | None
+    counts: sparse.csr_matrix | None
+    genes: npt.NDArray[np.str_] | None
+    uns: Mapping[str, Any]
+
+
+def read(source: SpotSource) -> SpotTable:
+    """Read an h5ad whose `obsm["spatial"]` holds level-0 pixels.
+
+    Counts are `layers["counts"]`, else X, else `raw.X`: the first that is raw. A file without genes,
+    or one given in `spots` with no `expression`, gives positions alone.
+
+    Raises:
+        SpotTableError: no AnnData file, cut short, no positions, no raw counts.
+    """
+    path = source.expression or source.spots
+    if path is None:
+        raise SpotTableError(
+            "expected an h5ad file in the manifest's column expression, found none"
+        )
+    parts = read_parts(path, with_counts=source.expression is not None)
+    return build_table(parts, path, hints=_hints(parts.uns))
+
+
+def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable:
+    """Put the parts together; spots marked as not in the tissue are left out and counted."""
+    if parts.spatial is None:
+        raise SpotTableError(
+            f"expected spot centres in obsm['spatial'] of {path}, found none; "
+            "store x, y in pixels of the full-resolution image there"
+        )
+    obs, spatial, counts = parts.obs, parts.spatial, parts.counts
+    dropped: dict[str, int] = {}
+    if "in_tissue" in obs:
+        kept = pd.to_numeric(obs["in_tissue"], errors="coerce").to_numpy(np.float64) != 0
+        if not kept.all():
+            dropped["spots outside the tissue (in_tissue = 0)"] = int((~kept).sum())
+            obs, spatial = obs[kept], spatial[kept]
+            counts = counts[kept] if counts is not None else None
+    return SpotTable(
+        source=str(path),
+        barcodes=np.array(obs.index.astype(str), dtype=str),
+        xy_px0=spatial,
+        counts=counts,
+        genes=parts.genes,
+        array_xy=_array_xy(obs),
+        hints=hints,
+        obs=obs if len(obs.columns) else None,
+        dropped=dropped,
+    )
+
+
+def read_parts(path: Path, *, with_counts: bool = True) -> H5adParts:
+    """Read obs, obsm["spatial"], raw counts and the small entries of uns; X never becomes dense.
+
+    Raises:
+        SpotTableError: no AnnData file, cut short, or no raw counts in it.
+    """
+    import h5py
+    from anndata.io import read_elem
+
+    if path.is_dir():
+        raise SpotTableError(f"expected an h5ad file, found a folder: {path}")
+    try:
+        with h5py.File(path, "r") as file:
+            missing = [name for name in ("obs", "var") if name not in file]
+            if missing:
+                raise SpotTableError(
+                    f"expected an AnnData file at {path}, found HDF5 without {' and '.join(missing)}"
+                    f" (it holds {', '.join(sorted(file))[:100]}); choose the format that wrote it"
+                )
+            obs = read_elem(file["obs"])
+            spatial = _spatial(file, len(obs), path)
+            uns = {
+                name: _without_images(file[f"uns/{name}"])
+                for name in ("spatial", keys.UNS)
+                if f"uns/{name}" in file
+            }
+            counts, genes = None, None
+            if with_counts and len(file["var"][_index_key(file["var"])]):
+                counts, genes = _raw_counts(file, obs, path)
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise SpotTableError(
+            f"expected a whole h5ad file at {path}, found one that cannot be read "
+            f"({str(error).splitlines()[0][:200]}); write or copy it again"
+        ) from error
+    return H5adParts(obs=obs, spatial=spatial, counts=counts, genes=genes, uns=uns)
+
+
+def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
+    from anndata.io import read_elem
+
+    if "obsm/spatial" not in file:
+        return None
+    values = read_elem(file["obsm/spatial"])
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2 or array.shape[0] != n or array.shape[1] < 2:
+        raise SpotTableError(
+            f"expected obsm['spatial'] of shape ({n}, 2) in {path}, found {array.shape}"
+        )
+    if array.shape[1] > 2:
+        raise SpotTableError(
+            f"expected x, y in obsm['spatial'] of {path}, found {array.shape[1]} columns; keep x and y"
+        )
+    return array
+
+
+def _raw_counts(
+    file: Any, obs: pd.DataFrame, path: Path
+) -> tuple[sparse.csr_matrix, npt.NDArray[np.str_]]:
+    """The first of layers["counts"], X, raw.X that is raw counts."""
+    found: list[str] = []
+    barcodes = np.array(obs.index.astype(str), dtype=str)
+    for name, var in (("layers/counts", "var"), ("X", "var"), ("raw/X", "raw/var")):
+        if name not in file:
+            continue
+        genes = _names(file[var])
+        matrix = _read_matrix(file[name])
+        problem = find_count_problem(matrix, genes, barcodes)
+        if problem is None:
+            return check_counts(matrix, genes, barcodes, f"{name} of {path}"), genes
+        found.append(f"{name} has {problem.removesuffix('; give the raw counts')}")
+        if name == "layers/counts":
+            break  # who names a layer counts means it: a fault there is not passed over
+    raise SpotTableError(
+        f"expected raw counts in layers['counts'], X or raw.X of {path}, found: "
+        f"{' | '.join(found) or 'none of the three'}; store the raw counts in layers['counts']"
+    )
+
+
+def _index_key(group: Any) -> str:
+    return str(group.attrs.get("_index", "_index"))
+
+
+def _names(group: Any) -> npt.NDArray[np.str_]:
+    from anndata.io import read_elem
+
+    return np.asarray(read_elem(group[_index_key(group)])).astype(str)
+
+
+def _read_matrix(element: Any) -> sparse.csr_matrix:
+    """A stored matrix as CSR; a dense one is read by rows."""
+    import h5py
+    from anndata.io import read_elem
+
+    if not isinstance(element, h5py.Dataset):
+        return sparse.csr_matrix(read_elem(element))
+    n, g = element.shape
+    step = max(1, _CHUNK_BYTES // max(1, g * 8))
+    blocks = [sparse.csr_matrix(element[start : start + step]) for start in range(0, n, step)]
+    return sparse.vstack(blocks, format="csr") if blocks else sparse.csr_matrix((n, g))
+
+
+def _without_images(element: Any) -> Any:
+    """A uns entry as nested dictionaries; pictures (arrays of two and more dimensions) are not read."""
+    import h5py
+    from anndata.io import read_elem
+
+    if isinstance(element, h5py.Group):
+        if element.attrs.get("encoding-type", "dict") == "dict":
+            return {name: _without_images(element[name]) for name in element}
+        return None
+    if element.ndim >= 2:
+        return None
+    return read_elem(element)
+
+
+def _array_xy(obs: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+    for x, y in (("array_col", "array_row"), (keys.ARRAY_X, keys.ARRAY_Y)):
+        if x in obs and y in obs:
+            columns = [pd.to_numeric(obs[name], errors="coerce") for name in (x, y)]
+            return np.column_stack([column.to_numpy(np.float64) for column in columns])
+    return None
+
+
+def _hints(uns: Mapping[str, Any]) -> ScaleHints:
+    """Scale that the file itself states: what hespotex wrote, or Space Ranger through scanpy."""
+    mpp: dict[str, float] = {}
+    scales: dict[str, float] = {}
+    own = uns.get(keys.UNS)
+    if isinstance(own, Mapping) and "mpp" in own:
+        mpp["uns['hespotex']['mpp']"] = float(own["mpp"])
+    libraries = uns.get("spatial")
+    libraries = libraries if isinstance(libraries, Mapping) else {}
+    for name, library in sorted(libraries.items()):
+        if not isinstance(library, Mapping):
+            continue
+        factors = library.get("scalefactors") or {}
+        for key, label in (("tissue_hires_scalef", "hires"), ("tissue_lowres_scalef", "lowres")):
+            if key in factors and len(libraries) == 1:
+                scales[label] = float(factors[key])
+        # Only Space Ranger's own number is known to stand for 65 um; other tools store other circles.
+        if (
+            "software_version" in (library.get("metadata") or {})
+            and "spot_diameter_fullres" in factors
+        ):
+            label = f"spot diameter of library {name} (65 um)"
+            mpp[label] = SPACE_RANGER_DIAMETER_UM / float(factors["spot_diameter_fullres"])
+    return ScaleHints(mpp=mpp, image_scales=scales)
