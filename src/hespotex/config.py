@@ -72,6 +72,21 @@ class ModelConfig(StageConfig):
     n_components: int = Field(128, ge=2)
 
 
+class PublishedConfig(StageConfig):
+    """Sizes and rates of the published profile, as published; see docs/design/published-profile.md."""
+
+    latent_size: int = Field(64, ge=1)
+    gate_hidden: int = Field(512, ge=1)
+    gate_query: int = Field(8, ge=1)
+    """Spots in a query of GATE's graph, the spot itself counted."""
+    gate_steps: int = Field(500, ge=0)
+    """Full-batch steps on each section."""
+    epochs: int = Field(30, ge=1)
+    """The last one is kept."""
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where work runs; nothing of it changes what a result means.
@@ -102,6 +117,7 @@ class RunConfig(StageConfig):
     patches: PatchConfig = PatchConfig()
     panel: PanelConfig = PanelConfig()
     model: ModelConfig = ModelConfig()
+    published: PublishedConfig = PublishedConfig()
     folds: FoldConfig = FoldConfig()
     nuclei: Literal["off", "published", "density"] = "off"
 

@@ -47,7 +47,7 @@ def fit_bundle(
     training = [training_section(item, panel) for item in cohort.items]
     model = _fits()[config.profile](
         training,
-        config.model,
+        config.published if config.profile == "published" else config.model,
         seed=config.seed,
         device=device_name(machine),
         progress=advance,
