@@ -116,10 +116,10 @@ class GraphBranch(nn.Module):
 class GraphDecoder(nn.Module):
     """expression = gene_head(latent) + graph_branch(latent, graph), (n, L) -> (n, G)."""
 
-    def __init__(self, gene_head: nn.Module, graph_branch: nn.Module) -> None:
+    def __init__(self, gene_head: nn.Module, graph_branch: GraphBranch) -> None:
         super().__init__()
         self.gene_head = gene_head
-        self.graph_branch = graph_branch
+        self.graph_branch: GraphBranch = graph_branch
 
     def forward(self, latent: Tensor, graph: Adjacency) -> Tensor:
         """Expression before the nuclei factor."""
@@ -133,7 +133,7 @@ class PublishedNet(nn.Module):
     def __init__(self, latent_head: nn.Module, decoder: GraphDecoder) -> None:
         super().__init__()
         self.latent_head = latent_head
-        self.decoder = decoder
+        self.decoder: GraphDecoder = decoder
 
     def forward(self, features: Tensor, graph: Adjacency) -> tuple[Tensor, Tensor]:
         """features (n, D) -> latent_hat (n, L), expression (n, G) before the nuclei factor."""

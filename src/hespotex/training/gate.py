@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hespotex.errors import ConfigError
 from hespotex.nn.adjacency import Adjacency
 from hespotex.nn.gate import Gate, GateEncoder, SharedStorageDecoder, TiedDecoder, reset_gate
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Advance
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Edges = npt.NDArray[np.int64]
@@ -76,7 +76,7 @@ def fit_gate(
     seed: int = 0,
     device: str = "cpu",
     decoder: Callable[[GateEncoder], nn.Module] = TiedDecoder,
-    progress: Reporter | None = None,
+    progress: Advance | None = None,
 ) -> GateFit:
     """Train one network on all sections together; every latent comes from the final weights.
 
@@ -91,7 +91,7 @@ def fit_gate(
         seed: of the starting weights, the only chance involved.
         device: torch device.
         decoder: builds the decoder on the encoder: tied weights, or `FreeDecoder`.
-        progress: hears of each step.
+        progress: called with 1 after each step.
 
     Raises:
         ConfigError: inputs and graphs do not fit each other, or a size is not positive.
@@ -111,7 +111,7 @@ def fit_gate_in_turn(
     descent: Descent | None = None,
     seed: int = 0,
     device: str = "cpu",
-    progress: Reporter | None = None,
+    progress: Advance | None = None,
 ) -> GateFit:
     """Published training: one network on section 1, then further on section 2, and so on.
 
@@ -131,7 +131,7 @@ def fit_gate_in_turn(
 
 
 def descend(
-    gate: Gate, parts: Sequence[Part], descent: Descent, progress: Reporter | None = None
+    gate: Gate, parts: Sequence[Part], descent: Descent, progress: Advance | None = None
 ) -> list[float]:
     """Train `gate` in place on sections (x (n_i, F), graph); the loss before each step.
 
@@ -143,18 +143,18 @@ def descend(
     )
     entries = sum(x.numel() for x, _ in parts)
     losses: list[float] = []
-    with (progress or Silent()).task("GATE", descent.steps) as advance:
-        for _ in range(descent.steps):
-            optimiser.zero_grad()
-            total = 0.0
-            for x, graph in parts:
-                loss = (gate(x, graph)[1] - x).square().sum() / entries
-                loss.backward()
-                total += loss.item()
-            nn.utils.clip_grad_norm_(gate.parameters(), descent.clip)
-            optimiser.step()
-            losses.append(total)
-            advance(1)
+    for _ in range(descent.steps):
+        optimiser.zero_grad()
+        total = 0.0
+        for x, graph in parts:
+            loss = (gate(x, graph)[1] - x).square().sum() / entries
+            loss.backward()
+            total += loss.item()
+        nn.utils.clip_grad_norm_(gate.parameters(), descent.clip)
+        optimiser.step()
+        losses.append(total)
+        if progress is not None:
+            progress(1)
     return losses
 
 
