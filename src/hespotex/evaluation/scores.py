@@ -1,0 +1,251 @@
+"""Owns the scores of a prediction against measured counts, vectorised over genes; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.stats import rankdata
+
+from hespotex.errors import HESpotExError
+from hespotex.expression import log1p_cpm, pearson_residuals
+
+Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+# Genes are scored in blocks, so that float64 copies stay small beside the float32 tables.
+GENE_BLOCK = 512
+_N_BEST = 50
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """Scores of one section, or their mean over sections and folds; NaN where a score does not exist.
+
+    Attributes:
+        pcc_log1p_mean: mean over genes of PCC over spots, predicted against measured log1p(CPM).
+        pcc_log1p_median: median over genes of the same.
+        pcc_log1p_top50: mean of the 50 best genes of the same.
+        pcc_composition_mean: mean over genes of PCC of composition against Pearson residuals of the counts.
+        pcc_composition_abundant200: the same over the most abundant genes of the training sections.
+        rmse_log1p: root of the mean squared error over all spots and measured genes, in log1p(CPM).
+        n_constant_genes: genes whose measured values do not vary over the spots.
+    """
+
+    pcc_log1p_mean: float
+    pcc_log1p_median: float
+    pcc_log1p_top50: float
+    pcc_composition_mean: float
+    pcc_composition_abundant200: float
+    rmse_log1p: float
+    n_constant_genes: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Names and values in the order of the file format."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SectionScores:
+    """Scores of one section.
+
+    Attributes:
+        summary: over genes.
+        pcc_log1p: (G,) NaN for constant or unmeasured genes.
+        pcc_composition: (G,) likewise.
+        rmse_log1p: (G,) NaN for unmeasured genes, or where the prediction has no such unit.
+        mean_count: (G,) raw counts per spot; NaN for unmeasured genes.
+        constant: (G,) measured, but the same value in every spot.
+        measured: (G,).
+    """
+
+    summary: ScoreSummary
+    pcc_log1p: npt.NDArray[np.float64]
+    pcc_composition: npt.NDArray[np.float64]
+    rmse_log1p: npt.NDArray[np.float64]
+    mean_count: npt.NDArray[np.float64]
+    constant: npt.NDArray[np.bool_]
+    measured: npt.NDArray[np.bool_]
+
+
+def pcc_per_gene(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:
+    """Pearson correlation over spots, per gene; equals scipy's.
+
+    Args:
+        predicted: (n, G), or (n, 1) for one map that stands for every gene.
+        measured: (n, G).
+
+    Returns:
+        (G,) in [-1, 1]; NaN where either side is constant to rounding, holds NaN, or n < 2.
+    """
+    _check_shapes(predicted, measured)
+    result = np.full(measured.shape[1], np.nan)
+    if measured.shape[0] < 2:
+        return result
+    one_map = standardise(predicted) if predicted.shape[1] == 1 else None
+    for genes in gene_blocks(measured.shape[1]):
+        p = one_map if one_map is not None else standardise(predicted[:, genes])
+        result[genes] = np.einsum(
+            "ij,ij->j",
+            np.broadcast_to(p, measured[:, genes].shape),
+            standardise(measured[:, genes]),
+        )
+    return np.asarray(np.clip(result, -1.0, 1.0))
+
+
+def spearman_per_gene(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:
+    """Spearman correlation over spots, per gene; as `pcc_per_gene` on mean ranks."""
+    _check_shapes(predicted, measured)
+    result = np.full(measured.shape[1], np.nan)
+    one_map = _ranks(predicted) if predicted.shape[1] == 1 else None
+    for genes in gene_blocks(measured.shape[1]):
+        p = one_map if one_map is not None else _ranks(predicted[:, genes])
+        result[genes] = pcc_per_gene(p, _ranks(measured[:, genes]))
+    return result
+
+
+def standardise(values: Array) -> npt.NDArray[np.float64]:
+    """Columns centred and of length one (sum of squares 1), float64; NaN where a column is constant.
+
+    Constant means that it varies by no more than rounding in its own type.
+    """
+    eps = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
+    largest = np.abs(values).max(axis=0)
+    constant = values.max(axis=0) - values.min(axis=0) <= 8 * eps * largest
+    centred = values - values.mean(axis=0, dtype=np.float64)
+    length = np.sqrt(np.einsum("ij,ij->j", centred, centred))
+    length[constant] = np.nan
+    return np.asarray(centred / length)
+
+
+def gene_blocks(n_genes: int, size: int = GENE_BLOCK) -> list[slice]:
+    """Slices that cover the genes in order."""
+    return [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]
+
+
+def score_section(
+    predicted_log1p: Array,
+    predicted_composition: Array | None,
+    counts: sparse.csr_matrix,
+    measured: npt.NDArray[np.bool_],
+    abundant: npt.NDArray[np.intp],
+    *,
+    nan_as_zero: bool = False,
+    in_units: bool = True,
+) -> SectionScores:
+    """Score one held-out section.
+
+    Args:
+        predicted_log1p: (n, G) predicted log1p(CPM over the panel), or (n, 1) for one map for all genes.
+        predicted_composition: (n, G) or (n, 1) predicted composition; None if there is none.
+        counts: (n, G) measured raw counts over the panel.
+        measured: (G,) genes that the section's assay looked for; the others are not scored.
+        abundant: places of the most abundant genes of the training sections.
+        nan_as_zero: count the PCC of a constant gene as 0 instead of leaving it out.
+        in_units: False where `predicted_log1p` is no log1p(CPM), so that an error in units means nothing.
+
+    Raises:
+        HESpotExError: shapes do not fit together.
+    """
+    if len(measured) != counts.shape[1]:
+        raise HESpotExError(
+            f"expected a measured flag for {counts.shape[1]} genes, found {len(measured)}"
+        )
+    log1p = log1p_cpm(counts)
+    mean_count = np.asarray(counts.mean(axis=0, dtype=np.float64)).ravel()
+    constant = measured & (log1p.max(axis=0) == log1p.min(axis=0))
+    pcc_log1p = pcc_per_gene(predicted_log1p, log1p)
+    rmse = rmse_per_gene(predicted_log1p, log1p) if in_units else np.full(len(measured), np.nan)
+    del log1p
+    pcc_composition = np.full(len(measured), np.nan)
+    if predicted_composition is not None:
+        pcc_composition = pcc_per_gene(predicted_composition, pearson_residuals(counts))
+    for values in (pcc_log1p, pcc_composition, rmse, mean_count):
+        values[~measured] = np.nan
+    summary = summarise(
+        pcc_log1p, pcc_composition, rmse, constant, measured, abundant, nan_as_zero=nan_as_zero
+    )
+    return SectionScores(summary, pcc_log1p, pcc_composition, rmse, mean_count, constant, measured)
+
+
+def summarise(
+    pcc_log1p: npt.NDArray[np.float64],
+    pcc_composition: npt.NDArray[np.float64],
+    rmse_log1p: npt.NDArray[np.float64],
+    constant: npt.NDArray[np.bool_],
+    measured: npt.NDArray[np.bool_],
+    abundant: npt.NDArray[np.intp],
+    *,
+    nan_as_zero: bool = False,
+) -> ScoreSummary:
+    """Scores over genes from the scores per gene; unmeasured genes never count.
+
+    `nan_as_zero` leaves a score without any value (a constant prediction) as NaN all the same.
+    """
+    is_abundant = np.zeros(len(measured), dtype=bool)
+    is_abundant[abundant] = True
+    log1p = _present(pcc_log1p[measured], nan_as_zero)
+    composition = _present(pcc_composition[measured], nan_as_zero)
+    abundant_composition = _present(pcc_composition[measured & is_abundant], nan_as_zero)
+    squared = rmse_log1p[measured] ** 2
+    return ScoreSummary(
+        pcc_log1p_mean=_mean(log1p),
+        pcc_log1p_median=float(np.median(log1p)) if len(log1p) else float("nan"),
+        pcc_log1p_top50=_mean(np.sort(log1p)[-_N_BEST:]),
+        pcc_composition_mean=_mean(composition),
+        pcc_composition_abundant200=_mean(abundant_composition),
+        rmse_log1p=float(np.sqrt(_mean(squared))),
+        n_constant_genes=float(constant.sum()),
+    )
+
+
+def aggregate(folds: Sequence[Sequence[ScoreSummary]]) -> ScoreSummary:
+    """Mean over the sections of each fold, then over the folds; NaN is left out.
+
+    Raises:
+        HESpotExError: a fold without sections, or no fold.
+    """
+    if not folds or any(not fold for fold in folds):
+        raise HESpotExError("expected scores of at least one section in every fold, found none")
+    means = {}
+    for field in fields(ScoreSummary):
+        per_fold = np.array(
+            [_mean(np.array([getattr(s, field.name) for s in fold])) for fold in folds]
+        )
+        means[field.name] = _mean(per_fold)
+    return ScoreSummary(**means)
+
+
+def rmse_per_gene(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:
+    """(G,) root mean squared error over spots, in the unit of both."""
+    _check_shapes(predicted, measured)
+    result = np.empty(measured.shape[1])
+    for genes in gene_blocks(measured.shape[1]):
+        p = predicted if predicted.shape[1] == 1 else predicted[:, genes]
+        result[genes] = np.sqrt(
+            np.mean(np.square(p - measured[:, genes]), axis=0, dtype=np.float64)
+        )
+    return result
+
+
+def _present(values: npt.NDArray[np.float64], nan_as_zero: bool) -> npt.NDArray[np.float64]:
+    present = values[~np.isnan(values)]
+    return np.nan_to_num(values) if nan_as_zero and len(present) else present
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else float("nan")
+
+
+def _ranks(values: Array) -> npt.NDArray[np.float64]:
+    return np.asarray(rankdata(values, axis=0), dtype=np.float64)
+
+
+def _check_shapes(predicted: Array, measured: Array) -> None:
+    if len(predicted) != len(measured) or predicted.shape[1] not in {1, measured.shape[1]}:
+        raise HESpotExError(
+            f"expected predictions of shape {measured.shape}, found {predicted.shape}"
+        )

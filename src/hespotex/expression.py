@@ -1,0 +1,396 @@
+"""Owns the gene panel and what is computed from counts: depth, log1p(CPM), residuals, composition; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from hespotex.config import PanelConfig
+from hespotex.errors import GenePanelError
+from hespotex.section import Section
+
+FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+# seurat_v3's own span. Where a stretch of genes shares few means its local fit fails, and after several
+# failures the process can crash, so it is not even tried there.
+_LOESS_SPAN = 0.3
+_MIN_MEANS = 8
+_ROW_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class PanelCounts:
+    """Counts of one section over the genes of a panel.
+
+    Attributes:
+        counts: (n, G) raw counts, CSR float32; zero where a gene is unmeasured.
+        measured: (G,) False where the section's assay did not look for the gene.
+    """
+
+    counts: sparse.csr_matrix
+    measured: npt.NDArray[np.bool_]
+
+    @property
+    def depth(self) -> npt.NDArray[np.float64]:
+        """(n,) total count of every spot over the panel."""
+        return spot_totals(self.counts)
+
+
+@dataclass(frozen=True)
+class GenePanel:
+    """The ordered genes that a model predicts, chosen on training sections.
+
+    Genes that the rules choose stand in the order of their sorted names; a given list keeps its order.
+
+    Attributes:
+        genes: (G,) unique names.
+        training_totals: (G,) total raw count over the training spots; empty if nothing was fitted.
+    """
+
+    genes: tuple[str, ...]
+    training_totals: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.genes:
+            raise GenePanelError("expected at least one gene in the panel, found none")
+        if len(set(self.genes)) != len(self.genes):
+            doubled = sorted(g for g in set(self.genes) if self.genes.count(g) > 1)
+            raise GenePanelError(
+                f"expected every gene once in the panel, found doubled: {_shorten(doubled)}; remove the repeats"
+            )
+        if self.training_totals and len(self.training_totals) != len(self.genes):
+            raise GenePanelError(
+                f"expected a training total for each of {len(self.genes)} genes, found {len(self.training_totals)}"
+            )
+
+    @classmethod
+    def fit(cls, sections: Sequence[Section], config: PanelConfig) -> GenePanel:
+        """Choose the panel on training sections.
+
+        `hvg`: genes seen in at least `min_spot_fraction` of the training spots; of these the union over
+        sections of each one's `n_top` highly variable genes (scanpy's seurat_v3 on raw counts); of these
+        the ones seen in at least `min_spots` spots. `all`: the two limits alone. `list`: as given.
+        The share of spots is taken over the spots of the sections that measured the gene.
+
+        Raises:
+            GenePanelError: a section has no counts, a listed gene is in no section, no gene passes.
+        """
+        if not sections:
+            raise GenePanelError(
+                "expected at least one training section to fit a panel on, found none"
+            )
+        union, tables = _union_tables(sections)
+        if config.kind == "list":
+            chosen = _listed(config.genes or (), union)
+        else:
+            chosen = _chosen_by_rules(sections, union, tables, config)
+        totals = np.sum(
+            [np.asarray(t.counts.sum(axis=0), dtype=np.float64).ravel() for t in tables], axis=0
+        )
+        return cls(tuple(str(g) for g in union[chosen]), tuple(float(t) for t in totals[chosen]))
+
+    def counts(self, section: Section) -> PanelCounts:
+        """Counts of a section over the panel, whatever genes the section has in whatever order.
+
+        A gene that the section lacks is zero, or unmeasured if the section says so (`missing_genes`).
+
+        Raises:
+            GenePanelError: the section has no counts, or measured no gene of the panel.
+        """
+        result = _align(section, np.asarray(self.genes, dtype=np.str_))
+        if not set(self.genes).intersection(_names(section)):
+            raise GenePanelError(
+                f"expected some of the panel's {len(self.genes)} genes ({_shorten(self.genes)}), found none "
+                f"among the section's {len(_names(section))}; "
+                "check species and kind of gene names",
+                section=section.section_id,
+            )
+        return result
+
+    def abundant(self, n_top: int = 200) -> npt.NDArray[np.intp]:
+        """(min(n_top, G),) places of the genes with the largest training totals, largest first.
+
+        Equal totals keep the panel's order.
+
+        Raises:
+            GenePanelError: the panel was not fitted on counts.
+        """
+        if not self.training_totals:
+            raise GenePanelError("expected a panel with training totals, found gene names alone")
+        return np.argsort(-np.asarray(self.training_totals), kind="stable")[:n_top]
+
+
+def spot_totals(counts: sparse.csr_matrix) -> npt.NDArray[np.float64]:
+    """(n,) total count of every spot over the panel."""
+    return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+
+
+def empty_spots(counts: sparse.csr_matrix) -> npt.NDArray[np.bool_]:
+    """(n,) True where a spot has no count of any panel gene."""
+    return np.asarray(spot_totals(counts) == 0)
+
+
+def log1p_cpm(counts: sparse.csr_matrix, columns: slice | None = None) -> npt.NDArray[np.float32]:
+    """log1p of counts scaled to 1e6 per spot over the panel; a spot without counts stays zero.
+
+    Args:
+        counts: (n, G) raw counts over the panel.
+        columns: genes to return; totals are over the whole panel all the same.
+
+    Returns:
+        (n, G) or (n, number of columns), natural logarithm.
+    """
+    totals = spot_totals(counts)
+    scale = np.divide(1e6, totals, out=np.zeros_like(totals), where=totals > 0)
+    part = counts if columns is None else counts[:, columns]
+    scaled = sparse.diags(scale) @ part
+    return np.asarray(scaled.log1p().astype(np.float32).toarray())
+
+
+def pearson_residuals(
+    counts: sparse.csr_matrix, theta: float = 100.0, columns: slice | None = None
+) -> npt.NDArray[np.float32]:
+    """Pearson residuals of counts under a negative binomial in which composition is constant.
+
+    residual = (c - mu) / sqrt(mu + mu^2 / theta), mu = spot total x gene total / grand total, clipped to
+    +-sqrt(n); 0 where mu = 0 (Lause et al. 2021, doi 10.1186/s13059-021-02451-7).
+
+    Args:
+        counts: (n, G) raw counts of ONE section over the panel.
+        theta: dispersion.
+        columns: genes to return; totals are over the whole panel all the same.
+
+    Returns:
+        (n, G) or (n, number of columns), no unit.
+    """
+    n = counts.shape[0]
+    totals = spot_totals(counts)
+    gene_totals = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel()
+    grand = gene_totals.sum()
+    share = gene_totals / grand if grand > 0 else gene_totals
+    part = counts
+    if columns is not None:
+        part, share = counts[:, columns], share[columns]
+    result = np.empty(part.shape, dtype=np.float32)
+    bound = np.sqrt(n)
+    for start in range(0, n, _ROW_BLOCK):
+        rows = slice(start, start + _ROW_BLOCK)
+        mu = totals[rows, None] * share
+        sd = np.sqrt(mu + mu**2 / theta)
+        difference = part[rows].toarray() - mu
+        residual = np.divide(difference, sd, out=np.zeros_like(difference), where=mu > 0)
+        result[rows] = np.clip(residual, -bound, bound)
+    return result
+
+
+def pooled_composition(
+    counts: Sequence[sparse.csr_matrix], measured: Sequence[npt.NDArray[np.bool_]] | None = None
+) -> npt.NDArray[np.float64]:
+    """Share of every gene in the pooled counts of sections.
+
+    A gene's share is taken over the sections that measured it. A gene without any count gets half a
+    count, so that its logarithm exists.
+
+    Args:
+        counts: per section (n, G).
+        measured: per section (G,); None if all were.
+
+    Returns:
+        (G,) positive, sums to 1.
+
+    Raises:
+        GenePanelError: there is no count at all.
+    """
+    gene_totals = np.stack([np.asarray(c.sum(axis=0, dtype=np.float64)).ravel() for c in counts])
+    masks = np.ones(gene_totals.shape, dtype=bool) if measured is None else np.stack(list(measured))
+    grand = gene_totals.sum(axis=1, keepdims=True)
+    if not grand.sum() > 0:
+        raise GenePanelError("expected counts of panel genes in the training sections, found none")
+    seen = (gene_totals * masks).sum(axis=0)
+    base = (grand * masks).sum(axis=0)
+    share = np.maximum(seen, 0.5) / np.where(base > 0, base, grand.sum())
+    return np.asarray(share / share.sum())
+
+
+def composition(mean: FloatArray, pooled: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """log(p) - log(pooled p), with p = mean / sum of the spot's means.
+
+    Args:
+        mean: (n, G) expected counts, or shares p themselves; >= 0.
+        pooled: (G,) as `pooled_composition` gives it.
+
+    Returns:
+        (n, G), natural logarithm; a spot whose means are all zero gets zeros.
+    """
+    total = mean.sum(axis=1, keepdims=True, dtype=np.float64)
+    p = np.where(total > 0, mean / np.where(total > 0, total, 1.0), pooled)
+    return np.asarray(np.log(np.maximum(p, 1e-12)) - np.log(pooled), dtype=np.float32)
+
+
+def _names(section: Section) -> npt.NDArray[np.str_]:
+    """The section's gene names.
+
+    Raises:
+        GenePanelError: the section has no measured expression.
+    """
+    if section.counts is None or section.genes is None:
+        raise GenePanelError(
+            "expected measured expression, found a section without counts; give `expression` in the manifest",
+            section=section.section_id,
+        )
+    return section.genes
+
+
+def _align(section: Section, genes: npt.NDArray[np.str_]) -> PanelCounts:
+    """Counts of a section in the order of `genes`, without a dense copy."""
+    names, source = _names(section), sparse.csr_matrix(section.counts)
+    order = np.argsort(genes, kind="stable")
+    place = np.clip(np.searchsorted(genes[order], names), 0, len(genes) - 1)
+    target = order[place]
+    known = genes[target] == names
+    kept = known[source.indices]
+    indptr = np.concatenate([[0], np.cumsum(kept)])[source.indptr]
+    data = source.data[kept].astype(np.float32)
+    aligned = sparse.csr_matrix(
+        (data, target[source.indices[kept]].astype(np.int32), indptr),
+        shape=(source.shape[0], len(genes)),
+    )
+    aligned.sort_indices()
+    measured = np.ones(len(genes), dtype=np.bool_)
+    if section.missing_genes == "unmeasured":
+        measured[:] = False
+        measured[target[known]] = True
+    return PanelCounts(aligned, measured)
+
+
+def _union_tables(sections: Sequence[Section]) -> tuple[npt.NDArray[np.str_], list[PanelCounts]]:
+    union = np.unique(np.concatenate([_names(s) for s in sections]))
+    return union, [_align(s, union) for s in sections]
+
+
+def _listed(genes: tuple[str, ...], union: npt.NDArray[np.str_]) -> npt.NDArray[np.intp]:
+    GenePanel(genes)  # not empty, every gene once
+    unknown = [g for g in genes if g not in set(union.tolist())]
+    if unknown:
+        raise GenePanelError(
+            f"expected listed genes that the training sections have, found {len(unknown)} unknown: "
+            f"{_shorten(unknown)}; remove them from the list or check the kind of gene names"
+        )
+    return np.asarray(np.searchsorted(union, np.asarray(genes)))
+
+
+def _chosen_by_rules(
+    sections: Sequence[Section],
+    union: npt.NDArray[np.str_],
+    tables: Sequence[PanelCounts],
+    config: PanelConfig,
+) -> npt.NDArray[np.intp]:
+    seen = np.sum([np.asarray((t.counts > 0).sum(axis=0)).ravel() for t in tables], axis=0)
+    base = np.sum([t.measured * t.counts.shape[0] for t in tables], axis=0)
+    often = (seen > 0) & (seen >= config.min_spot_fraction * base)
+    if config.kind == "hvg":
+        variable = np.zeros(len(union), dtype=bool)
+        for section, table in zip(sections, tables, strict=True):
+            candidates = np.flatnonzero(often & np.isin(union, _names(section)))
+            if len(candidates):
+                variable[_highly_variable(table.counts, candidates, config.n_top)] = True
+        often &= variable
+    chosen = np.flatnonzero(often & (seen >= config.min_spots))
+    if not len(chosen):
+        raise GenePanelError(
+            f"expected genes seen in at least {config.min_spot_fraction:.0%} and {config.min_spots} of "
+            f"{sum(t.counts.shape[0] for t in tables)} training spots, found none among {len(union)} genes; "
+            "lower panel.min_spot_fraction or panel.min_spots"
+        )
+    return chosen
+
+
+def _highly_variable(
+    counts: sparse.csr_matrix, candidates: npt.NDArray[np.intp], n_top: int
+) -> npt.NDArray[np.intp]:
+    """Places in the union of a section's `n_top` highly variable genes among the candidates.
+
+    seurat_v3, except that its local trend of variance over mean cannot be fitted where many genes share
+    few means (small sections): there the trend is one quadratic over all genes.
+    """
+    table = counts[:, candidates].astype(np.float64)
+    mean, variance = _mean_and_variance(table)
+    varies = variance > 1e-12
+    candidates, table = candidates[varies], table[:, varies]
+    mean, variance = mean[varies], variance[varies]
+    if len(candidates) <= n_top:
+        return candidates
+    normalised = None
+    if _can_fit_locally(mean):
+        normalised = _seurat_v3(table)
+    if normalised is None:
+        normalised = _variance_over_quadratic_trend(table, mean, variance)
+    return candidates[np.argsort(-normalised, kind="stable")[:n_top]]
+
+
+def _seurat_v3(table: sparse.csr_matrix) -> npt.NDArray[np.float64] | None:
+    """(g,) scanpy's normalised variance; None where its local fit gives up."""
+    import anndata
+    import scanpy
+
+    try:
+        result = scanpy.pp.highly_variable_genes(
+            anndata.AnnData(table),
+            flavor="seurat_v3",
+            n_top_genes=1,
+            span=_LOESS_SPAN,
+            inplace=False,
+        )
+    except ValueError as error:
+        if "singular" not in str(error) and "condition number" not in str(error):
+            raise
+        return None
+    return np.asarray(result["variances_norm"], dtype=np.float64)
+
+
+def _mean_and_variance(
+    table: sparse.csr_matrix,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    n = table.shape[0]
+    mean = np.asarray(table.mean(axis=0)).ravel()
+    square = np.asarray(table.power(2).mean(axis=0)).ravel()
+    return mean, np.maximum(square - mean**2, 0) * n / max(n - 1, 1)
+
+
+def _can_fit_locally(mean: npt.NDArray[np.float64]) -> bool:
+    """Whether every stretch of genes that the local fit looks at holds enough different means."""
+    window = int(_LOESS_SPAN * len(mean))
+    steps = np.concatenate([[0], np.cumsum(np.diff(np.sort(mean)) > 0)])
+    return window > _MIN_MEANS and bool(
+        (steps[window - 1 :] - steps[: len(steps) - window + 1]).min() >= _MIN_MEANS
+    )
+
+
+def _variance_over_quadratic_trend(
+    table: sparse.csr_matrix,
+    mean: npt.NDArray[np.float64],
+    variance: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """(g,) variance of the clipped standardised counts, as seurat_v3 has it, with a quadratic trend."""
+    n = table.shape[0]
+    x, y = np.log10(mean), np.log10(variance)
+    degree = min(2, len(np.unique(x)) - 1)
+    sd = (
+        np.sqrt(10 ** np.polynomial.Polynomial.fit(x, y, degree)(x))
+        if degree
+        else np.sqrt(variance)
+    )
+    clipped = table.copy()
+    clipped.data = np.minimum(clipped.data, (mean + sd * np.sqrt(n))[clipped.indices])
+    sums = np.asarray(clipped.sum(axis=0)).ravel()
+    squares = np.asarray(clipped.power(2).sum(axis=0)).ravel()
+    return np.asarray((n * mean**2 + squares - 2 * sums * mean) / (max(n - 1, 1) * sd**2))
+
+
+def _shorten(names: Sequence[str], limit: int = 10) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
