@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hespotex.config import Machine, RunConfig
+from hespotex.config import Machine, RunConfig, differing_keys
 from hespotex.cross_validation import FoldOutcome, run_fold
 from hespotex.encoders import get_encoder
 from hespotex.errors import ModelFileError
 from hespotex.export.run_outputs import (
     finished_fold,
+    read_metrics,
     write_figures,
     write_fold,
     write_metrics,
@@ -30,7 +31,7 @@ from hespotex.features import encode_section, patch_plan
 from hespotex.manifest import read_manifest
 from hespotex.predict import predict_section
 from hespotex.progress import Reporter, Silent
-from hespotex.runs import RunDir, StageClock, versions
+from hespotex.runs import RunDir, StageClock, content_key, file_key, versions
 from hespotex.section import Section, check_distinct, read_section
 from hespotex.splits import make_folds
 from hespotex.training.bundle import Bundle, read_model, write_model
@@ -82,9 +83,7 @@ def encode(
     sections: Sequence[Section], config: RunConfig, machine: Machine, reporter: Reporter
 ) -> Cohort:
     """Stage 2: patches of every section become features, once; the cache remembers them."""
-    encoder = get_encoder(
-        config.encoder.name, device=device_name(machine), threads=machine.threads
-    )
+    encoder = get_encoder(config.encoder.name, device=device_name(machine), threads=machine.threads)
     plan = patch_plan(encoder, config.patches)
     with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
         items = tuple(
@@ -160,12 +159,19 @@ def cross_validate(
     with reporter.task("folds", len(folds)) as advance:
         for number, fold in enumerate(folds):
             if finished_fold(run, number) is None:
-                outcome = run_fold(cohort, fold, config, machine=machine, clock=clock)
-                _write_outcome(run, number, outcome, cohort)
+                outcome = run_fold(
+                    cohort,
+                    fold,
+                    config,
+                    nan_as_zero=score_nan_as_zero,
+                    machine=machine,
+                    clock=clock,
+                )
+                _write_outcome(run, number, outcome)
             advance(1)
     with clock.stage("write"):
         write_metrics(run, folds, score_nan_as_zero=score_nan_as_zero)
-        write_figures(run, cohort)
+        write_figures(run)
     run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
     shutil.rmtree(run.work, ignore_errors=True)
     return _cross_validation_result(run)
@@ -246,7 +252,7 @@ def predict(
         reporter.say(f"{out} holds this very run, finished: nothing to do")
         return PredictionResult(paths)
     with clock.stage("encode"):
-        cohort = encode(read, bundle.encode_config(), machine, reporter)
+        cohort = encode(read, _encode_config(bundle), machine, reporter)
     _check_same_encoder(model, bundle, cohort)
     with clock.stage("predict"), reporter.task("predicting", len(read)) as advance:
         for item in cohort.items:
@@ -298,11 +304,71 @@ def demo(
 def _identity(
     verb: str, config: RunConfig, sections: Sequence[Section], **more: Any
 ) -> dict[str, Any]:
-    inputs = {s.section_id: {"patient_id": s.patient_id, "key": s.content_key()} for s in sections}
+    """What a result depends on; a folder that holds another identity is refused."""
     return {
         "verb": verb,
         "hespotex": versions()["hespotex"],
         "config": config.model_dump(mode="json"),
-        "inputs": inputs,
+        "inputs": {
+            s.section_id: {"patient_id": s.patient_id, "key": _section_key(s)} for s in sections
+        },
         **more,
     }
+
+
+def _section_key(section: Section) -> str:
+    image = section.slide or section.features_file
+    return content_key(
+        section.expression_key(), file_key(image) if image else "", section.geometry.mpp
+    )
+
+
+def _write_outcome(run: RunDir, number: int, outcome: FoldOutcome) -> None:
+    for held in outcome.held_out:
+        write_section_prediction(run, held.item.section, outcome.bundle, held.prediction)
+    write_fold(run, number, outcome)
+
+
+def _cross_validation_result(run: RunDir) -> CrossValidationResult:
+    return CrossValidationResult(
+        read_metrics(run),
+        {
+            "scores": run.path / "metrics.json",
+            "genes": run.path / "genes.csv",
+            "predictions": run.predictions,
+            "pictures": run.figures,
+        },
+    )
+
+
+def _encode_config(bundle: Bundle) -> RunConfig:
+    """The model's configuration with its patch sides written out."""
+    patches = bundle.config.patches.model_copy(update={"sides_um": bundle.sides_um})
+    return bundle.config.model_copy(update={"patches": patches})
+
+
+def _check_same_model(
+    path: Path, there: Bundle, config: RunConfig, sections: Sequence[Section]
+) -> None:
+    old = {
+        "config": there.config.model_dump(mode="json"),
+        "sections": {s.section_id: s.key for s in there.sections},
+    }
+    new = {
+        "config": config.model_dump(mode="json"),
+        "sections": {s.section_id: s.expression_key() for s in sections},
+    }
+    rows = differing_keys(old, new)
+    if rows:
+        shown = "; ".join(f"{key}: {a!r} there, {b!r} now" for key, a, b in rows[:6])
+        raise ModelFileError(
+            f"{path} holds another model: {shown}; choose another --out, or delete it"
+        )
+
+
+def _check_same_encoder(model: Path, bundle: Bundle, cohort: Cohort) -> None:
+    if cohort.encoder != bundle.encoder:
+        raise ModelFileError(
+            f"expected the encoder that {model} was trained with ({bundle.encoder.name}, key {bundle.encoder.key}), "
+            f"found other weights or preprocessing (key {cohort.encoder.key}); install the same encoder version"
+        )

@@ -16,8 +16,18 @@ import pandas as pd
 
 from hespotex.cross_validation import PREDICTORS, FoldOutcome, HeldOut
 from hespotex.evaluation.scores import ScoreSummary, aggregate
-from hespotex.runs import RunDir, atomic_path, write_json
+from hespotex.export import plots
+from hespotex.export.h5ad import Thumbnail, read_prediction, write_prediction
+from hespotex.export.style import save_figure
+from hespotex.expression import GenePanel
+from hespotex.runs import RunDir, atomic_path, versions, write_json
+from hespotex.section import Section
+from hespotex.slide import open_slide
 from hespotex.splits import Folds
+from hespotex.training.bundle import Bundle
+from hespotex.training.types import Prediction
+
+THUMBNAIL_SIDE_PX = 1200
 
 GENE_COLUMNS = {
     "model": "",
@@ -25,6 +35,47 @@ GENE_COLUMNS = {
     "depth_only": "depth_only_",
     "predicted_depth_only": "predicted_depth_only_",
 }
+
+
+def write_section_prediction(
+    run: RunDir, section: Section, bundle: Bundle, prediction: Prediction
+) -> Path:
+    """Write predictions/<section_id>.h5ad, with the measured values where the section has them."""
+    panel = GenePanel(bundle.genes)
+    path = run.predictions / f"{section.section_id}.h5ad"
+    write_prediction(
+        path,
+        section=section,
+        genes=bundle.genes,
+        prediction=prediction,
+        counts=panel.counts(section) if section.counts is not None else None,
+        thumbnail=section_thumbnail(section),
+        provenance=provenance(bundle),
+    )
+    return path
+
+
+def section_thumbnail(section: Section) -> Thumbnail | None:
+    """A small picture of the section's slide; None where features were given in its place."""
+    if section.slide is None:
+        return None
+    with open_slide(section.slide) as slide:
+        image, px0_per_px = slide.thumbnail(THUMBNAIL_SIDE_PX)
+    return Thumbnail(image, px0_per_px)
+
+
+def provenance(bundle: Bundle) -> dict[str, Any]:
+    """What made a prediction; holds no path and no name but those of the manifest."""
+    return {
+        "model_id": bundle.model_id,
+        "profile": bundle.model.profile,
+        "encoder": bundle.encoder.name,
+        "encoder_key": bundle.encoder.key,
+        "sides_um": list(bundle.sides_um),
+        "training_sections": [s.section_id for s in bundle.sections],
+        "seed": bundle.config.seed,
+        "versions": versions(),
+    }
 
 
 def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
@@ -105,6 +156,32 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
     }
     write_json(run.path / "metrics.json", metrics)
     return metrics
+
+
+def write_figures(run: RunDir) -> None:
+    """Draw genes and depth of every held-out section, and the scores over all genes."""
+    genes = read_genes(run)
+    for section_id in dict.fromkeys(genes["section_id"]):
+        stored = read_prediction(run.predictions / f"{section_id}.h5ad")
+        picks = plots.pick_genes(genes[genes["section_id"] == section_id])
+        save_figure(plots.plot_genes(stored, picks), run.figures / f"{section_id}_genes.png")
+        if np.isfinite(stored.depth).all():
+            save_figure(plots.plot_depth(stored), run.figures / f"{section_id}_depth.png")
+    save_figure(plots.plot_pcc_distribution(genes), run.figures / "pcc_per_gene.png")
+
+
+def read_genes(run: RunDir) -> pd.DataFrame:
+    """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
+    path = run.path / "genes.csv"
+    names = ("section_id", "gene")
+    numbers = [c for c in pd.read_csv(path, nrows=0).columns if c not in names]
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(names, str),
+        keep_default_na=False,
+        na_values=dict.fromkeys(numbers, [""]),
+        float_precision="round_trip",
+    )
 
 
 def read_metrics(run: RunDir) -> dict[str, Any]:
