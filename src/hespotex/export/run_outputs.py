@@ -179,7 +179,7 @@ def read_genes(run: RunDir) -> pd.DataFrame:
         path,
         dtype=dict.fromkeys(names, str),
         keep_default_na=False,
-        na_values=dict.fromkeys(numbers, [""]),
+        na_values={name: [""] for name in numbers},
         float_precision="round_trip",
     )
 
