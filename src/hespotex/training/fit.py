@@ -5,10 +5,10 @@ Whatever it is given is training data: nothing of a held-out section ever comes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import median
 
-from hespotex.config import Machine, RunConfig
+from hespotex.config import Machine, RunConfig, StageConfig
 from hespotex.errors import SpotTableError
 from hespotex.expression import GenePanel
 from hespotex.progress import Advance
@@ -45,13 +45,8 @@ def fit_bundle(
             )
     panel = GenePanel.fit([item.section for item in cohort.items], config.panel)
     training = [training_section(item, panel) for item in cohort.items]
-    model = _fits()[config.profile](
-        training,
-        config.published if config.profile == "published" else config.model,
-        seed=config.seed,
-        device=device_name(machine),
-        progress=advance,
-    )
+    fit, stage = _fit_of(config)
+    model = fit(training, stage, seed=config.seed, device=device_name(machine), progress=advance)
     return Bundle(
         config=config,
         genes=panel.genes,
@@ -98,8 +93,12 @@ def device_name(machine: Machine | None) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _fits() -> Mapping[str, Fit]:
-    from hespotex.training.loop import fit_model
-    from hespotex.training.published import fit_published
+def _fit_of(config: RunConfig) -> tuple[Fit, StageConfig]:
+    """The fit function of the profile, and its part of the configuration."""
+    if config.profile == "published":
+        from hespotex.training.published import fit_published
 
-    return {"default": fit_model, "published": fit_published}
+        return fit_published, config.published
+    from hespotex.training.loop import fit_model
+
+    return fit_model, config.model
