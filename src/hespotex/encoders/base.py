@@ -1,0 +1,69 @@
+"""Owns what an encoder is: a frozen network from patches to features, with its own preprocessing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Patches = npt.NDArray[np.uint8]
+FeatureRows = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """One line of `hespotex encoders`.
+
+    Attributes:
+        name: what to give as `encoder.name`.
+        dim: features per patch; None where only the weights tell.
+        size_px: side of the encoder's input in pixels; None where only the weights tell.
+        mpp: microns per pixel that the encoder was trained at, where it states one.
+        licence: of the weights, as their publisher states it.
+        weights_here: the weights are on this machine.
+        source: where the weights come from.
+        note: what to know before using it.
+    """
+
+    name: str
+    dim: int | None
+    size_px: int | None
+    mpp: float | None
+    licence: str
+    weights_here: bool
+    source: str
+    note: str = ""
+
+
+class Encoder(ABC):
+    """A frozen encoder.
+
+    Attributes:
+        name: as in the registry.
+        dim: features per patch.
+        size_px: side of the input in pixels.
+        mpp: microns per pixel that it was trained at, or None.
+        mean, std: per channel, on a scale of 0 to 1; empty where the encoder's own transform is no
+            plain normalisation.
+        licence: of the weights.
+        engine: what runs it: `openvino` or `torch`, with the precision where it is not float32.
+    """
+
+    name: str
+    dim: int
+    size_px: int
+    mpp: float | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    licence: str
+    engine: str
+
+    @abstractmethod
+    def key(self) -> str:
+        """Key of weights and preprocessing; the same on every engine and device."""
+
+    @abstractmethod
+    def encode(self, patches: Patches) -> FeatureRows:
+        """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""

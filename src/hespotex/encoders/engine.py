@@ -1,0 +1,241 @@
+"""Owns how a frozen network is run: OpenVINO on a CPU, torch everywhere else.
+
+A network converted to OpenVINO is kept in the cache folder under a key of its weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hespotex.encoders.base import FeatureRows, Patches
+from hespotex.encoders.cache import cache_folder
+from hespotex.errors import EncoderError
+from hespotex.runs import atomic_path, content_key
+
+Engine = Literal["auto", "openvino", "torch"]
+Forward = Callable[[Patches], FeatureRows]
+# What float32 arithmetic in another order may change; more means that the conversion is wrong.
+_TOLERANCE = 1e-4
+# OpenVINO is fastest per patch on small batches: they stay in the cache of a core.
+_OPENVINO_BATCH = 8
+_TORCH_BATCH = 32
+_log = logging.getLogger(__name__)
+
+
+def weights_key(model: torch.nn.Module) -> str:
+    """Key of every tensor of a network, by name."""
+    tensors = model.state_dict()
+    return content_key(
+        *(part for name in sorted(tensors) for part in (name, _bytes_of(tensors[name])))
+    )
+
+
+def _bytes_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return np.asarray(flat.view(torch.uint8).numpy()) if flat.numel() else np.empty(0, np.uint8)
+
+
+def build_forward(
+    model: torch.nn.Module,
+    *,
+    key: str,
+    size_px: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: str,
+    threads: int | None,
+    engine: Engine,
+) -> tuple[Forward, str]:
+    """Make the function that turns uint8 patches into features.
+
+    Args:
+        model: a network in eval mode, (b, 3, size, size) normalised float32 -> (b, dim).
+        key: key of weights and preprocessing; names the converted network in the cache.
+        size_px: side of the input.
+        mean, std: per channel, on a scale of 0 to 1.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`.
+        threads: cores to use; None: all that the process may use.
+        engine: `auto` takes OpenVINO on a CPU where it is installed and agrees with torch.
+
+    Returns:
+        the function, and the name of the engine that runs it.
+
+    Raises:
+        EncoderError: OpenVINO was asked for and cannot run this network.
+    """
+    if engine == "openvino" or (engine == "auto" and device == "cpu"):
+        try:
+            return _openvino_forward(model, key, size_px, mean, std, threads), "openvino"
+        except Exception as error:
+            if engine == "openvino":
+                raise EncoderError(
+                    f"expected OpenVINO to run this encoder, found: {error}; use engine torch"
+                ) from error
+            _log.warning("OpenVINO cannot run this encoder (%s): torch is used, slower", error)
+    forward = torch_forward(model, normalise(mean, std, device), device, threads)
+    return forward, "torch" if not device.startswith("cuda") else "torch-autocast"
+
+
+def normalise(
+    mean: tuple[float, ...], std: tuple[float, ...], device: str
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Function from (b, size, size, 3) uint8 to normalised (b, 3, size, size) float32."""
+    scale = torch.tensor(std, device=device).view(1, 3, 1, 1) * 255
+    shift = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
+
+    def apply(patches: torch.Tensor) -> torch.Tensor:
+        return (patches.permute(0, 3, 1, 2).float() - shift) / scale
+
+    return apply
+
+
+def torch_forward(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    transform: Callable[[torch.Tensor], torch.Tensor],
+    device: str,
+    threads: int | None,
+) -> Forward:
+    """Run a network in torch: channels last, half precision by autocast on a CUDA device."""
+    on_gpu = device.startswith("cuda")
+    if isinstance(model, torch.nn.Module):
+        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(patches: Patches) -> FeatureRows:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads or before)
+        rows = []
+        try:
+            with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=on_gpu):
+                for i in range(0, len(patches), _TORCH_BATCH):
+                    part = torch.from_numpy(np.ascontiguousarray(patches[i : i + _TORCH_BATCH]))
+                    values = transform(part.to(device, non_blocking=True))
+                    values = values.contiguous(memory_format=torch.channels_last)
+                    rows.append(model(values).float().cpu().numpy())
+        finally:
+            torch.set_num_threads(before)
+        return np.concatenate(rows)
+
+    return forward
+
+
+def _openvino_forward(
+    model: torch.nn.Module,
+    key: str,
+    size_px: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    threads: int | None,
+) -> Forward:
+    import openvino
+
+    path = cache_folder() / "engines" / f"openvino-{content_key(key, openvino.__version__)}.zip"
+    core = openvino.Core()
+    network = _read_converted(core, path)
+    if network is None:
+        network = _convert(model, size_px, mean, std)
+        _check_against_torch(core, network, model, size_px, mean, std)
+        _write_converted(network, path)
+    compiled = _compile(core, network, threads)
+
+    def forward(patches: Patches) -> FeatureRows:
+        parts = (patches[i : i + _OPENVINO_BATCH] for i in range(0, len(patches), _OPENVINO_BATCH))
+        return np.concatenate([compiled(np.ascontiguousarray(p))[0] for p in parts])
+
+    return forward
+
+
+def _compile(core: Any, network: Any, threads: int | None) -> Any:
+    options = {
+        "INFERENCE_NUM_THREADS": threads or _usable_cores(),
+        "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would be the default where a core has it
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    return core.compile_model(network, "CPU", options)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _convert(
+    model: torch.nn.Module, size_px: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Any:
+    """Network from uint8 (b, size, size, 3) to features.
+
+    The PyTorch frontend is used as such: `openvino.convert_model` around it reports its use over
+    the network.
+    """
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from openvino.preprocess import PrePostProcessor
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of every Python branch
+        example = torch.zeros(2, 3, size_px, size_px)
+        decoder = TorchScriptPythonDecoder(model, example_input=example)
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        network = frontend.convert(frontend.load(decoder))
+    network.reshape([-1, 3, size_px, size_px])
+    steps = PrePostProcessor(network)
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    chain = steps.input().preprocess().convert_element_type(openvino.Type.f32)
+    chain.mean([255 * m for m in mean]).scale([255 * s for s in std])
+    return steps.build()
+
+
+def _check_against_torch(
+    core: Any,
+    network: Any,
+    model: torch.nn.Module,
+    size_px: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> None:
+    patches = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), dtype=np.uint8)
+    found = _compile(core, network, None)(patches)[0]
+    with torch.inference_mode():
+        expected = model(normalise(mean, std, "cpu")(torch.from_numpy(patches))).numpy()
+    if found.shape != expected.shape:
+        raise EncoderError(f"expected features of shape {expected.shape}, found {found.shape}")
+    difference = float(np.abs(found - expected).max())
+    if not difference <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise EncoderError(f"the converted network differs from torch by {difference:.2g}")
+
+
+def _write_converted(network: Any, path: Path) -> None:
+    import openvino
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        xml = Path(folder) / "network.xml"
+        openvino.save_model(network, xml, compress_to_fp16=False)
+        with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for part in (xml, xml.with_suffix(".bin")):
+                archive.write(part, part.name)
+
+
+def _read_converted(core: Any, path: Path) -> Any | None:
+    """The converted network; None where there is none or it is damaged (zip keeps checksums)."""
+    import openvino
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            xml = archive.read("network.xml")
+            weights = np.frombuffer(archive.read("network.bin"), np.uint8)
+        return core.read_model(xml, openvino.Tensor(weights))
+    except (OSError, zipfile.BadZipFile, KeyError, RuntimeError, EOFError):
+        return None

@@ -1,0 +1,138 @@
+"""Owns encoders that lazyslide-models registers, as `lazyslide:<name>`; run in torch."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hespotex.encoders.base import Encoder, FeatureRows, Patches
+from hespotex.encoders.engine import torch_forward, weights_key
+from hespotex.encoders.hub import explain
+from hespotex.encoders.lazyslide_listing import PREFIX
+from hespotex.errors import EncoderError
+from hespotex.runs import content_key
+
+
+class LazySlideEncoder(Encoder):
+    """A model of lazyslide-models with the transform that it brings along.
+
+    Patches come in the size that the transform resizes to, so that its resizing changes nothing;
+    its cropping and normalisation are applied as they are.
+
+    Args:
+        name: as in the registry.
+        model: an instance of a registered class.
+        device, threads: see `get_encoder`.
+    """
+
+    mpp = None
+
+    def __init__(self, name: str, model: Any, *, device: str, threads: int | None) -> None:
+        self.name = name
+        self.licence = _text(getattr(model, "license", None))
+        self._model = model.to(device)
+        self._transform = model.get_transform()
+        steps = list(getattr(self._transform, "transforms", []))
+        self.size_px = _input_side(name, self._transform, steps)
+        self.mean, self.std = _normalisation(steps)
+        forward = torch_forward(self._model.encode_image, self._prepare, device, threads)
+        self._forward = forward
+        self.engine = "torch-autocast" if device.startswith("cuda") else "torch"
+        example = np.zeros((1, self.size_px, self.size_px, 3), np.uint8)
+        self.dim = int(forward(example).shape[1])
+
+    def _prepare(self, patches: Any) -> Any:
+        """(b, size, size, 3) uint8 -> the encoder's input, by its own transform."""
+        return self._transform(patches.permute(0, 3, 1, 2))
+
+    @cached_property
+    def _key(self) -> str:
+        return content_key(weights_key(self._model.model), repr(self._transform), self.size_px)
+
+    def key(self) -> str:
+        """Key of weights and preprocessing; the same on every engine and device."""
+        return self._key
+
+    def encode(self, patches: Patches) -> FeatureRows:
+        """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
+        return self._forward(patches)
+
+
+def build_lazyslide(name: str, *, device: str, threads: int | None) -> LazySlideEncoder:
+    """`lazyslide:<name>` by the registry of lazyslide-models.
+
+    Raises:
+        EncoderError: the extra is not installed, the name is unknown or no encoder of patches, or
+            the weights are not here and cannot be had.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from lazyslide_models import MODEL_REGISTRY, ModelTask
+    except ImportError as error:
+        raise EncoderError(
+            f"encoder {name}: lazyslide-models is not installed; pip install 'hespotex[lazyslide]'"
+        ) from error
+    key = name.removeprefix(PREFIX)
+    if key not in MODEL_REGISTRY:
+        import difflib
+
+        near = difflib.get_close_matches(key, list(MODEL_REGISTRY.keys()), n=3)
+        hint = f"; similar: {', '.join(PREFIX + n for n in near)}" if near else ""
+        raise EncoderError(
+            f"encoder {name}: lazyslide-models registers no model of that name{hint}; "
+            "`hespotex encoders` lists them"
+        )
+    kind = MODEL_REGISTRY[key]
+    tasks = kind.task if isinstance(kind.task, list) else [kind.task]
+    if not {ModelTask.vision, ModelTask.multimodal} & set(tasks) or not hasattr(
+        kind, "encode_image"
+    ):
+        raise EncoderError(
+            f"encoder {name}: a model for {', '.join(t.value for t in tasks)}, not an encoder of "
+            "patches; `hespotex encoders` lists those"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = kind()
+    except Exception as error:
+        raise explain(name, error) from error
+    if not inspect.ismethod(getattr(model, "encode_image", None)):
+        raise EncoderError(f"encoder {name}: it has no encode_image; choose another encoder")
+    return LazySlideEncoder(name, model, device=device, threads=threads)
+
+
+def _input_side(name: str, transform: Any, steps: list[Any]) -> int:
+    """The side that the transform resizes to; without a resize, what comes out of it."""
+    import torch
+
+    for step in steps:
+        if type(step).__name__ == "Resize":
+            size = step.size if isinstance(step.size, (list, tuple)) else [step.size]
+            if len({int(s) for s in size}) == 1:
+                return int(size[0])
+    try:
+        out = transform(torch.zeros(1, 3, 512, 512, dtype=torch.uint8))
+    except Exception as error:
+        raise EncoderError(f"encoder {name}: its transform refuses an image: {error}") from error
+    if out.shape[-1] != out.shape[-2]:
+        raise EncoderError(f"encoder {name}: expected a square input, found {tuple(out.shape)}")
+    return int(out.shape[-1])
+
+
+def _normalisation(steps: list[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    for step in steps:
+        if type(step).__name__ == "Normalize":
+            return tuple(float(v) for v in step.mean), tuple(float(v) for v in step.std)
+    return (), ()
+
+
+def _text(licence: Any) -> str:
+    if isinstance(licence, (list, tuple)):
+        return ", ".join(map(str, licence))
+    return str(licence or "not stated")

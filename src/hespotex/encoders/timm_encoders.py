@@ -1,0 +1,113 @@
+"""Owns encoders that are timm networks: the offline default and any `timm:<name>`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from hespotex.encoders import offline
+from hespotex.encoders.base import Encoder, FeatureRows, Patches
+from hespotex.encoders.engine import Engine, build_forward, weights_key
+from hespotex.encoders.hub import explain
+from hespotex.errors import EncoderError
+from hespotex.runs import content_key
+
+
+class TimmEncoder(Encoder):
+    """A timm network without its classifier, prepared as its own configuration says.
+
+    Patches come in the size of the network's input, so that neither resizing nor cropping is left
+    to do; mean and std are those of the pretrained configuration.
+
+    Args:
+        name: as in the registry.
+        model: the network in eval mode, (b, 3, size, size) -> (b, dim).
+        device, threads, engine: see `get_encoder`.
+    """
+
+    mpp = None
+
+    def __init__(
+        self, name: str, model: Any, *, device: str, threads: int | None, engine: Engine
+    ) -> None:
+        from timm.data import resolve_model_data_config
+
+        config = resolve_model_data_config(model)
+        height, width = config["input_size"][1:]
+        if config["input_size"][0] != 3 or height != width:
+            raise EncoderError(
+                f"encoder {name}: expected a square RGB input, found {config['input_size']}; "
+                "choose another encoder"
+            )
+        self.name = name
+        self.size_px = int(height)
+        self.mean = tuple(float(v) for v in config["mean"])
+        self.std = tuple(float(v) for v in config["std"])
+        self.dim = int(model.num_features)
+        self.licence = str((model.pretrained_cfg or {}).get("license") or "not stated")
+        self._model = model
+        self._forward, self.engine = build_forward(
+            model,
+            key=self.key(),
+            size_px=self.size_px,
+            mean=self.mean,
+            std=self.std,
+            device=device,
+            threads=threads,
+            engine=engine,
+        )
+
+    @cached_property
+    def _key(self) -> str:
+        return content_key(weights_key(self._model), self.size_px, self.mean, self.std)
+
+    def key(self) -> str:
+        """Key of weights and preprocessing; the same on every engine and device."""
+        return self._key
+
+    def encode(self, patches: Patches) -> FeatureRows:
+        """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
+        return self._forward(patches)
+
+
+def build_offline(*, device: str, threads: int | None, engine: Engine) -> TimmEncoder:
+    """The default encoder."""
+    model = offline.build_model()
+    built = TimmEncoder(offline.NAME, model, device=device, threads=threads, engine=engine)
+    built.licence = offline.info().licence
+    return built
+
+
+def build_timm(name: str, *, device: str, threads: int | None, engine: Engine) -> TimmEncoder:
+    """`timm:<name>`: a name of timm, `hf-hub:<owner>/<repository>` or `local-dir:<folder>`.
+
+    Raises:
+        EncoderError: timm does not know the name, or the weights are not here and cannot be had.
+    """
+    import timm
+
+    short = name.removeprefix("timm:")
+    if ":" not in short and not timm.is_model(short):
+        near = ", ".join(f"timm:{n}" for n in _similar(short))
+        raise EncoderError(
+            f"encoder {name}: timm {timm.__version__} knows no model of that name"
+            + (f"; similar: {near}" if near else "; timm.list_models() has them all")
+        )
+    if ":" not in short and not timm.models.is_model_pretrained(short):
+        raise EncoderError(
+            f"encoder {name}: timm has no trained weights for it; choose one of "
+            "timm.list_models(pretrained=True)"
+        )
+    try:
+        model = timm.create_model(short, pretrained=True, num_classes=0)
+    except Exception as error:
+        raise explain(name, error) from error
+    return TimmEncoder(name, model.eval(), device=device, threads=threads, engine=engine)
+
+
+def _similar(name: str) -> list[str]:
+    import difflib
+
+    import timm
+
+    return difflib.get_close_matches(name, timm.list_models(), n=3)

@@ -1,0 +1,142 @@
+"""Owns plain images that have to be decoded as a whole: JPEG, PNG, BMP, WebP and small TIFF.
+
+Whatever the file holds becomes the 8-bit RGB that a viewer shows: turned as EXIF says, transparency
+laid over white, palettes looked up, 16 bit cut to its upper 8, CMYK mixed.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.errors import SlideError
+from hespotex.slide.pixel_size import mpp_of_density
+
+_ROWS = 1024
+# Pillow's guard against decompression bombs is a module-wide setting.
+_BOMB_GUARD = threading.Lock()
+_EXIF_X, _EXIF_Y, _EXIF_UNIT = 282, 283, 296
+
+
+class DecodedImage:
+    """An image in memory, with the face of a slide of one level.
+
+    Args:
+        path: the image file.
+
+    Raises:
+        SlideError: the file is no image, is cut short, or holds values that are no colours.
+    """
+
+    whole_in_memory = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pixels, self.mpp_tags = _decode(path)
+        height, width = self._pixels.shape[:2]
+        self.level_sizes: tuple[tuple[int, int], ...] = ((width, height),)
+        self.level_downsamples: tuple[float, ...] = (1.0,)
+        self.chunk_shapes: tuple[tuple[int, int], ...] = ((height, width),)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
+        return self._pixels[y : y + height, x : x + width]
+
+    def close(self) -> None:
+        """Let go of the pixels."""
+        self._pixels = np.empty((0, 0, 3), np.uint8)
+
+
+def _decode(path: Path) -> tuple[npt.NDArray[np.uint8], dict[str, tuple[float, float]]]:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    with _BOMB_GUARD, warnings.catch_warnings():
+        # A section of 10,000 px a side is above Pillow's limit and no attack.
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as image:
+                tags = _mpp_tags(image)
+                image.load()
+                turned = ImageOps.exif_transpose(image)
+                return _to_rgb(turned, path), tags
+        except UnidentifiedImageError as error:
+            raise SlideError(
+                f"expected a slide or an image, found a file that no reader knows: {path}; "
+                "export it as pyramidal TIFF, JPEG or PNG"
+            ) from error
+        except MemoryError as error:
+            raise SlideError(
+                f"expected an image that fits into memory, found a bigger one: {path}; "
+                "convert it to a tiled pyramidal TIFF (e.g. vips tiffsave --tile --pyramid)"
+            ) from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise SlideError(
+                f"expected a whole image, found: {error} in {path}; copy or export the file again"
+            ) from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _mpp_tags(image: Any) -> dict[str, tuple[float, float]]:
+    """(x, y) microns per pixel by tag, believable or not."""
+    found: dict[str, tuple[float, float]] = {}
+    info: Mapping[str, Any] = image.info
+    exif = image.getexif()
+    x, y = _number(exif.get(_EXIF_X)), _number(exif.get(_EXIF_Y))
+    if x is not None and y is not None:
+        unit = {2: "inch", 3: "cm"}.get(exif.get(_EXIF_UNIT, 2), "none")
+        label = "TIFF resolution" if image.format == "TIFF" else "EXIF resolution"
+        found[label] = (mpp_of_density(x, unit), mpp_of_density(y, unit))
+    if image.format == "JPEG" and info.get("jfif_unit") in (1, 2):
+        unit = {1: "inch", 2: "cm"}[info["jfif_unit"]]
+        dx, dy = info["jfif_density"]
+        found["JFIF density"] = (mpp_of_density(dx, unit), mpp_of_density(dy, unit))
+    elif image.format == "PNG" and "dpi" in info:
+        dx, dy = info["dpi"]
+        found["PNG pHYs"] = (mpp_of_density(dx, "inch"), mpp_of_density(dy, "inch"))
+    return {name: axes for name, axes in found.items() if not all(map(math.isnan, axes))}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _to_rgb(image: Any, path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8, by bands of rows so that the image is in memory twice at most."""
+    if image.mode == "F":
+        raise SlideError(
+            f"expected colours of 8 or 16 bit, found floating point values in {path}; "
+            "export the image as 8-bit RGB"
+        )
+    width, height = image.size
+    out = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS):
+        bottom = min(top + _ROWS, height)
+        out[top:bottom] = _band_to_rgb(image.crop((0, top, width, bottom)))
+    return out
+
+
+def _band_to_rgb(band: Any) -> npt.NDArray[np.uint8]:
+    from PIL import Image
+
+    if band.mode == "RGB":
+        return np.asarray(band)
+    if band.mode.startswith("I"):  # 16-bit grey, kept by Pillow in 16 or 32 bits
+        grey = np.clip(np.asarray(band).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if band.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in band.info:
+        rgba = band.convert("RGBA")
+        white = Image.new("RGBA", band.size, (255, 255, 255, 255))
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.asarray(band.convert("RGB"))

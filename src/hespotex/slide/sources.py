@@ -1,0 +1,312 @@
+"""Owns which reader opens which file: the only file that imports wsidata's readers.
+
+Vendor formats go to wsidata (OpenSlide first), TIFF that OpenSlide does not know or sees only in
+part to `TiffImage`, plain images to `DecodedImage`. Readers are asked one after another and the
+true cause of a refusal is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.errors import SlideError
+from hespotex.slide.decoded import DecodedImage
+from hespotex.slide.tiff import TiffImage, find_missing_bytes, ome_pixel_size
+
+READER_NAME = "hespotex"
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PLAIN_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".ome.tif",
+    ".ome.tiff",
+)
+_CHUNK = (512, 512)
+
+
+class LevelSource(Protocol):
+    """What `Slide` asks of a reader.
+
+    Attributes:
+        level_sizes: (width, height) of each level, level 0 first.
+        level_downsamples: level-0 pixels per pixel of the level.
+        chunk_shapes: (rows, columns) of each level that are cheap to read at once.
+        whole_in_memory: reading costs nothing.
+        mpp_tags: (x, y) microns per pixel by the name of the tag, the most trusted first.
+    """
+
+    level_sizes: tuple[tuple[int, int], ...]
+    level_downsamples: tuple[float, ...]
+    chunk_shapes: tuple[tuple[int, int], ...]
+    whole_in_memory: bool
+    mpp_tags: dict[str, tuple[float, float]]
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+def open_source(path: Path) -> tuple[LevelSource, str]:
+    """Open a file with the reader that suits it.
+
+    Returns:
+        the source, and the name of the reader (for OpenSlide with the vendor).
+
+    Raises:
+        SlideError: nothing can read the file; the message holds the true cause.
+    """
+    with path.open("rb") as handle:
+        magic = handle.read(4)
+    if not magic:
+        raise SlideError(f"expected a slide, found an empty file: {path}; copy or export it again")
+    if magic in _TIFF_MAGIC:
+        _check_whole_tiff(path)
+    vendor = _openslide_vendor(path)
+    if magic in _TIFF_MAGIC and (vendor is None or (vendor == "generic-tiff" and _is_ome(path))):
+        return TiffImage(path), "tifffile"
+    if vendor is not None:
+        return _WsidataSource(path, "openslide"), f"openslide ({vendor})"
+    found = _open_elsewhere(path)
+    return found if found is not None else (DecodedImage(path), "pillow")
+
+
+def _openslide_vendor(path: Path) -> str | None:
+    from openslide import OpenSlide
+
+    vendor = OpenSlide.detect_format(str(path))
+    return None if vendor is None else str(vendor)
+
+
+def _check_whole_tiff(path: Path) -> None:
+    import tifffile
+
+    try:
+        missing = find_missing_bytes(path)
+    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
+        raise SlideError(
+            f"expected a whole TIFF file, found: {error} in {path} ({path.stat().st_size} bytes); "
+            "it is cut short or damaged, copy or export it again"
+        ) from error
+    if missing is not None:
+        raise SlideError(
+            f"expected {missing[0]} bytes of image data, found {missing[1]} in {path}; "
+            "the file is cut short, copy it again"
+        )
+
+
+def _is_ome(path: Path) -> bool:
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        return bool(tiff.is_ome)
+
+
+class _WsidataSource:
+    """A slide behind one of wsidata's readers."""
+
+    whole_in_memory = False
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        try:
+            self._reader = wsidata_readers().try_open(str(path), reader=name)
+        except Exception as error:
+            raise SlideError(_refusal(path, str(error))) from error
+        shape = self._reader.properties
+        self.level_sizes = tuple((int(w), int(h)) for h, w in shape.level_shape)
+        self.level_downsamples = tuple(float(d) for d in shape.level_downsample)
+        self.chunk_shapes = (_CHUNK,) * len(self.level_sizes)
+        self._is_openslide = name == "openslide"
+        self._background = np.full(3, 255, np.uint16)
+        if self._is_openslide:
+            tags = dict(self._reader.reader.properties)
+            self.mpp_tags = _openslide_mpp(tags)
+            colour = str(tags.get("openslide.background-color") or "ffffff")
+            self._background[:] = [int(colour[i : i + 2], 16) for i in (0, 2, 4)]
+        else:
+            mpp = math.nan if shape.mpp is None else float(shape.mpp)
+            self.mpp_tags = {} if math.isnan(mpp) else {f"{name} mpp": (mpp, mpp)}
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
+        downsample = self.level_downsamples[level]
+        # Readers map level-0 offsets to the level by flooring: the ceiling lands on pixel x, y.
+        x_px0, y_px0 = math.ceil(x * downsample), math.ceil(y * downsample)
+        try:
+            if self._is_openslide:
+                region = self._reader.reader.read_region((x_px0, y_px0), level, (width, height))
+                return self._over_background(np.asarray(region))
+            return np.asarray(self._reader.get_region(x_px0, y_px0, width, height, level=level))
+        except Exception as error:
+            # After an error OpenSlide refuses everything: opened again, the rest can be read.
+            self._reader.detach_reader()
+            raise SlideError(
+                f"expected pixels at x {x_px0}, y {y_px0} of level {level}, found: {error} in "
+                f"{self.path}; the file is damaged there, copy or export it again"
+            ) from error
+
+    def _over_background(self, rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        alpha = rgba[..., 3:]
+        if alpha.min() == 255:
+            return np.ascontiguousarray(rgba[..., :3])
+        a = alpha.astype(np.uint16)
+        mixed = rgba[..., :3] * a + self._background * (255 - a)
+        return ((mixed + 127) // 255).astype(np.uint8)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.detach_reader()
+
+
+def _refusal(path: Path, cause: str) -> str:
+    remedy = "copy or export it again"
+    if "transfer syntax" in cause.lower():
+        remedy = "convert it to DICOM with JPEG or JPEG 2000 tiles, or to a pyramidal TIFF"
+    return f"expected a slide that can be read, found: {cause.rstrip('.')} ({path}); {remedy}"
+
+
+def _openslide_mpp(tags: dict[str, str]) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    vendor = tags.get("openslide.vendor", "openslide")
+    found.update(ome_pixel_size(tags.get("tiff.ImageDescription", "")))
+    try:
+        axes = (float(tags["openslide.mpp-x"]), float(tags["openslide.mpp-y"]))
+    except (KeyError, ValueError):
+        return found
+    found["TIFF resolution" if vendor == "generic-tiff" else f"{vendor} mpp"] = axes
+    return found
+
+
+def _open_elsewhere(path: Path) -> tuple[LevelSource, str] | None:
+    """Ask wsidata's other readers for a file whose suffix only they know."""
+    suffix = path.suffix.lower()
+    if suffix in _PLAIN_SUFFIXES or suffix in {"", ".dcm", ".dicom"}:
+        return None
+    readers = wsidata_readers()
+    able = [r for r in readers if r.name != "openslide" and suffix in (r.extensions or ())]
+    causes = []
+    for reader in able:
+        if reader.is_available():
+            try:
+                return _WsidataSource(path, reader.name), reader.name
+            except SlideError as error:
+                causes.append(str(error))
+    if causes:
+        raise SlideError(causes[0])
+    if able:
+        names = ", ".join(sorted({_package(r) for r in able}))
+        raise SlideError(
+            f"expected a slide that an installed reader knows, found {suffix} that OpenSlide refuses: "
+            f"{path}; install one of: {names}"
+        )
+    return None
+
+
+def _package(reader: Any) -> str:
+    names = reader.pkgs or reader.pkg_namespaces
+    return names if isinstance(names, str) else str(names[0])
+
+
+@lru_cache(maxsize=1)
+def wsidata_readers() -> Any:
+    """wsidata's registry of readers, with ours for plain images in it.
+
+    Ours is asked for JPEG, PNG and the like at once, for TIFF after OpenSlide: `wsidata.open_wsi`
+    and LazySlide open plain images too, once this was called.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations among wsidata's own imports
+        from wsidata.reader import READERS, ReaderBase, SlideProperties
+    if READER_NAME not in READERS:
+        READERS[READER_NAME] = _reader_class(ReaderBase, SlideProperties)
+    return READERS
+
+
+def _reader_class(base: Any, properties: Any) -> Any:
+    class PlainImageReader(base):  # type: ignore[misc]
+        """JPEG, PNG and TIFF without tiles, for wsidata."""
+
+        name = READER_NAME
+        pkg_namespaces = ("PIL", "tifffile")
+        extensions = _PLAIN_SUFFIXES
+
+        def __init__(self, file: str | Path, **_options: Any) -> None:
+            self.file = str(file)
+            self.create_reader()
+            source = self._reader
+            shapes = [[h, w] for w, h in source.level_sizes]
+            width, height = source.level_sizes[0]
+            self.set_properties(
+                properties(
+                    shape=shapes[0],
+                    n_level=len(shapes),
+                    level_shape=shapes,
+                    level_downsample=list(source.level_downsamples),
+                    bounds=[0, 0, width, height],
+                    raw="{}",
+                )
+            )
+
+        def create_reader(self) -> None:
+            path = Path(self.file)
+            with path.open("rb") as handle:
+                is_tiff = handle.read(4) in _TIFF_MAGIC
+            self.set_reader(TiffImage(path) if is_tiff else DecodedImage(path))
+
+        def detach_reader(self) -> None:
+            if self._reader is not None:
+                self._reader.close()
+                self.set_reader(None)
+
+        def get_region(
+            self, x: int, y: int, width: int, height: int, level: int = 0, **_options: Any
+        ) -> npt.NDArray[np.uint8]:
+            level = int(self.translate_level(level))
+            downsample = self.properties.level_downsample[level]
+            return read_padded(
+                self.reader,
+                level,
+                int(x / downsample),
+                int(y / downsample),
+                int(width),
+                int(height),
+            )
+
+        def get_thumbnail(self, size: int, **_options: Any) -> npt.NDArray[np.uint8]:
+            height, width = self.properties.level_shape[-1]
+            scale = min(1.0, size / max(height, width))
+            whole = read_padded(self.reader, self.properties.n_level - 1, 0, 0, width, height)
+            small = (max(1, round(width * scale)), max(1, round(height * scale)))
+            return np.asarray(self.resize_img(whole, small))
+
+    return PlainImageReader
+
+
+def read_padded(
+    source: LevelSource, level: int, x: int, y: int, width: int, height: int
+) -> npt.NDArray[np.uint8]:
+    """Like `source.read`, white where the region leaves the image."""
+    full_width, full_height = source.level_sizes[level]
+    left, top = max(x, 0), max(y, 0)
+    right, bottom = min(x + width, full_width), min(y + height, full_height)
+    if (left, top, right, bottom) == (x, y, x + width, y + height):
+        return source.read(level, x, y, width, height)
+    out = np.full((height, width, 3), 255, np.uint8)
+    if left < right and top < bottom:
+        part = source.read(level, left, top, right - left, bottom - top)
+        out[top - y : bottom - y, left - x : right - x] = part
+    return out
