@@ -1,0 +1,337 @@
+"""Owns predictions/<section_id>.h5ad: how a prediction is stored, and how it is read back.
+
+The file opens in `scanpy.pl.spatial` and `squidpy.pl.spatial_scatter` as it is. It holds no path and
+no name but those that the manifest gives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from hespotex import keys
+from hespotex.errors import RunError
+from hespotex.expression import PanelCounts, log1p_cpm
+from hespotex.runs import atomic_path
+from hespotex.section import Section
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from hespotex.training.types import Prediction
+
+Floats = npt.NDArray[np.float32]
+
+FORMAT_VERSION: Final = 1
+UNITS: Final[Mapping[str, str]] = {
+    "X": keys.UNIT_LOG1P,
+    keys.COMPOSITION: keys.UNIT_COMPOSITION,
+    keys.LOWER: keys.UNIT_LOG1P,
+    keys.UPPER: keys.UNIT_LOG1P,
+    keys.MEASURED: keys.UNIT_LOG1P,
+    keys.MEASURED_COUNTS: "raw counts",
+    keys.PREDICTED_DEPTH: keys.UNIT_DEPTH,
+    keys.MEASURED_DEPTH: "total count over the model's gene panel",
+    keys.SPATIAL: "x, y of the spot centre in level-0 pixels, origin top-left",
+}
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture of the slide.
+
+    Attributes:
+        image: (h, w, 3) uint8 RGB.
+        px0_per_px: level-0 pixels per pixel of the picture.
+    """
+
+    image: npt.NDArray[np.uint8]
+    px0_per_px: float
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What some predictions carry besides; None where they do not.
+
+    Attributes:
+        lower, upper: (n, G) interval for log1p.
+        ood_score: (n,) distance from the training features.
+        ood: (n,) True where that distance is unusual.
+        grades: (G,) trust in each gene.
+    """
+
+    lower: Floats | None = None
+    upper: Floats | None = None
+    ood_score: Floats | None = None
+    ood: npt.NDArray[np.bool_] | None = None
+    grades: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class StoredPrediction:
+    """One section's prediction as it lies in a file; n spots, G genes.
+
+    Attributes:
+        section_id: as in the manifest.
+        patient_id: as in the manifest.
+        genes: (G,) names.
+        barcodes: (n,) names of the spots.
+        xy_px0: (n, 2) x, y of the spot centres in level-0 pixels.
+        mpp: microns per level-0 pixel.
+        spot_diameter_um: of the spots.
+        log1p: (n, G) predicted log1p(CPM over the panel).
+        composition: (n, G) predicted log(p) - log(pooled p).
+        depth: (n,) predicted total count; NaN where the model does not predict it.
+        measured: (n, G) log1p(CPM), NaN where a gene was not measured; None without expression.
+        measured_counts: (n, G) raw counts, CSR; None without expression.
+        measured_depth: (n,); None without expression.
+        thumbnail: None where there was no slide.
+        extras: intervals, out-of-distribution scores, grades.
+    """
+
+    section_id: str
+    patient_id: str
+    genes: npt.NDArray[np.str_]
+    barcodes: npt.NDArray[np.str_]
+    xy_px0: npt.NDArray[np.float64]
+    mpp: float
+    spot_diameter_um: float
+    log1p: Floats
+    composition: Floats
+    depth: Floats
+    measured: Floats | None
+    measured_counts: sparse.csr_matrix | None
+    measured_depth: npt.NDArray[np.float64] | None
+    thumbnail: Thumbnail | None
+    extras: Extras = Extras()
+
+
+def write_prediction(
+    path: Path,
+    *,
+    section: Section,
+    genes: Sequence[str],
+    prediction: Prediction,
+    counts: PanelCounts | None = None,
+    thumbnail: Thumbnail | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    extras: Extras | None = None,
+    columns: npt.NDArray[np.intp] | None = None,
+) -> None:
+    """Write one section's prediction, with the measured values beside it where there are any.
+
+    Args:
+        path: the h5ad; replaced as a whole.
+        section: where the spots lie.
+        genes: (G,) the model's panel.
+        prediction: of the section's spots over the panel.
+        counts: measured counts over the same panel, or None.
+        thumbnail: picture of the slide that the spots are drawn on.
+        provenance: model id, encoder, versions, ...; goes into uns["hespotex"]; None values are left out.
+        extras: intervals, out-of-distribution scores, grades.
+        columns: which genes to write, default all; log1p(CPM) stays relative to the whole panel.
+
+    Raises:
+        ValueError: arrays do not fit the section or the panel.
+        RunError: the file cannot be written.
+    """
+    table = build_table(
+        section=section,
+        genes=genes,
+        prediction=prediction,
+        counts=counts,
+        thumbnail=thumbnail,
+        provenance=provenance,
+        extras=extras or Extras(),
+    )
+    if columns is not None:
+        table = table[:, columns].copy()
+    with atomic_path(path) as temporary:
+        table.write_h5ad(temporary)
+
+
+def build_table(
+    *,
+    section: Section,
+    genes: Sequence[str],
+    prediction: Prediction,
+    counts: PanelCounts | None,
+    thumbnail: Thumbnail | None,
+    provenance: Mapping[str, Any] | None,
+    extras: Extras,
+) -> AnnData:
+    """The table that `write_prediction` writes, in memory."""
+    from anndata import AnnData
+
+    shape = (section.n_spots, len(genes))
+    layers = {keys.COMPOSITION: prediction.composition}
+    optional = {keys.LOWER: extras.lower, keys.UPPER: extras.upper}
+    layers |= {name: values for name, values in optional.items() if values is not None}
+    for name, values in {"log1p": prediction.log1p, **layers}.items():
+        if values.shape != shape:
+            raise ValueError(
+                f"section {section.section_id}: expected {name} of shape {shape}, found {values.shape}"
+            )
+    stored: dict[str, Any] = {name: _dense(values) for name, values in layers.items()}
+    var = pd.DataFrame(index=pd.Index(list(genes), dtype=object))
+    if extras.grades is not None:
+        var[keys.GRADE] = pd.Categorical(list(extras.grades))
+    if counts is not None:
+        measured = log1p_cpm(counts.counts)
+        measured[:, ~counts.measured] = np.nan
+        stored[keys.MEASURED] = measured
+        stored[keys.MEASURED_COUNTS] = counts.counts.astype(np.float32)
+        var[keys.MEASURED] = counts.measured
+    table = AnnData(
+        X=_dense(prediction.log1p), obs=_obs(section, prediction, counts, extras), var=var
+    )
+    for name, values in stored.items():
+        table.layers[name] = values
+    table.obsm[keys.SPATIAL] = np.asarray(section.xy_px0, dtype=np.float64)
+    table.uns[keys.UNS] = _record(section, provenance or {}, [*stored, *table.obs.columns])
+    if thumbnail is not None:
+        table.uns[keys.SPATIAL] = {section.section_id: _library(section, thumbnail)}
+    return table
+
+
+def read_prediction(path: Path) -> StoredPrediction:
+    """Read what `write_prediction` wrote.
+
+    Raises:
+        RunError: the file is missing, cut short, or none of ours.
+    """
+    import anndata
+
+    try:
+        table = anndata.read_h5ad(path)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise RunError(
+            f"expected a prediction of hespotex in {path}, found a file that anndata cannot read: {error}"
+        ) from error
+    record = table.uns.get(keys.UNS)
+    if record is None or keys.COMPOSITION not in table.layers:
+        raise RunError(
+            f"expected a prediction of hespotex in {path}, found an h5ad without uns['hespotex']; "
+            "give a file from a run's predictions folder"
+        )
+    obs = table.obs
+    measured = keys.MEASURED in table.layers
+    return StoredPrediction(
+        section_id=str(record[keys.SECTION_ID]),
+        patient_id=str(record[keys.PATIENT_ID]),
+        genes=table.var_names.to_numpy(dtype=str),
+        barcodes=table.obs_names.to_numpy(dtype=str),
+        xy_px0=np.asarray(table.obsm[keys.SPATIAL], dtype=np.float64),
+        mpp=float(record["mpp"]),
+        spot_diameter_um=float(record["spot_diameter_um"]),
+        log1p=np.asarray(table.X),
+        composition=np.asarray(table.layers[keys.COMPOSITION]),
+        depth=obs[keys.PREDICTED_DEPTH].to_numpy(np.float32),
+        measured=np.asarray(table.layers[keys.MEASURED]) if measured else None,
+        measured_counts=table.layers[keys.MEASURED_COUNTS] if measured else None,
+        measured_depth=obs[keys.MEASURED_DEPTH].to_numpy(np.float64) if measured else None,
+        thumbnail=_thumbnail(table),
+        extras=_extras(table),
+    )
+
+
+def _obs(
+    section: Section, prediction: Prediction, counts: PanelCounts | None, extras: Extras
+) -> pd.DataFrame:
+    obs = pd.DataFrame(index=pd.Index(list(section.barcodes), dtype=object))
+    if section.obs is not None:
+        for name in section.obs.columns:
+            # Other characters are not valid in a SpatialData table.
+            obs[re.sub(r"[^A-Za-z0-9_.-]", "_", str(name))] = _plain(section.obs[name].to_numpy())
+    obs[keys.SECTION_ID] = pd.Categorical([section.section_id] * len(obs))
+    obs[keys.PATIENT_ID] = pd.Categorical([section.patient_id] * len(obs))
+    if section.array_xy is not None:
+        obs[keys.ARRAY_X], obs[keys.ARRAY_Y] = np.asarray(section.array_xy, dtype=np.float64).T
+    obs[keys.PREDICTED_DEPTH] = np.asarray(prediction.depth, dtype=np.float32)
+    if counts is not None:
+        obs[keys.MEASURED_DEPTH] = counts.depth
+    if extras.ood_score is not None:
+        obs[keys.OOD_SCORE] = np.asarray(extras.ood_score, dtype=np.float32)
+    if extras.ood is not None:
+        obs[keys.OOD] = np.asarray(extras.ood, dtype=bool)
+    return obs
+
+
+def _plain(values: npt.NDArray[Any]) -> Any:
+    """Numbers and truth values as they are; everything else as categories, missing ones kept."""
+    if values.dtype.kind in "biuf":
+        return values
+    series = pd.Series(values, dtype=object)
+    return pd.Categorical(series.where(series.isna(), series.astype(str)))
+
+
+def _record(
+    section: Section, provenance: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Any]:
+    record = {
+        **_storable(provenance),
+        "format_version": FORMAT_VERSION,
+        keys.SECTION_ID: section.section_id,
+        keys.PATIENT_ID: section.patient_id,
+        "mpp": float(section.geometry.mpp),
+        "spot_diameter_um": float(section.geometry.spot_diameter_um),
+        "units": {name: UNITS[name] for name in ("X", keys.SPATIAL, *names) if name in UNITS},
+    }
+    if section.dropped:
+        record["dropped"] = {
+            re.sub(r"/", " per ", reason): int(count) for reason, count in section.dropped.items()
+        }
+    return record
+
+
+def _library(section: Section, thumbnail: Thumbnail) -> dict[str, Any]:
+    geometry = section.geometry
+    return {
+        "images": {"hires": np.ascontiguousarray(thumbnail.image)},
+        "scalefactors": {
+            "tissue_hires_scalef": 1.0 / thumbnail.px0_per_px,
+            "spot_diameter_fullres": geometry.spot_diameter_um / geometry.mpp,
+        },
+    }
+
+
+def _thumbnail(table: AnnData) -> Thumbnail | None:
+    for library in table.uns.get(keys.SPATIAL, {}).values():
+        scale = float(library["scalefactors"]["tissue_hires_scalef"])
+        return Thumbnail(np.asarray(library["images"]["hires"]), 1.0 / scale)
+    return None
+
+
+def _extras(table: AnnData) -> Extras:
+    obs, layers = table.obs, table.layers
+    return Extras(
+        lower=np.asarray(layers[keys.LOWER]) if keys.LOWER in layers else None,
+        upper=np.asarray(layers[keys.UPPER]) if keys.UPPER in layers else None,
+        ood_score=obs[keys.OOD_SCORE].to_numpy(np.float32) if keys.OOD_SCORE in obs else None,
+        ood=obs[keys.OOD].to_numpy(bool) if keys.OOD in obs else None,
+        grades=table.var[keys.GRADE].astype(str).tolist() if keys.GRADE in table.var else None,
+    )
+
+
+def _dense(values: npt.NDArray[Any]) -> Floats:
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _storable(value: Any) -> Any:
+    """What HDF5 can hold: nested mappings of numbers, strings and lists; a path becomes its name."""
+    if isinstance(value, Mapping):
+        return {str(k).replace("/", " "): _storable(v) for k, v in value.items() if v is not None}
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, (list, tuple)):
+        array = np.asarray(value)
+        return array if array.dtype.kind in "biuf" else np.array([str(v) for v in value], object)
+    return value

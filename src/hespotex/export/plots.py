@@ -1,0 +1,306 @@
+"""Owns the pictures of a run: genes on the tissue, scores against baselines, depth.
+
+Each function returns a figure; `style.save_figure` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex.export import style
+from hespotex.export.h5ad import StoredPrediction
+from hespotex.expression import pearson_residuals
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import EllipseCollection
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.floating[Any]]
+
+FADE: Final = 0.72
+_Z_LIMITS: Final = (-2.5, 2.5)
+# Above so many genes single dots say less than the outline of their density.
+_MAX_DOTS: Final = 400
+# Inches: height of the heading, side of a small map, left edges of the two pairs of maps.
+_TOP: Final = 1.5
+_ROW: Final = 1.93
+_X_LOG1P: Final = 4.35
+_X_SHARE: Final = 8.85
+_READING: Final = (
+    "Measured and predicted share one colour scale.",
+    "Share, measured: Pearson residuals of the",
+    "counts; predicted: log ratio to the training",
+    "sections; both as z-scores over the spots.",
+)
+
+
+@dataclass(frozen=True)
+class GenePick:
+    """A gene to draw.
+
+    Attributes:
+        label: why it was chosen: `best`, `middle`, `worst`.
+        gene: its name.
+        pcc_log1p: in this section.
+        pcc_composition: in this section.
+    """
+
+    label: str
+    gene: str
+    pcc_log1p: float
+    pcc_composition: float
+
+
+def pick_genes(table: pd.DataFrame, by: str = "pcc_composition") -> tuple[GenePick, ...]:
+    """Best, middle and worst gene of one section; fewer where fewer genes have a score.
+
+    Args:
+        table: rows of genes.csv of one section: gene, pcc_log1p, pcc_composition.
+        by: the score that decides; ties go to the gene that comes first.
+    """
+    scored = table.dropna(subset=["pcc_log1p", "pcc_composition"])
+    ranked = scored.sort_values(by, ascending=False, kind="stable").reset_index(drop=True)
+    last = len(ranked) - 1
+    places = {"best": 0, "middle": last // 2, "worst": last} if len(ranked) else {}
+    unique = {place: label for label, place in reversed(places.items())}
+    return tuple(
+        GenePick(
+            unique[place],
+            str(ranked.gene[place]),
+            float(ranked.pcc_log1p[place]),
+            float(ranked.pcc_composition[place]),
+        )
+        for place in sorted(unique)
+    )
+
+
+def plot_genes(section: StoredPrediction, picks: Sequence[GenePick]) -> Figure:
+    """Measured beside predicted on the tissue: a row a gene, once as log1p(CPM), once depth-free.
+
+    Args:
+        section: with measured values.
+        picks: the genes, as `pick_genes` gives them.
+
+    Raises:
+        ValueError: the section has no measured values.
+    """
+    if section.measured is None or section.measured_counts is None:
+        raise ValueError(f"section {section.section_id}: expected measured values, found none")
+    rows = max(len(picks), 1)
+    figure = style.new_figure(height=_TOP + _ROW * rows + 0.1)
+    style.heading(
+        figure,
+        f"Section {section.section_id}: measured and predicted expression",
+        f"Held out: its expression was not seen in training. Patient {section.patient_id}, "
+        f"{len(section.barcodes):,} spots, {len(section.genes):,} genes; "
+        "best, middle and worst gene by composition PCC in this section.",
+    )
+    tissue = style.place(figure, 0.25, _TOP, 2.7, 2.7)
+    style.draw_tissue(tissue, section)
+    style.draw_scale_bar(tissue, section)
+    style.caption(figure, 0.25, _TOP - 0.1, "H&E")
+    for x, title in (
+        (_X_LOG1P, "log1p(CPM over the panel)"),
+        (_X_SHARE, "share of the spot's total (depth removed)"),
+    ):
+        style.caption(figure, x + _ROW, _TOP - 0.33, title, align="center")
+        style.caption(figure, x, _TOP - 0.1, "measured")
+        style.caption(figure, x + _ROW, _TOP - 0.1, "predicted")
+    for line, text in enumerate(_READING):
+        style.caption(figure, 0.25, _TOP + 3.05 + 0.19 * line, text, size=8, colour=style.MUTED)
+    residuals = pearson_residuals(section.measured_counts)
+    for row, pick in enumerate(picks):
+        _gene_row(figure, _TOP + row * _ROW, section, pick, residuals)
+    return figure
+
+
+def _gene_row(
+    figure: Figure, y: float, section: StoredPrediction, pick: GenePick, residuals: Floats
+) -> None:
+    j = int(np.flatnonzero(section.genes == pick.gene)[0])
+    measured = np.empty(0) if section.measured is None else section.measured[:, j]
+    x = 3.1
+    style.caption(figure, x, y + 0.55, pick.label, colour=style.MUTED)
+    style.caption(figure, x, y + 0.80, pick.gene, size=min(12.5, 130 / max(len(pick.gene), 1)))
+    style.caption(figure, x, y + 1.08, f"PCC log1p {pick.pcc_log1p:.2f}", size=9.5)
+    style.caption(figure, x, y + 1.30, f"PCC share  {pick.pcc_composition:.2f}", size=9.5)
+
+    log1p = (measured, section.log1p[:, j])
+    limits = style.robust_limits(log1p)
+    spots = _pair(figure, _X_LOG1P, y, section, log1p, limits, style.EXPRESSION_COLOURS)
+    style.colour_bar(figure, spots, _X_LOG1P + 2 * _ROW + 0.02, y + 0.2, _ROW - 0.4, "log1p(CPM)")
+    shares = (_z(residuals[:, j]), _z(section.composition[:, j]))
+    spots = _pair(figure, _X_SHARE, y, section, shares, _Z_LIMITS, style.DIVERGING_COLOURS)
+    style.colour_bar(figure, spots, _X_SHARE + 2 * _ROW + 0.02, y + 0.2, _ROW - 0.4, "z over spots")
+
+
+def _pair(
+    figure: Figure,
+    x: float,
+    y: float,
+    section: StoredPrediction,
+    pair: tuple[Floats, Floats],
+    limits: tuple[float, float],
+    colours: str,
+) -> EllipseCollection:
+    for offset, values in enumerate(pair):
+        axes = style.place(figure, x + offset * _ROW, y, _ROW - 0.06, _ROW - 0.06)
+        style.draw_tissue(axes, section, fade=FADE)
+        spots = style.draw_spots(axes, section, values, limits=limits, colours=colours)
+    return spots
+
+
+def _z(values: Floats) -> Floats:
+    """Standard scores over spots, as a correlation sees them; zeros where nothing varies."""
+    spread = np.nanstd(values)
+    centred = values - np.nanmean(values)
+    return np.asarray(centred / spread if spread > 0 else np.zeros_like(centred))
+
+
+def plot_pcc_distribution(
+    genes: pd.DataFrame, predictors: Sequence[str] = tuple(style.PREDICTOR_COLOURS)
+) -> Figure:
+    """Distribution over genes of both scores, the model above the baselines.
+
+    A gene's score is its mean over the held-out sections in which it has one.
+
+    Args:
+        genes: rows of genes.csv: section_id, gene, `<prefix>pcc_log1p`, `<prefix>pcc_composition`
+            with no prefix for the model and `<predictor>_` for each baseline.
+        predictors: from top to bottom; those without columns are left out.
+    """
+    shown = [p for p in predictors if f"{_prefix(p)}pcc_log1p" in genes]
+    sections = list(dict.fromkeys(genes.section_id))
+    figure = style.new_figure(height=2.0 + 1.0 * len(shown))
+    n_genes = genes.gene.nunique()
+    style.heading(
+        figure,
+        "How well is each gene predicted? The model beside its baselines",
+        f"PCC per gene over the spots of held-out sections; {n_genes:,} genes, mean over "
+        f"{len(sections)} held-out section{'s' if len(sections) != 1 else ''}. "
+        "Measured depth is an oracle: it uses the held-out counts.",
+    )
+    height = figure.get_size_inches()[1] - 1.9
+    panels = (
+        ("pcc_log1p", "log1p(CPM): the usual score, rises with depth alone", 2.05),
+        ("pcc_composition", "share of the spot's total: what is known of the gene itself", 7.8),
+    )
+    for score, title, x in panels:
+        axes = style.place(figure, x, 1.3, 4.5, height)
+        tables = {p: genes.groupby("gene")[f"{_prefix(p)}{score}"].mean().dropna() for p in shown}
+        _ridge_lines(axes, tables, label=x == panels[0][2])
+        axes.set_title(title, size=11, color=style.INK, loc="left", pad=10)
+        axes.set_xlabel("PCC per gene", size=10, color=style.MUTED)
+    return figure
+
+
+def _prefix(predictor: str) -> str:
+    return "" if predictor == "model" else f"{predictor}_"
+
+
+def _ridge_lines(axes: Axes, tables: Mapping[str, pd.Series], *, label: bool) -> None:
+    everything = np.concatenate([t.to_numpy() for t in tables.values()] or [np.zeros(1)])
+    low, high = style.robust_limits([everything], 0.2, 99.8)
+    low, high = min(low, -0.05) - 0.05, max(high, 0.2) + 0.05
+    x = np.linspace(low, high, 320)
+    for row, (predictor, values) in enumerate(tables.items()):
+        y, colour = -float(row), style.PREDICTOR_COLOURS.get(predictor, style.MUTED)
+        if label:
+            name = style.PREDICTOR_NAMES.get(predictor, predictor)
+            weight = "bold" if predictor == "model" else "normal"
+            axes.text(
+                -0.03, y + 0.12, name, size=11, weight=weight, color=style.INK, ha="right",
+                transform=axes.get_yaxis_transform(),
+            )  # fmt: skip
+        if len(values):
+            _one_ridge(axes, x, y, values.to_numpy(np.float64), colour)
+    axes.axvline(0, color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0)
+    axes.set_xlim(low, high)
+    axes.set_ylim(-len(tables) + 0.45, 0.95)
+    style.plain_axes(axes)
+    axes.spines["left"].set_visible(False)
+    axes.set_yticks([])
+
+
+def _one_ridge(axes: Axes, x: Floats, y: float, values: Floats, colour: str) -> None:
+    density = _density(values, x)
+    axes.fill_between(x, y, y + 0.62 * density, color=colour, alpha=0.30, linewidth=0)
+    axes.plot(x, y + 0.62 * density, color=colour, linewidth=1.4)
+    axes.plot(x, np.full_like(x, y), color=style.FAINT, linewidth=0.8, zorder=0)
+    if len(values) <= _MAX_DOTS:
+        # A fixed spread: equal scores give equal pictures.
+        spread = (np.arange(len(values)) * 0.6180339887) % 1
+        axes.scatter(values, y - 0.06 - 0.16 * spread, s=5, color=colour, alpha=0.55, linewidths=0)
+    quarter, three_quarters = np.percentile(values, [25, 75])
+    axes.plot([quarter, three_quarters], [y, y], color=colour, linewidth=5, solid_capstyle="butt")
+    mean = float(values.mean())
+    axes.plot(
+        mean, y, marker="o", markersize=8, color="white", markeredgecolor=colour, markeredgewidth=2
+    )
+    axes.annotate(
+        f"mean {mean:.3f}", (1.02, y), xycoords=axes.get_yaxis_transform(), size=10,
+        color=style.INK, va="center", annotation_clip=False,
+    )  # fmt: skip
+
+
+def _density(values: Floats, x: Floats) -> Floats:
+    """Gaussian kernel density scaled to a largest value of 1; Scott's bandwidth, at least 0.012."""
+    width = max(float(values.std()) * len(values) ** -0.2, 0.012)
+    counts, edges = np.histogram(values, bins=512, range=(x[0] - 0.1, x[-1] + 0.1))
+    centres = (edges[1:] + edges[:-1]) / 2
+    kernel = np.exp(-0.5 * ((x[:, None] - centres) / width) ** 2)
+    density = kernel @ counts
+    return np.asarray(density / max(density.max(), 1e-12))
+
+
+def plot_depth(section: StoredPrediction) -> Figure:
+    """Measured and predicted total count of each spot: on the tissue, and against each other.
+
+    Raises:
+        ValueError: the section has no measured values, or the model predicts no depth.
+    """
+    if section.measured_depth is None or not np.isfinite(section.depth).any():
+        raise ValueError(f"section {section.section_id}: expected measured and predicted depth")
+    measured, predicted = np.log10(1 + section.measured_depth), np.log10(1 + section.depth)
+    figure = style.new_figure(height=4.9)
+    style.heading(
+        figure,
+        f"Section {section.section_id}: how many molecules were caught, measured and predicted",
+        "Depth is predicted from the image alone and kept apart from composition; "
+        f"PCC of log10 totals {_pcc(measured, predicted):.2f} over {len(measured):,} spots.",
+    )
+    limits = style.robust_limits([measured, predicted])
+    for x, title, values in (
+        (0.25, "H&E", None),
+        (3.45, "measured total", measured),
+        (6.4, "predicted total", predicted),
+    ):
+        axes = style.place(figure, x, 1.5, 2.9, 2.9)
+        style.draw_tissue(axes, section, fade=0 if values is None else FADE)
+        style.caption(figure, x, 1.4, title)
+        if values is None:
+            style.draw_scale_bar(axes, section)
+        else:
+            spots = style.draw_spots(axes, section, values, limits=limits, colours="cividis")
+    style.colour_bar(figure, spots, 9.33, 1.8, 2.3, "log10(1 + total)")
+    axes = style.place(figure, 10.55, 1.5, 2.5, 2.75)
+    axes.scatter(measured, predicted, s=9, color=style.ACCENT, alpha=0.55, linewidths=0)
+    span = style.robust_limits([measured, predicted], 0, 100)
+    axes.plot(span, span, color=style.MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
+    axes.set_xlabel("measured, log10(1 + total)", size=9, color=style.MUTED)
+    axes.set_ylabel("predicted", size=9, color=style.MUTED)
+    style.plain_axes(axes)
+    return figure
+
+
+def _pcc(a: Floats, b: Floats) -> float:
+    if np.std(a) == 0 or np.std(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])

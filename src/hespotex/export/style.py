@@ -1,0 +1,233 @@
+"""Owns how pictures look: sizes, colours, tissue with spots on it, saving; no pyplot state.
+
+A figure belongs to nobody but its caller, so pictures can be drawn on threads and in servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.export.h5ad import StoredPrediction
+from hespotex.runs import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import EllipseCollection
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.floating[Any]]
+
+DPI: Final = 150
+SLIDE_INCHES: Final = (13.333, 7.5)
+INK: Final = "#1b2230"
+MUTED: Final = "#6b7485"
+FAINT: Final = "#d9dde4"
+ACCENT: Final = "#0b6e8f"
+EXPRESSION_COLOURS: Final = "viridis"
+DIVERGING_COLOURS: Final = "RdBu_r"
+PREDICTOR_COLOURS: Final = {
+    "model": ACCENT,
+    "ridge": "#d08c2e",
+    "depth_only": "#8c8f98",
+    "predicted_depth_only": "#b9bcc4",
+}
+PREDICTOR_NAMES: Final = {
+    "model": "HESpotEx",
+    "ridge": "ridge regression",
+    "depth_only": "measured depth only",
+    "predicted_depth_only": "predicted depth only",
+}
+
+
+def new_figure(width: float = SLIDE_INCHES[0], height: float = SLIDE_INCHES[1]) -> Figure:
+    """An empty white figure that can be saved; sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG atomically; equal figures give equal files.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+
+
+def heading(figure: Figure, title: str, subtitle: str = "") -> None:
+    """What the picture shows, and in smaller letters how to read it."""
+    height = figure.get_size_inches()[1]
+    figure.text(0.03, 1 - 0.30 / height, title, size=17, weight="bold", color=INK, va="top")
+    if subtitle:
+        figure.text(0.03, 1 - 0.68 / height, subtitle, size=10.5, color=MUTED, va="top")
+
+
+def place(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches, y from the top."""
+    full_width, full_height = figure.get_size_inches()
+    bottom = 1 - (y + height) / full_height
+    return figure.add_axes((x / full_width, bottom, width / full_width, height / full_height))
+
+
+def caption(
+    figure: Figure,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: float = 11,
+    colour: str = INK,
+    align: str = "left",
+) -> None:
+    """Text at a place in inches, y from the top, standing on its base line."""
+    full_width, full_height = figure.get_size_inches()
+    figure.text(x / full_width, 1 - y / full_height, text, size=size, color=colour, ha=align)
+
+
+def colour_bar(
+    figure: Figure, spots: EllipseCollection, x: float, y: float, height: float, label: str
+) -> None:
+    """An upright colour scale with its unit, at a place in inches."""
+    bar = figure.colorbar(spots, cax=place(figure, x, y, 0.07, height))
+    bar.set_label(label, size=8, color=MUTED, labelpad=2)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7.5, length=2, colors=MUTED, pad=1.5)
+    bar.locator = _few_ticks()
+    bar.update_ticks()
+
+
+def _few_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(4)
+
+
+def bare_axes(axes: Axes) -> None:
+    """Take ticks and frame away."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def plain_axes(axes: Axes) -> None:
+    """Leave the left and lower line and quiet ticks."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    axes.tick_params(colors=MUTED, labelsize=9, length=3)
+
+
+def view_box(
+    section: StoredPrediction, margin_um: float = 250.0
+) -> tuple[float, float, float, float]:
+    """Square (left, right, top, bottom) in level-0 pixels that holds all spots and a margin."""
+    low, high = section.xy_px0.min(axis=0), section.xy_px0.max(axis=0)
+    centre = (low + high) / 2
+    half = max(float((high - low).max()) / 2 + margin_um / section.mpp, 1.0)
+    return centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half
+
+
+def draw_tissue(axes: Axes, section: StoredPrediction, *, fade: float = 0.0) -> None:
+    """Draw the slide's picture in level-0 coordinates, cropped to the spots.
+
+    Args:
+        axes: to draw into.
+        section: with or without a thumbnail.
+        fade: 0 as it is; towards 1 grey and pale, so that colours on top are read alone.
+    """
+    left, right, top, bottom = view_box(section)
+    if section.thumbnail is not None:
+        scale, full = section.thumbnail.px0_per_px, section.thumbnail.image
+        height, width = full.shape[:2]
+        x0, x1 = (int(np.clip(v / scale, 0, width)) for v in (left, right))
+        y0, y1 = (int(np.clip(v / scale, 0, height)) for v in (top, bottom))
+        if x1 > x0 and y1 > y0:
+            shown = _faded(full[y0:y1, x0:x1], fade)
+            extent = (x0 * scale, x1 * scale, y1 * scale, y0 * scale)
+            axes.imshow(shown, extent=extent, interpolation="antialiased", zorder=0)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    axes.set_aspect("equal")
+    bare_axes(axes)
+
+
+def _faded(image: npt.NDArray[np.uint8], fade: float) -> npt.NDArray[np.uint8]:
+    if fade <= 0:
+        return image
+    grey = image.astype(np.float32).mean(axis=2, keepdims=True)
+    pale = 255 - (1 - fade) * (255 - grey)
+    return np.repeat(pale, 3, axis=2).astype(np.uint8)
+
+
+def draw_spots(
+    axes: Axes,
+    section: StoredPrediction,
+    values: Floats,
+    *,
+    limits: tuple[float, float],
+    colours: str = EXPRESSION_COLOURS,
+) -> EllipseCollection:
+    """Draw spots in their true size, coloured by value; a spot without a value stays hollow."""
+    from matplotlib.collections import EllipseCollection
+
+    diameter = section.spot_diameter_um / section.mpp
+    known = np.isfinite(values)
+    for mask, style in (
+        (~known, {"facecolors": "none", "edgecolors": MUTED, "linewidths": 0.4}),
+        (
+            known,
+            {"edgecolors": "#1b223040", "linewidths": 0.3, "array": values[known], "cmap": colours},
+        ),
+    ):
+        size = np.full(int(mask.sum()), diameter)
+        spots = EllipseCollection(
+            size,
+            size,
+            np.zeros(len(size)),
+            units="xy",
+            offsets=section.xy_px0[mask],
+            offset_transform=axes.transData,
+            zorder=2,
+            **style,
+        )
+        axes.add_collection(spots)
+    spots.set_clim(*limits)
+    return spots
+
+
+def draw_scale_bar(axes: Axes, section: StoredPrediction) -> None:
+    """A bar of a round length, about a fifth of the view, in the lower left corner."""
+    left, right, top, bottom = view_box(section)
+    width_um = (right - left) * section.mpp
+    choices = np.array([50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10000, 20000])
+    length_um = int(choices[np.abs(choices - width_um / 5).argmin()])
+    x, y = left + 0.04 * (right - left), bottom - 0.03 * (bottom - top)
+    axes.plot([x, x + length_um / section.mpp], [y, y], color=INK, linewidth=2.5, zorder=4)
+    label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um} µm"
+    axes.text(x, y - 0.015 * (bottom - top), label, size=9, color=INK, va="bottom", zorder=4)
+
+
+def robust_limits(
+    tables: Sequence[Floats], low: float = 2, high: float = 98
+) -> tuple[float, float]:
+    """Percentiles over all finite values, widened where they coincide."""
+    values = np.concatenate([np.asarray(t, dtype=np.float64).ravel() for t in tables])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    lower, upper = np.percentile(values, [low, high])
+    if upper - lower < 1e-9:
+        return float(lower) - 0.5, float(upper) + 0.5
+    return float(lower), float(upper)
