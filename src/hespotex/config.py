@@ -69,7 +69,39 @@ class PanelConfig(StageConfig):
 class ModelConfig(StageConfig):
     """The image stream of the default profile; see docs/design/model.md for why."""
 
-    n_components: int = Field(128, ge=2)
+    n_components: int = Field(64, ge=2)
+    """Principal components of the standardised features that the network reads."""
+    neighbours: int = Field(6, ge=0)
+    """Nearest spots in the graph of the image stream."""
+    hops: int = Field(1, ge=0)
+    """Mean over neighbours, taken so often, that joins a spot's own inputs; 0: the spot alone."""
+    hidden: int = Field(128, ge=1)
+    latent_size: int = Field(32, ge=1)
+    """Size of latent_hat, of GATE's latent, and so the rank of the composition."""
+    graph_layers: int = Field(0, ge=0)
+    """Layers of the graph decoder; 0 leaves it out."""
+    chained: bool = True
+    """Each graph layer reads the one before it, rather than latent_hat."""
+    input_dropout: float = Field(0.2, ge=0, lt=1)
+    hidden_dropout: float = Field(0.6, ge=0, lt=1)
+    dispersion: float = Field(10.0, gt=0)
+    """Of the negative binomial: variance = mean + mean^2 / dispersion."""
+    depth_penalty: float = Field(3.0, gt=0)
+    """Ridge penalty of the linear depth, in spots."""
+    ensemble: int = Field(3, ge=1)
+    """Networks from different seeds whose predictions are averaged."""
+    epochs: int = Field(40, ge=1)
+    max_steps: int = Field(1200, ge=1)
+    """Steps of a network at most, whatever the epochs: many spots need fewer epochs."""
+    lr: float = Field(3e-3, gt=0)
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = Field(0.1, ge=0)
+    gate_weight: float = Field(0.0, ge=0)
+    """Weight of 1 - PCC between latent_hat and the GATE latent of a spot; 0 leaves GATE out."""
+    gate_components: int = Field(128, ge=2)
+    """Principal components of the Pearson residuals that GATE reads."""
+    gate_hidden: int = Field(128, ge=1)
+    gate_steps: int = Field(100, ge=0)
 
 
 class PublishedConfig(StageConfig):

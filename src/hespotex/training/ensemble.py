@@ -1,0 +1,140 @@
+"""Owns what a fitted default model says of spots: its networks averaged, depth and composition; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hespotex.config import ModelConfig
+from hespotex.errors import ModelFileError
+from hespotex.graph import knn_edges
+from hespotex.nn.adjacency import Adjacency
+from hespotex.nn.hespotex import ImageStream, spot_context
+from hespotex.training.network import stream_sizes
+from hespotex.training.types import FittedModel
+
+Float32 = npt.NDArray[np.float32]
+
+_ENTRIES = 8_000_000  # (members, spots, genes) values that are held at once
+_RIDGE_SHARE = 0.5  # of the linear depth in the predicted depth; the networks have the rest
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the ensemble says of some rows.
+
+    Attributes:
+        rows: which spots.
+        log_ratio: (b, G) mean over the members, log share over the baseline, not normalised.
+        members: (M, b, G) the same of each member.
+    """
+
+    rows: slice
+    log_ratio: Float32
+    members: Float32
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The networks of a fitted model, ready to predict.
+
+    Attributes:
+        nets: one a seed.
+        depth_coefficients: (columns of the context,) of the linear depth.
+        config: sizes.
+        inputs: numbers a spot brings along.
+    """
+
+    nets: tuple[ImageStream, ...]
+    depth_coefficients: Float32
+    config: ModelConfig
+    inputs: int
+
+    @classmethod
+    def from_model(cls, model: FittedModel, device: str = "cpu") -> Ensemble:
+        """Restore the networks.
+
+        Raises:
+            ModelFileError: the model is of another profile, or its arrays do not fit its sizes.
+        """
+        if model.profile != "default":
+            raise ModelFileError(
+                f"expected a model of the default profile, found {model.profile}: predict with its own"
+            )
+        known = ModelConfig.model_fields
+        try:
+            config = ModelConfig(**{k: v for k, v in model.hyper.items() if k in known})
+            inputs, genes = int(model.hyper["inputs"]), int(model.hyper["genes"])
+            sizes = stream_sizes(config, inputs, genes)
+            nets = []
+            for member in range(config.ensemble):
+                prefix = f"member{member}."
+                state = {
+                    name.removeprefix(prefix): torch.as_tensor(np.array(value))
+                    for name, value in model.tensors.items()
+                    if name.startswith(prefix)
+                }
+                with torch.device("meta"):
+                    net = ImageStream(sizes)
+                net.load_state_dict(state, assign=True)
+                nets.append(net.to(device).eval())
+            coefficients = np.asarray(model.tensors["depth.coefficients"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            found = " ".join(str(error).split())
+            raise ModelFileError(
+                f"the model's arrays are not those of the default profile: {found}; train it anew"
+            ) from error
+        return cls(tuple(nets), coefficients, config, inputs)
+
+    def context(self, inputs: Float32, xy_um: npt.ArrayLike) -> tuple[Float32, Adjacency]:
+        """Context and graph of the spots of one section."""
+        edges = knn_edges(xy_um, self.config.neighbours)
+        graph = Adjacency.from_edges(torch.as_tensor(edges), len(inputs))
+        context: Float32 = spot_context(torch.as_tensor(inputs), graph, self.config.hops).numpy()
+        return context, graph
+
+    def decode(
+        self, context: Float32, graph: Adjacency
+    ) -> tuple[npt.NDArray[np.float64], Iterator[Decoded]]:
+        """Centred log depth of all spots (n,), and the log ratios in blocks of rows.
+
+        The graph layers see all spots at once; the genes are read out block by block, so memory
+        grows with spots x latent size, not with spots x genes.
+        """
+        device = self.depth_coefficients_device
+        latents, depths = [], []
+        x = torch.as_tensor(context, device=device)
+        on_device = graph.to(device)
+        with torch.inference_mode():
+            for net in self.nets:
+                latent, depth = net.encode(x, on_device)
+                latents.append(latent)
+                depths.append(depth.double().cpu().numpy())
+        linear = context.astype(np.float64) @ self.depth_coefficients
+        depth_mean = _RIDGE_SHARE * linear + (1 - _RIDGE_SHARE) * np.mean(depths, axis=0)
+        return depth_mean, self._blocks(latents)
+
+    @property
+    def depth_coefficients_device(self) -> torch.device:
+        """Device of the networks."""
+        return next(self.nets[0].parameters()).device
+
+    def _blocks(self, latents: list[Any]) -> Iterator[Decoded]:
+        genes = self.nets[0].genes.out_features
+        step = max(1, _ENTRIES // (genes * len(self.nets)))
+        for at in range(0, len(latents[0]), step):
+            rows = slice(at, min(at + step, len(latents[0])))
+            with torch.inference_mode():
+                members = torch.stack(
+                    [
+                        net.genes(latent[rows])
+                        for net, latent in zip(self.nets, latents, strict=True)
+                    ]
+                )
+            values: Float32 = members.cpu().numpy()
+            yield Decoded(rows, values.mean(axis=0), values)

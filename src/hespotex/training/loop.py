@@ -1,0 +1,272 @@
+"""Owns the training of the default profile's image stream; pure: the seed and the device are passed in.
+
+What is fitted, in order: the projection of the features, GATE's latents (if asked for), the linear
+depth, the networks of the ensemble, the table and the offsets that turn them into log1p(CPM).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from hespotex.config import ModelConfig
+from hespotex.errors import SpotTableError
+from hespotex.expression import spot_totals
+from hespotex.graph import join_edges, knn_edges
+from hespotex.nn.adjacency import Adjacency
+from hespotex.nn.count_likelihood import negative_binomial_loss
+from hespotex.nn.hespotex import ImageStream, ImageStreamSizes, spot_context
+from hespotex.nn.losses import latent_pcc_loss
+from hespotex.progress import Advance
+from hespotex.training.calibration import calibrate
+from hespotex.training.depth import fit_depth
+from hespotex.training.latents import fit_latents
+from hespotex.training.network import stream_sizes
+from hespotex.training.preprocessing import InputProjection, fit_projection, with_nuclei
+from hespotex.training.types import FittedModel, TrainingSection
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+_SMALL_BATCH, _LARGE_BATCH = 64, 512
+_BATCHES_PER_EPOCH = 8
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All training spots, sections one after the other: what a network sees and is asked for.
+
+    Attributes:
+        context: (n, inputs x (1 + hops)).
+        graph: neighbours, none between sections.
+        counts: (n, G) CSR.
+        totals: (n,) measured totals over the panel.
+        section: (n,) number of the spot's section.
+        log_baseline: (sections, G) log share of the pooled counts of each section.
+        measured: (sections, G) 1 or 0; None where every section measured every gene.
+        log_depth: (n,) log(1 + total) minus its section's mean.
+        latents: (n, latent_size) of GATE, or None.
+    """
+
+    context: Tensor
+    graph: Adjacency
+    counts: sparse.csr_matrix
+    totals: Tensor
+    section: Tensor
+    log_baseline: Tensor
+    measured: Tensor | None
+    log_depth: Tensor
+    latents: Tensor | None
+
+
+def fit_model(
+    sections: Sequence[TrainingSection],
+    config: ModelConfig,
+    *,
+    seed: int,
+    device: str = "cpu",
+    progress: Advance | None = None,
+) -> FittedModel:
+    """Fit the default model on exactly these sections.
+
+    Args:
+        sections: training sections; all with a nuclei factor, or none.
+        config: sizes, rates, what takes part.
+        seed: of everything left to chance; the same seed on the same machine gives the same bits.
+        device: torch device.
+        progress: called with the number of finished steps.
+
+    Raises:
+        SpotTableError: no section, sections that differ in features or genes, nuclei in some only,
+            or a section without any count of a panel gene.
+    """
+    check_sections(sections)
+    projection = fit_projection([s.features for s in sections], config.n_components, seed=seed)
+    inputs = [with_nuclei(projection.apply(s.features), s.nuclei) for s in sections]
+    log_depth = [_centred_log_depth(s) for s in sections]
+    latents, gate_losses = None, []
+    if config.gate_weight > 0:
+        gate = fit_latents(sections, config, seed=seed, device=device, progress=progress)
+        latents, gate_losses = np.concatenate(gate.latents), gate.losses
+    lesson = _lesson(sections, inputs, log_depth, latents, config, device)
+    contexts = np.split(lesson.context.cpu().numpy(), np.cumsum([len(x) for x in inputs])[:-1])
+    depth = fit_depth(
+        contexts,
+        log_depth,
+        [s.xy_um for s in sections],
+        [s.section_id for s in sections],
+        [s.patient_id for s in sections],
+        _variance_share(projection, lesson.context.shape[1], inputs[0].shape[1]),
+        config.depth_penalty,
+    )
+    nets, history = [], {"gate_mse": gate_losses} if gate_losses else {}
+    for member in range(config.ensemble):
+        net, losses = train_member(lesson, config, seed=seed * 1000 + member, progress=progress)
+        nets.append(net)
+        history[f"member{member}.loss"] = losses
+    tensors = {
+        **projection.tensors(),
+        "depth.coefficients": depth.coefficients,
+        **{
+            f"member{i}.{name}": value.detach().cpu().numpy().copy()
+            for i, net in enumerate(nets)
+            for name, value in net.state_dict().items()
+        },
+    }
+    hyper = {
+        **config.model_dump(mode="json"),
+        "uses_nuclei": sections[0].nuclei is not None,
+        "genes": sections[0].counts.shape[1],
+        "inputs": inputs[0].shape[1],
+        "depth_residual_sd": depth.residual_sd,
+        "depth_sd": depth.target_sd,
+    }
+    return calibrate(FittedModel("default", tensors, hyper, history), sections, inputs)
+
+
+def train_member(
+    lesson: Lesson, config: ModelConfig, *, seed: int, progress: Advance | None = None
+) -> tuple[ImageStream, list[float]]:
+    """Train one network of the ensemble; its loss, averaged over each epoch."""
+    n, device = len(lesson.totals), lesson.context.device
+    batch = int(np.clip(n // _BATCHES_PER_EPOCH, _SMALL_BATCH, _LARGE_BATCH))
+    per_epoch = -(-n // batch)
+    steps = min(config.epochs * per_epoch, config.max_steps)
+    order = np.random.default_rng(seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        net = ImageStream(_sizes(lesson, config)).to(device)
+        optimiser = torch.optim.AdamW(
+            net.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=steps)
+        losses: list[float] = []
+        shuffled = order.permutation(n)
+        for step in range(steps):
+            at = step % per_epoch
+            if at == 0 and step:
+                shuffled = order.permutation(n)
+            optimiser.zero_grad()
+            loss = batch_loss(net, lesson, shuffled[at * batch : (at + 1) * batch], config)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+            if progress is not None:
+                progress(1)
+    return net.eval(), [
+        float(np.mean(losses[i : i + per_epoch])) for i in range(0, steps, per_epoch)
+    ]
+
+
+def batch_loss(
+    net: ImageStream, lesson: Lesson, rows: npt.NDArray[np.int64], config: ModelConfig
+) -> Tensor:
+    """Negative binomial of the counts + squared error of log depth (+ 1 - PCC of the latents)."""
+    device = lesson.context.device
+    index = torch.as_tensor(rows, device=device)
+    decoded = net(lesson.context, lesson.graph, index)
+    section = lesson.section[index]
+    loss = negative_binomial_loss(
+        torch.as_tensor(lesson.counts[rows].toarray(), device=device),
+        lesson.totals[index],
+        decoded.log_ratio + lesson.log_baseline[section],
+        config.dispersion,
+        None if lesson.measured is None else lesson.measured[section],
+    )
+    loss = loss + (decoded.depth - lesson.log_depth[index]).square().mean()
+    if lesson.latents is not None:
+        loss = loss + config.gate_weight * latent_pcc_loss(decoded.latent, lesson.latents[index])
+    return loss
+
+
+def check_sections(sections: Sequence[TrainingSection]) -> None:
+    """Raise SpotTableError unless the sections can be fitted on together."""
+    if not sections:
+        raise SpotTableError("expected at least one training section, found none")
+    first = sections[0]
+    for s in sections:
+        found = (s.features.shape[1:], s.counts.shape[1], s.nuclei is not None)
+        wanted = (first.features.shape[1:], first.counts.shape[1], first.nuclei is not None)
+        if found != wanted:
+            raise SpotTableError(
+                f"expected (scales, features), genes, nuclei = {wanted} as in {first.section_id}, found {found}: "
+                "encode and read all sections the same way",
+                section=s.section_id,
+            )
+        if not len(s.features) == s.counts.shape[0] == len(s.xy_um):
+            raise SpotTableError(
+                f"expected as many features as counts and positions, found {len(s.features)}, "
+                f"{s.counts.shape[0]} and {len(s.xy_um)}: encode the section again",
+                section=s.section_id,
+            )
+        if s.counts.nnz == 0:
+            raise SpotTableError(
+                "expected counts of panel genes, found none: check the gene names or leave the section out",
+                section=s.section_id,
+            )
+
+
+def _lesson(
+    sections: Sequence[TrainingSection],
+    inputs: Sequence[Float32],
+    log_depth: Sequence[Float64],
+    latents: npt.NDArray[np.floating] | None,
+    config: ModelConfig,
+    device: str,
+) -> Lesson:
+    edges = join_edges(
+        [knn_edges(s.xy_um, config.neighbours) for s in sections], [len(x) for x in inputs]
+    )
+    x = torch.as_tensor(np.concatenate(inputs))
+    graph = Adjacency.from_edges(torch.as_tensor(edges), len(x))
+    counts = sparse.vstack([s.counts for s in sections], format="csr").astype(np.float32)
+    measured = np.stack([s.measured for s in sections])
+    baseline = np.stack([_log_baseline(s) for s in sections])
+    number = np.repeat(np.arange(len(sections)), [len(i) for i in inputs])
+
+    def tensor(values: npt.ArrayLike) -> Tensor:
+        return torch.as_tensor(np.asarray(values, np.float32), device=device)
+
+    return Lesson(
+        context=spot_context(x, graph, config.hops).to(device),
+        graph=graph.to(device),
+        counts=counts,
+        totals=tensor(spot_totals(counts)),
+        section=torch.as_tensor(number, device=device),
+        log_baseline=tensor(baseline),
+        measured=None if measured.all() else tensor(measured),
+        log_depth=tensor(np.concatenate(log_depth)),
+        latents=None if latents is None else tensor(latents),
+    )
+
+
+def _log_baseline(section: TrainingSection) -> Float64:
+    """Log share of each gene in the section's pooled counts, half a count added to each."""
+    totals = np.asarray(section.counts.sum(axis=0, dtype=np.float64)).ravel() + 0.5
+    share: Float64 = np.log(totals / totals[section.measured].sum())
+    return share
+
+
+def _centred_log_depth(section: TrainingSection) -> Float64:
+    log_total = np.log1p(spot_totals(section.counts))
+    centred: Float64 = log_total - log_total.mean()
+    return centred
+
+
+def _variance_share(projection: InputProjection, context: int, inputs: int) -> Float64:
+    """Share of the standardised features' variance along each column of the context."""
+    share = np.square(projection.scale.astype(np.float64)) / len(projection.center)
+    own = np.append(share, np.full(inputs - len(share), share.max()))
+    return np.tile(own, context // inputs)
+
+
+def _sizes(lesson: Lesson, config: ModelConfig) -> ImageStreamSizes:
+    inputs = lesson.context.shape[1] // (1 + config.hops)
+    return stream_sizes(config, inputs, lesson.counts.shape[1])
