@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from hespotex.config import RunConfig
 from hespotex.errors import ModelFileError
+from hespotex.training.bundle import Bundle, read_model, write_model
 from hespotex.training.checkpoint_import import import_checkpoint
 from hespotex.training.published import predict_published
+from hespotex.training.types import EncoderRecord
 
 GENES = [f"G{i}" for i in range(17)]
 
@@ -34,6 +37,24 @@ def test_prediction_equals_golden_and_the_encoder_is_kept(golden_model, golden):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
     assert golden_model.hyper["encoder"] == "efficientnet-lite0"
     assert golden_model.hyper["latent_size"] == 5
+
+
+def test_an_imported_model_survives_its_own_file(golden_model, golden, tmp_path):
+    half = (0.5, 0.5, 0.5)
+    bundle = Bundle(
+        config=RunConfig(profile="published"),
+        genes=tuple(GENES),
+        training_totals=(),
+        encoder=EncoderRecord("efficientnet-lite0", "k", 512, 224, half, half),
+        sides_um=(55.0,),
+        spot_pitch_um=100.0,
+        spot_diameter_um=55.0,
+        sections=(),
+        model=golden_model,
+    )
+    write_model(tmp_path / "m.hespotex", bundle)
+    ours, theirs = predicted(read_model(tmp_path / "m.hespotex").model, golden)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
