@@ -27,7 +27,7 @@ Forward = Callable[[Patches], FeatureRows]
 # What float32 arithmetic in another order may change; more means that the conversion is wrong.
 _TOLERANCE = 1e-4
 # OpenVINO is fastest per patch on small batches: they stay in the cache of a core.
-_OPENVINO_BATCH = 8
+_OPENVINO_BATCH = 4
 _TORCH_BATCH = 32
 _log = logging.getLogger(__name__)
 
@@ -145,22 +145,41 @@ def _openvino_forward(
         network = _convert(model, size_px, mean, std)
         _check_against_torch(core, network, model, size_px, mean, std)
         _write_converted(network, path)
-    compiled = _compile(core, network, threads)
+    n_streams = threads or _usable_cores()
+    compiled = _compile(core, network, n_streams)
+    requests = openvino.AsyncInferQueue(compiled, n_streams)
+    dim = compiled.outputs[0].get_partial_shape()[1]
+    width = dim.get_length() if dim.is_static else _probe_width(compiled, size_px)
 
     def forward(patches: Patches) -> FeatureRows:
-        parts = (patches[i : i + _OPENVINO_BATCH] for i in range(0, len(patches), _OPENVINO_BATCH))
-        return np.concatenate([compiled(np.ascontiguousarray(p))[0] for p in parts])
+        rows = np.empty((len(patches), width), np.float32)
+
+        def keep(request: Any, first: int) -> None:
+            values = request.get_output_tensor(0).data
+            rows[first : first + len(values)] = values
+
+        requests.set_callback(keep)
+        for i in range(0, len(patches), _OPENVINO_BATCH):
+            part = np.ascontiguousarray(patches[i : i + _OPENVINO_BATCH])
+            requests.start_async({0: part}, i)
+        requests.wait_all()
+        return rows
 
     return forward
 
 
-def _compile(core: Any, network: Any, threads: int | None) -> Any:
+def _compile(core: Any, network: Any, n_streams: int) -> Any:
+    """One core per stream: several small batches side by side lose less than one on many cores."""
     options = {
-        "INFERENCE_NUM_THREADS": threads or _usable_cores(),
+        "INFERENCE_NUM_THREADS": n_streams,
+        "NUM_STREAMS": n_streams,
         "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would be the default where a core has it
-        "PERFORMANCE_HINT": "LATENCY",
     }
     return core.compile_model(network, "CPU", options)
+
+
+def _probe_width(compiled: Any, size_px: int) -> int:
+    return int(compiled(np.zeros((1, size_px, size_px, 3), np.uint8))[0].shape[1])
 
 
 def _usable_cores() -> int:
@@ -206,7 +225,7 @@ def _check_against_torch(
     std: tuple[float, ...],
 ) -> None:
     patches = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), dtype=np.uint8)
-    found = _compile(core, network, None)(patches)[0]
+    found = _compile(core, network, 1)(patches)[0]
     with torch.inference_mode():
         expected = model(normalise(mean, std, "cpu")(torch.from_numpy(patches))).numpy()
     if found.shape != expected.shape:

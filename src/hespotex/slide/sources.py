@@ -34,6 +34,14 @@ _PLAIN_SUFFIXES = (
     ".ome.tiff",
 )
 _CHUNK = (512, 512)
+# DICOM compressions that OpenSlide refuses by number alone.
+_TRANSFER_SYNTAXES = {
+    "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
+    "1.2.840.10008.1.2.4.81": "JPEG-LS near-lossless",
+    "1.2.840.10008.1.2.4.201": "HTJ2K lossless",
+    "1.2.840.10008.1.2.4.203": "HTJ2K",
+    "1.2.840.10008.1.2.5": "RLE",
+}
 
 
 class LevelSource(Protocol):
@@ -103,8 +111,7 @@ def _check_whole_tiff(path: Path) -> None:
         ) from error
     if missing is not None:
         raise SlideError(
-            f"expected {missing[0]} bytes of image data, found {missing[1]} in {path}; "
-            "the file is cut short, copy it again"
+            f"expected a whole TIFF file, found one that is cut short: {path}: {missing}; copy it again"
         )
 
 
@@ -175,6 +182,8 @@ class _WsidataSource:
 def _refusal(path: Path, cause: str) -> str:
     remedy = "copy or export it again"
     if "transfer syntax" in cause.lower():
+        names = [name for uid, name in _TRANSFER_SYNTAXES.items() if cause.endswith(uid)]
+        cause += f" ({names[0]})" if names else ""
         remedy = "convert it to DICOM with JPEG or JPEG 2000 tiles, or to a pyramidal TIFF"
     return f"expected a slide that can be read, found: {cause.rstrip('.')} ({path}); {remedy}"
 
@@ -207,18 +216,13 @@ def _open_elsewhere(path: Path) -> tuple[LevelSource, str] | None:
                 causes.append(str(error))
     if causes:
         raise SlideError(causes[0])
-    if able:
-        names = ", ".join(sorted({_package(r) for r in able}))
+    if able and suffix not in readers["openslide"].extensions:
+        extras = " or ".join(f"wsidata[{name}]" for name in sorted(r.name for r in able))
         raise SlideError(
-            f"expected a slide that an installed reader knows, found {suffix} that OpenSlide refuses: "
-            f"{path}; install one of: {names}"
+            f"expected a slide that an installed reader knows, found {suffix}: {path}; "
+            f"pip install {extras}, or export it as pyramidal TIFF"
         )
     return None
-
-
-def _package(reader: Any) -> str:
-    names = reader.pkgs or reader.pkg_namespaces
-    return names if isinstance(names, str) else str(names[0])
 
 
 @lru_cache(maxsize=1)

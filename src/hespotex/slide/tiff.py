@@ -6,10 +6,12 @@ one single compressed strip.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -114,7 +116,7 @@ class _Level:
             )
         self.height, self.width = shape[axes.index("Y")], shape[axes.index("X")]
         self._axes = axes
-        self._store = level.aszarr()
+        self._store = level.aszarr(level=0, multiscales=False)
         self._array = zarr.open_array(self._store, mode="r")
         self.chunk_shape = self._choose_chunk()
 
@@ -166,8 +168,8 @@ def _to_8_bit(values: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint8]:
     if values.dtype == bool or bits == 1:
         return (values.astype(np.uint8) * 255).astype(np.uint8)
     if bits < 8:
-        return (values.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8)
-    return (values >> (bits - 8)).astype(np.uint8)
+        return np.asarray(values.astype(np.uint16) * 255 // (2**bits - 1), np.uint8)
+    return np.asarray(values >> (bits - 8), np.uint8)
 
 
 def _over_white(
@@ -175,7 +177,7 @@ def _over_white(
 ) -> npt.NDArray[np.uint8]:
     a = alpha.astype(np.uint16)
     part = colour.astype(np.uint16) if premultiplied else (colour * a + 127) // 255
-    return np.minimum(part + (255 - a), 255).astype(np.uint8)
+    return np.asarray(np.minimum(part + (255 - a), 255), np.uint8)
 
 
 def mpp_tags(tiff: Any) -> dict[str, tuple[float, float]]:
@@ -231,16 +233,32 @@ def _area(series: Any) -> int:
     return int(shape.get("Y", 0)) * int(shape.get("X", 0))
 
 
-def find_missing_bytes(path: Path) -> tuple[int, int] | None:
-    """(bytes that the TIFF's directories speak of, bytes in the file) where the file is cut short."""
+def find_missing_bytes(path: Path) -> str | None:
+    """What shows that a TIFF file is cut short, for a message; None where it is whole."""
     import tifffile
 
     size = path.stat().st_size
     needed = 0
-    with tifffile.TiffFile(path) as tiff:
+    with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+        n_pages = len(tiff.pages)
+        following = int(tiff.pages.next_page_offset or 0)
+        if n_pages == 0 or following >= size:
+            return f"its directory of page {n_pages + 1} is missing, it has {size} bytes"
         for page in tiff.pages:
             offsets, counts = page.dataoffsets, page.databytecounts
             if len(offsets) and len(counts):
                 ends = np.add(offsets[: len(counts)], counts[: len(offsets)])
                 needed = max(needed, int(ends.max()))
-    return (needed, size) if needed > size else None
+    return f"its image data ends at byte {needed}, it has {size} bytes" if needed > size else None
+
+
+@contextmanager
+def quiet_tifffile() -> Iterator[None]:
+    """What tifffile would log of a broken file is said in our own error."""
+    logger = logging.getLogger("tifffile")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
