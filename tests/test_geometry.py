@@ -127,7 +127,7 @@ def test_all_sources_that_agree_are_listed_and_the_manifest_goes_first() -> None
     ],
 )
 def test_sources_that_disagree_are_each_named(parts: dict[str, Any], named: list[str]) -> None:
-    with pytest.raises(GeometryError, match="agree within 3 %.*correct the wrong one") as caught:
+    with pytest.raises(GeometryError, match=r"agree within 3 %.*correct the wrong one") as caught:
         decide(spot_pitch_um=200.0, **parts)
     for text in [*named, "spot pitch (200 um = 100 px): 2"]:
         assert text in str(caught.value)
@@ -150,7 +150,7 @@ def test_manifest_and_files_state_one_pitch_and_one_diameter() -> None:
         GeometryError, match="one spot pitch, found 200 um in the manifest and 100 um"
     ):
         decide(spot_pitch_um=200.0, hints=ScaleHints(spot_pitch_um=100))
-    with pytest.raises(GeometryError, match="one spot diameter, .*column spot_diameter_um"):
+    with pytest.raises(GeometryError, match=r"one spot diameter, .*column spot_diameter_um"):
         decide(mpp=1.0, spot_diameter_um=100.0, hints=ScaleHints(spot_diameter_um=55))
 
 

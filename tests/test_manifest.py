@@ -165,7 +165,7 @@ def test_files_that_are_no_manifest_are_named(folder: Path) -> None:
         read_manifest(folder / "none.csv")
     with pytest.raises(ManifestError, match="found: a folder"):
         read_manifest(folder)
-    with pytest.raises(ManifestError, match="expected a header .*empty file"):
+    with pytest.raises(ManifestError, match=r"expected a header .*empty file"):
         read_manifest(write(folder))
     with pytest.raises(ManifestError, match="at least one row below the header"):
         read_manifest(write(folder, HEADER))

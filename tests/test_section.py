@@ -88,7 +88,7 @@ def test_labels_of_another_section_are_refused(
 def shifted(row: ManifestRow, tmp_path: Path, change: str) -> ManifestRow:
     table = pd.read_csv(row.spots, sep="\t")
     if change == "swapped":
-        table[["pixel_x", "pixel_y"]] = table[["pixel_y", "pixel_x"]].to_numpy() + [0, 25]
+        table["pixel_x"], table["pixel_y"] = table["pixel_y"], table["pixel_x"] + 25
     elif change == "negative":
         table["pixel_x"] -= 15
     else:
@@ -115,16 +115,16 @@ def test_spots_outside_the_image_are_counted_in_the_error(
 def test_errors_name_the_section(row: ManifestRow) -> None:
     with pytest.raises(GeometryError, match=r"section S: expected microns per pixel .*set mpp"):
         read_section(replace(row, spot_pitch_um=None))
-    with pytest.raises(GeometryError, match="section S: .*manifest column mpp: 5, spot pitch"):
+    with pytest.raises(GeometryError, match=r"section S: .*manifest column mpp: 5, spot pitch"):
         read_section(replace(row, mpp=5.0))
-    with pytest.raises(SpotTableError, match="section S: .*a slide alone"):
+    with pytest.raises(SpotTableError, match=r"section S: .*a slide alone"):
         read_section(replace(row, expression=None, format=None, spots=None))
 
 
 def test_the_same_section_under_two_ids_is_refused(row: ManifestRow) -> None:
     one, other = read_section(row), read_section(replace(row, section_id="T", patient_id="Q"))
     check_distinct([one])
-    with pytest.raises(SpotTableError, match="section T: .*positions and counts of S again as T"):
+    with pytest.raises(SpotTableError, match=r"section T: .*positions and counts of S again as T"):
         check_distinct([one, other])
 
 

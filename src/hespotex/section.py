@@ -261,7 +261,9 @@ def _fit_to_image(
     name, scale = max(fitting.items(), key=lambda item: item[1])
     effective = {source: mpp / scale for source, mpp in table.hints.mpp.items()}
     mpp = next(iter(effective.values()), None)
-    said = f", effective {mpp:.3g} um per pixel" if mpp is not None else ""
+    said = ""
+    if mpp is not None:
+        said = f", effective {mpp:.3g} um per pixel instead of {mpp * scale:.4g}"
     if not allow_hires:
         raise SlideError(
             f"expected the full-resolution image, found {path} of {size[0]:.0f} x {size[1]:.0f} px, which fits the "

@@ -100,35 +100,35 @@ def test_space_rangers_spot_diameter_stands_for_65_um(tmp_path: Path) -> None:
 
 
 BROKEN = [
-    pytest.param(dict(obsm={}), r"obsm\['spatial'\] .*found none", id="no positions"),
+    pytest.param({"obsm": {}}, r"obsm\['spatial'\] .*found none", id="no positions"),
     pytest.param(
-        dict(obsm={"spatial": np.column_stack([XY, XY])}), "found 4 columns", id="four columns"
+        {"obsm": {"spatial": np.column_stack([XY, XY])}}, "found 4 columns", id="four columns"
     ),
     pytest.param(
-        dict(obsm={"spatial": np.where(XY > 50, np.nan, XY)}), "found 6 spots without", id="NaN"
+        {"obsm": {"spatial": np.where(XY > 50, np.nan, XY)}}, "found 6 spots without", id="NaN"
     ),
     pytest.param(
-        dict(X=np.log1p(COUNTS)), r"layers\['counts'\], X or raw.X .*X has already logged", id="log"
+        {"X": np.log1p(COUNTS)}, r"layers\['counts'\], X or raw.X .*X has already logged", id="log"
     ),
     pytest.param(
-        dict(layers={"counts": np.log1p(COUNTS)}),
+        {"layers": {"counts": np.log1p(COUNTS)}},
         "layers/counts has already logged",
         id="logged layer beside raw X",
     ),
     pytest.param(
-        dict(var=pd.DataFrame(index=["g0", "g0", "g1", "g2", "g3"])),
+        {"var": pd.DataFrame(index=["g0", "g0", "g1", "g2", "g3"])},
         r"every gene once .*\(g0\)",
         id="doubled genes",
         marks=pytest.mark.filterwarnings("ignore:Variable names are not unique"),
     ),
     pytest.param(
-        dict(obs=pd.DataFrame(index=["s"] * 2 + [f"s{i}" for i in range(2, N)])),
+        {"obs": pd.DataFrame(index=["s"] * 2 + [f"s{i}" for i in range(2, N)])},
         r"every spot once .*\(s\)",
         id="doubled spots",
         marks=pytest.mark.filterwarnings("ignore:Observation names are not unique"),
     ),
-    pytest.param(dict(X=-COUNTS), "negative values", id="negative"),
-    pytest.param(dict(X=None), "none of the three", id="no matrix"),
+    pytest.param({"X": -COUNTS}, "negative values", id="negative"),
+    pytest.param({"X": None}, "none of the three", id="no matrix"),
 ]
 
 
@@ -197,7 +197,7 @@ def test_a_targeted_panel_of_hest_did_not_look_for_other_genes(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ("", r"HEST's metadata at .*TENX1\.json, found: No such file"),
+        ("", r"HEST's metadata at .*TENX1\.json, found nothing; keep the folders"),
         ("{", "expected JSON in"),
         ("[]", "a JSON object .*found list"),
         ("{}", "pixel_size_um_estimated in .*found nothing"),

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import MissingGenes, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.h5ad import build_table, read_parts
+from hespotex.spots.text import positive_number, read_json
 
 # In these a gene that is not in the table was not looked for.
 _TARGETED = ("xenium",)
@@ -29,8 +25,13 @@ def read(source: SpotSource) -> SpotTable:
             "expected st/<id>.h5ad in the manifest's column expression, found none"
         )
     metadata_path = path.parent.parent / "metadata" / f"{path.stem}.json"
-    metadata = _read_metadata(metadata_path)
-    mpp = _positive(metadata, "pixel_size_um_estimated", metadata_path)
+    if not metadata_path.is_file():
+        raise SpotTableError(
+            f"expected HEST's metadata at {metadata_path}, found nothing; keep the folders st, wsis and metadata "
+            "beside each other"
+        )
+    metadata = read_json(metadata_path)
+    mpp = positive_number(metadata, "pixel_size_um_estimated", metadata_path)
     if mpp is None:
         raise SpotTableError(
             f"expected pixel_size_um_estimated in {metadata_path}, found "
@@ -40,33 +41,9 @@ def read(source: SpotSource) -> SpotTable:
     missing: MissingGenes = "unmeasured" if technology.lower() in _TARGETED else "zero"
     hints = ScaleHints(
         mpp={"pixel_size_um_estimated of HEST": mpp},
-        spot_pitch_um=_positive(metadata, "inter_spot_dist", metadata_path),
-        spot_diameter_um=_positive(metadata, "spot_diameter", metadata_path),
+        spot_pitch_um=positive_number(metadata, "inter_spot_dist", metadata_path),
+        spot_diameter_um=positive_number(metadata, "spot_diameter", metadata_path),
         trust_slide_mpp=False,
     )
     table = build_table(read_parts(path), path, hints=hints)
     return SpotTable(**{**vars(table), "missing_genes": missing})
-
-
-def _read_metadata(path: Path) -> Mapping[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise SpotTableError(
-            f"expected HEST's metadata at {path}, found: {error.strerror or error}; keep the folders st, "
-            "wsis and metadata beside each other"
-        ) from error
-    except ValueError as error:
-        raise SpotTableError(f"expected JSON in {path}, found: {error}") from error
-    if not isinstance(values, dict):
-        raise SpotTableError(f"expected a JSON object in {path}, found {type(values).__name__}")
-    return values
-
-
-def _positive(metadata: Mapping[str, Any], key: str, path: Path) -> float | None:
-    value = metadata.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise SpotTableError(f"expected {key} above 0 in {path}, found {value!r}")
-    return float(value)

@@ -28,6 +28,7 @@ READERS: Final[Mapping[str, Reader]] = MappingProxyType(
             "legacy_st",
             "h5ad",
             "hest",
+            "space_ranger",
         )
     }
 )

@@ -1,15 +1,17 @@
-"""Owns how text tables are read: plain or gzip, any line end, BOM; faults are named with their place."""
+"""Owns how text files are read: plain or gzip, any line end, BOM; faults are named with their place."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +22,24 @@ from hespotex.errors import SpotTableError
 _GZIP = b"\x1f\x8b"
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A file inside an archive.
+
+    Attributes:
+        name: archive and member, for messages.
+        content: its bytes.
+    """
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
 @contextmanager
-def open_text(path: Path) -> Iterator[IO[str]]:
+def open_text(path: Path | Packed) -> Iterator[IO[str]]:
     """Open a UTF-8 text file, gzip or not (told by its first bytes, not by its name).
 
     Raises:
@@ -29,12 +47,12 @@ def open_text(path: Path) -> Iterator[IO[str]]:
             that appear while the body of the `with` reads.
     """
     try:
-        with path.open("rb") as raw:
+        with io.BytesIO(path.content) if isinstance(path, Packed) else path.open("rb") as raw:
             head = raw.read(2)
             raw.seek(0)
             if not head:
                 raise SpotTableError(f"expected a table in {path}, found an empty file")
-            binary = gzip.GzipFile(fileobj=raw) if head == _GZIP else raw
+            binary: Any = gzip.GzipFile(fileobj=raw) if head == _GZIP else raw
             with io.TextIOWrapper(binary, encoding="utf-8-sig", newline=None) as stream:
                 yield stream
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -52,12 +70,16 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         ) from error
 
 
-def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
-    """Read a small table with header as text; tab or comma, whichever the header has.
+def read_table(
+    path: Path | Packed, required: Sequence[str], *, unless_header: str | None = None
+) -> pd.DataFrame:
+    """Read a small table as text; tab or comma, whichever the first row has.
 
     Args:
         path: the file, gzip or not.
         required: columns that must be there.
+        unless_header: the first name of a header; where the file does not begin with it, it has no
+            header, and its columns are `required`.
 
     Returns:
         All columns as stripped strings; missing cells are "".
@@ -66,10 +88,20 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
         SpotTableError: a column is missing or doubled, a row has another number of cells, no row.
     """
     with open_text(path) as stream:
-        header = stream.readline()
-        separator = "\t" if "\t" in header or "," not in header else ","
-        names = [cell.strip().strip('"') for cell in header.rstrip("\n").split(separator)]
-        _check_header(path, names, required, separator)
+        first = stream.readline()
+    separator = "\t" if "\t" in first or "," not in first else ","
+    names = [cell.strip().strip('"') for cell in first.rstrip("\n").split(separator)]
+    headless = unless_header is not None and names[0] != unless_header
+    if headless:
+        if len(names) != len(required):
+            raise SpotTableError(
+                f"expected {len(required)} columns ({', '.join(required)}) in {path}, found {len(names)}"
+            )
+        names = list(required)
+    _check_header(path, names, required, separator)
+    with open_text(path) as stream:
+        if not headless:
+            stream.readline()
         with table_errors(path, len(names)):
             table: pd.DataFrame = pd.read_csv(
                 stream,
@@ -79,6 +111,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
                 dtype=str,
                 keep_default_na=False,
             )
+    table.attrs["first_row"] = 1 if headless else 2
     if table.empty:
         raise SpotTableError(f"expected rows below the header in {path}, found none")
     for name in names:
@@ -87,7 +120,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
 
 
 @contextmanager
-def table_errors(path: Path, width: int) -> Iterator[None]:
+def table_errors(path: Path | Packed, width: int) -> Iterator[None]:
     """Turn what pandas says of a malformed table into one line that names the file.
 
     Raises:
@@ -112,7 +145,7 @@ def table_errors(path: Path, width: int) -> Iterator[None]:
 
 
 def _check_header(
-    path: Path, names: Sequence[str], required: Sequence[str], separator: str
+    path: Path | Packed, names: Sequence[str], required: Sequence[str], separator: str
 ) -> None:
     missing = [name for name in required if name not in names]
     if missing:
@@ -128,18 +161,49 @@ def _check_header(
         )
 
 
-def number_column(table: pd.DataFrame, name: str, path: Path) -> npt.NDArray[np.float64]:
+def number_column(table: pd.DataFrame, name: str, path: Path | Packed) -> npt.NDArray[np.float64]:
     """A column of finite numbers.
 
     Raises:
-        SpotTableError: names the first cell that is no number, with its row (the header is row 1).
+        SpotTableError: names the first cell that is no number, with its row in the file.
     """
     values = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
     bad = ~np.isfinite(values)
     if bad.any():
         row = int(np.argmax(bad))
         raise SpotTableError(
-            f"expected numbers in column {name} of {path}, found {table[name].iloc[row]!r} in row {row + 2}"
+            f"expected numbers in column {name} of {path}, found {table[name].iloc[row]!r} in row {row + table.attrs.get('first_row', 1)}"
             f" ({int(bad.sum())} such cells)"
         )
     return values
+
+
+def read_json(path: Path | Packed) -> Mapping[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        SpotTableError: unreadable, no JSON, or no object.
+    """
+    with open_text(path) as stream:
+        text = stream.read()
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise SpotTableError(f"expected JSON in {path}, found: {error}; copy it again") from error
+    if not isinstance(values, dict):
+        raise SpotTableError(f"expected a JSON object in {path}, found {type(values).__name__}")
+    return values
+
+
+def positive_number(values: Mapping[str, Any], key: str, path: Path | Packed) -> float | None:
+    """A number above 0 of a JSON object; None where the key is absent or null.
+
+    Raises:
+        SpotTableError: something else stands there.
+    """
+    value = values.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise SpotTableError(f"expected {key} above 0 in {path}, found {value!r}")
+    return float(value)

@@ -1,0 +1,287 @@
+"""Owns the reader of Space Ranger's outs (Visium), versions 1 to 4; the full image is given apart."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex.errors import SpotTableError
+from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.counts import check_names
+from hespotex.spots.h5ad import SPACE_RANGER_DIAMETER_UM
+from hespotex.spots.ten_x import FeatureMatrix, find_one, read_matrix
+from hespotex.spots.text import (
+    Packed,
+    number_column,
+    positive_number,
+    read_json,
+    read_table,
+)
+
+# The physical array of every Visium slide (6.5 and 11 mm).
+PITCH_UM = 100.0
+DIAMETER_UM = 55.0
+POSITION_COLUMNS = (
+    "barcode",
+    "in_tissue",
+    "array_row",
+    "array_col",
+    "pxl_row_in_fullres",
+    "pxl_col_in_fullres",
+)
+_POSITIONS = (
+    "tissue_positions.csv",
+    "tissue_positions.csv.gz",
+    "tissue_positions_list.csv",
+    "tissue_positions_list.csv.gz",
+    "tissue_positions.parquet",
+)
+_FACTORS = ("scalefactors_json.json", "scalefactors_json.json.gz")
+# Counts of spots that the positions place outside the tissue: more than this is another sample.
+_MOST_OUTSIDE = 0.05
+
+Spatial = tuple[Path | Packed, Path | Packed | None]
+
+
+def read(source: SpotSource) -> SpotTable:
+    """Read an outs folder (or the matrix in it), with `spatial/` inside, beside or in a tar.gz.
+
+    `spots` may name the spatial folder, its archive or the positions file; without `expression` the
+    positions in the tissue are returned alone.
+
+    Raises:
+        SpotTableError: a part is missing or malformed, or positions and counts are of two samples.
+    """
+    outs = _outs_folder(source)
+    matrix_path = _find_matrix(source.expression) if source.expression is not None else None
+    positions_file, factors_file = find_spatial(source.spots or outs)
+    positions = read_positions(positions_file)
+    hints = read_scale(factors_file)
+    if matrix_path is None:
+        positions = positions[positions["in_tissue"] == 1]
+        return _table(positions, None, hints, str(positions_file), {})
+    matrix = read_matrix(matrix_path)
+    filtered = "raw_feature" not in matrix_path.name
+    return join_positions(matrix, positions, hints, str(matrix_path), filtered=filtered)
+
+
+def join_positions(
+    matrix: FeatureMatrix,
+    positions: pd.DataFrame,
+    hints: ScaleHints,
+    source: str,
+    *,
+    filtered: bool = True,
+) -> SpotTable:
+    """Join counts and positions on the barcode; the order is that of the counts.
+
+    Raises:
+        SpotTableError: no barcode in common, or many filtered barcodes lie outside the tissue.
+    """
+    barcodes, known = matrix.barcodes, pd.Index(positions["barcode"])
+    rows = known.get_indexer(pd.Index(barcodes))
+    if (rows < 0).all():  # one of the two files lost its "-1"
+        bare = known.str.replace(r"-[0-9]+$", "", regex=True)
+        own = pd.Index(barcodes).str.replace(r"-[0-9]+$", "", regex=True)
+        if bare.is_unique and own.is_unique:
+            rows = bare.get_indexer(own)
+    kept = rows >= 0
+    if not kept.any():
+        raise SpotTableError(
+            f"expected barcodes of {source} in the positions, found none in common (counts have {barcodes[0]}, "
+            f"positions have {known[0]}); give the spatial folder of this sample"
+        )
+    found = positions.iloc[rows[kept]]
+    outside = (found["in_tissue"] == 0).to_numpy()
+    if filtered and outside.mean() > _MOST_OUTSIDE:
+        raise SpotTableError(
+            f"expected the filtered spots of {source} in the tissue, found {int(outside.sum())} of {len(found)} "
+            "marked outside by the positions; give the spatial folder of this sample"
+        )
+    dropped = dict(matrix.dropped)
+    dropped["counts without a position"] = int((~kept).sum())
+    dropped["spots outside the tissue (in_tissue = 0)"] = int(outside.sum())
+    dropped["positions without counts"] = int((positions["in_tissue"] == 1).sum()) - int(
+        (~outside).sum()
+    )
+    places = np.flatnonzero(kept)[~outside]
+    taken = FeatureMatrix(barcodes[places], matrix.genes, matrix.counts[places], {})
+    return _table(found[~outside], taken, hints, source, {k: v for k, v in dropped.items() if v})
+
+
+def _table(
+    positions: pd.DataFrame,
+    matrix: FeatureMatrix | None,
+    hints: ScaleHints,
+    source: str,
+    dropped: dict[str, int],
+) -> SpotTable:
+    def pair(x: str, y: str) -> npt.NDArray[np.float64]:
+        return positions[[x, y]].to_numpy(np.float64)
+
+    barcodes = positions["barcode"].to_numpy(dtype=str) if matrix is None else matrix.barcodes
+    return SpotTable(
+        source=source,
+        barcodes=barcodes,
+        xy_px0=pair("pxl_col_in_fullres", "pxl_row_in_fullres"),
+        counts=matrix.counts if matrix is not None else None,
+        genes=matrix.genes if matrix is not None else None,
+        array_xy=pair("array_col", "array_row"),
+        hints=hints,
+        dropped=dropped,
+    )
+
+
+def find_spatial(place: Path) -> Spatial:
+    """Positions and scale factors in a folder, in `spatial/` inside it, in an archive, or a file itself.
+
+    Raises:
+        SpotTableError: no positions there.
+    """
+    if place.is_file() and not place.name.endswith((".tar.gz", ".tgz", ".tar")):
+        return place, find_one(place.parent, "scalefactors_json.json", _FACTORS)
+    if place.is_file():
+        return _unpack(place)
+    folders = [place / "spatial", place]
+    folders += sorted(p for p in place.iterdir() if p.is_dir() and p.name.endswith("_spatial"))
+    for folder in folders:
+        if folder.is_dir():
+            positions = find_one(folder, "tissue_positions.csv", _POSITIONS)
+            if positions is not None:
+                return positions, find_one(folder, "scalefactors_json.json", _FACTORS)
+    archive = find_one(place, "spatial.tar.gz", ("spatial.tar.gz", "spatial.tgz", "spatial.tar"))
+    if archive is not None:
+        return _unpack(archive)
+    raise SpotTableError(
+        f"expected {_POSITIONS[0]} or {_POSITIONS[2]} in {place / 'spatial'}, found neither, and no spatial.tar.gz; "
+        "give the folder in the manifest's column spots"
+    )
+
+
+def _unpack(archive: Path) -> Spatial:
+    """The two files of an archive, read into memory; nothing is written."""
+    found: dict[str, Packed] = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                name = Path(member.name).name
+                for ending in (*_POSITIONS, *_FACTORS):
+                    stream = tar.extractfile(member) if name.endswith(ending) else None
+                    if stream is not None and not name.startswith("._"):
+                        found[ending] = Packed(f"{archive}/{member.name}", stream.read())
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise SpotTableError(
+            f"expected a whole archive at {archive}, found: {error}; copy it again"
+        ) from error
+    positions = next((found[name] for name in _POSITIONS if name in found), None)
+    if positions is None:
+        raise SpotTableError(f"expected {_POSITIONS[0]} in {archive}, found none")
+    return positions, next((found[name] for name in _FACTORS if name in found), None)
+
+
+def read_positions(path: Path | Packed) -> pd.DataFrame:
+    """Positions with the columns of `POSITION_COLUMNS`: csv with or without header, or parquet.
+
+    Whether there is a header is told by the first cell, not by the name of the file.
+
+    Raises:
+        SpotTableError: a column is missing, a value is no number, a barcode occurs twice.
+    """
+    name = str(path)
+    if name.endswith(".parquet"):
+        table = _read_parquet(path)
+    else:
+        table = read_table(path, POSITION_COLUMNS, unless_header="barcode")
+    checked = pd.DataFrame({"barcode": table["barcode"].astype(str)})
+    for column in POSITION_COLUMNS[1:]:
+        checked[column] = number_column(table, column, path)
+    wrong = ~checked["in_tissue"].isin([0, 1])
+    if wrong.any():
+        raise SpotTableError(
+            f"expected 0 or 1 in column in_tissue of {path}, found {checked['in_tissue'][wrong].iloc[0]:g}"
+        )
+    if not (checked["in_tissue"] == 1).any():
+        raise SpotTableError(f"expected spots in the tissue in {path}, found in_tissue = 0 for all")
+    check_names(checked["barcode"].to_numpy(dtype=str), "spot", name)
+    return checked
+
+
+def _read_parquet(path: Path | Packed) -> pd.DataFrame:
+    import io
+
+    try:
+        content = io.BytesIO(path.content) if isinstance(path, Packed) else path
+        table = pd.read_parquet(content)
+    except (OSError, ValueError) as error:
+        raise SpotTableError(
+            f"expected a whole parquet file at {path}, found: {error}; copy it again"
+        ) from error
+    if "barcode" not in table and table.index.name == "barcode":
+        table = table.reset_index()
+    missing = [column for column in POSITION_COLUMNS if column not in table]
+    if missing:
+        raise SpotTableError(
+            f"expected the columns {', '.join(POSITION_COLUMNS)} in {path}, found {', '.join(map(str, table))}; "
+            f"add {', '.join(missing)}"
+        )
+    return table
+
+
+def read_scale(path: Path | Packed | None) -> ScaleHints:
+    """Scale of Visium: pitch 100 um, spot 55 um, and mpp from the diameter, which stands for 65 um."""
+    if path is None:
+        return ScaleHints(spot_pitch_um=PITCH_UM, spot_diameter_um=DIAMETER_UM)
+    values = read_json(path)
+    diameter = positive_number(values, "spot_diameter_fullres", path)
+    scales = {
+        name: positive_number(values, f"tissue_{name}_scalef", path) for name in ("hires", "lowres")
+    }
+    mpp = {"spot_diameter_fullres (65 um)": SPACE_RANGER_DIAMETER_UM / diameter} if diameter else {}
+    return ScaleHints(
+        mpp=mpp,
+        spot_pitch_um=PITCH_UM,
+        spot_diameter_um=DIAMETER_UM,
+        image_scales={name: scale for name, scale in scales.items() if scale is not None},
+    )
+
+
+def _outs_folder(source: SpotSource) -> Path:
+    place = source.expression or source.spots
+    if place is None:
+        raise SpotTableError(
+            "expected Space Ranger's outs folder in the manifest's column expression, found none"
+        )
+    if (place / "binned_outputs").is_dir():
+        raise SpotTableError(
+            f"expected Visium outs at {place}, found binned_outputs of Visium HD; set the format to visium_hd"
+        )
+    if place.is_file() or "feature_bc_matrix" in place.name:
+        return place.parent
+    if not place.is_dir():
+        raise SpotTableError(f"expected a folder at {place}, found nothing")
+    inner = place / "outs"
+    return inner if inner.is_dir() else place
+
+
+def _find_matrix(place: Path) -> Path:
+    """The matrix that is meant by a file, a matrix folder or an outs folder; filtered before raw."""
+    if place.is_file() or find_one(place, "matrix.mtx", ("matrix.mtx.gz", "matrix.mtx")):
+        return place
+    folder = place / "outs" if (place / "outs").is_dir() else place
+    names = [
+        f"{kind}_feature_bc_matrix{ending}"
+        for kind in ("filtered", "raw")
+        for ending in (".h5", "")
+    ]
+    for name in names:
+        found = find_one(folder, name, (name,))
+        if found is not None:
+            return found
+    raise SpotTableError(
+        f"expected filtered_feature_bc_matrix.h5, or the folder of that name, in {folder}, found "
+        f"{', '.join(sorted(p.name for p in folder.iterdir()))[:200] or 'nothing'}"
+    )

@@ -1,0 +1,179 @@
+"""Owns the feature-barcode matrix of 10x Genomics: one HDF5 file, or a folder of three."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from hespotex.errors import SpotTableError
+from hespotex.spots.counts import check_counts
+from hespotex.spots.text import open_text
+
+_GENES = "Gene Expression"
+
+
+@dataclass(frozen=True)
+class FeatureMatrix:
+    """Raw counts of one matrix.
+
+    Attributes:
+        barcodes: (n,) as stored.
+        genes: (g,) symbols; a symbol that two genes share is replaced by each one's id.
+        counts: (n, g) raw counts.
+        dropped: features that are no genes, and symbols replaced, by reason.
+    """
+
+    barcodes: npt.NDArray[np.str_]
+    genes: npt.NDArray[np.str_]
+    counts: sparse.csr_matrix
+    dropped: dict[str, int]
+
+
+def read_matrix(path: Path) -> FeatureMatrix:
+    """Read `*.h5`, or a folder with matrix.mtx, features.tsv or genes.tsv, barcodes.tsv (gzip or not).
+
+    Raises:
+        SpotTableError: missing, cut short, another layout, or no raw counts.
+    """
+    return _read_folder(path) if path.is_dir() else _read_h5(path)
+
+
+def _read_h5(path: Path) -> FeatureMatrix:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            groups = [name for name in file if isinstance(file[name], h5py.Group)]
+            if "matrix" in file:
+                group, kinds = file["matrix"], _text(file["matrix/features/feature_type"])
+                ids, symbols = (_text(group[f"features/{name}"]) for name in ("id", "name"))
+            elif len(groups) == 1 and "gene_names" in file[groups[0]]:  # Space Ranger's elders
+                group = file[groups[0]]
+                ids, symbols = _text(group["genes"]), _text(group["gene_names"])
+                kinds = np.full(len(ids), _GENES)
+            else:
+                raise SpotTableError(
+                    f"expected a feature-barcode matrix in {path}, found {', '.join(file)[:100] or 'nothing'}; "
+                    "give filtered_feature_bc_matrix.h5"
+                )
+            n_features, n_barcodes = (int(v) for v in group["shape"][:])
+            matrix = sparse.csr_matrix(
+                (group["data"][:], group["indices"][:], group["indptr"][:]),
+                shape=(n_barcodes, n_features),
+            )
+            barcodes = _text(group["barcodes"])
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise SpotTableError(
+            f"expected a whole feature-barcode matrix at {path}, found one that cannot be read "
+            f"({str(error).splitlines()[0][:200]}); copy it again"
+        ) from error
+    return _assemble(matrix, barcodes, ids, symbols, kinds, str(path))
+
+
+def _read_folder(path: Path) -> FeatureMatrix:
+    from scipy.io import mmread
+
+    found = {
+        part: find_one(path, part, (f"{part}.gz", part))
+        for part in ("matrix.mtx", "features.tsv", "genes.tsv", "barcodes.tsv")
+    }
+    features = found["features.tsv"] or found["genes.tsv"]
+    matrix_path, barcodes_path = found["matrix.mtx"], found["barcodes.tsv"]
+    if matrix_path is None or barcodes_path is None or features is None:
+        raise SpotTableError(
+            f"expected matrix.mtx, features.tsv and barcodes.tsv (.gz or not) in {path}, found "
+            f"{', '.join(sorted(p.name for p in path.iterdir()))[:200] or 'nothing'}"
+        )
+    try:
+        with open_text(matrix_path) as stream:
+            head = stream.readline()
+        if not head.startswith("%%MatrixMarket matrix coordinate"):
+            raise SpotTableError(
+                f"expected a sparse MatrixMarket file at {matrix_path}, found {head[:40]!r}"
+            )
+        matrix = sparse.csr_matrix(mmread(matrix_path).T)
+    except (ValueError, OSError, EOFError) as error:
+        raise SpotTableError(
+            f"expected a whole MatrixMarket file at {matrix_path}, found: {error}; copy it again"
+        ) from error
+    rows = _read_lines(features)
+    barcodes = np.array([cells[0] for cells in _read_lines(barcodes_path)], dtype=str)
+    ids = np.array([cells[0] for cells in rows], dtype=str)
+    symbols = np.array([cells[1] if len(cells) > 1 else cells[0] for cells in rows], dtype=str)
+    kinds = np.array([cells[2] if len(cells) > 2 else _GENES for cells in rows], dtype=str)
+    return _assemble(matrix, barcodes, ids, symbols, kinds, str(path))
+
+
+def _read_lines(path: Path) -> list[list[str]]:
+    with open_text(path) as stream:
+        return [line.rstrip("\n").split("\t") for line in stream if line.strip()]
+
+
+def find_one(folder: Path, what: str, endings: tuple[str, ...]) -> Path | None:
+    """The one file or folder in `folder` whose name ends so; the first ending that is met counts.
+
+    Names may carry a sample's name in front: `<sample>_matrix.mtx.gz`.
+
+    Raises:
+        SpotTableError: several samples lie in one folder.
+    """
+    for ending in endings:
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if path.name == ending or path.name.endswith((f"_{ending}", f".{ending}", f"-{ending}"))
+        )
+        exact = [path for path in found if path.name == ending]
+        if len(exact or found) > 1:
+            raise SpotTableError(
+                f"expected one {what} in {folder}, found {', '.join(p.name for p in found)}; "
+                "give every sample a folder of its own"
+            )
+        if found:
+            return (exact or found)[0]
+    return None
+
+
+def _assemble(
+    matrix: sparse.csr_matrix,
+    barcodes: npt.NDArray[np.str_],
+    ids: npt.NDArray[np.str_],
+    symbols: npt.NDArray[np.str_],
+    kinds: npt.NDArray[np.str_],
+    source: str,
+) -> FeatureMatrix:
+    if matrix.shape != (len(barcodes), len(ids)):
+        raise SpotTableError(
+            f"expected {len(barcodes)} barcodes x {len(ids)} features in {source} as its names say, found "
+            f"{matrix.shape[0]} x {matrix.shape[1]}; the files may be of different samples"
+        )
+    dropped: dict[str, int] = {}
+    is_gene = kinds == _GENES
+    if not is_gene.all():
+        if not is_gene.any():
+            raise SpotTableError(
+                f"expected features of type {_GENES} in {source}, found {', '.join(sorted(set(kinds)))}"
+            )
+        dropped["features that are no genes"] = int((~is_gene).sum())
+        matrix, ids, symbols = matrix[:, is_gene], ids[is_gene], symbols[is_gene]
+    times = Counter(symbols.tolist())
+    shared = np.array([times[symbol] > 1 for symbol in symbols.tolist()])
+    if shared.any():
+        # 10x references hold a few symbols twice; the id is the name that tells them apart
+        dropped["doubled gene symbols (named by their id, kept)"] = int(shared.sum())
+    genes = np.where(shared, ids, symbols)
+    counts = check_counts(matrix, genes, barcodes, source)
+    return FeatureMatrix(barcodes, genes, counts, dropped)
+
+
+def _text(dataset: Any) -> npt.NDArray[np.str_]:
+    values = dataset[:]
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8")
+    return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values], dtype=str)
