@@ -35,7 +35,7 @@ from hespotex.runs import RunDir, StageClock, content_key, file_key, versions
 from hespotex.section import Section, check_distinct, read_section
 from hespotex.splits import make_folds
 from hespotex.training.bundle import Bundle, read_model, write_model
-from hespotex.training.fit import device_name, fit_bundle
+from hespotex.training.fit import device_name, fit_bundle, use_threads
 from hespotex.training.types import Cohort, EncodedSection, EncoderRecord
 
 

@@ -35,7 +35,9 @@ def stdout() -> Console:
     """The console of results."""
     from rich.console import Console
 
-    return Console(soft_wrap=True, highlight=False)
+    # A pipe has no width; what reads it should get whole rows.
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, highlight=False)
 
 
 def stderr() -> Console:

@@ -93,6 +93,17 @@ def device_name(machine: Machine | None) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def use_threads(machine: Machine) -> None:
+    """Let torch and the BLAS behind numpy use at most the machine's threads; None changes nothing."""
+    if machine.threads is None:
+        return
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(machine.threads)
+    threadpool_limits(machine.threads)
+
+
 def _fit_of(config: RunConfig) -> tuple[Fit, StageConfig]:
     """The fit function of the profile, and its part of the configuration."""
     if config.profile == "published":
