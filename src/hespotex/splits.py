@@ -135,7 +135,7 @@ def spatial_blocks(
             f"expected 2 to {n} blocks for {n} spots, found {n_blocks}; use fewer blocks"
         )
     folds = []
-    for held_out in _halve(xy_um, np.arange(n), n_blocks):
+    for held_out in halve(xy_um, np.arange(n), n_blocks):
         distance, _ = cKDTree(xy_um[held_out]).query(xy_um)
         train = np.flatnonzero(distance > max(gap_um, 0.0))
         if not len(train):
@@ -219,9 +219,10 @@ def _fold(sections: tuple[str, ...], groups: tuple[str, ...], held: set[str]) ->
     )
 
 
-def _halve(
+def halve(
     xy: npt.NDArray[np.float64], spots: npt.NDArray[np.intp], n_blocks: int
 ) -> list[npt.NDArray[np.intp]]:
+    """Places of `spots` in compact blocks of about equal size: halved again and again across the longer side."""
     if n_blocks == 1:
         return [np.sort(spots)]
     axis = int(np.ptp(xy[spots, 1]) > np.ptp(xy[spots, 0]))
@@ -229,4 +230,4 @@ def _halve(
     order = spots[np.lexsort((xy[spots, 1 - axis], xy[spots, axis]))]
     left = n_blocks // 2
     cut = round(len(order) * left / n_blocks)
-    return _halve(xy, order[:cut], left) + _halve(xy, order[cut:], n_blocks - left)
+    return halve(xy, order[:cut], left) + halve(xy, order[cut:], n_blocks - left)

@@ -1,0 +1,123 @@
+"""Owns confidence intervals of correlations over spots that are not independent: spatial block bootstrap; pure.
+
+Blocks of neighbouring spots are drawn with replacement instead of spots. A correlation is made of sums over
+spots, so five sums per block and gene are enough: every replicate is a matrix product of block weights and
+block sums, whatever the number of spots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.special import stdtrit
+
+from hespotex.errors import HESpotExError
+from hespotex.evaluation.scores import gene_blocks, pcc_per_gene
+from hespotex.splits import halve
+
+Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+# Few large blocks: maps are autocorrelated over several spots, and smaller blocks cover less. Simulated
+# coverage of the nominal 95 %: 94 % for white noise, 87 to 93 % where maps are smooth over two spots, 72 to 89 %
+# where they are smooth over four (180 to 1,500 spots).
+_N_BLOCKS = 10
+_MIN_BLOCKS = 6
+_MIN_SPOTS_PER_BLOCK = 12
+
+
+@dataclass(frozen=True)
+class PccInterval:
+    """Confidence interval of the PCC per gene on one section; NaN where the PCC does not exist.
+
+    Attributes:
+        pcc: (G,).
+        lower: (G,).
+        upper: (G,).
+        n_blocks: how many blocks were drawn from; 0 where the section is too small for an interval.
+    """
+
+    pcc: npt.NDArray[np.float64]
+    lower: npt.NDArray[np.float64]
+    upper: npt.NDArray[np.float64]
+    n_blocks: int
+
+
+def pcc_interval(
+    predicted: Array,
+    measured: Array,
+    xy_um: npt.NDArray[np.float64],
+    *,
+    level: float = 0.95,
+    n_replicates: int = 300,
+    seed: int = 0,
+) -> PccInterval:
+    """Spatial block bootstrap of the PCC per gene over spots.
+
+    The interval stands on Fisher's scale: atanh(pcc) +- t * (standard deviation over replicates), t with
+    as many degrees of freedom as there are blocks but one.
+
+    Args:
+        predicted: (n, G).
+        measured: (n, G).
+        xy_um: (n, 2) spot centres.
+        level: coverage of the interval.
+        n_replicates: bootstrap replicates.
+        seed: of the draws.
+
+    Raises:
+        HESpotExError: shapes do not fit together.
+    """
+    if not len(predicted) == len(measured) == len(xy_um):
+        raise HESpotExError(
+            f"expected predictions and positions of {len(measured)} spots, found {len(predicted)} and {len(xy_um)}"
+        )
+    pcc = pcc_per_gene(predicted, measured)
+    lower, upper = np.full_like(pcc, np.nan), np.full_like(pcc, np.nan)
+    n_blocks = min(len(xy_um) // _MIN_SPOTS_PER_BLOCK, _N_BLOCKS)
+    if n_blocks < _MIN_BLOCKS:
+        return PccInterval(pcc, lower, upper, 0)
+    member = np.empty(len(xy_um), dtype=np.intp)
+    for number, spots in enumerate(halve(xy_um, np.arange(len(xy_um)), n_blocks)):
+        member[spots] = number
+    blocks = sparse.csr_matrix(
+        (np.ones(len(member)), (member, np.arange(len(member)))), shape=(n_blocks, len(member))
+    )
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), n_replicates).astype(float)
+    factor = float(stdtrit(n_blocks - 1, (1 + level) / 2))
+    for genes in gene_blocks(measured.shape[1]):
+        drawn = _weighted_pcc(predicted[:, genes], measured[:, genes], blocks, weights)
+        # A replicate in which a sparse gene does not vary has no correlation and is left out.
+        usable = np.isfinite(drawn)
+        enough = usable.sum(axis=0) >= n_replicates // 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fisher = np.arctanh(np.clip(drawn[:, enough], -0.999999, 0.999999))
+            spread = factor * np.nanstd(fisher, axis=0, ddof=1)
+            centre = np.arctanh(np.clip(pcc[genes][enough], -0.999999, 0.999999))
+        place = np.flatnonzero(enough) + genes.start
+        lower[place], upper[place] = np.tanh(centre - spread), np.tanh(centre + spread)
+    absent = np.isnan(pcc)
+    lower[absent], upper[absent] = np.nan, np.nan
+    return PccInterval(pcc, lower, upper, n_blocks)
+
+
+def _weighted_pcc(
+    a: Array, b: Array, blocks: sparse.csr_matrix, weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(B, g) correlation with every spot counted as often as its block was drawn."""
+    a = a - a.mean(axis=0, dtype=np.float64)
+    b = b - b.mean(axis=0, dtype=np.float64)
+    n = weights @ np.asarray(blocks.sum(axis=1))
+    maps = (a, b, a * a, b * b, a * b)
+    sum_a, sum_b, sum_aa, sum_bb, sum_ab = (weights @ (blocks @ x) for x in maps)
+    variance_a = sum_aa - sum_a**2 / n
+    variance_b = sum_bb - sum_b**2 / n
+    product = variance_a * variance_b
+    tiny = 1e-20 * np.square(a).sum(axis=0) * np.square(b).sum(axis=0)
+    result = np.full(product.shape, np.nan)
+    covariance = sum_ab - sum_a * sum_b / n
+    np.divide(covariance, np.sqrt(np.maximum(product, 0)), out=result, where=product > tiny)
+    return result

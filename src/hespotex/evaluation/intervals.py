@@ -1,0 +1,214 @@
+"""Owns prediction intervals with a stated coverage: conformal, calibrated on held-out training sections; pure.
+
+Every training section is predicted by a model that has not seen it. Its residuals, in units of a scale made of
+the ensemble's spread and the gene's usual error, are pooled with equal weight per section, and their quantiles
+are put around the final model's prediction (CV+ of Barber et al. 2021, doi 10.1214/20-AOS1965, without keeping
+the models of the folds: the centre is the final model's prediction instead of each fold's). Coverage holds for
+sections that are exchangeable with the training sections; for another patient or scanner the coverage that was
+seen is what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.errors import HESpotExError
+from hespotex.evaluation.scores import gene_blocks
+
+Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+_MIN_SPOTS = 20
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One training section, predicted by a model that was not fitted on it.
+
+    Attributes:
+        predicted: (n, G) in units.
+        measured: (n, G) in the same units.
+        spread: (n, G) standard deviation over the ensemble; None if there is none.
+        genes: (G,) genes that the section measured; None: all.
+    """
+
+    predicted: Array
+    measured: Array
+    spread: Array | None = None
+    genes: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class ConformalIntervals:
+    """Quantiles of the scaled residuals of held-out training sections.
+
+    Attributes:
+        levels: (L,) nominal coverages.
+        lower: (L, G) quantiles of (measured - predicted) / scale.
+        upper: (L, G).
+        usual_error: (G,) root mean squared residual, the part of the scale that is no spread.
+        n_sections: sections that were calibrated on.
+    """
+
+    levels: tuple[float, ...]
+    lower: npt.NDArray[np.float32]
+    upper: npt.NDArray[np.float32]
+    usual_error: npt.NDArray[np.float32]
+    n_sections: int
+
+    def interval(
+        self,
+        predicted: Array,
+        spread: Array | None = None,
+        *,
+        level: float = 0.9,
+        floor: float = 0.0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Lower and upper end of the interval, (n, G) each, in units of the prediction.
+
+        Args:
+            predicted: (n, G).
+            spread: (n, G) of the ensemble, given exactly if it was at calibration.
+            level: one of `levels`.
+            floor: the smallest value that can be measured.
+
+        Raises:
+            HESpotExError: the level was not calibrated, or genes do not fit.
+        """
+        if level not in self.levels:
+            raise HESpotExError(f"expected one of the levels {self.levels}, found {level}")
+        if predicted.shape[1] != len(self.usual_error):
+            raise HESpotExError(
+                f"expected predictions of {len(self.usual_error)} genes, found {predicted.shape[1]}"
+            )
+        row = self.levels.index(level)
+        scale = _scale(self.usual_error, spread)
+        lower = np.maximum(predicted + self.lower[row] * scale, floor)
+        upper = np.maximum(predicted + self.upper[row] * scale, floor)
+        return lower.astype(np.float32), upper.astype(np.float32)
+
+
+def calibrate(sections: Sequence[HeldOut], levels: Sequence[float] = LEVELS) -> ConformalIntervals:
+    """Calibrate intervals per gene on held-out training sections.
+
+    Raises:
+        HESpotExError: no section, fewer than 20 spots in all, a level outside (0, 1), shapes that differ.
+    """
+    n_spots = sum(len(s.measured) for s in sections)
+    if n_spots < _MIN_SPOTS:
+        raise HESpotExError(
+            f"expected at least {_MIN_SPOTS} spots to calibrate intervals on, found {n_spots}"
+        )
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise HESpotExError(f"expected levels between 0 and 1, found {tuple(levels)}")
+    for section in sections:
+        if section.predicted.shape != section.measured.shape:
+            raise HESpotExError(
+                f"expected predictions of shape {section.measured.shape}, found {section.predicted.shape}"
+            )
+    n_genes = sections[0].measured.shape[1]
+    usual = _usual_error(sections, n_genes)
+    lower = np.full((len(levels), n_genes), -np.inf, dtype=np.float32)
+    upper = np.full((len(levels), n_genes), np.inf, dtype=np.float32)
+    section_weight = np.concatenate(
+        [np.full(len(s.measured), 1 / len(s.measured)) for s in sections]
+    )
+    tails = np.array([[(1 - level) / 2, (1 + level) / 2] for level in levels])
+    for genes in gene_blocks(n_genes):
+        scaled = np.concatenate([_scaled_residuals(s, usual, genes) for s in sections])
+        order = np.argsort(scaled, axis=0)  # NaN, of unmeasured genes, comes last
+        ordered = np.take_along_axis(scaled, order, axis=0)
+        weight = np.where(np.isnan(ordered), 0.0, section_weight[order])
+        cumulative = np.cumsum(weight, axis=0)
+        total = cumulative[-1]
+        # A new spot is one more among equals: it takes a share of the weight, beyond either end.
+        share = total / np.maximum(np.isfinite(ordered).sum(axis=0), 1)
+        for row, (low, high) in enumerate(tails):
+            lower[row, genes] = _first_at_least(
+                ordered, cumulative, low * (total + share), low=True
+            )
+            upper[row, genes] = _first_at_least(
+                ordered, cumulative, high * (total + share), low=False
+            )
+    return ConformalIntervals(tuple(levels), lower, upper, usual.astype(np.float32), len(sections))
+
+
+def coverage(
+    intervals: ConformalIntervals, sections: Sequence[HeldOut], *, floor: float = 0.0
+) -> npt.NDArray[np.float64]:
+    """(L, G) share of measured values inside, per level and gene, mean over the sections that measured it.
+
+    Args:
+        intervals: calibrated on other sections.
+        sections: sections that nobody calibrated on, with their predictions.
+        floor: as in `interval`.
+    """
+    shares = []
+    for section in sections:
+        rows = []
+        for level in intervals.levels:
+            lower, upper = intervals.interval(
+                section.predicted, section.spread, level=level, floor=floor
+            )
+            inside = (section.measured >= lower) & (section.measured <= upper)
+            rows.append(inside.mean(axis=0))
+        share = np.stack(rows)
+        if section.genes is not None:
+            share[:, ~section.genes] = np.nan
+        shares.append(share)
+    table = np.stack(shares)
+    present = np.isfinite(table)
+    count = present.sum(axis=0)
+    total = np.where(present, table, 0.0).sum(axis=0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+
+
+def _first_at_least(
+    ordered: npt.NDArray[np.float64],
+    cumulative: npt.NDArray[np.float64],
+    target: npt.NDArray[np.float64],
+    *,
+    low: bool,
+) -> npt.NDArray[np.float64]:
+    """(g,) smallest ordered value whose cumulative weight reaches the target; infinite beyond the end."""
+    tolerance = 1e-9 * cumulative[-1]
+    if low:
+        # The largest value below which no more than `target` lies.
+        place = (cumulative <= target + tolerance).sum(axis=0) - 1
+        value = np.take_along_axis(ordered, np.maximum(place, 0)[None], axis=0)[0]
+        return np.where((place < 0) | np.isnan(value), -np.inf, value)
+    place = (cumulative < target - tolerance).sum(axis=0)
+    inside = np.minimum(place, len(ordered) - 1)
+    value = np.take_along_axis(ordered, inside[None], axis=0)[0]
+    return np.where((place > inside) | np.isnan(value), np.inf, value)
+
+
+def _usual_error(sections: Sequence[HeldOut], n_genes: int) -> npt.NDArray[np.float64]:
+    squares, count = np.zeros(n_genes), np.zeros(n_genes)
+    for section in sections:
+        mask = np.ones(n_genes, dtype=bool) if section.genes is None else section.genes
+        for genes in gene_blocks(n_genes):
+            residual = section.measured[:, genes] - section.predicted[:, genes]
+            squares[genes] += mask[genes] * np.mean(np.square(residual), axis=0, dtype=np.float64)
+        count += mask
+    return np.sqrt(squares / np.maximum(count, 1)) + 1e-6
+
+
+def _scaled_residuals(
+    section: HeldOut, usual: npt.NDArray[np.float64], genes: slice
+) -> npt.NDArray[np.float64]:
+    spread = None if section.spread is None else section.spread[:, genes]
+    residual = section.measured[:, genes] - section.predicted[:, genes]
+    scaled = np.asarray(residual / _scale(usual[genes], spread), dtype=np.float64)
+    if section.genes is not None:
+        scaled[:, ~section.genes[genes]] = np.nan
+    return scaled
+
+
+def _scale(usual: Array, spread: Array | None) -> Array:
+    """Spread and usual error as independent parts; the second keeps the scale away from zero."""
+    return usual if spread is None else np.sqrt(np.square(spread) + np.square(usual))

@@ -1,0 +1,240 @@
+"""Owns the test whether a gene is predicted better than a smooth random map would be, beyond depth; pure.
+
+The null keeps the spatial autocorrelation of both maps. A map is written in the modes of the lattice (the
+eigenvectors of its graph Laplacian: smooth ones first); a random map with the same autocorrelation has the
+same size in every mode and a random sign (Moran spectral randomisation, Wagner and Dray 2015,
+doi 10.1111/2041-210X.12407, with the Laplacian's modes). The correlation of two maps is the sum over modes of
+the products a_k; under random signs its mean is 0 and its variance sum a_k^2. So no map has to be drawn, and
+sum a_k / sqrt(sum a_k^2) has tails no heavier than the normal distribution's (Hoeffding): the p-value is exact
+enough far out in the tail, where Benjamini-Hochberg over thousands of genes needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.stats import norm
+
+from hespotex.errors import HESpotExError
+from hespotex.evaluation.scores import gene_blocks, standardise, without
+from hespotex.evaluation.spatial_structure import lattice_weights
+from hespotex.expression import pearson_residuals, spot_totals
+from hespotex.splits import halve
+
+Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+# Above so many spots, neighbours are gathered into so many cells: modes of the cell means, and one sign
+# for the detail inside each cell, where autocorrelation no longer reaches far.
+MAX_CELLS = 1000
+# Fewer spots cannot tell a smooth map from another.
+MIN_SPOTS = 8
+
+
+@dataclass(frozen=True)
+class SpatialModes:
+    """Modes of the lattice of one section.
+
+    Attributes:
+        cells: (C, n) cell membership divided by the root of the cell's size: orthonormal rows.
+        vectors: (C, C) eigenvectors of the Laplacian between cells, smooth ones first, in columns.
+    """
+
+    cells: sparse.csr_matrix
+    vectors: npt.NDArray[np.float32]
+
+    def products(
+        self, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """(2 C, g) summands of sum_i a_i b_i: one for each mode of the cells, one for each cell's detail."""
+        mean_a, mean_b = self.cells @ a, self.cells @ b
+        modes = (self.vectors.T @ mean_a.astype(np.float32)) * (
+            self.vectors.T @ mean_b.astype(np.float32)
+        )
+        if self.cells.shape[0] == self.cells.shape[1]:
+            return np.asarray(modes, dtype=np.float64)
+        # Detail = map minus its cell means; in sums over a cell the mixed terms cancel.
+        membership = self.cells.sign()
+        detail = membership @ (a * b) - mean_a * mean_b
+        return np.concatenate([modes.astype(np.float64), detail])
+
+
+@dataclass(frozen=True)
+class SectionNull:
+    """Test of every gene on one section.
+
+    Attributes:
+        score: (G,) composition PCC given depth; NaN where it does not exist.
+        z: (G,) the score in standard deviations of the null; NaN likewise.
+        effective_modes: (G,) how many independent places the score rests on: (sum a^2)^2 / sum a^4.
+    """
+
+    score: npt.NDArray[np.float64]
+    z: npt.NDArray[np.float64]
+    effective_modes: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CombinedTest:
+    """Test of every gene over sections.
+
+    Attributes:
+        z: (G,) Stouffer's sum over the sections with a score; NaN where there is none.
+        p_value: (G,) one-sided; 1 where there is no score.
+        q_value: (G,) Benjamini-Hochberg over all genes with a score; 1 where there is none.
+        n_sections: (G,) sections with a score.
+    """
+
+    z: npt.NDArray[np.float64]
+    p_value: npt.NDArray[np.float64]
+    q_value: npt.NDArray[np.float64]
+    n_sections: npt.NDArray[np.int_]
+
+    def significant(self, fdr: float = 0.05) -> npt.NDArray[np.bool_]:
+        """(G,) genes predicted better than a smooth random map beyond depth, at this false discovery rate."""
+        return np.asarray(self.q_value <= fdr)
+
+    def headline(self, fdr: float = 0.05) -> str:
+        """The sentence that stands first in every report."""
+        tested = int((self.n_sections > 0).sum())
+        return (
+            f"{int(self.significant(fdr).sum())} of {tested} genes are predicted better than a smooth random "
+            f"map beyond depth, FDR {fdr:.0%}"
+        )
+
+
+def build_modes(xy_um: npt.NDArray[np.float64], max_cells: int = MAX_CELLS) -> SpatialModes:
+    """Modes of a section's spots; one eigendecomposition of at most `max_cells` squared.
+
+    Args:
+        xy_um: (n, 2) spot centres; irregular outlines and holes are fine.
+        max_cells: above so many spots, neighbours are gathered.
+
+    Raises:
+        HESpotExError: fewer than 8 spots.
+    """
+    from scipy.linalg import eigh
+
+    n = len(xy_um)
+    if n < MIN_SPOTS:
+        raise HESpotExError(f"expected at least {MIN_SPOTS} spots for a spatial null, found {n}")
+    cell = _cells(xy_um, max_cells)
+    n_cells = int(cell.max()) + 1
+    sizes = np.bincount(cell)
+    cells = sparse.csr_matrix((1 / np.sqrt(sizes[cell]), (cell, np.arange(n))), shape=(n_cells, n))
+    weights = lattice_weights(xy_um)
+    laplacian = sparse.diags(np.asarray(weights.sum(axis=1)).ravel()) - weights
+    _, vectors = eigh((cells @ laplacian @ cells.T).toarray())
+    return SpatialModes(cells, vectors.astype(np.float32))
+
+
+def depth_basis(counts: sparse.csr_matrix) -> npt.NDArray[np.float64]:
+    """(n, 2) what is taken out of both maps before the test: log1p of measured depth, and its square.
+
+    The square, since a score "given depth" should not live on a bend in the dependence on depth.
+    """
+    depth = np.log1p(spot_totals(counts))
+    depth = depth - depth.mean()
+    return np.column_stack([depth, depth**2])
+
+
+def score_against_null(
+    predicted_composition: Array, counts: sparse.csr_matrix, modes: SpatialModes
+) -> SectionNull:
+    """Composition PCC given depth for every gene, and how far it stands out of the smooth null.
+
+    Args:
+        predicted_composition: (n, G), or (n, 1) for one map for all genes.
+        counts: (n, G) measured raw counts over the panel.
+        modes: of the section's spots.
+    """
+    n_genes = counts.shape[1]
+    if len(predicted_composition) != counts.shape[0] or predicted_composition.shape[1] not in {
+        1,
+        n_genes,
+    }:
+        raise HESpotExError(
+            f"expected predictions of shape {counts.shape}, found {predicted_composition.shape}"
+        )
+    given = depth_basis(counts)
+    score, z, effective = (np.full(n_genes, np.nan) for _ in range(3))
+    table = counts.tocsc()
+    p: npt.NDArray[Any]
+    for genes in gene_blocks(n_genes):
+        residuals = pearson_residuals(table, columns=genes)
+        if predicted_composition.shape[1] == 1:
+            p = np.repeat(predicted_composition, residuals.shape[1], axis=1)
+        else:
+            p = predicted_composition[:, genes]
+        score[genes], z[genes], effective[genes] = compare_maps(p, residuals, given, modes)
+    return SectionNull(score, z, effective)
+
+
+def compare_maps(
+    predicted: Array, measured: Array, given: npt.NDArray[np.float64], modes: SpatialModes
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Partial correlation, its z under the null, and the effective number of modes; (g,) each.
+
+    A prediction that is constant, or that depth explains altogether, says nothing beyond depth: score 0, z 0.
+    NaN where the measured map does not vary, or the prediction holds NaN.
+    """
+    a, b = standardise(without(predicted, given)), standardise(without(measured, given))
+    absent = ~np.isfinite(b[0]) | ~np.isfinite(predicted).all(axis=0)
+    products = modes.products(np.nan_to_num(a), np.nan_to_num(b))
+    score = products.sum(axis=0)
+    squares = np.square(products).sum(axis=0)
+    fourth = np.square(np.square(products)).sum(axis=0)
+    z = np.divide(score, np.sqrt(squares), out=np.zeros_like(score), where=squares > 0)
+    effective = np.divide(squares**2, fourth, out=np.zeros_like(score), where=fourth > 0)
+    for values in (score, z, effective):
+        values[absent] = np.nan
+    return score, z, effective
+
+
+def combine_sections(z: Sequence[npt.NDArray[np.float64]]) -> CombinedTest:
+    """Stouffer's method over sections, one-sided, then Benjamini-Hochberg over genes.
+
+    Args:
+        z: per section (G,); NaN where a section has no score for the gene.
+
+    Raises:
+        HESpotExError: no section.
+    """
+    if not z:
+        raise HESpotExError("expected the test of at least one section, found none")
+    table = np.stack(list(z))
+    present = np.isfinite(table)
+    n_sections = present.sum(axis=0)
+    total = np.where(present, table, 0.0).sum(axis=0)
+    combined = np.divide(
+        total, np.sqrt(n_sections), out=np.full(len(total), np.nan), where=n_sections > 0
+    )
+    p_value = np.where(n_sections > 0, norm.sf(np.nan_to_num(combined)), 1.0)
+    return CombinedTest(combined, p_value, benjamini_hochberg(p_value, n_sections > 0), n_sections)
+
+
+def benjamini_hochberg(
+    p_value: npt.NDArray[np.float64], tested: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """(G,) q-values over the tested genes; 1 for the others."""
+    from scipy.stats import false_discovery_control
+
+    q_value = np.ones(len(p_value))
+    if tested.any():
+        q_value[tested] = false_discovery_control(p_value[tested])
+    return q_value
+
+
+def _cells(xy_um: npt.NDArray[np.float64], max_cells: int) -> npt.NDArray[np.intp]:
+    """(n,) number of the compact cell that a spot belongs to; every spot its own if there are few."""
+    n = len(xy_um)
+    if n <= max_cells:
+        return np.arange(n)
+    cell = np.empty(n, dtype=np.intp)
+    for number, spots in enumerate(halve(xy_um, np.arange(n), max_cells)):
+        cell[spots] = number
+    return cell
