@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,6 +95,7 @@ class StoredPrediction:
         measured_depth: (n,); None without expression.
         thumbnail: None where there was no slide.
         extras: intervals, out-of-distribution scores, grades.
+        record: the rest of uns["hespotex"]: model id, encoder, units, what was dropped, versions.
     """
 
     section_id: str
@@ -112,6 +113,7 @@ class StoredPrediction:
     measured_depth: npt.NDArray[np.float64] | None
     thumbnail: Thumbnail | None
     extras: Extras = Extras()
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_prediction(
@@ -240,6 +242,7 @@ def read_prediction(path: Path) -> StoredPrediction:
         measured_depth=obs[keys.MEASURED_DEPTH].to_numpy(np.float64) if measured else None,
         thumbnail=_thumbnail(table),
         extras=_extras(table),
+        record=record,
     )
 
 

@@ -136,7 +136,8 @@ def _gene_row(
     limits = style.robust_limits(log1p)
     spots = _pair(figure, _X_LOG1P, y, section, log1p, limits, style.EXPRESSION_COLOURS)
     style.colour_bar(figure, spots, _X_LOG1P + 2 * _ROW + 0.02, y + 0.2, _ROW - 0.4, "log1p(CPM)")
-    shares = (_z(residuals[:, j]), _z(section.composition[:, j]))
+    residual = np.where(np.isfinite(measured), residuals[:, j], np.nan)
+    shares = (standard_scores(residual), standard_scores(section.composition[:, j]))
     spots = _pair(figure, _X_SHARE, y, section, shares, _Z_LIMITS, style.DIVERGING_COLOURS)
     style.colour_bar(figure, spots, _X_SHARE + 2 * _ROW + 0.02, y + 0.2, _ROW - 0.4, "z over spots")
 
@@ -157,11 +158,12 @@ def _pair(
     return spots
 
 
-def _z(values: Floats) -> Floats:
-    """Standard scores over spots, as a correlation sees them; zeros where nothing varies."""
-    spread = np.nanstd(values)
-    centred = values - np.nanmean(values)
-    return np.asarray(centred / spread if spread > 0 else np.zeros_like(centred))
+def standard_scores(values: Floats) -> Floats:
+    """Values as a correlation over spots sees them: mean 0, deviation 1; zeros where nothing varies."""
+    known = values[np.isfinite(values)]
+    if not len(known) or known.std() == 0:
+        return np.asarray(values * 0.0)
+    return np.asarray((values - known.mean()) / known.std())
 
 
 def plot_pcc_distribution(
@@ -176,7 +178,7 @@ def plot_pcc_distribution(
             with no prefix for the model and `<predictor>_` for each baseline.
         predictors: from top to bottom; those without columns are left out.
     """
-    shown = [p for p in predictors if f"{_prefix(p)}pcc_log1p" in genes]
+    shown = [p for p in predictors if f"{score_prefix(p)}pcc_log1p" in genes]
     sections = list(dict.fromkeys(genes.section_id))
     figure = style.new_figure(height=2.0 + 1.0 * len(shown))
     n_genes = genes.gene.nunique()
@@ -194,14 +196,17 @@ def plot_pcc_distribution(
     )
     for score, title, x in panels:
         axes = style.place(figure, x, 1.3, 4.5, height)
-        tables = {p: genes.groupby("gene")[f"{_prefix(p)}{score}"].mean().dropna() for p in shown}
+        tables = {
+            p: genes.groupby("gene")[f"{score_prefix(p)}{score}"].mean().dropna() for p in shown
+        }
         _ridge_lines(axes, tables, label=x == panels[0][2])
         axes.set_title(title, size=11, color=style.INK, loc="left", pad=10)
         axes.set_xlabel("PCC per gene", size=10, color=style.MUTED)
     return figure
 
 
-def _prefix(predictor: str) -> str:
+def score_prefix(predictor: str) -> str:
+    """What the columns of a predictor begin with in genes.csv."""
     return "" if predictor == "model" else f"{predictor}_"
 
 
@@ -230,9 +235,9 @@ def _ridge_lines(axes: Axes, tables: Mapping[str, pd.Series], *, label: bool) ->
 
 
 def _one_ridge(axes: Axes, x: Floats, y: float, values: Floats, colour: str) -> None:
-    density = _density(values, x)
-    axes.fill_between(x, y, y + 0.62 * density, color=colour, alpha=0.30, linewidth=0)
-    axes.plot(x, y + 0.62 * density, color=colour, linewidth=1.4)
+    curve = density(values, x)
+    axes.fill_between(x, y, y + 0.62 * curve, color=colour, alpha=0.30, linewidth=0)
+    axes.plot(x, y + 0.62 * curve, color=colour, linewidth=1.4)
     axes.plot(x, np.full_like(x, y), color=style.FAINT, linewidth=0.8, zorder=0)
     if len(values) <= _MAX_DOTS:
         # A fixed spread: equal scores give equal pictures.
@@ -250,9 +255,9 @@ def _one_ridge(axes: Axes, x: Floats, y: float, values: Floats, colour: str) -> 
     )  # fmt: skip
 
 
-def _density(values: Floats, x: Floats) -> Floats:
-    """Gaussian kernel density scaled to a largest value of 1; Scott's bandwidth, at least 0.012."""
-    width = max(float(values.std()) * len(values) ** -0.2, 0.012)
+def density(values: Floats, x: Floats) -> Floats:
+    """Gaussian kernel density scaled to a largest value of 1; 0.6 of Scott's bandwidth."""
+    width = max(0.6 * float(values.std()) * len(values) ** -0.2, 0.012)
     counts, edges = np.histogram(values, bins=512, range=(x[0] - 0.1, x[-1] + 0.1))
     centres = (edges[1:] + edges[:-1]) / 2
     kernel = np.exp(-0.5 * ((x[:, None] - centres) / width) ** 2)

@@ -1,0 +1,279 @@
+"""report.html: one page that opens anywhere, says what the run found and nothing it did not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy_prediction import (
+    GENES,
+    toy_counts,
+    toy_extras,
+    toy_prediction,
+    toy_section,
+    toy_thumbnail,
+)
+
+from hespotex.errors import RunError
+from hespotex.export.charts import calibration_svg, distribution_svg
+from hespotex.export.h5ad import write_prediction
+from hespotex.export.report import write_report
+from hespotex.export.report_data import gene_table, mapped_genes
+from hespotex.runs import RunDir, write_json
+
+
+def scores(share: float, log1p: float | None = 0.3) -> dict[str, Any]:
+    return {
+        "pcc_composition_mean": share,
+        "pcc_composition_abundant200": share,
+        "pcc_log1p_mean": log1p,
+        "pcc_log1p_median": log1p,
+        "pcc_log1p_top50": log1p,
+        "rmse_log1p": None if log1p is None else 2.5,
+        "n_constant_genes": 1,
+    }
+
+
+def metrics(**more: Any) -> dict[str, Any]:
+    table = {
+        "model": scores(0.2346),
+        "ridge": scores(0.1234),
+        "train_mean": scores(0.0, None),
+        "depth_only": scores(0.9),
+    }
+    fold = {"fold": 0, "held_out": ["S1"], "train": ["T1", "T2"], "n_spots": 30, "n_genes": 6}
+    return {
+        "folds_by": "patient",
+        "note": "",
+        "folds": [fold | {"scores": table}],
+        "mean": table,
+        **more,
+    }
+
+
+def genes_csv() -> pd.DataFrame:
+    share = np.linspace(0.6, -0.1, len(GENES))
+    share[3] = np.nan
+    return pd.DataFrame(
+        {
+            "fold": 0,
+            "section_id": "S1",
+            "gene": GENES,
+            "pcc_log1p": share + 0.1,
+            "pcc_composition": share,
+            "ridge_pcc_log1p": share,
+            "ridge_pcc_composition": share - 0.05,
+            "mean_count": 3.0,
+            "constant": [False] * 5 + [True],
+            "measured": [True, True, True, False, True, True],
+        }
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    folder = RunDir(tmp_path / "secret-folder" / "run")
+    section = toy_section()
+    write_prediction(
+        folder.predictions / "S1.h5ad",
+        section=section,
+        genes=GENES,
+        prediction=toy_prediction(section),
+        counts=toy_counts(section),
+        thumbnail=toy_thumbnail(section),
+        provenance={"model_id": "abc123", "encoder": "efficientnet-lite0", "sides_um": [77.2]},
+        extras=toy_extras(section),
+    )
+    write_json(folder.path / "metrics.json", metrics())
+    genes_csv().to_csv(folder.path / "genes.csv", index=False)
+    folder.finish({"verb": "cross-validate"}, {"config": {"seed": 3}, "seconds": {"fit": 12.0}})
+    return folder
+
+
+def page_of(run: RunDir, **options: Any) -> str:
+    return write_report(run, **options).read_text(encoding="utf-8")
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def test_says_scores_folds_losses_and_provenance(run: RunDir) -> None:
+    page = page_of(run)
+    for said in (
+        "Cross-validation on 1 section of 1 patient, 30 spots",
+        "0.235",  # the model's share score in the table
+        "ridge regression",
+        "no section of a held-out patient was seen",
+        "T1, T2",
+        "spots in the spot file without counts",
+        "not measured in this section",
+        "the same value in every spot",
+        "abc123",
+        "12 s",
+    ):
+        assert said in page, said
+
+
+def test_best_value_of_a_column_is_never_the_oracle(run: RunDir) -> None:
+    rows = re.findall(r'<tr class="p-(\w+)">(.*?)</tr>', page_of(run), re.S)
+    best = {name for name, row in rows if 'class="best">0.' in row}
+    assert best == {"model", "ridge"}  # equal log1p scores; depth's 0.9 does not count
+    model = dict(rows)["model"]
+    assert re.search(r'class="best">0\.235', model)
+
+
+def test_needs_no_network_and_names_no_place(run: RunDir) -> None:
+    page = page_of(run)
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?!data:)""", page)
+    assert "http" not in re.sub(r"http-equiv|http://www\.w3\.org/2000/svg", "", page)
+    assert "secret-folder" not in page
+
+
+def test_maps_hold_the_stored_values(run: RunDir) -> None:
+    data = data_of(page_of(run))
+    (section,) = data["sections"]
+    assert section["kinds"] == [
+        "measured",
+        "predicted",
+        "measured_share",
+        "predicted_share",
+        "width",
+    ]
+    values = np.frombuffer(base64.b64decode(section["values"]), np.uint8).reshape(6, 5, 30)
+    ranked = [data["genes"]["names"][g] for g in section["genes"]]
+    k = ranked.index("TUM-01")
+    low, high = section["limits"][k]
+    predicted = toy_prediction(toy_section()).log1p[:, GENES.index("TUM-01")]
+    decoded = low + values[k, 1] / 254 * (high - low)
+    np.testing.assert_allclose(decoded, np.clip(predicted, low, high), atol=(high - low) / 200)
+    assert (values[ranked.index("CD3E"), 0] == 255).all()
+    xy = np.frombuffer(base64.b64decode(section["xy"]), "<u2").reshape(30, 2) / 65535
+    side = section["side_um"] / 2.0
+    np.testing.assert_allclose(np.diff(xy[:2, 0]) * side, 100.0, atol=0.05)
+    assert section["diameter"] * section["side_um"] == pytest.approx(100.0)
+    trust = np.frombuffer(base64.b64decode(section["trust"]["values"]), np.uint8)
+    assert (trust[0], trust[-1]) == (0, 254)
+
+
+def test_genes_beyond_the_room_are_listed_without_maps(run: RunDir) -> None:
+    page = page_of(run, map_bytes=30 * 5 * 2)
+    data = data_of(page)
+    assert len(data["genes"]["names"]) == 6
+    assert len(data["mapped"]) == 2
+    assert "2 of 6 genes have maps here" in page
+
+
+def test_a_run_without_measured_values_has_maps_and_no_scores(tmp_path: Path) -> None:
+    folder, section = RunDir(tmp_path / "run"), toy_section()
+    write_prediction(
+        folder.predictions / "S1.h5ad",
+        section=section,
+        genes=GENES,
+        prediction=toy_prediction(section),
+    )
+    folder.finish({"verb": "predict"}, {})
+    page = page_of(folder)
+    assert "Prediction of 1 section" in page
+    assert "no measured values" in page
+    assert "Scores beside" not in page
+    assert data_of(page)["sections"][0]["kinds"] == ["predicted", "predicted_share"]
+    assert data_of(page)["sections"][0]["picture"] is None
+
+
+def test_headline_intervals_grades_and_calibration_are_shown_where_they_are(run: RunDir) -> None:
+    write_json(
+        run.path / "metrics.json",
+        metrics(
+            headline="4 of 6 genes are predicted better than a smooth random map, FDR 5 %",
+            note="Only one patient: neighbours were in training.",
+            intervals={"model": {"pcc_composition_mean": [0.2, 0.27]}},
+            calibration=[{"nominal": 0.9, "observed": 0.871, "where": "another patient"}],
+        ),
+    )
+    table = genes_csv().assign(grade=list("AABBCD"), q_value=0.01)
+    table.to_csv(run.path / "genes.csv", index=False)
+    page = page_of(run)
+    assert "4 of 6 genes are predicted better than a smooth random map" in page
+    assert '<p class="warning">Only one patient' in page
+    assert "[0.200, 0.270]" in page
+    assert "another patient" in page
+    assert "A 2 B 2 C 1 D 1" in page
+    columns = {c["label"]: c["values"] for c in data_of(page)["genes"]["columns"]}
+    assert columns["grade"][0] == "A"
+    assert columns["q-value"][0] == 0.01
+
+
+def test_names_from_files_cannot_break_out_of_the_page(run: RunDir) -> None:
+    evil = "</script><script>alert(1)</script>"
+    table = genes_csv()
+    table.loc[0, "gene"] = evil
+    table.to_csv(run.path / "genes.csv", index=False)
+    write_json(run.path / "metrics.json", metrics(note=evil))
+    page = page_of(run)
+    assert "<script>alert" not in page
+    assert evil in data_of(page)["genes"]["names"]
+
+
+def test_equal_runs_give_equal_pages(run: RunDir, tmp_path: Path) -> None:
+    assert page_of(run) == page_of(run, out=tmp_path / "again.html")
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    with pytest.raises(RunError, match=r"expected a finished run in .*run, found no run\.json"):
+        write_report(run)
+    run.begin({"verb": "cross-validate"})
+    with pytest.raises(RunError, match=r"found an unfinished one; finish it by running"):
+        write_report(run)
+
+
+def test_a_gene_called_na_stays_a_gene_and_scores_without_value_stay_last(run: RunDir) -> None:
+    table = genes_csv()
+    table.loc[1, "gene"] = "NA"
+    ranked = gene_table(table, [])
+    assert ranked.gene.tolist()[:2] == ["ACTB", "NA"]
+    assert ranked.gene.tolist()[-1] == "CD3E"
+
+
+def test_mapped_genes_are_the_best_and_an_even_choice_of_the_rest() -> None:
+    names = [f"G{i}" for i in range(100)]
+    chosen = mapped_genes(names, 10)
+    assert len(chosen) == 10
+    assert chosen[:5] == names[:5]
+    assert chosen[-1] == "G99"
+    assert mapped_genes(names, 200) == names
+
+
+def test_charts_state_the_mean_and_place_coverage() -> None:
+    svg = distribution_svg({"model": np.array([0.1, 0.3]), "ridge": np.array([])}, "scores")
+    assert ">0.200<" in svg
+    assert "no score" in svg
+    points = calibration_svg([{"nominal": 0.5, "observed": 0.5}])
+    x, y = (float(v) for v in re.search(r'points="([\d.]+),([\d.]+)"', points).groups())
+    assert (x, y) == (46 + 0.5 * 246, 260 - 0.5 * 246)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed here")
+def test_a_browser_draws_the_maps_without_an_error(run: RunDir, tmp_path: Path) -> None:
+    path = write_report(run, tmp_path / "report.html")
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
+         "--virtual-time-budget=3000", path.as_uri()],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    assert done.stdout.count("<canvas") == 3  # measured, predicted, unlike the training slides
+    assert "6 genes" in done.stdout
+    assert "TUM-01" in done.stdout
