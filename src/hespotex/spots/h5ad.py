@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,22 +145,37 @@ def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
 def _raw_counts(
     file: Any, obs: pd.DataFrame, path: Path
 ) -> tuple[sparse.csr_matrix, npt.NDArray[np.str_]]:
-    """The first of layers["counts"], X, raw.X that is raw counts."""
+    candidates = (
+        (name, lambda name=name, var=var: (_read_matrix(file[name]), _names(file[var])))
+        for name, var in (("layers/counts", "var"), ("X", "var"), ("raw/X", "raw/var"))
+        if name in file
+    )
+    return pick_raw_counts(candidates, np.array(obs.index.astype(str), dtype=str), str(path))
+
+
+def pick_raw_counts(
+    candidates: Iterable[tuple[str, Callable[[], tuple[sparse.csr_matrix, npt.NDArray[np.str_]]]]],
+    barcodes: npt.NDArray[np.str_],
+    source: str,
+) -> tuple[sparse.csr_matrix, npt.NDArray[np.str_]]:
+    """The first candidate (name, reader of matrix and genes) that is raw counts, checked.
+
+    A fault in a candidate named `layers/counts` is not passed over: who names it so means it.
+
+    Raises:
+        SpotTableError: none is; what each holds is said.
+    """
     found: list[str] = []
-    barcodes = np.array(obs.index.astype(str), dtype=str)
-    for name, var in (("layers/counts", "var"), ("X", "var"), ("raw/X", "raw/var")):
-        if name not in file:
-            continue
-        genes = _names(file[var])
-        matrix = _read_matrix(file[name])
+    for name, load in candidates:
+        matrix, genes = load()
         problem = find_count_problem(matrix, genes, barcodes)
         if problem is None:
-            return check_counts(matrix, genes, barcodes, f"{name} of {path}"), genes
+            return check_counts(matrix, genes, barcodes, f"{name} of {source}"), genes
         found.append(f"{name} has {problem.removesuffix('; give the raw counts')}")
         if name == "layers/counts":
-            break  # who names a layer counts means it: a fault there is not passed over
+            break
     raise SpotTableError(
-        f"expected raw counts in layers['counts'], X or raw.X of {path}, found: "
+        f"expected raw counts in layers['counts'], X or raw.X of {source}, found: "
         f"{' | '.join(found) or 'none of the three'}; store the raw counts in layers['counts']"
     )
 

@@ -29,6 +29,9 @@ READERS: Final[Mapping[str, Reader]] = MappingProxyType(
             "h5ad",
             "hest",
             "space_ranger",
+            "visium_hd",
+            "xenium",
+            "spatialdata",
         )
     }
 )

@@ -172,7 +172,7 @@ def number_column(table: pd.DataFrame, name: str, path: Path | Packed) -> npt.ND
     if bad.any():
         row = int(np.argmax(bad))
         raise SpotTableError(
-            f"expected numbers in column {name} of {path}, found {table[name].iloc[row]!r} in row {row + table.attrs.get('first_row', 1)}"
+            f"expected numbers in column {name} of {path}, found {str(table[name].iloc[row])!r} in row {row + table.attrs.get('first_row', 1)}"
             f" ({int(bad.sum())} such cells)"
         )
     return values

@@ -1,0 +1,178 @@
+"""Owns the reader of SpatialData stores: a table, the shapes it annotates, and the image they lie on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from hespotex.errors import SpotTableError
+from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.h5ad import pick_raw_counts
+
+_GLOBAL = "global"
+
+
+def read(source: SpotSource) -> SpotTable:
+    """Read one table of a store, with its spots in pixels of the image.
+
+    The positions are the centres of the annotated shapes, carried by the store's transformations into
+    the pixels of `image_element`; where the store has no image, into its `global` coordinate system,
+    which then has to be level-0 pixels.
+
+    Raises:
+        SpotTableError: no store, or an element is missing, ambiguous, or not raw counts.
+    """
+    path = source.expression
+    if path is None:
+        raise SpotTableError(
+            "expected a SpatialData store in the manifest's column expression, found none"
+        )
+    store = _open(path)
+    name = _choose(source.table_element, store.tables, "table", path)
+    table = store.tables[name]
+    region, instances = _annotated(table, name, path)
+    if region not in store.shapes:
+        raise SpotTableError(
+            f"expected the shapes {region}, which table {name} of {path} annotates, found "
+            f"{', '.join(store.shapes) or 'no shapes'}"
+        )
+    shapes = store.shapes[region]
+    rows = pd.Index(shapes.index).get_indexer(pd.Index(instances))
+    kept = rows >= 0
+    if not kept.any():
+        raise SpotTableError(
+            f"expected the spots of table {name} in the shapes {region} of {path}, found none in common "
+            f"(the table has {instances[0]}, the shapes have {shapes.index[0]})"
+        )
+    to_image = _to_pixels(store, shapes, source.image_element, path)
+    centres = shapes.geometry.centroid
+    xy = np.column_stack([centres.x, centres.y])[rows[kept]]
+    xy_px0 = xy @ to_image[:2, :2].T + to_image[:2, 2]
+    barcodes = np.array(table.obs_names.astype(str), dtype=str)
+    counts, genes = None, None
+    if table.n_vars:
+        counts, genes = pick_raw_counts(_candidates(table), barcodes, f"table {name} of {path}")
+        counts = counts[kept]
+    attributes = ("region_key", "instance_key")
+    keys = [table.uns["spatialdata_attrs"][key] for key in attributes]
+    obs = table.obs[kept].drop(columns=keys)
+    dropped = {
+        "counts without a shape": int((~kept).sum()),
+        "shapes without counts": len(shapes) - int(kept.sum()),
+    }
+    return SpotTable(
+        source=str(path),
+        barcodes=barcodes[kept],
+        xy_px0=xy_px0,
+        counts=counts,
+        genes=genes,
+        hints=ScaleHints(spot_diameter_px0=_diameter(shapes, to_image)),
+        obs=obs if len(obs.columns) else None,
+        dropped={reason: number for reason, number in dropped.items() if number},
+    )
+
+
+def _open(path: Path) -> Any:
+    import spatialdata
+
+    if not path.is_dir():
+        raise SpotTableError(f"expected a SpatialData store (a .zarr folder), found a file: {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return spatialdata.read_zarr(path, selection=("images", "shapes", "tables"))
+    except Exception as error:  # zarr, arrow and dask each raise their own kinds
+        raise SpotTableError(
+            f"expected a whole SpatialData store at {path}, found one that cannot be read "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
+            "write or copy it again"
+        ) from error
+
+
+def _choose(wanted: str | None, elements: Mapping[str, Any], what: str, path: Path) -> str:
+    names = list(elements)
+    if wanted is not None and wanted not in names:
+        raise SpotTableError(
+            f"expected the {what} {wanted} in {path}, found {', '.join(names) or 'none'}"
+        )
+    if wanted is None and len(names) != 1:
+        raise SpotTableError(
+            f"expected one {what} in {path}, found {', '.join(names) or 'none'}; choose with the manifest's column "
+            f"{what}_element"
+        )
+    return wanted if wanted is not None else names[0]
+
+
+def _annotated(table: Any, name: str, path: Path) -> tuple[str, npt.NDArray[Any]]:
+    """Name of the shapes that the table annotates, and each row's entry in their index."""
+    attributes = table.uns.get("spatialdata_attrs")
+    if not attributes:
+        raise SpotTableError(
+            f"expected table {name} of {path} to annotate shapes (uns['spatialdata_attrs']), found a table alone"
+        )
+    regions = table.obs[attributes["region_key"]].astype(str).unique().tolist()
+    if len(regions) != 1:
+        raise SpotTableError(
+            f"expected one section in table {name} of {path}, found the regions {', '.join(sorted(regions))}; "
+            "write one table a section"
+        )
+    return regions[0], table.obs[attributes["instance_key"]].to_numpy()
+
+
+def _candidates(table: Any) -> list[tuple[str, Any]]:
+    genes = np.array(table.var_names.astype(str), dtype=str)
+    found: list[tuple[str, Any]] = []
+    if "counts" in table.layers:
+        found.append(("layers/counts", lambda: (sparse.csr_matrix(table.layers["counts"]), genes)))
+    if table.X is not None:
+        found.append(("X", lambda: (sparse.csr_matrix(table.X), genes)))
+    if table.raw is not None:
+        raw_genes = np.array(table.raw.var_names.astype(str), dtype=str)
+        found.append(("raw/X", lambda: (sparse.csr_matrix(table.raw.X), raw_genes)))
+    return found
+
+
+def _to_pixels(
+    store: Any, shapes: Any, image_element: str | None, path: Path
+) -> npt.NDArray[np.float64]:
+    """3 x 3 affine matrix from the shapes' own coordinates to pixels of the image."""
+    from spatialdata.transformations import (
+        get_transformation,
+        get_transformation_between_coordinate_systems,
+    )
+
+    axes: Sequence[str] = ("x", "y")
+    if image_element is None and not store.images:
+        systems = get_transformation(shapes, get_all=True)
+        if _GLOBAL not in systems:
+            raise SpotTableError(
+                f"expected an image or the coordinate system {_GLOBAL} in {path}, found {', '.join(systems)}"
+            )
+        transformation = systems[_GLOBAL]
+    else:
+        image = store.images[_choose(image_element, store.images, "image", path)]
+        try:
+            transformation = get_transformation_between_coordinate_systems(store, shapes, image)
+        except (RuntimeError, ValueError) as error:
+            raise SpotTableError(
+                f"expected shapes and image of {path} in one coordinate system, found: {error}"
+            ) from error
+    matrix: npt.NDArray[np.float64] = np.asarray(
+        transformation.to_affine_matrix(input_axes=axes, output_axes=axes), dtype=np.float64
+    )
+    return matrix
+
+
+def _diameter(shapes: Any, to_image: npt.NDArray[np.float64]) -> float | None:
+    """Diameter in pixels where the shapes are circles of one size."""
+    if "radius" not in shapes or shapes["radius"].nunique() != 1:
+        return None
+    scale = float(np.sqrt(abs(np.linalg.det(to_image[:2, :2]))))
+    return 2.0 * float(shapes["radius"].iloc[0]) * scale

@@ -1,0 +1,258 @@
+"""Owns the reader of Visium HD: bins of 2, 8 or 16 um, pooled into spots of any size, and segmented cells."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex.errors import SpotTableError
+from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.pooling import Pooled, pool_points
+from hespotex.spots.space_ranger import find_spatial, join_positions, read_positions
+from hespotex.spots.ten_x import read_matrix
+from hespotex.spots.text import Packed, open_text, positive_number, read_json
+
+_BIN_FOLDER = re.compile(r"^square_([0-9]{3})um$")
+_CELL_NUMBER = re.compile(r"([0-9]+)(?:-[0-9]+)?$")
+_SAME = 0.01
+
+
+def read(source: SpotSource) -> SpotTable:
+    """Read one bin size of `binned_outputs`, or `segmented_outputs`.
+
+    With a `spot_diameter_um` above the bin's side (or a `spot_pitch_um`), bins are summed into spots on
+    a square grid of that pitch; without, every bin is a spot. Segmented cells are always pooled.
+
+    Raises:
+        SpotTableError: no such bin size, or a file is missing, malformed or contradictory.
+    """
+    if source.expression is None:
+        raise SpotTableError(
+            "expected Visium HD's outs folder in the manifest's column expression, found none"
+        )
+    if source.expression.name == "segmented_outputs":
+        return _read_cells(source.expression, source)
+    folder, bin_um = _find_bins(source.expression, source.bin_um)
+    positions_file, factors_file = find_spatial(folder)
+    if factors_file is None:
+        raise SpotTableError(f"expected scalefactors_json.json in {folder / 'spatial'}, found none")
+    hints, stated_bin = _read_scale(factors_file)
+    if bin_um is not None and abs(stated_bin - bin_um) > _SAME * bin_um:
+        raise SpotTableError(
+            f"expected bins of {bin_um:g} um in {folder}, found bin_size_um {stated_bin:g} in {factors_file}"
+        )
+    matrix_path = folder / "filtered_feature_bc_matrix.h5"
+    if not matrix_path.exists():
+        matrix_path = folder / "filtered_feature_bc_matrix"
+    if not matrix_path.exists():
+        raise SpotTableError(f"expected filtered_feature_bc_matrix.h5 in {folder}, found none")
+    table = join_positions(
+        read_matrix(matrix_path), read_positions(positions_file), hints, str(folder)
+    )
+    pitch = source.spot_pitch_um or source.spot_diameter_um
+    if pitch is None or pitch <= stated_bin * (1 + _SAME):
+        return table
+    return _pool_bins(table, stated_bin, pitch, source.spot_diameter_um or pitch)
+
+
+def _find_bins(place: Path, bin_um: float | None) -> tuple[Path, float | None]:
+    if _BIN_FOLDER.match(place.name):
+        return place, bin_um
+    outs = place / "outs" if (place / "outs").is_dir() else place
+    binned = outs / "binned_outputs" if (outs / "binned_outputs").is_dir() else outs
+    sizes = {
+        int(match[1]): folder
+        for folder in (sorted(binned.iterdir()) if binned.is_dir() else [])
+        if (match := _BIN_FOLDER.match(folder.name))
+    }
+    if not sizes:
+        raise SpotTableError(
+            f"expected binned_outputs/square_008um (or 002, 016) in {place}, found none; give the outs folder, or "
+            "segmented_outputs itself"
+        )
+    if bin_um is None and len(sizes) == 1:
+        return next(iter(sizes.values())), None
+    if bin_um is None or bin_um not in sizes:
+        found = "none" if bin_um is None else f"{bin_um:g}"
+        raise SpotTableError(
+            f"expected the manifest's column bin_um to be one of {', '.join(map(str, sizes))} as in {binned}, "
+            f"found {found}"
+        )
+    return sizes[int(bin_um)], bin_um
+
+
+def _read_scale(path: Path | Packed) -> tuple[ScaleHints, float]:
+    """Scale of the bins, and their side in um; the file's two statements of mpp are both kept."""
+    values = read_json(path)
+    found = {
+        name: positive_number(values, name, path)
+        for name in ("bin_size_um", "microns_per_pixel", "spot_diameter_fullres")
+    }
+    side, mpp, diameter = found.values()
+    if side is None or mpp is None:
+        missing = ", ".join(
+            name for name in ("bin_size_um", "microns_per_pixel") if not found[name]
+        )
+        raise SpotTableError(f"expected {missing} in {path}, found {', '.join(sorted(values))}")
+    sources = {"microns_per_pixel of Visium HD": mpp}
+    if diameter is not None:
+        sources[f"bin of {side:g} um = {diameter:.5g} px"] = side / diameter
+    scales = {
+        name: positive_number(values, f"tissue_{name}_scalef", path) for name in ("hires", "lowres")
+    }
+    hints = ScaleHints(
+        mpp=sources,
+        spot_pitch_um=side,
+        spot_diameter_um=side,
+        image_scales={name: scale for name, scale in scales.items() if scale is not None},
+    )
+    return hints, side
+
+
+def _pool_bins(table: SpotTable, side: float, pitch: float, diameter: float) -> SpotTable:
+    """Sum bins into spots; the grid is laid in the array's own plane and carried to pixels."""
+    if table.array_xy is None:
+        raise SpotTableError(f"expected array_row and array_col of the bins in {table.source}")
+    plane = (table.array_xy + 0.5) * side
+    pooled = pool_points(
+        plane,
+        table.counts,
+        pitch_um=pitch,
+        diameter_um=diameter if diameter < pitch else None,
+        kind="square",
+        origin_um=(pitch / 2, pitch / 2),
+    )
+    ones = np.ones((len(plane), 1))
+    to_px, *_ = np.linalg.lstsq(np.hstack([plane, ones]), table.xy_px0, rcond=None)
+    xy_px0 = np.hstack([pooled.xy_um, np.ones((len(pooled.xy_um), 1))]) @ to_px
+    hints = ScaleHints(
+        mpp=table.hints.mpp,
+        spot_pitch_um=pitch,
+        spot_diameter_um=diameter,
+        image_scales=table.hints.image_scales,
+    )
+    return pooled_table(table, pooled, xy_px0, hints, "bins", {})
+
+
+def pooled_table(
+    table: SpotTable,
+    pooled: Pooled,
+    xy_px0: npt.NDArray[np.float64],
+    hints: ScaleHints,
+    what: str,
+    dropped: dict[str, int],
+) -> SpotTable:
+    """The spots of a pooling as a table; obs says how many points each holds."""
+    barcodes = np.array([f"{x}x{y}" for x, y in pooled.grid_xy.tolist()])
+    counted = {**table.dropped, **dropped, f"{what} between the spots": pooled.n_outside}
+    return SpotTable(
+        source=table.source,
+        barcodes=barcodes,
+        xy_px0=xy_px0,
+        counts=pooled.counts,
+        genes=table.genes,
+        array_xy=pooled.grid_xy.astype(np.float64),
+        missing_genes=table.missing_genes,
+        hints=hints,
+        obs=pd.DataFrame({f"n_{what}": pooled.n_points}, index=barcodes.astype(object)),
+        dropped={reason: number for reason, number in counted.items() if number},
+    )
+
+
+def _read_cells(folder: Path, source: SpotSource) -> SpotTable:
+    """Segmented cells, by the centre of their outline in pixels of the full image, pooled into spots."""
+    pitch = source.spot_pitch_um
+    if pitch is None:
+        raise SpotTableError(
+            f"expected spot_pitch_um in the manifest to pool the cells of {folder} into spots, found none"
+        )
+    _, factors_file = _find_scale(folder)
+    values = read_json(factors_file)
+    mpp = positive_number(values, "microns_per_pixel", factors_file)
+    if mpp is None:
+        raise SpotTableError(
+            f"expected microns_per_pixel in {factors_file}, found {', '.join(sorted(values))}"
+        )
+    matrix = read_matrix(folder / "filtered_feature_cell_matrix.h5")
+    centres = read_outlines(folder / "cell_segmentations.geojson")
+    numbers = [_cell_number(name) for name in matrix.barcodes]
+    kept = np.array([number in centres for number in numbers])
+    if not kept.any():
+        raise SpotTableError(
+            f"expected the cells of {folder} in cell_segmentations.geojson, found none in common "
+            f"(the matrix has {matrix.barcodes[0]})"
+        )
+    xy_px0 = np.array([centres[n] for n, ok in zip(numbers, kept, strict=True) if ok])
+    cells = SpotTable(
+        source=str(folder),
+        barcodes=matrix.barcodes[kept],
+        xy_px0=xy_px0,
+        counts=matrix.counts[kept],
+        genes=matrix.genes,
+        dropped=matrix.dropped,
+    )
+    diameter = source.spot_diameter_um or pitch
+    pooled = pool_points(xy_px0 * mpp, cells.counts, pitch_um=pitch, diameter_um=diameter)
+    hints = ScaleHints(
+        mpp={"microns_per_pixel of Visium HD": mpp},
+        spot_pitch_um=pitch,
+        spot_diameter_um=diameter,
+    )
+    missing = {"cells without an outline": int((~kept).sum())}
+    return pooled_table(cells, pooled, pooled.xy_um / mpp, hints, "cells", missing)
+
+
+def _find_scale(folder: Path) -> tuple[Path, Path]:
+    for spatial in (folder / "spatial", folder.parent / "spatial"):
+        path = spatial / "scalefactors_json.json"
+        if path.is_file():
+            return spatial, path
+    raise SpotTableError(f"expected scalefactors_json.json in {folder / 'spatial'}, found none")
+
+
+def _cell_number(name: str) -> int:
+    match = _CELL_NUMBER.search(str(name))
+    return int(match[1]) if match else -1
+
+
+def read_outlines(path: Path) -> dict[int, tuple[float, float]]:
+    """Centre of every cell's outline in pixels, by cell number (area centroid of the outer ring).
+
+    Raises:
+        SpotTableError: no GeoJSON, or a cell that is no polygon.
+    """
+    with open_text(path) as stream:
+        try:
+            collection = json.load(stream)
+            features = collection["features"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise SpotTableError(
+                f"expected a GeoJSON FeatureCollection in {path}, found: {error}"
+            ) from error
+    centres = {}
+    for place, feature in enumerate(features):
+        try:
+            number = int(feature["properties"]["cell_id"])
+            ring = np.asarray(feature["geometry"]["coordinates"][0], dtype=np.float64)
+            centres[number] = _centroid(ring)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise SpotTableError(
+                f"expected cell_id and a polygon in feature {place} of {path}, found: {error}"
+            ) from error
+    return centres
+
+
+def _centroid(ring: npt.NDArray[np.float64]) -> tuple[float, float]:
+    x, y = (ring - ring[0]).T  # relative: large pixel numbers would cancel badly
+    cross = x * np.roll(y, -1) - np.roll(x, -1) * y
+    area = cross.sum()
+    if abs(area) < 1e-12:
+        return float(ring[:, 0].mean()), float(ring[:, 1].mean())
+    centre_x = ((x + np.roll(x, -1)) * cross).sum() / (3 * area)
+    centre_y = ((y + np.roll(y, -1)) * cross).sum() / (3 * area)
+    return float(centre_x + ring[0, 0]), float(centre_y + ring[0, 1])
