@@ -286,6 +286,7 @@ def _record(
         keys.PATIENT_ID: section.patient_id,
         "mpp": float(section.geometry.mpp),
         "spot_diameter_um": float(section.geometry.spot_diameter_um),
+        "spot_pitch_um": float(section.geometry.spot_pitch_um),
         "units": {name: UNITS[name] for name in ("X", keys.SPATIAL, *names) if name in UNITS},
     }
     if section.dropped:

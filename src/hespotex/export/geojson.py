@@ -1,0 +1,79 @@
+"""Owns GeoJSON for QuPath: spots as detections with measurements, in level-0 pixels."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from hespotex.export.h5ad import StoredPrediction
+from hespotex.export.tables import MAX_GENES, chosen_columns
+from hespotex.runs import atomic_path
+
+_CORNERS: Final = 16
+# Any fixed namespace: equal spots get equal ids, so that a second import replaces the first.
+_NAMESPACE: Final = uuid.UUID("6f0c6ad8-6b2e-4f0e-9d7e-1c1f5a6b7c21")
+
+
+def write_geojson(
+    path: Path,
+    section: StoredPrediction,
+    *,
+    genes: Sequence[str] | None = None,
+    max_genes: int = MAX_GENES,
+    bounds_offset_px0: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """Write a FeatureCollection that QuPath imports by dropping the file on the slide.
+
+    Args:
+        path: the .geojson.
+        section: the prediction.
+        genes: which to write as measurements; default the best graded, at most `max_genes`.
+        max_genes: QuPath keeps every measurement in memory.
+        bounds_offset_px0: x, y of the slide's bounds (openslide.bounds-x/y of MRXS and others), which
+            QuPath leaves out of its coordinates; subtracted.
+
+    Raises:
+        GenePanelError: a gene is not in the prediction.
+        RunError: the file cannot be written.
+    """
+    columns = chosen_columns(section, genes, max_genes)
+    names = [f"{section.genes[j]} log1p(CPM)" for j in columns]
+    values = np.asarray(section.log1p[:, columns], dtype=np.float64)
+    turn = 2 * np.pi * np.arange(_CORNERS + 1) / _CORNERS
+    radius = section.spot_diameter_um / section.mpp / 2
+    circle = radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    circle[-1] = circle[0]
+    rings = (section.xy_px0 - np.asarray(bounds_offset_px0))[:, None, :] + circle
+    features = [
+        _feature(section, i, np.round(rings[i], 2).tolist(), names, values[i])
+        for i in range(len(section.barcodes))
+    ]
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
+        json.dump({"type": "FeatureCollection", "features": features}, handle, allow_nan=False)
+
+
+def _feature(
+    section: StoredPrediction, i: int, ring: list[list[float]], names: Sequence[str], values: Any
+) -> dict[str, Any]:
+    barcode = str(section.barcodes[i])
+    measurements = dict(zip(names, values.tolist(), strict=True))
+    measurements["predicted depth"] = float(section.depth[i])
+    if section.extras.ood_score is not None:
+        measurements["unlike training"] = float(section.extras.ood_score[i])
+    known = {k: round(v, 5) for k, v in measurements.items() if np.isfinite(v)}
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(_NAMESPACE, f"{section.section_id}/{barcode}")),
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {
+            "objectType": "detection",
+            "name": barcode,
+            "classification": {"name": "spot", "color": [11, 110, 143]},
+            "measurements": known,
+        },
+    }

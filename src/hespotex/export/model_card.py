@@ -1,0 +1,134 @@
+"""Owns model-card.md: what a model was trained on, on whom it was tested, where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hespotex.runs import atomic_path, versions
+
+if TYPE_CHECKING:
+    from hespotex.training.bundle import Bundle
+
+
+def write_model_card(path: Path, bundle: Bundle) -> None:
+    """Write the card beside a model file; it holds no path and no name but those of the manifest.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(render_model_card(bundle), encoding="utf-8")
+
+
+def render_model_card(bundle: Bundle) -> str:
+    """The card as Markdown.
+
+    `bundle.validation` may hold the content of metrics.json, and `grades` by gene.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    template = resources.files("hespotex.export") / "templates" / "model-card.md.j2"
+    # The result is Markdown: escaping for HTML would spoil names such as HLA-A<1>.
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    patients = list(dict.fromkeys(s.patient_id for s in bundle.sections))
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
+        model_id=bundle.model_id,
+        profile=bundle.model.profile,
+        n_genes=f"{len(bundle.genes):,}",
+        encoder=bundle.encoder.name,
+        sides=", ".join(f"{side:g}" for side in bundle.sides_um),
+        pitch=f"{bundle.spot_pitch_um:g}",
+        diameter=f"{bundle.spot_diameter_um:g}",
+        nuclei=bundle.config.nuclei,
+        seed=bundle.config.seed,
+        sections=[_section_row(s) for s in bundle.sections],
+        n_sections=len(bundle.sections),
+        n_patients=len(patients),
+        n_spots=f"{sum(s.n_spots for s in bundle.sections):,}",
+        scores=_score_rows(bundle.validation),
+        folds_by=bundle.validation.get("folds_by"),
+        grades=_grades(bundle.validation),
+        limits=_limits(bundle, len(patients)),
+        versions=versions(),
+    )
+
+
+def _section_row(section: Any) -> dict[str, str]:
+    return {
+        "id": _cell(section.section_id),
+        "patient": _cell(section.patient_id),
+        "spots": f"{section.n_spots:,}",
+        "mpp": f"{section.mpp:.3g}",
+        "key": section.key[:12],
+    }
+
+
+def _score_rows(validation: Mapping[str, Any]) -> list[dict[str, str]]:
+    names = ("pcc_composition_mean", "pcc_composition_abundant200", "pcc_log1p_mean", "rmse_log1p")
+    rows = []
+    for predictor, scores in validation.get("mean", {}).items():
+        values = {name: _number(scores.get(name)) for name in names}
+        rows.append({"predictor": predictor.replace("_", " "), **values})
+    return rows
+
+
+def _grades(validation: Mapping[str, Any]) -> str:
+    grades = validation.get("grades")
+    if not grades:
+        return ""
+    listed = list(grades.values()) if isinstance(grades, Mapping) else list(grades)
+    names, counts = np.unique(np.asarray(listed, dtype=str), return_counts=True)
+    return ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+
+
+def _limits(bundle: Bundle, n_patients: int) -> list[str]:
+    """What follows from the data and the scores; nothing that was not seen is claimed."""
+    limits = []
+    mean = bundle.validation.get("mean", {})
+    model, ridge = mean.get("model", {}), mean.get("ridge", {})
+    share, rival = model.get("pcc_composition_mean"), ridge.get("pcc_composition_mean")
+    if share is None:
+        limits.append(
+            "It was not validated: nothing is known of how good any gene is. Cross-validate before use."
+        )
+    else:
+        limits.append(
+            f"Beyond depth, predicted and measured shares of a gene correlated at {share:.3f} on held-out "
+            "sections, on average over genes; single genes lie far above and below: look at a gene's own "
+            "score or grade before using it."
+        )
+    if share is not None and rival is not None and share <= rival:
+        limits.append(f"Ridge regression on the same features did as well or better ({rival:.3f}).")
+    if n_patients == 1:
+        limits.append(
+            "All training sections are of one patient: what it does on another patient was never seen."
+        )
+    elif bundle.validation.get("folds_by") == "section":
+        limits.append(
+            "Its scores come from held-out sections whose patients were partly in training; "
+            "other patients are harder."
+        )
+    else:
+        limits.append(
+            f"It knows {n_patients} patients; other organs, stainings, scanners and species were never seen."
+        )
+    limits.append(
+        "Other pixel sizes are resampled to the patch sides above; a wrong mpp gives wrong values, silently "
+        "in the numbers: look at the out-of-distribution score."
+    )
+    return limits
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

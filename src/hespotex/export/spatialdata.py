@@ -1,0 +1,168 @@
+"""Owns the SpatialData store of a prediction, laid out as wsidata's, so that LazySlide opens it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from hespotex import keys
+from hespotex.errors import RunError
+from hespotex.export.h5ad import UNITS, StoredPrediction
+from hespotex.export.tables import chosen_columns
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+SPOTS: Final = "spots"
+TABLE: Final = "hespotex_spots"
+_THUMBNAIL: Final = "wsi_thumbnail"
+
+
+def write_spatialdata(
+    path: Path, section: StoredPrediction, *, genes: Sequence[str] | None = None
+) -> None:
+    """Write a zarr store with the spots as shapes and the prediction as a table; replaces a store.
+
+    Args:
+        path: the .zarr folder.
+        section: the prediction.
+        genes: which to write; default all.
+
+    Raises:
+        GenePanelError: a gene is not in the prediction.
+        RunError: the folder cannot be written, or holds something that is no store.
+    """
+    if path.exists() and not (path / "zarr.json").exists() and not (path / ".zgroup").exists():
+        raise RunError(
+            f"expected a free name or an older store at {path}, found something else; choose another"
+        )
+    store = build_spatialdata(section, genes)
+    temporary = path.with_name(f".{path.name}.tmp.zarr")
+    replaced = path.with_name(f".{path.name}.old.zarr")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in (temporary, replaced):
+            shutil.rmtree(left_over, ignore_errors=True)
+        with warnings.catch_warnings():
+            # The library warns of its own dependencies' futures while it writes.
+            warnings.simplefilter("ignore")
+            store.write(temporary)
+        if path.exists():
+            path.rename(replaced)
+        temporary.rename(path)
+    except OSError as error:
+        raise RunError(
+            f"expected to write {path}, found: {error.strerror or error}; free space or choose another folder"
+        ) from error
+    finally:
+        for left_over in (temporary, replaced):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+
+def build_spatialdata(section: StoredPrediction, genes: Sequence[str] | None = None) -> SpatialData:
+    """The store in memory: shapes `spots`, table `hespotex_spots`, the slide's small picture.
+
+    Each spot is the square that encloses it, as wsidata writes tiles; `global` is level-0 pixels.
+    """
+    with warnings.catch_warnings():
+        # Its import warns of dependencies that announce changes.
+        warnings.simplefilter("ignore")
+        from spatialdata import SpatialData
+    store = SpatialData(
+        shapes={SPOTS: _shapes(section)},
+        tables={TABLE: _table(section, genes)},
+        images={_THUMBNAIL: _image(section)} if section.thumbnail is not None else {},
+    )
+    side = max(round(section.spot_diameter_um / section.mpp), 1)
+    stride = round(float(section.record.get("spot_pitch_um", 0)) / section.mpp) or side
+    store.attrs["tile_spec"] = {
+        SPOTS: {
+            "height": side,
+            "width": side,
+            "stride_height": stride,
+            "stride_width": stride,
+            "mpp": section.mpp,
+        }
+    }
+    return store
+
+
+def _shapes(section: StoredPrediction) -> Any:
+    import geopandas
+    import shapely
+    from spatialdata.models import ShapesModel
+
+    half = section.spot_diameter_um / section.mpp / 2
+    low, high = section.xy_px0 - half, section.xy_px0 + half
+    frame = geopandas.GeoDataFrame(
+        {
+            "tile_id": np.arange(len(low)),
+            "x": low[:, 0],
+            "y": low[:, 1],
+            "tissue_id": np.zeros(len(low), dtype=np.int64),
+            "spot": section.barcodes.astype(object),
+        },
+        geometry=shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1]),
+    )
+    return ShapesModel.parse(frame)
+
+
+def _table(section: StoredPrediction, genes: Sequence[str] | None) -> Any:
+    from anndata import AnnData
+    from spatialdata.models import TableModel
+
+    columns = chosen_columns(section, list(section.genes) if genes is None else genes)
+    n = len(section.barcodes)
+    obs = pd.DataFrame(
+        {
+            "tile_id": np.arange(n),
+            "library_id": pd.Categorical([SPOTS] * n),
+            "spot": section.barcodes.astype(object),
+            keys.PREDICTED_DEPTH: section.depth,
+        },
+        index=[str(i) for i in range(n)],
+    )
+    if section.extras.ood_score is not None:
+        obs[keys.OOD_SCORE] = section.extras.ood_score
+    var = pd.DataFrame(index=[_valid_name(g) for g in section.genes[columns]])
+    var["gene"] = section.genes[columns].astype(object)
+    if section.extras.grades is not None:
+        var[keys.GRADE] = np.asarray(section.extras.grades, dtype=object)[columns]
+    table = AnnData(X=section.log1p[:, columns], obs=obs, var=var)
+    table.layers[keys.COMPOSITION] = section.composition[:, columns]
+    if section.measured is not None:
+        table.layers[keys.MEASURED] = section.measured[:, columns]
+    table.obsm[keys.SPATIAL] = section.xy_px0
+    table.uns[keys.UNS] = {
+        keys.SECTION_ID: section.section_id,
+        "mpp": section.mpp,
+        "model_id": str(section.record.get("model_id", "")),
+        "units": {k: UNITS[k] for k in ("X", keys.COMPOSITION, keys.PREDICTED_DEPTH)},
+    }
+    return TableModel.parse(table, region=SPOTS, region_key="library_id", instance_key="tile_id")
+
+
+def _image(section: StoredPrediction) -> Any:
+    from spatialdata.models import Image2DModel
+    from spatialdata.transformations import Scale
+
+    if section.thumbnail is None:
+        raise ValueError(f"section {section.section_id}: expected a thumbnail, found none")
+    scale = section.thumbnail.px0_per_px
+    return Image2DModel.parse(
+        section.thumbnail.image.transpose(2, 0, 1),
+        dims=("c", "y", "x"),
+        transformations={"global": Scale([scale, scale], axes=("x", "y"))},
+    )
+
+
+def _valid_name(gene: str) -> str:
+    """SpatialData allows letters, digits and `-._`; the name as given stays in var["gene"]."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", str(gene)) or "_"
