@@ -17,7 +17,10 @@ from hespotex.evaluation.baselines import depth_only
 from hespotex.evaluation.scores import (
     ScoreSummary,
     aggregate,
+    deviance_explained,
+    partial_pcc_per_gene,
     pcc_per_gene,
+    pcc_per_spot,
     rmse_per_gene,
     score_section,
     spearman_per_gene,
@@ -197,3 +200,72 @@ def test_depth_alone_scores_what_the_reference_table_says(
     )
     expected = reference["sections"][section]["depth_alone"]["log1p"]
     assert scores.summary.pcc_log1p_mean == pytest.approx(expected, abs=5e-5)
+
+
+class TestGivenDepth:
+    def test_partial_correlation_is_the_textbook_formula(self) -> None:
+        rng = np.random.default_rng(0)
+        z = rng.normal(size=(40, 1))
+        a, b = (rng.normal(size=(40, 3)) + z for _ in range(2))
+        result = partial_pcc_per_gene(a, b, z)
+        for j in range(3):
+            ab, az, bz = (
+                np.corrcoef(*pair)[0, 1]
+                for pair in ((a[:, j], b[:, j]), (a[:, j], z[:, 0]), (b[:, j], z[:, 0]))
+            )
+            assert result[j] == pytest.approx((ab - az * bz) / np.sqrt((1 - az**2) * (1 - bz**2)))
+
+    def test_depth_itself_has_nothing_left(self) -> None:
+        rng = np.random.default_rng(0)
+        z = rng.normal(size=(40, 1))
+        assert np.isnan(partial_pcc_per_gene(3 * z + 1, rng.normal(size=(40, 4)), z)).all()
+
+    @pytest.mark.parametrize("section", ["C2", "C3", "C4"])
+    def test_the_references_partial_score_is_found_again(
+        self, section: str, shared_data: Path, shared_golden: Path
+    ) -> None:
+        reference = json.loads((shared_golden / "reference_her2st.json").read_text())
+        predictions = np.load(shared_golden / "reference_her2st_predictions.npz")
+        path = shared_data / "her2st" / "counts" / f"{section}.tsv.gz"
+        table = pd.read_csv(path, sep="\t", index_col=0).loc[predictions[f"{section}_spots"]]
+        counts = sparse.csr_matrix(table[reference["genes"]].to_numpy(dtype=np.float32))
+        predicted = predictions[f"{section}_prediction"]
+        partial = partial_pcc_per_gene(predicted, log1p_cpm(counts), depth_only(counts))
+        # The table holds the mean of three seeds, the file one of them.
+        expected = reference["sections"][section]["reference_last_epoch"]["log1p_depth_removed"]
+        assert np.nanmean(partial) == pytest.approx(expected, abs=0.03)
+
+
+def test_pcc_per_spot_runs_across_genes() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 600, 8))
+    expected = [np.corrcoef(a[i], b[i])[0, 1] for i in range(600)]
+    np.testing.assert_allclose(pcc_per_spot(a, b), expected, atol=1e-12)
+
+
+class TestDevianceExplained:
+    def test_equals_scikit_learns_poisson_deviance(self) -> None:
+        from sklearn.metrics import mean_poisson_deviance
+
+        rng = np.random.default_rng(0)
+        pooled = rng.dirichlet(np.ones(6))
+        table = rng.poisson(50 * pooled, (30, 6)).astype(float)
+        composition = 0.3 * rng.normal(size=(30, 6))
+        share = pooled * np.exp(composition)
+        total = table.sum(axis=1, keepdims=True)
+        model, null = total * share / share.sum(axis=1, keepdims=True), total * pooled
+        expected = [
+            1
+            - mean_poisson_deviance(table[:, j], model[:, j])
+            / mean_poisson_deviance(table[:, j], null[:, j])
+            for j in range(6)
+        ]
+        result = deviance_explained(composition, pooled, sparse.csr_matrix(table))
+        np.testing.assert_allclose(result, expected, rtol=1e-8)
+
+    def test_the_train_mean_explains_nothing_and_an_unseen_gene_has_no_deviance(self) -> None:
+        counts = sparse.csr_matrix([[3.0, 1.0, 0.0], [1.0, 5.0, 0.0]])
+        pooled = np.array([0.5, 0.4, 0.1])
+        result = deviance_explained(np.zeros((2, 3)), pooled, counts)
+        np.testing.assert_allclose(result[:2], 0, atol=1e-12)
+        assert np.isnan(result[2])

@@ -1,4 +1,4 @@
-"""Owns the baselines that stand beside the model: train mean, depth, ridge on the model's features; pure."""
+"""Owns the baselines that stand beside the model: train mean, depth, ridge, nearest patches, neighbours; pure."""
 
 from __future__ import annotations
 

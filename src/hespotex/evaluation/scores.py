@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from scipy.special import xlogy
 from scipy.stats import rankdata
 
 from hespotex.errors import HESpotExError
@@ -276,6 +277,35 @@ def aggregate(folds: Sequence[Sequence[ScoreSummary]]) -> ScoreSummary:
         )
         means[field.name] = _mean(per_fold)
     return ScoreSummary(**means)
+
+
+def deviance_explained(
+    composition: Array, pooled: npt.NDArray[np.float64], counts: sparse.csr_matrix
+) -> npt.NDArray[np.float64]:
+    """Share of the Poisson deviance of the counts that the predicted composition explains, per gene.
+
+    1 - D(model) / D(null); model: mean = measured total x p, p from the composition; null: measured total x
+    pooled share of the training sections, that is the train mean. Below 0: worse than the train mean.
+
+    Args:
+        composition: (n, G) log(p) - log(pooled), as the model gives it.
+        pooled: (G,) shares that sum to 1.
+        counts: (n, G) measured raw counts over the panel.
+
+    Returns:
+        (G,); NaN for a gene without counts.
+    """
+    _check_shapes(composition, np.empty(counts.shape, dtype=np.bool_))
+    gain, null = np.zeros(len(pooled)), np.zeros(len(pooled))
+    for spots in gene_blocks(counts.shape[0]):
+        c = counts[spots].toarray().astype(np.float64)
+        log_ratio = composition[spots].astype(np.float64)
+        log_ratio -= np.log((pooled * np.exp(log_ratio)).sum(axis=1, keepdims=True))
+        mu = c.sum(axis=1, keepdims=True) * pooled
+        gain += (c * log_ratio - mu * np.expm1(log_ratio)).sum(axis=0)
+        null += (xlogy(c, c) - xlogy(c, mu) - c + mu).sum(axis=0)
+    seen = np.asarray(counts.sum(axis=0)).ravel() > 0
+    return np.asarray(np.divide(gain, null, out=np.full(len(pooled), np.nan), where=seen))
 
 
 def rmse_per_gene(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:

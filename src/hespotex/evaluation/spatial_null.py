@@ -28,9 +28,11 @@ from hespotex.splits import halve
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
-# Above so many spots, neighbours are gathered into so many cells: modes of the cell means, and one sign
-# for the detail inside each cell, where autocorrelation no longer reaches far.
-MAX_CELLS = 1000
+# Above so many spots only so many smooth modes are computed; what they leave out, detail within a few spots,
+# gets one sign for each group of neighbouring cells.
+MAX_MODES = 1000
+_CELLS_PER_SIGN = 4
+_SMOOTHING_STEPS = 2
 # Fewer spots cannot tell a smooth map from another.
 MIN_SPOTS = 8
 
@@ -40,27 +42,24 @@ class SpatialModes:
     """Modes of the lattice of one section.
 
     Attributes:
-        cells: (C, n) cell membership divided by the root of the cell's size: orthonormal rows.
-        vectors: (C, C) eigenvectors of the Laplacian between cells, smooth ones first, in columns.
+        vectors: (n, K) orthonormal columns, smooth ones first.
+        groups: (D, n) 0/1, which neighbourhood a spot's detail belongs to; None where K = n leaves no detail.
     """
 
-    cells: sparse.csr_matrix
     vectors: npt.NDArray[np.float32]
+    groups: sparse.csr_matrix | None = None
 
     def products(
         self, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
-        """(2 C, g) summands of sum_i a_i b_i: one for each mode of the cells, one for each cell's detail."""
-        mean_a, mean_b = self.cells @ a, self.cells @ b
-        modes = (self.vectors.T @ mean_a.astype(np.float32)) * (
-            self.vectors.T @ mean_b.astype(np.float32)
-        )
-        if self.cells.shape[0] == self.cells.shape[1]:
-            return np.asarray(modes, dtype=np.float64)
-        # Detail = map minus its cell means; in sums over a cell the mixed terms cancel.
-        membership = self.cells.sign()
-        detail = membership @ (a * b) - mean_a * mean_b
-        return np.concatenate([modes.astype(np.float64), detail])
+        """(K + D, g) summands of sum_i a_i b_i: one for each mode, one for each neighbourhood's detail."""
+        a32, b32 = a.astype(np.float32), b.astype(np.float32)
+        modes_a, modes_b = self.vectors.T @ a32, self.vectors.T @ b32
+        products = (modes_a * modes_b).astype(np.float64)
+        if self.groups is None:
+            return products
+        detail = (a32 - self.vectors @ modes_a) * (b32 - self.vectors @ modes_b)
+        return np.concatenate([products, self.groups @ detail.astype(np.float64)])
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,15 @@ class CombinedTest:
         )
 
 
-def build_modes(xy_um: npt.NDArray[np.float64], max_cells: int = MAX_CELLS) -> SpatialModes:
-    """Modes of a section's spots; one eigendecomposition of at most `max_cells` squared.
+def build_modes(xy_um: npt.NDArray[np.float64], max_modes: int = MAX_MODES) -> SpatialModes:
+    """Modes of a section's spots; one eigendecomposition of at most `max_modes` squared.
+
+    Up to `max_modes` spots they are exact. Above, the Laplacian is solved among so many smooth bumps, one for
+    each compact cell of spots (smoothed aggregation, then Rayleigh-Ritz).
 
     Args:
         xy_um: (n, 2) spot centres; irregular outlines and holes are fine.
-        max_cells: above so many spots, neighbours are gathered.
+        max_modes: above so many spots, modes are approximate.
 
     Raises:
         HESpotExError: fewer than 8 spots.
@@ -122,14 +124,23 @@ def build_modes(xy_um: npt.NDArray[np.float64], max_cells: int = MAX_CELLS) -> S
     n = len(xy_um)
     if n < MIN_SPOTS:
         raise HESpotExError(f"expected at least {MIN_SPOTS} spots for a spatial null, found {n}")
-    cell = _cells(xy_um, max_cells)
-    n_cells = int(cell.max()) + 1
-    sizes = np.bincount(cell)
-    cells = sparse.csr_matrix((1 / np.sqrt(sizes[cell]), (cell, np.arange(n))), shape=(n_cells, n))
     weights = lattice_weights(xy_um)
-    laplacian = sparse.diags(np.asarray(weights.sum(axis=1)).ravel()) - weights
-    _, vectors = eigh((cells @ laplacian @ cells.T).toarray())
-    return SpatialModes(cells, vectors.astype(np.float32))
+    degree = np.asarray(weights.sum(axis=1)).ravel()
+    laplacian = sparse.diags(degree) - weights
+    if n <= max_modes:
+        _, vectors = eigh(laplacian.toarray())
+        return SpatialModes(vectors.astype(np.float32))
+    cell = np.empty(n, dtype=np.intp)
+    for number, spots in enumerate(halve(xy_um, np.arange(n), max_modes)):
+        cell[spots] = number
+    bumps = sparse.csr_matrix((np.ones(n), (np.arange(n), cell)), shape=(n, max_modes))
+    for _ in range(_SMOOTHING_STEPS):
+        bumps = bumps - laplacian @ bumps / (1.05 * max(degree.max(), 1.0))
+    _, weights_of_bumps = eigh((bumps.T @ laplacian @ bumps).toarray(), (bumps.T @ bumps).toarray())
+    # Cells that follow one another in the halving are neighbours.
+    group = cell // _CELLS_PER_SIGN
+    groups = sparse.csr_matrix((np.ones(n), (group, np.arange(n))), shape=(int(group.max()) + 1, n))
+    return SpatialModes((bumps @ weights_of_bumps).astype(np.float32), groups)
 
 
 def depth_basis(counts: sparse.csr_matrix) -> npt.NDArray[np.float64]:
@@ -227,14 +238,3 @@ def benjamini_hochberg(
     if tested.any():
         q_value[tested] = false_discovery_control(p_value[tested])
     return q_value
-
-
-def _cells(xy_um: npt.NDArray[np.float64], max_cells: int) -> npt.NDArray[np.intp]:
-    """(n,) number of the compact cell that a spot belongs to; every spot its own if there are few."""
-    n = len(xy_um)
-    if n <= max_cells:
-        return np.arange(n)
-    cell = np.empty(n, dtype=np.intp)
-    for number, spots in enumerate(halve(xy_um, np.arange(n), max_cells)):
-        cell[spots] = number
-    return cell

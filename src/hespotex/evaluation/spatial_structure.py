@@ -69,8 +69,8 @@ def ssim_per_gene(
 ) -> npt.NDArray[np.float64]:
     """Structural similarity per gene, with a spot and its lattice neighbours as the window.
 
-    Both maps are standardised first (mean 0, deviation 1), since a prediction shrinks; L is the range of the
-    measured map. Formula: Wang et al. 2004, doi 10.1109/TIP.2003.819861, equal weights in the window.
+    Both maps are standardised first, since a prediction shrinks, and moved so that the measured minimum is 0,
+    since the formula is made for intensities; L is the range of the measured map. Formula: Wang et al. 2004, doi 10.1109/TIP.2003.819861, equal weights in the window.
 
     Returns:
         (G,) in [-1, 1]; NaN where either map is constant.
@@ -80,7 +80,8 @@ def ssim_per_gene(
     result = np.empty(measured.shape[1])
     for genes in gene_blocks(measured.shape[1]):
         p, m = _z(predicted[:, genes]), _z(measured[:, genes])
-        span = np.ptp(m, axis=0)
+        span, offset = np.ptp(m, axis=0), m.min(axis=0)
+        p, m = p - offset, m - offset
         c1, c2 = (_SSIM_K1 * span) ** 2, (_SSIM_K2 * span) ** 2
         mean_p, mean_m = window @ p, window @ m
         variance_p = window @ p**2 - mean_p**2

@@ -1,0 +1,131 @@
+"""Owns the grade of a gene, A to D, from its scores in cross-validation: the rule, in one place; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.errors import HESpotExError
+
+Grade = Literal["A", "B", "C", "D", "ungraded"]
+UNGRADED: Final = "ungraded"
+
+
+@dataclass(frozen=True)
+class GeneEvidence:
+    """What cross-validation says of every gene. All scores are composition PCC given depth.
+
+    Attributes:
+        score: (S, G) per held-out section; NaN where the gene has no score there.
+        z: (S, G) the same in standard deviations of the smooth null.
+        q_value: (G,) of the sections combined.
+        depth_score: (S, G) composition PCC of measured depth alone as the prediction.
+        ceiling: (S, G) what counting noise leaves to a perfect prediction.
+        coverage: (G,) share of held-out values inside the intervals of `nominal`; NaN if unknown.
+        nominal: stated coverage of those intervals.
+        n_patients: patients that were held out; 1 where sections of one patient were.
+    """
+
+    score: npt.NDArray[np.float64]
+    z: npt.NDArray[np.float64]
+    q_value: npt.NDArray[np.float64]
+    depth_score: npt.NDArray[np.float64]
+    ceiling: npt.NDArray[np.float64]
+    coverage: npt.NDArray[np.float64]
+    nominal: float
+    n_patients: int
+
+    def __post_init__(self) -> None:
+        tables = {self.score.shape, self.z.shape, self.depth_score.shape, self.ceiling.shape}
+        if len(tables) != 1 or {self.q_value.shape, self.coverage.shape} != {self.score.shape[1:]}:
+            raise HESpotExError(
+                f"expected evidence on the same sections and genes, found tables of shapes {sorted(tables)} "
+                f"and {len(self.q_value)} and {len(self.coverage)} genes"
+            )
+
+
+@dataclass(frozen=True)
+class GradeRule:
+    """The limits of the grades.
+
+    Attributes:
+        fdr: false discovery rate of the combined test.
+        z_section: a section supports a gene from this z on (one-sided 5 %).
+        sections_a: share of the held-out sections that must support a gene graded A.
+        sections_b: the same for B.
+        share_a: share of the ceiling that A asks for.
+        share_b: the same for B.
+        score_a: mean score that A asks for.
+        coverage_slack: how far below nominal the coverage of a gene graded A may be.
+        patients_a: held-out patients that A asks for.
+    """
+
+    fdr: float = 0.05
+    z_section: float = 1.645
+    sections_a: float = 1.0
+    sections_b: float = 0.5
+    share_a: float = 0.5
+    share_b: float = 0.25
+    score_a: float = 0.2
+    coverage_slack: float = 0.05
+    patients_a: int = 2
+
+    def text(self) -> tuple[str, ...]:
+        """The rule in words, one sentence a grade, best first."""
+        return (
+            f"A: as B, and supported (z at least {self.z_section:g}) in {self.sections_a:.0%} of the held-out "
+            f"sections, mean score at least {self.score_a:g} and {self.share_a:.0%} of its noise ceiling, interval "
+            f"coverage at most {100 * self.coverage_slack:g} points below nominal, and at least {self.patients_a} "
+            "patients held out.",
+            f"B: as C, and supported in at least {self.sections_b:.0%} of the held-out sections, and at least "
+            f"{self.share_b:.0%} of its noise ceiling.",
+            f"C: predicted better than a smooth random map beyond depth over all held-out sections (FDR "
+            f"{self.fdr:.0%}), and better than measured depth alone.",
+            "D: everything else: on this evidence the image says nothing about the gene beyond depth.",
+        )
+
+
+def grade_genes(evidence: GeneEvidence, rule: GradeRule | None = None) -> npt.NDArray[np.str_]:
+    """(G,) grade of every gene; `ungraded` where no held-out section has a score."""
+    limits = rule or GradeRule()
+    scored = np.isfinite(evidence.score)
+    n_scored = scored.sum(axis=0)
+    score = _mean_where(evidence.score, scored)
+    depth = _mean_where(evidence.depth_score, scored)
+    ceiling = _mean_where(evidence.ceiling, scored)
+    supported = (scored & (evidence.z >= limits.z_section)).sum(axis=0) / np.maximum(n_scored, 1)
+    share = np.divide(score, ceiling, out=np.zeros_like(score), where=ceiling > 0)
+
+    is_c = (n_scored > 0) & (evidence.q_value <= limits.fdr) & (score > np.maximum(depth, 0))
+    is_b = is_c & (supported >= limits.sections_b) & (share >= limits.share_b)
+    covered = evidence.coverage >= evidence.nominal - limits.coverage_slack  # False if unknown
+    is_a = is_b & (supported >= limits.sections_a) & (share >= limits.share_a) & covered
+    is_a &= (score >= limits.score_a) & (evidence.n_patients >= limits.patients_a)
+    return np.select([n_scored == 0, is_a, is_b, is_c], [UNGRADED, "A", "B", "C"], default="D")
+
+
+def ungraded(n_genes: int) -> npt.NDArray[np.str_]:
+    """(G,) what a model without cross-validation carries."""
+    return np.full(n_genes, UNGRADED)
+
+
+def written_by_default(grades: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+    """(G,) genes that a prediction writes unless all are asked for: A to C, and ungraded ones."""
+    return np.asarray(grades != "D")
+
+
+def count_grades(grades: npt.NDArray[np.str_]) -> dict[str, int]:
+    """How many genes have each grade, best first."""
+    return {g: int((grades == g).sum()) for g in ("A", "B", "C", "D", UNGRADED)}
+
+
+def _mean_where(
+    values: npt.NDArray[np.float64], where: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    kept = where & np.isfinite(values)
+    count = kept.sum(axis=0)
+    total = np.where(kept, values, 0.0).sum(axis=0)
+    return np.asarray(total / np.maximum(count, 1))

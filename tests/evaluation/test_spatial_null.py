@@ -1,0 +1,196 @@
+"""The smooth null: right error rates, power, and no credit for depth."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import sparse
+from scipy.spatial.distance import cdist
+from scipy.stats import norm
+
+from hespotex.errors import HESpotExError
+from hespotex.evaluation.baselines import depth_only
+from hespotex.evaluation.scores import partial_pcc_per_gene, pcc_per_gene
+from hespotex.evaluation.spatial_null import (
+    benjamini_hochberg,
+    build_modes,
+    combine_sections,
+    compare_maps,
+    depth_basis,
+    score_against_null,
+)
+from hespotex.evaluation.spatial_structure import lattice_weights, morans_i
+from hespotex.expression import log1p_cpm, pearson_residuals
+
+
+def tissue(n: int) -> npt.NDArray[np.float64]:
+    """An irregular piece of a hexagonal lattice, pitch 1."""
+    width = int(np.ceil(np.sqrt(2 * n)))
+    y, x = np.divmod(np.arange(width * width), width)
+    xy = np.column_stack([x + 0.5 * (y % 2), np.sqrt(0.75) * y])
+    centred = xy - xy.mean(axis=0)
+    angle = np.arctan2(centred[:, 1], centred[:, 0])
+    return xy[np.argsort(np.hypot(*centred.T) * (1 + 0.3 * np.cos(3 * angle)), kind="stable")[:n]]
+
+
+def smooth_maps(
+    xy: npt.NDArray[np.float64], reach: float, n_maps: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    covariance = np.exp(-((cdist(xy, xy) / reach) ** 2) / 2) + 1e-6 * np.eye(len(xy))
+    return np.linalg.cholesky(covariance) @ rng.normal(size=(len(xy), n_maps))
+
+
+@pytest.mark.parametrize("max_modes", [1000, 60])
+def test_modes_part_the_correlation_without_rest(max_modes: int) -> None:
+    xy, rng = tissue(150), np.random.default_rng(0)
+    a, b, given = rng.normal(size=(150, 4)), rng.normal(size=(150, 4)), rng.normal(size=(150, 2))
+    score, z, effective = compare_maps(a, b, given, build_modes(xy, max_modes))
+    np.testing.assert_allclose(score, partial_pcc_per_gene(a, b, given), atol=1e-5)
+    assert np.isfinite(z).all()
+    assert (effective > 1).all()
+
+
+def test_the_variance_is_that_of_maps_with_random_signs() -> None:
+    xy, rng = tissue(80), np.random.default_rng(1)
+    modes = build_modes(xy)
+    a, b = smooth_maps(xy, 2.0, 1, rng), smooth_maps(xy, 2.0, 1, rng)
+    given = np.zeros((80, 0))
+    score, z, _ = compare_maps(a, b, given, modes)
+    coefficients = modes.vectors.T @ (a - a.mean())
+    signs = rng.choice([-1.0, 1.0], (80, 4000))
+    surrogates = modes.vectors @ (signs * coefficients)
+    spread = pcc_per_gene(surrogates, np.repeat(b, 4000, axis=1)).std()
+    assert score[0] / z[0] == pytest.approx(spread, rel=0.05)
+
+
+@pytest.mark.parametrize("reach", [1.0, 3.0])
+@pytest.mark.parametrize(("n", "max_modes"), [(150, 1000), (400, 120)])
+def test_independent_smooth_maps_are_called_significant_as_often_as_stated(
+    n: int, max_modes: int, reach: float
+) -> None:
+    xy, rng = tissue(n), np.random.default_rng(2)
+    a, b = smooth_maps(xy, reach, 1500, rng), smooth_maps(xy, reach, 1500, rng)
+    _, z, _ = compare_maps(a, b, np.zeros((n, 0)), build_modes(xy, max_modes))
+    assert np.mean(norm.sf(z) <= 0.05) < 0.075
+    assert np.mean(norm.sf(z) <= 0.005) < 0.011
+    # The same maps under a test that takes spots as independent: what this file is for.
+    naive = np.arctanh(pcc_per_gene(a, b)) * np.sqrt(n - 3)
+    assert np.mean(norm.sf(naive) <= 0.05) > 0.12
+
+
+def simulate(
+    rng: np.random.Generator, xy: npt.NDArray[np.float64], n_true: int, n_genes: int
+) -> tuple[npt.NDArray[np.float64], sparse.csr_matrix]:
+    """Predicted composition, and counts whose first `n_true` genes follow it; all genes are smooth."""
+    predicted = smooth_maps(xy, 2.0, n_genes, rng)
+    truth = smooth_maps(xy, 2.0, n_genes, rng)
+    truth[:, :n_true] = 0.7 * predicted[:, :n_true] + 0.7 * truth[:, :n_true]
+    depth = np.exp(smooth_maps(xy, 3.0, 1, rng))
+    return predicted, sparse.csr_matrix(rng.poisson(6 * depth * np.exp(0.5 * truth)).astype(float))
+
+
+def test_false_discoveries_stay_below_the_stated_rate_and_true_genes_are_found() -> None:
+    xy = tissue(180)
+    modes = build_modes(xy)
+    shares, power = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        z = []
+        for _ in range(3):
+            predicted, counts = simulate(rng, xy, 20, 120)
+            z.append(score_against_null(predicted, counts, modes).z)
+        found = combine_sections(z).significant(0.05)
+        shares.append(found[20:].sum() / max(found.sum(), 1))
+        power.append(found[:20].mean())
+    assert np.mean(shares) < 0.08
+    assert np.mean(power) > 0.5
+
+
+def test_a_model_that_outputs_depth_scores_well_in_log1p_and_finds_no_gene_beyond_depth() -> None:
+    xy, rng = tissue(180), np.random.default_rng(3)
+    _, counts = simulate(rng, xy, 0, 200)
+    shallow = sparse.csr_matrix(rng.binomial(counts.toarray().astype(int), 1 / 30).astype(float))
+    depth = depth_only(shallow)
+    assert pcc_per_gene(depth, log1p_cpm(shallow)).mean() > 0.25
+    for prediction in (depth, np.expm1(depth), np.repeat(depth, 200, axis=1)):
+        null = score_against_null(prediction, shallow, build_modes(xy))
+        test = combine_sections([null.z])
+        assert test.headline() == (
+            "0 of 200 genes are predicted better than a smooth random map beyond depth, FDR 5%"
+        )
+
+
+def test_a_gene_constant_in_a_section_is_not_tested_there() -> None:
+    xy, rng = tissue(60), np.random.default_rng(4)
+    predicted, counts = simulate(rng, xy, 3, 6)
+    table = counts.tolil()
+    table[:, 1] = 0
+    first = score_against_null(predicted, table.tocsr(), build_modes(xy))
+    assert np.isnan(first.z[1])
+    second = score_against_null(predicted, counts, build_modes(xy))
+    test = combine_sections([first.z, second.z])
+    assert test.n_sections.tolist() == [2, 1, 2, 2, 2, 2]
+    assert test.z[1] == pytest.approx(second.z[1])
+    alone = combine_sections([first.z])
+    assert alone.p_value[1] == alone.q_value[1] == 1
+    assert "of 5 genes" in alone.headline()
+
+
+def test_a_constant_prediction_is_no_discovery_and_nan_is_no_score() -> None:
+    xy, rng = tissue(40), np.random.default_rng(5)
+    predicted, counts = simulate(rng, xy, 2, 3)
+    predicted[:, 0], predicted[4, 2] = 1.5, np.nan
+    z = score_against_null(predicted, counts, build_modes(xy)).z
+    assert z[0] == 0
+    assert np.isfinite(z[1])
+    assert np.isnan(z[2])
+
+
+def test_stouffer_and_benjamini_hochberg_by_hand() -> None:
+    test = combine_sections([np.array([1.0, 2.0, np.nan]), np.array([3.0, np.nan, np.nan])])
+    np.testing.assert_allclose(test.z[:2], [4 / np.sqrt(2), 2.0])
+    np.testing.assert_allclose(test.p_value[:2], norm.sf([4 / np.sqrt(2), 2.0]))
+    q = benjamini_hochberg(np.array([0.01, 0.04, 0.03, 1.0]), np.array([True, True, True, False]))
+    np.testing.assert_allclose(q, [0.03, 0.04, 0.04, 1.0])
+
+
+def test_twelve_spots_are_enough_to_ask_and_seven_are_an_error() -> None:
+    xy, rng = tissue(12), np.random.default_rng(6)
+    predicted, counts = simulate(rng, xy, 2, 5)
+    assert np.isfinite(score_against_null(predicted, counts, build_modes(xy)).z).all()
+    with pytest.raises(HESpotExError, match="at least 8 spots for a spatial null, found 7"):
+        build_modes(tissue(7))
+
+
+def test_predictions_of_other_spots_are_an_error() -> None:
+    counts = sparse.csr_matrix(np.ones((9, 2)))
+    with pytest.raises(HESpotExError, match=r"shape \(9, 2\), found \(8, 2\)"):
+        score_against_null(np.zeros((8, 2)), counts, build_modes(tissue(9)))
+
+
+def test_depth_basis_is_centred_log_depth_and_its_square() -> None:
+    counts = sparse.csr_matrix([[1.0, 0.0], [3.0, 4.0]])
+    depth = np.log1p([1.0, 7.0]) - np.log1p([1.0, 7.0]).mean()
+    np.testing.assert_allclose(depth_basis(counts), np.column_stack([depth, depth**2]))
+
+
+def test_modes_are_orthonormal_smooth_first_and_detail_has_its_place() -> None:
+    xy = tissue(90)
+    for modes in (build_modes(xy), build_modes(xy, 40)):
+        k = modes.vectors.shape[1]
+        np.testing.assert_allclose(modes.vectors.T @ modes.vectors, np.eye(k), atol=1e-4)
+        np.testing.assert_allclose(np.ptp(modes.vectors[:, 0]), 0, atol=1e-4)
+        roughness = morans_i(modes.vectors[:, 1:].astype(float), lattice_weights(xy))
+        assert roughness[:5].min() > 0.5
+        assert roughness[:5].mean() > roughness[-5:].mean() + 0.5
+    assert isinstance(modes.groups, sparse.csr_matrix)
+    np.testing.assert_array_equal(modes.groups.sum(axis=0), np.ones((1, 90)))
+
+
+def test_the_score_is_the_composition_pcc_given_depth() -> None:
+    xy, rng = tissue(70), np.random.default_rng(7)
+    predicted, counts = simulate(rng, xy, 2, 5)
+    null = score_against_null(predicted, counts, build_modes(xy))
+    expected = partial_pcc_per_gene(predicted, pearson_residuals(counts), depth_basis(counts))
+    np.testing.assert_allclose(null.score, expected, atol=1e-5)
