@@ -184,7 +184,7 @@ def test_values_that_are_no_colours_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "m.ome.tif", np.zeros((7, 20, 20), np.uint8), metadata={"axes": "CYX"}
     )
-    with pytest.raises(SlideError, match="found 7 in .*fluorescence image is no H&E slide"):
+    with pytest.raises(SlideError, match=r"found 7 in .*fluorescence image is no H&E slide"):
         open_slide(tmp_path / "m.ome.tif")
 
 

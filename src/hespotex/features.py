@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hespotex.config import PatchConfig
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.cache import cache_folder
-from hespotex.errors import GeometryError, SlideError
+from hespotex.errors import ConfigError, SlideError
 from hespotex.features_file import read_features_file
 from hespotex.patches import PatchPlan, crop_patches
 from hespotex.runs import atomic_path, content_key
@@ -83,6 +83,7 @@ def encode_section(
     Raises:
         SlideError: the slide cannot be read.
         GeometryError: a features file lies elsewhere than the spots.
+        ConfigError: the projection has more columns than the encoder has features.
     """
     tell = advance or (lambda _spots: None)
     if section.features_file is not None:
@@ -104,7 +105,7 @@ def orthonormal_projection(dim: int, n_columns: int) -> npt.NDArray[np.float64]:
     Q of the QR decomposition of standard normal numbers of `default_rng(0)`.
     """
     if n_columns > dim:
-        raise GeometryError(
+        raise ConfigError(
             f"expected a projection to at most the encoder's {dim} features, found {n_columns}; "
             "lower encoder.projection"
         )

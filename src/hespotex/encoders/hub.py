@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hespotex.errors import EncoderError
 
+_HUB_ERRORS = {
+    "OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectionError", "ConnectError", "TimeoutError",
+    "ConnectTimeout", "ReadTimeout", "URLError",
+}  # fmt: skip
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".pt2", ".ckpt", ".h5")
 
 
@@ -29,19 +34,76 @@ def cached_repositories() -> tuple[str, ...]:
 
 
 def is_offline() -> bool:
-    """The user forbade asking the hub."""
-    on = {"1", "ON", "YES", "TRUE"}
-    return any(
-        os.environ.get(v, "").upper() in on for v in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    )
+    """The user forbade asking the hub (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def require(name: str, repository: str) -> None:
+    """Find out whether a repository's weights can be had, before a network is built for them.
+
+    Raises:
+        EncoderError: they are not here, and the hub is out of reach, gated or does not know them.
+    """
+    if repository.lower() in {r.lower() for r in cached_repositories()}:
+        return
+    if is_offline():
+        raise _refuse(name, _forbidden())
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().auth_check(repository)
+    except Exception as error:
+        raise explain(name, error) from error
+
+
+@contextmanager
+def asking_the_hub(name: str, *, needed: bool = True) -> Iterator[None]:
+    """Load weights inside; whatever goes wrong is explained in one line.
+
+    A hub that is out of reach is asked once, not again and again for half a minute: what is in the
+    local cache is then loaded without it.
+
+    Args:
+        name: the encoder, for messages.
+        needed: False where the weights are a local file.
+
+    Raises:
+        EncoderError: the weights cannot be had or cannot be loaded.
+    """
+    from huggingface_hub import constants
+
+    unreachable = _why_unreachable() if needed and not is_offline() else None
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or unreachable is not None
+    try:
+        yield
+    except EncoderError:
+        raise
+    except Exception as error:
+        if unreachable is not None and _is_about_the_hub(_kinds(error)):
+            raise _refuse(name, _out_of_reach(unreachable)) from error
+        raise explain(name, error) from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _why_unreachable() -> str | None:
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception as error:  # noqa: BLE001 - any failure means that the hub did not answer
+        return str(_chain(error)[-1])
+    return None
 
 
 def explain(name: str, error: BaseException) -> EncoderError:
     """The true reason why weights could not be had, and the remedy, in one line."""
-    chain = _chain(error)
-    kinds = {cls.__name__ for e in chain for cls in type(e).__mro__}
-    last = str(chain[-1]).strip().splitlines()
-    cause = last[0] if last else type(chain[-1]).__name__
+    kinds = _kinds(error)
+    last = _chain(error)[-1]
+    cause = next(iter(str(last).strip().splitlines()), type(last).__name__).rstrip(".")
     if "GatedRepoError" in kinds:
         reason = "its weights are gated: ask for access on its Hugging Face page, then run `hf auth login`"
     elif "RepositoryNotFoundError" in kinds:
@@ -50,25 +112,37 @@ def explain(name: str, error: BaseException) -> EncoderError:
         )
     elif "ImportError" in kinds:
         reason = f"a package is missing: {cause}"
-    elif is_offline() or "OfflineModeIsEnabled" in kinds:
-        reason = (
-            "its weights are not on this machine and HF_HUB_OFFLINE forbids fetching them: unset it, or "
-            f"copy the repository into {hub_cache()}"
-        )
-    elif kinds & {
-        "LocalEntryNotFoundError",
-        "ConnectionError",
-        "ConnectError",
-        "URLError",
-        "TimeoutError",
-    }:
-        reason = (
-            f"its weights are not on this machine and the hub cannot be reached ({cause}): connect once, "
-            f"or copy the repository into {hub_cache()}"
-        )
+    elif _is_about_the_hub(kinds):
+        reason = _forbidden() if is_offline() else _out_of_reach(cause)
     else:
         reason = f"its weights cannot be loaded: {cause}"
+    return _refuse(name, reason)
+
+
+def _forbidden() -> str:
+    return (
+        "its weights are not on this machine and HF_HUB_OFFLINE forbids fetching them: unset it, or "
+        f"copy the repository into {hub_cache()}"
+    )
+
+
+def _out_of_reach(cause: str) -> str:
+    return (
+        f"its weights are not on this machine and the hub cannot be reached ({cause}): connect once, "
+        f"or copy the repository into {hub_cache()}"
+    )
+
+
+def _refuse(name: str, reason: str) -> EncoderError:
     return EncoderError(f"encoder {name}: {reason}; `efficientnet-lite0` needs no download")
+
+
+def _is_about_the_hub(kinds: set[str]) -> bool:
+    return bool(kinds & _HUB_ERRORS)
+
+
+def _kinds(error: BaseException) -> set[str]:
+    return {cls.__name__ for e in _chain(error) for cls in type(e).__mro__}
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -76,5 +150,6 @@ def _chain(error: BaseException) -> list[BaseException]:
     following: BaseException | None = error
     while following is not None and following not in chain:
         chain.append(following)
-        following = following.__cause__ or following.__context__
+        hidden = following.__suppress_context__
+        following = following.__cause__ or (None if hidden else following.__context__)
     return chain

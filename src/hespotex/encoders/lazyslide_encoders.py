@@ -11,7 +11,7 @@ import numpy as np
 
 from hespotex.encoders.base import Encoder, FeatureRows, Patches
 from hespotex.encoders.engine import torch_forward, weights_key
-from hespotex.encoders.hub import explain
+from hespotex.encoders.hub import asking_the_hub
 from hespotex.encoders.lazyslide_listing import PREFIX
 from hespotex.errors import EncoderError
 from hespotex.runs import content_key
@@ -96,12 +96,9 @@ def build_lazyslide(name: str, *, device: str, threads: int | None) -> LazySlide
             f"encoder {name}: a model for {', '.join(t.value for t in tasks)}, not an encoder of "
             "patches; `hespotex encoders` lists those"
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = kind()
-    except Exception as error:
-        raise explain(name, error) from error
+    with asking_the_hub(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = kind()
     if not inspect.ismethod(getattr(model, "encode_image", None)):
         raise EncoderError(f"encoder {name}: it has no encode_image; choose another encoder")
     return LazySlideEncoder(name, model, device=device, threads=threads)

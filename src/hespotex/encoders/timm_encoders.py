@@ -8,7 +8,7 @@ from typing import Any
 from hespotex.encoders import offline
 from hespotex.encoders.base import Encoder, FeatureRows, Patches
 from hespotex.encoders.engine import Engine, build_forward, weights_key
-from hespotex.encoders.hub import explain
+from hespotex.encoders.hub import asking_the_hub, require
 from hespotex.errors import EncoderError
 from hespotex.runs import content_key
 
@@ -98,10 +98,11 @@ def build_timm(name: str, *, device: str, threads: int | None, engine: Engine) -
             f"encoder {name}: timm has no trained weights for it; choose one of "
             "timm.list_models(pretrained=True)"
         )
-    try:
+    config = timm.get_pretrained_cfg(short) if ":" not in short else None
+    if config is not None and config.hf_hub_id and not (config.file or config.state_dict):
+        require(name, config.hf_hub_id)
+    with asking_the_hub(name, needed=not short.startswith("local-dir:")):
         model = timm.create_model(short, pretrained=True, num_classes=0)
-    except Exception as error:
-        raise explain(name, error) from error
     return TimmEncoder(name, model.eval(), device=device, threads=threads, engine=engine)
 
 
