@@ -27,7 +27,8 @@ class NoiseCeiling:
     """Largest PCC that a noise-free prediction could reach on one section; NaN for constant genes.
 
     Attributes:
-        log1p: (G,) on log1p(CPM), in [0, 1].
+        log1p: (G,) on log1p(CPM), in [0, 1]; too low for genes with many zeros, where the logarithm of a half is
+            not half the story, and the usual definition all the same.
         composition: (G,) on Pearson residuals, in [0, 1].
     """
 

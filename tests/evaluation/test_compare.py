@@ -1,0 +1,126 @@
+"""Two runs are compared pairwise, or refused with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from hespotex.errors import RunError
+from hespotex.evaluation.compare import RunScores, compare_runs
+
+SECTIONS = ["s1", "s2", "s3", "s4"]
+
+
+def run(
+    name: str,
+    shift: Mapping[str, float],
+    genes: tuple[str, ...] = ("g1", "g2", "g3"),
+    n_spots: int = 50,
+) -> RunScores:
+    """Scores of a fixed table plus a shift per section."""
+    base = dict(zip(("g1", "g2", "g3", "g4"), (0.1, 0.3, 0.5, 0.2), strict=True))
+    rows = [
+        {"section_id": s, "gene": g, "pcc_log1p": base[g] + shift[s], "pcc_composition": base[g]}
+        for s in shift
+        for g in genes
+    ]
+    held_out = {s: frozenset(t for t in SECTIONS if t != s) for s in shift}
+    return RunScores(name, pd.DataFrame(rows), held_out, dict.fromkeys(shift, n_spots))
+
+
+FLAT = dict.fromkeys(SECTIONS, 0.0)
+BETTER = dict(zip(SECTIONS, (0.10, 0.12, 0.09, 0.11), strict=True))
+
+
+def test_a_difference_is_the_paired_t_interval_over_sections() -> None:
+    result = compare_runs(run("old", FLAT), run("new", BETTER)).differences[0]
+    expected = stats.ttest_1samp(list(BETTER.values()), 0).confidence_interval(0.95)
+    assert result.difference == pytest.approx(0.105)
+    assert (result.lower, result.upper) == pytest.approx((expected.low, expected.high))
+    assert result.second - result.first == pytest.approx(0.105)
+    assert result.verdict.startswith("new is better by 0.105")
+    assert "over 4 sections" in result.verdict
+    assert result.better_genes == 1
+
+
+def test_the_interval_is_over_patients_where_there_are_two() -> None:
+    patients = {"s1": "P", "s2": "P", "s3": "Q", "s4": "Q"}
+    result = compare_runs(run("old", FLAT), run("new", BETTER), patients).differences[0]
+    assert (result.unit, result.n_units) == ("patient", 2)
+    expected = stats.ttest_1samp([0.11, 0.10], 0).confidence_interval(0.95)
+    assert (result.lower, result.upper) == pytest.approx((expected.low, expected.high))
+
+
+def test_sections_of_one_patient_are_the_unit_when_there_is_no_other() -> None:
+    patients = dict.fromkeys(SECTIONS, "P")
+    result = compare_runs(run("old", FLAT), run("new", BETTER), patients).differences[0]
+    assert (result.unit, result.n_units) == ("section", 4)
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"),
+    [
+        ((-0.10, -0.12, -0.09, -0.11), "old is better by 0.105"),
+        ((0.2, -0.2, 0.1, -0.1), "no difference can be told"),
+    ],
+)
+def test_verdicts(shift: tuple[float, ...], verdict: str) -> None:
+    changed = dict(zip(SECTIONS, shift, strict=True))
+    assert (
+        compare_runs(run("old", FLAT), run("new", changed))
+        .differences[0]
+        .verdict.startswith(verdict)
+    )
+
+
+def test_equal_runs_have_no_difference() -> None:
+    for difference in compare_runs(run("a", FLAT), run("b", FLAT)).differences:
+        assert difference.difference == 0
+        assert difference.verdict.startswith("no difference can be told")
+
+
+def test_one_section_is_not_enough_to_tell() -> None:
+    result = compare_runs(run("a", {"s1": 0.0}), run("b", {"s1": 0.5})).differences[0]
+    assert np.isnan(result.lower)
+    assert "on a single section: not enough to tell" in result.verdict
+
+
+def test_it_says_what_it_restricted_to() -> None:
+    three = dict.fromkeys(SECTIONS[:3], 0.0)
+    result = compare_runs(run("a", FLAT), run("b", three, genes=("g1", "g2", "g4")))
+    assert "restricted to 3 common sections; left out: s4" in result.restricted[0]
+    assert "2 common genes; 1 are only in a, 1 only in b" in result.restricted[1]
+    assert set(result.per_gene["gene"]) == {"g1", "g2"}
+
+
+def test_a_gene_without_a_score_in_one_run_counts_in_neither() -> None:
+    first, second = run("a", FLAT), run("b", FLAT)
+    second.genes.loc[second.genes["gene"] == "g3", "pcc_log1p"] = np.nan
+    result = compare_runs(first, second).differences[0]
+    assert result.first == result.second == pytest.approx(0.2)
+
+
+def test_other_spots_are_refused() -> None:
+    with pytest.raises(RunError, match=r"same spots of section s1 .* found 50 in a and 49 in b"):
+        compare_runs(run("a", FLAT), run("b", FLAT, n_spots=49))
+
+
+def test_other_training_sections_are_refused() -> None:
+    first, second = run("a", FLAT), run("b", FLAT)
+    other = {**second.held_out, "s2": frozenset({"s1"})}
+    changed = RunScores("b", second.genes, other, second.n_spots)
+    with pytest.raises(
+        RunError, match=r"sections for s2 .* found s3, s4 only in a and - only in b"
+    ):
+        compare_runs(first, changed)
+
+
+def test_no_common_section_or_gene_is_refused() -> None:
+    with pytest.raises(RunError, match="common held-out sections, found s1 in a and s2 in b"):
+        compare_runs(run("a", {"s1": 0.0}), run("b", {"s2": 0.0}))
+    with pytest.raises(RunError, match="common genes in a and b, found none"):
+        compare_runs(run("a", FLAT, genes=("g1",)), run("b", FLAT, genes=("g2",)))

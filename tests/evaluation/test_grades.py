@@ -1,0 +1,79 @@
+"""The rule of the grades, limit by limit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hespotex.errors import HESpotExError
+from hespotex.evaluation.grades import (
+    GeneEvidence,
+    GradeRule,
+    count_grades,
+    grade_genes,
+    ungraded,
+    written_by_default,
+)
+
+
+def evidence(**changes: object) -> GeneEvidence:
+    """One gene that earns an A in two sections of two patients, with changes."""
+    values: dict[str, object] = {
+        "score": np.array([[0.4], [0.5]]),
+        "z": np.array([[4.0], [5.0]]),
+        "q_value": np.array([0.001]),
+        "depth_score": np.array([[0.05], [0.02]]),
+        "ceiling": np.array([[0.6], [0.7]]),
+        "coverage": np.array([0.89]),
+        "nominal": 0.9,
+        "n_patients": 2,
+    }
+    return GeneEvidence(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "grade"),
+    [
+        ({}, "A"),
+        ({"n_patients": 1}, "B"),
+        ({"coverage": np.array([0.80])}, "B"),
+        ({"coverage": np.array([np.nan])}, "B"),
+        ({"z": np.array([[4.0], [1.0]])}, "B"),
+        ({"score": np.array([[0.15], [0.2]])}, "B"),
+        ({"ceiling": np.array([[0.95], [0.95]])}, "B"),
+        ({"z": np.array([[1.5], [1.6]])}, "C"),
+        ({"score": np.array([[0.12], [0.14]])}, "C"),
+        ({"depth_score": np.array([[0.6], [0.6]])}, "D"),
+        ({"q_value": np.array([0.06])}, "D"),
+        ({"score": np.array([[-0.3], [-0.2]])}, "D"),
+        ({"score": np.array([[np.nan], [np.nan]]), "z": np.array([[np.nan]] * 2)}, "ungraded"),
+        ({"score": np.array([[np.nan], [0.5]]), "z": np.array([[np.nan], [5.0]])}, "A"),
+    ],
+)
+def test_every_limit_of_the_rule(changes: dict[str, object], grade: str) -> None:
+    assert grade_genes(evidence(**changes)).tolist() == [grade]
+
+
+def test_the_rule_is_written_out_with_its_own_limits() -> None:
+    text = GradeRule(fdr=0.1, share_a=0.6).text()
+    assert [sentence[0] for sentence in text] == list("ABCD")
+    assert "FDR 10%" in text[2]
+    assert "60% of its noise ceiling" in text[0]
+
+
+def test_a_stricter_rule_gives_a_lower_grade() -> None:
+    assert grade_genes(evidence(), GradeRule(score_a=0.6)).tolist() == ["B"]
+
+
+def test_predictions_leave_out_d_and_keep_ungraded() -> None:
+    grades = np.array(["A", "B", "C", "D", "ungraded"])
+    assert written_by_default(grades).tolist() == [True, True, True, False, True]
+    assert count_grades(grades) == {"A": 1, "B": 1, "C": 1, "D": 1, "ungraded": 1}
+    assert written_by_default(ungraded(3)).all()
+
+
+def test_evidence_on_other_genes_is_an_error() -> None:
+    with pytest.raises(HESpotExError, match="same sections and genes, found tables of shapes"):
+        dataclasses.replace(evidence(), z=np.zeros((2, 3)))
