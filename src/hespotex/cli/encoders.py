@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from hespotex.cli import terminal
+from hespotex.cli import options, terminal
 
 
-def encoders() -> None:
+def encoders(
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
     """List the encoders: feature size, patch side and mpp, licence, whether the weights are here.
+    Nothing is loaded or downloaded, so the shared options change nothing.
 
     Example: hespotex encoders
     """
+    del device, threads, seed, quiet, verbose
     from hespotex.encoders import list_encoders
 
     rows = [

@@ -126,13 +126,16 @@ def predict(
     sections: options.Sections = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
+    seed: options.Seed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Predict the expression of every section of a manifest.
+    """Predict the expression of every section of a manifest. Nothing is drawn by chance: --seed is
+    taken for the sake of scripts and changes nothing.
 
     Example: hespotex predict lab.hespotex new_sections.csv --out predicted
     """
+    del seed
     from hespotex import pipeline
 
     result = pipeline.predict(

@@ -1,0 +1,77 @@
+"""The command line: help at once, one line for an error, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hespotex.cli.main import app
+
+VERBS = ("demo", "cross-validate", "train", "predict", "encoders")
+SHARED = ("--quiet", "--verbose", "--device", "--threads", "--seed")
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hespotex", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example_and_the_shared_options(verb: str) -> None:
+    result = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert f"Example: hespotex {verb}" in result.output
+    assert all(option in result.output for option in SHARED)
+
+
+def test_help_and_import_load_neither_torch_nor_lazyslide() -> None:
+    code = (
+        "import sys, hespotex, hespotex.cli.main;"
+        "heavy = {'torch', 'lazyslide', 'scanpy', 'wsidata', 'sklearn', 'matplotlib', 'openvino'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_missing_manifest_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    done = _run("cross-validate", str(tmp_path / "absent.csv"), "--out", str(tmp_path / "o"))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("hespotex: ")
+    assert "absent.csv" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_all_problems_of_a_manifest_come_at_once(tmp_path: Path) -> None:
+    manifest = tmp_path / "sections.csv"
+    manifest.write_text(
+        "section_id,patient_id,slide,expression,format\n"
+        "A,P,no.jpg,no.h5ad,h5ad\n"
+        "A,P,no.jpg,no.h5ad,h6ad\n"
+    )
+    done = _run("train", str(manifest), "--out", str(tmp_path / "m.hespotex"))
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in ("no.jpg", "no.h5ad", "h6ad", "row 2", "row 3"))
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "m.hespotex").exists()
+
+
+def test_unknown_configuration_key_is_named(tmp_path: Path) -> None:
+    done = _run("train", "x.csv", "--out", str(tmp_path / "m"), "--set", "model.epohcs=3")
+    assert done.returncode == 2
+    assert "unknown configuration key 'model.epohcs'" in done.stderr
+
+
+def test_encoders_lists_the_offline_default_as_present() -> None:
+    result = CliRunner().invoke(app, ["encoders"])
+    assert result.exit_code == 0
+    line = next(row for row in result.output.splitlines() if "efficientnet-lite0" in row)
+    assert "yes" in line
+    assert "1280" in line
