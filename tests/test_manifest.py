@@ -77,6 +77,10 @@ ROWS = [
     pytest.param(
         "A1,P,a.png,none,legacy_st,s.tsv,", "column expression: expected a file", id="none"
     ),
+    pytest.param("A1,P,~0,c.tsv,legacy_st,s.tsv,", "column slide: expected a file", id="home"),
+    pytest.param(
+        "A1,P," + "n" * 300 + ",c.tsv,legacy_st,s.tsv,", "column slide: .*too long", id="long name"
+    ),
     pytest.param("A1,P,.,c.tsv,legacy_st,s.tsv,", "column slide: .*found the folder", id="folder"),
     pytest.param(
         "A1,,a.png,c.tsv,legacy_st,s.tsv,", "column patient_id: .*one donor", id="patient"
@@ -171,6 +175,8 @@ def test_files_that_are_no_manifest_are_named(folder: Path) -> None:
         read_manifest(write(folder, HEADER))
     with pytest.raises(ManifestError, match="expected UTF-8 text, found byte 0xff at 0"):
         read_manifest(write(folder, HEADER, GOOD, encoding="utf-16"))
+    with pytest.raises(ManifestError, match="found a binary file"):
+        read_manifest(write(folder, HEADER, GOOD.replace("a.png", "a\0.png")))
     with pytest.raises(ManifestError, match="row 2: expected a CSV row"):
         read_manifest(write(folder, HEADER, '"open'))
 

@@ -289,8 +289,12 @@ def _positive_number(text: str) -> float:
 
 
 def _existing(text: str, folder: Path, folder_ok: bool) -> Path:
-    path = Path(os.path.abspath(folder / Path(text).expanduser()))
-    if not path.exists():
+    path = Path(os.path.abspath(folder / os.path.expanduser(text)))
+    try:
+        exists = path.exists()
+    except OSError as error:  # a name too long for the file system
+        raise ValueError(f"expected a file, found {text[:60]!r}: {error.strerror}") from error
+    if not exists:
         kind = "a link that leads nowhere" if path.is_symlink() else "nothing"
         raise ValueError(
             f"expected a file at {path}, found {kind}; paths are relative to the manifest"

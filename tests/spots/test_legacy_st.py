@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource
-from hespotex.spots.legacy_st import read
+from hespotex.spots.legacy_st import read, read_counts_tsv
 
 COUNTS = "\tG1\tG2\tG3\n1x1\t0\t2\t5\n2x1\t1\t0\t0\n9x9\t7\t7\t7\n"
 SPOTS = (
@@ -84,17 +87,48 @@ def test_positions_alone_where_nothing_was_measured(tmp_path: Path) -> None:
     assert table.barcodes.tolist() == ["2x1", "1x1", "3x1"]
 
 
-def test_many_chunks_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    values = rng.poisson(1.0, (50, 7))
-    lines = ["\t" + "\t".join(f"G{g}" for g in range(7))]
-    lines += [f"{r}x3\t" + "\t".join(map(str, row)) for r, row in enumerate(values)]
-    spots = ["x\ty\tpixel_x\tpixel_y", *(f"{r}\t3\t{r * 10}\t5" for r in range(50))]
-    source = write(tmp_path, "\n".join(lines), "\n".join(spots))
-    monkeypatch.setattr("hespotex.spots.legacy_st._CHUNK_BYTES", 8 * 8 * 3)
-    table = read(source)
-    assert table.counts is not None
-    np.testing.assert_array_equal(table.counts.toarray(), values)
+@settings(max_examples=30, deadline=None)
+@given(
+    values=arrays(
+        np.int64,
+        st.tuples(st.integers(1, 6), st.integers(2, 9)),
+        elements=st.one_of(st.integers(0, 12), st.integers(0, 2**31 - 1)),
+    ).filter(lambda a: a.any()),
+    dot=st.booleans(),
+    quoted=st.booleans(),
+)
+def test_every_table_of_counts_reads_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, values: np.ndarray, dot: bool, quoted: bool
+) -> None:
+    n, g = values.shape
+    quote = '"' if quoted else ""
+    lines = ["\t" + "\t".join(f"{quote}G{i}{quote}" for i in range(g))]
+    for r, row in enumerate(values):
+        cells = [f"{v}.0" if dot else str(v) for v in row]
+        lines.append(f"{quote}{r}x3{quote}\t" + "\t".join(cells))
+    path = tmp_path_factory.mktemp("counts") / "counts.tsv"
+    path.write_text("\n".join(lines))
+    names, genes, counts = read_counts_tsv(path)
+    assert names == [f"{r}x3" for r in range(n)]
+    assert genes == [f"G{i}" for i in range(g)]
+    np.testing.assert_array_equal(counts.toarray(), values)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_end_in_anything_but_a_spot_table_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    for name in ("counts.tsv", "spots.tsv"):
+        (folder / name).write_bytes(content)
+    for source in (
+        SpotSource(expression=folder / "counts.tsv", spots=folder / "spots.tsv"),
+        SpotSource(spots=folder / "spots.tsv"),
+    ):
+        with pytest.raises(SpotTableError, match=r"^expected "):
+            read(source)
+    with pytest.raises(SpotTableError, match=r"^expected "):
+        read_counts_tsv(folder / "counts.tsv")
 
 
 def test_counts_without_spot_file_say_that_one_is_needed(tmp_path: Path) -> None:
@@ -118,7 +152,11 @@ BROKEN_COUNTS = [
         COUNTS.replace("\t5\n", "\t\n"), "1 values that are no numbers .*G3", id="missing cell"
     ),
     pytest.param(COUNTS.replace("\t5\n", "\tNaN\n"), "1 values that are no numbers", id="NaN"),
-    pytest.param(COUNTS.replace("\t5\n", "\tfive\n"), "expected numbers in .*five", id="text"),
+    pytest.param(
+        COUNTS.replace("\t5\n", "\tfive\n"),
+        "expected numbers in .*found 'five' in row 2, gene G3",
+        id="text",
+    ),
     pytest.param(
         COUNTS.replace("\t5\n", "\t55.25\n"),
         "1 values that are not whole numbers .*55.25 for gene G3 in spot 1x1",
@@ -126,7 +164,9 @@ BROKEN_COUNTS = [
     ),
     pytest.param(COUNTS.replace("\t5\n", "\n"), "expected 4 cells in row 2 .*found 3", id="short"),
     pytest.param(
-        COUNTS.replace("0\t0\n", "0\t0\t8\n"), "expected 4 cells in every row", id="long row"
+        COUNTS.replace("0\t0\n", "0\t0\t8\n"),
+        "expected 4 cells in every row .*found 5 in row 3",
+        id="long row",
     ),
     pytest.param(
         COUNTS.replace("1x1", "AAAC-1"), "expected the array position .*'AAAC-1' in row 2", id="no"

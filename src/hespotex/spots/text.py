@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,12 +39,12 @@ class Packed:
 
 
 @contextmanager
-def open_text(path: Path | Packed) -> Iterator[IO[str]]:
-    """Open a UTF-8 text file, gzip or not (told by its first bytes, not by its name).
+def open_binary(path: Path | Packed) -> Iterator[IO[bytes]]:
+    """Open a file, gzip or not (told by its first bytes, not by its name).
 
     Raises:
-        SpotTableError: missing, unreadable, a folder, empty, cut short, or not text; also for faults
-            that appear while the body of the `with` reads.
+        SpotTableError: missing, unreadable, a folder, empty, cut short, or not UTF-8 where text is
+            decoded; also for faults that appear while the body of the `with` reads.
     """
     try:
         with io.BytesIO(path.content) if isinstance(path, Packed) else path.open("rb") as raw:
@@ -52,9 +52,7 @@ def open_text(path: Path | Packed) -> Iterator[IO[str]]:
             raw.seek(0)
             if not head:
                 raise SpotTableError(f"expected a table in {path}, found an empty file")
-            binary: Any = gzip.GzipFile(fileobj=raw) if head == _GZIP else raw
-            with io.TextIOWrapper(binary, encoding="utf-8-sig", newline=None) as stream:
-                yield stream
+            yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw) if head == _GZIP else raw)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SpotTableError(
             f"expected a whole gzip file at {path}, found one that is cut short or damaged ({error}); copy it again"
@@ -68,6 +66,20 @@ def open_text(path: Path | Packed) -> Iterator[IO[str]]:
         raise SpotTableError(
             f"expected a readable file at {path}, found: {error.strerror or error}"
         ) from error
+
+
+@contextmanager
+def open_text(path: Path | Packed) -> Iterator[IO[str]]:
+    """Open a UTF-8 text file as `open_binary` does; a byte order mark is left out.
+
+    Raises:
+        SpotTableError: as `open_binary`.
+    """
+    with (
+        open_binary(path) as binary,
+        io.TextIOWrapper(binary, encoding="utf-8-sig", newline=None) as stream,
+    ):
+        yield stream
 
 
 def read_table(
