@@ -81,12 +81,18 @@ def pick_genes(table: pd.DataFrame, by: str = "pcc_composition") -> tuple[GenePi
     )
 
 
-def plot_genes(section: StoredPrediction, picks: Sequence[GenePick]) -> Figure:
+def plot_genes(
+    section: StoredPrediction,
+    picks: Sequence[GenePick],
+    *,
+    remark: str = "Held out: its expression was not seen in training.",
+) -> Figure:
     """Measured beside predicted on the tissue: a row a gene, once as log1p(CPM), once depth-free.
 
     Args:
         section: with measured values.
         picks: the genes, as `pick_genes` gives them.
+        remark: how the section stands to the training.
 
     Raises:
         ValueError: the section has no measured values.
@@ -98,7 +104,7 @@ def plot_genes(section: StoredPrediction, picks: Sequence[GenePick]) -> Figure:
     style.heading(
         figure,
         f"Section {section.section_id}: measured and predicted expression",
-        f"Held out: its expression was not seen in training. Patient {section.patient_id}, "
+        f"{remark} Patient {section.patient_id}, "
         f"{len(section.barcodes):,} spots, {len(section.genes):,} genes; "
         "best, middle and worst gene by composition PCC in this section.",
     )
@@ -171,7 +177,7 @@ def plot_pcc_distribution(
 ) -> Figure:
     """Distribution over genes of both scores, the model above the baselines.
 
-    A gene's score is its mean over the held-out sections in which it has one.
+    Every gene counts once for each held-out section in which it has a score.
 
     Args:
         genes: rows of genes.csv: section_id, gene, `<prefix>pcc_log1p`, `<prefix>pcc_composition`
@@ -185,8 +191,8 @@ def plot_pcc_distribution(
     style.heading(
         figure,
         "How well is each gene predicted? The model beside its baselines",
-        f"PCC per gene over the spots of held-out sections; {n_genes:,} genes, mean over "
-        f"{len(sections)} held-out section{'s' if len(sections) != 1 else ''}. "
+        f"PCC per gene over the spots of a held-out section; {n_genes:,} genes in "
+        f"{len(sections)} section{'s' if len(sections) != 1 else ''}. "
         "Measured depth is an oracle: it uses the held-out counts.",
     )
     height = figure.get_size_inches()[1] - 1.9
@@ -196,9 +202,7 @@ def plot_pcc_distribution(
     )
     for score, title, x in panels:
         axes = style.place(figure, x, 1.3, 4.5, height)
-        tables = {
-            p: genes.groupby("gene")[f"{score_prefix(p)}{score}"].mean().dropna() for p in shown
-        }
+        tables = {p: genes[f"{score_prefix(p)}{score}"].dropna() for p in shown}
         _ridge_lines(axes, tables, label=x == panels[0][2])
         axes.set_title(title, size=11, color=style.INK, loc="left", pad=10)
         axes.set_xlabel("PCC per gene", size=10, color=style.MUTED)

@@ -126,7 +126,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         map_note=_map_note(len(mapped), len(genes)),
         n_genes=f"{len(genes):,}",
         dropped=dropped + _unscored(run.genes),
-        facts=_facts(run, record),
+        facts=_facts(run, records),
         config=json.dumps(run.record.get("config", {}), indent=2),
         units=json.dumps(_plain(record.get("units", {})), indent=2),
     )
@@ -267,10 +267,7 @@ def _distributions(genes: pd.DataFrame) -> list[dict[str, Any]]:
     result = []
     for score, caption in captions.items():
         tables = {
-            p: genes.groupby("gene")[f"{score_prefix(p)}{score}"]
-            .mean()
-            .dropna()
-            .to_numpy(np.float64)
+            p: genes[f"{score_prefix(p)}{score}"].dropna().to_numpy(np.float64)
             for p in PREDICTOR_COLOURS
             if f"{score_prefix(p)}{score}" in genes
         }
@@ -312,9 +309,11 @@ def _unscored(genes: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _facts(run: Run, record: Mapping[str, Any]) -> list[dict[str, str]]:
+def _facts(run: Run, records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    record = records[0] if records else {}
+    models = dict.fromkeys(str(r["model_id"]) for r in records if r.get("model_id"))
     facts = {
-        "Model": record.get("model_id"),
+        "Models" if len(models) > 1 else "Model": " · ".join(models),
         "Profile": record.get("profile"),
         "Encoder": record.get("encoder"),
         "Patch sides": " · ".join(f"{v:g} µm" for v in np.ravel(record.get("sides_um", []))),

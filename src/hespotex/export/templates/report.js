@@ -56,7 +56,9 @@
     const section = sections[state.section], k = section.row.get(state.gene), panels = $("panels");
     panels.replaceChildren(panel(section, `H&E, ${Math.round(section.side_um).toLocaleString("en")} µm wide`, null));
     const name = data.genes.names[state.gene];
-    $("said").textContent = k === undefined ? `${name} was not in the gene panel of the fold that held out ${section.id}, or has no map here.` : "";
+    $("said").textContent = k === undefined
+      ? `${name} has no map in section ${section.id}: the fold that held it out has another gene panel.`
+      : `${name} in section ${section.id} of patient ${section.patient}: ${unitNames[state.unit]}`;
     if (k !== undefined) {
       for (const kind of units[state.unit]) {
         const layer = section.kinds.indexOf(kind);
