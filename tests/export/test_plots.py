@@ -178,3 +178,23 @@ def test_equal_figures_give_equal_files(stored: StoredPrediction, tmp_path: Path
 def test_section_without_a_picture_is_drawn_on_white(stored: StoredPrediction) -> None:
     figure = plots.plot_depth(replace(stored, thumbnail=None))
     assert not [image for axes in figure.axes for image in axes.images]
+
+
+def test_limits_of_columns_equal_those_of_each_column() -> None:
+    table = np.random.default_rng(0).normal(size=(57, 5))
+    table[:9, 1] = np.nan
+    table[:, 2] = 4.0
+    table[:, 3] = np.nan
+    expected = [style.robust_limits([column]) for column in table.T]
+    np.testing.assert_allclose(style.column_limits(table), expected)
+
+
+def test_standard_scores_have_no_mean_unit_deviation_and_keep_gaps() -> None:
+    table = np.random.default_rng(0).normal(3, 5, size=(40, 3))
+    table[:5, 0] = np.nan
+    table[:, 1] = 7.0
+    scores = plots.standard_scores(table)
+    np.testing.assert_allclose(np.nanmean(scores, axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(np.nanstd(scores, axis=0), [1, 0, 1])
+    np.testing.assert_array_equal(np.isnan(scores), np.isnan(table))
+    np.testing.assert_allclose(plots.standard_scores(table[:, 2]), scores[:, 2])

@@ -165,11 +165,17 @@ def _pair(
 
 
 def standard_scores(values: Floats) -> Floats:
-    """Values as a correlation over spots sees them: mean 0, deviation 1; zeros where nothing varies."""
-    known = values[np.isfinite(values)]
-    if not len(known) or known.std() == 0:
-        return np.asarray(values * 0.0)
-    return np.asarray((values - known.mean()) / known.std())
+    """Values as a correlation over spots sees them: mean 0, deviation 1; zeros where nothing varies.
+
+    Args:
+        values: (n,) or (n, g); NaN is left out of mean and deviation and stays NaN.
+    """
+    known = np.isfinite(values)
+    n = np.maximum(known.sum(axis=0), 1)
+    centred = values - np.where(known, values, 0).sum(axis=0) / n
+    spread = np.sqrt((np.where(known, centred, 0) ** 2).sum(axis=0) / n)
+    varies = spread > 1e-9
+    return np.asarray(np.where(varies, centred, centred * 0) / np.where(varies, spread, 1))
 
 
 def plot_pcc_distribution(

@@ -19,7 +19,7 @@ import pandas as pd
 from hespotex.errors import RunError
 from hespotex.export.h5ad import StoredPrediction, read_prediction
 from hespotex.export.plots import standard_scores
-from hespotex.export.style import robust_limits, view_box
+from hespotex.export.style import column_limits, robust_limits, view_box
 from hespotex.expression import pearson_residuals
 from hespotex.runs import RunDir
 
@@ -190,31 +190,22 @@ def _layers(
     """Bytes (genes, kinds, n), colour limits of log1p (genes, 2), and of the interval's width."""
     tables: dict[str, Values] = {
         "predicted": section.log1p[:, columns],
-        "predicted_share": _z_columns(section.composition[:, columns]),
+        "predicted_share": standard_scores(section.composition[:, columns]),
     }
     if section.measured is not None and section.measured_counts is not None:
         tables["measured"] = section.measured[:, columns]
         residuals = pearson_residuals(section.measured_counts)[:, columns]
         residuals[np.isnan(tables["measured"])] = np.nan
-        tables["measured_share"] = _z_columns(residuals)
+        tables["measured_share"] = standard_scores(residuals)
     if section.extras.lower is not None and section.extras.upper is not None:
         tables["width"] = (section.extras.upper - section.extras.lower)[:, columns]
     shared = [tables[k] for k in ("measured", "predicted") if k in tables]
-    limits = np.array([robust_limits([t[:, j] for t in shared]) for j in range(len(columns))])
-    widths = np.array(
-        [robust_limits([tables["width"][:, j]]) for j in range(len(columns))]
-        if "width" in tables
-        else []
-    )
+    limits = column_limits(np.concatenate(shared))
+    widths = column_limits(tables["width"]) if "width" in tables else np.empty((0, 2))
     z_limits = np.tile([-_Z_LIMIT, _Z_LIMIT], (len(columns), 1))
     bounds = {"measured": limits, "predicted": limits, "width": widths}
     stacked = [_as_bytes(tables[k].T, bounds.get(k, z_limits)) for k in _kinds(section)]
     return np.stack(stacked, axis=1), limits, widths
-
-
-def _z_columns(table: Values) -> Values:
-    columns = [standard_scores(table[:, j]) for j in range(table.shape[1])]
-    return np.stack(columns, axis=1) if columns else table
 
 
 def _as_bytes(values: Values, limits: Values) -> npt.NDArray[np.uint8]:
