@@ -205,6 +205,32 @@ def test_a_cut_image_is_refused_by_its_true_cause(tmp_path: Path, name: str) -> 
         open_slide(path)
 
 
+def test_damage_inside_a_png_is_said(tmp_path: Path) -> None:
+    Image.fromarray(noise()).save(tmp_path / "d.png")
+    data = bytearray((tmp_path / "d.png").read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4000] = bytes(4000)
+    (tmp_path / "d.png").write_bytes(data)
+    with pytest.raises(SlideError, match=r"expected a whole image, found: .* in .*d\.png; copy"):
+        open_slide(tmp_path / "d.png")
+
+
+def test_a_jpeg_is_decoded_when_it_is_first_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    Image.fromarray(noise()).save(tmp_path / "d.jpg")
+    with open_slide(tmp_path / "d.jpg") as slide:
+        monkeypatch.setattr(
+            "hespotex.slide.decoded._decode", lambda p: decoded.append(p) or noise()
+        )
+        assert (slide.width_px0, slide.height_px0) == (700, 500)
+        assert decoded == []
+        for _ in range(3):
+            slide.read_region(0, 0, 10, 10, 10, 10)
+    assert decoded == [tmp_path / "d.jpg"]
+
+
 def test_a_cut_pyramid_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     path = write_pyramid(tmp_path / "p.tif", [noise(), noise(350, 250)])
     for share in (0.3, 0.6, 0.9, 0.99):

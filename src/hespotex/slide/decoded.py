@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,17 @@ from hespotex.slide.pixel_size import mpp_of_density
 _ROWS = 1024
 # Pillow's guard against decompression bombs is a module-wide setting.
 _BOMB_GUARD = threading.Lock()
-_EXIF_X, _EXIF_Y, _EXIF_UNIT = 282, 283, 296
+_EXIF_X, _EXIF_Y, _EXIF_UNIT, _EXIF_ORIENTATION = 282, 283, 296, 274
+_TURNED = {5, 6, 7, 8}  # orientations that swap width and height
+_JPEG_END = b"\xff\xd9"
+_TAIL_BYTES = 2**16
 
 
 class DecodedImage:
-    """An image in memory, with the face of a slide of one level.
+    """An image with the face of a slide of one level.
+
+    A JPEG, the usual large one, is decoded when first read; others when opened, since what is said
+    of them may stand behind their pixels.
 
     Args:
         path: the image file.
@@ -39,23 +46,53 @@ class DecodedImage:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pixels, self.mpp_tags = _decode(path)
-        height, width = self._pixels.shape[:2]
+        self._lock = threading.Lock()
+        self._pixels: npt.NDArray[np.uint8] | None = None
+        with _opened(path) as image:
+            self.mpp_tags = _mpp_tags(image)
+            width, height = image.size
+            if image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED:
+                width, height = height, width
+            if image.mode == "F":
+                raise SlideError(
+                    f"expected colours of 8 or 16 bit, found floating point values in {path}; "
+                    "export the image as 8-bit RGB"
+                )
+            is_jpeg = image.format in {"JPEG", "MPO"}
+        if not is_jpeg:
+            self._pixels = _decode(path)
+        elif not _has_end(path):
+            raise SlideError(
+                f"expected a whole image, found a truncated JPEG, without its end marker, in {path}; "
+                "copy or export the file again"
+            )
         self.level_sizes: tuple[tuple[int, int], ...] = ((width, height),)
         self.level_downsamples: tuple[float, ...] = (1.0,)
         self.chunk_shapes: tuple[tuple[int, int], ...] = ((height, width),)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = _decode(self.path)
         return self._pixels[y : y + height, x : x + width]
 
     def close(self) -> None:
         """Let go of the pixels."""
-        self._pixels = np.empty((0, 0, 3), np.uint8)
+        self._pixels = None
 
 
-def _decode(path: Path) -> tuple[npt.NDArray[np.uint8], dict[str, tuple[float, float]]]:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _has_end(path: Path) -> bool:
+    """Whether the tail of a JPEG file holds its end marker; cheap, decoding finds the rest."""
+    with path.open("rb") as handle:
+        handle.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return _JPEG_END in handle.read()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The image as Pillow opens it; whatever goes wrong inside is said in one line."""
+    from PIL import Image, UnidentifiedImageError
 
     with _BOMB_GUARD, warnings.catch_warnings():
         # A section of 10,000 px a side is above Pillow's limit and no attack.
@@ -63,10 +100,7 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8], dict[str, tuple[float, f
         warnings.simplefilter("ignore")
         try:
             with Image.open(path) as image:
-                tags = _mpp_tags(image)
-                image.load()
-                turned = ImageOps.exif_transpose(image)
-                return _to_rgb(turned, path), tags
+                yield image
         except UnidentifiedImageError as error:
             raise SlideError(
                 f"expected a slide or an image, found a file that no reader knows: {path}; "
@@ -83,6 +117,14 @@ def _decode(path: Path) -> tuple[npt.NDArray[np.uint8], dict[str, tuple[float, f
             ) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _decode(path: Path) -> npt.NDArray[np.uint8]:
+    from PIL import ImageOps
+
+    with _opened(path) as image:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def _mpp_tags(image: Any) -> dict[str, tuple[float, float]]:
@@ -112,13 +154,8 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _to_rgb(image: Any, path: Path) -> npt.NDArray[np.uint8]:
+def _to_rgb(image: Any) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8, by bands of rows so that the image is in memory twice at most."""
-    if image.mode == "F":
-        raise SlideError(
-            f"expected colours of 8 or 16 bit, found floating point values in {path}; "
-            "export the image as 8-bit RGB"
-        )
     width, height = image.size
     out = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _ROWS):
