@@ -170,6 +170,7 @@ def standard_scores(values: Floats) -> Floats:
     Args:
         values: (n,) or (n, g); NaN is left out of mean and deviation and stays NaN.
     """
+    values = np.asarray(values, dtype=np.float64)
     known = np.isfinite(values)
     n = np.maximum(known.sum(axis=0), 1)
     centred = values - np.where(known, values, 0).sum(axis=0) / n
