@@ -61,6 +61,15 @@ def test_spaces_and_letters_of_any_script_in_paths(folder: Path) -> None:
     assert not row.has_spots
 
 
+def test_folders_where_a_format_has_folders(folder: Path) -> None:
+    (folder / "outs").mkdir()
+    header = "section_id,patient_id,slide,expression,format,spots"
+    (row,) = read_manifest(write(folder, header, "A,P,a.png,outs,space_ranger,outs")).rows
+    assert row.expression == row.spots == folder / "outs"
+    with pytest.raises(ManifestError, match=r"column expression: .*found the folder"):
+        read_manifest(write(folder, header, "A,P,a.png,outs,h5ad,"))
+
+
 def test_sections_are_chosen_by_id_in_the_manifests_order(folder: Path) -> None:
     path = write(folder, HEADER, *(GOOD.replace("A1", name) for name in ("A1", "B", "C")))
     assert read_manifest(path, ["C", "A1"]).section_ids == ("A1", "C")

@@ -197,7 +197,7 @@ def _check_row(
     for column in _NUMBERS:
         take(column, _positive_number)
     for column in _PATHS:
-        folder_ok = column == "expression" and cells.get("format") in _FOLDERS
+        folder_ok = column in {"expression", "spots"} and cells.get("format") in _FOLDERS
         take(column, partial(_existing, folder=folder, folder_ok=folder_ok))
     problems += [f"{place}, {problem}" for problem in _combination_problems(cells)]
     if problems:

@@ -13,7 +13,13 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex.errors import HESpotExError, SlideError, SpotTableError
-from hespotex.geometry import Geometry, StatedScale, decide_geometry
+from hespotex.geometry import (
+    Geometry,
+    OrientationEvidence,
+    StatedScale,
+    decide_geometry,
+    orientation_evidence,
+)
 from hespotex.runs import content_key
 from hespotex.spots.base import MissingGenes, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.registry import read_spots
@@ -26,7 +32,19 @@ __all__ = [
     "SlideFacts",
     "check_distinct",
     "read_section",
+    "weigh_orientation",
 ]
+
+_THUMBNAIL_PX = 600
+# Factors by which positions are typically off, besides the ones that the files state.
+_SCALES = {
+    "half": 0.5,
+    "quarter": 0.25,
+    "tenth": 0.1,
+    "double": 2.0,
+    "4-fold": 4.0,
+    "10-fold": 10.0,
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,7 @@ class Section:
         features_file: TRIDENT or CLAM features given in the manifest.
         nuclei_file: nuclei mask given in the manifest.
         dropped: how many entries were left out when reading, by reason.
+        image_scales: pixels of smaller copies of the image per level-0 pixel, by name (hires, lowres).
     """
 
     section_id: str
@@ -100,6 +119,7 @@ class Section:
     features_file: Path | None = None
     nuclei_file: Path | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
+    image_scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def n_spots(self) -> int:
@@ -195,7 +215,28 @@ def _read_section(row: ManifestRow, allow_hires: bool) -> Section:
         features_file=row.features,
         nuclei_file=row.nuclei,
         dropped={**table.dropped, **unlabelled},
+        image_scales=hints.image_scales,
     )
+
+
+def weigh_orientation(section: Section) -> OrientationEvidence | None:
+    """Whether the spots lie on the tissue as given, or rather mirrored, turned, moved or scaled.
+
+    Looks at a thumbnail of the slide. None for a section without a slide.
+
+    Raises:
+        SlideError: the slide cannot be read.
+    """
+    if section.slide is None:
+        return None
+    from hespotex.slide import open_slide
+    from hespotex.tissue import find_tissue
+
+    with open_slide(section.slide) as slide:
+        mask = find_tissue(slide.thumbnail(_THUMBNAIL_PX)[0])
+        size_px0 = (slide.width_px0, slide.height_px0)
+    known = {name: 1 / scale for name, scale in section.image_scales.items()}
+    return orientation_evidence(mask, section.xy_px0, size_px0=size_px0, scales=_SCALES | known)
 
 
 def check_distinct(sections: Sequence[Section]) -> None:
