@@ -32,6 +32,9 @@ Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 # gets one sign for each group of neighbouring cells.
 MAX_MODES = 1000
 _CELLS_PER_SIGN = 4
+_RIM = 0.2
+# Largest standard deviation of z seen under simulated nulls (see `_laplacian`): z is divided by it.
+_LARGEST_SD = 1.04
 _SMOOTHING_STEPS = 2
 # Fewer spots cannot tell a smooth map from another.
 MIN_SPOTS = 8
@@ -124,23 +127,55 @@ def build_modes(xy_um: npt.NDArray[np.float64], max_modes: int = MAX_MODES) -> S
     n = len(xy_um)
     if n < MIN_SPOTS:
         raise HESpotExError(f"expected at least {MIN_SPOTS} spots for a spatial null, found {n}")
-    weights = lattice_weights(xy_um)
-    degree = np.asarray(weights.sum(axis=1)).ravel()
-    laplacian = sparse.diags(degree) - weights
+    laplacian = _laplacian(xy_um)
+    # Maps are centred, so modes are those of the Laplacian between centred maps.
+    pull = np.asarray(laplacian.sum(axis=1)).ravel()
     if n <= max_modes:
-        _, vectors = eigh(laplacian.toarray())
+        _, vectors = eigh(_centred(laplacian.toarray(), pull, np.ones(n), pull.mean(), n))
         return SpatialModes(vectors.astype(np.float32))
     cell = np.empty(n, dtype=np.intp)
     for number, spots in enumerate(halve(xy_um, np.arange(n), max_modes)):
         cell[spots] = number
     bumps = sparse.csr_matrix((np.ones(n), (np.arange(n), cell)), shape=(n, max_modes))
     for _ in range(_SMOOTHING_STEPS):
-        bumps = bumps - laplacian @ bumps / (1.05 * max(degree.max(), 1.0))
-    _, weights_of_bumps = eigh((bumps.T @ laplacian @ bumps).toarray(), (bumps.T @ bumps).toarray())
+        bumps = bumps - laplacian @ bumps / (1.05 * laplacian.diagonal().max())
+    energy = _centred(
+        (bumps.T @ laplacian @ bumps).toarray(),
+        bumps.T @ pull,
+        np.asarray(bumps.sum(axis=0)).ravel(),
+        pull.mean(),
+        n,
+    )
+    _, weights_of_bumps = eigh(energy, (bumps.T @ bumps).toarray())
     # Cells that follow one another in the halving are neighbours.
     group = cell // _CELLS_PER_SIGN
     groups = sparse.csr_matrix((np.ones(n), (group, np.arange(n))), shape=(int(group.max()) + 1, n))
     return SpatialModes((bumps @ weights_of_bumps).astype(np.float32), groups)
+
+
+def _laplacian(xy_um: npt.NDArray[np.float64]) -> sparse.csr_matrix:
+    """(n, n) graph Laplacian of the lattice, with a soft rim.
+
+    A free rim (no extra diagonal) and a fixed one (1) both misstate how a piece cut out of a larger map varies
+    near its border; with 0.2 the variance of z under the null was 1.0 to 1.08 in simulations, with 0 up to
+    1.13, with 1 up to 1.47 (60 to 600 spots, three kernels, round and square outlines).
+    """
+    weights = lattice_weights(xy_um)
+    degree = np.asarray(weights.sum(axis=1)).ravel()
+    diagonal = (1 - _RIM) * degree + _RIM * max(degree.max(), 1.0)
+    return sparse.csr_matrix(sparse.diags(diagonal) - weights)
+
+
+def _centred(
+    energy: npt.NDArray[np.float64],
+    pull: npt.NDArray[np.float64],
+    constant: npt.NDArray[np.float64],
+    mean_pull: float,
+    n: int,
+) -> npt.NDArray[np.float64]:
+    """B'HLHB, H = 1 - 11'/n, from B'LB, B'L1, B'1 and the mean of L1."""
+    cross = np.outer(constant, pull) / n
+    return np.asarray(energy - cross - cross.T + mean_pull * np.outer(constant, constant) / n)
 
 
 def depth_basis(counts: sparse.csr_matrix) -> npt.NDArray[np.float64]:
@@ -199,7 +234,9 @@ def compare_maps(
     score = products.sum(axis=0)
     squares = np.square(products).sum(axis=0)
     fourth = np.square(np.square(products)).sum(axis=0)
-    z = np.divide(score, np.sqrt(squares), out=np.zeros_like(score), where=squares > 0)
+    z = np.divide(
+        score, _LARGEST_SD * np.sqrt(squares), out=np.zeros_like(score), where=squares > 0
+    )
     effective = np.divide(squares**2, fourth, out=np.zeros_like(score), where=fourth > 0)
     for values in (score, z, effective):
         values[absent] = np.nan

@@ -1,0 +1,192 @@
+"""Owns what one held-out section says of every gene beyond its scores, and the verdict over sections; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex.evaluation.bootstrap import pcc_interval
+from hespotex.evaluation.grades import GeneEvidence, grade_genes
+from hespotex.evaluation.noise_ceiling import noise_ceiling, share_of_ceiling
+from hespotex.evaluation.scores import (
+    deviance_explained,
+    pcc_per_gene,
+    pcc_per_spot,
+    spearman_per_gene,
+)
+from hespotex.evaluation.spatial_null import build_modes, combine_sections, score_against_null
+from hespotex.evaluation.spatial_structure import lattice_weights, morans_i, ssim_per_gene
+from hespotex.expression import PanelCounts, log1p_cpm, pearson_residuals
+from hespotex.training.types import Prediction
+
+Floats = npt.NDArray[np.float64]
+
+FDR = 0.05
+_MIN_SPOTS = 8  # fewer make no lattice
+
+
+@dataclass(frozen=True)
+class SectionEvidence:
+    """Per gene, on one held-out section; NaN where it does not exist. Names are columns of genes.csv.
+
+    Attributes:
+        spearman_log1p: rank correlation of log1p(CPM).
+        pcc_partial: composition PCC given measured depth.
+        null_z: the same in standard deviations of a null of equally smooth maps.
+        pcc_composition_lower: 95 % interval of the composition PCC by spatial block bootstrap.
+        pcc_composition_upper: likewise.
+        ceiling_log1p: largest log1p PCC that counting noise allows.
+        ceiling_composition: likewise for composition.
+        ceiling_share: composition PCC as share of its ceiling.
+        deviance_explained: of the counts, against the shares of the training sections.
+        moran_measured: Moran's I of measured log1p(CPM).
+        moran_predicted: Moran's I of the prediction.
+        ssim: structural similarity on the lattice.
+    """
+
+    spearman_log1p: Floats
+    pcc_partial: Floats
+    null_z: Floats
+    pcc_composition_lower: Floats
+    pcc_composition_upper: Floats
+    ceiling_log1p: Floats
+    ceiling_composition: Floats
+    ceiling_share: Floats
+    deviance_explained: Floats
+    moran_measured: Floats
+    moran_predicted: Floats
+    ssim: Floats
+
+    def columns(self) -> dict[str, Floats]:
+        """Every array by its name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def section_evidence(
+    prediction: Prediction,
+    counts: PanelCounts,
+    xy_um: Floats,
+    pooled: Floats,
+    *,
+    seed: int = 0,
+) -> SectionEvidence:
+    """Everything that trust in a gene rests on, from one held-out section.
+
+    Args:
+        prediction: made without the counts.
+        counts: measured over the panel.
+        xy_um: (n, 2) spot centres.
+        pooled: (G,) shares of the pooled training counts.
+        seed: of bootstrap and thinning.
+    """
+    log1p, residuals = log1p_cpm(counts.counts), pearson_residuals(counts.counts)
+    weights = lattice_weights(xy_um)
+    ceiling = noise_ceiling(counts.counts, seed=seed)
+    interval = pcc_interval(prediction.composition, residuals, xy_um, seed=seed)
+    if len(xy_um) >= _MIN_SPOTS:
+        null = score_against_null(prediction.composition, counts.counts, build_modes(xy_um))
+        partial, z = null.score, null.z
+    else:
+        partial, z = (np.full(len(pooled), np.nan) for _ in range(2))
+    found = SectionEvidence(
+        spearman_log1p=spearman_per_gene(prediction.log1p, log1p),
+        pcc_partial=partial,
+        null_z=z,
+        pcc_composition_lower=interval.lower,
+        pcc_composition_upper=interval.upper,
+        ceiling_log1p=ceiling.log1p,
+        ceiling_composition=ceiling.composition,
+        ceiling_share=share_of_ceiling(
+            pcc_per_gene(prediction.composition, residuals), ceiling.composition
+        ),
+        deviance_explained=deviance_explained(prediction.composition, pooled, counts.counts),
+        moran_measured=morans_i(log1p, weights),
+        moran_predicted=morans_i(prediction.log1p, weights),
+        ssim=ssim_per_gene(prediction.log1p, log1p, weights),
+    )
+    for values in found.columns().values():
+        values[~counts.measured] = np.nan
+    return found
+
+
+def mean_pcc_per_spot(predicted: npt.NDArray[np.float32], counts: PanelCounts) -> float:
+    """Mean over spots of the PCC across measured genes; NaN where no spot has one.
+
+    Across genes, gene means alone give a high number: read it beside the train mean's.
+    """
+    values = pcc_per_spot(
+        predicted[:, counts.measured], log1p_cpm(counts.counts)[:, counts.measured]
+    )
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def judge_genes(
+    genes: pd.DataFrame, patients: Mapping[str, str], *, nominal: float
+) -> pd.DataFrame:
+    """Test, false discovery rate and grade of every gene over all held-out sections.
+
+    Args:
+        genes: rows of genes.csv: section_id, gene, null_z, pcc_partial, ceiling_composition,
+            depth_only_pcc_composition, coverage.
+        patients: patient of every held-out section that was held out as a whole patient; one
+            common value where sections of the same patient were in training.
+        nominal: stated coverage of the intervals behind `coverage`.
+
+    Returns:
+        One row a gene: gene, p_value, q_value, n_sections, grade.
+    """
+    names = list(dict.fromkeys(genes["gene"]))
+
+    def table(column: str) -> Floats:
+        wide = genes.pivot(index="section_id", columns="gene", values=column)
+        return np.asarray(wide.reindex(columns=names), dtype=np.float64)
+
+    z = table("null_z")
+    test = combine_sections(list(z))
+    coverage = _mean_over_sections(table("coverage"))
+    evidence = GeneEvidence(
+        score=table("pcc_partial"),
+        z=z,
+        q_value=test.q_value,
+        depth_score=table("depth_only_pcc_composition"),
+        ceiling=table("ceiling_composition"),
+        coverage=coverage,
+        nominal=nominal,
+        n_patients=len({patients[s] for s in dict.fromkeys(genes["section_id"])}),
+    )
+    return pd.DataFrame(
+        {
+            "gene": names,
+            "p_value": test.p_value,
+            "q_value": test.q_value,
+            "n_sections": test.n_sections,
+            "grade": grade_genes(evidence),
+        }
+    )
+
+
+def headline(judged: pd.DataFrame, sections: Sequence[str], *, note: str = "") -> str:
+    """The one sentence that every report begins with."""
+    tested = int((judged["n_sections"] > 0).sum())
+    found = int((judged["q_value"] <= FDR).sum())
+    number = "no gene is" if found == 0 else f"{found:,} of {tested:,} genes are"
+    where = f"{len(sections)} held-out section{'s' if len(sections) != 1 else ''}"
+    first = number[0].upper() + number[1:]
+    tail = f" ({tested:,} tested)" if found == 0 else ""
+    caution = " Sections of the same patient were in training." if note else ""
+    return (
+        f"{first} predicted better than a smooth random map beyond depth{tail}, "
+        f"FDR {FDR:.0%}, {where}.{caution}"
+    )
+
+
+def _mean_over_sections(values: Floats) -> Floats:
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)

@@ -1,0 +1,136 @@
+"""Owns what a model knows of its own worth, as it travels in the model file: intervals, out-of-distribution, grades; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.evaluation.grades import UNGRADED
+from hespotex.evaluation.intervals import ConformalIntervals
+from hespotex.evaluation.out_of_distribution import DistanceModel, OodModel
+from hespotex.training.bundle import Bundle
+from hespotex.training.types import Prediction
+
+Floats = npt.NDArray[np.float32]
+Tensors = Mapping[str, npt.NDArray[Any]]
+
+# Coverage of the interval that predictions carry.
+LEVEL = 0.9
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What some predictions carry besides; None where they do not.
+
+    Attributes:
+        lower, upper: (n, G) interval for log1p.
+        ood_score: (n,) distance from the training features, in units of the threshold.
+        ood: (n,) True where that distance is unusual.
+        grades: (G,) trust in each gene.
+        verdict: on the slide as a whole.
+    """
+
+    lower: Floats | None = None
+    upper: Floats | None = None
+    ood_score: Floats | None = None
+    ood: npt.NDArray[np.bool_] | None = None
+    grades: Sequence[str] | None = None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What was learnt on held-out training sections; None where it was not.
+
+    Attributes:
+        intervals: for log1p, per gene.
+        ood: what training slides look like.
+    """
+
+    intervals: ConformalIntervals | None = None
+    ood: OodModel | None = None
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays for the model file."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        if self.intervals is not None:
+            arrays |= _arrays("intervals", self.intervals)
+        if self.ood is not None:
+            arrays |= _arrays("ood.features", self.ood.features)
+            if self.ood.colours is not None:
+                arrays |= _arrays("ood.colours", self.ood.colours)
+        return arrays
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors) -> Trust:
+        """What `tensors` wrote; parts that are not there are None."""
+        intervals = _values("intervals", tensors)
+        features, colours = _values("ood.features", tensors), _values("ood.colours", tensors)
+        return cls(
+            None
+            if intervals is None
+            else ConformalIntervals(
+                levels=tuple(float(level) for level in intervals.pop("levels")),
+                n_sections=int(intervals.pop("n_sections")),
+                **intervals,
+            ),
+            None if features is None else OodModel(_distance(features), _distance(colours)),
+        )
+
+    def extras(
+        self,
+        prediction: Prediction,
+        features: npt.NDArray[np.float32],
+        colours: npt.NDArray[np.float32] | None = None,
+        grades: Sequence[str] | None = None,
+    ) -> Extras:
+        """What a prediction of these spots carries; works on any part of a slide.
+
+        Args:
+            prediction: of n spots.
+            features: (n, S, D) raw features of the same spots.
+            colours: (n, C) colour statistics of the same spots, where there are any.
+            grades: (G,) of the model.
+        """
+        lower = upper = score = flagged = verdict = None
+        if self.intervals is not None:
+            lower, upper = self.intervals.interval(prediction.log1p, prediction.spread, level=LEVEL)
+        if self.ood is not None:
+            report = self.ood.report(features, colours)
+            score, flagged = report.score.astype(np.float32), report.flagged
+            verdict = str(report.verdict)
+        return Extras(lower, upper, score, flagged, grades, verdict)
+
+
+def bundle_trust(bundle: Bundle) -> Trust:
+    """What a bundle carries of trust."""
+    return Trust.from_tensors(bundle.trust)
+
+
+def bundle_grades(bundle: Bundle) -> list[str]:
+    """(G,) grade of every gene of a bundle's panel; `ungraded` where there is none."""
+    known = bundle.validation.get("grades", {})
+    return [str(known.get(gene, UNGRADED)) for gene in bundle.genes]
+
+
+def _arrays(prefix: str, value: ConformalIntervals | DistanceModel) -> dict[str, npt.NDArray[Any]]:
+    return {f"{prefix}.{f.name}": np.asarray(getattr(value, f.name)) for f in fields(value)}
+
+
+def _values(prefix: str, tensors: Tensors) -> dict[str, Any] | None:
+    found = {
+        name.removeprefix(prefix + "."): value
+        for name, value in tensors.items()
+        if name.startswith(prefix + ".")
+    }
+    return found or None
+
+
+def _distance(values: dict[str, Any] | None) -> Any:
+    if values is None:
+        return None
+    return DistanceModel(**{**values, "threshold": float(values["threshold"])})
