@@ -124,7 +124,8 @@ def _decode(path: Path) -> npt.NDArray[np.uint8]:
 
     with _opened(path) as image:
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)  # a copy would double the memory
+        return _to_rgb(image)
 
 
 def _mpp_tags(image: Any) -> dict[str, tuple[float, float]]:
