@@ -88,6 +88,14 @@ class ModelConfig(StageConfig):
     """Of the negative binomial: variance = mean + mean^2 / dispersion."""
     depth_penalty: float = Field(3.0, gt=0)
     """Ridge penalty of the linear depth, in spots."""
+    kernel_share: float = Field(0.7, ge=0, le=1)
+    """Share of the kernel regression in the log ratios; the networks have the rest."""
+    kernel_penalty: float = Field(0.5, gt=0)
+    landmarks: int = Field(1024, ge=1)
+    """Training spots that span the kernel regression, at most."""
+    direct_share: float = Field(0.35, ge=0, le=1)
+    """Share of the direct regression on log1p in X; the expectation by depth has the rest."""
+    direct_rank: int = Field(8, ge=1)
     ensemble: int = Field(3, ge=1)
     """Networks from different seeds whose predictions are averaged."""
     epochs: int = Field(40, ge=1)
@@ -134,6 +142,15 @@ class Machine:
     cache: Path | None = None
 
 
+class TrustConfig(StageConfig):
+    """What a model learns of its own worth."""
+
+    calibrate: bool = True
+    """Fit intervals and the out-of-distribution check by leaving out training sections in turn."""
+    inner_folds: int = Field(5, ge=2)
+    """More training patients than this are left out in groups."""
+
+
 class FoldConfig(StageConfig):
     """What is left out in turn."""
 
@@ -150,6 +167,7 @@ class RunConfig(StageConfig):
     panel: PanelConfig = PanelConfig()
     model: ModelConfig = ModelConfig()
     published: PublishedConfig = PublishedConfig()
+    trust: TrustConfig = TrustConfig()
     folds: FoldConfig = FoldConfig()
     nuclei: Literal["off", "published", "density"] = "off"
 

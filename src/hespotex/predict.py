@@ -86,6 +86,9 @@ def predict_expression(
         log_share = readout.log_share(block.log_ratio)
         composition[block.rows] = log_share - readout.log_pooled
         log1p[block.rows] = readout.log1p(log_share, depth[block.rows])
+        if block.log1p is not None:
+            share = np.float32(model.hyper["direct_share"])
+            log1p[block.rows] = (1 - share) * log1p[block.rows] + share * block.log1p
         if deviation is not None:
             shares = readout.log_share(block.members)
             deviation[block.rows] = np.std(

@@ -92,13 +92,14 @@ def calibrate(
         float(log_depth.mean()),
     )
     ensemble = Ensemble.from_model(model)
-    gap, spots = np.zeros(len(pooled)), np.zeros(len(pooled))
+    total, spots = np.zeros(len(pooled)), np.zeros(len(pooled))
     for section, x in zip(sections, inputs, strict=True):
         depth, blocks = ensemble.decode(*ensemble.context(x, section.xy_um))
         predicted = sum(_log1p_sums(start, depth, blocks), start=np.zeros(len(pooled)))
-        gap += section.measured * (_measured_sum(section) - predicted)
+        total += section.measured * predicted
         spots += section.measured * len(x)
-    offset = (gap / np.maximum(spots, 1)).astype(np.float32)
+    expected = total / np.maximum(spots, 1)
+    offset = np.where(spots > 0, train_mean_log1p(sections) - expected, 0).astype(np.float32)
     return replace(model, tensors={**model.tensors, **replace(start, offset=offset).tensors()})
 
 
@@ -106,6 +107,14 @@ def _log1p_sums(readout: Readout, depth: Float64, blocks: Iterator[Decoded]) -> 
     for block in blocks:
         values = readout.log1p(readout.log_share(block.log_ratio), depth[block.rows])
         yield values.sum(axis=0, dtype=np.float64)
+
+
+def train_mean_log1p(sections: Sequence[TrainingSection]) -> Float64:
+    """(G,) mean measured log1p(CPM) over the spots of the sections that measured the gene."""
+    total = sum((s.measured * _measured_sum(s) for s in sections), start=np.zeros(1))
+    spots = sum((s.measured * s.counts.shape[0] for s in sections), start=np.zeros(1))
+    mean: Float64 = total / np.maximum(spots, 1)
+    return mean
 
 
 def _measured_sum(section: TrainingSection) -> Float64:

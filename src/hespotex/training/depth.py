@@ -90,5 +90,4 @@ def _left_out(
 
 def _ridge(x: Float64, y: Float64, penalty: float) -> Float64:
     gram = x.T @ x + penalty * np.eye(x.shape[1])
-    solution: Float64 = np.linalg.solve(gram, x.T @ y)
-    return solution
+    return np.asarray(np.linalg.solve(gram, x.T @ y), np.float64)

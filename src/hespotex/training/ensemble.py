@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +15,18 @@ from hespotex.graph import knn_edges
 from hespotex.nn.adjacency import Adjacency
 from hespotex.nn.hespotex import ImageStream, spot_context
 from hespotex.training.network import stream_sizes
+from hespotex.training.regression import (
+    DirectLog1p,
+    KernelComposition,
+    read_direct,
+    read_kernel,
+)
 from hespotex.training.types import FittedModel
 
 Float32 = npt.NDArray[np.float32]
 
 _ENTRIES = 8_000_000  # (members, spots, genes) values that are held at once
-_RIDGE_SHARE = 0.5  # of the linear depth in the predicted depth; the networks have the rest
+_RIDGE_SHARE = 0.75  # of the linear depth in the predicted depth; the networks have the rest
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,14 @@ class Decoded:
     Attributes:
         rows: which spots.
         log_ratio: (b, G) mean over the members, log share over the baseline, not normalised.
-        members: (M, b, G) the same of each member.
+        members: (M, b, G) the same with one network instead of their mean.
+        log1p: (b, G) what the direct regression says of log1p(CPM), or None.
     """
 
     rows: slice
     log_ratio: Float32
     members: Float32
+    log1p: Float32 | None
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,16 @@ class Ensemble:
     Attributes:
         nets: one a seed.
         depth_coefficients: (columns of the context,) of the linear depth.
+        kernel: regression of the composition, or None.
+        direct: regression of log1p, or None.
         config: sizes.
         inputs: numbers a spot brings along.
     """
 
     nets: tuple[ImageStream, ...]
     depth_coefficients: Float32
+    kernel: KernelComposition | None
+    direct: DirectLog1p | None
     config: ModelConfig
     inputs: int
 
@@ -84,12 +95,13 @@ class Ensemble:
                 net.load_state_dict(state, assign=True)
                 nets.append(net.to(device).eval())
             coefficients = np.asarray(model.tensors["depth.coefficients"])
+            kernel, direct = read_kernel(model.tensors), read_direct(model.tensors)
         except (KeyError, ValueError, RuntimeError) as error:
             found = " ".join(str(error).split())
             raise ModelFileError(
                 f"the model's arrays are not those of the default profile: {found}; train it anew"
             ) from error
-        return cls(tuple(nets), coefficients, config, inputs)
+        return cls(tuple(nets), coefficients, kernel, direct, config, inputs)
 
     def context(self, inputs: Float32, xy_um: npt.ArrayLike) -> tuple[Float32, Adjacency]:
         """Context and graph of the spots of one section."""
@@ -106,7 +118,7 @@ class Ensemble:
         The graph layers see all spots at once; the genes are read out block by block, so memory
         grows with spots x latent size, not with spots x genes.
         """
-        device = self.depth_coefficients_device
+        device = self._device
         latents, depths = [], []
         x = torch.as_tensor(context, device=device)
         on_device = graph.to(device)
@@ -117,14 +129,18 @@ class Ensemble:
                 depths.append(depth.double().cpu().numpy())
         linear = context.astype(np.float64) @ self.depth_coefficients
         depth_mean = _RIDGE_SHARE * linear + (1 - _RIDGE_SHARE) * np.mean(depths, axis=0)
-        return depth_mean, self._blocks(latents)
+        kernel = None if self.kernel is None else self.kernel.latent(context)
+        direct = None if self.direct is None else self.direct.latent(context)
+        return depth_mean, self._blocks(latents, kernel, direct)
 
     @property
-    def depth_coefficients_device(self) -> torch.device:
+    def _device(self) -> torch.device:
         """Device of the networks."""
         return next(self.nets[0].parameters()).device
 
-    def _blocks(self, latents: list[Any]) -> Iterator[Decoded]:
+    def _blocks(
+        self, latents: list[torch.Tensor], kernel: Float32 | None, direct: Float32 | None
+    ) -> Iterator[Decoded]:
         genes = self.nets[0].genes.out_features
         step = max(1, _ENTRIES // (genes * len(self.nets)))
         for at in range(0, len(latents[0]), step):
@@ -137,4 +153,10 @@ class Ensemble:
                     ]
                 )
             values: Float32 = members.cpu().numpy()
-            yield Decoded(rows, values.mean(axis=0), values)
+            if self.kernel is not None and kernel is not None:
+                share = np.float32(self.config.kernel_share)
+                values = values * (1 - share) + share * (kernel[rows] @ self.kernel.loadings)
+            log1p = None
+            if self.direct is not None and direct is not None:
+                log1p = self.direct.train_mean + direct[rows] @ self.direct.loadings
+            yield Decoded(rows, values.mean(axis=0), values, log1p)

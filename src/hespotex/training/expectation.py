@@ -102,4 +102,4 @@ def _cell(x: Float32, start: float, size: int) -> tuple[npt.NDArray[np.int32], F
     """Lower grid index and the fraction of the way to the next."""
     place: npt.NDArray[Any] = np.clip((x - start) / _STEP, 0, size - 1.001).astype(np.float32)
     index = place.astype(np.int32)
-    return index, place - index
+    return index, (place - index).astype(np.float32)

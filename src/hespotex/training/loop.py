@@ -21,14 +21,19 @@ from hespotex.expression import spot_totals
 from hespotex.graph import join_edges, knn_edges
 from hespotex.nn.adjacency import Adjacency
 from hespotex.nn.count_likelihood import negative_binomial_loss
-from hespotex.nn.hespotex import ImageStream, ImageStreamSizes, spot_context
+from hespotex.nn.hespotex import Decoded, ImageStream, ImageStreamSizes, spot_context
 from hespotex.nn.losses import latent_pcc_loss
 from hespotex.progress import Advance
-from hespotex.training.calibration import calibrate
-from hespotex.training.depth import fit_depth
+from hespotex.training.calibration import calibrate, train_mean_log1p
+from hespotex.training.depth import DepthRidge, fit_depth
 from hespotex.training.latents import fit_latents
 from hespotex.training.network import stream_sizes
 from hespotex.training.preprocessing import InputProjection, fit_projection, with_nuclei
+from hespotex.training.regression import (
+    fit_direct_log1p,
+    fit_kernel_composition,
+    regression_tensors,
+)
 from hespotex.training.types import FittedModel, TrainingSection
 
 Float32 = npt.NDArray[np.float32]
@@ -96,15 +101,8 @@ def fit_model(
         latents, gate_losses = np.concatenate(gate.latents), gate.losses
     lesson = _lesson(sections, inputs, log_depth, latents, config, device)
     contexts = np.split(lesson.context.cpu().numpy(), np.cumsum([len(x) for x in inputs])[:-1])
-    depth = fit_depth(
-        contexts,
-        log_depth,
-        [s.xy_um for s in sections],
-        [s.section_id for s in sections],
-        [s.patient_id for s in sections],
-        _variance_share(projection, lesson.context.shape[1], inputs[0].shape[1]),
-        config.depth_penalty,
-    )
+    share = _variance_share(projection, lesson.context.shape[1], inputs[0].shape[1])
+    closed, depth = _closed_form(sections, contexts, log_depth, share, config, seed)
     nets, history = [], {"gate_mse": gate_losses} if gate_losses else {}
     for member in range(config.ensemble):
         net, losses = train_member(lesson, config, seed=seed * 1000 + member, progress=progress)
@@ -112,7 +110,7 @@ def fit_model(
         history[f"member{member}.loss"] = losses
     tensors = {
         **projection.tensors(),
-        "depth.coefficients": depth.coefficients,
+        **closed,
         **{
             f"member{i}.{name}": value.detach().cpu().numpy().copy()
             for i, net in enumerate(nets)
@@ -128,6 +126,40 @@ def fit_model(
         "depth_sd": depth.target_sd,
     }
     return calibrate(FittedModel("default", tensors, hyper, history), sections, inputs)
+
+
+def _closed_form(
+    sections: Sequence[TrainingSection],
+    contexts: Sequence[Float32],
+    log_depth: Sequence[Float64],
+    variance_share: Float64,
+    config: ModelConfig,
+    seed: int,
+) -> tuple[dict[str, npt.NDArray[np.floating]], DepthRidge]:
+    """Arrays of the parts that are solved rather than trained, and the linear depth."""
+    depth = fit_depth(
+        contexts,
+        log_depth,
+        [s.xy_um for s in sections],
+        [s.section_id for s in sections],
+        [s.patient_id for s in sections],
+        variance_share,
+        config.depth_penalty,
+    )
+    kernel = (
+        fit_kernel_composition(sections, contexts, variance_share, config, seed=seed)
+        if config.kernel_share > 0
+        else None
+    )
+    direct = (
+        fit_direct_log1p(
+            sections, contexts, variance_share, train_mean_log1p(sections), config, seed=seed
+        )
+        if config.direct_share > 0
+        else None
+    )
+    tensors = {"depth.coefficients": depth.coefficients, **regression_tensors(kernel, direct)}
+    return tensors, depth
 
 
 def train_member(
@@ -154,7 +186,7 @@ def train_member(
                 shuffled = order.permutation(n)
             optimiser.zero_grad()
             loss = batch_loss(net, lesson, shuffled[at * batch : (at + 1) * batch], config)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
             losses.append(float(loss.detach()))
@@ -171,7 +203,7 @@ def batch_loss(
     """Negative binomial of the counts + squared error of log depth (+ 1 - PCC of the latents)."""
     device = lesson.context.device
     index = torch.as_tensor(rows, device=device)
-    decoded = net(lesson.context, lesson.graph, index)
+    decoded: Decoded = net(lesson.context, lesson.graph, index)
     section = lesson.section[index]
     loss = negative_binomial_loss(
         torch.as_tensor(lesson.counts[rows].toarray(), device=device),
