@@ -106,15 +106,32 @@ def test_without_background_or_tissue_nothing_is_decided(value: bool) -> None:
     assert "no tissue can be told" in found.message
 
 
-def test_tissue_is_what_is_coloured() -> None:
-    image = np.full((80, 100, 3), 245, dtype=np.uint8)
-    image[20:60, 30:70] = (200, 90, 170)
-    image[:4] = 3  # a black edge is no tissue
+def test_where_nothing_puts_the_spots_on_tissue_nothing_is_claimed() -> None:
+    mask = np.zeros((225, 300), dtype=bool)
+    mask[:8] = True  # a stripe of dirt at the edge is no tissue that a correction should aim at
+    xy = np.array([[x, y] for x in range(100, 1100, 50) for y in range(10, 860, 50)], dtype=float)
+    found = orientation_evidence(mask, xy, size_px0=SIZE)
+    assert found.verdict == "undecidable"
+
+
+@pytest.mark.parametrize("glass", [(245, 245, 245), (157, 168, 177), (240, 215, 235)])
+@pytest.mark.parametrize("stain", [(150, 60, 120), (120, 120, 120)])
+def test_tissue_is_what_is_denser_than_the_glass(
+    glass: tuple[int, int, int], stain: tuple[int, int, int]
+) -> None:
+    image = np.empty((80, 100, 3), dtype=np.uint8)
+    image[:] = glass
+    image[20:60, 30:70] = stain
+    image[:4] = 3  # a black frame is no tissue
     mask = find_tissue(image)
     assert mask[24:56, 34:66].all()
-    assert not mask[:15].any()
-    assert not mask[:, :25].any()
-    assert not find_tissue(np.full((20, 20, 3), 128, dtype=np.uint8)).any()
+    assert not mask[10:15].any()
+    assert not mask[15:, :25].any()
+
+
+def test_an_image_of_one_colour_has_no_tissue() -> None:
+    for value in (0, 128, 255):
+        assert not find_tissue(np.full((20, 20, 3), value, dtype=np.uint8)).any()
 
 
 @pytest.mark.slow
@@ -140,6 +157,7 @@ def test_on_real_sections_every_fault_is_recognised(shared_data: Path, section: 
         verdicts[f"times {factor}"] = orientation_evidence(
             mask, xy * factor, size_px0=size, scales=scales
         )
+    assert verdicts["none"].given.on_tissue > 0.95
     assert verdicts.pop("none").verdict == "as given"
     share = orientation_evidence(mask, xy, size_px0=size).given.on_tissue
     for fault, found in verdicts.items():

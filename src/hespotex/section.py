@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -135,6 +135,17 @@ class Section:
     def measured(self) -> bool:
         """Whether expression was measured."""
         return self.counts is not None
+
+    def spots(self, index: npt.NDArray[np.intp]) -> Section:
+        """The same section with only these spots, in the given order."""
+        return replace(
+            self,
+            barcodes=self.barcodes[index],
+            xy_px0=self.xy_px0[index],
+            counts=None if self.counts is None else self.counts[index],
+            array_xy=None if self.array_xy is None else self.array_xy[index],
+            obs=None if self.obs is None else self.obs.iloc[index],
+        )
 
     def expression_key(self) -> str:
         """Key of the content of positions and counts, to recognise a section under another name."""

@@ -1,4 +1,4 @@
-"""Owns the plain tissue mask of a thumbnail, from saturation alone; pure."""
+"""Owns the plain tissue mask of a thumbnail, from optical density alone; pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 _BLUR_PX = 2.0
-# Saturation of nearly black pixels is noise: it is taken against at least this brightness.
-_DARKEST = 20.0
+# Darker than this in all channels is no stain but a frame, a shadow or ink.
+_BLACK = 40.0
+_BRIGHTEST_SHARE = 0.1
 _CLIP = 0.99
+_LEAST_CONTRAST = 0.02
 
 
 def find_tissue(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Pixels whose saturation, (max - min) / max after a blur, exceeds Otsu's threshold.
+    """Pixels whose optical density against the glass exceeds Otsu's threshold.
 
-    Stained tissue is coloured, glass is not. The top 1 % is clipped, so that a few pen strokes do not
-    decide the threshold.
+    The glass is the median colour of the brightest tenth, so a tinted background does no harm; density
+    is summed over the channels, so a grey image works too. Otsu's method looks at its square root, which
+    keeps pale tissue (fat, stroma) on the tissue's side.
 
     Args:
         rgb: (h, w, 3) thumbnail of a slide, a few hundred pixels wide.
@@ -26,12 +29,18 @@ def find_tissue(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(rgb.astype(np.float32), (_BLUR_PX, _BLUR_PX, 0))
-    brightest = smooth.max(axis=2)
-    saturation = (brightest - smooth.min(axis=2)) / np.maximum(brightest, _DARKEST)
-    clipped = np.minimum(saturation, np.quantile(saturation, _CLIP))
-    if np.ptp(clipped) < 1e-3:
-        return np.zeros(clipped.shape, dtype=bool)
-    mask: npt.NDArray[np.bool_] = clipped > _otsu(clipped)
+    lit = smooth.max(axis=2) > _BLACK
+    nothing = np.zeros(lit.shape, dtype=bool)
+    if not lit.any():
+        return nothing
+    brightness = smooth.mean(axis=2)
+    bright = lit & (brightness >= np.quantile(brightness[lit], 1 - _BRIGHTEST_SHARE))
+    glass = np.median(smooth[bright], axis=0)
+    density = np.maximum(-np.log(np.maximum(smooth, 1) / glass), 0).sum(axis=2)
+    contrast = np.sqrt(np.minimum(density, np.quantile(density[lit], _CLIP)))
+    if np.ptp(contrast[lit]) < _LEAST_CONTRAST:
+        return nothing
+    mask: npt.NDArray[np.bool_] = lit & (contrast > _otsu(contrast[lit]))
     return mask
 
 

@@ -76,6 +76,15 @@ def test_the_place_of_a_fault_is_named() -> None:
     assert "0.5 for gene g3 in spot s7" in problem
 
 
+def test_faults_below_thousands_of_empty_spots_are_found() -> None:
+    values = np.zeros((3000, 4))
+    values[2999] = np.log1p([1, 2, 3, 0])
+    problem = find_count_problem(sparse.csr_matrix(values))
+    assert problem is not None
+    assert problem.startswith("already logged values, log1p of counts (for example")
+    assert "row 3000" in problem
+
+
 @pytest.mark.parametrize(
     ("genes", "spots", "message"),
     [

@@ -17,6 +17,7 @@ from hespotex.errors import SlideError, SpotTableError
 from hespotex.section import ManifestRow, read_section
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.space_ranger import read
+from hespotex.spots.ten_x import read_matrix
 from made_sections import KNOWN, POSITION_COLUMNS, positions, space_ranger, write_10x_h5, write_mtx
 
 
@@ -275,6 +276,28 @@ def test_missing_parts_and_other_formats_are_named(outs: Path) -> None:
     (outs / "binned_outputs").mkdir()
     with pytest.raises(SpotTableError, match=r"binned_outputs of Visium HD; set the format to vis"):
         read(SpotSource(expression=outs))
+
+
+@pytest.mark.filterwarnings("ignore")  # scanpy warns of doubled names
+def test_scanpy_reads_the_same(outs: Path, tmp_path: Path, shared_data: Path) -> None:
+    import scanpy as sc
+
+    real = shared_data / "visium_crc16" / "outs" / "filtered_feature_bc_matrix.h5"
+    mtx = write_mtx(tmp_path / "mtx", KNOWN)
+    for path, read_scanpy in (
+        (outs / "filtered_feature_bc_matrix.h5", sc.read_10x_h5),
+        (real, sc.read_10x_h5),
+        (mtx, sc.read_10x_mtx),
+    ):
+        theirs = read_scanpy(path)
+        ours = read_matrix(path)
+        assert ours.barcodes.tolist() == theirs.obs_names.tolist()
+        assert (ours.counts != theirs.X).nnz == 0
+        same = ours.genes == theirs.var_names.to_numpy(dtype=str)
+        assert (ours.genes[~same] == theirs.var["gene_ids"].to_numpy(dtype=str)[~same]).all()
+        assert (~same).sum() == ours.dropped.get(
+            "doubled gene symbols (named by their id, kept)", 0
+        )
 
 
 def test_real_outs_without_the_full_image(shared_data: Path) -> None:

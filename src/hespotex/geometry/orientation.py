@@ -24,6 +24,8 @@ ORIENTATIONS: Mapping[str, tuple[bool, bool, bool]] = {
 }
 _LEAST_MARGIN = 0.05
 _LEAST_Z = 2.0
+# A correction that leaves most spots off the tissue corrects nothing.
+_LEAST_ON_TISSUE = 0.5
 # A wrong scale moves spots by far more than a wrong orientation: it has to show clearly.
 _LEAST_SCALE_MARGIN = 0.2
 # A shift is fitted, so it has to gain more: right positions gain up to 3 points within 0.2 pitches.
@@ -118,11 +120,13 @@ def orientation_evidence(
         best_scaled is not None
         and _clearly_better_scale(best_scaled, given)
         and best_scaled.overlap >= best.overlap
+        and best_scaled.on_tissue >= _LEAST_ON_TISSUE
     ):
         return OrientationEvidence("other", given, best_scaled, _message(best_scaled, given))
     shifted = _find_offset(mask, xy_px0, weigh)
     if (
         shifted is not None
+        and shifted.on_tissue >= _LEAST_ON_TISSUE
         and shifted.on_tissue >= given.on_tissue + _LEAST_SHIFT_GAIN
         and shifted.on_tissue >= best.on_tissue + _LEAST_MARGIN
     ):
@@ -142,6 +146,9 @@ def _judge(
     shares = f"{_percent(given.on_tissue)} of spots lie on tissue as given, {_percent(best.on_tissue)} otherwise ({best.name})"
     if abs(margin) < _LEAST_MARGIN or z < _LEAST_Z:
         text = f"the tissue does not tell the orientation: {shares}; look at the overlay"
+        return OrientationEvidence("undecidable", given, best, text)
+    if max(given.on_tissue, best.on_tissue) < _LEAST_ON_TISSUE:
+        text = f"no orientation puts the spots on the tissue: {shares}; look at the overlay"
         return OrientationEvidence("undecidable", given, best, text)
     if margin > 0:
         return OrientationEvidence("as given", given, best, f"{shares}, the best other orientation")

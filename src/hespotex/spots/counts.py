@@ -98,7 +98,6 @@ def find_count_problem(
         bad_nan += int(masks["nan"].sum()) if "nan" in masks else 0
         bad_negative += int(masks["negative"].sum())
         bad_fraction += int(masks["fraction"].sum()) if "fraction" in masks else 0
-    bad_fraction -= bad_nan if bad_fraction else 0  # NaN is no whole number either
 
     def where(name: str) -> str:
         return _where(counts, place[name], genes, barcodes)
@@ -123,15 +122,14 @@ def find_count_problem(
 
 def _recognise(counts: sparse.csr_matrix) -> str | None:
     """Name the transformation that made fractions out of counts, where it can be told."""
-    rows = counts[: min(counts.shape[0], 2000)].astype(np.float64)
+    filled = np.flatnonzero(np.diff(counts.indptr))[:2000]
+    rows = counts[filled].astype(np.float64)
     totals = np.asarray(rows.sum(axis=1)).ravel()
-    totals = totals[totals > 0]
     if float(rows.data.max()) < 50:
         for base, name in ((np.expm1, "log1p"), (lambda v: np.exp2(v) - 1, "log2(1 + x)")):
             linear = rows.copy()
             linear.data = base(linear.data)
             sums = np.asarray(linear.sum(axis=1)).ravel()
-            sums = sums[sums > 0]
             if len(sums) > 1 and np.ptp(sums) <= _SAME_TOTAL * np.median(sums):
                 return f"already logged values, {name} of spots scaled to a total of {np.median(sums):.6g}"
             if np.allclose(linear.data, np.rint(linear.data), atol=1e-3):
