@@ -1,18 +1,21 @@
 """Owns the run of one fold: the only place that fits on a part and scores on the rest.
 
-A fit gets the training sections alone. A held-out section enters twice: without its expression when
+A fit gets the training sections alone; intervals and the out-of-distribution check are calibrated by
+leaving out training sections in turn. A held-out section enters twice: without its expression when
 it is predicted, and with it when the prediction is scored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hespotex.config import Machine, RunConfig
+from hespotex.evaluation import intervals
 from hespotex.evaluation.baselines import (
     RidgeBaseline,
     TrainMean,
@@ -21,17 +24,33 @@ from hespotex.evaluation.baselines import (
     fit_train_mean,
     predicted_depth_only,
 )
-from hespotex.evaluation.scores import SectionScores, score_section
-from hespotex.expression import GenePanel, PanelCounts
+from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
+from hespotex.evaluation.neighbours import measured_neighbours, nearest_patches
+from hespotex.evaluation.out_of_distribution import fit_ood
+from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
+from hespotex.evaluation.trust import Extras, Trust, bundle_grades, bundle_trust
+from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
 from hespotex.predict import predict_section
 from hespotex.runs import StageClock
-from hespotex.splits import Fold
+from hespotex.splits import Fold, inner_folds, spatial_blocks
 from hespotex.training.bundle import Bundle
 from hespotex.training.fit import fit_bundle, training_section
-from hespotex.training.preprocessing import model_inputs
-from hespotex.training.types import Cohort, EncodedSection, Prediction, TrainingSection
+from hespotex.training.types import Cohort, EncodedSection, Prediction
 
-PREDICTORS = ("model", "ridge", "train_mean", "depth_only", "predicted_depth_only")
+Floats = npt.NDArray[np.floating[Any]]
+Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]
+
+PREDICTORS = (
+    "model",
+    "ridge",
+    "nearest_patches",
+    "train_mean",
+    "depth_only",
+    "predicted_depth_only",
+    "neighbours",
+)
+_BLOCKS = 4
+_MIN_TO_CALIBRATE = 20
 
 
 @dataclass(frozen=True)
@@ -42,13 +61,23 @@ class HeldOut:
         item: the section with its measured counts.
         counts: its counts over the fold's panel.
         prediction: made without the counts.
+        extras: interval, out-of-distribution check, grades.
         scores: by predictor, in the order of PREDICTORS.
+        ceiling: what counting noise leaves to a perfect prediction, in the form of scores.
+        evidence: what trust in each gene rests on.
+        coverage: (L, G) share of measured values inside the intervals; None without intervals.
+        pcc_per_spot: mean over spots of the PCC across genes, of the model and of the train mean.
     """
 
     item: EncodedSection
     counts: PanelCounts
     prediction: Prediction
+    extras: Extras
     scores: Mapping[str, SectionScores]
+    ceiling: ScoreSummary
+    evidence: SectionEvidence
+    coverage: npt.NDArray[np.float64] | None
+    pcc_per_spot: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -77,77 +106,208 @@ def run_fold(
         config: panel, profile, model and seed.
         nan_as_zero: a PCC that does not exist counts as 0 in means.
         machine: device and threads.
-        clock: gets the seconds of fit, baselines, predict and score.
+        clock: gets the seconds of every stage.
     """
     clock = clock or StageClock()
     train = cohort.subset(fold.train)
     with clock.stage("fit"):
         bundle = fit_bundle(train, config, machine=machine)
-    panel = GenePanel(bundle.genes, bundle.training_totals)
     with clock.stage("baselines"):
-        baselines = _Baselines.fit([training_section(item, panel) for item in train.items], bundle)
-    held_out = []
-    for item in cohort.subset(fold.held_out).items:
-        with clock.stage("predict"):
-            prediction = predict_section(bundle, item.without_expression(), machine=machine)
-            rivals = baselines.predict(item.without_expression())
-        with clock.stage("score"):
+        bundle = with_baselines(bundle, train)
+    with clock.stage("calibrate"):
+        bundle = calibrated(bundle, train, machine=machine)
+    held_out = evaluate_bundle(
+        bundle, train, cohort.subset(fold.held_out), nan_as_zero=nan_as_zero, machine=machine, clock=clock
+    )
+    return FoldOutcome(fold, bundle, held_out)
+
+
+def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None) -> Bundle:
+    """The bundle with intervals and an out-of-distribution check, learnt on its training sections.
+
+    Each training section is predicted by a model fitted on the others (by patient where there are
+    two); with a single section, blocks of it are left out, with a gap. The panel stays the bundle's.
+    """
+    if not bundle.config.trust.calibrate:
+        return bundle
+    config = bundle.config.with_genes(bundle.genes)
+    panel = GenePanel(bundle.genes)
+    held = []
+    for part, rest in _inner_parts(train, bundle):
+        inner = fit_bundle(rest, config, machine=machine)
+        for item in part.items:
+            prediction = predict_section(inner, item.without_expression(), machine=machine)
             counts = panel.counts(item.section)
-            scores = _score(prediction, rivals, counts, panel.abundant(), nan_as_zero=nan_as_zero)
-        held_out.append(HeldOut(item, counts, prediction, scores))
-    return FoldOutcome(fold, bundle, tuple(held_out))
+            held.append(
+                intervals.HeldOut(
+                    prediction.log1p, log1p_cpm(counts.counts), prediction.spread, counts.measured
+                )
+            )
+    enough = sum(len(h.measured) for h in held) >= _MIN_TO_CALIBRATE
+    colours = [item.colours for item in train.items]
+    trust = Trust(
+        intervals.calibrate(held) if enough else None,
+        fit_ood(
+            [item.features for item in train.items],
+            [item.section.xy_um for item in train.items],
+            [c for c in colours if c is not None] if all(c is not None for c in colours) else None,
+        )
+        if enough
+        else None,
+    )
+    return replace(bundle, trust={**bundle.trust, **trust.tensors()})
 
 
-Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]
+def with_baselines(bundle: Bundle, train: Cohort) -> Bundle:
+    """The bundle with ridge and train mean of its training sections, to be scored beside the model."""
+    panel = GenePanel(bundle.genes, bundle.training_totals)
+    sections = [training_section(item, panel) for item in train.items]
+    counts, measured = [s.counts for s in sections], [s.measured for s in sections]
+    ridge = fit_ridge([s.features for s in sections], counts, measured)
+    mean = fit_train_mean(counts, measured)
+    arrays = {f"ridge.{f.name}": getattr(ridge, f.name) for f in fields(ridge)}
+    return replace(bundle, trust={**bundle.trust, **arrays, "train_mean.log1p": mean.log1p})
 
 
-@dataclass(frozen=True)
-class _Baselines:
-    """Ridge and train mean of one fold; `predict` gives (log1p, composition or None) by name."""
+def evaluate_bundle(
+    bundle: Bundle,
+    train: Cohort | None,
+    held_out: Cohort,
+    *,
+    nan_as_zero: bool = False,
+    machine: Machine | None = None,
+    clock: StageClock | None = None,
+) -> tuple[HeldOut, ...]:
+    """Predict and score sections that the bundle was not fitted on.
 
-    bundle: Bundle
-    ridge: RidgeBaseline
-    train_mean: TrainMean
+    Args:
+        bundle: the model.
+        train: its training sections, for the nearest patches; None where they are not at hand.
+        held_out: sections with expression.
+        nan_as_zero: a PCC that does not exist counts as 0 in means.
+        machine: device and threads.
+        clock: gets the seconds of baselines, predict and score.
+    """
+    clock = clock or StageClock()
+    panel = GenePanel(bundle.genes, bundle.training_totals)
+    results = []
+    for item in held_out.items:
+        blind = item.without_expression()
+        with clock.stage("predict"):
+            prediction = predict_section(bundle, blind, machine=machine)
+            extras = bundle_trust(bundle).extras(
+                prediction, blind.features, blind.colours, bundle_grades(bundle)
+            )
+        with clock.stage("baselines"):
+            rivals = _rivals(bundle, panel, train, blind)
+        with clock.stage("score"):
+            results.append(_judge(bundle, panel, item, prediction, extras, rivals, nan_as_zero))
+    return tuple(results)
 
-    @classmethod
-    def fit(cls, sections: list[TrainingSection], bundle: Bundle) -> _Baselines:
-        counts, measured = [s.counts for s in sections], [s.measured for s in sections]
-        inputs = [model_inputs(s.features, s.xy_um, bundle.config.model) for s in sections]
-        return cls(bundle, fit_ridge(inputs, counts, measured), fit_train_mean(counts, measured))
 
-    def predict(self, item: EncodedSection) -> dict[str, Pair]:
-        inputs = model_inputs(item.features, item.section.xy_um, self.bundle.config.model)
-        return {
-            "ridge": self.ridge.predict(inputs),
-            "train_mean": (self.train_mean.predict(item.section.n_spots), None),
-        }
+def _inner_parts(train: Cohort, bundle: Bundle) -> list[tuple[Cohort, Cohort]]:
+    ids = [item.section.section_id for item in train.items]
+    patients = [item.section.patient_id for item in train.items]
+    folds = inner_folds(ids, patients, max_folds=bundle.config.trust.inner_folds)
+    if folds.by != "blocks":
+        return [(train.subset(f.held_out), train.subset(f.train)) for f in folds]
+    item = train.items[0]
+    if item.section.n_spots < 2 * _MIN_TO_CALIBRATE:
+        return []
+    gap_um = 2 * item.section.geometry.spot_pitch_um
+    return [
+        (
+            replace(train, items=(item.spots(block.held_out),)),
+            replace(train, items=(item.spots(block.train),)),
+        )
+        for block in spatial_blocks(item.section.xy_um, _BLOCKS, gap_um)
+    ]
 
 
-def _score(
+def _rivals(
+    bundle: Bundle, panel: GenePanel, train: Cohort | None, item: EncodedSection
+) -> dict[str, Pair]:
+    """(log1p, composition or None) of every baseline that was fitted on the training sections."""
+    rivals: dict[str, Pair] = {}
+    if "ridge.mean" in bundle.trust:
+        names = (f.name for f in fields(RidgeBaseline))
+        ridge = RidgeBaseline(**{name: bundle.trust[f"ridge.{name}"] for name in names})
+        rivals["ridge"] = ridge.predict(item.features)
+    if train is not None:
+        sections = [training_section(t, panel) for t in train.items]
+        rivals["nearest_patches"] = nearest_patches(
+            [s.features for s in sections], [s.counts for s in sections], item.features
+        )
+    if "train_mean.log1p" in bundle.trust:
+        mean = TrainMean(bundle.trust["train_mean.log1p"])
+        rivals["train_mean"] = (mean.predict(item.section.n_spots), None)
+    return rivals
+
+
+def _judge(
+    bundle: Bundle,
+    panel: GenePanel,
+    item: EncodedSection,
+    prediction: Prediction,
+    extras: Extras,
+    rivals: Mapping[str, Pair],
+    nan_as_zero: bool,
+) -> HeldOut:
+    counts = panel.counts(item.section)
+    xy_um = item.section.xy_um
+    totals = np.maximum(np.asarray(bundle.training_totals), 0.5)
+    evidence = section_evidence(
+        prediction, counts, xy_um, totals / totals.sum(), seed=bundle.config.seed
+    )
+    scores = _scores(prediction, rivals, counts, xy_um, panel.abundant(), nan_as_zero)
+    trust = bundle_trust(bundle)
+    covered = None
+    if trust.intervals is not None:
+        measured = log1p_cpm(counts.counts)
+        held = intervals.HeldOut(prediction.log1p, measured, prediction.spread, counts.measured)
+        covered = intervals.coverage(trust.intervals, [held])
+    per_spot = {"model": mean_pcc_per_spot(prediction.log1p, counts)}
+    if "train_mean" in rivals:
+        per_spot["train_mean"] = mean_pcc_per_spot(rivals["train_mean"][0], counts)
+    ceiling = summarise(
+        evidence.ceiling_log1p,
+        evidence.ceiling_composition,
+        np.full(len(totals), np.nan),
+        scores["model"].constant,
+        counts.measured,
+        panel.abundant(),
+        nan_as_zero=nan_as_zero,
+    )
+    return HeldOut(item, counts, prediction, extras, scores, ceiling, evidence, covered, per_spot)
+
+
+def _scores(
     prediction: Prediction,
     rivals: Mapping[str, Pair],
     counts: PanelCounts,
+    xy_um: npt.NDArray[np.float64],
     abundant: npt.NDArray[np.intp],
-    *,
     nan_as_zero: bool,
 ) -> dict[str, SectionScores]:
-    measured_depth = depth_only(counts.counts)
-    image_depth = predicted_depth_only(prediction.depth)
-    tables: dict[str, tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None, bool]] = {
-        "model": (prediction.log1p, prediction.composition, True),
-        **{name: (log1p, composition, True) for name, (log1p, composition) in rivals.items()},
-        "depth_only": (measured_depth, measured_depth, False),
-        "predicted_depth_only": (image_depth, image_depth, False),
-    }
-    return {
-        name: score_section(
-            tables[name][0],
-            tables[name][1],
+    def score(log1p: Any, composition: Any, *, in_units: bool = True) -> SectionScores:
+        return score_section(
+            log1p,
+            composition,
             counts.counts,
             counts.measured,
             abundant,
             nan_as_zero=nan_as_zero,
-            in_units=tables[name][2],
+            in_units=in_units,
         )
-        for name in PREDICTORS
+
+    oracle, image = depth_only(counts.counts), predicted_depth_only(prediction.depth)
+    around = measured_neighbours(counts.counts, xy_um)
+    makers: dict[str, Callable[[], SectionScores]] = {
+        "model": lambda: score(prediction.log1p, prediction.composition),
+        "depth_only": lambda: score(oracle, oracle, in_units=False),
+        "predicted_depth_only": lambda: score(image, image, in_units=False),
+        "neighbours": lambda: score(*around),
     }
+    for name, pair in rivals.items():
+        makers[name] = lambda pair=pair: score(*pair)  # type: ignore[misc]
+    return {name: makers[name]() for name in PREDICTORS if name in makers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,10 @@ _SIDES_UM = (77.2, 154.5, 309.0)
 _CONTEXTS = (1, 2, 4)
 _BATCH = 16
 # Version of how patches are cut and resampled: another one makes other features.
-_RECIPE = 1
+_RECIPE = 2
+
+
+Encoded = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,15 @@ class Features:
 
     Attributes:
         values: (n, S, D) float32, spots in the order of the section, smallest patch first.
+        colours: (n, 6) mean and standard deviation of R, G and B in the smallest patch; None where
+            features were given.
         key: key of everything that the values depend on.
         sides_um: sides of the patches in microns, (S,).
         mpp: microns per pixel that the encoder saw, (S,).
     """
 
     values: npt.NDArray[np.float32]
+    colours: npt.NDArray[np.float32] | None
     key: str
     sides_um: tuple[float, ...]
     mpp: tuple[float, ...]
@@ -96,7 +102,7 @@ def encode_section(
     matrix = orthonormal_projection(features.values.shape[2], projection)
     values = np.matmul(features.values, matrix).astype(np.float32)
     key = content_key(features.key, "projection", projection)
-    return Features(values, key, features.sides_um, features.mpp)
+    return replace(features, values=values, key=key)
 
 
 def orthonormal_projection(dim: int, n_columns: int) -> npt.NDArray[np.float64]:
@@ -116,7 +122,7 @@ def orthonormal_projection(dim: int, n_columns: int) -> npt.NDArray[np.float64]:
 def _from_file(section: Section, path: Path) -> Features:
     values, side_px0, key = read_features_file(path, section.xy_px0, section=section.section_id)
     side_um = side_px0 * section.geometry.mpp
-    return Features(values[:, None, :], content_key(key, section.xy_px0), (side_um,), ())
+    return Features(values[:, None, :], None, content_key(key, section.xy_px0), (side_um,), ())
 
 
 def _encode_or_read(
@@ -136,14 +142,15 @@ def _encode_or_read(
     folder = cache_dir if cache_dir is not None else cache_folder()
     path = folder / "features" / f"{key}.safetensors"
     shape = (section.n_spots, len(plan.sides_um), encoder.dim)
-    values = read_cached(path, shape)
-    if values is not None:
+    cached = read_cached(path, shape)
+    if cached is not None:
         tell(section.n_spots)
+        values, colours = cached
     else:
         with open_slide(section.slide, mpp=mpp) as slide:
-            values = encode_spots(slide, section.xy_px0, encoder, plan, mpp, tell)
-        _write_cached(path, values)
-    return Features(values, key, plan.sides_um, plan.effective_mpp(mpp))
+            values, colours = encode_spots(slide, section.xy_px0, encoder, plan, mpp, tell)
+        _write_cached(path, values, colours)
+    return Features(values, colours, key, plan.sides_um, plan.effective_mpp(mpp))
 
 
 def features_key(
@@ -166,19 +173,28 @@ def encode_spots(
     plan: PatchPlan,
     mpp: float,
     tell: Callable[[int], None],
-) -> npt.NDArray[np.float32]:
-    """(n, S, D) features of spots, encoded now; patches are decoded while the encoder works."""
+) -> Encoded:
+    """Features (n, S, D) and colours (n, 6) of spots, made now; decoding runs beside the encoder."""
     n_sides, size = len(plan.sides_um), plan.size_px
     values = np.empty((len(xy_px0), n_sides, encoder.dim), np.float32)
+    colours = np.empty((len(xy_px0), 6), np.float32)
     for indices, patches in crop_patches(slide, xy_px0, mpp, plan, _BATCH):
         flat = encoder.encode(patches.reshape(-1, size, size, 3))
         values[indices] = flat.reshape(len(indices), n_sides, encoder.dim)
+        colours[indices] = patch_colours(patches[:, 0])
         tell(len(indices))
-    return values
+    return values, colours
 
 
-def read_cached(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32] | None:
-    """Features in the cache; None where there are none, or the file is damaged."""
+def patch_colours(patches: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """(b, 6) mean and standard deviation of R, G and B of patches (b, H, W, 3), on a scale of 0 to 1."""
+    mean = patches.mean(axis=(1, 2), dtype=np.float64)
+    deviation = patches.std(axis=(1, 2), dtype=np.float64)
+    return np.asarray(np.concatenate([mean, deviation], axis=1) / 255, dtype=np.float32)
+
+
+def read_cached(path: Path, shape: tuple[int, ...]) -> Encoded | None:
+    """Features and colours in the cache; None where there are none, or the file is damaged."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -186,21 +202,23 @@ def read_cached(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32] |
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError):
         return None
-    values = tensors.get("features")
+    values, colours = tensors.get("features"), tensors.get("colours")
     if values is None or values.shape != shape or values.dtype != np.float32:
         return None
-    if bytes(tensors.get("checksum", b"")) != _checksum(values):
+    if colours is None or bytes(tensors.get("checksum", b"")) != _checksum(values, colours):
         return None
-    return np.asarray(values)
+    return np.asarray(values), np.asarray(colours)
 
 
-def _write_cached(path: Path, values: npt.NDArray[np.float32]) -> None:
+def _write_cached(
+    path: Path, values: npt.NDArray[np.float32], colours: npt.NDArray[np.float32]
+) -> None:
     from safetensors.numpy import save_file
 
-    checksum = np.frombuffer(_checksum(values), np.uint8)
+    checksum = np.frombuffer(_checksum(values, colours), np.uint8)
     with atomic_path(path) as temporary:
-        save_file({"features": values, "checksum": checksum}, temporary)
+        save_file({"features": values, "colours": colours, "checksum": checksum}, temporary)
 
 
-def _checksum(values: npt.NDArray[np.float32]) -> bytes:
-    return bytes.fromhex(content_key(values))
+def _checksum(values: npt.NDArray[np.float32], colours: npt.NDArray[np.float32]) -> bytes:
+    return bytes.fromhex(content_key(values, colours))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hespotex.config import Machine, RunConfig, differing_keys
-from hespotex.cross_validation import FoldOutcome, run_fold
+from hespotex.cross_validation import run_fold
 from hespotex.encoders import get_encoder
 from hespotex.errors import ModelFileError
 from hespotex.export.run_outputs import (
@@ -83,23 +83,21 @@ def encode(
     sections: Sequence[Section], config: RunConfig, machine: Machine, reporter: Reporter
 ) -> Cohort:
     """Stage 2: patches of every section become features, once; the cache remembers them."""
+    use_threads(machine)
     encoder = get_encoder(config.encoder.name, device=device_name(machine), threads=machine.threads)
     plan = patch_plan(encoder, config.patches)
+    items = []
     with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
-        items = tuple(
-            EncodedSection(
+        for section in sections:
+            encoded = encode_section(
                 section,
-                encode_section(
-                    section,
-                    encoder,
-                    plan,
-                    projection=config.encoder.projection,
-                    cache_dir=machine.cache,
-                    advance=advance,
-                ).values,
+                encoder,
+                plan,
+                projection=config.encoder.projection,
+                cache_dir=machine.cache,
+                advance=advance,
             )
-            for section in sections
-        )
+            items.append(EncodedSection(section, encoded.values, colours=encoded.colours))
     record = EncoderRecord(
         name=encoder.name,
         key=encoder.key(),
@@ -108,7 +106,7 @@ def encode(
         mean=encoder.mean,
         std=encoder.std,
     )
-    return Cohort(items, record, plan.sides_um)
+    return Cohort(tuple(items), record, plan.sides_um)
 
 
 # ----------------------------------------------------------------------------------------- verbs
@@ -167,7 +165,7 @@ def cross_validate(
                     machine=machine,
                     clock=clock,
                 )
-                _write_outcome(run, number, outcome)
+                write_fold(run, number, outcome)
             advance(1)
     with clock.stage("write"):
         write_metrics(run, folds, score_nan_as_zero=score_nan_as_zero)
@@ -321,12 +319,6 @@ def _section_key(section: Section) -> str:
     return content_key(
         section.expression_key(), file_key(image) if image else "", section.geometry.mpp
     )
-
-
-def _write_outcome(run: RunDir, number: int, outcome: FoldOutcome) -> None:
-    for held in outcome.held_out:
-        write_section_prediction(run, held.item.section, outcome.bundle, held.prediction)
-    write_fold(run, number, outcome)
 
 
 def _cross_validation_result(run: RunDir) -> CrossValidationResult:

@@ -32,6 +32,7 @@ def _bundle() -> Bundle:
             {"loss": [1.0, 0.25]},
         ),
         validation={"grades": {"A": "D"}},
+        trust={"ood.threshold": np.array(1.5), "intervals.lower": np.zeros((2, 2), np.float32)},
     )
 
 
@@ -51,6 +52,9 @@ def test_model_file_gives_back_every_value(tmp_path: Path) -> None:
     for name, value in written.model.tensors.items():
         np.testing.assert_array_equal(read.model.tensors[name], value)
         assert read.model.tensors[name].dtype == value.dtype
+    assert read.model.tensors.keys() == written.model.tensors.keys()
+    assert read.trust.keys() == written.trust.keys()
+    assert float(read.trust["ood.threshold"]) == 1.5
     assert read.model_id == written.model_id
 
 

@@ -25,9 +25,12 @@ SCORES = (
 PREDICTORS = {
     "model": "model",
     "ridge": "ridge, same features",
+    "nearest_patches": "training patches that look alike",
     "train_mean": "mean of the training spots",
     "predicted_depth_only": "depth alone, predicted from the image",
     "depth_only": "depth alone, measured (oracle)",
+    "neighbours": "measured neighbours of the spot (oracle)",
+    "ceiling": "ceiling set by counting noise",
 }
 
 
@@ -121,6 +124,12 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
             style = "bold" if key == "model" else None
             table.add_row(label, *(_number(scores.get(name)) for name, _ in SCORES), style=style)
     stdout().print(table)
+    if metrics.get("headline"):
+        stdout().print(metrics["headline"], markup=False)
+    grades = metrics.get("grades")
+    if grades:
+        listed = ", ".join(f"{count:,} {name}" for name, count in grades.items() if count)
+        stdout().print(f"genes by grade: {listed}", markup=False)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.evaluation.trust import Extras
 from hespotex.expression import PanelCounts, log1p_cpm
 from hespotex.runs import atomic_path
 from hespotex.section import Section
@@ -55,24 +56,6 @@ class Thumbnail:
 
     image: npt.NDArray[np.uint8]
     px0_per_px: float
-
-
-@dataclass(frozen=True)
-class Extras:
-    """What some predictions carry besides; None where they do not.
-
-    Attributes:
-        lower, upper: (n, G) interval for log1p.
-        ood_score: (n,) distance from the training features.
-        ood: (n,) True where that distance is unusual.
-        grades: (G,) trust in each gene.
-    """
-
-    lower: Floats | None = None
-    upper: Floats | None = None
-    ood_score: Floats | None = None
-    ood: npt.NDArray[np.bool_] | None = None
-    grades: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

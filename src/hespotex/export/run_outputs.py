@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hespotex.cross_validation import PREDICTORS, FoldOutcome, HeldOut
+from hespotex.evaluation.evidence import FDR, headline, judge_genes
+from hespotex.evaluation.grades import GradeRule, count_grades
+from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.scores import ScoreSummary, aggregate
+from hespotex.evaluation.trust import LEVEL, Extras, bundle_trust
 from hespotex.export import plots
 from hespotex.export.h5ad import Thumbnail, read_prediction, write_prediction
 from hespotex.export.style import save_figure
-from hespotex.expression import GenePanel
+from hespotex.expression import GenePanel, empty_spots
 from hespotex.runs import RunDir, atomic_path, versions, write_json
 from hespotex.section import Section
 from hespotex.slide import open_slide
@@ -29,18 +34,27 @@ from hespotex.training.types import Prediction
 
 THUMBNAIL_SIDE_PX = 1200
 
-GENE_COLUMNS = {
-    "model": "",
-    "ridge": "ridge_",
-    "depth_only": "depth_only_",
-    "predicted_depth_only": "predicted_depth_only_",
-}
 
 
 def write_section_prediction(
-    run: RunDir, section: Section, bundle: Bundle, prediction: Prediction
+    run: RunDir,
+    section: Section,
+    bundle: Bundle,
+    prediction: Prediction,
+    extras: Extras,
+    *,
+    columns: npt.NDArray[np.intp] | None = None,
 ) -> Path:
-    """Write predictions/<section_id>.h5ad, with the measured values where the section has them."""
+    """Write predictions/<section_id>.h5ad, with the measured values where the section has them.
+
+    Args:
+        run: the folder.
+        section: where the spots lie.
+        bundle: the model that predicted.
+        prediction: over the whole panel.
+        extras: interval, out-of-distribution check, grades.
+        columns: which genes to write; None: all.
+    """
     panel = GenePanel(bundle.genes)
     path = run.predictions / f"{section.section_id}.h5ad"
     write_prediction(
@@ -50,7 +64,9 @@ def write_section_prediction(
         prediction=prediction,
         counts=panel.counts(section) if section.counts is not None else None,
         thumbnail=section_thumbnail(section),
-        provenance=provenance(bundle),
+        provenance={**provenance(bundle), "ood_verdict": extras.verdict},
+        extras=extras,
+        columns=columns,
     )
     return path
 
@@ -79,10 +95,15 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
 
 
 def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
-    """Write the record of a fold; its predictions must be written before."""
+    """Write predictions, genes and, last, the record of a fold."""
+    for held in outcome.held_out:
+        write_section_prediction(
+            run, held.item.section, outcome.bundle, held.prediction, held.extras
+        )
     table = pd.concat([gene_rows(number, outcome.bundle.genes, held) for held in outcome.held_out])
     with atomic_path(_genes_path(run, number)) as temporary:
         table.to_csv(temporary, index=False)
+    patients = {s.patient_id for s in outcome.bundle.sections}
     record = {
         "fold": number,
         "held_out": list(outcome.fold.held_out),
@@ -91,12 +112,36 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         "n_genes": len(outcome.bundle.genes),
         "model_id": outcome.bundle.model_id,
         "hyper": dict(outcome.bundle.model.hyper),
-        "sections": [
-            {name: held.scores[name].summary.as_dict() for name in PREDICTORS}
-            for held in outcome.held_out
-        ],
+        "sections": [_section_record(held, patients, outcome.bundle) for held in outcome.held_out],
     }
     write_json(_record_path(run, number), record)
+
+
+def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[str, Any]:
+    section = held.item.section
+    return {
+        "section_id": section.section_id,
+        "patient_id": section.patient_id,
+        "patient_in_training": section.patient_id in patients,
+        "n_spots": section.n_spots,
+        "n_empty_spots": int(empty_spots(held.counts.counts).sum()),
+        "n_unmeasured_genes": int((~held.counts.measured).sum()),
+        "scores": {name: scores.summary.as_dict() for name, scores in held.scores.items()},
+        "ceiling": held.ceiling.as_dict(),
+        "pcc_per_spot": dict(held.pcc_per_spot),
+        "coverage": _coverage(held, bundle),
+        "ood_share": None if held.extras.ood is None else float(held.extras.ood.mean()),
+        "ood_verdict": held.extras.verdict,
+    }
+
+
+def _coverage(held: HeldOut, bundle: Bundle) -> dict[str, float]:
+    """Share of measured values inside the interval, mean over measured genes, by nominal level."""
+    trust = bundle_trust(bundle)
+    if held.coverage is None or trust.intervals is None:
+        return {}
+    seen = held.coverage[:, held.counts.measured].mean(axis=1)
+    return {f"{level:g}": float(s) for level, s in zip(trust.intervals.levels, seen, strict=True)}
 
 
 def finished_fold(run: RunDir, number: int) -> dict[str, Any] | None:
@@ -115,13 +160,17 @@ def gene_rows(number: int, genes: Sequence[str], held: HeldOut) -> pd.DataFrame:
         "section_id": held.item.section.section_id,
         "gene": list(genes),
     }
-    for predictor, prefix in GENE_COLUMNS.items():
-        scores = held.scores[predictor]
-        columns[f"{prefix}pcc_log1p"] = scores.pcc_log1p
-        columns[f"{prefix}pcc_composition"] = scores.pcc_composition
+    for predictor, scores in held.scores.items():
+        if predictor != "train_mean":
+            prefix = "" if predictor == "model" else f"{predictor}_"
+            columns[f"{prefix}pcc_log1p"] = scores.pcc_log1p
+            columns[f"{prefix}pcc_composition"] = scores.pcc_composition
     model = held.scores["model"]
+    columns |= held.evidence.columns()
+    columns["coverage"] = np.nan if held.coverage is None else held.coverage[LEVELS.index(LEVEL)]
     columns["rmse_log1p"] = model.rmse_log1p
-    columns["train_mean_rmse_log1p"] = held.scores["train_mean"].rmse_log1p
+    if "train_mean" in held.scores:
+        columns["train_mean_rmse_log1p"] = held.scores["train_mean"].rmse_log1p
     columns["mean_count"] = model.mean_count
     columns["constant"] = model.constant
     columns["measured"] = model.measured
@@ -134,28 +183,78 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
     metrics.json holds no time and no path, so that equal runs give equal files.
     """
     records = [_required(run, number) for number in range(len(folds))]
-    with atomic_path(run.path / "genes.csv") as temporary:
-        parts = [_genes_path(run, n).read_text(encoding="utf-8") for n in range(len(folds))]
-        header, _, _ = parts[0].partition("\n")
-        bodies = [part.partition("\n")[2] for part in parts]
-        temporary.write_text(header + "\n" + "".join(bodies), encoding="utf-8")
-    per_fold = {
-        name: [[_summary(section[name]) for section in r["sections"]] for r in records]
-        for name in PREDICTORS
-    }
-    metrics: dict[str, Any] = {
+    genes = pd.concat([_read_gene_rows(_genes_path(run, n)) for n in range(len(folds))])
+    sections = [section for record in records for section in record["sections"]]
+    metrics = {
         "folds_by": folds.by,
         "note": folds.note,
+        **summarise_sections(genes, sections, note=folds.note),
         "nan_counts_as_zero": score_nan_as_zero,
-        "folds": [
-            {key: r[key] for key in ("fold", "held_out", "train", "n_spots", "n_genes", "model_id")}
-            | {"scores": {n: aggregate([per_fold[n][i]]).as_dict() for n in PREDICTORS}}
-            for i, r in enumerate(records)
-        ],
-        "mean": {name: aggregate(per_fold[name]).as_dict() for name in PREDICTORS},
+        "folds": [_fold_metrics(record) for record in records],
+        "mean": mean_scores([record["sections"] for record in records]),
     }
+    judged = judge_genes(genes, _units(sections), nominal=LEVEL)
+    with atomic_path(run.path / "genes.csv") as temporary:
+        genes.merge(judged.drop(columns="n_sections"), on="gene", how="left").to_csv(
+            temporary, index=False
+        )
     write_json(run.path / "metrics.json", metrics)
     return metrics
+
+
+def summarise_sections(
+    genes: pd.DataFrame, sections: Sequence[Mapping[str, Any]], *, note: str = ""
+) -> dict[str, Any]:
+    """What is said of a run as a whole: headline, grades, calibration, every section's record."""
+    judged = judge_genes(genes, _units(sections), nominal=LEVEL)
+    return {
+        "headline": headline(judged, [s["section_id"] for s in sections], note=note),
+        "n_tested": int((judged["n_sections"] > 0).sum()),
+        "n_significant": int((judged["q_value"] <= FDR).sum()),
+        "fdr": FDR,
+        "grades": count_grades(judged["grade"].to_numpy(dtype=str)),
+        "grade_rule": list(GradeRule().text()),
+        "calibration": _calibration(sections),
+        "sections": list(sections),
+    }
+
+
+def mean_scores(folds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Every predictor's scores, and the ceiling's: mean over sections, then over folds."""
+    names = [n for n in PREDICTORS if all(n in s["scores"] for fold in folds for s in fold)]
+    means = {
+        name: aggregate([[_summary(s["scores"][name]) for s in fold] for fold in folds]).as_dict()
+        for name in names
+    }
+    ceiling = aggregate([[_summary(s["ceiling"]) for s in fold] for fold in folds]).as_dict()
+    return {**means, "ceiling": ceiling}
+
+
+def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("fold", "held_out", "train", "n_spots", "n_genes", "model_id")
+    return {
+        **{name: record[name] for name in names},
+        "scores": mean_scores([record["sections"]]),
+    }
+
+
+def _calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Nominal coverage beside the coverage seen, for patients in training and for others."""
+    rows = []
+    for inside, where in ((True, "same patient in training"), (False, "other patient")):
+        seen = [s["coverage"] for s in sections if s["patient_in_training"] == inside and s["coverage"]]
+        for level in seen[0] if seen else ():
+            observed = float(np.mean([s[level] for s in seen]))
+            rows.append({"nominal": float(level), "observed": observed, "where": where})
+    return rows
+
+
+def _units(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What a held-out section counts as: its patient, or one common unit if the patient was trained on."""
+    return {
+        s["section_id"]: "" if s["patient_in_training"] else f"patient {s['patient_id']}"
+        for s in sections
+    }
 
 
 def write_figures(run: RunDir) -> None:
@@ -172,7 +271,10 @@ def write_figures(run: RunDir) -> None:
 
 def read_genes(run: RunDir) -> pd.DataFrame:
     """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
-    path = run.path / "genes.csv"
+    return _read_gene_rows(run.path / "genes.csv")
+
+
+def _read_gene_rows(path: Path) -> pd.DataFrame:
     names = ("section_id", "gene")
     numbers = [c for c in pd.read_csv(path, nrows=0).columns if c not in names]
     return pd.read_csv(

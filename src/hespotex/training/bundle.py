@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -24,6 +25,7 @@ from hespotex.training.types import EncoderRecord, FittedModel
 
 FORMAT = "hespotex-model"
 FORMAT_VERSION = 1
+_TRUST = "trust."
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Bundle:
         sections: what it was fitted on.
         model: arrays and values of the fit.
         validation: scores and grades of its own cross-validation, or empty.
+        trust: arrays of `evaluation.trust.Trust`, by flat name; empty where nothing was calibrated.
     """
 
     config: RunConfig
@@ -64,6 +67,7 @@ class Bundle:
     sections: tuple[TrainedOn, ...]
     model: FittedModel
     validation: Mapping[str, Any] = field(default_factory=dict)
+    trust: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def model_id(self) -> str:
@@ -104,7 +108,8 @@ def write_model(path: Path, bundle: Bundle) -> None:
         "format_version": str(FORMAT_VERSION),
         "header": json.dumps(header, sort_keys=True),
     }
-    tensors = {name: np.array(value, order="C") for name, value in bundle.model.tensors.items()}
+    named = {**bundle.model.tensors, **{_TRUST + k: v for k, v in bundle.trust.items()}}
+    tensors = {name: np.array(value, order="C") for name, value in named.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
@@ -162,6 +167,12 @@ def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
         spot_pitch_um=header["spot_pitch_um"],
         spot_diameter_um=header["spot_diameter_um"],
         sections=tuple(TrainedOn(**s) for s in header["sections"]),
-        model=FittedModel(header["profile"], tensors, header["hyper"], header["history"]),
+        model=FittedModel(
+            header["profile"],
+            {k: v for k, v in tensors.items() if not k.startswith(_TRUST)},
+            header["hyper"],
+            header["history"],
+        ),
         validation=header["validation"],
+        trust={k.removeprefix(_TRUST): v for k, v in tensors.items() if k.startswith(_TRUST)},
     )

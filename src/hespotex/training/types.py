@@ -80,15 +80,27 @@ class EncodedSection:
         section: spots, and counts where they were measured.
         features: (n, S, D) float32 raw encoder features, smallest patch first.
         nuclei: (n,) nuclei factor, or None where the model has none.
+        colours: (n, C) colour statistics of the smallest patch; None where features were given.
     """
 
     section: Section
     features: npt.NDArray[np.float32]
     nuclei: npt.NDArray[np.float64] | None = None
+    colours: npt.NDArray[np.float32] | None = None
 
     def without_expression(self) -> EncodedSection:
         """The same section as a model may see it when it predicts."""
         return replace(self, section=replace(self.section, counts=None, genes=None))
+
+    def spots(self, index: npt.NDArray[np.intp]) -> EncodedSection:
+        """Only these spots, in the given order."""
+        return replace(
+            self,
+            section=self.section.spots(index),
+            features=self.features[index],
+            nuclei=None if self.nuclei is None else self.nuclei[index],
+            colours=None if self.colours is None else self.colours[index],
+        )
 
 
 @dataclass(frozen=True)
