@@ -19,7 +19,6 @@ FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 # failures the process can crash, so it is not even tried there.
 _LOESS_SPAN = 0.3
 _MIN_MEANS = 8
-_ROW_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,8 @@ class GenePanel:
             raise GenePanelError(
                 "expected at least one training section to fit a panel on, found none"
             )
-        union, tables = _union_tables(sections)
+        union = np.unique(np.concatenate([_names(s) for s in sections]))
+        tables = [_align(s, union) for s in sections]
         if config.kind == "list":
             chosen = _listed(config.genes or (), union)
         else:
@@ -112,9 +112,7 @@ class GenePanel:
         return result
 
     def abundant(self, n_top: int = 200) -> npt.NDArray[np.intp]:
-        """(min(n_top, G),) places of the genes with the largest training totals, largest first.
-
-        Equal totals keep the panel's order.
+        """(min(n_top, G),) places of the genes with the largest training totals, ties in panel order.
 
         Raises:
             GenePanelError: the panel was not fitted on counts.
@@ -134,17 +132,38 @@ def empty_spots(counts: sparse.csr_matrix) -> npt.NDArray[np.bool_]:
     return np.asarray(spot_totals(counts) == 0)
 
 
-def log1p_cpm(counts: sparse.csr_matrix, columns: slice | None = None) -> npt.NDArray[np.float32]:
+@dataclass(frozen=True)
+class Margins:
+    """Totals of one section's counts, computed once where genes are worked on in blocks.
+
+    Attributes:
+        spot: (n,) total over the panel.
+        gene: (G,) total over the spots.
+    """
+
+    spot: npt.NDArray[np.float64]
+    gene: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, counts: sparse.csr_matrix) -> Margins:
+        """Totals of (n, G) counts."""
+        return cls(spot_totals(counts), np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel())
+
+
+def log1p_cpm(
+    counts: sparse.csr_matrix, columns: slice | None = None, margins: Margins | None = None
+) -> npt.NDArray[np.float32]:
     """log1p of counts scaled to 1e6 per spot over the panel; a spot without counts stays zero.
 
     Args:
         counts: (n, G) raw counts over the panel.
         columns: genes to return; totals are over the whole panel all the same.
+        margins: of the counts, if known.
 
     Returns:
         (n, G) or (n, number of columns), natural logarithm.
     """
-    totals = spot_totals(counts)
+    totals = spot_totals(counts) if margins is None else margins.spot
     scale = np.divide(1e6, totals, out=np.zeros_like(totals), where=totals > 0)
     part = counts if columns is None else counts[:, columns]
     scaled = sparse.diags(scale) @ part
@@ -152,7 +171,10 @@ def log1p_cpm(counts: sparse.csr_matrix, columns: slice | None = None) -> npt.ND
 
 
 def pearson_residuals(
-    counts: sparse.csr_matrix, theta: float = 100.0, columns: slice | None = None
+    counts: sparse.csr_matrix,
+    theta: float = 100.0,
+    columns: slice | None = None,
+    margins: Margins | None = None,
 ) -> npt.NDArray[np.float32]:
     """Pearson residuals of counts under a negative binomial in which composition is constant.
 
@@ -163,28 +185,26 @@ def pearson_residuals(
         counts: (n, G) raw counts of ONE section over the panel.
         theta: dispersion.
         columns: genes to return; totals are over the whole panel all the same.
+        margins: of the counts, if known.
 
     Returns:
         (n, G) or (n, number of columns), no unit.
     """
-    n = counts.shape[0]
-    totals = spot_totals(counts)
-    gene_totals = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel()
-    grand = gene_totals.sum()
-    share = gene_totals / grand if grand > 0 else gene_totals
-    part = counts
+    known = Margins.of(counts) if margins is None else margins
+    grand = known.gene.sum()
+    share = known.gene / grand if grand > 0 else known.gene
+    part = counts if columns is None else counts[:, columns]
     if columns is not None:
-        part, share = counts[:, columns], share[columns]
-    result = np.empty(part.shape, dtype=np.float32)
-    bound = np.sqrt(n)
-    for start in range(0, n, _ROW_BLOCK):
-        rows = slice(start, start + _ROW_BLOCK)
-        mu = totals[rows, None] * share
-        sd = np.sqrt(mu + mu**2 / theta)
-        difference = part[rows].toarray() - mu
-        residual = np.divide(difference, sd, out=np.zeros_like(difference), where=mu > 0)
-        result[rows] = np.clip(residual, -bound, bound)
-    return result
+        share = share[columns]
+    mu = np.multiply.outer(known.spot, share).astype(np.float32)
+    result = np.asarray(part.toarray(), dtype=np.float32)
+    result -= mu
+    mu *= 1 + mu / np.float32(theta)  # the variance, in place
+    np.sqrt(mu, out=mu)
+    mu[mu == 0] = 1  # then the count is 0 as well
+    result /= mu
+    bound = np.float32(np.sqrt(counts.shape[0]))
+    return np.clip(result, -bound, bound, out=result)
 
 
 def pooled_composition(
@@ -267,14 +287,9 @@ def _align(section: Section, genes: npt.NDArray[np.str_]) -> PanelCounts:
     return PanelCounts(aligned, measured)
 
 
-def _union_tables(sections: Sequence[Section]) -> tuple[npt.NDArray[np.str_], list[PanelCounts]]:
-    union = np.unique(np.concatenate([_names(s) for s in sections]))
-    return union, [_align(s, union) for s in sections]
-
-
 def _listed(genes: tuple[str, ...], union: npt.NDArray[np.str_]) -> npt.NDArray[np.intp]:
     GenePanel(genes)  # not empty, every gene once
-    unknown = [g for g in genes if g not in set(union.tolist())]
+    unknown = np.asarray(genes)[~np.isin(genes, union)].tolist()
     if unknown:
         raise GenePanelError(
             f"expected listed genes that the training sections have, found {len(unknown)} unknown: "
@@ -317,16 +332,16 @@ def _highly_variable(
     seurat_v3, except that its local trend of variance over mean cannot be fitted where many genes share
     few means (small sections): there the trend is one quadratic over all genes.
     """
+    from sklearn.utils.sparsefuncs import mean_variance_axis
+
     table = counts[:, candidates].astype(np.float64)
-    mean, variance = _mean_and_variance(table)
+    mean, variance = mean_variance_axis(table, axis=0)
     varies = variance > 1e-12
     candidates, table = candidates[varies], table[:, varies]
     mean, variance = mean[varies], variance[varies]
     if len(candidates) <= n_top:
         return candidates
-    normalised = None
-    if _can_fit_locally(mean):
-        normalised = _seurat_v3(table)
+    normalised = _seurat_v3(table) if _can_fit_locally(mean) else None
     if normalised is None:
         normalised = _variance_over_quadratic_trend(table, mean, variance)
     return candidates[np.argsort(-normalised, kind="stable")[:n_top]]
@@ -352,15 +367,6 @@ def _seurat_v3(table: sparse.csr_matrix) -> npt.NDArray[np.float64] | None:
     return np.asarray(result["variances_norm"], dtype=np.float64)
 
 
-def _mean_and_variance(
-    table: sparse.csr_matrix,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    n = table.shape[0]
-    mean = np.asarray(table.mean(axis=0)).ravel()
-    square = np.asarray(table.power(2).mean(axis=0)).ravel()
-    return mean, np.maximum(square - mean**2, 0) * n / max(n - 1, 1)
-
-
 def _can_fit_locally(mean: npt.NDArray[np.float64]) -> bool:
     """Whether every stretch of genes that the local fit looks at holds enough different means."""
     window = int(_LOESS_SPAN * len(mean))
@@ -378,12 +384,8 @@ def _variance_over_quadratic_trend(
     """(g,) variance of the clipped standardised counts, as seurat_v3 has it, with a quadratic trend."""
     n = table.shape[0]
     x, y = np.log10(mean), np.log10(variance)
-    degree = min(2, len(np.unique(x)) - 1)
-    sd = (
-        np.sqrt(10 ** np.polynomial.Polynomial.fit(x, y, degree)(x))
-        if degree
-        else np.sqrt(variance)
-    )
+    trend = np.polynomial.Polynomial.fit(x, y, min(2, len(np.unique(x)) - 1))
+    sd = np.sqrt(10 ** trend(x))
     clipped = table.copy()
     clipped.data = np.minimum(clipped.data, (mean + sd * np.sqrt(n))[clipped.indices])
     sums = np.asarray(clipped.sum(axis=0)).ravel()

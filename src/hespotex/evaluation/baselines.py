@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import HESpotExError
-from hespotex.expression import log1p_cpm, pearson_residuals, spot_totals
+from hespotex.expression import Margins, log1p_cpm, pearson_residuals, spot_totals
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -137,9 +137,9 @@ def fit_ridge(
     n_genes = counts[0].shape[1]
     coefficients = np.zeros((2, z.shape[1], n_genes), dtype=np.float32)
     intercepts = np.zeros((2, n_genes), dtype=np.float32)
-    tables = [c.tocsc() for c in counts]
+    tables, margins = [c.tocsc() for c in counts], [Margins.of(c) for c in counts]
     for genes in (slice(s, min(s + _GENE_BLOCK, n_genes)) for s in range(0, n_genes, _GENE_BLOCK)):
-        targets = _ridge_targets(tables, genes)
+        targets = _ridge_targets(tables, margins, genes)
         # Genes that the same sections measured share their rows, and so one fit.
         patterns, which = np.unique(masks[:, genes], axis=1, return_inverse=True)
         for number, pattern in enumerate(patterns.T):
@@ -176,12 +176,14 @@ def standardise_features(features: Array) -> npt.NDArray[np.float32]:
     return np.asarray((flat - mean) / sd, dtype=np.float32)
 
 
-def _ridge_targets(tables: Sequence[sparse.csc_matrix], genes: slice) -> tuple[Array, Array]:
+def _ridge_targets(
+    tables: Sequence[sparse.csc_matrix], margins: Sequence[Margins], genes: slice
+) -> tuple[Array, Array]:
     log1p, residuals = [], []
-    for table in tables:
-        values = log1p_cpm(table, genes)
+    for table, totals in zip(tables, margins, strict=True):
+        values = log1p_cpm(table, genes, totals)
         log1p.append(values - values.mean(axis=0))
-        residuals.append(pearson_residuals(table, columns=genes))
+        residuals.append(pearson_residuals(table, columns=genes, margins=totals))
     return np.concatenate(log1p), np.concatenate(residuals)
 
 

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks, pcc_per_gene
-from hespotex.expression import log1p_cpm, pearson_residuals
+from hespotex.expression import Margins, log1p_cpm, pearson_residuals
 
 # Fewer spots need more splits for the same precision of a gene's ceiling.
 _SPOTS_TIMES_SPLITS = 4000
@@ -67,15 +67,18 @@ def noise_ceiling(
         first.data = rng.binomial(totals, 0.5).astype(np.float32)
         second = table.copy()
         second.data = table.data - first.data
+        margins = [Margins.of(half) for half in (first, second)]
         for genes in gene_blocks(n_genes):
             # A gene whose half does not vary shares nothing that could be seen: 0, not left out.
             log1p[genes] += np.nan_to_num(
-                pcc_per_gene(log1p_cpm(first, genes), log1p_cpm(second, genes))
+                pcc_per_gene(
+                    log1p_cpm(first, genes, margins[0]), log1p_cpm(second, genes, margins[1])
+                )
             )
             composition[genes] += np.nan_to_num(
                 pcc_per_gene(
-                    pearson_residuals(first, columns=genes),
-                    pearson_residuals(second, columns=genes),
+                    pearson_residuals(first, columns=genes, margins=margins[0]),
+                    pearson_residuals(second, columns=genes, margins=margins[1]),
                 )
             )
     constant = _constant(table)

@@ -12,7 +12,7 @@ from scipy.special import xlogy
 from scipy.stats import rankdata
 
 from hespotex.errors import HESpotExError
-from hespotex.expression import log1p_cpm, pearson_residuals
+from hespotex.expression import Margins, log1p_cpm, pearson_residuals
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -85,14 +85,12 @@ def pcc_per_gene(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:
     result = np.full(measured.shape[1], np.nan)
     if measured.shape[0] < 2:
         return result
-    one_map = standardise(predicted) if predicted.shape[1] == 1 else None
+    one_map = _centred(predicted) if predicted.shape[1] == 1 else None
     for genes in gene_blocks(measured.shape[1]):
-        p = one_map if one_map is not None else standardise(predicted[:, genes])
-        result[genes] = np.einsum(
-            "ij,ij->j",
-            np.broadcast_to(p, measured[:, genes].shape),
-            standardise(measured[:, genes]),
-        )
+        p, length_p = one_map if one_map is not None else _centred(predicted[:, genes])
+        m, length_m = _centred(measured[:, genes])
+        product = p[:, 0] @ m if one_map is not None else np.einsum("ij,ij->j", p, m)
+        result[genes] = product / (length_p * length_m)
     return np.asarray(np.clip(result, -1.0, 1.0))
 
 
@@ -112,13 +110,19 @@ def standardise(values: Array) -> npt.NDArray[np.float64]:
 
     Constant means that it varies by no more than rounding in its own type.
     """
+    centred, length = _centred(values)
+    return np.asarray(centred / length)
+
+
+def _centred(values: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Columns centred, and their lengths (NaN where constant), float64."""
     eps = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
-    largest = np.abs(values).max(axis=0)
-    constant = values.max(axis=0) - values.min(axis=0) <= 8 * eps * largest
-    centred = values - values.mean(axis=0, dtype=np.float64)
+    high, low = values.max(axis=0), values.min(axis=0)
+    constant = high - low <= 8 * eps * np.maximum(np.abs(high), np.abs(low))
+    centred = np.subtract(values, values.mean(axis=0, dtype=np.float64))
     length = np.sqrt(np.einsum("ij,ij->j", centred, centred))
     length[constant] = np.nan
-    return np.asarray(centred / length)
+    return centred, length
 
 
 def without(values: Array, given: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -186,6 +190,38 @@ def gene_blocks(n_genes: int, size: int = GENE_BLOCK) -> list[slice]:
     return [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What the predictions of one held-out section are scored against, computed once for all of them.
+
+    Attributes:
+        log1p: (n, G) measured log1p(CPM over the panel).
+        residuals: (n, G) Pearson residuals of the counts.
+        mean_count: (G,) raw counts per spot.
+        measured: (G,) genes that the section's assay looked for; the others are not scored.
+    """
+
+    log1p: npt.NDArray[np.float32]
+    residuals: npt.NDArray[np.float32]
+    mean_count: npt.NDArray[np.float64]
+    measured: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, counts: sparse.csr_matrix, measured: npt.NDArray[np.bool_]) -> Targets:
+        """From (n, G) raw counts over the panel."""
+        if len(measured) != counts.shape[1]:
+            raise HESpotExError(
+                f"expected a measured flag for {counts.shape[1]} genes, found {len(measured)}"
+            )
+        margins = Margins.of(counts)
+        return cls(
+            log1p_cpm(counts, margins=margins),
+            pearson_residuals(counts, margins=margins),
+            margins.gene / counts.shape[0],
+            measured,
+        )
+
+
 def score_section(
     predicted_log1p: Array,
     predicted_composition: Array | None,
@@ -196,13 +232,32 @@ def score_section(
     nan_as_zero: bool = False,
     in_units: bool = True,
 ) -> SectionScores:
+    """Score one prediction of one held-out section; see `score_targets` for the arguments."""
+    return score_targets(
+        predicted_log1p,
+        predicted_composition,
+        Targets.of(counts, measured),
+        abundant,
+        nan_as_zero=nan_as_zero,
+        in_units=in_units,
+    )
+
+
+def score_targets(
+    predicted_log1p: Array,
+    predicted_composition: Array | None,
+    targets: Targets,
+    abundant: npt.NDArray[np.intp],
+    *,
+    nan_as_zero: bool = False,
+    in_units: bool = True,
+) -> SectionScores:
     """Score one held-out section.
 
     Args:
         predicted_log1p: (n, G) predicted log1p(CPM over the panel), or (n, 1) for one map for all genes.
         predicted_composition: (n, G) or (n, 1) predicted composition; None if there is none.
-        counts: (n, G) measured raw counts over the panel.
-        measured: (G,) genes that the section's assay looked for; the others are not scored.
+        targets: of the section.
         abundant: places of the most abundant genes of the training sections.
         nan_as_zero: count the PCC of a constant gene as 0 instead of leaving it out.
         in_units: False where `predicted_log1p` is no log1p(CPM), so that an error in units means nothing.
@@ -210,19 +265,15 @@ def score_section(
     Raises:
         HESpotExError: shapes do not fit together.
     """
-    if len(measured) != counts.shape[1]:
-        raise HESpotExError(
-            f"expected a measured flag for {counts.shape[1]} genes, found {len(measured)}"
-        )
-    log1p = log1p_cpm(counts)
-    mean_count = np.asarray(counts.mean(axis=0, dtype=np.float64)).ravel()
-    constant = measured & (log1p.max(axis=0) == log1p.min(axis=0))
-    pcc_log1p = pcc_per_gene(predicted_log1p, log1p)
-    rmse = rmse_per_gene(predicted_log1p, log1p) if in_units else np.full(len(measured), np.nan)
-    del log1p
+    measured, mean_count = targets.measured, targets.mean_count.copy()
+    constant = measured & (targets.log1p.max(axis=0) == targets.log1p.min(axis=0))
+    pcc_log1p = pcc_per_gene(predicted_log1p, targets.log1p)
+    rmse = np.full(len(measured), np.nan)
+    if in_units:
+        rmse = rmse_per_gene(predicted_log1p, targets.log1p)
     pcc_composition = np.full(len(measured), np.nan)
     if predicted_composition is not None:
-        pcc_composition = pcc_per_gene(predicted_composition, pearson_residuals(counts))
+        pcc_composition = pcc_per_gene(predicted_composition, targets.residuals)
     for values in (pcc_log1p, pcc_composition, rmse, mean_count):
         values[~measured] = np.nan
     summary = summarise(

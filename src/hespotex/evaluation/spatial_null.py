@@ -23,7 +23,7 @@ from scipy.stats import norm
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks, standardise, without
 from hespotex.evaluation.spatial_structure import lattice_weights
-from hespotex.expression import pearson_residuals, spot_totals
+from hespotex.expression import Margins, pearson_residuals, spot_totals
 from hespotex.splits import halve
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -208,10 +208,10 @@ def score_against_null(
         )
     given = depth_basis(counts)
     score, z, effective = (np.full(n_genes, np.nan) for _ in range(3))
-    table = counts.tocsc()
+    table, margins = counts.tocsc(), Margins.of(counts)
     p: npt.NDArray[Any]
     for genes in gene_blocks(n_genes):
-        residuals = pearson_residuals(table, columns=genes)
+        residuals = pearson_residuals(table, columns=genes, margins=margins)
         if predicted_composition.shape[1] == 1:
             p = np.repeat(predicted_composition, residuals.shape[1], axis=1)
         else:
