@@ -98,7 +98,7 @@ ROWS = [
     pytest.param("A1,P,,c.tsv,legacy_st,s.tsv,", "column slide: .*empty", id="slide"),
     pytest.param("A1,P,a.png,,legacy_st,,", "column expression: .*empty", id="no counts"),
     pytest.param("A1,P,a.png,c.tsv,legacy_st,,", "column spots: .*legacy_st needs", id="no spots"),
-    pytest.param("A1,P,a.png,c.tsv,,,", "column expression: given without a format", id="format"),
+    pytest.param("A1,P,a.png,c.tsv,,,", "column expression: expected a format", id="format"),
     pytest.param(
         "A1,P,a.png,c.tsv,visium,s.tsv,", "column format: .*legacy_st.*'visium'", id="odd"
     ),
@@ -135,10 +135,10 @@ HEADERS = [
         )
         for name in ("section_id", "patient_id", "slide")
     ),
-    pytest.param(HEADER + ",colour", "column colour: unknown; known are section_id", id="unknown"),
-    pytest.param(HEADER + ",x_", "column x_: unknown", id="x_ without a name"),
+    pytest.param(HEADER + ",colour", "column colour: expected one of section_id", id="unknown"),
+    pytest.param(HEADER + ",x_", "column x_: expected one of", id="x_ without a name"),
     pytest.param(HEADER + ",mpp", "column mpp: expected once, found 2 times", id="doubled"),
-    pytest.param(HEADER + ",", r"column \(empty\): unknown", id="empty"),
+    pytest.param(HEADER + ",", r"column \(empty\): expected one of", id="empty"),
     pytest.param(HEADER.replace(",", ";"), "found semicolons", id="semicolons"),
 ]
 

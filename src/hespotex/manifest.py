@@ -166,7 +166,8 @@ def _header_problems(header: Sequence[str]) -> list[str]:
             )
         elif name not in COLUMNS and not (name.startswith("x_") and len(name) > 2):
             problems.append(
-                f"column {name or '(empty)'}: unknown; known are {', '.join(COLUMNS)}, and names that start with x_"
+                f"column {name or '(empty)'}: expected one of {', '.join(COLUMNS)}, or a name that starts with x_, "
+                "found an unknown one"
             )
     return problems
 
@@ -223,7 +224,8 @@ def _combination_problems(cells: Mapping[str, str]) -> list[str]:
         problems.append("column slide: expected an image file, found an empty cell")
     if not kind:
         problems += [
-            f"column {name}: given without a format; set the column format to one of {', '.join(READERS)}"
+            f"column {name}: expected a format with it, found none; set the column format to one of "
+            f"{', '.join(READERS)}"
             for name in ("expression", "spots")
             if name in has
         ]
@@ -234,7 +236,8 @@ def _combination_problems(cells: Mapping[str, str]) -> list[str]:
         )
     elif kind == "legacy_st" and "spots" not in has:
         problems.append(
-            "column spots: expected the spot file (x, y, pixel_x, pixel_y) that legacy_st needs beside its counts"
+            "column spots: expected the spot file (x, y, pixel_x, pixel_y) that legacy_st needs beside its counts, "
+            "found an empty cell"
         )
     if kind in READERS:
         problems += [
