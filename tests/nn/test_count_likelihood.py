@@ -1,0 +1,60 @@
+"""The count likelihood is the negative binomial, and its own gradient is the derivative of its value."""
+
+from __future__ import annotations
+
+import torch
+from scipy.stats import nbinom
+
+from hespotex.nn.count_likelihood import negative_binomial_loss
+
+COUNTS = torch.tensor([[0.0, 3.0, 1.0], [5.0, 0.0, 40.0]], dtype=torch.float64)
+TOTALS = torch.tensor([4.0, 45.0], dtype=torch.float64)
+LOG_SHARE = torch.tensor([[-2.0, -0.5, -1.5], [-1.0, -3.0, -0.4]], dtype=torch.float64)
+
+
+def test_differences_of_the_loss_are_those_of_scipys_log_probability():
+    dispersion = 7.0
+    other = LOG_SHARE + 0.3
+
+    def scipy_loss(log_share: torch.Tensor) -> float:
+        mean = (TOTALS[:, None] * log_share.exp()).numpy()
+        return -nbinom.logpmf(COUNTS.numpy(), dispersion, dispersion / (dispersion + mean)).mean()
+
+    ours = [
+        negative_binomial_loss(COUNTS, TOTALS, s, dispersion).item() for s in (LOG_SHARE, other)
+    ]
+    theirs = [scipy_loss(s) for s in (LOG_SHARE, other)]
+    assert abs((ours[1] - ours[0]) - (theirs[1] - theirs[0])) < 1e-12
+
+
+def test_gradient_is_the_derivative():
+    share = LOG_SHARE.clone().requires_grad_()
+    mask = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda s: negative_binomial_loss(COUNTS, TOTALS, s, 10.0), (share,)
+    )
+    assert torch.autograd.gradcheck(
+        lambda s: negative_binomial_loss(COUNTS, TOTALS, s, 10.0, mask), (share,)
+    )
+
+
+def test_an_unmeasured_entry_counts_neither_in_value_nor_in_gradient():
+    mask = torch.tensor([[1.0, 0.0, 1.0]], dtype=torch.float64)
+    wild = COUNTS.clone()
+    wild[:, 1] = 1e4
+    share = LOG_SHARE.clone().requires_grad_()
+    loss = negative_binomial_loss(wild, TOTALS, share, 10.0, mask)
+    loss.backward()
+    kept = negative_binomial_loss(COUNTS[:, [0, 2]], TOTALS, LOG_SHARE[:, [0, 2]], 10.0)
+    torch.testing.assert_close(loss, kept)
+    assert share.grad is not None
+    assert (share.grad[:, 1] == 0).all()
+
+
+def test_a_spot_without_counts_pulls_at_nothing():
+    share = LOG_SHARE.clone().requires_grad_()
+    loss = negative_binomial_loss(torch.zeros_like(COUNTS), torch.zeros(2).double(), share, 10.0)
+    loss.backward()
+    assert loss.item() == 0
+    assert share.grad is not None
+    assert (share.grad == 0).all()
