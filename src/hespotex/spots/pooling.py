@@ -74,14 +74,9 @@ def pool_points(
         np.column_stack([row, column])[inside], axis=0, return_index=True, return_inverse=True
     )
     member = member.ravel()
-    pooled = None
-    if counts is not None:
-        ones = np.ones(len(member), dtype=np.int32)
-        gather = sparse.csr_matrix(
-            (ones, (member, np.flatnonzero(inside))), shape=(len(grid), len(xy_um))
-        )
-        pooled = sparse.csr_matrix(gather @ counts)
-        pooled.sort_indices()
+    pooled = (
+        None if counts is None else _sum_rows(counts, np.flatnonzero(inside), member, len(grid))
+    )
     return Pooled(
         xy_um=centres[inside][first],
         grid_xy=grid[:, ::-1].astype(np.int64),
@@ -89,6 +84,20 @@ def pool_points(
         n_points=np.bincount(member, minlength=len(grid)),
         n_outside=int((~inside).sum()),
     )
+
+
+def _sum_rows(
+    counts: sparse.csr_matrix,
+    rows: npt.NDArray[np.intp],
+    groups: npt.NDArray[np.intp],
+    n_groups: int,
+) -> sparse.csr_matrix:
+    """(n_groups, g) sums over the rows of a group."""
+    ones = np.ones(len(rows), dtype=np.int32)
+    gather = sparse.csr_matrix((ones, (groups, rows)), shape=(n_groups, counts.shape[0]))
+    summed = sparse.csr_matrix(gather @ counts)
+    summed.sort_indices()
+    return summed
 
 
 def _nearest_centre(

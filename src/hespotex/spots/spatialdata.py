@@ -37,20 +37,8 @@ def read(source: SpotSource) -> SpotTable:
     store = _open(path)
     name = _choose(source.table_element, store.tables, "table", path)
     table = store.tables[name]
-    region, instances = _annotated(table, name, path)
-    if region not in store.shapes:
-        raise SpotTableError(
-            f"expected the shapes {region}, which table {name} of {path} annotates, found "
-            f"{', '.join(store.shapes) or 'no shapes'}"
-        )
-    shapes = store.shapes[region]
-    rows = pd.Index(shapes.index).get_indexer(pd.Index(instances))
+    shapes, rows = _match_shapes(store, table, name, path)
     kept = rows >= 0
-    if not kept.any():
-        raise SpotTableError(
-            f"expected the spots of table {name} in the shapes {region} of {path}, found none in common "
-            f"(the table has {instances[0]}, the shapes have {shapes.index[0]})"
-        )
     to_image = _to_pixels(store, shapes, source.image_element, path)
     centres = shapes.geometry.centroid
     xy = np.column_stack([centres.x, centres.y])[rows[kept]]
@@ -60,9 +48,8 @@ def read(source: SpotSource) -> SpotTable:
     if table.n_vars:
         counts, genes = pick_raw_counts(_candidates(table), barcodes, f"table {name} of {path}")
         counts = counts[kept]
-    attributes = ("region_key", "instance_key")
-    keys = [table.uns["spatialdata_attrs"][key] for key in attributes]
-    obs = table.obs[kept].drop(columns=keys)
+    attributes = table.uns["spatialdata_attrs"]
+    obs = table.obs[kept].drop(columns=[attributes["region_key"], attributes["instance_key"]])
     dropped = {
         "counts without a shape": int((~kept).sum()),
         "shapes without counts": len(shapes) - int(kept.sum()),
@@ -77,6 +64,26 @@ def read(source: SpotSource) -> SpotTable:
         obs=obs if len(obs.columns) else None,
         dropped={reason: number for reason, number in dropped.items() if number},
     )
+
+
+def _match_shapes(
+    store: Any, table: Any, name: str, path: Path
+) -> tuple[Any, npt.NDArray[np.intp]]:
+    """The shapes that a table annotates, and for each of its rows the place in them (-1: none)."""
+    region, instances = _annotated(table, name, path)
+    if region not in store.shapes:
+        raise SpotTableError(
+            f"expected the shapes {region}, which table {name} of {path} annotates, found "
+            f"{', '.join(store.shapes) or 'no shapes'}"
+        )
+    shapes = store.shapes[region]
+    rows = pd.Index(shapes.index).get_indexer(pd.Index(instances))
+    if (rows < 0).all():
+        raise SpotTableError(
+            f"expected the spots of table {name} in the shapes {region} of {path}, found none in common "
+            f"(the table has {instances[0]}, the shapes have {shapes.index[0]})"
+        )
+    return shapes, rows
 
 
 def _open(path: Path) -> Any:

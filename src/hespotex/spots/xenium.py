@@ -44,18 +44,10 @@ def read(source: SpotSource) -> SpotTable:
         raise SpotTableError(
             f"expected spot_pitch_um in the manifest to pool the cells of {folder} into spots, found none"
         )
-    matrix = read_matrix(_matrix_path(folder))
-    cell_ids, xy_um = read_cells(folder)
-    rows = pd.Index(cell_ids).get_indexer(pd.Index(matrix.barcodes))
-    kept = rows >= 0
-    if not kept.any():
-        raise SpotTableError(
-            f"expected the cells of {folder} in both tables, found none in common (the matrix has "
-            f"{matrix.barcodes[0]}, the cells have {cell_ids[0]})"
-        )
+    cells, unmatched = _join_cells(folder)
     diameter = source.spot_diameter_um or pitch
-    points = xy_um[rows[kept]]
-    pooled = pool_points(points, matrix.counts[kept], pitch_um=pitch, diameter_um=diameter)
+    # cells know no pixels yet: their xy are microns
+    pooled = pool_points(cells.xy_px0, cells.counts, pitch_um=pitch, diameter_um=diameter)
     morphology_mpp = _read_pixel_size(folder)
     to_morphology = read_alignment(source.alignment)
     xy_px0 = apply_affine(np.linalg.inv(to_morphology), pooled.xy_um / morphology_mpp)
@@ -65,20 +57,34 @@ def read(source: SpotSource) -> SpotTable:
         spot_pitch_um=pitch,
         spot_diameter_um=diameter,
     )
+    return pooled_table(cells, pooled, xy_px0, hints, "cells", unmatched)
+
+
+def _join_cells(folder: Path) -> tuple[SpotTable, dict[str, int]]:
+    """Cells that have counts and a centre, in microns of the morphology image; what had one of the two."""
+    matrix = read_matrix(_matrix_path(folder))
+    cell_ids, xy_um = read_cells(folder)
+    rows = pd.Index(cell_ids).get_indexer(pd.Index(matrix.barcodes))
+    kept = rows >= 0
+    if not kept.any():
+        raise SpotTableError(
+            f"expected the cells of {folder} in both tables, found none in common (the matrix has "
+            f"{matrix.barcodes[0]}, the cells have {cell_ids[0]})"
+        )
     cells = SpotTable(
         source=str(folder),
         barcodes=matrix.barcodes[kept],
-        xy_px0=points,
+        xy_px0=xy_um[rows[kept]],
         counts=matrix.counts[kept],
         genes=matrix.genes,
         missing_genes="unmeasured",
         dropped=matrix.dropped,
     )
-    dropped = {
+    unmatched = {
         "counts without a cell": int((~kept).sum()),
         "cells without counts": len(cell_ids) - int(kept.sum()),
     }
-    return pooled_table(cells, pooled, xy_px0, hints, "cells", dropped)
+    return cells, unmatched
 
 
 def read_cells(folder: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64]]:
