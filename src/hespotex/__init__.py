@@ -11,6 +11,7 @@ _PUBLIC = {
     "cross_validate": "hespotex.pipeline",
     "train": "hespotex.pipeline",
     "predict": "hespotex.pipeline",
+    "evaluate": "hespotex.pipeline",
     "demo": "hespotex.pipeline",
     "RunConfig": "hespotex.config",
     "HESpotExError": "hespotex.errors",

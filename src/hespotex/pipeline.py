@@ -11,16 +11,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hespotex.config import Machine, RunConfig, differing_keys
-from hespotex.cross_validation import run_fold
+from hespotex.config import Machine, RunConfig
+from hespotex.cross_validation import (
+    FoldOutcome,
+    calibrated,
+    evaluate_bundle,
+    run_fold,
+    with_baselines,
+)
 from hespotex.encoders import get_encoder
-from hespotex.errors import ModelFileError
+from hespotex.evaluation.trust import bundle_grades, bundle_trust
+from hespotex.export.model_card import write_model_card
+from hespotex.export.report import write_report
 from hespotex.export.run_outputs import (
     finished_fold,
+    read_genes,
     read_metrics,
     write_figures,
     write_fold,
@@ -31,32 +40,33 @@ from hespotex.features import encode_section, patch_plan
 from hespotex.manifest import read_manifest
 from hespotex.predict import predict_section
 from hespotex.progress import Reporter, Silent
-from hespotex.runs import RunDir, StageClock, content_key, file_key, versions
+from hespotex.run_checks import (
+    check_not_trained_on,
+    check_same_encoder,
+    check_same_model,
+    encode_config,
+    genes_to_write,
+    run_identity,
+)
+from hespotex.runs import RunDir, StageClock
 from hespotex.section import Section, check_distinct, read_section
-from hespotex.splits import make_folds
-from hespotex.training.bundle import Bundle, read_model, write_model
+from hespotex.splits import Fold, Folds, make_folds
+from hespotex.training.bundle import read_model, write_model
 from hespotex.training.fit import device_name, fit_bundle, use_threads
 from hespotex.training.types import Cohort, EncodedSection, EncoderRecord
 
 
 @dataclass(frozen=True)
-class CrossValidationResult:
-    """What a cross-validation found.
+class RunResult:
+    """What a verb made.
 
     Attributes:
-        metrics: the content of metrics.json.
         paths: what was written, by label.
+        metrics: the content of metrics.json; empty where nothing was scored.
     """
 
-    metrics: Mapping[str, Any]
     paths: Mapping[str, Path]
-
-
-@dataclass(frozen=True)
-class PredictionResult:
-    """Where predictions were written, by label."""
-
-    paths: Mapping[str, Path]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------- stages
@@ -121,7 +131,7 @@ def cross_validate(
     score_nan_as_zero: bool = False,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
-) -> CrossValidationResult:
+) -> RunResult:
     """Leave out each patient (or section) in turn, fit on the rest, score what is predicted for it.
 
     Example:
@@ -141,17 +151,29 @@ def cross_validate(
         HESpotExError: an input is wrong; nothing was written under a final name.
     """
     config, machine, reporter = config or RunConfig(), machine or Machine(), reporter or Silent()
-    clock, run = StageClock(), RunDir(out)
+    clock = StageClock()
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter)
+    return _cross_validate(read, RunDir(out), config, score_nan_as_zero, machine, reporter, clock)
+
+
+def _cross_validate(
+    read: Sequence[Section],
+    run: RunDir,
+    config: RunConfig,
+    score_nan_as_zero: bool,
+    machine: Machine,
+    reporter: Reporter,
+    clock: StageClock,
+) -> RunResult:
+    """Stages 3 to 6 over folds: panel, fit, prediction, scores; each fold is kept when it is done."""
     folds = make_folds([s.section_id for s in read], [s.patient_id for s in read], config.folds.by)
     if folds.note:
         reporter.warn(folds.note)
-    identity = _identity("cross-validate", config, read, score_nan_as_zero=score_nan_as_zero)
+    identity = run_identity("cross-validate", config, read, score_nan_as_zero=score_nan_as_zero)
     if run.begin(identity):
-        reporter.say(f"{out} holds this very run, finished: nothing to do")
-        return _cross_validation_result(run)
-
+        reporter.say(f"{run.path} holds this very run, finished: nothing to do")
+        return _scored_result(run)
     with clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
     with reporter.task("folds", len(folds)) as advance:
@@ -171,8 +193,9 @@ def cross_validate(
         write_metrics(run, folds, score_nan_as_zero=score_nan_as_zero)
         write_figures(run)
     run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
+    write_report(run)
     shutil.rmtree(run.work, ignore_errors=True)
-    return _cross_validation_result(run)
+    return _scored_result(run)
 
 
 def train(
@@ -181,10 +204,14 @@ def train(
     *,
     config: RunConfig | None = None,
     sections: Sequence[str] | None = None,
+    validate: bool = True,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> Path:
-    """Fit a model on all given sections and write it to one file.
+    """Fit a model on all given sections and write it to one file, its model card beside it.
+
+    Cross-validation on the same sections comes first (`lab.validation/` beside `lab.hespotex`); its
+    scores and the grade of every gene travel in the model file.
 
     Example:
         >>> train(Path("sections.csv"), Path("lab.hespotex"))  # doctest: +SKIP
@@ -194,6 +221,7 @@ def train(
         out: the model file.
         config: what the result depends on; None is the default profile.
         sections: only these section ids.
+        validate: cross-validate for scores and grades; without, every gene is `ungraded`.
         machine: device, threads, cache folder.
         reporter: hears of progress.
 
@@ -201,17 +229,84 @@ def train(
         HESpotExError: an input is wrong, or `out` is a model of other sections or settings.
     """
     config, machine, reporter = config or RunConfig(), machine or Machine(), reporter or Silent()
-    read = read_sections(manifest, sections, reporter)
+    clock = StageClock()
+    with clock.stage("read"):
+        read = read_sections(manifest, sections, reporter)
     if out.exists():
-        _check_same_model(out, read_model(out), config, read)
+        check_same_model(out, read_model(out), config, read)
         reporter.say(f"{out} is this very model, finished: nothing to do")
         return out
+    validation: dict[str, Any] = {}
+    if validate and len(read) > 1:
+        run = RunDir(out.with_suffix(".validation"))
+        scored = _cross_validate(read, run, config, False, machine, reporter, clock)
+        validation = {**scored.metrics, "grades": _grades(run)}
+    elif validate:
+        reporter.warn("one section cannot be validated: every gene stays `ungraded`")
     cohort = encode(read, config, machine, reporter)
-    with reporter.task("fitting", 1) as advance:
-        bundle = fit_bundle(cohort, config, machine=machine)
+    with reporter.task("fitting and calibrating", 2) as advance:
+        bundle = with_baselines(fit_bundle(cohort, config, machine=machine), cohort)
         advance(1)
+        bundle = replace(calibrated(bundle, cohort, machine=machine), validation=validation)
+        advance(1)
+    write_model_card(out.with_suffix(".model-card.md"), bundle)
     write_model(out, bundle)
     return out
+
+
+def evaluate(
+    model: Path,
+    manifest: Path,
+    out: Path,
+    *,
+    sections: Sequence[str] | None = None,
+    score_nan_as_zero: bool = False,
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Score an existing model on newly measured sections: the same files as a cross-validation.
+
+    Example:
+        >>> evaluate(Path("lab.hespotex"), Path("new.csv"), Path("external"))  # doctest: +SKIP
+
+    Args:
+        model: a model file.
+        manifest: table of sections with expression, none of which the model was trained on.
+        out: folder for metrics.json, genes.csv, predictions/, figures/, report.html, run.json.
+        sections: only these section ids.
+        score_nan_as_zero: a PCC that does not exist counts as 0 in means.
+        machine: device, threads, cache folder.
+        reporter: hears of progress.
+
+    Raises:
+        HESpotExError: an input is wrong, or a section was in the model's training.
+    """
+    machine, reporter = machine or Machine(), reporter or Silent()
+    clock, run, bundle = StageClock(), RunDir(out), read_model(model)
+    with clock.stage("read"):
+        read = read_sections(manifest, sections, reporter)
+    check_not_trained_on(model, bundle, read)
+    config = bundle.config
+    identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
+                            score_nan_as_zero=score_nan_as_zero)  # fmt: skip
+    if run.begin(identity):
+        reporter.say(f"{out} holds this very run, finished: nothing to do")
+        return _scored_result(run)
+    with clock.stage("encode"):
+        cohort = encode(read, encode_config(bundle), machine, reporter)
+    check_same_encoder(model, bundle, cohort.encoder)
+    fold = Fold(tuple(s.section_id for s in read), tuple(s.section_id for s in bundle.sections))
+    held_out = evaluate_bundle(
+        bundle, None, cohort, nan_as_zero=score_nan_as_zero, machine=machine, clock=clock
+    )
+    with clock.stage("write"):
+        write_fold(run, 0, FoldOutcome(fold, bundle, held_out))
+        write_metrics(run, Folds("external", (fold,)), score_nan_as_zero=score_nan_as_zero)
+        write_figures(run)
+    run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
+    write_report(run)
+    shutil.rmtree(run.work, ignore_errors=True)
+    return _scored_result(run)
 
 
 def predict(
@@ -220,9 +315,10 @@ def predict(
     out: Path,
     *,
     sections: Sequence[str] | None = None,
+    all_genes: bool = False,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
-) -> PredictionResult:
+) -> RunResult:
     """Predict every section of a manifest; measured values, where given, are written beside.
 
     Example:
@@ -233,6 +329,7 @@ def predict(
         source: table of sections, with or without expression.
         out: folder for predictions/ and run.json.
         sections: only these section ids.
+        all_genes: write genes graded D too.
         machine: device, threads, cache folder.
         reporter: hears of progress.
 
@@ -244,21 +341,26 @@ def predict(
     bundle = read_model(model)
     with clock.stage("read"):
         read = read_sections(source, sections, reporter)
-    identity = _identity("predict", bundle.config, read, model_id=bundle.model_id)
+    identity = run_identity(
+        "predict", bundle.config, read, model_id=bundle.model_id, all_genes=all_genes
+    )
     paths = {"predictions": run.predictions}
     if run.begin(identity):
         reporter.say(f"{out} holds this very run, finished: nothing to do")
-        return PredictionResult(paths)
+        return RunResult(paths)
     with clock.stage("encode"):
-        cohort = encode(read, _encode_config(bundle), machine, reporter)
-    _check_same_encoder(model, bundle, cohort)
+        cohort = encode(read, encode_config(bundle), machine, reporter)
+    check_same_encoder(model, bundle, cohort.encoder)
+    trust, grades = bundle_trust(bundle), bundle_grades(bundle)
+    columns = genes_to_write(grades, all_genes, reporter)
     with clock.stage("predict"), reporter.task("predicting", len(read)) as advance:
         for item in cohort.items:
             prediction = predict_section(bundle, item.without_expression(), machine=machine)
-            write_section_prediction(run, item.section, bundle, prediction)
+            extras = trust.extras(prediction, item.features, item.colours, grades)
+            write_section_prediction(run, item.section, bundle, prediction, extras, columns=columns)
             advance(1)
     run.finish(identity, {"config": bundle.config.model_dump(mode="json"), **clock.summary()})
-    return PredictionResult(paths)
+    return RunResult(paths)
 
 
 def demo(
@@ -267,7 +369,7 @@ def demo(
     seed: int = 0,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
-) -> CrossValidationResult:
+) -> RunResult:
     """Paint a cohort whose expression is known, and cross-validate on it.
 
     Example:
@@ -299,68 +401,12 @@ def demo(
 # --------------------------------------------------------------------------------------- details
 
 
-def _identity(
-    verb: str, config: RunConfig, sections: Sequence[Section], **more: Any
-) -> dict[str, Any]:
-    """What a result depends on; a folder that holds another identity is refused."""
-    return {
-        "verb": verb,
-        "hespotex": versions()["hespotex"],
-        "config": config.model_dump(mode="json"),
-        "inputs": {
-            s.section_id: {"patient_id": s.patient_id, "key": _section_key(s)} for s in sections
-        },
-        **more,
-    }
+def _scored_result(run: RunDir) -> RunResult:
+    names = {"scores": "metrics.json", "genes": "genes.csv", "predictions": "predictions",
+             "pictures": "figures", "report": "report.html"}  # fmt: skip
+    return RunResult({label: run.path / name for label, name in names.items()}, read_metrics(run))
 
 
-def _section_key(section: Section) -> str:
-    image = section.slide or section.features_file
-    return content_key(
-        section.expression_key(), file_key(image) if image else "", section.geometry.mpp
-    )
-
-
-def _cross_validation_result(run: RunDir) -> CrossValidationResult:
-    return CrossValidationResult(
-        read_metrics(run),
-        {
-            "scores": run.path / "metrics.json",
-            "genes": run.path / "genes.csv",
-            "predictions": run.predictions,
-            "pictures": run.figures,
-        },
-    )
-
-
-def _encode_config(bundle: Bundle) -> RunConfig:
-    """The model's configuration with its patch sides written out."""
-    patches = bundle.config.patches.model_copy(update={"sides_um": bundle.sides_um})
-    return bundle.config.model_copy(update={"patches": patches})
-
-
-def _check_same_model(
-    path: Path, there: Bundle, config: RunConfig, sections: Sequence[Section]
-) -> None:
-    old = {
-        "config": there.config.model_dump(mode="json"),
-        "sections": {s.section_id: s.key for s in there.sections},
-    }
-    new = {
-        "config": config.model_dump(mode="json"),
-        "sections": {s.section_id: s.expression_key() for s in sections},
-    }
-    rows = differing_keys(old, new)
-    if rows:
-        shown = "; ".join(f"{key}: {a!r} there, {b!r} now" for key, a, b in rows[:6])
-        raise ModelFileError(
-            f"{path} holds another model: {shown}; choose another --out, or delete it"
-        )
-
-
-def _check_same_encoder(model: Path, bundle: Bundle, cohort: Cohort) -> None:
-    if cohort.encoder != bundle.encoder:
-        raise ModelFileError(
-            f"expected the encoder that {model} was trained with ({bundle.encoder.name}, key {bundle.encoder.key}), "
-            f"found other weights or preprocessing (key {cohort.encoder.key}); install the same encoder version"
-        )
+def _grades(run: RunDir) -> dict[str, str]:
+    genes = read_genes(run).drop_duplicates("gene")
+    return dict(zip(genes["gene"], genes["grade"], strict=True))

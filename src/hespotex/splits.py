@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hespotex.errors import ConfigError
 
-FoldsBy = Literal["patient", "section", "kfold", "blocks"]
+FoldsBy = Literal["patient", "section", "kfold", "blocks", "external"]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from hespotex import __version__
 from hespotex.cli.encoders import encoders
 from hespotex.cli.runs import cross_validate, demo, predict, train
 from hespotex.cli.terminal import print_error
+from hespotex.cli.worth import compare, evaluate, report
 from hespotex.errors import HESpotExError
 
 app = typer.Typer(
@@ -24,6 +25,9 @@ app.command("demo")(demo)
 app.command("cross-validate")(cross_validate)
 app.command("train")(train)
 app.command("predict")(predict)
+app.command("evaluate")(evaluate)
+app.command("report")(report)
+app.command("compare")(compare)
 app.command("encoders")(encoders)
 
 

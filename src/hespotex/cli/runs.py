@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hespotex.cli import options, terminal
+
+if TYPE_CHECKING:
+    from hespotex.pipeline import RunResult
 
 Manifest = Annotated[
     Path, typer.Argument(help="Table of sections (CSV or TSV).", show_default=False)
@@ -87,13 +90,17 @@ def train(
     genes: options.Genes = None,
     sections: options.Sections = None,
     folds: options.Folds = None,
+    no_validate: Annotated[
+        bool,
+        typer.Option("--no-validate", help="Skip the cross-validation that grades the genes."),
+    ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Fit a model on all sections of a manifest and write it to one file.
+    """Cross-validate for scores and gene grades, then fit a model on all sections, in one file.
 
     Example: hespotex train sections.csv --out lab.hespotex
     """
@@ -106,10 +113,12 @@ def train(
             config=config, profile=profile, overrides=overrides, genes=genes, folds=folds, seed=seed
         ),
         sections=options.split_ids(sections),
+        validate=not no_validate,
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
-    terminal.print_paths({"model": path})
+    card = path.with_suffix(".model-card.md")
+    terminal.print_paths({"model": path, "model card": card})
 
 
 def predict(
@@ -149,9 +158,6 @@ def predict(
     terminal.print_paths(result.paths)
 
 
-def _show(result: object) -> None:
-    from hespotex.pipeline import CrossValidationResult
-
-    if isinstance(result, CrossValidationResult):
-        terminal.print_scores(result.metrics)
-        terminal.print_paths(result.paths)
+def _show(result: RunResult) -> None:
+    terminal.print_scores(result.metrics)
+    terminal.print_paths(result.paths)

@@ -95,7 +95,7 @@ class StoredPrediction:
     measured_counts: sparse.csr_matrix | None
     measured_depth: npt.NDArray[np.float64] | None
     thumbnail: Thumbnail | None
-    extras: Extras = Extras()
+    extras: Extras = field(default_factory=Extras)
     record: Mapping[str, Any] = field(default_factory=dict)
 
 

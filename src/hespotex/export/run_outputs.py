@@ -16,6 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.cross_validation import PREDICTORS, FoldOutcome, HeldOut
+from hespotex.errors import RunError
+from hespotex.evaluation.compare import Comparison, RunScores, compare_runs
 from hespotex.evaluation.evidence import FDR, headline, judge_genes
 from hespotex.evaluation.grades import GradeRule, count_grades
 from hespotex.evaluation.intervals import LEVELS
@@ -33,7 +35,6 @@ from hespotex.training.bundle import Bundle
 from hespotex.training.types import Prediction
 
 THUMBNAIL_SIDE_PX = 1200
-
 
 
 def write_section_prediction(
@@ -242,7 +243,9 @@ def _calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Nominal coverage beside the coverage seen, for patients in training and for others."""
     rows = []
     for inside, where in ((True, "same patient in training"), (False, "other patient")):
-        seen = [s["coverage"] for s in sections if s["patient_in_training"] == inside and s["coverage"]]
+        seen = [
+            s["coverage"] for s in sections if s["patient_in_training"] == inside and s["coverage"]
+        ]
         for level in seen[0] if seen else ():
             observed = float(np.mean([s[level] for s in seen]))
             rows.append({"nominal": float(level), "observed": observed, "where": where})
@@ -309,3 +312,24 @@ def _required(run: RunDir, number: int) -> dict[str, Any]:
 
 def _summary(values: Mapping[str, float | None]) -> ScoreSummary:
     return ScoreSummary(**{k: np.nan if v is None else v for k, v in values.items()})
+
+
+def compare_folders(first: Path, second: Path) -> Comparison:
+    """Compare two finished runs that were scored.
+
+    Raises:
+        RunError: a folder holds no scored run, or the two do not compare.
+    """
+    runs, patients = [], {}
+    for folder in (first, second):
+        run = RunDir(folder)
+        if not (folder / "metrics.json").is_file():
+            raise RunError(
+                f"expected a finished, scored run in {folder}, found no metrics.json; run cross-validate or evaluate"
+            )
+        metrics = read_metrics(run)
+        patients |= {s["section_id"]: s["patient_id"] for s in metrics["sections"]}
+        trained = {i: frozenset(f["train"]) for f in metrics["folds"] for i in f["held_out"]}
+        spots = {s["section_id"]: int(s["n_spots"]) for s in metrics["sections"]}
+        runs.append(RunScores(folder.name, read_genes(run), trained, spots))
+    return compare_runs(runs[0], runs[1], patients)

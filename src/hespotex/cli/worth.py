@@ -1,0 +1,118 @@
+"""Owns the verbs that say what a model is worth: evaluate, report, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hespotex.cli import options, terminal
+
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)]
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    manifest: Annotated[
+        Path, typer.Argument(help="Table of newly measured sections.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
+    sections: options.Sections = None,
+    score_nan_as_zero: Annotated[
+        bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
+    ] = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Score an existing model on sections that it was not trained on. Nothing is drawn anew: the
+    model's own seed counts.
+
+    Example: hespotex evaluate lab.hespotex new_sections.csv --out external
+    """
+    del seed
+    from hespotex import pipeline
+
+    result = pipeline.evaluate(
+        model,
+        manifest,
+        out,
+        sections=options.split_ids(sections),
+        score_nan_as_zero=score_nan_as_zero,
+        machine=options.machine(device, threads),
+        reporter=options.reporter(quiet, verbose),
+    )
+    terminal.print_scores(result.metrics)
+    terminal.print_paths(result.paths)
+
+
+def report(
+    folder: RunFolder,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="The page; default: report.html in the folder.", show_default=False
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write one self-contained page about a finished run. The shared options change nothing.
+
+    Example: hespotex report results
+    """
+    del device, threads, seed, quiet, verbose
+    from hespotex.export.report import write_report
+    from hespotex.runs import RunDir
+
+    terminal.print_paths({"report": write_report(RunDir(folder), out)})
+
+
+def compare(
+    first: RunFolder,
+    second: RunFolder,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compare two runs, paired by gene and section. The shared options change nothing.
+
+    Example: hespotex compare results_a results_b
+    """
+    del device, threads, seed, verbose
+    from hespotex.export.run_outputs import compare_folders
+
+    comparison = compare_folders(first, second)
+    reporter = options.reporter(quiet, False)
+    for sentence in comparison.restricted:
+        reporter.warn(sentence)
+    rows = [
+        (
+            d.score,
+            f"{d.first:.4f}",
+            f"{d.second:.4f}",
+            f"{d.difference:+.4f}",
+            f"{d.lower:+.4f} to {d.upper:+.4f} ({d.n_units} {d.unit}s)",
+            f"{d.better_genes:.0%}",
+            d.verdict,
+        )
+        for d in comparison.differences
+    ]
+    header = (
+        "score",
+        str(first),
+        str(second),
+        "difference",
+        "95 % interval",
+        "genes higher",
+        "verdict",
+    )
+    terminal.print_table("Second run against the first", header, rows)

@@ -1,0 +1,125 @@
+"""Owns what makes two runs the same, and the refusals of inputs that do not belong to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.config import RunConfig, differing_keys
+from hespotex.errors import ModelFileError, SpotTableError
+from hespotex.evaluation.grades import written_by_default
+from hespotex.progress import Reporter
+from hespotex.runs import content_key, file_key, versions
+from hespotex.section import Section
+from hespotex.training.bundle import Bundle
+from hespotex.training.types import EncoderRecord
+
+
+def run_identity(
+    verb: str, config: RunConfig, sections: Sequence[Section], **more: Any
+) -> dict[str, Any]:
+    """What a result depends on; a folder that holds another identity is refused."""
+    return {
+        "verb": verb,
+        "hespotex": versions()["hespotex"],
+        "config": config.model_dump(mode="json"),
+        "inputs": {
+            s.section_id: {"patient_id": s.patient_id, "key": section_key(s)} for s in sections
+        },
+        **more,
+    }
+
+
+def section_key(section: Section) -> str:
+    """Key of the content of a section: positions, counts, image, scale."""
+    image = section.slide or section.features_file
+    return content_key(
+        section.expression_key(), file_key(image) if image else "", section.geometry.mpp
+    )
+
+
+def encode_config(bundle: Bundle) -> RunConfig:
+    """The model's configuration with its patch sides written out."""
+    patches = bundle.config.patches.model_copy(update={"sides_um": bundle.sides_um})
+    return bundle.config.model_copy(update={"patches": patches})
+
+
+def check_same_model(
+    path: Path, there: Bundle, config: RunConfig, sections: Sequence[Section]
+) -> None:
+    """Refuse to write over a model of other sections or settings; the message names what differs.
+
+    Raises:
+        ModelFileError: another model.
+    """
+    old = {
+        "config": there.config.model_dump(mode="json"),
+        "sections": {s.section_id: s.key for s in there.sections},
+    }
+    new = {
+        "config": config.model_dump(mode="json"),
+        "sections": {s.section_id: s.expression_key() for s in sections},
+    }
+    rows = differing_keys(old, new)
+    if rows:
+        shown = "; ".join(f"{key}: {a!r} there, {b!r} now" for key, a, b in rows[:6])
+        raise ModelFileError(
+            f"{path} holds another model: {shown}; choose another --out, or delete it"
+        )
+
+
+def check_same_encoder(model: Path, bundle: Bundle, encoder: EncoderRecord) -> None:
+    """Refuse features of other weights or preprocessing than the model was fitted on.
+
+    Raises:
+        ModelFileError: names both keys.
+    """
+    if encoder != bundle.encoder:
+        raise ModelFileError(
+            f"expected the encoder that {model} was trained with ({bundle.encoder.name}, key {bundle.encoder.key}), "
+            f"found other weights or preprocessing (key {encoder.key}); install the same encoder version"
+        )
+
+
+def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section]) -> None:
+    """Refuse to score a model on what it was fitted on, under whatever name it comes.
+
+    Raises:
+        SpotTableError: names the section and its name in training.
+    """
+    trained = {s.key: s.section_id for s in bundle.sections}
+    for section in sections:
+        if section.counts is None:
+            raise SpotTableError(
+                "expected measured expression to score against, found none; give `expression` in the manifest",
+                section=section.section_id,
+            )
+        known = trained.get(section.expression_key())
+        if known is not None:
+            raise SpotTableError(
+                f"expected sections that {model} was not trained on, found its training section {known}; "
+                "leave it out with --sections, or use cross-validate",
+                section=section.section_id,
+            )
+
+
+def genes_to_write(
+    grades: Sequence[str], all_genes: bool, reporter: Reporter
+) -> npt.NDArray[np.intp]:
+    """Places of the genes that a prediction writes: graded A to C, or ungraded, unless all are asked for."""
+    kept = np.ones(len(grades), bool) if all_genes else written_by_default(np.asarray(grades))
+    left_out = int((~kept).sum())
+    if left_out == len(grades):
+        reporter.warn(
+            f"every one of the {left_out:,} genes is graded D: all are written, none is to be believed beyond depth"
+        )
+        return np.arange(len(grades))
+    if left_out:
+        reporter.say(
+            f"{left_out:,} of {len(grades):,} genes are graded D and left out; --all-genes writes them"
+        )
+    return np.flatnonzero(kept)
