@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.baselines import depth_only
+from hespotex.evaluation.noise_ceiling import noise_ceiling
 from hespotex.evaluation.scores import partial_pcc_per_gene, pcc_per_gene
 from hespotex.evaluation.spatial_null import (
     benjamini_hochberg,
@@ -154,6 +155,52 @@ def test_stouffer_and_benjamini_hochberg_by_hand() -> None:
     np.testing.assert_allclose(test.p_value[:2], norm.sf([4 / np.sqrt(2), 2.0]))
     q = benjamini_hochberg(np.array([0.01, 0.04, 0.03, 1.0]), np.array([True, True, True, False]))
     np.testing.assert_allclose(q, [0.03, 0.04, 0.04, 1.0])
+
+
+class TestSectionsOfOnePatient:
+    z = (np.array([2.0]), np.array([2.0]), np.array([2.0]))
+
+    def test_without_ceilings_they_count_as_one_section(self) -> None:
+        assert combine_sections(self.z, ["P", "P", "P"]).z[0] == pytest.approx(2.0)
+
+    def test_they_are_correlated_by_the_product_of_their_ceilings(self) -> None:
+        ceilings = [np.array([0.5]), np.array([0.4]), np.array([0.9])]
+        variance = 3 + 2 * (0.5 * 0.4 + 0.5 * 0.9 + 0.4 * 0.9)
+        result = combine_sections(self.z, ["P", "P", "P"], ceilings)
+        assert result.z[0] == pytest.approx(6 / np.sqrt(variance))
+
+    def test_another_patients_section_is_independent(self) -> None:
+        ceilings = [np.array([0.5]), np.array([0.4]), np.array([0.9])]
+        result = combine_sections(self.z, ["P", "Q", "P"], ceilings)
+        assert result.z[0] == pytest.approx(6 / np.sqrt(3 + 2 * 0.5 * 0.9))
+
+    def test_a_section_without_a_score_adds_nothing(self) -> None:
+        z = [np.array([2.0]), np.array([np.nan])]
+        assert combine_sections(z, ["P", "P"]).z[0] == pytest.approx(2.0)
+
+    def test_noise_ceilings_of_zero_make_them_independent(self) -> None:
+        result = combine_sections(self.z, ["P"] * 3, [np.zeros(1)] * 3)
+        assert result.z[0] == pytest.approx(6 / np.sqrt(3))
+
+    def test_repeated_sections_make_no_discoveries_of_chance_alignments(self) -> None:
+        xy, modes = tissue(150), build_modes(tissue(150))
+        naive, honest = [], []
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+            predicted, truth = smooth_maps(xy, 2.5, 150, rng), smooth_maps(xy, 2.5, 150, rng)
+            z, ceilings = [], []
+            for _ in range(4):  # four near copies: the same maps, counted anew
+                counts = sparse.csr_matrix(rng.poisson(12 * np.exp(0.6 * truth)).astype(float))
+                z.append(score_against_null(predicted, counts, modes).z)
+                ceilings.append(noise_ceiling(counts, n_splits=3).composition)
+            naive.append(combine_sections(z).significant().any())
+            honest.append(combine_sections(z, ["P"] * 4, ceilings).significant().any())
+        assert np.mean(naive) > 0.9
+        assert np.mean(honest) < 0.2
+
+    def test_a_patient_too_few_is_an_error(self) -> None:
+        with pytest.raises(HESpotExError, match="a patient for each of 3 sections, found 2"):
+            combine_sections(self.z, ["P", "P"])
 
 
 def test_twelve_spots_are_enough_to_ask_and_seven_are_an_error() -> None:

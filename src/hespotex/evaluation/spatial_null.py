@@ -243,23 +243,46 @@ def compare_maps(
     return score, z, effective
 
 
-def combine_sections(z: Sequence[npt.NDArray[np.float64]]) -> CombinedTest:
+def combine_sections(
+    z: Sequence[npt.NDArray[np.float64]],
+    patients: Sequence[str] | None = None,
+    ceilings: Sequence[npt.NDArray[np.float64]] | None = None,
+) -> CombinedTest:
     """Stouffer's method over sections, one-sided, then Benjamini-Hochberg over genes.
+
+    Sections of one patient repeat one another: a chance alignment in one is there in its neighbour too. The
+    z of two such sections count as correlated by the product of their noise ceilings, the most that two
+    measurements of one map can agree; without ceilings they count as one section.
 
     Args:
         z: per section (G,); NaN where a section has no score for the gene.
+        patients: patient of every section; None: all different.
+        ceilings: per section (G,) noise ceiling of the composition PCC.
 
     Raises:
-        HESpotExError: no section.
+        HESpotExError: no section, or another number of patients or ceilings.
     """
     if not z:
         raise HESpotExError("expected the test of at least one section, found none")
+    for name, given in (("patient", patients), ("ceiling", ceilings)):
+        if given is not None and len(given) != len(z):
+            raise HESpotExError(
+                f"expected a {name} for each of {len(z)} sections, found {len(given)}"
+            )
     table = np.stack(list(z))
     present = np.isfinite(table)
     n_sections = present.sum(axis=0)
     total = np.where(present, table, 0.0).sum(axis=0)
+    bound = np.ones(table.shape) if ceilings is None else np.nan_to_num(np.stack(ceilings), nan=1.0)
+    variance = np.zeros(table.shape[1])
+    owners = list(range(len(table))) if patients is None else list(patients)
+    for owner in dict.fromkeys(owners):
+        mine = np.array([o == owner for o in owners])
+        shared = np.where(present[mine], np.clip(bound[mine], 0.0, 1.0), 0.0)
+        # 1 on the diagonal of the correlation, products of ceilings beside it.
+        variance += shared.sum(axis=0) ** 2 + (present[mine] - shared**2).sum(axis=0)
     combined = np.divide(
-        total, np.sqrt(n_sections), out=np.full(len(total), np.nan), where=n_sections > 0
+        total, np.sqrt(variance), out=np.full(len(total), np.nan), where=n_sections > 0
     )
     p_value = np.where(n_sections > 0, norm.sf(np.nan_to_num(combined)), 1.0)
     return CombinedTest(combined, p_value, benjamini_hochberg(p_value, n_sections > 0), n_sections)
