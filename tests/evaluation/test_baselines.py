@@ -123,3 +123,11 @@ def test_one_training_spot_is_an_error() -> None:
     f, c = draw(1, 4, 1)
     with pytest.raises(HESpotExError, match="at least two training spots for ridge, found 1"):
         fit_ridge([f], [c])
+
+
+def test_features_that_never_vary_predict_the_train_mean() -> None:
+    _, c = draw(20, 4, 1)
+    flat = np.ones((20, 3), dtype=np.float32)
+    log1p, composition = fit_ridge([flat], [c]).predict(flat)
+    np.testing.assert_allclose(log1p, np.tile(fit_train_mean([c]).log1p, (20, 1)), rtol=1e-5)
+    assert np.ptp(composition, axis=0).max() < 1e-5

@@ -269,3 +269,7 @@ class TestDevianceExplained:
         result = deviance_explained(np.zeros((2, 3)), pooled, counts)
         np.testing.assert_allclose(result[:2], 0, atol=1e-12)
         assert np.isnan(result[2])
+
+    def test_a_gene_that_the_pooled_shares_fit_exactly_has_nothing_to_explain(self) -> None:
+        counts = sparse.csr_matrix(np.full((4, 2), 3.0))
+        assert np.isnan(deviance_explained(np.zeros((4, 2)), np.array([0.5, 0.5]), counts)).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ from scipy import sparse
 
 from hespotex.errors import HESpotExError
 from hespotex.expression import Margins, log1p_cpm, pearson_residuals, spot_totals
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -117,7 +121,6 @@ def fit_ridge(
     Raises:
         HESpotExError: features and counts do not belong together, or fewer than two spots.
     """
-    from sklearn.decomposition import PCA
     from sklearn.linear_model import Ridge
 
     masks = _masks(counts, measured)
@@ -128,9 +131,7 @@ def fit_ridge(
     x = np.concatenate([standardise_features(f) for f in features])
     if len(x) < 2:
         raise HESpotExError(f"expected at least two training spots for ridge, found {len(x)}")
-    # Both solvers are exact; the second is the cheaper one where spots outnumber features.
-    solver = "full" if len(x) <= x.shape[1] else "covariance_eigh"
-    pca = PCA(min(n_components, len(x) - 1, x.shape[1]), svd_solver=solver).fit(x)
+    pca = fit_components(x, n_components)
     z = pca.transform(x).astype(np.float64)
     section = np.repeat(np.arange(len(counts)), [c.shape[0] for c in counts])
 
@@ -161,6 +162,17 @@ def fit_ridge(
         intercepts,
         fit_train_mean(counts, list(masks)).log1p,
     )
+
+
+def fit_components(x: npt.NDArray[np.float32], n_components: int) -> PCA:
+    """Principal components of (n, P) features, at most as many as there can be; the same on every run."""
+    from sklearn.decomposition import PCA
+
+    # Both solvers are exact; the second is the cheaper one where spots outnumber features.
+    solver = "full" if len(x) <= x.shape[1] else "covariance_eigh"
+    # Without any variance, shares of it are 0 / 0; nobody asks for them.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return PCA(max(1, min(n_components, len(x) - 1, x.shape[1])), svd_solver=solver).fit(x)
 
 
 def standardise_features(features: Array) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hespotex.evaluation.baselines import standardise_features
+from hespotex.evaluation.baselines import fit_components, standardise_features
 from hespotex.evaluation.spatial_structure import lattice_weights
 from hespotex.expression import log1p_cpm, pearson_residuals
 
@@ -36,12 +36,10 @@ def nearest_patches(
     Returns:
         Predicted log1p(CPM over the panel) and composition (residual scale), (m, G) each.
     """
-    from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
 
     x = np.concatenate([standardise_features(f) for f in train_features])
-    solver = "full" if len(x) <= x.shape[1] else "covariance_eigh"
-    pca = PCA(min(_N_COMPONENTS, len(x) - 1, x.shape[1]), svd_solver=solver).fit(x)
+    pca = fit_components(x, _N_COMPONENTS)
     k = min(k, len(x))
     index = NearestNeighbors(n_neighbors=k).fit(pca.transform(x))
     alike = index.kneighbors(pca.transform(standardise_features(features)), return_distance=False)

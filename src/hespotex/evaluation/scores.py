@@ -344,7 +344,7 @@ def deviance_explained(
         counts: (n, G) measured raw counts over the panel.
 
     Returns:
-        (G,); NaN for a gene without counts.
+        (G,); NaN for a gene without counts, or without deviance under the null.
     """
     _check_shapes(composition, np.empty(counts.shape, dtype=np.bool_))
     gain, null = np.zeros(len(pooled)), np.zeros(len(pooled))
@@ -355,8 +355,10 @@ def deviance_explained(
         mu = c.sum(axis=1, keepdims=True) * pooled
         gain += (c * log_ratio - mu * np.expm1(log_ratio)).sum(axis=0)
         null += (xlogy(c, c) - xlogy(c, mu) - c + mu).sum(axis=0)
-    seen = np.asarray(counts.sum(axis=0)).ravel() > 0
-    return np.asarray(np.divide(gain, null, out=np.full(len(pooled), np.nan), where=seen))
+    seen = np.asarray(counts.sum(axis=0)).ravel()
+    explained = np.full(len(pooled), np.nan)
+    # A gene that the pooled shares already fit to rounding has no deviance to explain.
+    return np.asarray(np.divide(gain, null, out=explained, where=null > 1e-9 * seen))
 
 
 def rmse_per_gene(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:
