@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.errors import ConfigError, GeometryError
+from hespotex.errors import ConfigError, GeometryError, SlideError
 from hespotex.slide import Slide
 
 # Spots are visited block by block, so that neighbours share what the slide has decoded.
@@ -75,6 +75,8 @@ def crop_patches(
     mpp: float,
     plan: PatchPlan,
     batch_size: int = 32,
+    *,
+    on_bad: Callable[[int, SlideError], None] | None = None,
 ) -> Iterator[Batch]:
     """Cut the patches of spots out of a slide, decoding ahead of whoever consumes them.
 
@@ -88,6 +90,8 @@ def crop_patches(
         mpp: microns per level-0 pixel.
         plan: sides and size.
         batch_size: spots per batch.
+        on_bad: hears of every spot (its index) whose pixels cannot be read, on the thread that reads;
+            its patches are white. None: the first one ends the reading.
 
     Yields:
         indices into the spots, (b,), and their patches, (b, S, size, size, 3) uint8 RGB. Every spot
@@ -114,7 +118,7 @@ def crop_patches(
     def decode() -> None:
         try:
             for part in parts:
-                if not put((part, _crop_batch(slide, xy_px0[part], sides, plan.size_px))):
+                if not put((part, _crop_batch(slide, xy_px0, part, sides, plan.size_px, on_bad))):
                     return
             put(None)
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
@@ -133,13 +137,35 @@ def crop_patches(
 
 
 def _crop_batch(
-    slide: Slide, xy_px0: npt.NDArray[np.float64], sides: tuple[float, ...], size: int
+    slide: Slide,
+    xy_px0: npt.NDArray[np.float64],
+    part: npt.NDArray[np.intp],
+    sides: tuple[float, ...],
+    size: int,
+    on_bad: Callable[[int, SlideError], None] | None,
 ) -> npt.NDArray[np.uint8]:
-    out = np.empty((len(xy_px0), len(sides), size, size, 3), np.uint8)
-    for b, (x, y) in enumerate(xy_px0):
-        for s, side in enumerate(sides):
-            left, top = float(x) - side / 2, float(y) - side / 2
-            if side.is_integer():  # a whole number of pixels: no blur by half a pixel
-                left, top = float(np.floor(left + 0.5)), float(np.floor(top + 0.5))
-            out[b, s] = slide.read_region(left, top, side, side, size, size)
+    out = np.empty((len(part), len(sides), size, size, 3), np.uint8)
+    for b, spot in enumerate(part):
+        try:
+            _crop_spot(slide, xy_px0[spot], sides, size, out[b])
+        except SlideError as error:
+            if on_bad is None:
+                raise
+            out[b] = 255
+            on_bad(int(spot), error)
     return out
+
+
+def _crop_spot(
+    slide: Slide,
+    centre: npt.NDArray[np.float64],
+    sides: tuple[float, ...],
+    size: int,
+    out: npt.NDArray[np.uint8],
+) -> None:
+    """Fill out (S, size, size, 3) with the patches around one centre."""
+    for s, side in enumerate(sides):
+        left, top = float(centre[0]) - side / 2, float(centre[1]) - side / 2
+        if side.is_integer():  # a whole number of pixels: no blur by half a pixel
+            left, top = float(np.floor(left + 0.5)), float(np.floor(top + 0.5))
+        out[s] = slide.read_region(left, top, side, side, size, size)

@@ -111,14 +111,17 @@ class OodModel:
         score = self.features.distance(features) / self.features.threshold
         flagged = score > 1
         share = float(flagged.mean())
-        verdict: Verdict = "like the training slides"
-        if share > _SLIDE_SHARE:
-            verdict = "unlike: tissue"
-            if self.colours is not None and colours is not None:
-                distance = self.colours.distance(colours) / self.colours.threshold
-                if float((distance > 1).mean()) > _SLIDE_SHARE:
-                    verdict = "unlike: staining"
-        return OodReport(score, flagged, share, verdict)
+        return OodReport(score, flagged, share, self.verdict(flagged, colours))
+
+    def verdict(self, flagged: npt.NDArray[np.bool_], colours: Array | None = None) -> Verdict:
+        """On a whole slide, from the flags (n,) and colours (n, C) of its spots."""
+        if float(flagged.mean()) <= _SLIDE_SHARE:
+            return "like the training slides"
+        if self.colours is not None and colours is not None:
+            distance = self.colours.distance(colours) / self.colours.threshold
+            if float((distance > 1).mean()) > _SLIDE_SHARE:
+                return "unlike: staining"
+        return "unlike: tissue"
 
 
 def fit_ood(

@@ -48,13 +48,14 @@ def write_geojson(
     radius = section.spot_diameter_um / section.mpp / 2
     circle = radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
     circle[-1] = circle[0]
-    rings = (section.xy_px0 - np.asarray(bounds_offset_px0))[:, None, :] + circle
-    features = [
-        _feature(section, i, np.round(rings[i], 2).tolist(), names, values[i])
-        for i in range(len(section.barcodes))
-    ]
+    # One feature at a time: as Python objects, all of a large slide would take gigabytes.
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
-        json.dump({"type": "FeatureCollection", "features": features}, handle, allow_nan=False)
+        handle.write('{"type": "FeatureCollection", "features": [')
+        for i in range(len(section.barcodes)):
+            ring = np.round(section.xy_px0[i] - np.asarray(bounds_offset_px0) + circle, 2)
+            feature = _feature(section, i, ring.tolist(), names, values[i])
+            handle.write((",\n" if i else "\n") + json.dumps(feature, allow_nan=False))
+        handle.write("]}\n")
 
 
 def _feature(
