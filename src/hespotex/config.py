@@ -99,7 +99,7 @@ class ModelConfig(StageConfig):
     ensemble: int = Field(3, ge=1)
     """Networks from different seeds whose predictions are averaged."""
     epochs: int = Field(40, ge=1)
-    max_steps: int = Field(1200, ge=1)
+    max_steps: int = Field(800, ge=1)
     """Steps of a network at most, whatever the epochs: many spots need fewer epochs."""
     lr: float = Field(3e-3, gt=0)
     """Peak of the one-cycle schedule."""

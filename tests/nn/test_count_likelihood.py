@@ -55,6 +55,6 @@ def test_a_spot_without_counts_pulls_at_nothing():
     share = LOG_SHARE.clone().requires_grad_()
     loss = negative_binomial_loss(torch.zeros_like(COUNTS), torch.zeros(2).double(), share, 10.0)
     loss.backward()
-    assert loss.item() == 0
+    assert abs(loss.item()) < 1e-25
     assert share.grad is not None
-    assert (share.grad == 0).all()
+    assert (share.grad.abs() < 1e-25).all()

@@ -6,6 +6,7 @@ latent to the genes, so nothing here grows faster than spots x genes of one batc
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -47,12 +48,13 @@ class _NegativeBinomial(torch.autograd.Function):
         dispersion: float,
         measured: Tensor | None,
     ) -> Tensor:
-        mean = torch.exp(log_share).mul_(totals[:, None])
-        shifted = mean + dispersion
-        seen = counts > 0  # where c = 0, c log(mean) is 0 even for mean = 0
-        loss = torch.log(shifted / dispersion).mul_(counts + dispersion)
-        loss -= counts * torch.log(torch.where(seen, mean / dispersion, 1.0))
-        gradient = mean.sub_(counts).mul_(dispersion).div_(shifted)
+        # An empty spot has mean 0 and no count; the floor only keeps its logarithm finite.
+        log_mean = log_share + torch.log(totals.clamp(min=1e-30))[:, None]
+        mean = torch.exp(log_mean)
+        scaled = mean / dispersion
+        loss = torch.log1p(scaled).mul_(counts + dispersion)
+        loss.addcmul_(counts, log_mean.sub_(math.log(dispersion)), value=-1)
+        gradient = mean.sub_(counts).div_(scaled.add_(1))
         if measured is None:
             entries = float(counts.numel())
         else:
