@@ -358,7 +358,7 @@ def deviance_explained(
     seen = np.asarray(counts.sum(axis=0)).ravel()
     explained = np.full(len(pooled), np.nan)
     # A gene that the pooled shares already fit to rounding has no deviance to explain.
-    return np.asarray(np.divide(gain, null, out=explained, where=null > 1e-9 * seen))
+    return np.asarray(np.divide(gain, null, out=explained, where=(seen > 0) & (null > 1e-9 * seen)))
 
 
 def rmse_per_gene(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:
