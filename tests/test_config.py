@@ -81,6 +81,13 @@ def test_differing_keys_names_nested_keys_with_both_values() -> None:
     assert rows == [("a.b", 1, 3), ("d", 1, None)]
 
 
+def test_published_profile_brings_its_panel_recipe_unless_told_otherwise() -> None:
+    assert RunConfig.from_values({}, ["profile=published"]).panel.min_spots == 1000
+    own = RunConfig.from_values({}, ["profile=published", "panel.min_spots=7"])
+    assert (own.panel.min_spots, own.panel.min_spot_fraction) == (7, 0.0)
+    assert RunConfig.from_values(own.model_dump()) == own
+
+
 def test_named_options_win_over_set_and_file(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("seed = 1\n[folds]\nby = 'section'\n")

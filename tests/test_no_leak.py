@@ -53,6 +53,7 @@ CONFIGS = {
         "published.gate_steps=5",
         "published.epochs=2",
         "panel.n_top=15",
+        "panel.min_spots=0",
     ],
 }
 

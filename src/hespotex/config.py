@@ -18,6 +18,11 @@ from hespotex.errors import ConfigError
 
 Profile = Literal["default", "published"]
 
+# What a profile changes of the other stages where nothing else is asked for.
+_PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "published": {"panel": {"min_spot_fraction": 0.0, "min_spots": 1000}}
+}
+
 
 class StageConfig(BaseModel):
     """Base of every stage's configuration: frozen, and an unknown key is an error."""
@@ -104,8 +109,10 @@ class ModelConfig(StageConfig):
     lr: float = Field(3e-3, gt=0)
     """Peak of the one-cycle schedule."""
     weight_decay: float = Field(0.1, ge=0)
-    gate_weight: float = Field(0.0, ge=0)
-    """Weight of 1 - PCC between latent_hat and the GATE latent of a spot; 0 leaves GATE out."""
+    latent_weight: float = Field(0.3, ge=0)
+    """Weight of 1 - PCC between latent_hat and the spot's expression-side latent; 0 leaves it out."""
+    latent_target: Literal["components", "gate"] = "components"
+    """Expression-side latent: denoised components of the Pearson residuals, or GATE's on top of them."""
     gate_components: int = Field(128, ge=2)
     """Principal components of the Pearson residuals that GATE reads."""
     gate_hidden: int = Field(128, ge=1)
@@ -198,6 +205,7 @@ class RunConfig(StageConfig):
         merged = _deep_copy(values)
         for override in overrides:
             _apply_override(merged, override)
+        merged = _under(_PRESETS.get(str(merged.get("profile")), {}), merged)
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
@@ -231,6 +239,16 @@ def differing_keys(
 
 def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _deep_copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _under(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with the preset's where they say nothing."""
+    merged = _deep_copy(preset)
+    for key, value in values.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = _under(below, value) if both else value
+    return merged
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

@@ -45,7 +45,10 @@ from hespotex.run_checks import (
     check_same_encoder,
     check_same_model,
     encode_config,
+    encoder_name,
+    encoder_record,
     genes_to_write,
+    patch_config,
     run_identity,
 )
 from hespotex.runs import RunDir, StageClock
@@ -53,7 +56,7 @@ from hespotex.section import Section, check_distinct, read_section
 from hespotex.splits import Fold, Folds, make_folds
 from hespotex.training.bundle import read_model, write_model
 from hespotex.training.fit import device_name, fit_bundle, use_threads
-from hespotex.training.types import Cohort, EncodedSection, EncoderRecord
+from hespotex.training.types import Cohort, EncodedSection
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,11 @@ def encode(
 ) -> Cohort:
     """Stage 2: patches of every section become features, once; the cache remembers them."""
     use_threads(machine)
-    encoder = get_encoder(config.encoder.name, device=device_name(machine), threads=machine.threads)
-    plan = patch_plan(encoder, config.patches)
-    items = []
+    encoder = get_encoder(
+        encoder_name(config, sections), device=device_name(machine), threads=machine.threads
+    )
+    plan = patch_plan(encoder, patch_config(config, sections))
+    items, sides_um = [], plan.sides_um
     with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
         for section in sections:
             encoded = encode_section(
@@ -108,15 +113,8 @@ def encode(
                 advance=advance,
             )
             items.append(EncodedSection(section, encoded.values, colours=encoded.colours))
-    record = EncoderRecord(
-        name=encoder.name,
-        key=encoder.key(),
-        dim=items[0].features.shape[2],
-        size_px=encoder.size_px,
-        mean=encoder.mean,
-        std=encoder.std,
-    )
-    return Cohort(tuple(items), record, plan.sides_um)
+            sides_um = encoded.sides_um
+    return Cohort(tuple(items), encoder_record(encoder, items[0].features.shape[2]), sides_um)
 
 
 # ----------------------------------------------------------------------------------------- verbs

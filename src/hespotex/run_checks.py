@@ -1,16 +1,19 @@
-"""Owns what makes two runs the same, and the refusals of inputs that do not belong to a model."""
+"""Owns what makes two runs the same, what follows from the sections for a run, and refusals of unfit inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.config import RunConfig, differing_keys
-from hespotex.errors import ModelFileError, SpotTableError
+from hespotex.config import PatchConfig, RunConfig, differing_keys
+from hespotex.encoders.base import Encoder
+from hespotex.encoders.given import FEATURES_FILE
+from hespotex.errors import ConfigError, ModelFileError, SpotTableError
 from hespotex.evaluation.grades import written_by_default
 from hespotex.progress import Reporter
 from hespotex.runs import content_key, file_key, versions
@@ -48,6 +51,40 @@ def encode_config(bundle: Bundle) -> RunConfig:
     return bundle.config.model_copy(update={"patches": patches})
 
 
+def encoder_name(config: RunConfig, sections: Sequence[Section]) -> str:
+    """The configured encoder, or `features-file` where every section brings its features.
+
+    Raises:
+        ConfigError: some sections bring features and others do not.
+    """
+    given = [s.section_id for s in sections if s.features_file is not None]
+    if given and len(given) < len(sections):
+        raise ConfigError(
+            f"expected features files for all sections or for none, found them for {', '.join(given[:5])} only; "
+            "features of two makers do not mix"
+        )
+    return FEATURES_FILE if given else config.encoder.name
+
+
+def patch_config(config: RunConfig, sections: Sequence[Section]) -> PatchConfig:
+    """The configured patches; the published profile takes the spot diameter where nothing is asked for."""
+    if config.profile == "published" and config.patches.sides_um is None:
+        return PatchConfig(sides_um=(median(s.geometry.spot_diameter_um for s in sections),))
+    return config.patches
+
+
+def encoder_record(encoder: Encoder, dim: int) -> EncoderRecord:
+    """What a model file says of the encoder; `dim` is that of the features, after any projection."""
+    return EncoderRecord(
+        name=encoder.name,
+        key=encoder.key(),
+        dim=dim,
+        size_px=encoder.size_px,
+        mean=encoder.mean,
+        std=encoder.std,
+    )
+
+
 def check_same_model(
     path: Path, there: Bundle, config: RunConfig, sections: Sequence[Section]
 ) -> None:
@@ -78,6 +115,8 @@ def check_same_encoder(model: Path, bundle: Bundle, encoder: EncoderRecord) -> N
     Raises:
         ModelFileError: names both keys.
     """
+    if encoder.name == FEATURES_FILE and encoder.dim == bundle.encoder.dim:
+        return  # made elsewhere: their number is all that can be checked
     if encoder != bundle.encoder:
         raise ModelFileError(
             f"expected the encoder that {model} was trained with ({bundle.encoder.name}, key {bundle.encoder.key}), "

@@ -89,7 +89,7 @@ def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
 
 def test_safetensors_of_another_program_is_refused_with_a_way_out(tmp_path: Path) -> None:
     save_file({"w": np.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModelFileError, match="another program.*import-checkpoint"):
+    with pytest.raises(ModelFileError, match=r"another program.*import-checkpoint"):
         read_model(tmp_path / "other.safetensors")
 
 
@@ -99,7 +99,7 @@ def test_newer_format_asks_for_an_update(tmp_path: Path) -> None:
         tmp_path / "new",
         metadata={"format": "hespotex-model", "format_version": "99", "header": "{}"},
     )
-    with pytest.raises(ModelFileError, match="format 1 or older, found 99.*update hespotex"):
+    with pytest.raises(ModelFileError, match=r"format 1 or older, found 99.*update hespotex"):
         read_model(tmp_path / "new")
 
 

@@ -8,6 +8,7 @@ import typer
 
 from hespotex import __version__
 from hespotex.cli.encoders import encoders
+from hespotex.cli.models import import_checkpoint
 from hespotex.cli.runs import cross_validate, demo, predict, train
 from hespotex.cli.terminal import print_error
 from hespotex.cli.worth import compare, evaluate, report
@@ -28,6 +29,7 @@ app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("report")(report)
 app.command("compare")(compare)
+app.command("import-checkpoint")(import_checkpoint)
 app.command("encoders")(encoders)
 
 

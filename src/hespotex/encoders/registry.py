@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hespotex.encoders import lazyslide_listing, offline
 from hespotex.encoders.base import Encoder, EncoderInfo
+from hespotex.encoders.given import FEATURES_FILE, GivenFeatures
 from hespotex.encoders.hub import cached_repositories
 from hespotex.errors import EncoderError
 
@@ -36,6 +37,8 @@ def get_encoder(
         from hespotex.encoders.timm_encoders import build_offline
 
         return build_offline(device=device, threads=threads, engine=engine)  # type: ignore[arg-type]
+    if name == FEATURES_FILE:
+        return GivenFeatures()
     if name.startswith("timm:"):
         from hespotex.encoders.timm_encoders import build_timm
 

@@ -189,4 +189,7 @@ def _mean_over_sections(values: Floats) -> Floats:
     known = np.isfinite(values)
     count = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
+    mean: Floats = np.divide(
+        total, count, out=np.full(values.shape[1], np.nan), where=count > 0
+    )
+    return mean

@@ -320,7 +320,8 @@ def compare_folders(first: Path, second: Path) -> Comparison:
     Raises:
         RunError: a folder holds no scored run, or the two do not compare.
     """
-    runs, patients = [], {}
+    runs: list[RunScores] = []
+    patients: dict[str, str] = {}
     for folder in (first, second):
         run = RunDir(folder)
         if not (folder / "metrics.json").is_file():

@@ -1,0 +1,32 @@
+"""Owns the stand-in for an encoder where every section brings its features in a file; pure."""
+
+from __future__ import annotations
+
+from hespotex.encoders.base import Encoder, FeatureRows, Patches
+from hespotex.errors import EncoderError
+
+FEATURES_FILE = "features-file"
+
+
+class GivenFeatures(Encoder):
+    """Features that another tool made; nothing can be encoded with it."""
+
+    name = FEATURES_FILE
+    dim = 0
+    size_px = 1
+    mpp = None
+    mean = ()
+    std = ()
+    licence = "as its maker states"
+    engine = "none"
+
+    def key(self) -> str:
+        """The same for all files: nobody knows what made them."""
+        return FEATURES_FILE
+
+    def encode(self, patches: Patches) -> FeatureRows:
+        """Always refused."""
+        raise EncoderError(
+            "expected features for every section in the manifest's column `features`, found a section without; "
+            "give them, or name an encoder with --set encoder.name=NAME"
+        )
