@@ -117,11 +117,11 @@ def test_a_gene_that_a_section_did_not_measure_is_learnt_from_the_others():
 
 
 def test_gate_latents_guide_the_network_when_asked_for():
-    config = SMALL.model_copy(update={"epochs": 2, "gate_weight": 1.0, "gate_steps": 5})
+    config = SMALL.model_copy(update={"epochs": 2, "latent_target": "gate", "gate_steps": 5})
     guided = fit_model(TRAIN[:2], config, seed=0)
     assert len(guided.history["gate_mse"]) == 5
     assert guided.history["gate_mse"][-1] < guided.history["gate_mse"][0]
-    plain = fit_model(TRAIN[:2], config.model_copy(update={"gate_weight": 0.0}), seed=0)
+    plain = fit_model(TRAIN[:2], config.model_copy(update={"latent_target": "components"}), seed=0)
     assert (guided.tensors["member0.genes.weight"] != plain.tensors["member0.genes.weight"]).any()
 
 

@@ -27,6 +27,7 @@ from hespotex.progress import Advance
 from hespotex.training.calibration import calibrate, train_mean_log1p
 from hespotex.training.depth import DepthRidge, fit_depth
 from hespotex.training.latents import fit_latents
+from hespotex.training.low_rank import LowRank, fit_low_rank, residuals
 from hespotex.training.network import stream_sizes
 from hespotex.training.preprocessing import InputProjection, fit_projection, with_nuclei
 from hespotex.training.regression import (
@@ -56,7 +57,7 @@ class Lesson:
         log_baseline: (sections, G) log share of the pooled counts of each section.
         measured: (sections, G) 1 or 0; None where every section measured every gene.
         log_depth: (n,) log(1 + total) minus its section's mean.
-        latents: (n, latent_size) of GATE, or None.
+        latents: (n, at most latent_size) expression-side latents.
     """
 
     context: Tensor
@@ -67,7 +68,7 @@ class Lesson:
     log_baseline: Tensor
     measured: Tensor | None
     log_depth: Tensor
-    latents: Tensor | None
+    latents: Tensor
 
 
 def fit_model(
@@ -95,14 +96,15 @@ def fit_model(
     projection = fit_projection([s.features for s in sections], config.n_components, seed=seed)
     inputs = [with_nuclei(projection.apply(s.features), s.nuclei) for s in sections]
     log_depth = [_centred_log_depth(s) for s in sections]
-    latents, gate_losses = None, []
-    if config.gate_weight > 0:
+    table = fit_low_rank(sections, residuals, config.latent_size, seed=seed)
+    latents, gate_losses = np.concatenate(table.scores), []
+    if config.latent_target == "gate":
         gate = fit_latents(sections, config, seed=seed, device=device, progress=progress)
         latents, gate_losses = np.concatenate(gate.latents), gate.losses
     lesson = _lesson(sections, inputs, log_depth, latents, config, device)
     contexts = np.split(lesson.context.cpu().numpy(), np.cumsum([len(x) for x in inputs])[:-1])
     share = _variance_share(projection, lesson.context.shape[1], inputs[0].shape[1])
-    closed, depth = _closed_form(sections, contexts, log_depth, share, config, seed)
+    closed, depth = _closed_form(sections, contexts, log_depth, table, share, config, seed)
     nets, history = [], {"gate_mse": gate_losses} if gate_losses else {}
     for member in range(config.ensemble):
         net, losses = train_member(lesson, config, seed=seed * 1000 + member, progress=progress)
@@ -132,6 +134,7 @@ def _closed_form(
     sections: Sequence[TrainingSection],
     contexts: Sequence[Float32],
     log_depth: Sequence[Float64],
+    table: LowRank,
     variance_share: Float64,
     config: ModelConfig,
     seed: int,
@@ -147,7 +150,7 @@ def _closed_form(
         config.depth_penalty,
     )
     kernel = (
-        fit_kernel_composition(sections, contexts, variance_share, config, seed=seed)
+        fit_kernel_composition(sections, contexts, table, variance_share, config, seed=seed)
         if config.kernel_share > 0
         else None
     )
@@ -200,7 +203,7 @@ def train_member(
 def batch_loss(
     net: ImageStream, lesson: Lesson, rows: npt.NDArray[np.int64], config: ModelConfig
 ) -> Tensor:
-    """Negative binomial of the counts + squared error of log depth (+ 1 - PCC of the latents)."""
+    """Negative binomial of the counts + squared error of log depth + 1 - PCC of the latents."""
     device = lesson.context.device
     index = torch.as_tensor(rows, device=device)
     decoded: Decoded = net(lesson.context, lesson.graph, index)
@@ -213,8 +216,10 @@ def batch_loss(
         None if lesson.measured is None else lesson.measured[section],
     )
     loss = loss + (decoded.depth - lesson.log_depth[index]).square().mean()
-    if lesson.latents is not None:
-        loss = loss + config.gate_weight * latent_pcc_loss(decoded.latent, lesson.latents[index])
+    if config.latent_weight > 0 and decoded.latent.shape[1] > 1:
+        width = lesson.latents.shape[1]  # fewer than latent_size where there are fewer spots
+        agreement = latent_pcc_loss(decoded.latent[:, :width], lesson.latents[index])
+        loss = loss + config.latent_weight * agreement
     return loss
 
 
@@ -249,7 +254,7 @@ def _lesson(
     sections: Sequence[TrainingSection],
     inputs: Sequence[Float32],
     log_depth: Sequence[Float64],
-    latents: npt.NDArray[np.floating] | None,
+    latents: npt.NDArray[np.floating],
     config: ModelConfig,
     device: str,
 ) -> Lesson:
@@ -275,7 +280,7 @@ def _lesson(
         log_baseline=tensor(baseline),
         measured=None if measured.all() else tensor(measured),
         log_depth=tensor(np.concatenate(log_depth)),
-        latents=None if latents is None else tensor(latents),
+        latents=tensor(latents),
     )
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from hespotex.config import ModelConfig
 from hespotex.expression import pooled_composition, spot_totals
-from hespotex.training.low_rank import centred_log1p, fit_low_rank, residuals
+from hespotex.training.low_rank import LowRank, centred_log1p, fit_low_rank
 from hespotex.training.types import TrainingSection
 
 Float32 = npt.NDArray[np.float32]
@@ -84,6 +84,7 @@ class DirectLog1p:
 def fit_kernel_composition(
     sections: Sequence[TrainingSection],
     contexts: Sequence[Float32],
+    table: LowRank,
     variance_share: Float64,
     config: ModelConfig,
     *,
@@ -97,11 +98,11 @@ def fit_kernel_composition(
     Args:
         sections: training sections.
         contexts: (n_i, C) of each.
+        table: denoised Pearson residuals of the sections.
         variance_share: (C,) share of the features' variance along each column.
-        config: rank, penalty, landmarks.
-        seed: of components and landmarks.
+        config: penalty, landmarks.
+        seed: of the landmarks.
     """
-    table = fit_low_rank(sections, residuals, config.latent_size, seed=seed)
     weight = np.sqrt(variance_share)
     x: Float64 = np.concatenate(contexts).astype(np.float64) * weight
     depth = np.concatenate([_relative_depth(s) for s in sections])

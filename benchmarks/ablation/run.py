@@ -1,0 +1,208 @@
+"""What each part of the default model brings, on her2st and the olfactory bulb, with bootstrap intervals.
+
+    python benchmarks/ablation/run.py [--shared FOLDER] [--variants NAME ...] [--threads 1] [--anew]
+
+Pairs: C2, C3, C4 left out in turn; C2+C3+C4 -> B4; B4 -> C2, C3, C4; MOB4 -> MOB9 and back. Panels are
+the fixed ones of golden/. Scores: mean over genes of PCC per gene, of log1p(CPM) and of composition
+against Pearson residuals, the 200 most abundant genes, NaN as 0. The interval is of the difference to
+the default, over 1,000 resamplings of genes. Every (variant, pair) is kept in
+benchmarks/results/ablation.json as soon as it is done, so an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from hespotex.config import Machine, ModelConfig, PanelConfig, RunConfig
+from hespotex.evaluation.baselines import fit_ridge
+from hespotex.expression import GenePanel, log1p_cpm, pearson_residuals
+from hespotex.pipeline import encode, read_sections
+from hespotex.predict import predict_expression
+from hespotex.progress import Silent
+from hespotex.training.fit import training_section, use_threads
+from hespotex.training.loop import fit_model
+from hespotex.training.preprocessing import model_inputs
+from hespotex.training.types import TrainingSection
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results" / "ablation.json"
+C = ("C2", "C3", "C4")
+PAIRS: Mapping[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
+    "C left out": tuple((tuple(s for s in C if s != held), (held,)) for held in C),
+    "C -> B4": ((C, ("B4",)),),
+    "B4 -> C": ((("B4",), C),),
+    "MOB4 -> MOB9": ((("MOB4",), ("MOB9",)),),
+    "MOB9 -> MOB4": ((("MOB9",), ("MOB4",)),),
+}
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "no networks": {"kernel_share": 1.0, "ensemble": 1},
+    "no kernel": {"kernel_share": 0.0},
+    "one network": {"ensemble": 1},
+    "no latent loss": {"latent_weight": 0.0},
+    "GATE latents": {"latent_target": "gate"},
+    "no neighbours": {"hops": 0},
+    "neighbours over 2 hops": {"hops": 2},
+    "2 graph layers, chained": {"graph_layers": 2},
+    "4 graph layers, parallel": {"graph_layers": 4, "chained": False},
+    "Poisson": {"dispersion": 1e4},
+    "log1p by expectation alone": {"direct_share": 0.0},
+    "log1p by regression alone": {"direct_share": 1.0},
+    "smallest patch alone": {"scales": 1},
+    "two smallest patches": {"scales": 2},
+    "three smallest patches": {"scales": 3},
+}
+Scores = dict[str, np.ndarray]
+
+
+def pcc(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Per gene over spots; a constant gene counts as 0, as in the reference's scores."""
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    norm = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    return np.where(norm > 0, (a * b).sum(axis=0) / np.where(norm > 0, norm, 1), 0)
+
+
+def score(section: TrainingSection, log1p: np.ndarray, composition: np.ndarray) -> Scores:
+    measured = log1p_cpm(section.counts)
+    return {
+        "log1p": pcc(log1p, measured),
+        "composition": pcc(composition, pearson_residuals(section.counts)),
+        "rmse": np.sqrt(np.square(log1p - measured).mean(axis=0)),
+    }
+
+
+def load(shared: Path, machine: Machine) -> tuple[dict[str, TrainingSection], dict[str, list[int]]]:
+    """Every section over its fixed panel, and the places of the 200 abundant genes."""
+    reference = json.loads((shared / "golden" / "reference_her2st.json").read_text())
+    mouse = (shared / "golden" / "mob_genes.txt").read_text().split()
+    cases = {
+        "her2st": (reference["genes"], reference["abundant_genes"]),
+        "mob": (mouse, mouse[:200]),
+    }
+    sections, abundant = {}, {}
+    for folder, (genes, most) in cases.items():
+        config = RunConfig(panel=PanelConfig(kind="list", genes=tuple(genes)))
+        read = read_sections(shared / "data" / folder / "sections.csv", None, Silent())
+        cohort = encode(read, config, machine, Silent())
+        panel = GenePanel(tuple(genes))
+        for item in cohort.items:
+            name = item.section.section_id
+            sections[name] = training_section(item, panel)
+            abundant[name] = [genes.index(g) for g in most]
+    return sections, abundant
+
+
+def run_variant(
+    sections: Mapping[str, TrainingSection], pair: str, changes: Mapping[str, Any]
+) -> tuple[Scores, float]:
+    """Per-gene scores, averaged over the pair's sections, and seconds a fit."""
+    from dataclasses import replace
+
+    options = dict(changes)
+    scales = options.pop("scales", None)
+    cut = {n: replace(s, features=s.features[:, :scales]) for n, s in sections.items()}
+    found, seconds = [], []
+    for train, held_out in PAIRS[pair]:
+        start = time.perf_counter()
+        model = fit_model([cut[n] for n in train], ModelConfig(**options), seed=0)
+        seconds.append(time.perf_counter() - start)
+        for name in held_out:
+            s = cut[name]
+            p = predict_expression(model, s.features, s.xy_um, spread=False)
+            found.append(score(s, p.log1p, p.composition))
+    return _mean(found), float(np.mean(seconds))
+
+
+def run_ridge(sections: Mapping[str, TrainingSection], pair: str) -> tuple[Scores, float]:
+    """Ridge on the model's features, as method.md defines it."""
+    found = []
+    for train, held_out in PAIRS[pair]:
+        part = [sections[n] for n in train]
+        inputs = [model_inputs(s.features, s.xy_um, ModelConfig()) for s in part]
+        ridge = fit_ridge(inputs, [s.counts for s in part])
+        for name in held_out:
+            s = sections[name]
+            found.append(score(s, *ridge.predict(model_inputs(s.features, s.xy_um, ModelConfig()))))
+    return _mean(found), float("nan")
+
+
+def _mean(found: list[Scores]) -> Scores:
+    return {k: np.mean([f[k] for f in found], axis=0) for k in found[0]}
+
+
+def interval(difference: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over genes."""
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, len(difference), size=(1000, len(difference)))
+    low, high = np.quantile(difference[draws].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def show(done: Mapping[str, Any], abundant: Mapping[str, list[int]]) -> None:
+    for what, genes in (("log1p", "all"), ("composition", "abundant 200")):
+        table = Table(title=f"{what}, {genes} genes: mean [difference to the default, 95 %]")
+        table.add_column("variant")
+        for pair in PAIRS:
+            table.add_column(pair, justify="right")
+        for variant in dict.fromkeys(key.split("|")[0] for key in done):
+            row = [variant]
+            for pair in PAIRS:
+                case, base = done.get(f"{variant}|{pair}"), done.get(f"default|{pair}")
+                if case is None or base is None:
+                    row.append("")
+                    continue
+                held = PAIRS[pair][0][1][0]
+                keep = abundant[held] if what == "composition" else slice(None)
+                a, b = np.array(case[what])[keep], np.array(base[what])[keep]
+                low, high = interval(a - b)
+                row.append(
+                    f"{a.mean():.3f}"
+                    if variant == "default"
+                    else f"{a.mean():.3f} [{low:+.3f} {high:+.3f}]"
+                )
+            table.add_row(*row)
+        Console(width=190).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--shared", type=Path, default=HERE.parents[2] / "shared")
+    parser.add_argument("--variants", nargs="*", default=[*VARIANTS, "ridge"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--anew", action="store_true")
+    options = parser.parse_args()
+    machine = Machine(device="cpu", threads=options.threads)
+    use_threads(machine)
+    sections, abundant = load(options.shared, machine)
+    done = {} if options.anew or not RESULTS.exists() else json.loads(RESULTS.read_text())
+    RESULTS.parent.mkdir(exist_ok=True)
+    for variant in options.variants:
+        for pair in PAIRS:
+            key = f"{variant}|{pair}"
+            if key in done:
+                continue
+            scores, seconds = (
+                run_ridge(sections, pair)
+                if variant == "ridge"
+                else run_variant(sections, pair, VARIANTS[variant])
+            )
+            done[key] = {k: v.round(5).tolist() for k, v in scores.items()} | {
+                "seconds_per_fit": None if np.isnan(seconds) else round(seconds, 2)
+            }
+            RESULTS.write_text(json.dumps(done))
+    show(done, abundant)
+
+
+if __name__ == "__main__":
+    main()
