@@ -24,8 +24,9 @@ _N_COMPONENTS = 32
 _N_NEIGHBOURS = 5
 # Enough to cover the training tissue, few enough to travel in a model file.
 _MAX_REFERENCE = 5000
-# A spot is flagged beyond what 95 % of the spots of held-out training sections reach.
+# A spot is flagged beyond what so many of the spots of held-out training sections reach: about 6 % in all.
 _QUANTILE = 0.95
+_COLOUR_QUANTILE = 0.99
 # A slide is unlike when most of its spots are.
 _SLIDE_SHARE = 0.5
 _N_BLOCKS = 4
@@ -109,6 +110,9 @@ class OodModel:
             colours: (n, C) colour statistics, as in training; without them every unlike slide is `tissue`.
         """
         score = self.features.distance(features) / self.features.threshold
+        if self.colours is not None and colours is not None:
+            # Encoders are trained to look past colour; who trusts a prediction should not.
+            score = np.maximum(score, self.colours.distance(colours) / self.colours.threshold)
         flagged = score > 1
         share = float(flagged.mean())
         return OodReport(score, flagged, share, self.verdict(flagged, colours))
@@ -139,11 +143,13 @@ def fit_ood(
     Raises:
         HESpotExError: no section, or too few spots.
     """
-    colour_model = None if colours is None else _fit(colours, xy_um)
-    return OodModel(_fit(features, xy_um), colour_model)
+    colour_model = None if colours is None else _fit(colours, xy_um, _COLOUR_QUANTILE)
+    return OodModel(_fit(features, xy_um, _QUANTILE), colour_model)
 
 
-def _fit(values: Sequence[Array], xy_um: Sequence[npt.NDArray[np.float64]]) -> DistanceModel:
+def _fit(
+    values: Sequence[Array], xy_um: Sequence[npt.NDArray[np.float64]], quantile: float
+) -> DistanceModel:
     parts = [_flat(v) for v in values]
     if not parts or sum(map(len, parts)) < 2 * _N_BLOCKS:
         raise HESpotExError(
@@ -157,7 +163,7 @@ def _fit(values: Sequence[Array], xy_um: Sequence[npt.NDArray[np.float64]]) -> D
     reached, weight = np.concatenate(distances), np.concatenate(weights)
     order = np.argsort(reached, kind="stable")
     share = np.cumsum(weight[order]) / weight.sum()
-    threshold = float(reached[order][np.searchsorted(share, _QUANTILE)])
+    threshold = float(reached[order][np.searchsorted(share, quantile)])
     return replace(_cloud(np.concatenate(parts)), threshold=max(threshold, 1e-12))
 
 
