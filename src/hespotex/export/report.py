@@ -39,11 +39,14 @@ SCORES: Final[Mapping[str, tuple[str, int, int]]] = {
     "pcc_log1p_top50": ("PCC log1p, best 50", 3, 1),
     "rmse_log1p": ("RMSE log1p", 3, -1),
 }
-_ORACLES: Final = {"depth_only", "neighbours", "kriging"}
+_ORACLES: Final = {"depth_only", "neighbours"}
+_CEILING: Final = "ceiling"
 _NAMES: Final = {
     **PREDICTOR_NAMES,
     "train_mean": "train mean",
     "neighbours": "neighbours' measured",
+    "nearest_patches": "patches that look alike",
+    _CEILING: "ceiling set by counting noise",
 }
 _FOLD_TEXT: Final = {
     "patient": "Whole patients were held out: no section of a held-out patient was seen by any fit.",
@@ -122,6 +125,8 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         folds=_folds(run.metrics),
         fold_text=_FOLD_TEXT.get(str(run.metrics.get("folds_by", "")).split(":")[0], ""),
         calibration=Markup(calibration_svg(calibration)) if calibration else "",
+        slides=_slides(run.metrics),
+        grade_rule=run.metrics.get("grade_rule", []),
         has_maps=bool(mapped),
         map_note=_map_note(len(mapped), len(genes)),
         n_genes=f"{len(genes):,}",
@@ -207,9 +212,10 @@ def _tiles(run: Run, genes: pd.DataFrame) -> list[dict[str, str]]:
         note = "" if beside is None else f"{_NAMES[rival]} {beside:.{digits}f}"
         tiles.append({"value": f"{value:.{digits}f}", "name": name, "note": note})
     if "grade" in genes:
-        counts = genes.grade.value_counts().sort_index()
-        value = " ".join(f"{grade} {count}" for grade, count in counts.items())
-        tiles.append({"value": value, "name": "genes by grade", "note": "A best, D worst"})
+        counts = genes.grade.value_counts()
+        good = int(counts.get("A", 0)) + int(counts.get("B", 0))
+        rest = ", ".join(f"{counts[g]:,} {g}" for g in ("A", "B", "C", "D") if g in counts)
+        tiles.append({"value": f"{good:,}", "name": "genes graded A or B", "note": rest})
     return tiles
 
 
@@ -217,14 +223,18 @@ def _scores(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     mean = metrics.get("mean", {})
     best = {}
     for score, (_, _, sign) in SCORES.items():
-        fair = [v[score] for k, v in mean.items() if k not in _ORACLES and v.get(score) is not None]
+        fair = [
+            v[score]
+            for k, v in mean.items()
+            if k not in {*_ORACLES, _CEILING} and v.get(score) is not None
+        ]
         best[score] = sign * max(sign * v for v in fair) if fair else None
     rows = []
     for predictor, values in mean.items():
         cells = []
         for score, (_, digits, _) in SCORES.items():
             value = values.get(score)
-            known = value is not None and predictor not in _ORACLES
+            known = value is not None and predictor not in {*_ORACLES, _CEILING}
             cells.append(
                 {
                     "value": _text(value, digits),
@@ -288,6 +298,23 @@ def _folds(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "n_genes": f"{fold['n_genes']:,}",
                 "share": _text(model.get("pcc_composition_mean"), 3),
                 "log1p": _text(model.get("pcc_log1p_mean"), 3),
+            }
+        )
+    return rows
+
+
+def _slides(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    rows = []
+    for section in metrics.get("sections", ()):
+        share, per_spot = section.get("ood_share"), section.get("pcc_per_spot", {})
+        rows.append(
+            {
+                "section": section["section_id"],
+                "patient": section["patient_id"],
+                "share": "–" if share is None else f"{share:.0%}",
+                "verdict": section.get("ood_verdict") or "–",
+                "per_spot": _text(per_spot.get("model"), 3),
+                "train_mean": _text(per_spot.get("train_mean"), 3),
             }
         )
     return rows
