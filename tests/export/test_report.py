@@ -208,7 +208,7 @@ def test_headline_intervals_grades_and_calibration_are_shown_where_they_are(run:
     assert '<p class="warning">Only one patient' in page
     assert "[0.200, 0.270]" in page
     assert "another patient" in page
-    assert "A 2 B 2 C 1 D 1" in page
+    assert "2 A, 2 B, 1 C, 1 D" in page
     columns = {c["label"]: c["values"] for c in data_of(page)["genes"]["columns"]}
     assert columns["grade"][0] == "A"
     assert columns["q-value"][0] == 0.01
