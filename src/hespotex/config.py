@@ -93,7 +93,7 @@ class ModelConfig(StageConfig):
     """Of the negative binomial: variance = mean + mean^2 / dispersion."""
     depth_penalty: float = Field(3.0, gt=0)
     """Ridge penalty of the linear depth, in spots."""
-    kernel_share: float = Field(0.7, ge=0, le=1)
+    kernel_share: float = Field(0.8, ge=0, le=1)
     """Share of the kernel regression in the log ratios; the networks have the rest."""
     kernel_penalty: float = Field(0.5, gt=0)
     landmarks: int = Field(1024, ge=1)
