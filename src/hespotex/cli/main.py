@@ -8,6 +8,7 @@ import typer
 
 from hespotex import __version__
 from hespotex.cli.encoders import encoders
+from hespotex.cli.inspect import inspect
 from hespotex.cli.models import import_checkpoint
 from hespotex.cli.runs import cross_validate, demo, predict, train
 from hespotex.cli.terminal import print_error
@@ -31,6 +32,7 @@ app.command("report")(report)
 app.command("compare")(compare)
 app.command("import-checkpoint")(import_checkpoint)
 app.command("encoders")(encoders)
+app.command("inspect")(inspect)
 
 
 def _version(value: bool) -> None:

@@ -1,0 +1,151 @@
+"""Owns the verb `inspect`: everything that can be known to be wrong with an input, before any work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hespotex.cli import options, terminal
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from hespotex.inspection import Finding, Inspection
+    from hespotex.patches import PatchPlan
+
+_WORDS = {"ok": "ok", "info": "note", "warning": "check", "error": "wrong"}
+
+
+def inspect(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="A slide, a folder or file of spots, a manifest, or a folder of slides.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for inspection.json and the pictures: spots on the tissue, nine patches.",
+            show_default=False,
+        ),
+    ] = None,
+    slide: Annotated[
+        Path | None,
+        typer.Option(
+            "--slide",
+            help="Full-resolution image of a folder or file of spots.",
+            show_default=False,
+        ),
+    ] = None,
+    sections: options.Sections = None,
+    allow_hires: Annotated[
+        bool,
+        typer.Option("--allow-hires", help="Look at a down-scaled copy as if it were the slide."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Say what an input holds and what is wrong with it: pixel size from every source, orientation
+    of the spots, counts, genes. Exit code 0: fine, 1: look at the yellow lines, 2: red lines have to
+    be put right. --quiet shows the yellow and red ones alone; --device, --threads and --seed change
+    nothing.
+
+    Example: hespotex inspect sections.csv --out preflight
+    """
+    del device, threads, seed
+    from hespotex.inspection import inspect_input
+
+    reporter = options.reporter(quiet or as_json, verbose)
+    inspection = inspect_input(
+        source,
+        slide=slide,
+        sections=options.split_ids(sections),
+        allow_hires=allow_hires,
+        reporter=reporter,
+    )
+    if as_json:
+        typer.echo(json.dumps(inspection.as_dict(), indent=2, default=float))
+    else:
+        _print(inspection, quiet=quiet)
+    if out is not None:
+        paths = _write(inspection, out)
+        if not as_json:
+            terminal.print_paths(paths)
+    raise typer.Exit(inspection.exit_code)
+
+
+def _print(inspection: Inspection, *, quiet: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    title = Text(f"{inspection.source} ({inspection.kind}): ")
+    title.append(inspection.verdict, style=f"bold {inspection.verdict}")
+    table = Table(title=title, title_justify="left", show_lines=False)
+    for name in ("", "section", "about", "found", "what to do"):
+        table.add_column(name, overflow="fold")
+    previous = ""
+    for finding in inspection.findings:
+        if quiet and finding.colour == "green":
+            continue
+        table.add_row(*_cells(finding, repeated=finding.subject == previous))
+        previous = finding.subject
+    console = terminal.stdout()
+    console.print(table if table.row_count else title)
+
+
+def _cells(finding: Finding, *, repeated: bool) -> list[Text]:
+    from rich.text import Text
+
+    return [
+        Text(_WORDS[finding.level], style=finding.colour),
+        Text("" if repeated else finding.subject, style="bold"),
+        Text(finding.topic),
+        Text(finding.found),
+        Text(finding.remedy),
+    ]
+
+
+def _write(inspection: Inspection, out: Path) -> dict[str, object]:
+    """inspection.json, and two pictures for each section or slide that can be drawn."""
+    from hespotex.errors import HESpotExError
+    from hespotex.export.inspection_plots import plot_overlay, plot_patches
+    from hespotex.export.style import save_figure
+    from hespotex.runs import write_json
+
+    write_json(out / "inspection.json", inspection.as_dict())
+    plan = _default_plan()
+    for item in inspection.items:
+        if item.picture is None:
+            continue
+        try:
+            save_figure(plot_overlay(item), out / f"{item.name}.png")
+            if item.picture.mpp is not None:
+                save_figure(plot_patches(item, plan), out / f"{item.name}_patches.png")
+        except HESpotExError as error:
+            terminal.print_error(f"no picture of {item.name}: {error}")
+    return {"inspection": out / "inspection.json", "pictures": out}
+
+
+def _default_plan() -> PatchPlan:
+    """The patches of the default encoder, from its listing: nothing is loaded."""
+    from typing import cast
+
+    from hespotex.encoders import offline
+    from hespotex.encoders.base import Encoder
+    from hespotex.features import default_sides
+    from hespotex.patches import PatchPlan
+
+    info = offline.info()
+    # Only mpp and the size of the input are asked for, and the listing has both.
+    return PatchPlan(default_sides(cast(Encoder, info)), info.size_px or 224)

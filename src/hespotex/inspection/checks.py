@@ -1,0 +1,243 @@
+"""Owns the checks that run before every run: of each section, and of all sections together.
+
+Quick beyond the reading: one small picture of each slide is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.errors import HESpotExError
+from hespotex.inspection.counts import count_findings
+from hespotex.inspection.findings import Finding
+from hespotex.inspection.genes import GeneNames, describe_genes, without_version
+from hespotex.inspection.placement import Placement, place_section, placement_findings
+from hespotex.inspection.slides import SlideView, slide_findings, view_slide
+from hespotex.runs import content_key
+from hespotex.section import Section
+from hespotex.slide import slide_key
+
+_SMALL_OVERLAP = 0.5
+_SHOWN = 4
+
+
+def check_sections(sections: Sequence[Section]) -> list[Finding]:
+    """Check sections that were read, each by itself and against the others.
+
+    Args:
+        sections: as `section.read_section` gives them.
+
+    Returns:
+        every finding, the sections' own first; a red one must stop a run.
+
+    Raises:
+        SlideError: a slide cannot be read.
+    """
+    found: list[Finding] = []
+    for section in sections:
+        view = view_slide(section.slide) if section.slide is not None else None
+        found += check_section(section, view)[0]
+    return found + check_together(sections)
+
+
+def refuse_errors(findings: Sequence[Finding]) -> None:
+    """Stop where something is red.
+
+    Raises:
+        HESpotExError: names every red finding.
+    """
+    red = [finding for finding in findings if finding.colour == "red"]
+    if red:
+        shown = " | ".join(str(finding) for finding in red[:_SHOWN])
+        more = f" | and {len(red) - _SHOWN} more" if len(red) > _SHOWN else ""
+        raise HESpotExError(f"{shown}{more} (`hespotex inspect` shows everything)")
+
+
+def check_section(
+    section: Section, view: SlideView | None
+) -> tuple[list[Finding], Placement | None]:
+    """Everything about one section; `view` is of its slide."""
+    name = section.section_id
+    found: list[Finding] = []
+    placement = None
+    if view is not None:
+        found += slide_findings(name, view, alone=False)
+    found += scale_findings(section)
+    if view is not None:
+        placement = place_section(view, section)
+        found += placement_findings(name, placement)
+    found += count_findings(section)
+    found += [
+        Finding(name, "left out", "info", _left_out(reason, count))
+        for reason, count in section.dropped.items()
+    ]
+    return found, placement
+
+
+def _left_out(reason: str, count: int) -> str:
+    kept = "kept)" in reason
+    return f"{count:,} {reason}" if kept else f"{count:,} left out: {reason}"
+
+
+def scale_findings(section: Section) -> list[Finding]:
+    """mpp with every source's value; what was assumed."""
+    geometry = section.geometry
+    sources = ", ".join(f"{name}: {value:.4g}" for name, value in geometry.mpp_sources.items())
+    agree = " agree" if len(geometry.mpp_sources) > 1 else ", the only source"
+    found = [
+        Finding(
+            section.section_id,
+            "scale",
+            "ok",
+            f"{geometry.mpp:.4g} um per pixel ({sources}{agree}); spots of {geometry.spot_diameter_um:.4g} um, "
+            f"{geometry.spot_pitch_um:.4g} um apart",
+        )
+    ]
+    for note in geometry.notes:
+        doubtful = "is assumed" in note or "stretched" in note
+        text, _, remedy = note.partition("; ")
+        found.append(
+            Finding(
+                section.section_id,
+                "scale",
+                "warning" if doubtful else "info",
+                text if doubtful else note,
+                (remedy or "look at the overlay") if doubtful else "",
+            )
+        )
+    return found
+
+
+def check_together(sections: Sequence[Section]) -> list[Finding]:
+    """Whether the sections fit each other: the same genes' names, no section twice."""
+    return [*_identifiers(sections), *_same_content(sections), *_same_slide(sections)]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A section's genes, by name."""
+
+    section_id: str
+    genes: npt.NDArray[np.str_]
+    names: GeneNames
+
+
+def _identifiers(sections: Sequence[Section]) -> list[Finding]:
+    measured = [
+        _Named(s.section_id, s.genes, describe_genes(s.genes))
+        for s in sections
+        if s.genes is not None and len(s.genes)
+    ]
+    found = (_compare_names(measured[0], other) for other in measured[1:])
+    return [finding for finding in found if finding is not None]
+
+
+def _compare_names(first: _Named, other: _Named) -> Finding | None:
+    """What keeps two sections' genes from being one panel; None where nothing does."""
+    a, b = first.names, other.names
+    if a.species and b.species and not _same_species(a.species, b.species):
+        return Finding(
+            other.section_id,
+            "genes",
+            "error",
+            f"{b.describe()}, where {first.section_id} has {a.describe()}",
+            "keep the sections of one species in a manifest",
+        )
+    if a.kind != b.kind:
+        return _other_identifiers(first, other)
+    fewest = min(len(first.genes), len(other.genes))
+    shared = len(np.intersect1d(first.genes, other.genes))
+    if shared >= _SMALL_OVERLAP * fewest:
+        return None
+    return Finding(
+        other.section_id,
+        "genes",
+        "warning",
+        f"only {shared:,} of {fewest:,} genes are also in {first.section_id}",
+        "check that both come from one reference: only shared genes can be predicted well",
+    )
+
+
+def _same_species(a: str, b: str) -> bool:
+    """Symbols of mouse and rat look alike."""
+    return a in b.split(" or ") or b in a.split(" or ")
+
+
+def _other_identifiers(first: _Named, other: _Named) -> Finding:
+    """An error; with the mapping that the names themselves hold, where they do."""
+    remedy = (
+        "name the genes of all sections in one way; no mapping between them stands in the files"
+    )
+    if {first.names.kind, other.names.kind} == {"Ensembl ids", "Ensembl ids with version"}:
+        a, b = without_version(first.genes), without_version(other.genes)
+        if len(np.unique(a)) == len(a) and len(np.unique(b)) == len(b):
+            shared = len(np.intersect1d(a, b))
+            remedy = (
+                f"cut off the versions (what follows the dot): then {shared:,} genes are shared"
+            )
+    return Finding(
+        other.section_id,
+        "genes",
+        "error",
+        f"genes are named by {other.names.kind} ({other.genes[0]}), "
+        f"in {first.section_id} by {first.names.kind} ({first.genes[0]})",
+        remedy,
+    )
+
+
+def _same_content(sections: Sequence[Section]) -> list[Finding]:
+    """The same counts under two ids: one would be tested with the other in training."""
+    seen: dict[str, str] = {}
+    found = []
+    for section in sections:
+        counts, genes = section.counts, section.genes
+        if counts is None or genes is None:
+            continue
+        key = content_key(counts.data, counts.indices, counts.indptr, genes.tolist())
+        if key in seen:
+            found.append(
+                Finding(
+                    section.section_id,
+                    "content",
+                    "error",
+                    f"the same counts as section {seen[key]}",
+                    "keep one of the two in the manifest",
+                )
+            )
+        seen.setdefault(key, section.section_id)
+    return found
+
+
+def _same_slide(sections: Sequence[Section]) -> list[Finding]:
+    """One image under two sections whose spots lie on the same place."""
+    with_slide = [(s, s.slide, s.slide.stat().st_size) for s in sections if s.slide is not None]
+    sizes = [size for _, _, size in with_slide]
+    seen: dict[str, list[Section]] = {}
+    found = []
+    for section, path, size in with_slide:
+        if sizes.count(size) < 2:  # another size is another image: nothing has to be read
+            continue
+        same = seen.setdefault(slide_key(path), [])
+        found += [
+            Finding(
+                section.section_id,
+                "content",
+                "warning",
+                f"the same image as section {other.section_id}, with spots in the same place",
+                "check the manifest's column slide",
+            )
+            for other in same
+            if _overlap(section.xy_px0, other.xy_px0)
+        ]
+        same.append(section)
+    return found
+
+
+def _overlap(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> bool:
+    low = np.maximum(a.min(axis=0), b.min(axis=0))
+    high = np.minimum(a.max(axis=0), b.max(axis=0))
+    return bool((low < high).all())

@@ -1,0 +1,85 @@
+"""Owns the small copies of an image that Space Ranger leaves beside the spots, and what they are good for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from hespotex.errors import HESpotExError
+from hespotex.inspection.findings import Finding
+from hespotex.inspection.slides import SlideView, view_slide
+from hespotex.section import ManifestRow, Section
+from hespotex.spots.base import SpotSource
+from hespotex.spots.registry import read_spots
+
+# By name: the image with nothing drawn on it first.
+_PATTERNS = (
+    ("*tissue_hires_image.*", "hires"),
+    ("*tissue_lowres_image.*", "lowres"),
+    ("*aligned_fiducials.*", "hires"),
+    ("*detected_tissue_image.*", "hires"),
+)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A down-scaled copy of the full image.
+
+    Attributes:
+        view: the image.
+        scale: its pixels per level-0 pixel.
+    """
+
+    view: SlideView
+    scale: float
+
+
+def find_copies(row: ManifestRow, section: Section) -> list[Copy]:
+    """Copies in `spatial/`, the most useful first; those whose size does not hold the spots are left out."""
+    place = row.spots or row.expression
+    if row.format not in {"space_ranger", "visium_hd"} or place is None:
+        return []
+    folder = place if place.is_dir() else place.parent
+    files = [p for sub in _folders(folder) if sub.is_dir() for p in sorted(sub.iterdir())]
+    source = SpotSource(expression=None, spots=place) if row.format == "space_ranger" else None
+    scales = dict(read_spots(row.format, source).hints.image_scales) if source else {}
+    copies = []
+    for pattern, kind in _PATTERNS:
+        for path in files:
+            if kind not in scales or not fnmatch(path.name, pattern):
+                continue
+            try:
+                view = view_slide(path)
+            except HESpotExError:
+                continue
+            if (section.xy_px0.max(axis=0) * scales[kind] < view.size_px0).all():
+                copies.append(Copy(view, scales[kind]))
+    return copies
+
+
+def copy_findings(name: str, copies: list[Copy], mpp: float) -> list[Finding]:
+    """That the full image is missing, and what the copies would mean."""
+    shown = "no full-resolution image was given"
+    remedy = "give the image that Space Ranger was run on as slide in a manifest (or with --slide)"
+    if not copies:
+        return [Finding(name, "slide", "warning", shown, remedy)]
+    listed = ", ".join(
+        f"{c.view.path.name} {c.view.size_px0[0]:,} x {c.view.size_px0[1]:,} px: effective "
+        f"{mpp / c.scale:.4g} um per pixel"
+        for c in copies
+    )
+    return [
+        Finding(
+            name,
+            "slide",
+            "warning",
+            f"{shown}, only small copies lie beside the spots ({listed}, against {mpp:.4g} in the full image)",
+            f"{remedy}; a copy shows no cells and is refused unless hires images are allowed",
+        )
+    ]
+
+
+def _folders(folder: Path) -> list[Path]:
+    outs = folder / "outs" if (folder / "outs").is_dir() else folder
+    return [outs / "spatial", outs, outs.parent / "spatial"]

@@ -1,0 +1,149 @@
+"""Owns what an INPUT is: a manifest, a folder or file of spots, a slide, a folder of slides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hespotex.errors import SlideError
+from hespotex.manifest import read_manifest
+from hespotex.section import ManifestRow
+
+InputKind = Literal["manifest", "spots", "slide", "folder of slides"]
+
+_TABLES = (".csv", ".tsv", ".txt")
+_SLIDES = (
+    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".dcm", ".dicom", ".jpg", ".jpeg",
+    ".png", ".bmp", ".webp", ".vsi", ".czi",
+)  # fmt: skip
+# Microns between the pseudo-spots into which cells are pooled to be looked at.
+_CELL_PITCH_UM = 100.0
+_SOURCE = "-"
+
+
+@dataclass(frozen=True)
+class Input:
+    """What was given, as rows of a manifest.
+
+    Attributes:
+        path: as given.
+        kind: what it is.
+        rows: one a section or slide.
+        notes: what was assumed to look at it, one sentence each.
+    """
+
+    path: Path
+    kind: InputKind
+    rows: tuple[ManifestRow, ...]
+    notes: tuple[str, ...] = ()
+
+
+def resolve_input(
+    path: Path, *, slide: Path | None = None, sections: Sequence[str] | None = None
+) -> Input:
+    """Tell what an input is from its name and what lies in it.
+
+    Args:
+        path: as the user gave it.
+        slide: the full-resolution image of a folder or file of spots.
+        sections: ids of a manifest.
+
+    Raises:
+        ManifestError: it is a manifest with problems.
+        SlideError: nothing lies there.
+    """
+    if not path.exists():
+        raise SlideError(
+            f"expected a slide, a folder of spots or a manifest, found nothing at {path}; check the path"
+        )
+    if path.is_file() and path.suffix.lower() in _TABLES:
+        return Input(path, "manifest", read_manifest(path, sections).rows)
+    spots = _spots(path, slide)
+    if spots is not None:
+        return spots
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in _SLIDES)
+        if not found:
+            raise SlideError(
+                f"expected Space Ranger, Visium HD or Xenium output, a .zarr store or slides in the folder {path}, "
+                f"found {', '.join(sorted(p.name for p in path.iterdir())[:5]) or 'nothing'}; give a manifest"
+            )
+        rows = tuple(ManifestRow(_name(p), _SOURCE, p) for p in found)
+        return Input(path, "folder of slides", rows)
+    return Input(path, "slide", (ManifestRow(_name(path), _SOURCE, path),))
+
+
+def _spots(path: Path, slide: Path | None) -> Input | None:
+    """The input as one section with spots; None if it is no such thing."""
+    outs = path / "outs" if (path / "outs").is_dir() else path
+    notes: list[str] = []
+    values: dict[str, object] = {}
+    if path.is_file() and path.suffix == ".h5ad":
+        kind = "h5ad"
+        image = path.parent.parent / "wsis" / f"{path.stem}.tif"
+        if path.parent.name == "st" and image.is_file():
+            kind, slide = "hest", slide or image
+    elif path.is_file() and path.name.endswith("feature_bc_matrix.h5"):
+        kind = "space_ranger"
+    elif not path.is_dir():
+        return None
+    elif path.suffix == ".zarr" or (path / "zarr.json").exists() or (path / ".zgroup").exists():
+        kind = "spatialdata"
+    elif outs.name == "segmented_outputs" or _bins(outs):
+        kind = "visium_hd"
+        values = _bin_choice(outs, notes)
+    elif (outs / "experiment.xenium").exists() or any(outs.glob("cell_feature_matrix*")):
+        kind = "xenium"
+        values, slide = _xenium_choice(outs, slide, notes)
+    elif any(outs.glob("*_feature_bc_matrix*")) or any(outs.glob("*matrix.mtx*")):
+        kind = "space_ranger"
+    else:
+        return None
+    row = ManifestRow(_name(path), _SOURCE, slide, path, kind, **values)  # type: ignore[arg-type]
+    return Input(path, "spots", (row,), tuple(notes))
+
+
+def _bins(outs: Path) -> list[Path]:
+    folder = outs / "binned_outputs" if (outs / "binned_outputs").is_dir() else outs
+    own = [outs] if outs.name.startswith("square_") else []
+    return own + sorted(folder.glob("square_*um"))
+
+
+def _bin_choice(outs: Path, notes: list[str]) -> dict[str, object]:
+    """8 um bins where there are several: 2 um bins are ten million."""
+    if outs.name == "segmented_outputs":
+        notes.append(f"cells were pooled into spots {_CELL_PITCH_UM:g} um apart to look at them")
+        return {"spot_pitch_um": _CELL_PITCH_UM}
+    names = [p.name for p in _bins(outs)]
+    if len(names) > 1 and "square_008um" in names:
+        notes.append(
+            f"looked at the bins of 8 um, out of {', '.join(names)}; set bin_um in a manifest"
+        )
+        return {"bin_um": 8.0}
+    return {}
+
+
+def _xenium_choice(
+    outs: Path, slide: Path | None, notes: list[str]
+) -> tuple[dict[str, object], Path | None]:
+    """The alignment and H&E image that lie in the folder, where there is one of each."""
+    values: dict[str, object] = {"spot_pitch_um": _CELL_PITCH_UM}
+    notes.append(f"cells were pooled into spots {_CELL_PITCH_UM:g} um apart to look at them")
+    alignments = sorted(outs.glob("*imagealignment.csv"))
+    images = sorted(outs.glob("*he_image.ome.tif*"))
+    if len(alignments) == 1:
+        values["alignment"] = alignments[0]
+        notes.append(f"took {alignments[0].name} as alignment")
+    if slide is None and len(images) == 1:
+        slide = images[0]
+        notes.append(f"took {images[0].name} as slide")
+    return values, slide
+
+
+def _name(path: Path) -> str:
+    """Name of a section: of the file without its ending, of the sample's folder for `outs`."""
+    whole = path.resolve()
+    named = whole.parent if whole.name == "outs" else whole
+    return named.name.removesuffix(".gz").rsplit(".", 1)[0] or named.name

@@ -1,0 +1,317 @@
+"""Owns the inspection of an input: every section and slide looked at, even where another is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.errors import HESpotExError, ManifestError, SlideError
+from hespotex.inspection.checks import check_section, check_together
+from hespotex.inspection.copies import copy_findings, find_copies
+from hespotex.inspection.findings import Colour, Finding, exit_code, verdict
+from hespotex.inspection.inputs import resolve_input
+from hespotex.inspection.placement import (
+    known_scales,
+    place,
+    placement_findings,
+    total_counts,
+)
+from hespotex.inspection.slides import SlideView, slide_findings, view_slide
+from hespotex.progress import Reporter, Silent
+from hespotex.section import ManifestRow, Section, read_section
+from hespotex.spots.base import SpotSource, SpotTable
+from hespotex.spots.registry import read_spots
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What to draw: an image with spots on it.
+
+    Attributes:
+        path: the image.
+        xy_px0: (n, 2) spot centres in its pixels; None for a slide alone.
+        mpp: microns per pixel of it; None where unknown.
+        spot_diameter_um: None where unknown.
+        note: what to say of it, for example that it is a small copy.
+    """
+
+    path: Path
+    xy_px0: npt.NDArray[np.float64] | None
+    mpp: float | None
+    spot_diameter_um: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """One section or slide.
+
+    Attributes:
+        name: id of the section or stem of the slide.
+        findings: everything that was looked at.
+        picture: what can be drawn; None where no image can be read.
+        facts: numbers for machines.
+    """
+
+    name: str
+    findings: tuple[Finding, ...]
+    picture: Picture | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Colour:
+        """The worst colour."""
+        return verdict(self.findings)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An input, looked at.
+
+    Attributes:
+        source: name of the input, as given.
+        kind: manifest, spots, slide, folder of slides.
+        items: its sections and slides.
+        together: findings about the input as a whole.
+    """
+
+    source: str
+    kind: str
+    items: tuple[Inspected, ...]
+    together: tuple[Finding, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All of them."""
+        return (*(f for item in self.items for f in item.findings), *self.together)
+
+    @property
+    def verdict(self) -> Colour:
+        """The worst colour."""
+        return verdict(self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        """0 for green, 1 for yellow, 2 for red."""
+        return exit_code(self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "verdict": self.verdict,
+            "exit_code": self.exit_code,
+            "sections": [
+                {
+                    "name": item.name,
+                    "verdict": item.verdict,
+                    **item.facts,
+                    "findings": [f.as_dict() for f in item.findings],
+                }
+                for item in self.items
+            ],
+            "together": [f.as_dict() for f in self.together],
+        }
+
+
+def inspect_input(
+    path: Path,
+    *,
+    slide: Path | None = None,
+    sections: Sequence[str] | None = None,
+    allow_hires: bool = False,
+    reporter: Reporter | None = None,
+) -> Inspection:
+    """Look at everything in an input; nothing that is wrong with it is raised.
+
+    Args:
+        path: a slide, a folder or file of spots, a manifest, a folder of slides.
+        slide: the full-resolution image of a folder or file of spots.
+        sections: ids of a manifest.
+        allow_hires: accept a down-scaled copy as slide, with a warning.
+        reporter: hears of progress.
+
+    Example:
+        >>> inspect_input(Path("sections.csv")).verdict  # doctest: +SKIP
+        'green'
+    """
+    reporter = reporter or Silent()
+    try:
+        found = resolve_input(path, slide=slide, sections=sections)
+    except ManifestError as error:
+        problems = tuple(
+            Finding(path.name, "reading", "error", problem, "correct the manifest")
+            for problem in error.problems
+        )
+        return Inspection(path.name, "manifest", (), problems)
+    except HESpotExError as error:
+        return Inspection(path.name, "unknown", (), (_error(path.name, error),))
+    items, read = [], []
+    with reporter.task("inspecting", len(found.rows)) as advance:
+        for row in found.rows:
+            item, section = inspect_row(row, allow_hires=allow_hires)
+            items.append(item)
+            if section is not None:
+                read.append(section)
+            advance(1)
+    notes = [Finding(path.name, "reading", "info", note) for note in found.notes]
+    return Inspection(path.name, found.kind, tuple(items), (*notes, *check_together(read)))
+
+
+def inspect_row(row: ManifestRow, *, allow_hires: bool) -> tuple[Inspected, Section | None]:
+    """Look at one section or slide; the section itself too, where it can be read."""
+    findings: list[Finding] = []
+    view, slide_error = None, None
+    if row.slide is not None:
+        try:
+            view = view_slide(row.slide)
+        except SlideError as error:
+            slide_error = error
+            findings.append(_error(row.section_id, error))
+    if not row.has_spots:
+        return _slide_alone(row, view, findings), None
+    try:
+        # With a slide that cannot be read, the rest can still be looked at.
+        section = read_section(replace(row, slide=None) if slide_error else row)
+    except HESpotExError as error:
+        if not (allow_hires and isinstance(error, SlideError)):
+            return _broken(row, view, [*findings, _error(row.section_id, error)]), None
+        try:
+            section = read_section(row, allow_hires=True)
+        except HESpotExError as second:
+            return _broken(row, view, [*findings, _error(row.section_id, second)]), None
+        findings.append(replace(_error(row.section_id, error), level="warning"))
+    return _read_well(row, section, view, findings, slide_failed=slide_error is not None), section
+
+
+def _read_well(
+    row: ManifestRow,
+    section: Section,
+    view: SlideView | None,
+    findings: list[Finding],
+    *,
+    slide_failed: bool,
+) -> Inspected:
+    found, placement = check_section(section, view)
+    picture = None
+    geometry = section.geometry
+    facts = {**_slide_facts(view), **_section_facts(section)}
+    if placement is not None:
+        given = placement.evidence.given
+        facts["share_of_spots_on_tissue"] = round(given.on_tissue, 4)
+        facts["orientation"] = placement.evidence.verdict
+        facts["depth_darkness_correlation"] = placement.depth_correlation.get("as given")
+    if view is not None:
+        picture = Picture(view.path, section.xy_px0, geometry.mpp, geometry.spot_diameter_um)
+    elif row.features is not None:
+        found.append(Finding(row.section_id, "slide", "info", "no slide: features are given"))
+    elif not slide_failed:
+        copies = find_copies(row, section)
+        found += copy_findings(row.section_id, copies, geometry.mpp)
+        if copies:
+            best = copies[0]
+            small = place(
+                best.view,
+                section.xy_px0 * best.scale,
+                scales={},
+                pitch_px0=geometry.spot_pitch_um / geometry.mpp * best.scale,
+                depth=total_counts(section),
+                array_xy=section.array_xy,
+            )
+            found += placement_findings(row.section_id, small)
+            facts["share_of_spots_on_tissue"] = round(small.evidence.given.on_tissue, 4)
+            picture = Picture(
+                best.view.path,
+                section.xy_px0 * best.scale,
+                geometry.mpp / best.scale,
+                geometry.spot_diameter_um,
+                f"small copy of the image, {best.scale:.4g} of its size",
+            )
+    return Inspected(row.section_id, (*findings, *found), picture, facts)
+
+
+def _slide_alone(row: ManifestRow, view: SlideView | None, findings: list[Finding]) -> Inspected:
+    if view is None:
+        return Inspected(row.section_id, tuple(findings))
+    found = slide_findings(row.section_id, view, alone=row.mpp is None)
+    mpp = row.mpp if row.mpp is not None else view.mpp
+    if row.mpp is not None:
+        shown = f"{row.mpp:.4g} um per pixel, as the manifest says"
+        found.append(Finding(row.section_id, "scale", "ok", shown))
+        if view.mpp is not None and not 1 / 1.03 <= row.mpp / view.mpp <= 1.03:
+            tags = ", ".join(f"{tag} {value:.4g}" for tag, value in view.mpp_sources.items())
+            found[-1] = replace(
+                found[-1],
+                level="error",
+                found=f"{row.mpp:.4g} um per pixel in the manifest, but {tags} in the slide",
+                remedy="correct or empty the manifest's column mpp",
+            )
+    picture = Picture(view.path, None, mpp, None)
+    facts = {**_slide_facts(view), "mpp": mpp}
+    return Inspected(row.section_id, (*findings, *found), picture, facts)
+
+
+def _broken(row: ManifestRow, view: SlideView | None, findings: list[Finding]) -> Inspected:
+    """A section that cannot be put together: what its positions say, where they can be read."""
+    if view is None:
+        return Inspected(row.section_id, tuple(findings))
+    found = slide_findings(row.section_id, view, alone=False)
+    table = _table(row)
+    xy_px0 = None
+    if table is not None:
+        xy_px0 = table.xy_px0
+        scales = known_scales(view.size_px0, None, dict(table.hints.image_scales))
+        placement = place(view, xy_px0, scales=scales, array_xy=table.array_xy)
+        if placement.evidence.verdict == "other":
+            found += placement_findings(row.section_id, placement)
+    picture = Picture(view.path, xy_px0, row.mpp or view.mpp, row.spot_diameter_um)
+    return Inspected(row.section_id, (*findings, *found), picture, _slide_facts(view))
+
+
+def _table(row: ManifestRow) -> SpotTable | None:
+    source = SpotSource(**{f.name: getattr(row, f.name) for f in fields(SpotSource)})
+    try:
+        return read_spots(row.format or "", source)
+    except HESpotExError:
+        return None  # its error was the one that read_section raised
+
+
+def _error(name: str, error: HESpotExError) -> Finding:
+    text = str(error).removeprefix(f"section {name}: ")
+    found, _, remedy = text.rpartition("; ")
+    return Finding(name, "reading", "error", found or text, remedy if found else "")
+
+
+def _slide_facts(view: SlideView | None) -> dict[str, Any]:
+    if view is None:
+        return {}
+    return {
+        "slide": {
+            "file": view.path.name,
+            "reader": view.reader,
+            "width_px0": view.size_px0[0],
+            "height_px0": view.size_px0[1],
+            "level_downsamples": list(view.level_downsamples),
+            "mpp_tags": view.mpp_sources,
+            "mpp_tags_not_set": view.mpp_rejected,
+        }
+    }
+
+
+def _section_facts(section: Section) -> dict[str, Any]:
+    geometry = section.geometry
+    return {
+        "n_spots": section.n_spots,
+        "n_genes": None if section.genes is None else len(section.genes),
+        "mpp": geometry.mpp,
+        "mpp_sources": dict(geometry.mpp_sources),
+        "spot_pitch_um": geometry.spot_pitch_um,
+        "spot_diameter_um": geometry.spot_diameter_um,
+        "left_out": dict(section.dropped),
+    }

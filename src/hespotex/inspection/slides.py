@@ -1,0 +1,218 @@
+"""Owns what a preflight asks of a slide: its small picture, its tags, whether it is coloured and whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.inspection.findings import Finding
+from hespotex.slide import Slide, open_slide
+from hespotex.tissue import find_tissue
+
+THUMBNAIL_PX = 800
+# A JPEG can be decoded at an eighth, a quarter or half of its size at a fraction of the cost.
+_REDUCED = (8, 4, 2)
+_JPEG = (b"\xff\xd8\xff",)
+# Differences of the channels, of 255, below which a picture has no colour.
+_GREY = 4
+_BLACK = 8
+_MUCH_BLACK = 0.02
+# The side of the smallest image that holds a patch of the usual encoders.
+_SMALLEST_PX = 224
+
+
+@dataclass(frozen=True)
+class SlideView:
+    """A slide as a preflight sees it.
+
+    Attributes:
+        path: the file.
+        reader: which library reads it.
+        size_px0: width and height of level 0.
+        level_downsamples: level-0 pixels per pixel of each level.
+        mpp_sources: believable microns per pixel in the tags, by tag.
+        mpp_rejected: values in the tags that mean "not set".
+        thumbnail: (h, w, 3) of the whole slide, about `THUMBNAIL_PX` on the longer side.
+        tissue: (h, w) True on tissue.
+    """
+
+    path: Path
+    reader: str
+    size_px0: tuple[int, int]
+    level_downsamples: tuple[float, ...]
+    mpp_sources: dict[str, float]
+    mpp_rejected: dict[str, float]
+    thumbnail: npt.NDArray[np.uint8]
+    tissue: npt.NDArray[np.bool_]
+
+    @property
+    def px0_per_px(self) -> npt.NDArray[np.float64]:
+        """Level-0 pixels per pixel of the thumbnail, (x, y)."""
+        return np.array(self.size_px0, dtype=np.float64) / self.thumbnail.shape[1::-1]
+
+    @property
+    def mpp(self) -> float | None:
+        """The tags' mpp where they agree."""
+        values = list(self.mpp_sources.values())
+        return values[0] if values and max(values) <= 1.03 * min(values) else None
+
+
+def view_slide(path: Path) -> SlideView:
+    """Open a slide and look at it as a whole.
+
+    Raises:
+        SlideError: it cannot be read.
+    """
+    with open_slide(path) as slide:
+        thumbnail = read_thumbnail(slide)
+        return SlideView(
+            path=path,
+            reader=slide.reader,
+            size_px0=(slide.width_px0, slide.height_px0),
+            level_downsamples=slide.level_downsamples,
+            mpp_sources=dict(slide.mpp_sources),
+            mpp_rejected=dict(slide.mpp_rejected),
+            thumbnail=thumbnail,
+            tissue=find_tissue(thumbnail),
+        )
+
+
+def read_thumbnail(slide: Slide, max_side_px: int = THUMBNAIL_PX) -> npt.NDArray[np.uint8]:
+    """The whole slide, small; from a JPEG file without decoding it in full size.
+
+    Its longer side is about `max_side_px`, up to twice as long for a JPEG.
+    """
+    longer = max(slide.width_px0, slide.height_px0)
+    reduce = next((r for r in _REDUCED if longer >= r * max_side_px), None)
+    if reduce is not None and slide.reader == "pillow":
+        small = _decode_reduced(slide.path, reduce)
+        expected = np.array([slide.height_px0, slide.width_px0]) / reduce
+        if small is not None and (np.abs(np.array(small.shape[:2]) - expected) < 2).all():
+            return small
+    return slide.thumbnail(max_side_px)[0]
+
+
+def _decode_reduced(path: Path, reduce: int) -> npt.NDArray[np.uint8] | None:
+    """A JPEG turned as its EXIF tag says; None for any other file."""
+    import cv2
+
+    content = np.fromfile(path, dtype=np.uint8)
+    if not content[:3].tobytes().startswith(_JPEG):
+        return None
+    flag = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+    bgr = cv2.imdecode(content, flag.get(reduce, cv2.IMREAD_REDUCED_COLOR_8))
+    return None if bgr is None else np.ascontiguousarray(bgr[..., ::-1])
+
+
+def slide_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
+    """Facts and doubts about a slide.
+
+    Args:
+        name: what the findings are about.
+        view: the slide.
+        alone: no spots belong to it, so that only its tags can tell mpp.
+    """
+    width, height = view.size_px0
+    levels = ", ".join(f"{d:.4g}" for d in view.level_downsamples)
+    shown = f"{view.path.name}: {width:,} x {height:,} px, read by {view.reader}, "
+    shown += (
+        f"{len(view.level_downsamples)} levels ({levels})"
+        if len(view.level_downsamples) > 1
+        else "one level"
+    )
+    return [
+        Finding(name, "slide", "ok", shown),
+        *_tag_findings(name, view, alone=alone),
+        *_picture_findings(name, view),
+    ]
+
+
+def _tag_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
+    found = [
+        Finding(
+            name,
+            "scale",
+            "info",
+            f"slide tag {tag} says {value:.4g} um per pixel: not set, not used",
+        )
+        for tag, value in view.mpp_rejected.items()
+    ]
+    values = ", ".join(f"{tag} {value:.4g}" for tag, value in view.mpp_sources.items())
+    if alone and view.mpp is not None:
+        found.append(Finding(name, "scale", "ok", f"{view.mpp:.4g} um per pixel ({values})"))
+    elif alone and view.mpp_sources:
+        found.append(
+            Finding(
+                name,
+                "scale",
+                "error",
+                f"the slide's tags contradict each other: {values}",
+                "set mpp in the manifest",
+            )
+        )
+    elif alone:
+        found.append(
+            Finding(
+                name,
+                "scale",
+                "warning",
+                "the slide says nothing believable of its microns per pixel",
+                "set mpp in the manifest (the scanner's documents have it)",
+            )
+        )
+    return found
+
+
+def _picture_findings(name: str, view: SlideView) -> list[Finding]:
+    found = []
+    image = view.thumbnail
+    if min(view.size_px0) < _SMALLEST_PX:
+        width, height = view.size_px0
+        found.append(
+            Finding(
+                name,
+                "slide",
+                "warning",
+                f"the image has only {width} x {height} px, less than one patch",
+                "give the slide itself, not its label or a piece of it",
+            )
+        )
+    if not view.tissue.any():
+        found.append(
+            Finding(
+                name,
+                "slide",
+                "warning",
+                "no tissue can be told from the background",
+                "look at the picture: is it a slide of stained tissue?",
+            )
+        )
+    else:
+        share = f"tissue on {100 * view.tissue.mean():.0f} % of the slide"
+        found.append(Finding(name, "slide", "ok", share))
+    spread = image.max(axis=2).astype(int) - image.min(axis=2)
+    if np.quantile(spread, 0.99) < _GREY:
+        found.append(
+            Finding(
+                name,
+                "slide",
+                "warning",
+                "the image is grey: the colours of the stain are missing",
+                "give the colour image; features of a grey one are not those of H&E",
+            )
+        )
+    black = float((image.max(axis=2) < _BLACK).mean())
+    if black > _MUCH_BLACK:
+        found.append(
+            Finding(
+                name,
+                "slide",
+                "warning",
+                f"{100 * black:.0f} % of the slide is pure black, as tiles that were never written are",
+                "look at the picture; export or copy the slide again if tissue is missing",
+            )
+        )
+    return found
