@@ -37,6 +37,7 @@ from hespotex.export.run_outputs import (
     write_section_prediction,
 )
 from hespotex.features import encode_section, patch_plan
+from hespotex.inspection import check_sections, refuse_errors
 from hespotex.manifest import read_manifest
 from hespotex.predict import predict_section
 from hespotex.progress import Reporter, Silent
@@ -78,7 +79,7 @@ class RunResult:
 def read_sections(
     manifest: Path, ids: Sequence[str] | None, reporter: Reporter
 ) -> tuple[Section, ...]:
-    """Stage 1: a manifest becomes sections; what the readers left out is said."""
+    """Stage 1: a manifest becomes sections, checked as `hespotex inspect` does; red stops here."""
     rows = read_manifest(manifest, ids).rows
     sections = []
     with reporter.task("reading sections", len(rows)) as advance:
@@ -89,6 +90,11 @@ def read_sections(
                 reporter.say(f"section {section.section_id}: {count} left out: {reason}")
             advance(1)
     check_distinct(sections)
+    findings = check_sections(sections)
+    for finding in findings:
+        if finding.colour == "yellow":
+            reporter.warn(str(finding))
+    refuse_errors(findings)
     return tuple(sections)
 
 

@@ -35,7 +35,7 @@ class SlideView:
         level_downsamples: level-0 pixels per pixel of each level.
         mpp_sources: believable microns per pixel in the tags, by tag.
         mpp_rejected: values in the tags that mean "not set".
-        thumbnail: (h, w, 3) of the whole slide, about `THUMBNAIL_PX` on the longer side.
+        thumbnail: (h, w, 3) of the whole slide, `THUMBNAIL_PX` on the longer side.
         tissue: (h, w) True on tissue.
     """
 
@@ -83,7 +83,7 @@ def view_slide(path: Path) -> SlideView:
 def read_thumbnail(slide: Slide, max_side_px: int = THUMBNAIL_PX) -> npt.NDArray[np.uint8]:
     """The whole slide, small; from a JPEG file without decoding it in full size.
 
-    Its longer side is about `max_side_px`, up to twice as long for a JPEG.
+    Its longer side is `max_side_px`, or that of the slide where it is smaller.
     """
     longer = max(slide.width_px0, slide.height_px0)
     reduce = next((r for r in _REDUCED if longer >= r * max_side_px), None)
@@ -91,8 +91,17 @@ def read_thumbnail(slide: Slide, max_side_px: int = THUMBNAIL_PX) -> npt.NDArray
         small = _decode_reduced(slide.path, reduce)
         expected = np.array([slide.height_px0, slide.width_px0]) / reduce
         if small is not None and (np.abs(np.array(small.shape[:2]) - expected) < 2).all():
-            return small
+            return _shrink(small, max_side_px)
     return slide.thumbnail(max_side_px)[0]
+
+
+def _shrink(image: npt.NDArray[np.uint8], max_side_px: int) -> npt.NDArray[np.uint8]:
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = max_side_px / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def _decode_reduced(path: Path, reduce: int) -> npt.NDArray[np.uint8] | None:
@@ -168,7 +177,7 @@ def _tag_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
 
 def _picture_findings(name: str, view: SlideView) -> list[Finding]:
     found = []
-    image = view.thumbnail
+    image = view.thumbnail[::2, ::2]
     if min(view.size_px0) < _SMALLEST_PX:
         width, height = view.size_px0
         found.append(
