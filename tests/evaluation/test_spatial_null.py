@@ -42,7 +42,7 @@ def smooth_maps(
     return np.linalg.cholesky(covariance) @ rng.normal(size=(len(xy), n_maps))
 
 
-@pytest.mark.parametrize("max_modes", [1000, 60])
+@pytest.mark.parametrize("max_modes", [1000, 120])
 def test_modes_part_the_correlation_without_rest(max_modes: int) -> None:
     xy, rng = tissue(150), np.random.default_rng(0)
     a, b, given = rng.normal(size=(150, 4)), rng.normal(size=(150, 4)), rng.normal(size=(150, 2))
@@ -67,7 +67,7 @@ def test_the_variance_is_that_of_maps_with_random_signs() -> None:
 
 
 @pytest.mark.parametrize("reach", [1.0, 3.0])
-@pytest.mark.parametrize(("n", "max_modes"), [(150, 1000), (400, 120)])
+@pytest.mark.parametrize(("n", "max_modes"), [(150, 1000), (400, 200)])
 def test_independent_smooth_maps_are_called_significant_as_often_as_stated(
     n: int, max_modes: int, reach: float
 ) -> None:
@@ -225,7 +225,7 @@ def test_depth_basis_is_centred_log_depth_and_its_square() -> None:
 
 def test_modes_are_orthonormal_smooth_first_and_detail_has_its_place() -> None:
     xy = tissue(90)
-    for modes in (build_modes(xy), build_modes(xy, 40)):
+    for modes in (build_modes(xy), build_modes(xy, 80)):
         k = modes.vectors.shape[1]
         np.testing.assert_allclose(modes.vectors.T @ modes.vectors, np.eye(k), atol=1e-4)
         assert np.ptp(modes.vectors[:, 0]) < 0.02  # the constant map is the smoothest
