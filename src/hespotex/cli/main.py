@@ -7,6 +7,7 @@ import sys
 import typer
 
 from hespotex import __version__
+from hespotex.cli.convert import convert
 from hespotex.cli.encoders import encoders
 from hespotex.cli.inspect import inspect
 from hespotex.cli.models import import_checkpoint
@@ -33,6 +34,7 @@ app.command("compare")(compare)
 app.command("import-checkpoint")(import_checkpoint)
 app.command("encoders")(encoders)
 app.command("inspect")(inspect)
+app.command("convert")(convert)
 
 
 def _version(value: bool) -> None:

@@ -39,11 +39,28 @@ def write_spatialdata(
         GenePanelError: a gene is not in the prediction.
         RunError: the folder cannot be written, or holds something that is no store.
     """
+    check_store_path(path)
+    write_store(path, build_spatialdata(section, genes))
+
+
+def check_store_path(path: Path) -> None:
+    """Refuse to replace anything but a store.
+
+    Raises:
+        RunError: the path holds something else.
+    """
     if path.exists() and not (path / "zarr.json").exists() and not (path / ".zgroup").exists():
         raise RunError(
             f"expected a free name or an older store at {path}, found something else; choose another"
         )
-    store = build_spatialdata(section, genes)
+
+
+def write_store(path: Path, store: SpatialData) -> None:
+    """Write a store beside its place, then put it there; an older store is replaced as a whole.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.tmp.zarr")
     replaced = path.with_name(f".{path.name}.old.zarr")
     try:

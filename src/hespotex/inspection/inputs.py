@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hespotex.errors import SlideError
+from hespotex.errors import ManifestError, SlideError
 from hespotex.manifest import read_manifest
 from hespotex.section import ManifestRow
 
@@ -147,3 +147,22 @@ def _name(path: Path) -> str:
     whole = path.resolve()
     named = whole.parent if whole.name == "outs" else whole
     return named.name.removesuffix(".gz").rsplit(".", 1)[0] or named.name
+
+
+def only_section(found: Input, section_id: str | None) -> ManifestRow:
+    """The one section that is meant, with spots.
+
+    Raises:
+        ManifestError: there are several and none was chosen, the id is unknown, or it has no spots.
+    """
+    ids = [row.section_id for row in found.rows if row.has_spots]
+    chosen = [r for r in found.rows if r.has_spots and section_id in {None, r.section_id}]
+    if len(chosen) != 1:
+        asked = "none chosen" if section_id is None else section_id
+        raise ManifestError(
+            str(found.path),
+            [
+                f"expected one section with spots of {', '.join(ids) or 'none'}, found {asked}; use --section ID"
+            ],
+        )
+    return chosen[0]

@@ -1,0 +1,68 @@
+"""Owns the verb `convert`: any reader's section as one clean file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hespotex.cli import options, terminal
+
+
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="A manifest, or a folder or file of spots.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="FILE.h5ad or STORE.zarr (SpatialData).", show_default=False),
+    ],
+    section: Annotated[
+        str | None,
+        typer.Option(
+            "--section", metavar="ID", help="Which section of a manifest.", show_default=False
+        ),
+    ] = None,
+    slide: Annotated[
+        Path | None,
+        typer.Option(
+            "--slide",
+            help="Full-resolution image of a folder or file of spots.",
+            show_default=False,
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write one section, whatever its format, as one file that all tools open: raw counts, spot
+    centres in level-0 pixels, labels. The manifest row that goes with it is printed, as CSV.
+    --device, --threads and --seed change nothing.
+
+    Example: hespotex convert sections.csv --section C2 --out C2.h5ad
+    """
+    del device, threads, seed
+    from hespotex.export.convert import manifest_row, write_section
+    from hespotex.inspection.inputs import only_section, resolve_input
+    from hespotex.section import read_section
+
+    reporter = options.reporter(quiet, verbose)
+    row = only_section(resolve_input(source, slide=slide), section)
+    read = read_section(row)
+    for reason, count in read.dropped.items():
+        reporter.say(f"section {read.section_id}: {count} {reason}")
+    write_section(out, read)
+    values = manifest_row(out.resolve(), read)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([values.keys(), values.values()])
+    typer.echo(text.getvalue(), nl=False)
+    terminal.stderr().print(f"section: {out}", markup=False)

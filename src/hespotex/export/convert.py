@@ -1,0 +1,191 @@
+"""Owns one section as one clean file: h5ad, or a SpatialData store, with raw counts and level-0 pixels.
+
+Both are read back by the readers of these formats with identical counts and positions, and open in
+scanpy, squidpy, spatialdata and what builds on them. No path goes into the files.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from hespotex import keys
+from hespotex.errors import RunError, SpotTableError
+from hespotex.export.spatialdata import check_store_path, write_store
+from hespotex.runs import atomic_path
+from hespotex.section import Section
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+SHAPES: Final = "spots"
+TABLE: Final = "counts"
+REGION: Final = "region"
+INSTANCE: Final = "spot_id"
+_THUMBNAIL_PX: Final = 2000
+# Whole numbers up to here are exact in float32, which every tool takes as counts.
+_EXACT: Final = 2**24
+
+
+def write_section(path: Path, section: Section) -> None:
+    """Write a section by the ending of the path: `.h5ad` or `.zarr`.
+
+    Raises:
+        RunError: another ending, or the file cannot be written.
+        SpotTableError: the section has no expression.
+        SlideError: the slide cannot be read for its small picture.
+    """
+    if path.suffix == ".h5ad":
+        table = build_h5ad(section)
+        with atomic_path(path) as temporary:
+            table.write_h5ad(temporary, compression="gzip")
+    elif path.suffix == ".zarr":
+        check_store_path(path)
+        write_store(path, build_store(section))
+    else:
+        raise RunError(
+            f"expected a name that ends with .h5ad or .zarr, found {path.name}; choose one of the two"
+        )
+
+
+def build_h5ad(section: Section) -> AnnData:
+    """The section as AnnData: X = raw counts, obsm["spatial"], and what scanpy and squidpy plot with."""
+    table = _table(section)
+    table.obsm[keys.SPATIAL] = np.asarray(section.xy_px0, dtype=np.float64)
+    if section.slide is not None:
+        table.uns[keys.SPATIAL] = {section.section_id: _library(section, section.slide)}
+    return table
+
+
+def build_store(section: Section) -> SpatialData:
+    """The section as SpatialData: circles `spots`, table `counts`; `global` is level-0 pixels.
+
+    The slide stays a file of its own: an image in the store would be its copy.
+    """
+    with warnings.catch_warnings():
+        # Its import warns of dependencies that announce changes.
+        warnings.simplefilter("ignore")
+        from spatialdata import SpatialData
+        from spatialdata.models import ShapesModel, TableModel
+
+        n = section.n_spots
+        radius = section.geometry.spot_diameter_um / section.geometry.mpp / 2
+        shapes = ShapesModel.parse(
+            np.asarray(section.xy_px0, dtype=np.float64),
+            geometry=0,
+            radius=radius,
+            index=np.arange(n),
+        )
+        table = _table(section)
+        table.obsm[keys.SPATIAL] = np.asarray(section.xy_px0, dtype=np.float64)
+        table.obs[REGION] = pd.Categorical([SHAPES] * n)
+        table.obs[INSTANCE] = np.arange(n)
+        parsed = TableModel.parse(table, region=SHAPES, region_key=REGION, instance_key=INSTANCE)
+        return SpatialData(shapes={SHAPES: shapes}, tables={TABLE: parsed})
+
+
+def manifest_row(path: Path, section: Section) -> dict[str, str]:
+    """The row of a manifest by which the written file means the same section."""
+    geometry = section.geometry
+    row = {
+        "section_id": section.section_id,
+        "patient_id": section.patient_id,
+        "slide": "" if section.slide is None else str(section.slide),
+        "expression": str(path),
+        "format": "h5ad" if path.suffix == ".h5ad" else "spatialdata",
+        "mpp": repr(float(geometry.mpp)),
+        "spot_pitch_um": repr(float(geometry.spot_pitch_um)),
+        "spot_diameter_um": repr(float(geometry.spot_diameter_um)),
+    }
+    if section.missing_genes != "zero":
+        row["missing_genes"] = section.missing_genes
+    return row
+
+
+def _table(section: Section) -> AnnData:
+    from anndata import AnnData
+
+    if section.counts is None or section.genes is None:
+        raise SpotTableError(
+            "expected a section with expression to convert, found positions alone",
+            section=section.section_id,
+        )
+    counts = sparse.csr_matrix(section.counts)
+    exact = counts.nnz == 0 or int(counts.data.max()) <= _EXACT
+    obs = _obs(section)
+    table = AnnData(
+        X=counts.astype(np.float32 if exact else np.float64),
+        obs=obs,
+        var=pd.DataFrame(index=pd.Index(section.genes.astype(object))),
+    )
+    table.uns[keys.UNS] = _record(section)
+    return table
+
+
+def _obs(section: Section) -> pd.DataFrame:
+    obs = pd.DataFrame(index=pd.Index(section.barcodes.astype(object)))
+    if section.obs is not None:
+        for name in section.obs.columns:
+            # Other characters are not valid in a SpatialData table.
+            valid = re.sub(r"[^A-Za-z0-9_.-]", "_", str(name))
+            obs[valid] = _plain(section.obs[name].to_numpy())
+    if section.array_xy is not None:
+        array_xy = np.asarray(section.array_xy, dtype=np.float64)
+        whole = bool(np.isfinite(array_xy).all() and (array_xy == np.rint(array_xy)).all())
+        x, y = (array_xy.astype(np.int64) if whole else array_xy).T
+        obs["array_row"], obs["array_col"] = y, x
+    obs["in_tissue"] = 1
+    obs[keys.SECTION_ID] = pd.Categorical([section.section_id] * len(obs))
+    obs[keys.PATIENT_ID] = pd.Categorical([section.patient_id] * len(obs))
+    return obs
+
+
+def _plain(values: npt.NDArray[Any]) -> Any:
+    """Numbers and truth values as they are; everything else as categories, missing ones kept."""
+    if values.dtype.kind in "biuf":
+        return values
+    series = pd.Series(values, dtype=object)
+    return pd.Categorical(series.where(series.isna(), series.astype(str)))
+
+
+def _record(section: Section) -> dict[str, Any]:
+    geometry = section.geometry
+    record: dict[str, Any] = {
+        keys.SECTION_ID: section.section_id,
+        keys.PATIENT_ID: section.patient_id,
+        "mpp": float(geometry.mpp),
+        "spot_pitch_um": float(geometry.spot_pitch_um),
+        "spot_diameter_um": float(geometry.spot_diameter_um),
+        "missing_genes": section.missing_genes,
+        "units": {
+            "X": "raw counts",
+            keys.SPATIAL: "x, y of the spot centre in level-0 pixels, origin top-left",
+        },
+    }
+    if section.dropped:
+        record["dropped"] = {k.replace("/", " per "): int(v) for k, v in section.dropped.items()}
+    return record
+
+
+def _library(section: Section, path: Path) -> Mapping[str, Any]:
+    from hespotex.slide import open_slide
+
+    with open_slide(path) as slide:
+        image, scale = slide.thumbnail(_THUMBNAIL_PX)
+    geometry = section.geometry
+    return {
+        "images": {"hires": np.ascontiguousarray(image)},
+        "scalefactors": {
+            "tissue_hires_scalef": 1.0 / scale,
+            "spot_diameter_fullres": geometry.spot_diameter_um / geometry.mpp,
+        },
+    }
