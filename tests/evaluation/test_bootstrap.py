@@ -28,6 +28,7 @@ def test_the_matrix_products_equal_blocks_drawn_one_by_one() -> None:
     for row in weights:
         spots = np.concatenate([np.tile(block, w) for block, w in zip(blocks, row, strict=True)])
         drawn.append([np.corrcoef(a[spots, j], b[spots, j])[0, 1] for j in range(3)])
+    # Noise rests on many modes, so blocks set the degrees of freedom.
     half = stdtrit(9, 0.975) * np.arctanh(drawn).std(axis=0, ddof=1)
     np.testing.assert_allclose(result.lower, np.tanh(np.arctanh(result.pcc) - half), rtol=1e-8)
     np.testing.assert_allclose(result.upper, np.tanh(np.arctanh(result.pcc) + half), rtol=1e-8)
@@ -44,9 +45,9 @@ def test_intervals_of_independent_spots_cover_as_stated_and_smooth_maps_get_wide
         a, e = (factor @ rng.normal(size=(len(xy), 400)) for _ in range(2))
         result = pcc_interval(a, 0.5 * a + np.sqrt(0.75) * e, xy)
         inside = np.mean((result.lower <= 0.5) & (result.upper >= 0.5))
-        assert inside > (0.92 if reach == 1.0 else 0.75)
+        assert 0.9 < inside < 0.985
         widths.append(np.mean(result.upper - result.lower))
-    assert widths[1] > 1.5 * widths[0]
+    assert widths[1] > 2 * widths[0]
 
 
 def test_a_constant_gene_has_no_interval() -> None:

@@ -15,17 +15,17 @@ from scipy import sparse
 from scipy.special import stdtrit
 
 from hespotex.errors import HESpotExError
-from hespotex.evaluation.scores import gene_blocks, pcc_per_gene
+from hespotex.evaluation.scores import gene_blocks, pcc_per_gene, standardise
+from hespotex.evaluation.spatial_null import SpatialModes, build_modes
 from hespotex.splits import halve
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
-# Few large blocks: maps are autocorrelated over several spots, and smaller blocks cover less. Simulated
-# coverage of the nominal 95 %: 94 % for white noise, 87 to 93 % where maps are smooth over two spots, 72 to 89 %
-# where they are smooth over four (180 to 1,500 spots).
+# Few large blocks: maps are autocorrelated over several spots, and smaller blocks see less of that.
 _N_BLOCKS = 10
 _MIN_BLOCKS = 6
 _MIN_SPOTS_PER_BLOCK = 12
+_FEWEST_DEGREES = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,16 @@ def pcc_interval(
     level: float = 0.95,
     n_replicates: int = 300,
     seed: int = 0,
+    modes: SpatialModes | None = None,
 ) -> PccInterval:
     """Spatial block bootstrap of the PCC per gene over spots.
 
-    The interval stands on Fisher's scale: atanh(pcc) +- t * (standard deviation over replicates), t with
-    as many degrees of freedom as there are blocks but one.
+    The interval stands on Fisher's scale: atanh(pcc) +- t * (standard deviation over replicates). t has one
+    degree of freedom less than there are blocks, or than there are spatial modes that the correlation rests on
+    (`effective modes` of its influence values), whichever is fewer: a smooth map repeats itself within a block.
+    Simulated coverage of the nominal 95 %: 91 to 97 % (180 to 1,500 spots, PCC 0 to 0.8, noise and three kinds
+    of smooth maps with a reach of 1.5 to 4 spots), down to 86 % at 180 spots for the smoothest maps with PCC
+    0.8; without the modes 69 to 95 %.
 
     Args:
         predicted: (n, G).
@@ -66,6 +71,7 @@ def pcc_interval(
         level: coverage of the interval.
         n_replicates: bootstrap replicates.
         seed: of the draws.
+        modes: of the section's spots, if they are known.
 
     Raises:
         HESpotExError: shapes do not fit together.
@@ -87,7 +93,7 @@ def pcc_interval(
     )
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), n_replicates).astype(float)
-    factor = float(stdtrit(n_blocks - 1, (1 + level) / 2))
+    modes = build_modes(xy_um) if modes is None else modes
     for genes in gene_blocks(measured.shape[1]):
         drawn = _weighted_pcc(predicted[:, genes], measured[:, genes], blocks, weights)
         # A replicate in which a sparse gene does not vary has no correlation and is left out.
@@ -95,7 +101,12 @@ def pcc_interval(
         enough = usable.sum(axis=0) >= n_replicates // 2
         with np.errstate(invalid="ignore", divide="ignore"):
             fisher = np.arctanh(np.clip(drawn[:, enough], -0.999999, 0.999999))
-            spread = factor * np.nanstd(fisher, axis=0, ddof=1)
+            freedom = np.clip(
+                _effective_modes(predicted[:, genes], measured[:, genes], modes)[enough] - 1,
+                _FEWEST_DEGREES,
+                n_blocks - 1,
+            )
+            spread = stdtrit(freedom, (1 + level) / 2) * np.nanstd(fisher, axis=0, ddof=1)
             centre = np.arctanh(np.clip(pcc[genes][enough], -0.999999, 0.999999))
         place = np.flatnonzero(enough) + genes.start
         lower[place], upper[place] = np.tanh(centre - spread), np.tanh(centre + spread)
@@ -121,3 +132,11 @@ def _weighted_pcc(
     covariance = sum_ab - sum_a * sum_b / n
     np.divide(covariance, np.sqrt(np.maximum(product, 0)), out=result, where=product > tiny)
     return result
+
+
+def _effective_modes(a: Array, b: Array, modes: SpatialModes) -> npt.NDArray[np.float64]:
+    """(g,) how many spatial modes the correlation rests on, from its influence value in each; NaN if constant."""
+    p = modes.vectors.T @ standardise(a).astype(np.float32)
+    m = modes.vectors.T @ standardise(b).astype(np.float32)
+    influence = np.square(p * m - (p * m).sum(axis=0) / 2 * (p**2 + m**2)).astype(np.float64)
+    return np.asarray(influence.sum(axis=0) ** 2 / np.square(influence).sum(axis=0))
