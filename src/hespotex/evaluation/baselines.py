@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import HESpotExError
+from hespotex.evaluation.components import fit_components
 from hespotex.expression import Margins, log1p_cpm, pearson_residuals, spot_totals
-
-if TYPE_CHECKING:
-    from sklearn.decomposition import PCA
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -156,23 +153,12 @@ def fit_ridge(
                 coefficients[target][:, columns] = np.reshape(model.coef_, (len(chosen), -1)).T
                 intercepts[target, columns] = model.intercept_
     return RidgeBaseline(
-        pca.mean_.astype(np.float32),
-        pca.components_.T.astype(np.float32),
+        pca.mean,
+        pca.directions,
         coefficients,
         intercepts,
         fit_train_mean(counts, list(masks)).log1p,
     )
-
-
-def fit_components(x: npt.NDArray[np.float32], n_components: int) -> PCA:
-    """Principal components of (n, P) features, at most as many as there can be; the same on every run."""
-    from sklearn.decomposition import PCA
-
-    # Both solvers are exact; the second is the cheaper one where spots outnumber features.
-    solver = "full" if len(x) <= x.shape[1] else "covariance_eigh"
-    # Without any variance, shares of it are 0 / 0; nobody asks for them.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return PCA(max(1, min(n_components, len(x) - 1, x.shape[1])), svd_solver=solver).fit(x)
 
 
 def standardise_features(features: Array) -> npt.NDArray[np.float32]:

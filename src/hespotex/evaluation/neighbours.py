@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hespotex.evaluation.baselines import fit_components, standardise_features
+from hespotex.evaluation.baselines import standardise_features
+from hespotex.evaluation.components import fit_components
 from hespotex.evaluation.spatial_structure import lattice_weights
 from hespotex.expression import log1p_cpm, pearson_residuals
 

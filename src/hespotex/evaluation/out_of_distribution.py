@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import HESpotExError
+from hespotex.evaluation.components import drawn_evenly, fit_components
 from hespotex.splits import spatial_blocks
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -164,7 +165,7 @@ def _fit(
     order = np.argsort(reached, kind="stable")
     share = np.cumsum(weight[order]) / weight.sum()
     threshold = float(reached[order][np.searchsorted(share, quantile)])
-    return replace(_cloud(np.concatenate(parts)), threshold=max(threshold, 1e-12))
+    return replace(_cloud(_drawn(parts)), threshold=max(threshold, 1e-12))
 
 
 def _left_out(
@@ -172,26 +173,29 @@ def _left_out(
 ) -> list[tuple[Array, Array]]:
     if len(parts) > 1:
         return [
-            (part, np.concatenate([p for j, p in enumerate(parts) if j != i]))
+            (part, _drawn([p for j, p in enumerate(parts) if j != i]))
             for i, part in enumerate(parts)
         ]
     return [
-        (parts[0][f.held_out], parts[0][f.train]) for f in spatial_blocks(xy_um[0], _N_BLOCKS, 0)
+        (parts[0][f.held_out], _drawn([parts[0][f.train]]))
+        for f in spatial_blocks(xy_um[0], _N_BLOCKS, 0)
     ]
 
 
-def _cloud(values: Array) -> DistanceModel:
-    from sklearn.decomposition import PCA
+def _drawn(parts: Sequence[Array]) -> Array:
+    """Spots of all sections, drawn evenly where there are more than a cloud needs."""
+    rows = drawn_evenly([len(p) for p in parts])
+    return np.concatenate([part[row] for part, row in zip(parts, rows, strict=True)])
 
+
+def _cloud(values: Array) -> DistanceModel:
     mean = values.mean(axis=0, dtype=np.float64)
     sd = values.std(axis=0, dtype=np.float64)
     smallest = 0.5 * float(np.median(sd))
     sd = np.maximum(sd, smallest if smallest > 0 else max(float(sd.max()), 1e-12))
     z = np.asarray((values - mean) / sd, dtype=np.float32)
-    k = max(1, min(_N_COMPONENTS, z.shape[1], len(z) // 4))
-    solver = "full" if len(z) <= z.shape[1] else "covariance_eigh"
-    components = PCA(k, svd_solver=solver).fit(z).components_.T.astype(np.float32)
-    kept = np.unique(np.linspace(0, len(z) - 1, min(len(z), _MAX_REFERENCE)).astype(int))
+    components = fit_components(z, max(1, min(_N_COMPONENTS, len(z) // 4))).directions
+    (kept,) = drawn_evenly([len(z)], _MAX_REFERENCE)
     return DistanceModel(
         mean.astype(np.float32), sd.astype(np.float32), components, z[kept] @ components, np.inf
     )

@@ -1,0 +1,106 @@
+"""Owns sections made of numbers alone, of any size: encoder features, positions, sparse counts.
+
+A few smooth maps over the lattice drive both the features and the composition of the counts, and one
+more drives the depth, so that there is something to learn; nothing is drawn or encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from hespotex.geometry import Geometry
+from hespotex.section import Section
+from hespotex.training.types import Cohort, EncodedSection, EncoderRecord
+
+PITCH_UM = 100.0
+SIDES_UM = (77.2, 154.5, 309.0)
+_MAPS = 12
+_BLOCK = 1000
+
+
+def make_cohort(
+    spots: Sequence[int],
+    genes: int,
+    *,
+    dim: int,
+    depth: float = 4000.0,
+    seed: int = 0,
+    patients: Sequence[str] | None = None,
+) -> Cohort:
+    """Sections of so many spots each.
+
+    Args:
+        spots: per section.
+        genes: in the panel; shares are log-normal (sd 1.5), so the tables are sparse as Visium's are.
+        dim: encoder features of each of three patch sides.
+        depth: median total count of a spot over the panel.
+        seed: of everything.
+        patients: of the sections; None: each its own.
+    """
+    world = np.random.default_rng(seed)
+    share = np.exp(world.normal(0, 1.5, genes))
+    share /= share.sum()
+    effect = world.normal(0, 0.35, (_MAPS, genes)) * (world.random((_MAPS, genes)) < 0.3)
+    into_features = world.normal(0, 1, (_MAPS, len(SIDES_UM) * dim)).astype(np.float32)
+    names = np.array([f"G{i:05d}" for i in range(genes)])
+    items = []
+    for number, n in enumerate(spots):
+        rng = np.random.default_rng([seed, number])
+        patient = patients[number] if patients else f"P{number:02d}"
+        items.append(
+            _section(f"S{number:02d}", patient, n, share, effect, into_features, names, depth, rng)
+        )
+    record = EncoderRecord("synthetic", "synthetic", dim, 224, (0.5,) * 3, (0.5,) * 3)
+    return Cohort(tuple(items), record, SIDES_UM)
+
+
+def _section(section_id, patient, n, share, effect, into_features, names, depth, rng):
+    xy_um = hexagonal_lattice(n)
+    maps = smooth_maps(xy_um, _MAPS + 1, rng)
+    dim = into_features.shape[1] // len(SIDES_UM)
+    features = maps[:, :-1].astype(np.float32) @ into_features
+    for at in range(0, n, _BLOCK):
+        part = features[at : at + _BLOCK]
+        part += rng.standard_normal(part.shape, dtype=np.float32) * np.float32(2)
+    total = depth * np.exp(0.5 * maps[:, -1] + 0.3 * rng.standard_normal(n))
+    blocks = []
+    for at in range(0, n, _BLOCK):
+        rows = slice(at, at + _BLOCK)
+        mean = share * np.exp(maps[rows, :-1] @ effect)
+        mean *= (total[rows] / mean.sum(axis=1))[:, None]
+        blocks.append(sparse.csr_matrix(rng.poisson(mean).astype(np.int32)))
+    section = Section(
+        section_id=section_id,
+        patient_id=patient,
+        slide=None,
+        geometry=Geometry(0.5, PITCH_UM, 55.0),
+        barcodes=np.array([f"B{i:06d}" for i in range(n)]),
+        xy_px0=xy_um / 0.5,
+        counts=sparse.vstack(blocks, format="csr"),
+        genes=names,
+    )
+    colours = rng.random((n, 6)).astype(np.float32)
+    return EncodedSection(section, features.reshape(n, len(SIDES_UM), dim), colours=colours)
+
+
+def hexagonal_lattice(n: int) -> np.ndarray:
+    """(n, 2) centres in microns of about a square of a hexagonal lattice."""
+    wide = int(np.ceil(np.sqrt(n)))
+    row, column = np.divmod(np.arange(n), wide)
+    return np.column_stack(
+        [(column + 0.5 * (row % 2)) * PITCH_UM, row * PITCH_UM * np.sqrt(3) / 2]
+    ).astype(float)
+
+
+def smooth_maps(xy_um: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, count) sums of a few waves, 6 to 40 spots long, each with standard deviation 1."""
+    maps = np.zeros((len(xy_um), count))
+    for column in range(count):
+        for _ in range(4):
+            angle, length = rng.uniform(0, 2 * np.pi), PITCH_UM * rng.uniform(6, 40)
+            direction = 2 * np.pi / length * np.array([np.cos(angle), np.sin(angle)])
+            maps[:, column] += np.sin(xy_um @ direction + rng.uniform(0, 2 * np.pi))
+    return maps / np.sqrt(2)
