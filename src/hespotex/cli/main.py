@@ -8,6 +8,7 @@ import typer
 
 from hespotex import __version__
 from hespotex.cli.convert import convert
+from hespotex.cli.doctor import doctor
 from hespotex.cli.encoders import encoders
 from hespotex.cli.inspect import inspect
 from hespotex.cli.models import import_checkpoint
@@ -35,6 +36,7 @@ app.command("import-checkpoint")(import_checkpoint)
 app.command("encoders")(encoders)
 app.command("inspect")(inspect)
 app.command("convert")(convert)
+app.command("doctor")(doctor)
 
 
 def _version(value: bool) -> None:

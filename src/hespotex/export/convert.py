@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 SHAPES: Final = "spots"
 TABLE: Final = "counts"
-REGION: Final = "region"
-INSTANCE: Final = "spot_id"
+# No label that a user carries along has such names.
+REGION: Final = "hespotex_region"
+INSTANCE: Final = "hespotex_spot"
 _THUMBNAIL_PX: Final = 2000
 # Whole numbers up to here are exact in float32, which every tool takes as counts.
 _EXACT: Final = 2**24

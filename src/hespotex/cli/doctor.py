@@ -1,0 +1,59 @@
+"""Owns the verb `doctor`: what this machine offers, and what each missing thing costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hespotex.cli import options, terminal
+
+if TYPE_CHECKING:
+    from hespotex.doctor import Check
+
+_WORDS = {"ok": "ok", "info": "note", "warning": "missing", "error": "broken"}
+_STYLES = {"ok": "green", "info": "green", "warning": "yellow", "error": "red"}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Say what this machine has for hespotex and what each missing thing costs: versions, cores,
+    memory, GPU, slide readers, encoders, caches. Exit code 2 where something essential is broken,
+    else 0. --quiet shows what is missing or broken alone; --device, --threads and --seed change
+    nothing.
+
+    Example: hespotex doctor
+    """
+    del device, threads, seed, verbose
+    from dataclasses import asdict
+
+    from hespotex.doctor import examine, is_broken
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        _print([c for c in checks if not (quiet and c.level in {"ok", "info"})])
+    raise typer.Exit(2 if is_broken(checks) else 0)
+
+
+def _print(checks: Sequence[Check]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="This machine", title_justify="left", title_style="bold")
+    for name in ("", "what", "found", "what it costs"):
+        table.add_column(name, overflow="fold")
+    for check in checks:
+        word = Text(_WORDS[check.level], style=_STYLES[check.level])
+        table.add_row(word, *(Text(cell) for cell in (check.name, check.found, check.cost)))
+    console = terminal.stdout()
+    console.print(table if checks else "nothing is missing or broken")
