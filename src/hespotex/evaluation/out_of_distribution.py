@@ -7,7 +7,7 @@ is looked for. The threshold comes from training sections that were left out of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -170,16 +170,13 @@ def _fit(
 
 def _left_out(
     parts: Sequence[Array], xy_um: Sequence[npt.NDArray[np.float64]]
-) -> list[tuple[Array, Array]]:
+) -> Iterator[tuple[Array, Array]]:
     if len(parts) > 1:
-        return [
-            (part, _drawn([p for j, p in enumerate(parts) if j != i]))
-            for i, part in enumerate(parts)
-        ]
-    return [
-        (parts[0][f.held_out], _drawn([parts[0][f.train]]))
-        for f in spatial_blocks(xy_um[0], _N_BLOCKS, 0)
-    ]
+        for i, part in enumerate(parts):
+            yield part, _drawn([p for j, p in enumerate(parts) if j != i])
+        return
+    for fold in spatial_blocks(xy_um[0], _N_BLOCKS, 0):
+        yield parts[0][fold.held_out], _drawn([parts[0][fold.train]])
 
 
 def _drawn(parts: Sequence[Array]) -> Array:
