@@ -1,0 +1,1 @@
+"""Benchmarks: accuracy beside the reference, speed and memory; `python -m benchmarks.run --help`."""
