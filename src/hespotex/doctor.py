@@ -236,7 +236,7 @@ def _slide_readers() -> list[Check]:
     absent = sorted(r.name for r in readers if not r.is_available())
     found.append(Check("slide readers", "ok", ", ".join(here)))
     if absent:
-        cost = f"formats that only these read (CZI, VSI, ...) are refused; pip install 'wsidata[<name>]'"
+        cost = "formats that only these read (CZI, VSI, ...) are refused; pip install 'wsidata[<name>]'"
         found.append(Check("slide readers", "info", f"not installed: {', '.join(absent)}", cost))
     return found
 

@@ -1,0 +1,417 @@
+"""Contracts of the preflight: what is right is green, what is wrong is named with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hespotex import pipeline
+from hespotex.errors import HESpotExError
+from hespotex.geometry import ORIENTATIONS, orient
+from hespotex.inspection import check_sections, exit_code, inspect_input, refuse_errors, verdict
+from hespotex.inspection.findings import Finding
+from hespotex.inspection.genes import describe_genes
+from hespotex.inspection.inputs import resolve_input
+from hespotex.inspection.slides import read_thumbnail
+from hespotex.slide import open_slide
+from inspected_sections import (
+    GENES,
+    SIZE,
+    counts_of,
+    make_section,
+    paint,
+    save,
+    shape,
+    spots_on,
+    write_legacy,
+    write_manifest,
+)
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(paint(shape()), tmp_path_factory.mktemp("slide") / "l.png")
+
+
+def about(findings: list[Finding] | tuple[Finding, ...], topic: str, colour: str) -> list[Finding]:
+    return [f for f in findings if f.topic == topic and f.colour == colour]
+
+
+# ------------------------------------------------------------------------------------- findings
+
+
+def test_the_worst_colour_is_the_verdict() -> None:
+    levels = {
+        "ok": ("green", 0),
+        "info": ("green", 0),
+        "warning": ("yellow", 1),
+        "error": ("red", 2),
+    }
+    found: list[Finding] = []
+    assert verdict(found) == "green"
+    for level, (colour, code) in levels.items():
+        found.append(Finding("A", "counts", level, "x"))  # type: ignore[arg-type]
+        assert (verdict(found), exit_code(found)) == (colour, code)
+
+
+def test_red_stops_with_every_red_finding_named() -> None:
+    refuse_errors([Finding("A", "scale", "warning", "doubtful")])
+    red = [Finding(s, "scale", "error", f"wrong {s}", f"cure {s}") for s in "AB"]
+    with pytest.raises(
+        HESpotExError, match=r"section A: wrong A; cure A \| section B: wrong B; cure B"
+    ):
+        refuse_errors(red)
+
+
+# ---------------------------------------------------------------------------------------- genes
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "species", "n_mitochondrial"),
+    [
+        (
+            ["ACTB", "MT-CO1", "C1orf112", "HLA-A", "CD3E", "KRT8", "VIM", "EPCAM"],
+            "symbols",
+            "human",
+            1,
+        ),
+        (["Actb", "mt-Co1", "Gm1234", "1700001A01Rik", "Cd3e"], "symbols", "mouse or rat", 1),
+        (["ENSG00000198804", "ENSG00000075624"], "Ensembl ids", "human", 1),
+        (
+            ["ENSMUSG00000064351.3", "ENSMUSG00000000001.4"],
+            "Ensembl ids with version",
+            "mouse",
+            1,
+        ),
+        (["ENSRNOG00000034234", "ENSRNOG00000000001"], "Ensembl ids", "rat", 0),
+        (["ENSG00000198804", "ACTB"], "mixed", "human", 1),
+        (["1", "2"], "symbols", None, 0),
+    ],
+)
+def test_names_tell_kind_species_and_mitochondrion(
+    names: list[str], kind: str, species: str | None, n_mitochondrial: int
+) -> None:
+    found = describe_genes(np.array(names))
+    assert (found.kind, found.species, found.also) == (kind, species, None)
+    assert found.mitochondrial.sum() == n_mitochondrial
+
+
+def test_two_species_in_one_reference_are_told() -> None:
+    found = describe_genes(np.array(["GRCh38_ACTB"] * 3 + ["mm10___Actb"] * 2))
+    assert (found.species, found.also) == ("human", "mouse")
+
+
+# --------------------------------------------------------------------------------------- counts
+
+
+def test_empty_spots_and_little_depth_are_yellow_and_counted() -> None:
+    xy = spots_on(shape())
+    counts = np.ones((len(xy), len(GENES)), dtype=int)
+    counts[:3] = 0
+    found = check_sections([make_section(None, xy, counts=counts)])
+    shown = [f.found for f in about(found, "depth", "yellow")]
+    assert any("median 6," in text for text in shown)
+    assert f"3 of {len(xy)} spots without a single count" in shown
+
+
+def test_mitochondrial_share_is_the_median_over_spots() -> None:
+    xy = spots_on(shape())
+    counts = np.full((len(xy), len(GENES)), 100)
+    counts[:, GENES.tolist().index("MT-CO1")] = 700
+    found = check_sections([make_section(None, xy, counts=counts)])
+    (share,) = about(found, "depth", "yellow")
+    assert "median 58.3 % (1 genes)" in share.found  # 700 of 1,200
+
+
+def test_mixed_names_in_one_table_are_red() -> None:
+    genes = np.array([*GENES[:3], "ENSG00000000003", "ENSG00000000005", "ENSG00000000419"])
+    found = check_sections([make_section(None, spots_on(shape()), genes=genes)])
+    assert "several kinds" in about(found, "genes", "red")[0].found
+
+
+# ----------------------------------------------------------------------------- sections together
+
+
+def test_symbols_and_ids_in_two_sections_are_red() -> None:
+    ids = np.array([f"ENSG{i:011d}" for i in range(len(GENES))])
+    xy = spots_on(shape())
+    found = check_sections(
+        [make_section(None, xy), make_section(None, xy, name="B", seed=1, genes=ids)]
+    )
+    (red,) = about(found, "genes", "red")
+    assert red.subject == "B"
+    assert "named by Ensembl ids (ENSG00000000000), in A by symbols (ACTB)" in red.found
+    assert "no mapping between them stands in the files" in red.remedy
+
+
+def test_versions_of_ids_are_offered_to_be_cut_off() -> None:
+    bare = np.array([f"ENSG{i:011d}" for i in range(len(GENES))])
+    versioned = np.array([f"{name}.{i}" for i, name in enumerate(bare)])
+    xy = spots_on(shape())
+    found = check_sections(
+        [
+            make_section(None, xy, genes=bare),
+            make_section(None, xy, name="B", seed=1, genes=versioned),
+        ]
+    )
+    (red,) = about(found, "genes", "red")
+    assert (
+        f"cut off the versions (what follows the dot): then {len(GENES)} genes are shared"
+        in red.remedy
+    )
+
+
+def test_two_species_are_red_and_foreign_genes_yellow() -> None:
+    xy = spots_on(shape())
+    mouse = np.array([g.capitalize() for g in GENES])
+    other = np.array([f"LOC{i}" for i in range(len(GENES))])
+    sections = [make_section(None, xy)] + [
+        make_section(None, xy, name=name, seed=seed, genes=genes)
+        for seed, (name, genes) in enumerate({"M": mouse, "O": other}.items(), 1)
+    ]
+    found = check_sections(sections)
+    assert [f.subject for f in about(found, "genes", "red")] == ["M"]
+    assert f"only 0 of {len(GENES)} genes are also in A" in about(found, "genes", "yellow")[0].found
+
+
+def test_the_same_counts_under_two_ids_are_red_wherever_the_spots_lie() -> None:
+    xy = spots_on(shape())
+    found = check_sections([make_section(None, xy), make_section(None, xy + 7, name="B")])
+    (red,) = about(found, "content", "red")
+    assert (red.subject, red.found) == ("B", "the same counts as section A")
+
+
+def test_one_image_under_two_sections_is_yellow_where_spots_overlap(slide: Path) -> None:
+    xy = spots_on(shape())
+    left, right = xy[xy[:, 0] < 300], xy[xy[:, 0] > 400]
+    apart = check_sections(
+        [make_section(slide, left), make_section(slide, right, name="B", seed=1)]
+    )
+    assert not about(apart, "content", "yellow")
+    over = check_sections([make_section(slide, xy), make_section(slide, xy, name="B", seed=1)])
+    assert "the same image as section A" in about(over, "content", "yellow")[0].found
+
+
+# ------------------------------------------------------------------------------------- position
+
+
+def test_right_positions_are_green(slide: Path) -> None:
+    found = check_sections([make_section(slide, spots_on(shape()))])
+    assert verdict(found) == "green"
+    assert "100 % of spots lie on tissue as given" in about(found, "position", "green")[0].found
+
+
+@pytest.mark.parametrize("name", list(ORIENTATIONS)[1:])
+def test_every_wrong_orientation_is_red(slide: Path, name: str) -> None:
+    wrong = orient(spots_on(shape()), name, SIZE)
+    (red,) = about(check_sections([make_section(slide, wrong)]), "position", "red")
+    assert "of spots lie on tissue if corrected" in red.found
+    assert "correct the positions" in red.remedy
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.25, 0.1])
+def test_every_wrong_scale_is_red_and_named(slide: Path, factor: float) -> None:
+    found = check_sections([make_section(slide, spots_on(shape()) * factor)])
+    (red,) = about(found, "position", "red")
+    assert f"multiplied by {1 / factor:.4g}" in red.found
+
+
+def test_symmetric_tissue_is_undecidable_not_fine(tmp_path: Path) -> None:
+    mask = shape(disc=True)
+    path = save(paint(mask), tmp_path / "disc.png")
+    (yellow,) = about(check_sections([make_section(path, spots_on(mask))]), "position", "yellow")
+    assert "does not tell the orientation" in yellow.found
+    assert "overlay" in yellow.remedy
+
+
+def test_counts_tell_the_orientation_of_symmetric_tissue(tmp_path: Path) -> None:
+    mask = shape(disc=True)
+    y, x = np.mgrid[:900, :1200]
+    shade = 1 - 0.5 * (0.7 * x / 1200 + 0.3 * y / 900)
+    path = save(paint(mask, shade), tmp_path / "disc.png")
+    xy = spots_on(mask)
+    depth = 400 * (1 - shade[xy[:, 1].astype(int), xy[:, 0].astype(int)])
+    right = check_sections([make_section(path, xy, counts=counts_of(len(xy), depth=depth))])
+    assert not about(right, "position", "yellow")
+    assert "speaks for the positions as given" in about(right, "position", "green")[0].found
+    turned = orient(xy, "turned by 180 degrees", SIZE)
+    wrong = check_sections([make_section(path, turned, counts=counts_of(len(xy), depth=depth))])
+    assert "speaks for another orientation" in about(wrong, "position", "yellow")[0].found
+
+
+# ---------------------------------------------------------------------------------------- slides
+
+
+def test_a_reduced_jpeg_looks_as_the_slide_does_turned_by_exif_too(tmp_path: Path) -> None:
+    big = np.kron(paint(shape()), np.ones((3, 3, 1), np.uint8))
+    exif = Image.Exif()
+    exif[274] = 6
+    for name, tags in (("plain", None), ("turned", exif)):
+        path = tmp_path / f"{name}.jpg"
+        Image.fromarray(big).save(path, quality=95, **({"exif": tags} if tags else {}))
+        with open_slide(path) as opened:
+            quick, whole = read_thumbnail(opened), opened.thumbnail(800)[0]
+        assert quick.shape == whole.shape
+        assert np.abs(quick.astype(int) - whole).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        (np.repeat(paint(shape()).mean(axis=2).astype(np.uint8)[..., None], 3, axis=2), "grey"),
+        (
+            np.where((np.arange(1200) > 900)[None, :, None], 0, paint(shape())).astype(np.uint8),
+            "black",
+        ),
+        (np.full((300, 300, 3), 230, np.uint8), "no tissue"),
+        (paint(shape())[400:416, 100:116], "16 x 16 px"),
+    ],
+    ids=["grey", "black tiles", "empty", "tiny"],
+)
+def test_doubtful_images_are_yellow(tmp_path: Path, image: np.ndarray, text: str) -> None:
+    path = save(image, tmp_path / "slide.png")
+    inspection = inspect_input(path)
+    assert inspection.exit_code == 1
+    assert any(text in f.found for f in about(inspection.findings, "slide", "yellow"))
+
+
+# ---------------------------------------------------------------------------------------- inputs
+
+
+def test_a_broken_section_does_not_hide_the_others(tmp_path: Path) -> None:
+    xy = spots_on(shape())
+    rows = [write_legacy(tmp_path, name, xy, seed=i) for i, name in enumerate("ABC")]
+    (tmp_path / "B_counts.tsv").write_text("")
+    (tmp_path / "C.png").write_bytes(b"no image")
+    inspection = inspect_input(write_manifest(tmp_path, rows))
+    assert [item.verdict for item in inspection.items] == ["green", "red", "red"]
+    assert inspection.exit_code == 2
+    # The counts of a section whose slide is broken are looked at all the same.
+    assert about(inspection.items[2].findings, "counts", "green")
+
+
+def test_all_problems_of_a_manifest_are_findings(tmp_path: Path) -> None:
+    row = write_legacy(tmp_path, "A", spots_on(shape()))
+    path = write_manifest(tmp_path, [{**row, "slide": "no.png", "format": "legcy"}])
+    found = inspect_input(path).findings
+    assert {f.colour for f in found} == {"red"}
+    assert all(any(word in f.found for f in found) for word in ("no.png", "legcy"))
+
+
+def test_a_wrong_mpp_names_every_source(tmp_path: Path) -> None:
+    row = write_legacy(tmp_path, "A", spots_on(shape()))
+    inspection = inspect_input(write_manifest(tmp_path, [{**row, "mpp": "5"}]))
+    text = about(inspection.findings, "reading", "red")[0].found
+    assert "manifest column mpp: 5" in text
+    assert "spot pitch (100 um = 40 px): 2.5" in text
+
+
+def test_positions_outside_are_weighed_on_the_tissue_too(tmp_path: Path) -> None:
+    row = write_legacy(tmp_path, "A", spots_on(shape()) * 4)
+    inspection = inspect_input(write_manifest(tmp_path, [row]))
+    assert "outside" in about(inspection.findings, "reading", "red")[0].found
+    assert "multiplied by 0.25" in about(inspection.findings, "position", "red")[0].found
+
+
+def test_a_slide_alone_needs_a_scale(tmp_path: Path, slide: Path) -> None:
+    inspection = inspect_input(slide)
+    assert (inspection.kind, inspection.exit_code) == ("slide", 1)
+    assert "set mpp in the manifest" in about(inspection.findings, "scale", "yellow")[0].remedy
+    known = tmp_path / "known.tif"
+    Image.fromarray(paint(shape())).save(known, resolution=2e4, resolution_unit="cm")
+    inspection = inspect_input(known)
+    assert inspection.exit_code == 0
+    assert inspection.as_dict()["sections"][0]["mpp"] == pytest.approx(0.5)
+
+
+def test_nothing_at_a_path_is_red(tmp_path: Path) -> None:
+    inspection = inspect_input(tmp_path / "absent.svs")
+    assert inspection.exit_code == 2
+    assert "nothing at" in inspection.findings[0].found
+
+
+def test_a_folder_of_slides_is_told_from_spots(tmp_path: Path, slide: Path) -> None:
+    for name in ("b.png", "a.png"):
+        (tmp_path / name).write_bytes(slide.read_bytes())
+    found = resolve_input(tmp_path)
+    assert (found.kind, [row.section_id for row in found.rows]) == ("folder of slides", ["a", "b"])
+
+
+# -------------------------------------------------------------------------------------- pipeline
+
+
+class Recording:
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[object]:
+        yield lambda _steps: None
+
+    def say(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def test_runs_stop_on_red_and_warn_on_yellow(tmp_path: Path) -> None:
+    xy = spots_on(shape())
+    right = write_manifest(tmp_path, [write_legacy(tmp_path, "A", xy)])
+    reporter = Recording()
+    assert len(pipeline.read_sections(right, None, reporter)) == 1  # type: ignore[arg-type]
+    assert reporter.warnings == []
+    wrong = orient(xy, "turned by 180 degrees", SIZE)
+    manifest = write_manifest(tmp_path, [write_legacy(tmp_path, "A", wrong, true_xy_px0=xy)])
+    with pytest.raises(HESpotExError, match=r"section A: .*\(turned by 180 degrees\)"):
+        pipeline.read_sections(manifest, None, reporter)  # type: ignore[arg-type]
+    mask = shape(disc=True)
+    disc = write_legacy(tmp_path, "D", spots_on(mask), image=paint(mask))
+    pipeline.read_sections(write_manifest(tmp_path, [disc]), None, reporter)  # type: ignore[arg-type]
+    assert len(reporter.warnings) == 1
+    assert "does not tell the orientation" in reporter.warnings[0]
+
+
+# ------------------------------------------------------------------------------------- real data
+
+
+@pytest.mark.parametrize(("cohort", "dropped"), [("her2st", 3), ("mob", 0)])
+def test_real_cohorts_are_green_with_dropped_spots_said(
+    shared_data: Path, cohort: str, dropped: int
+) -> None:
+    inspection = inspect_input(shared_data / cohort / "sections.csv")
+    assert inspection.verdict == "green"
+    left_out = [f for f in inspection.findings if f.topic == "left out"]
+    assert len(left_out) == dropped
+    assert all(item.facts["orientation"] == "as given" for item in inspection.items)
+
+
+def test_visium_without_its_full_image_says_so_with_the_effective_mpp(shared_data: Path) -> None:
+    inspection = inspect_input(shared_data / "visium_crc16" / "outs")
+    (item,) = inspection.items
+    assert inspection.exit_code == 1
+    (yellow,) = about(item.findings, "slide", "yellow")
+    assert "no full-resolution image" in yellow.found
+    assert "aligned_fiducials.jpg 1,871 x 2,000 px: effective 4.526 um per pixel" in yellow.found
+    assert list(item.facts["mpp_sources"].values()) == pytest.approx([1.295, 1.292], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "text"),
+    [
+        ("CMU-1-Small-Region.svs", 0, "0.499 um per pixel (aperio mpp 0.499)"),
+        ("boxes.tiff", 1, "says nothing believable"),
+        ("boxes_0.dcm", 1, "only 16 x 16 px"),
+        ("sm_image_jpegls.dcm", 2, "JPEG-LS lossless"),
+    ],
+)
+def test_given_slides_have_their_true_verdict(
+    shared_data: Path, name: str, code: int, text: str
+) -> None:
+    inspection = inspect_input(shared_data / "wsi" / name)
+    assert inspection.exit_code == code
+    assert any(text in f.found for f in inspection.findings)
