@@ -74,7 +74,7 @@ def test_encoder_of_another_size_is_refused(tmp_path: Path, golden: dict[str, np
     state = {k[2:]: torch.as_tensor(v) for k, v in golden.items() if k.startswith("w/")}
     torch.save(state, tmp_path / "reference.pt")
     genes = [f"G{j}" for j in range(golden["expression_hat"].shape[1])]
-    with pytest.raises(ModelFileError, match="checkpoint's 512 features a patch, found 1280"):
+    with pytest.raises(ModelFileError, match="checkpoint's 512 features a patch, found 1568"):
         import_model(
             tmp_path / "reference.pt",
             tmp_path / "m.hespotex",

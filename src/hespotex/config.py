@@ -20,7 +20,10 @@ Profile = Literal["default", "published"]
 
 # What a profile changes of the other stages where nothing else is asked for.
 _PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "published": {"panel": {"min_spot_fraction": 0.0, "min_spots": 1000}}
+    "published": {
+        "encoder": {"name": "efficientnet-lite0-pooled"},
+        "panel": {"min_spot_fraction": 0.0, "min_spots": 1000},
+    }
 }
 
 
@@ -43,8 +46,8 @@ class PatchConfig(StageConfig):
     """The tissue that a patch shows."""
 
     sides_um: tuple[float, ...] | None = None
-    """Sides of the patches in microns, one encoding each; None: the encoder's size x mpp with two
-    wider contexts, or 77.2, 154.5 and 309 um where the encoder states no mpp."""
+    """Sides of the patches in microns, one encoding each; None: the encoder's size x mpp with three
+    wider contexts, or 77.2, 154.5, 309 and 617.9 um where the encoder states no mpp."""
 
     @field_validator("sides_um")
     @classmethod

@@ -117,7 +117,12 @@ def run_fold(
     with clock.stage("calibrate"):
         bundle = calibrated(bundle, train, machine=machine)
     held_out = evaluate_bundle(
-        bundle, train, cohort.subset(fold.held_out), nan_as_zero=nan_as_zero, machine=machine, clock=clock
+        bundle,
+        train,
+        cohort.subset(fold.held_out),
+        nan_as_zero=nan_as_zero,
+        machine=machine,
+        clock=clock,
     )
     return FoldOutcome(fold, bundle, held_out)
 

@@ -19,9 +19,9 @@ from hespotex.runs import atomic_path, content_key
 from hespotex.section import Section
 from hespotex.slide import Slide, open_slide, slide_key
 
-# Where an encoder states no mpp: one spot's surroundings and two wider contexts.
-_SIDES_UM = (77.2, 154.5, 309.0)
-_CONTEXTS = (1, 2, 4)
+# Where an encoder states no mpp: one spot's surroundings and three wider contexts.
+_SIDES_UM = (77.2, 154.5, 309.0, 617.9)
+_CONTEXTS = (1, 2, 4, 8)
 _BATCH = 16
 # Version of how patches are cut and resampled: another one makes other features.
 _RECIPE = 2
@@ -51,7 +51,7 @@ class Features:
 
 
 def default_sides(encoder: Encoder) -> tuple[float, ...]:
-    """Sides in microns: the encoder's own field of view and two wider contexts."""
+    """Sides in microns: the encoder's own field of view and three wider contexts."""
     if encoder.mpp is None:
         return _SIDES_UM
     return tuple(encoder.size_px * encoder.mpp * factor for factor in _CONTEXTS)

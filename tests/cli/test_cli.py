@@ -74,4 +74,4 @@ def test_encoders_lists_the_offline_default_as_present() -> None:
     assert result.exit_code == 0
     line = next(row for row in result.output.splitlines() if "efficientnet-lite0" in row)
     assert "yes" in line
-    assert "1280" in line
+    assert "1568" in line

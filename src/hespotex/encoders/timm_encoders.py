@@ -9,6 +9,7 @@ from hespotex.encoders import offline
 from hespotex.encoders.base import Encoder, FeatureRows, Patches
 from hespotex.encoders.engine import Engine, build_forward, weights_key
 from hespotex.encoders.hub import asking_the_hub, require
+from hespotex.encoders.stages import StageStatistics
 from hespotex.errors import EncoderError
 from hespotex.runs import content_key
 
@@ -21,14 +22,24 @@ class TimmEncoder(Encoder):
 
     Args:
         name: as in the registry.
-        model: the network in eval mode, (b, 3, size, size) -> (b, dim).
+        model: the network in eval mode, with its configuration.
+        reading: what of it is read, (b, 3, size, size) -> (b, dim); None: the network itself.
+        dim: features of that reading; None: the network's.
         device, threads, engine: see `get_encoder`.
     """
 
     mpp = None
 
     def __init__(
-        self, name: str, model: Any, *, device: str, threads: int | None, engine: Engine
+        self,
+        name: str,
+        model: Any,
+        *,
+        reading: Any | None = None,
+        dim: int | None = None,
+        device: str,
+        threads: int | None,
+        engine: Engine,
     ) -> None:
         from timm.data import resolve_model_data_config
 
@@ -43,11 +54,11 @@ class TimmEncoder(Encoder):
         self.size_px = int(height)
         self.mean = tuple(float(v) for v in config["mean"])
         self.std = tuple(float(v) for v in config["std"])
-        self.dim = int(model.num_features)
+        self.dim = dim or int(model.num_features)
         self.licence = str((model.pretrained_cfg or {}).get("license") or "not stated")
-        self._model = model
+        self._model = reading if reading is not None else model
         self._forward, self.engine = build_forward(
-            model,
+            self._model,
             key=self.key(),
             size_px=self.size_px,
             mean=self.mean,
@@ -70,11 +81,20 @@ class TimmEncoder(Encoder):
         return self._forward(patches)
 
 
-def build_offline(*, device: str, threads: int | None, engine: Engine) -> TimmEncoder:
-    """The default encoder."""
+def build_offline(name: str, *, device: str, threads: int | None, engine: Engine) -> TimmEncoder:
+    """One of the offline encoders: all stages, or the pooled head."""
     model = offline.build_model()
-    built = TimmEncoder(offline.NAME, model, device=device, threads=threads, engine=engine)
-    built.licence = offline.info().licence
+    reading = StageStatistics(model).eval() if name == offline.NAME else None
+    built = TimmEncoder(
+        name,
+        model,
+        reading=reading,
+        dim=offline.DIMS[name],
+        device=device,
+        threads=threads,
+        engine=engine,
+    )
+    built.licence = offline.info(name).licence
     return built
 
 

@@ -126,7 +126,11 @@ def mean_pcc_per_spot(predicted: npt.NDArray[np.float32], counts: PanelCounts) -
 
 
 def judge_genes(
-    genes: pd.DataFrame, patients: Mapping[str, str], *, nominal: float
+    genes: pd.DataFrame,
+    patients: Mapping[str, str],
+    owners: Mapping[str, str],
+    *,
+    nominal: float,
 ) -> pd.DataFrame:
     """Test, false discovery rate and grade of every gene over all held-out sections.
 
@@ -135,6 +139,7 @@ def judge_genes(
             depth_only_pcc_composition, coverage.
         patients: patient of every held-out section that was held out as a whole patient; one
             common value where sections of the same patient were in training.
+        owners: patient of every section: sections of one patient are no independent evidence.
         nominal: stated coverage of the intervals behind `coverage`.
 
     Returns:
@@ -146,15 +151,17 @@ def judge_genes(
         wide = genes.pivot(index="section_id", columns="gene", values=column)
         return np.asarray(wide.reindex(columns=names), dtype=np.float64)
 
-    z = table("null_z")
-    test = combine_sections(list(z))
+    z, ceiling = table("null_z"), table("ceiling_composition")
+    sections = sorted(set(genes["section_id"]))  # the order of a pivot's rows
+    whose = [owners[s] for s in sections]
+    test = combine_sections(list(z), whose, list(ceiling))
     coverage = _mean_over_sections(table("coverage"))
     evidence = GeneEvidence(
         score=table("pcc_partial"),
         z=z,
         q_value=test.q_value,
         depth_score=table("depth_only_pcc_composition"),
-        ceiling=table("ceiling_composition"),
+        ceiling=ceiling,
         coverage=coverage,
         nominal=nominal,
         n_patients=len({patients[s] for s in dict.fromkeys(genes["section_id"])}),
@@ -189,7 +196,5 @@ def _mean_over_sections(values: Floats) -> Floats:
     known = np.isfinite(values)
     count = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)
-    mean: Floats = np.divide(
-        total, count, out=np.full(values.shape[1], np.nan), where=count > 0
-    )
+    mean: Floats = np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
     return mean

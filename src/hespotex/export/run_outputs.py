@@ -194,7 +194,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
         "folds": [_fold_metrics(record) for record in records],
         "mean": mean_scores([record["sections"] for record in records]),
     }
-    judged = judge_genes(genes, _units(sections), nominal=LEVEL)
+    judged = judge_genes(genes, _units(sections), _owners(sections), nominal=LEVEL)
     with atomic_path(run.path / "genes.csv") as temporary:
         genes.merge(judged.drop(columns="n_sections"), on="gene", how="left").to_csv(
             temporary, index=False
@@ -207,7 +207,7 @@ def summarise_sections(
     genes: pd.DataFrame, sections: Sequence[Mapping[str, Any]], *, note: str = ""
 ) -> dict[str, Any]:
     """What is said of a run as a whole: headline, grades, calibration, every section's record."""
-    judged = judge_genes(genes, _units(sections), nominal=LEVEL)
+    judged = judge_genes(genes, _units(sections), _owners(sections), nominal=LEVEL)
     return {
         "headline": headline(judged, [s["section_id"] for s in sections], note=note),
         "n_tested": int((judged["n_sections"] > 0).sum()),
@@ -272,6 +272,10 @@ def write_figures(run: RunDir) -> None:
     save_figure(plots.plot_pcc_distribution(genes), run.figures / "pcc_per_gene.png")
 
 
+def _owners(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {s["section_id"]: str(s["patient_id"]) for s in sections}
+
+
 def read_genes(run: RunDir) -> pd.DataFrame:
     """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
     return _read_gene_rows(run.path / "genes.csv")
@@ -329,6 +333,10 @@ def compare_folders(first: Path, second: Path) -> Comparison:
                 f"expected a finished, scored run in {folder}, found no metrics.json; run cross-validate or evaluate"
             )
         metrics = read_metrics(run)
+        if "sections" not in metrics:
+            raise RunError(
+                f"expected a run of this version in {folder}, found an older one; run it again"
+            )
         patients |= {s["section_id"]: s["patient_id"] for s in metrics["sections"]}
         trained = {i: frozenset(f["train"]) for f in metrics["folds"] for i in f["held_out"]}
         spots = {s["section_id"]: int(s["n_spots"]) for s in metrics["sections"]}

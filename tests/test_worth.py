@@ -1,0 +1,153 @@
+"""What a model knows of its worth: grades travel, evaluation refuses training sections, runs compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hespotex import pipeline
+from hespotex.cli.main import app
+from hespotex.config import Machine, RunConfig
+from hespotex.errors import RunError, SpotTableError
+from hespotex.export.run_outputs import compare_folders, read_genes
+from hespotex.runs import RunDir
+from hespotex.synthetic import make_cohort
+from hespotex.training.bundle import read_model
+
+CONFIG = RunConfig.from_values(
+    {
+        "patches": {"sides_um": [77.2]},
+        "panel": {"n_top": 40},
+        "model": {"epochs": 3, "ensemble": 2},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """Two threads and a feature cache of this module's own."""
+    return Machine(device="cpu", threads=2, cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three patients with one section each."""
+    return make_cohort(
+        tmp_path_factory.mktemp("cohort"),
+        n_patients=3,
+        sections_per_patient=1,
+        n_genes=60,
+        side_um=1700.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(cohort: Path, machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained on two patients, with its validation."""
+    out = tmp_path_factory.mktemp("model") / "lab.hespotex"
+    return pipeline.train(cohort, out, config=CONFIG, sections=["P1S1", "P2S1"], machine=machine)
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    model: Path, cohort: Path, machine: Machine, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """That model on the third patient."""
+    out = tmp_path_factory.mktemp("runs") / "external"
+    pipeline.evaluate(model, cohort, out, sections=["P3S1"], machine=machine)
+    return out
+
+
+def test_model_file_carries_the_scores_and_grades_of_its_own_validation(model: Path) -> None:
+    bundle = read_model(model)
+    validation = RunDir(model.with_suffix(".validation"))
+    metrics = json.loads((validation.path / "metrics.json").read_text())
+    assert bundle.validation["mean"] == metrics["mean"]
+    genes = read_genes(validation).drop_duplicates("gene").set_index("gene")
+    assert bundle.validation["grades"] == genes["grade"].to_dict()
+    assert bundle.trust["intervals.lower"].shape[1] == len(bundle.genes)
+    card = model.with_suffix(".model-card.md").read_text()
+    assert bundle.model_id in card
+
+
+def test_prediction_leaves_out_genes_graded_d_unless_asked(
+    model: Path, cohort: Path, machine: Machine, tmp_path: Path
+) -> None:
+    bundle = read_model(model)
+    grades = [bundle.validation["grades"].get(g, "ungraded") for g in bundle.genes]
+    kept = [g for g, grade in zip(bundle.genes, grades, strict=True) if grade != "D"]
+    assert 0 < len(kept) < len(bundle.genes)
+    for all_genes, expected in ((False, kept), (True, list(bundle.genes))):
+        out = tmp_path / str(all_genes)
+        pipeline.predict(
+            model, cohort, out, sections=["P3S1"], all_genes=all_genes, machine=machine
+        )
+        stored = anndata.read_h5ad(out / "predictions" / "P3S1.h5ad")
+        assert list(stored.var_names) == expected
+        assert (np.asarray(stored.layers["lower"]) <= np.asarray(stored.layers["upper"])).all()
+        assert "ood_score" in stored.obs
+
+
+def test_evaluation_writes_the_files_of_a_cross_validation(evaluated: Path) -> None:
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert metrics["folds_by"] == "external"
+    assert metrics["folds"][0]["held_out"] == ["P3S1"]
+    assert {"model", "ridge", "train_mean", "depth_only", "ceiling"} <= set(metrics["mean"])
+    assert metrics["headline"].endswith("FDR 5%, 1 held-out section.")
+    assert [row["where"] for row in metrics["calibration"]] == ["other patient"] * 4
+    assert (evaluated / "report.html").is_file()
+    assert (evaluated / "figures" / "P3S1_genes.png").is_file()
+    assert {"grade", "q_value", "null_z", "ceiling_composition"} <= set(
+        read_genes(RunDir(evaluated)).columns
+    )
+
+
+def test_evaluating_on_a_training_section_is_refused_under_any_name(
+    model: Path, cohort: Path, machine: Machine, tmp_path: Path
+) -> None:
+    renamed = cohort.with_name("renamed.csv")
+    renamed.write_text(cohort.read_text().replace("P1S1,P1,", "Other,P9,"))
+    with pytest.raises(SpotTableError, match=r"section Other: .*found its training section P1S1"):
+        pipeline.evaluate(model, renamed, tmp_path / "e", sections=["Other"], machine=machine)
+    assert not (tmp_path / "e").exists()
+
+
+def test_run_compared_with_itself_has_no_difference(evaluated: Path) -> None:
+    comparison = compare_folders(evaluated, evaluated)
+    assert all(d.difference == 0 for d in comparison.differences)
+    result = CliRunner().invoke(app, ["compare", str(evaluated), str(evaluated)])
+    assert result.exit_code == 0
+    assert "pcc_composition" in result.output
+
+
+def test_comparing_a_folder_without_scores_names_it(evaluated: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"expected a finished, scored run in .*found no metrics"):
+        compare_folders(evaluated, tmp_path)
+
+
+def test_single_section_trains_ungraded_and_says_so(
+    cohort: Path, machine: Machine, tmp_path: Path
+) -> None:
+    from hespotex.progress import Silent
+
+    heard: list[str] = []
+
+    class Listener(Silent):
+        def warn(self, message: str) -> None:
+            heard.append(message)
+
+    model = pipeline.train(
+        cohort,
+        tmp_path / "one.hespotex",
+        config=CONFIG,
+        sections=["P1S1"],
+        machine=machine,
+        reporter=Listener(),
+    )
+    assert any("one section cannot be validated" in message for message in heard)
+    assert read_model(model).validation == {}
