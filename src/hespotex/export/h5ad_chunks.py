@@ -1,0 +1,139 @@
+"""Owns how a prediction that does not fit into memory becomes the same h5ad as `h5ad.write_prediction` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex import keys
+from hespotex.errors import RunError
+from hespotex.evaluation.trust import Extras
+from hespotex.export.h5ad import Thumbnail, build_table
+from hespotex.runs import atomic_path
+from hespotex.section import Section
+from hespotex.training.types import Prediction
+
+Chunk = tuple[slice, Mapping[str, npt.NDArray[Any]]]
+
+_DENSE = {"encoding-type": "array", "encoding-version": "0.2.0"}
+_LOG1P = "log1p"
+
+
+def write_prediction_by_chunks(
+    path: Path,
+    *,
+    section: Section,
+    genes: Sequence[str],
+    depth: npt.NDArray[np.float32],
+    extras: Extras,
+    chunks: Iterable[Chunk],
+    thumbnail: Thumbnail | None,
+    provenance: Mapping[str, Any],
+    columns: npt.NDArray[np.intp] | None = None,
+) -> None:
+    """Write one slide's prediction; memory holds one chunk of the tables at a time.
+
+    Keys, units and layout are those of `h5ad.write_prediction`, since all but the tables comes from
+    the same function.
+
+    Args:
+        path: the h5ad; replaced as a whole.
+        section: where the spots lie; nothing is measured.
+        genes: (G,) the model's panel.
+        depth: (n,) predicted depth.
+        extras: scores and flags per spot, grades per gene; no intervals.
+        chunks: rows and their (b, G) arrays: `log1p`, `composition`, and `lower` and `upper` where the
+            first chunk has them; every row once.
+        thumbnail: picture of the slide.
+        provenance: goes into uns["hespotex"].
+        columns: which genes to write, default all.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    import h5py
+    from anndata.io import write_elem
+
+    kept = np.arange(len(genes)) if columns is None else columns
+    parts = iter(chunks)
+    first = next(parts, None)
+    with_interval = first is not None and keys.LOWER in first[1]
+    spots = _spots_table(section, depth, extras, with_interval, thumbnail, provenance)
+    shape = (section.n_spots, len(kept))
+    with atomic_path(path) as temporary:
+        try:
+            with h5py.File(temporary, "w") as file:
+                file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+                write_elem(file, "obs", spots.obs)
+                write_elem(file, "var", _genes_table(section, genes, extras, kept))
+                for name in ("obsm", "varm", "obsp", "varp", "layers"):
+                    write_elem(file, name, dict(spots.obsm) if name == "obsm" else {})
+                write_elem(file, "uns", dict(spots.uns))
+                tables = {_LOG1P: file.create_dataset("X", shape, np.float32)}
+                for name in spots.layers:
+                    tables[name] = file["layers"].create_dataset(name, shape, np.float32)
+                for table in tables.values():
+                    table.attrs.update(_DENSE)
+                for rows, arrays in () if first is None else _chain(first, parts):
+                    for name, table in tables.items():
+                        table[rows] = arrays[name][:, kept]
+        except (OSError, RuntimeError) as error:  # h5py raises either where the disk is full
+            raise RunError(
+                f"expected to write {path}, found: {' '.join(str(error).split())}; free space or choose another folder"
+            ) from error
+
+
+def _chain(first: Chunk, rest: Iterable[Chunk]) -> Iterable[Chunk]:
+    yield first
+    yield from rest
+
+
+def _spots_table(
+    section: Section,
+    depth: npt.NDArray[np.float32],
+    extras: Extras,
+    with_interval: bool,
+    thumbnail: Thumbnail | None,
+    provenance: Mapping[str, Any],
+) -> Any:
+    """All that hangs on spots, as `write_prediction` has it, over no gene."""
+    none = np.zeros((section.n_spots, 0), np.float32)
+    interval = none if with_interval else None
+    return build_table(
+        section=section,
+        genes=(),
+        prediction=Prediction(none, none, depth),
+        counts=None,
+        thumbnail=thumbnail,
+        provenance=provenance,
+        extras=replace(extras, lower=interval, upper=interval, grades=None),
+    )
+
+
+def _genes_table(
+    section: Section, genes: Sequence[str], extras: Extras, kept: npt.NDArray[np.intp]
+) -> Any:
+    """All that hangs on the kept genes, over no spot."""
+    none = np.zeros((0, len(genes)), np.float32)
+    nowhere = replace(
+        section,
+        barcodes=section.barcodes[:0],
+        xy_px0=section.xy_px0[:0],
+        array_xy=None,
+        obs=None,
+    )
+    table = build_table(
+        section=nowhere,
+        genes=genes,
+        prediction=Prediction(none, none, np.zeros(0, np.float32)),
+        counts=None,
+        thumbnail=None,
+        provenance=None,
+        extras=Extras(grades=extras.grades),
+    )
+    return table[:, kept].copy().var

@@ -1,0 +1,14 @@
+"""Prediction of slides without expression, of any size: streamed, resumable."""
+
+from hespotex.slide_prediction.options import FORMATS, SlideOptions, SlideResult, SlideTask
+from hespotex.slide_prediction.run import Predictor, open_predictor, predict_slide
+
+__all__ = [
+    "FORMATS",
+    "Predictor",
+    "SlideOptions",
+    "SlideResult",
+    "SlideTask",
+    "open_predictor",
+    "predict_slide",
+]

@@ -1,0 +1,164 @@
+"""Owns where a slide without spots is predicted: scale, tissue, positions; reads slides and spot files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hespotex.errors import GeometryError, HESpotExError, SpotTableError
+from hespotex.geometry import Geometry, StatedScale, decide_geometry
+from hespotex.patches import reading_order
+from hespotex.section import Section
+from hespotex.slide import Slide
+from hespotex.slide_prediction.options import SlideTask
+from hespotex.spots.base import SpotTable
+from hespotex.spots.given import read_positions
+from hespotex.spots.grid import spot_grid
+from hespotex.tissue_outline import Tissue, outline_tissue, read_tissue
+from hespotex.training.bundle import Bundle
+
+_AGREEMENT = 0.03
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where to predict.
+
+    Attributes:
+        section: spots and scale; nothing is measured.
+        tissue: the outline; None where positions were given.
+        notes: what was assumed or set aside, one sentence each.
+    """
+
+    section: Section
+    tissue: Tissue | None
+    notes: tuple[str, ...] = ()
+
+
+def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
+    """Decide scale and positions of a slide.
+
+    Raises:
+        GeometryError: microns per pixel are unknown, or positions and scale contradict each other.
+        SpotTableError: the given positions are malformed or lie outside the slide.
+        SlideError: the slide cannot be read.
+    """
+    try:
+        layout = _given(slide, task, bundle) if task.options.spots else _grid(slide, task, bundle)
+    except HESpotExError as error:
+        if error.section is not None:
+            raise
+        raise type(error)(str(error), section=task.section_id) from error
+    return layout
+
+
+def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
+    options = task.options
+    mpp, notes = _scale(slide, options.mpp)
+    pitch = options.pitch_um or bundle.spot_pitch_um
+    diameter = options.diameter_um or bundle.spot_diameter_um
+    tissue = outline_tissue(slide, mpp) if options.tissue is None else read_tissue(options.tissue)
+    xy_px0, places = spot_grid(slide.width_px0, slide.height_px0, mpp, pitch, options.grid)
+    kept = np.flatnonzero(tissue.contains(xy_px0))
+    if options.tissue is not None and not len(kept):
+        notes += (f"the outline in {options.tissue.name} holds no spot of the grid on this slide",)
+    elif not len(kept):
+        notes += ("no tissue found",)
+    kept = kept[reading_order(xy_px0[kept])]
+    section = Section(
+        section_id=task.section_id,
+        patient_id=task.patient_id,
+        slide=task.slide,
+        geometry=Geometry(mpp, pitch, diameter, {_source(slide, options.mpp): mpp}, notes),
+        barcodes=np.array([f"{x}x{y}" for x, y in places[kept]], dtype=str),
+        xy_px0=xy_px0[kept],
+        counts=None,
+        genes=None,
+        array_xy=places[kept].astype(np.float64),
+    )
+    return Layout(section, tissue, notes)
+
+
+def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
+    options = task.options
+    if options.spots is None:
+        raise ValueError("expected a file with positions, found None")
+    table = read_positions(options.spots, spot_pitch_um=options.pitch_um)
+    _check_inside(table, slide)
+    hints = table.hints
+    known = hints.spot_diameter_um is not None or hints.spot_diameter_px0 is not None
+    diameter_um = options.diameter_um or (None if known else bundle.spot_diameter_um)
+    stated = StatedScale(options.mpp, options.pitch_um, diameter_um)
+    notes: tuple[str, ...] = ()
+    tags: Mapping[str, float] = slide.mpp_sources
+    if options.mpp is not None:
+        notes, tags = _tags_beside(slide, options.mpp), {}
+    elif not (tags or hints.mpp or options.pitch_um or hints.spot_pitch_um or known):
+        raise GeometryError(_no_mpp(slide))
+    geometry = decide_geometry(table.xy_px0, hints, stated=stated, slide_mpp=tags)
+    order = reading_order(table.xy_px0)
+    section = Section(
+        section_id=task.section_id,
+        patient_id=task.patient_id,
+        slide=task.slide,
+        geometry=geometry,
+        barcodes=table.barcodes[order],
+        xy_px0=table.xy_px0[order],
+        counts=None,
+        genes=None,
+        array_xy=None if table.array_xy is None else table.array_xy[order],
+        dropped=table.dropped,
+    )
+    return Layout(section, None, notes + geometry.notes)
+
+
+def _check_inside(table: SpotTable, slide: Slide) -> None:
+    size = np.array([slide.width_px0, slide.height_px0])
+    outside = ((table.xy_px0 < 0) | (table.xy_px0 >= size)).any(axis=1)
+    if outside.any():
+        low, high = table.xy_px0.min(axis=0), table.xy_px0.max(axis=0)
+        raise SpotTableError(
+            f"expected all positions of {table.source} inside {slide.path.name} ({size[0]} x {size[1]} px), found "
+            f"{int(outside.sum())} of {len(outside)} outside (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to "
+            f"{high[1]:.0f}); give level-0 pixels of this slide"
+        )
+
+
+def _scale(slide: Slide, stated: float | None) -> tuple[float, tuple[str, ...]]:
+    if stated is not None:
+        return stated, _tags_beside(slide, stated)
+    if slide.mpp is None:
+        raise GeometryError(_no_mpp(slide))
+    return slide.mpp, ()
+
+
+def _source(slide: Slide, stated: float | None) -> str:
+    return "stated" if stated is not None else f"slide tag {slide.mpp_source}"
+
+
+def _tags_beside(slide: Slide, stated: float) -> tuple[str, ...]:
+    """What the tags say where they contradict what was stated."""
+    return tuple(
+        f"{stated:g} um per pixel is used as stated; the slide's tag {tag} says {value:.4g}"
+        for tag, value in slide.mpp_sources.items()
+        if max(value, stated) > min(value, stated) * (1 + _AGREEMENT)
+    )
+
+
+def _no_mpp(slide: Slide) -> str:
+    if slide.mpp_sources:
+        found = "tags that contradict each other: " + ", ".join(
+            f"{tag} {value:.4g}" for tag, value in slide.mpp_sources.items()
+        )
+    elif slide.mpp_rejected:
+        found = "none but " + ", ".join(
+            f"{value:.4g} ({tag}), which means not set" for tag, value in slide.mpp_rejected.items()
+        )
+    else:
+        found = "none"
+    return (
+        f"expected microns per pixel in the tags of {slide.path}, found {found}; give --mpp (0.25 is typical of 40x, "
+        "0.5 of 20x) or the manifest's column mpp, or positions of known pitch with --spots and --pitch-um"
+    )

@@ -1,0 +1,106 @@
+"""Owns what a user may say of the prediction of a slide without spots, and what comes of it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from hespotex.errors import ConfigError
+from hespotex.slide.pixel_size import MAX_MPP
+from hespotex.spots.grid import GridKind
+
+Format = Literal["geojson", "parquet", "spatialdata"]
+FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata")
+
+
+@dataclass(frozen=True)
+class SlideOptions:
+    """How a slide without spots is predicted.
+
+    Attributes:
+        mpp: microns per level-0 pixel, used exactly as given; None takes the slide's own tags.
+        tissue: GeoJSON with the outline of the tissue; None: it is found.
+        spots: file with the positions; None lays a grid over the tissue.
+        pitch_um: distance of neighbouring spots; None: as in the model's training.
+        diameter_um: of a spot; None: as in the model's training.
+        grid: lattice that is laid over the tissue.
+        max_bad_tiles: share of spots whose pixels may be unreadable.
+        all_genes: write genes graded D too.
+        formats: what is written beside the h5ad, with chosen genes only.
+        genes: the chosen genes of pictures and of `formats`; None: the best graded, or where nothing
+            is graded the most abundant in training.
+    """
+
+    mpp: float | None = None
+    tissue: Path | None = None
+    spots: Path | None = None
+    pitch_um: float | None = None
+    diameter_um: float | None = None
+    grid: GridKind = "hexagonal"
+    max_bad_tiles: float = 0.01
+    all_genes: bool = False
+    formats: tuple[Format, ...] = ()
+    genes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mpp is not None and not 0 < self.mpp <= MAX_MPP:
+            raise ConfigError(
+                f"expected --mpp above 0 and at most {MAX_MPP:g} um per pixel, found {self.mpp:g}; "
+                "typical are 0.25 (40x) and 0.5 (20x)"
+            )
+        for name, value in (("--pitch-um", self.pitch_um), ("spot diameter", self.diameter_um)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"expected {name} above 0 um, found {value:g}")
+        if not 0 <= self.max_bad_tiles <= 1:
+            raise ConfigError(
+                f"expected --max-bad-tiles as a share from 0 to 1, found {self.max_bad_tiles:g}"
+            )
+        if self.grid not in ("hexagonal", "square"):
+            raise ConfigError(f"expected --grid hexagonal or square, found {self.grid!r}")
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown:
+            raise ConfigError(f"expected formats of {', '.join(FORMATS)}, found {unknown[0]!r}")
+
+
+@dataclass(frozen=True)
+class SlideTask:
+    """One slide to predict.
+
+    Attributes:
+        section_id: names the files that are written.
+        patient_id: as the user gave it, or `unknown`.
+        slide: the image file.
+        options: how.
+    """
+
+    section_id: str
+    slide: Path
+    options: SlideOptions
+    patient_id: str = "unknown"
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """What came of one slide.
+
+    Attributes:
+        section_id: of the task.
+        n_spots: predicted spots.
+        n_bad: spots whose pixels could not be read; they carry NaN.
+        verdict: of the out-of-distribution check; empty where the model has none.
+        skipped: the very same prediction was there already.
+        note: what to know, in words.
+        paths: what was written, by label.
+        seconds: by stage.
+    """
+
+    section_id: str
+    n_spots: int
+    n_bad: int = 0
+    verdict: str = ""
+    skipped: bool = False
+    note: str = ""
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,201 @@
+"""Owns what is written of a predicted slide: the h5ad by chunks, chosen genes for other tools, the overview."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex import keys
+from hespotex.errors import GenePanelError
+from hespotex.evaluation.grades import UNGRADED
+from hespotex.evaluation.trust import Extras
+from hespotex.export.h5ad import StoredPrediction, Thumbnail
+from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
+from hespotex.export.overview import plot_overview
+from hespotex.export.style import save_figure
+from hespotex.export.tables import MAX_GENES
+from hespotex.runs import RunDir
+from hespotex.section import Section
+from hespotex.slide_prediction.decode import COMPOSITION, DEPTH, FLAG, LOG1P, LOWER, SCORE, UPPER
+from hespotex.slide_prediction.layout import Layout
+from hespotex.slide_prediction.options import SlideOptions
+from hespotex.slide_prediction.store import PredictionStore
+from hespotex.training.bundle import Bundle
+
+BAD_TILE = "bad_tile"
+_OVERVIEW_GENES = 3
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A slide whose chunks are all there.
+
+    Attributes:
+        layout: where was predicted.
+        store: the predictions.
+        shift: (G,) to take off the stored composition, or None.
+        bad: (n,) spots whose pixels could not be read.
+        verdict: of the out-of-distribution check, or None.
+        grades: (G,) of the model.
+        thumbnail: small picture of the slide.
+        provenance: what made the prediction.
+        columns: genes that the h5ad holds.
+    """
+
+    layout: Layout
+    store: PredictionStore
+    shift: npt.NDArray[np.float32] | None
+    bad: npt.NDArray[np.bool_]
+    verdict: str | None
+    grades: list[str]
+    thumbnail: Thumbnail
+    provenance: Mapping[str, Any]
+    columns: npt.NDArray[np.intp]
+
+
+def chosen_genes(
+    bundle: Bundle, grades: list[str], wanted: tuple[str, ...] | None, most: int
+) -> npt.NDArray[np.intp]:
+    """Columns of the panel to show: those asked for, else the best graded, among equals the most abundant.
+
+    Raises:
+        GenePanelError: a gene is not in the model's panel.
+    """
+    if wanted is not None:
+        place = {gene: j for j, gene in enumerate(bundle.genes)}
+        unknown = [gene for gene in wanted if gene not in place]
+        if unknown:
+            raise GenePanelError(
+                f"expected genes of the model's panel ({len(place)}), found unknown: {', '.join(unknown[:5])}; "
+                "`hespotex model` lists the panel"
+            )
+        return np.array([place[gene] for gene in wanted], dtype=np.intp)
+    rank = np.array(["ABCD".find(g) if g != UNGRADED else len("ABCD") for g in grades])
+    order = np.lexsort((-np.asarray(bundle.training_totals), rank))
+    return np.asarray(order[:most], dtype=np.intp)
+
+
+def write_outputs(
+    run: RunDir, bundle: Bundle, finished: Finished, options: SlideOptions
+) -> dict[str, Path]:
+    """Write everything of one slide; the h5ad last, since it says that the slide is done.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    name = finished.layout.section.section_id
+    shown = chosen_genes(bundle, finished.grades, options.genes, MAX_GENES)
+    stored = _chosen(bundle, finished, shown)
+    paths = _write_formats(run, stored, options)
+    paths["overview"] = run.figures / f"{name}_overview.png"
+    outline = None if finished.layout.tissue is None else finished.layout.tissue.polygons
+    figure = plot_overview(
+        stored,
+        [str(g) for g in stored.genes[:_OVERVIEW_GENES]],
+        tissue=outline,
+        verdict=finished.verdict,
+        notes=finished.layout.notes,
+        n_bad=int(finished.bad.sum()),
+    )
+    save_figure(figure, paths["overview"])
+    paths["prediction"] = run.predictions / f"{name}.h5ad"
+    write_prediction_by_chunks(
+        paths["prediction"],
+        section=_marked(finished),
+        genes=bundle.genes,
+        depth=finished.store.column(DEPTH),
+        extras=_spot_extras(finished),
+        chunks=_chunks(finished),
+        thumbnail=finished.thumbnail,
+        provenance=finished.provenance,
+        columns=finished.columns,
+    )
+    return paths
+
+
+def _write_formats(run: RunDir, stored: StoredPrediction, options: SlideOptions) -> dict[str, Path]:
+    from hespotex.export.geojson import write_geojson
+    from hespotex.export.spatialdata import write_spatialdata
+    from hespotex.export.tables import write_parquet
+
+    writers = {
+        "geojson": (write_geojson, ".geojson"),
+        "parquet": (write_parquet, ".parquet"),
+        "spatialdata": (write_spatialdata, ".zarr"),
+    }
+    paths = {}
+    genes = [str(g) for g in stored.genes]
+    for kind in options.formats:
+        write, suffix = writers[kind]
+        paths[kind] = run.predictions / f"{stored.section_id}{suffix}"
+        write(paths[kind], stored, genes=genes)
+    return paths
+
+
+def _marked(finished: Finished) -> Section:
+    """The section, with a column that tells unreadable spots where there are any."""
+    import pandas as pd
+
+    section = finished.layout.section
+    if not finished.bad.any():
+        return section
+    obs = pd.DataFrame(index=pd.Index(section.barcodes.astype(object)))
+    obs[BAD_TILE] = finished.bad
+    dropped = {**section.dropped, "spots with unreadable pixels (NaN)": int(finished.bad.sum())}
+    return replace(section, obs=obs, dropped=dropped)
+
+
+def _spot_extras(finished: Finished) -> Extras:
+    store = finished.store
+    has_score = SCORE in store.columns
+    return Extras(
+        ood_score=store.column(SCORE) if has_score else None,
+        ood=store.column(FLAG) > 0 if has_score else None,
+        grades=finished.grades,
+        verdict=finished.verdict,
+    )
+
+
+def _chunks(finished: Finished) -> Iterator[Chunk]:
+    names = {LOG1P: LOG1P, COMPOSITION: keys.COMPOSITION, LOWER: keys.LOWER, UPPER: keys.UPPER}
+    for number, rows in enumerate(finished.store.slices):
+        arrays = {names[n]: finished.store.layer(n, number) for n in finished.store.layers}
+        if finished.shift is not None:
+            arrays[keys.COMPOSITION] = arrays[keys.COMPOSITION] - finished.shift
+        yield rows, arrays
+
+
+def _chosen(bundle: Bundle, finished: Finished, columns: npt.NDArray[np.intp]) -> StoredPrediction:
+    """The slide with a few genes, in memory."""
+    section, store = finished.layout.section, finished.store
+    tables = {
+        name: np.empty((section.n_spots, len(columns)), np.float32)
+        for name in (LOG1P, keys.COMPOSITION)
+    }
+    for rows, arrays in _chunks(finished):
+        for name, table in tables.items():
+            table[rows] = arrays[name][:, columns]
+    extras = _spot_extras(finished)
+    return StoredPrediction(
+        section_id=section.section_id,
+        patient_id=section.patient_id,
+        genes=np.asarray(bundle.genes, dtype=str)[columns],
+        barcodes=section.barcodes,
+        xy_px0=section.xy_px0,
+        mpp=section.geometry.mpp,
+        spot_diameter_um=section.geometry.spot_diameter_um,
+        log1p=tables[LOG1P],
+        composition=tables[keys.COMPOSITION],
+        depth=store.column(DEPTH),
+        measured=None,
+        measured_counts=None,
+        measured_depth=None,
+        thumbnail=finished.thumbnail,
+        extras=replace(extras, grades=[finished.grades[j] for j in columns]),
+        record={**finished.provenance, "spot_pitch_um": section.geometry.spot_pitch_um},
+    )

@@ -1,0 +1,267 @@
+"""Owns the prediction of one slide without expression: layout, features, decoding, files; resumable."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.config import Machine
+from hespotex.encoders import get_encoder
+from hespotex.encoders.base import Encoder
+from hespotex.errors import HESpotExError, ModelFileError
+from hespotex.evaluation.trust import Trust, bundle_grades, bundle_trust
+from hespotex.export.h5ad import Thumbnail
+from hespotex.export.run_outputs import THUMBNAIL_SIDE_PX, provenance
+from hespotex.patches import PatchPlan
+from hespotex.progress import Reporter, Silent
+from hespotex.run_checks import check_same_encoder, genes_to_write
+from hespotex.runs import RunDir, StageClock, content_key, file_key, versions
+from hespotex.slide import open_slide, slide_key
+from hespotex.slide_prediction.decode import (
+    FLAG,
+    composition_shift,
+    decode_slide,
+    open_predictions,
+)
+from hespotex.slide_prediction.encode import encode_slide
+from hespotex.slide_prediction.layout import Layout, lay_out
+from hespotex.slide_prediction.options import SlideResult, SlideTask
+from hespotex.slide_prediction.outputs import Finished, chosen_genes, write_outputs
+from hespotex.slide_prediction.store import CHUNK_SPOTS, FeatureStore, open_work
+from hespotex.training.bundle import Bundle, read_model
+from hespotex.training.fit import device_name
+from hespotex.training.types import EncoderRecord
+
+_KEY = "prediction_key"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with its encoder loaded, ready for any number of slides; made by `open_predictor`.
+
+    Attributes:
+        bundle: the model.
+        trust: what it knows of its own worth.
+        encoder: its encoder.
+        plan: its patches.
+        machine: device and threads.
+    """
+
+    bundle: Bundle
+    trust: Trust
+    encoder: Encoder
+    plan: PatchPlan
+    machine: Machine
+
+
+def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
+    """Load a model and the encoder that it was trained with.
+
+    Raises:
+        ModelFileError: the model cannot be read, wants nuclei, or the encoder is another one.
+        EncoderError: the encoder's weights are not here.
+    """
+    machine = machine or Machine()
+    bundle = read_model(model)
+    if bundle.config.nuclei != "off":
+        raise ModelFileError(
+            f"expected a model without nuclei for slides without spots, found {model} trained with "
+            f"nuclei = {bundle.config.nuclei}; train with nuclei = off"
+        )
+    config = bundle.config.encoder
+    encoder = get_encoder(config.name, device=device_name(machine), threads=machine.threads)
+    record = EncoderRecord(
+        name=encoder.name,
+        key=encoder.key(),
+        dim=config.projection or encoder.dim,
+        size_px=encoder.size_px,
+        mean=encoder.mean,
+        std=encoder.std,
+    )
+    check_same_encoder(model, bundle, record)
+    plan = PatchPlan(bundle.sides_um, encoder.size_px)
+    return Predictor(bundle, bundle_trust(bundle), encoder, plan, machine)
+
+
+def predict_slide(
+    predictor: Predictor, task: SlideTask, out: Path, *, reporter: Reporter | None = None
+) -> SlideResult:
+    """Predict one slide; memory does not grow with the slide beyond a few numbers a spot.
+
+    Killed at any moment and called again, it goes on with the chunks that are finished; the result is
+    the same bit for bit. Nothing stands under a final name before it is whole.
+
+    Args:
+        predictor: model and encoder.
+        task: slide and how to predict it.
+        out: folder for predictions/, figures/ and, while it runs, work/.
+        reporter: hears of progress.
+
+    Raises:
+        HESpotExError: the slide, its scale, the positions or the disk; what is done is kept.
+    """
+    try:
+        return _predict_slide(predictor, task, RunDir(out), reporter or Silent())
+    except HESpotExError as error:
+        if error.section is not None:
+            raise
+        raise type(error)(str(error), section=task.section_id) from error
+
+
+def _predict_slide(
+    predictor: Predictor, task: SlideTask, run: RunDir, reporter: Reporter
+) -> SlideResult:
+    bundle, clock = predictor.bundle, StageClock()
+    grades = bundle_grades(bundle)
+    chosen_genes(bundle, grades, task.options.genes, 1)  # an unknown gene is said before the work
+    columns = genes_to_write(grades, task.options.all_genes, reporter)
+    key = _prediction_key(predictor, task, columns)
+    path = run.predictions / f"{task.section_id}.h5ad"
+    there = _finished(path, key)
+    if there is not None:
+        return SlideResult(task.section_id, there, skipped=True, paths={"prediction": path})
+    work = run.work / task.section_id
+    open_work(work, key)
+    with open_slide(task.slide, mpp=task.options.mpp) as slide:
+        with clock.stage("layout"):
+            layout = lay_out(slide, task, bundle)
+            image, px0_per_px = slide.thumbnail(THUMBNAIL_SIDE_PX)
+        for note in layout.notes:
+            reporter.say(f"{task.section_id}: {note}")
+        section = layout.section
+        features = FeatureStore(work / "features", section.n_spots)
+        with (
+            clock.stage("encode"),
+            reporter.task(f"{task.section_id}: encoding", section.n_spots) as advance,
+        ):
+            encode_slide(
+                slide,
+                section.xy_px0,
+                section.geometry.mpp,
+                predictor.encoder,
+                predictor.plan,
+                features,
+                projection=bundle.config.encoder.projection,
+                max_bad=task.options.max_bad_tiles,
+                advance=advance,
+            )
+    store = open_predictions(
+        work / "predictions", section.n_spots, len(bundle.genes), predictor.trust
+    )
+    with (
+        clock.stage("predict"),
+        reporter.task(f"{task.section_id}: predicting", section.n_spots) as advance,
+    ):
+        decode_slide(
+            bundle.model,
+            predictor.trust,
+            section.xy_um,
+            features,
+            store,
+            device=device_name(predictor.machine),
+            advance=advance,
+        )
+    none = np.zeros(0, dtype=bool)
+    bad = np.concatenate([none, *(chunk.bad for chunk in features)])
+    verdict = (
+        _verdict(predictor.trust, store.column(FLAG), features, bad) if _scored(store) else None
+    )
+    finished = Finished(
+        layout=layout,
+        store=store,
+        shift=composition_shift(bundle.model, store),
+        bad=bad,
+        verdict=verdict,
+        grades=grades,
+        thumbnail=Thumbnail(image, px0_per_px),
+        provenance=_provenance(predictor, layout, key, verdict),
+        columns=columns,
+    )
+    with clock.stage("write"):
+        paths = write_outputs(run, bundle, finished, task.options)
+    shutil.rmtree(work, ignore_errors=True)
+    return SlideResult(
+        task.section_id,
+        section.n_spots,
+        int(bad.sum()),
+        verdict or "",
+        note="; ".join(layout.notes),
+        paths=paths,
+        seconds=dict(clock.seconds),
+    )
+
+
+def _prediction_key(predictor: Predictor, task: SlideTask, columns: npt.NDArray[np.intp]) -> str:
+    """Key of everything that the files of a slide depend on."""
+    options = task.options
+    return content_key(
+        versions()["hespotex"],
+        predictor.bundle.model_id,
+        [predictor.encoder.key(), predictor.encoder.engine],
+        slide_key(task.slide),
+        [task.section_id, task.patient_id],
+        [options.mpp, options.pitch_um, options.diameter_um, options.grid, options.max_bad_tiles],
+        [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
+        [list(options.formats), options.genes],
+        columns,
+        CHUNK_SPOTS,
+    )
+
+
+def _positions_key(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return content_key([file_key(p) for p in sorted(path.rglob("*")) if p.is_file()])
+        return file_key(path)
+    except OSError:
+        return "missing"  # said by whoever reads it
+
+
+def _finished(path: Path, key: str) -> int | None:
+    """Spots of a prediction that is there already; None where it is another one, or none."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            known = file[f"uns/hespotex/{_KEY}"][()].decode()
+            return int(file["obsm/spatial"].shape[0]) if known == key else None
+    except (OSError, KeyError, AttributeError, UnicodeDecodeError):
+        return None
+
+
+def _scored(store: Any) -> bool:
+    return FLAG in store.columns and len(store.slices) > 0
+
+
+def _verdict(
+    trust: Trust,
+    flags: npt.NDArray[np.float32],
+    features: FeatureStore,
+    bad: npt.NDArray[np.bool_],
+) -> str | None:
+    """On the slide as a whole, from all its readable spots."""
+    if trust.ood is None or bad.all():
+        return None
+    colours = np.concatenate([chunk.colours for chunk in features])
+    return str(trust.ood.verdict(flags[~bad] > 0, colours[~bad]))
+
+
+def _provenance(
+    predictor: Predictor, layout: Layout, key: str, verdict: str | None
+) -> dict[str, Any]:
+    geometry = layout.section.geometry
+    tissue = layout.tissue
+    return {
+        **provenance(predictor.bundle),
+        "ood_verdict": verdict,
+        "mpp_source": next(iter(geometry.mpp_sources), None),
+        "tissue": "given positions" if tissue is None else tissue.source,
+        "tissue_mm2": None if tissue is None else tissue.area_mm2(geometry.mpp),
+        "notes": list(layout.notes) or None,
+        _KEY: key,
+    }
