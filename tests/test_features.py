@@ -206,7 +206,7 @@ def test_a_projection_keeps_lengths_and_angles(section: Section, tmp_path: Path)
 
 def test_default_sides_are_the_encoders_own_field_of_view() -> None:
     assert default_sides(MeanColour()) == (77.2, 154.5, 309.0, 617.9)
-    assert default_sides(MeanColour(mpp=0.5)) == (8.0, 16.0, 32.0)
+    assert default_sides(MeanColour(mpp=0.5)) == (8.0, 16.0, 32.0, 64.0)
     assert patch_plan(MeanColour(), PatchConfig(sides_um=(50.0,))) == PatchPlan((50.0,), 16)
 
 
