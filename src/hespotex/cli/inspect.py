@@ -141,11 +141,12 @@ def _default_plan() -> PatchPlan:
     """The patches of the default encoder, from its listing: nothing is loaded."""
     from typing import cast
 
+    from hespotex.config import RunConfig
     from hespotex.encoders import offline
     from hespotex.encoders.base import Encoder
     from hespotex.features import default_sides
     from hespotex.patches import PatchPlan
 
-    info = offline.info()
+    info = offline.info(RunConfig().encoder.name)
     # Only mpp and the size of the input are asked for, and the listing has both.
     return PatchPlan(default_sides(cast(Encoder, info)), info.size_px or 224)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 N_PATCHES: Final = 9
 _PER_ROW: Final = 3
+_PATCH_GAP: Final = 0.03  # inches
 _OVERVIEW_PX: Final = 1400
 _SPOT: Final = "#00e5ff"
 _TISSUE: Final = "#1f8a4c"
@@ -111,9 +112,10 @@ def plot_patches(item: Inspected, plan: PatchPlan) -> Figure:
         for indices, batch in crop_patches(slide, centres, picture.mpp, plan, N_PATCHES):
             patches[indices] = batch
     n_sides, gap = len(plan.sides_um), 0.22
-    side = (12.6 - gap * (_PER_ROW - 1)) / (_PER_ROW * n_sides)
+    side = float(np.clip(plan.size_px / style.DPI, 0.9, 1.5)) + _PATCH_GAP
+    width = max(style.SLIDE_INCHES[0], 0.74 + _PER_ROW * n_sides * side + gap * (_PER_ROW - 1))
     rows = -(-len(centres) // _PER_ROW)
-    figure = style.new_figure(height=1.55 + rows * (side + 0.3))
+    figure = style.new_figure(width, 1.55 + rows * (side + 0.3))
     shown = ", ".join(
         f"{um:g} µm at {mpp:.3g} µm/px"
         for um, mpp in zip(plan.sides_um, plan.effective_mpp(picture.mpp), strict=True)
@@ -132,7 +134,7 @@ def plot_patches(item: Inspected, plan: PatchPlan) -> Figure:
             figure, x0, y0 - 0.05, f"x {x:,.0f}, y {y:,.0f} px", size=8, colour=style.MUTED
         )
         for place, patch in enumerate(scales):
-            axes = style.place(figure, x0 + place * side, y0, side - 0.03, side - 0.03)
+            axes = style.place(figure, x0 + place * side, y0, side - _PATCH_GAP, side - _PATCH_GAP)
             axes.imshow(patch, interpolation="nearest")
             style.bare_axes(axes)
     return figure
