@@ -185,7 +185,7 @@ def _polygons(mask: npt.NDArray[np.bool_], um_per_px: float, px0_per_px: float) 
 def _as_multipolygon(geometry: Any) -> Any:
     import shapely
 
-    parts = [p for p in shapely.get_parts(shapely.make_valid(geometry)).tolist()]
+    parts = shapely.get_parts(shapely.make_valid(geometry)).tolist()
     flat = [q for p in parts for q in shapely.get_parts(p).tolist()]
     return shapely.MultiPolygon([q for q in flat if q.geom_type == "Polygon" and q.area > 0])
 

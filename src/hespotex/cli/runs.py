@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hespotex.cli import options, terminal
+from hespotex.cli import options, slide_options, terminal
 
 if TYPE_CHECKING:
     from hespotex.pipeline import RunResult
@@ -127,35 +127,58 @@ def predict(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="Manifest of sections, with or without expression.",
+            help="Slide, folder of slides, or manifest (CSV, TSV) of sections and slides.",
             show_default=False,
         ),
     ],
     out: OutDir,
     sections: options.Sections = None,
+    mpp: slide_options.Mpp = None,
+    tissue: slide_options.Tissue = None,
+    spots: slide_options.Spots = None,
+    pitch_um: slide_options.PitchUm = None,
+    grid: slide_options.Grid = "hexagonal",
+    max_bad_tiles: slide_options.MaxBadTiles = 0.01,
+    show_genes: slide_options.ShowGenes = None,
+    formats: slide_options.Formats = None,
+    all_genes: slide_options.AllGenes = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Predict the expression of every section of a manifest. Nothing is drawn by chance: --seed is
-    taken for the sake of scripts and changes nothing.
+    """Predict expression: of sections at their spots, of slides at a grid over their tissue. Nothing is
+    drawn by chance: --seed is taken for the sake of scripts and changes nothing.
 
-    Example: hespotex predict lab.hespotex new_sections.csv --out predicted
+    Example: hespotex predict lab.hespotex slide.svs --out predicted
     """
     del seed
-    from hespotex import pipeline
+    from hespotex import cohort
 
-    result = pipeline.predict(
+    result = cohort.predict(
         model,
         source,
         out,
+        options=slide_options.slide_options(
+            mpp=mpp,
+            tissue=tissue,
+            spots=spots,
+            pitch_um=pitch_um,
+            grid=grid,
+            max_bad_tiles=max_bad_tiles,
+            show_genes=show_genes,
+            formats=formats,
+            all_genes=all_genes,
+        ),
         sections=options.split_ids(sections),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
+    terminal.print_slides(result.slides)
     terminal.print_paths(result.paths)
+    if result.n_failed:
+        raise typer.Exit(1)
 
 
 def _show(result: RunResult) -> None:

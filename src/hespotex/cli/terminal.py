@@ -144,6 +144,18 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     stdout().print(table)
 
 
+def print_slides(slides: Sequence[Any]) -> None:
+    """What came of every slide: done, skipped or failed, and why."""
+    if not slides:
+        return
+    header = ("slide", "", "spots", "unreadable", "compared with training", "remark")
+    rows = [
+        (s.section_id, s.status, f"{s.n_spots:,}", f"{s.n_bad:,}", s.verdict or "-", s.why)
+        for s in slides
+    ]
+    print_table("Slides", header, rows)
+
+
 def print_paths(rows: Mapping[str, object]) -> None:
     """Where the results lie, one a line."""
     for label, path in rows.items():

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 # Inches.
 _TOP: Final = 1.45
-_LARGE: Final = 5.6
-_SMALL: Final = 2.25
-_LEFT: Final = 6.35
-_STEP: Final = 2.35
-_SECOND: Final = _TOP + 2.98
+_LARGE: Final = 4.95
+_SMALL: Final = 1.95
+_LEFT: Final = 5.55
+_STEP: Final = 2.58
+_SECOND: Final = _TOP + 2.75
 _OUTLINE: Final = "#0b8f5a"
+_ALARM: Final = "#b3261e"
 _OOD_COLOURS: Final = "magma"
 
 
@@ -100,8 +101,7 @@ def _subtitle(slide: StoredPrediction) -> str:
     model = slide.record.get("model_id", "")
     return (
         f"{len(slide.barcodes):,} spots of {slide.spot_diameter_um:g} µm, {slide.mpp:.4g} µm per pixel; "
-        f"nothing on this slide was measured. Model {model}. "
-        "Genes: predicted log1p(CPM over the model's panel), the best graded first."
+        f"nothing here was measured. Model {model}. Genes: log1p(CPM over the model's panel)."
     )
 
 
@@ -115,7 +115,8 @@ def _facts(
     lines = []
     if verdict is not None and slide.extras.ood is not None:
         share = float(np.mean(slide.extras.ood)) if len(slide.extras.ood) else 0.0
-        lines += [f"This slide is {verdict}.", f"{share:.0%} of the spots are flagged."]
+        told = verdict.replace("unlike: ", "unlike the training slides: ")
+        lines += [f"This slide is {told}.", f"{share:.0%} of the spots are flagged."]
     elif len(slide.barcodes):
         lines.append("The model carries no check against its training slides.")
     if slide.extras.grades is not None and set(slide.extras.grades) == {"ungraded"}:
@@ -130,8 +131,10 @@ def _write_lines(figure: Figure, y: float, lines: Sequence[str], x: float = _LEF
 
     width = max(int((style.SLIDE_INCHES[0] - x - 0.2) * 13.5), 16)
     for line in lines:
+        alarming = "unlike the training" in line or "unreadable" in line
         for part in wrap(line, width):
-            style.caption(figure, x, y, part, size=9.5, colour=style.MUTED)
+            colour = _ALARM if alarming else style.MUTED
+            style.caption(figure, x, y, part, size=9.5, colour=colour)
             y += 0.19
         y += 0.09
 
@@ -148,7 +151,7 @@ def _map(
     limits: tuple[float, float] | None = None,
 ) -> None:
     x, y = corner
-    side = _SMALL - 0.5
+    side = _SMALL
     axes = style.place(figure, x, y, side, side)
     style.draw_tissue(axes, slide, fade=FADE)
     limits = limits or style.robust_limits([values])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hespotex.errors import GeometryError, HESpotExError, SpotTableError
 from hespotex.geometry import Geometry, StatedScale, decide_geometry
 from hespotex.patches import reading_order
-from hespotex.section import Section
+from hespotex.section import ManifestRow, Section, read_section
 from hespotex.slide import Slide
 from hespotex.slide_prediction.options import SlideTask
 from hespotex.spots.base import SpotTable
@@ -46,7 +46,12 @@ def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         SlideError: the slide cannot be read.
     """
     try:
-        layout = _given(slide, task, bundle) if task.options.spots else _grid(slide, task, bundle)
+        if task.row is not None:
+            layout = _of_row(task.row)
+        elif task.options.spots is not None:
+            layout = _given(slide, task, bundle)
+        else:
+            layout = _grid(slide, task, bundle)
     except HESpotExError as error:
         if error.section is not None:
             raise
@@ -79,6 +84,23 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         array_xy=places[kept].astype(np.float64),
     )
     return Layout(section, tissue, notes)
+
+
+def _of_row(row: ManifestRow) -> Layout:
+    """A section among slides: at its own spots; what was measured stays aside."""
+    section = read_section(row)
+    order = reading_order(section.xy_px0)
+    at_spots = replace(
+        section,
+        barcodes=section.barcodes[order],
+        xy_px0=section.xy_px0[order],
+        counts=None,
+        genes=None,
+        array_xy=None if section.array_xy is None else section.array_xy[order],
+        obs=None if section.obs is None else section.obs.iloc[order],
+    )
+    note = "predicted at its own spots; measured values are written by a manifest of sections alone"
+    return Layout(at_spots, None, (note, *section.geometry.notes))
 
 
 def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from hespotex.errors import ConfigError
+from hespotex.section import ManifestRow
 from hespotex.slide.pixel_size import MAX_MPP
 from hespotex.spots.grid import GridKind
 
@@ -70,15 +71,17 @@ class SlideTask:
 
     Attributes:
         section_id: names the files that are written.
-        patient_id: as the user gave it, or `unknown`.
         slide: the image file.
         options: how.
+        patient_id: as the user gave it.
+        row: a manifest's row with spots of its own; predicted there, in place of a grid.
     """
 
     section_id: str
     slide: Path
     options: SlideOptions
     patient_id: str = "unknown"
+    row: ManifestRow | None = None
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,8 @@ def _marked(finished: Finished) -> Section:
     section = finished.layout.section
     if not finished.bad.any():
         return section
-    obs = pd.DataFrame(index=pd.Index(section.barcodes.astype(object)))
+    index = pd.Index(section.barcodes.astype(object))
+    obs = pd.DataFrame(index=index) if section.obs is None else section.obs.copy()
     obs[BAD_TILE] = finished.bad
     dropped = {**section.dropped, "spots with unreadable pixels (NaN)": int(finished.bad.sum())}
     return replace(section, obs=obs, dropped=dropped)

@@ -21,6 +21,7 @@ from hespotex.patches import PatchPlan
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import check_same_encoder, genes_to_write
 from hespotex.runs import RunDir, StageClock, content_key, file_key, versions
+from hespotex.section import read_section
 from hespotex.slide import open_slide, slide_key
 from hespotex.slide_prediction.decode import (
     FLAG,
@@ -207,6 +208,7 @@ def _prediction_key(predictor: Predictor, task: SlideTask, columns: npt.NDArray[
         [task.section_id, task.patient_id],
         [options.mpp, options.pitch_um, options.diameter_um, options.grid, options.max_bad_tiles],
         [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
+        None if task.row is None else read_section(task.row).expression_key(),
         [list(options.formats), options.genes],
         columns,
         CHUNK_SPOTS,

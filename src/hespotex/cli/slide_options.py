@@ -1,0 +1,103 @@
+"""Owns the options of `predict` that concern slides without spots; pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hespotex.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hespotex.slide_prediction import SlideOptions
+
+Mpp = Annotated[
+    float | None,
+    typer.Option(
+        "--mpp",
+        help="Slides: microns per level-0 pixel, used exactly; default: the slide's tags.",
+        show_default=False,
+    ),
+]
+Tissue = Annotated[
+    Path | None,
+    typer.Option(
+        "--tissue",
+        metavar="FILE.geojson",
+        help="Slides: outline of the tissue, e.g. from QuPath; default: it is found.",
+        show_default=False,
+    ),
+]
+Spots = Annotated[
+    Path | None,
+    typer.Option(
+        "--spots",
+        metavar="FILE",
+        help="Slides: predict at these positions: h5ad, legacy ST or Space Ranger spot file, or a table with "
+        "x, y in level-0 pixels; default: a grid over the tissue.",
+        show_default=False,
+    ),
+]
+PitchUm = Annotated[
+    float | None,
+    typer.Option(
+        "--pitch-um",
+        help="Slides: microns between neighbouring spots; default: as in the model's training.",
+        show_default=False,
+    ),
+]
+Grid = Annotated[str, typer.Option("--grid", help="Slides: hexagonal | square.")]
+MaxBadTiles = Annotated[
+    float,
+    typer.Option("--max-bad-tiles", help="Slides: share of spots whose pixels may be unreadable."),
+]
+ShowGenes = Annotated[
+    str | None,
+    typer.Option(
+        "--show-genes",
+        metavar="GENE,GENE",
+        help="Slides: genes of pictures and of --export; default: the best graded.",
+        show_default=False,
+    ),
+]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--export",
+        metavar="FORMAT",
+        help="Slides: also write geojson | parquet | spatialdata, with the shown genes; repeatable.",
+        show_default=False,
+    ),
+]
+AllGenes = Annotated[bool, typer.Option("--all-genes", help="Write genes graded D too.")]
+
+
+def slide_options(
+    *,
+    tissue: Path | None,
+    spots: Path | None,
+    show_genes: str | None,
+    formats: list[str] | None,
+    **values: Any,
+) -> SlideOptions:
+    """The options as one checked value.
+
+    Raises:
+        ConfigError: a value is out of range, or a file is not there.
+    """
+    from hespotex.slide_prediction import SlideOptions
+
+    for name, path in (("--tissue", tissue), ("--spots", spots)):
+        if path is not None and not path.exists():
+            raise ConfigError(f"expected a file with {name}, found nothing at {path}")
+    genes = None
+    if show_genes is not None:
+        genes = tuple(part.strip() for part in show_genes.split(",") if part.strip())
+    return SlideOptions(
+        tissue=tissue,
+        spots=spots,
+        genes=genes or None,
+        formats=tuple(dict.fromkeys(formats or ())),  # type: ignore[arg-type]
+        **values,
+    )

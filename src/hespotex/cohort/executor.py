@@ -1,0 +1,169 @@
+"""Owns the run over many slides: one after another, on after a broken one, a table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pandas as pd
+
+from hespotex import pipeline
+from hespotex.cohort.plan import plan_slides
+from hespotex.config import Machine
+from hespotex.errors import HESpotExError
+from hespotex.progress import Reporter, Silent
+from hespotex.runs import RunDir, StageClock, atomic_path, versions
+from hespotex.slide_prediction import (
+    Predictor,
+    SlideOptions,
+    SlideTask,
+    open_predictor,
+    predict_slide,
+)
+
+Status = Literal["done", "skipped", "failed"]
+TABLE: Final = "slides.csv"
+
+
+@dataclass(frozen=True)
+class SlideOutcome:
+    """What came of one slide of many.
+
+    Attributes:
+        section_id: names its files.
+        status: `skipped` where the very same prediction was there already.
+        n_spots, n_bad: predicted, and unreadable among them.
+        verdict: of the out-of-distribution check.
+        why: the error, or what to know.
+    """
+
+    section_id: str
+    status: Status
+    n_spots: int = 0
+    n_bad: int = 0
+    verdict: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """What came of an input.
+
+    Attributes:
+        paths: where results were written, by label.
+        slides: one entry a slide without spots; empty for a manifest of sections.
+    """
+
+    paths: Mapping[str, Path]
+    slides: tuple[SlideOutcome, ...] = ()
+
+    @property
+    def n_failed(self) -> int:
+        """Slides that could not be predicted."""
+        return sum(slide.status == "failed" for slide in self.slides)
+
+
+def predict(
+    model: Path,
+    source: Path,
+    out: Path,
+    *,
+    options: SlideOptions | None = None,
+    sections: Sequence[str] | None = None,
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> CohortResult:
+    """Predict whatever a user brings: a manifest, a slide, a folder of slides.
+
+    A manifest whose every row has spots is predicted at these spots. Otherwise every slide is predicted
+    at a grid over its tissue (or `options.spots`), rows with spots at their own; a slide that fails does
+    not stop the others. A single slide that fails raises.
+
+    Example:
+        >>> predict(Path("lab.hespotex"), Path("slide.svs"), Path("predicted"))  # doctest: +SKIP
+
+    Args:
+        model: a model file.
+        source: manifest (.csv, .tsv), slide, or folder of slides.
+        out: folder for predictions/, figures/, slides.csv and run.json.
+        options: how slides without spots are predicted.
+        sections: only these ids of a manifest.
+        machine: device, threads, cache folder.
+        reporter: hears of progress.
+
+    Raises:
+        HESpotExError: the input, the model or the output folder is wrong.
+    """
+    options, reporter = options or SlideOptions(), reporter or Silent()
+    tasks = plan_slides(source, options, sections)
+    if tasks is None:
+        done = pipeline.predict(
+            model,
+            source,
+            out,
+            sections=sections,
+            all_genes=options.all_genes,
+            machine=machine,
+            reporter=reporter,
+        )
+        return CohortResult(done.paths)
+    clock, run = StageClock(), RunDir(out)
+    predictor = open_predictor(model, machine)
+    identity = {
+        "verb": "predict slides",
+        "hespotex": versions()["hespotex"],
+        "model_id": predictor.bundle.model_id,
+        "options": asdict(options),
+    }
+    run.begin(identity)
+    with clock.stage("predict"):
+        outcomes = tuple(_outcomes(predictor, tasks, out, reporter))
+    _write_table(out / TABLE, outcomes)
+    result = CohortResult(_paths(run, outcomes), outcomes)
+    if result.n_failed == 0:
+        details = {"slides": [asdict(o) for o in outcomes], **clock.summary()}
+        run.finish(identity, details)
+        if run.work.is_dir() and not any(run.work.iterdir()):
+            run.work.rmdir()
+    return result
+
+
+def _outcomes(
+    predictor: Predictor, tasks: Sequence[SlideTask], out: Path, reporter: Reporter
+) -> list[SlideOutcome]:
+    outcomes = []
+    for task in tasks:
+        try:
+            result = predict_slide(predictor, task, out, reporter=reporter)
+        except HESpotExError as error:
+            if len(tasks) == 1:
+                raise
+            reporter.warn(f"{error}; going on with the next slide")
+            outcomes.append(SlideOutcome(task.section_id, "failed", why=str(error)))
+            continue
+        outcomes.append(
+            SlideOutcome(
+                task.section_id,
+                "skipped" if result.skipped else "done",
+                result.n_spots,
+                result.n_bad,
+                result.verdict,
+                "predicted before" if result.skipped else result.note,
+            )
+        )
+    return outcomes
+
+
+def _paths(run: RunDir, outcomes: Sequence[SlideOutcome]) -> dict[str, Path]:
+    paths: dict[str, Path] = {}
+    if any(o.status != "failed" for o in outcomes):
+        paths = {"predictions": run.predictions, "pictures": run.figures}
+    return paths | {"slides": run.path / TABLE}
+
+
+def _write_table(path: Path, outcomes: Sequence[SlideOutcome]) -> None:
+    rows: list[dict[str, Any]] = [asdict(o) for o in outcomes]
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)

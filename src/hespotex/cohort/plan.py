@@ -1,0 +1,105 @@
+"""Owns what INPUT of `predict` means: a manifest, a slide or a folder of slides -> picklable tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from hespotex.errors import ConfigError, ManifestError, SlideError
+from hespotex.manifest import ManifestRow, read_manifest
+from hespotex.slide_prediction import SlideOptions, SlideTask
+
+MANIFEST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
+# What OpenSlide, tifffile and Pillow open.
+SLIDE_SUFFIXES: Final = (
+    ".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi",
+    ".dcm", ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jp2", ".qptiff", ".isyntax",
+)  # fmt: skip
+
+
+def plan_slides(
+    source: Path, options: SlideOptions, sections: Sequence[str] | None = None
+) -> tuple[SlideTask, ...] | None:
+    """The slides that an input names; None where it is a manifest whose every row has spots.
+
+    Args:
+        source: manifest (.csv, .tsv), slide, or folder of slides.
+        options: for all of them; what a row of a manifest states goes before.
+        sections: only these ids of a manifest.
+
+    Raises:
+        SlideError: there is no slide.
+        ManifestError: the manifest is wrong.
+        ConfigError: an option does not suit the input.
+    """
+    if source.is_dir():
+        _refuse_sections(sections, "a folder")
+        return _of_folder(source, options)
+    if source.suffix.lower() in MANIFEST_SUFFIXES:
+        rows = read_manifest(source, sections).rows
+        if all(row.has_spots for row in rows):
+            return None
+        return tuple(_of_row(row, options) for row in rows)
+    _refuse_sections(sections, "a slide")
+    return (SlideTask(source.stem, source, options),)
+
+
+def _refuse_sections(sections: Sequence[str] | None, what: str) -> None:
+    if sections is not None:
+        raise ConfigError(
+            f"expected a manifest with --sections, found {what}; leave --sections out"
+        )
+
+
+def _of_row(row: ManifestRow, options: SlideOptions) -> SlideTask:
+    if row.slide is None:
+        raise ManifestError(
+            "as given",
+            [
+                f"section {row.section_id}, column slide: expected an image file beside slides without spots"
+            ],
+        )
+    stated = {
+        name: value
+        for name, value in (
+            ("mpp", row.mpp),
+            ("pitch_um", row.spot_pitch_um),
+            ("diameter_um", row.spot_diameter_um),
+        )
+        if value is not None
+    }
+    return SlideTask(
+        row.section_id,
+        row.slide,
+        replace(options, **stated),
+        row.patient_id,
+        row if row.has_spots else None,
+    )
+
+
+def _of_folder(folder: Path, options: SlideOptions) -> tuple[SlideTask, ...]:
+    if any(folder.glob("*filtered_feature_bc_matrix*")) or (folder / "outs").is_dir():
+        raise SlideError(
+            f"expected a folder of slides, found Space Ranger's outs: {folder}; give a manifest with format "
+            "space_ranger and the full-resolution image as slide"
+        )
+    slides = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file()
+        and path.suffix.lower() in SLIDE_SUFFIXES
+        and not path.name.startswith(".")
+    )
+    if not slides:
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
+        raise SlideError(
+            f"expected slides ({', '.join(SLIDE_SUFFIXES[:6])}, ...) in {folder}, found {found}"
+        )
+    # File systems of macOS and Windows do not tell a.h5ad from A.h5ad.
+    stems = Counter(path.stem.casefold() for path in slides)
+    return tuple(
+        SlideTask(p.stem if stems[p.stem.casefold()] == 1 else p.name, p, options) for p in slides
+    )
