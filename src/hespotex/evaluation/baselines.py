@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import HESpotExError
-from hespotex.evaluation.components import fit_components
+from hespotex.evaluation.components import Components, drawn_evenly, fit_components
 from hespotex.expression import Margins, log1p_cpm, pearson_residuals, spot_totals
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -125,11 +125,11 @@ def fit_ridge(
         raise HESpotExError(
             f"expected features for {[c.shape[0] for c in counts]} spots, found {[len(f) for f in features]}"
         )
-    x = np.concatenate([standardise_features(f) for f in features])
-    if len(x) < 2:
-        raise HESpotExError(f"expected at least two training spots for ridge, found {len(x)}")
-    pca = fit_components(x, n_components)
-    z = pca.transform(x).astype(np.float64)
+    n_spots = sum(len(f) for f in features)
+    if n_spots < 2:
+        raise HESpotExError(f"expected at least two training spots for ridge, found {n_spots}")
+    pca, projected = project_features(features, n_components)
+    z = projected.astype(np.float64)
     section = np.repeat(np.arange(len(counts)), [c.shape[0] for c in counts])
 
     n_genes = counts[0].shape[1]
@@ -158,6 +158,21 @@ def fit_ridge(
         coefficients,
         intercepts,
         fit_train_mean(counts, list(masks)).log1p,
+    )
+
+
+def project_features(
+    features: Sequence[Array], n_components: int
+) -> tuple[Components, npt.NDArray[np.float32]]:
+    """Principal components of the sections' standardised features, and (n, K) all spots in them.
+
+    One section is standardised at a time, so that no table of all spots and features is held twice.
+    """
+    rows = drawn_evenly([len(f) for f in features])
+    drawn = [standardise_features(f)[r] for f, r in zip(features, rows, strict=True)]
+    components = fit_components(np.concatenate(drawn), n_components)
+    return components, np.concatenate(
+        [components.transform(standardise_features(f)) for f in features]
     )
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hespotex.evaluation.baselines import standardise_features
-from hespotex.evaluation.components import fit_components
+from hespotex.evaluation.baselines import project_features, standardise_features
 from hespotex.evaluation.spatial_structure import lattice_weights
 from hespotex.expression import log1p_cpm, pearson_residuals
 
@@ -39,15 +38,14 @@ def nearest_patches(
     """
     from sklearn.neighbors import NearestNeighbors
 
-    x = np.concatenate([standardise_features(f) for f in train_features])
-    pca = fit_components(x, _N_COMPONENTS)
-    k = min(k, len(x))
-    index = NearestNeighbors(n_neighbors=k).fit(pca.transform(x))
+    pca, known = project_features(train_features, _N_COMPONENTS)
+    k = min(k, len(known))
+    index = NearestNeighbors(n_neighbors=k).fit(known)
     alike = index.kneighbors(pca.transform(standardise_features(features)), return_distance=False)
     rows = np.repeat(np.arange(len(alike)), k)
     pick = sparse.csr_matrix(
         (np.full(alike.size, 1 / k, dtype=np.float32), (rows, alike.ravel())),
-        shape=(len(alike), len(x)),
+        shape=(len(alike), len(known)),
     )
     n_genes = train_counts[0].shape[1]
     log1p = np.zeros((len(alike), n_genes), dtype=np.float32)
