@@ -7,16 +7,19 @@ more drives the depth, so that there is something to learn; nothing is drawn or 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 from scipy import sparse
 
+from hespotex.features import default_sides
 from hespotex.geometry import Geometry
 from hespotex.section import Section
 from hespotex.training.types import Cohort, EncodedSection, EncoderRecord
 
 PITCH_UM = 100.0
-SIDES_UM = (77.2, 154.5, 309.0)
+# Sides of the patches: as many as the default has where an encoder states no mpp.
+SIDES_UM = default_sides(SimpleNamespace(mpp=None))
 _MAPS = 12
 _BLOCK = 1000
 
@@ -35,7 +38,7 @@ def make_cohort(
     Args:
         spots: per section.
         genes: in the panel; shares are log-normal (sd 1.5), so the tables are sparse as Visium's are.
-        dim: encoder features of each of three patch sides.
+        dim: encoder features of each patch side.
         depth: median total count of a spot over the panel.
         seed: of everything.
         patients: of the sections; None: each its own.

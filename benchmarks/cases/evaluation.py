@@ -62,7 +62,7 @@ def run(parameters: Mapping[str, Any], _context: Context) -> dict[str, Any]:
             )
         )
     patients = {f"S{i}": f"P{i}" for i in range(len(tables))}
-    _, verdict = time_of(lambda: judge_genes(pd.concat(tables), patients, nominal=0.9))
+    _, verdict = time_of(lambda: judge_genes(pd.concat(tables), patients, patients, nominal=0.9))
     section = scaled(added(*spent), 1 / len(spent))
     return {
         "spots": spots,

@@ -71,7 +71,7 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
         "inner_folds": config.trust.inner_folds,
         "inner_fits_measured": parameters["inner_fits"],
         "density": sum(t.nnz for t in tables) / sum(t.shape[0] * t.shape[1] for t in tables),
-        "features": int(parameters["dim"]),
+        "features": list(cohort.items[0].features.shape[1:]),
         "peak_gb": peak_memory_gb(),
         "peak_before_gb": made,
         "scores": {k: replace(v.summary).as_dict() for k, v in held[0].scores.items()},
@@ -103,7 +103,7 @@ def tables(found: Mapping[str, dict[str, Any]], context: Context) -> Sequence[Ta
         ),
         Row("  peak memory", f"{peak:.1f} GB", "", f"< {BAR_GB:g} GB", peak < BAR_GB,
             f"of it {folds[0]['peak_before_gb']:.1f} GB while the synthetic sections are made; features of "
-            f"3 x {folds[0]['features']:,} numbers a spot, {folds[0]['density']:.0%} of the counts above zero"),
+            f"{folds[0]['features'][0]} x {folds[0]['features'][1]:,} numbers a spot, {folds[0]['density']:.0%} of the counts above zero"),
         *(Row(f"  {s}, a fold", f"{mean[s]['wall_s']:.0f} s wall, {mean[s]['core_s']:.0f} core-s") for s in _STAGES),
     ]  # fmt: skip
     return [Table("The paper's largest run", ("what", "ours", "reference", "bar"), tuple(rows))]
