@@ -15,12 +15,10 @@ from hespotex.errors import HESpotExError
 from hespotex.geometry import ORIENTATIONS, orient
 from hespotex.inspection import check_sections, exit_code, inspect_input, refuse_errors, verdict
 from hespotex.inspection.findings import Finding
-from hespotex.inspection.genes import describe_genes
 from hespotex.inspection.inputs import resolve_input
 from hespotex.inspection.slides import read_thumbnail
 from hespotex.slide import open_slide
 from inspected_sections import (
-    GENES,
     SIZE,
     counts_of,
     make_section,
@@ -66,135 +64,6 @@ def test_red_stops_with_every_red_finding_named() -> None:
         HESpotExError, match=r"section A: wrong A; cure A \| section B: wrong B; cure B"
     ):
         refuse_errors(red)
-
-
-# ---------------------------------------------------------------------------------------- genes
-
-
-@pytest.mark.parametrize(
-    ("names", "kind", "species", "n_mitochondrial"),
-    [
-        (
-            ["ACTB", "MT-CO1", "C1orf112", "HLA-A", "CD3E", "KRT8", "VIM", "EPCAM"],
-            "symbols",
-            "human",
-            1,
-        ),
-        (["Actb", "mt-Co1", "Gm1234", "1700001A01Rik", "Cd3e"], "symbols", "mouse or rat", 1),
-        (["ENSG00000198804", "ENSG00000075624"], "Ensembl ids", "human", 1),
-        (
-            ["ENSMUSG00000064351.3", "ENSMUSG00000000001.4"],
-            "Ensembl ids with version",
-            "mouse",
-            1,
-        ),
-        (["ENSRNOG00000034234", "ENSRNOG00000000001"], "Ensembl ids", "rat", 0),
-        (["ENSG00000198804", "ACTB"], "mixed", "human", 1),
-        (["1", "2"], "symbols", None, 0),
-    ],
-)
-def test_names_tell_kind_species_and_mitochondrion(
-    names: list[str], kind: str, species: str | None, n_mitochondrial: int
-) -> None:
-    found = describe_genes(np.array(names))
-    assert (found.kind, found.species, found.also) == (kind, species, None)
-    assert found.mitochondrial.sum() == n_mitochondrial
-
-
-def test_two_species_in_one_reference_are_told() -> None:
-    found = describe_genes(np.array(["GRCh38_ACTB"] * 3 + ["mm10___Actb"] * 2))
-    assert (found.species, found.also) == ("human", "mouse")
-
-
-# --------------------------------------------------------------------------------------- counts
-
-
-def test_empty_spots_and_little_depth_are_yellow_and_counted() -> None:
-    xy = spots_on(shape())
-    counts = np.ones((len(xy), len(GENES)), dtype=int)
-    counts[:3] = 0
-    found = check_sections([make_section(None, xy, counts=counts)])
-    shown = [f.found for f in about(found, "depth", "yellow")]
-    assert any("median 6," in text for text in shown)
-    assert f"3 of {len(xy)} spots without a single count" in shown
-
-
-def test_mitochondrial_share_is_the_median_over_spots() -> None:
-    xy = spots_on(shape())
-    counts = np.full((len(xy), len(GENES)), 100)
-    counts[:, GENES.tolist().index("MT-CO1")] = 700
-    found = check_sections([make_section(None, xy, counts=counts)])
-    (share,) = about(found, "depth", "yellow")
-    assert "median 58.3 % (1 genes)" in share.found  # 700 of 1,200
-
-
-def test_mixed_names_in_one_table_are_red() -> None:
-    genes = np.array([*GENES[:3], "ENSG00000000003", "ENSG00000000005", "ENSG00000000419"])
-    found = check_sections([make_section(None, spots_on(shape()), genes=genes)])
-    assert "several kinds" in about(found, "genes", "red")[0].found
-
-
-# ----------------------------------------------------------------------------- sections together
-
-
-def test_symbols_and_ids_in_two_sections_are_red() -> None:
-    ids = np.array([f"ENSG{i:011d}" for i in range(len(GENES))])
-    xy = spots_on(shape())
-    found = check_sections(
-        [make_section(None, xy), make_section(None, xy, name="B", seed=1, genes=ids)]
-    )
-    (red,) = about(found, "genes", "red")
-    assert red.subject == "B"
-    assert "named by Ensembl ids (ENSG00000000000), in A by symbols (ACTB)" in red.found
-    assert "no mapping between them stands in the files" in red.remedy
-
-
-def test_versions_of_ids_are_offered_to_be_cut_off() -> None:
-    bare = np.array([f"ENSG{i:011d}" for i in range(len(GENES))])
-    versioned = np.array([f"{name}.{i}" for i, name in enumerate(bare)])
-    xy = spots_on(shape())
-    found = check_sections(
-        [
-            make_section(None, xy, genes=bare),
-            make_section(None, xy, name="B", seed=1, genes=versioned),
-        ]
-    )
-    (red,) = about(found, "genes", "red")
-    assert (
-        f"cut off the versions (what follows the dot): then {len(GENES)} genes are shared"
-        in red.remedy
-    )
-
-
-def test_two_species_are_red_and_foreign_genes_yellow() -> None:
-    xy = spots_on(shape())
-    mouse = np.array([g.capitalize() for g in GENES])
-    other = np.array([f"LOC{i}" for i in range(len(GENES))])
-    sections = [make_section(None, xy)] + [
-        make_section(None, xy, name=name, seed=seed, genes=genes)
-        for seed, (name, genes) in enumerate({"M": mouse, "O": other}.items(), 1)
-    ]
-    found = check_sections(sections)
-    assert [f.subject for f in about(found, "genes", "red")] == ["M"]
-    assert f"only 0 of {len(GENES)} genes are also in A" in about(found, "genes", "yellow")[0].found
-
-
-def test_the_same_counts_under_two_ids_are_red_wherever_the_spots_lie() -> None:
-    xy = spots_on(shape())
-    found = check_sections([make_section(None, xy), make_section(None, xy + 7, name="B")])
-    (red,) = about(found, "content", "red")
-    assert (red.subject, red.found) == ("B", "the same counts as section A")
-
-
-def test_one_image_under_two_sections_is_yellow_where_spots_overlap(slide: Path) -> None:
-    xy = spots_on(shape())
-    left, right = xy[xy[:, 0] < 300], xy[xy[:, 0] > 400]
-    apart = check_sections(
-        [make_section(slide, left), make_section(slide, right, name="B", seed=1)]
-    )
-    assert not about(apart, "content", "yellow")
-    over = check_sections([make_section(slide, xy), make_section(slide, xy, name="B", seed=1)])
-    assert "the same image as section A" in about(over, "content", "yellow")[0].found
 
 
 # ------------------------------------------------------------------------------------- position

@@ -32,7 +32,8 @@ def inspect(
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for inspection.json and the pictures: spots on the tissue, nine patches.",
+            help="Folder for inspection.json and the pictures: spots on the tissue, nine patches; "
+            "gene_names.csv where sections name their genes differently.",
             show_default=False,
         ),
     ] = None,
@@ -121,7 +122,7 @@ def _write(inspection: Inspection, out: Path) -> dict[str, object]:
     from hespotex.errors import HESpotExError
     from hespotex.export.inspection_plots import plot_overlay, plot_patches
     from hespotex.export.style import save_figure
-    from hespotex.runs import write_json
+    from hespotex.runs import atomic_path, write_json
 
     write_json(out / "inspection.json", inspection.as_dict())
     plan = _default_plan()
@@ -134,7 +135,13 @@ def _write(inspection: Inspection, out: Path) -> dict[str, object]:
                 save_figure(plot_patches(item, plan), out / f"{item.name}_patches.png")
         except HESpotExError as error:
             terminal.print_error(f"no picture of {item.name}: {error}")
-    return {"inspection": out / "inspection.json", "pictures": out}
+    paths: dict[str, object] = {}
+    if inspection.gene_names:
+        rows = "".join(f"{name},{symbol}\n" for name, symbol in inspection.gene_names.items())
+        with atomic_path(out / "gene_names.csv") as temporary:
+            temporary.write_text(f"id,symbol\n{rows}", encoding="utf-8")
+        paths["gene names"] = out / "gene_names.csv"
+    return {**paths, "inspection": out / "inspection.json", "pictures": out}
 
 
 def _default_plan() -> PatchPlan:

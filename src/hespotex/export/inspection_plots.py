@@ -55,9 +55,8 @@ def plot_overlay(item: Inspected) -> Figure:
     bad = [f for f in item.findings if f.colour != "green"]
     text = f"verdict: {item.verdict}"
     if bad:
-        text += f" - {_clipped(bad[0].found, 150)}" + (
-            f" (+{len(bad) - 1})" if len(bad) > 1 else ""
-        )
+        said = bad[0].found.replace(f"{picture.path.parent}/", "")
+        text += f" - {_clipped(said, 150)}" + (f" (+{len(bad) - 1})" if len(bad) > 1 else "")
     style.caption(figure, 0.4, 1.12, text, size=9.5, colour=_COLOURS[item.verdict])
     left = style.place(figure, 0.4, 1.3, 6.0, 5.9)
     right = style.place(figure, 6.9, 1.3, 6.0, 5.9)

@@ -38,12 +38,11 @@ class Copy:
 def find_copies(row: ManifestRow, section: Section) -> list[Copy]:
     """Copies in `spatial/`, the most useful first; those whose size does not hold the spots are left out."""
     place = row.spots or row.expression
-    if row.format not in {"space_ranger", "visium_hd"} or place is None:
+    if row.format != "space_ranger" or place is None:
         return []
     folder = place if place.is_dir() else place.parent
     files = [p for sub in _folders(folder) if sub.is_dir() for p in sorted(sub.iterdir())]
-    source = SpotSource(expression=None, spots=place) if row.format == "space_ranger" else None
-    scales = dict(read_spots(row.format, source).hints.image_scales) if source else {}
+    scales = read_spots(row.format, SpotSource(spots=place)).hints.image_scales
     copies = []
     for pattern, kind in _PATTERNS:
         for path in files:

@@ -111,6 +111,11 @@ def describe_genes(genes: npt.NDArray[np.str_]) -> GeneNames:
     return GeneNames(kind, first, second, mitochondrial)
 
 
+def is_ensembl(name: str) -> bool:
+    """Whether a name is an Ensembl id of a gene, with or without version."""
+    return _ENSEMBL.match(name) is not None
+
+
 def without_version(genes: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
     """Ensembl ids without what follows the dot; other names as they are."""
     return np.array(

@@ -15,6 +15,7 @@ from hespotex.inspection.checks import check_section, check_together
 from hespotex.inspection.copies import copy_findings, find_copies
 from hespotex.inspection.findings import Colour, Finding, exit_code, verdict
 from hespotex.inspection.inputs import resolve_input
+from hespotex.inspection.mapping import offer_mapping
 from hespotex.inspection.placement import (
     known_scales,
     place,
@@ -78,12 +79,15 @@ class Inspection:
         kind: manifest, spots, slide, folder of slides.
         items: its sections and slides.
         together: findings about the input as a whole.
+        gene_names: symbol of each Ensembl id, where sections name their genes differently and one of
+            their own files holds both names.
     """
 
     source: str
     kind: str
     items: tuple[Inspected, ...]
     together: tuple[Finding, ...] = ()
+    gene_names: dict[str, str] = field(default_factory=dict)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -161,7 +165,12 @@ def inspect_input(
                 read.append(section)
             advance(1)
     notes = [Finding(path.name, "reading", "info", note) for note in found.notes]
-    return Inspection(path.name, found.kind, tuple(items), (*notes, *check_together(read)))
+    together = check_together(read)
+    mapping: dict[str, str] = {}
+    if any(f.topic == "genes" and f.colour == "red" for f in together):
+        mapping, offer = offer_mapping(found.rows, read)
+        notes += offer
+    return Inspection(path.name, found.kind, tuple(items), (*together, *notes), mapping)
 
 
 def inspect_row(row: ManifestRow, *, allow_hires: bool) -> tuple[Inspected, Section | None]:
@@ -181,11 +190,11 @@ def inspect_row(row: ManifestRow, *, allow_hires: bool) -> tuple[Inspected, Sect
         section = read_section(replace(row, slide=None) if slide_error else row)
     except HESpotExError as error:
         if not (allow_hires and isinstance(error, SlideError)):
-            return _broken(row, view, [*findings, _error(row.section_id, error)]), None
+            return _broken(row, view, findings, error), None
         try:
             section = read_section(row, allow_hires=True)
         except HESpotExError as second:
-            return _broken(row, view, [*findings, _error(row.section_id, second)]), None
+            return _broken(row, view, findings, second), None
         findings.append(replace(_error(row.section_id, error), level="warning"))
     return _read_well(row, section, view, findings, slide_failed=slide_error is not None), section
 
@@ -257,15 +266,18 @@ def _slide_alone(row: ManifestRow, view: SlideView | None, findings: list[Findin
     return Inspected(row.section_id, (*findings, *found), picture, facts)
 
 
-def _broken(row: ManifestRow, view: SlideView | None, findings: list[Finding]) -> Inspected:
+def _broken(
+    row: ManifestRow, view: SlideView | None, findings: list[Finding], error: HESpotExError
+) -> Inspected:
     """A section that cannot be put together: what its positions say, where they can be read."""
+    findings = [*findings, _error(row.section_id, error)]
+    is_copy = isinstance(error, SlideError)  # then the scale has been named already
     if view is None:
         return Inspected(row.section_id, tuple(findings))
     found = slide_findings(row.section_id, view, alone=False)
     table = _table(row)
-    xy_px0 = None
-    if table is not None:
-        xy_px0 = table.xy_px0
+    xy_px0 = table.xy_px0 if table is not None else None
+    if table is not None and xy_px0 is not None and not is_copy:
         scales = known_scales(view.size_px0, None, dict(table.hints.image_scales))
         placement = place(view, xy_px0, scales=scales, array_xy=table.array_xy)
         if placement.evidence.verdict == "other":

@@ -82,7 +82,9 @@ def known_scales(
     longer = max(size_px0)
     copies = {name: longer / side for name, side in _COPIES_PX.items() if longer > 1.1 * side}
     stated = {name: 1 / scale for name, scale in (image_scales or {}).items()}
-    return {**_FACTORS, **copies, **stated}
+    # The other way round: the positions are right, the image is the copy.
+    smaller = {f"the image is the {name} copy": s for name, s in (image_scales or {}).items()}
+    return {**_FACTORS, **copies, **stated, **smaller}
 
 
 def place(
