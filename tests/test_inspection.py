@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import made_sections
 from hespotex import pipeline
 from hespotex.errors import HESpotExError
 from hespotex.geometry import ORIENTATIONS, orient
@@ -284,3 +285,24 @@ def test_given_slides_have_their_true_verdict(
     inspection = inspect_input(shared_data / "wsi" / name)
     assert inspection.exit_code == code
     assert any(text in f.found for f in inspection.findings)
+
+
+@pytest.mark.parametrize(
+    "kind", ["space_ranger", "visium_hd", "xenium", "h5ad", "hest", "spatialdata"]
+)
+@pytest.mark.filterwarnings("ignore")  # of spatialdata's own imports
+def test_every_kind_of_spots_is_recognised_and_read(tmp_path: Path, kind: str) -> None:
+    source = getattr(made_sections, kind)(tmp_path / "sample", made_sections.KNOWN)
+    (row,) = resolve_input(source.expression).rows
+    assert row.format == kind
+    (item,) = inspect_input(source.expression).items
+    if kind == "spatialdata":  # the store says nothing of its scale
+        assert "set mpp" in about(item.findings, "reading", "red")[0].remedy
+    elif kind == "h5ad":
+        assert "expected microns per pixel" in about(item.findings, "reading", "red")[0].found
+    else:
+        assert not about(item.findings, "reading", "red")
+        assert item.facts["mpp"] == pytest.approx(0.5, rel=0.01)
+        assert (
+            "no full-resolution image was given" in about(item.findings, "slide", "yellow")[0].found
+        )

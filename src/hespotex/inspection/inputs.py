@@ -82,9 +82,10 @@ def _spots(path: Path, slide: Path | None) -> Input | None:
     values: dict[str, object] = {}
     if path.is_file() and path.suffix == ".h5ad":
         kind = "h5ad"
-        image = path.parent.parent / "wsis" / f"{path.stem}.tif"
-        if path.parent.name == "st" and image.is_file():
-            kind, slide = "hest", slide or image
+        collection = path.parent.parent  # HEST: st/<id>.h5ad, metadata/<id>.json, wsis/<id>.tif
+        if path.parent.name == "st" and (collection / "metadata" / f"{path.stem}.json").is_file():
+            image = collection / "wsis" / f"{path.stem}.tif"
+            kind, slide = "hest", slide or (image if image.is_file() else None)
     elif path.is_file() and path.name.endswith("feature_bc_matrix.h5"):
         kind = "space_ranger"
     elif not path.is_dir():
