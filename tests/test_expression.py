@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,10 +157,22 @@ class TestPanelRules:
         assert panel.genes == ("c", "a")
         assert panel.training_totals == (3.0, 1.0)
 
-    def test_unknown_listed_genes_are_named(self) -> None:
+    def test_a_list_of_other_names_is_refused_and_names_them(self) -> None:
         section = make_section([[1, 2]], ["a", "b"])
-        with pytest.raises(GenePanelError, match=r"2 unknown: x, y; remove them"):
+        with pytest.raises(GenePanelError, match=r"2 of 3 unknown: x, y; remove them"):
             GenePanel.fit([section], PanelConfig(kind="list", genes=("x", "b", "y")))
+
+    def test_a_listed_gene_never_seen_in_whole_transcriptomes_counts_as_zero(self) -> None:
+        section = make_section([[1, 2]], ["a", "b"])
+        panel = GenePanel.fit([section], PanelConfig(kind="list", genes=("b", "x", "a")))
+        assert panel.genes == ("b", "x", "a")
+        assert panel.training_totals == (2.0, 0.0, 1.0)
+        assert panel.counts(section).measured.all()
+
+    def test_a_listed_gene_that_targeted_panels_lack_is_refused(self) -> None:
+        section = replace(make_section([[1, 2]], ["a", "b"]), missing_genes="unmeasured")
+        with pytest.raises(GenePanelError, match=r"1 of 3 unknown: x"):
+            GenePanel.fit([section], PanelConfig(kind="list", genes=("b", "x", "a")))
 
     def test_doubled_listed_genes_are_named(self) -> None:
         with pytest.raises(GenePanelError, match=r"found doubled: b; remove the repeats"):

@@ -72,20 +72,24 @@ class GenePanel:
 
         `hvg`: genes seen in at least `min_spot_fraction` of the training spots; of these the union over
         sections of each one's `n_top` highly variable genes (scanpy's seurat_v3 on raw counts); of these
-        the ones seen in at least `min_spots` spots. `all`: the two limits alone. `list`: as given.
+        the ones seen in at least `min_spots` spots. `all`: the two limits alone. `list`: as given;
+        a listed gene that whole-transcriptome sections lack was never seen there and counts as 0.
         The share of spots is taken over the spots of the sections that measured the gene.
 
         Raises:
-            GenePanelError: a section has no counts, a listed gene is in no section, no gene passes.
+            GenePanelError: a section has no counts, listed genes are not of these sections, no gene passes.
         """
         if not sections:
             raise GenePanelError(
                 "expected at least one training section to fit a panel on, found none"
             )
         union = np.unique(np.concatenate([_names(s) for s in sections]))
+        if config.kind == "list":
+            _check_listed(config.genes or (), union, sections)
+            union = np.union1d(union, np.asarray(config.genes))
         tables = [_align(s, union) for s in sections]
         if config.kind == "list":
-            chosen = _listed(config.genes or (), union)
+            chosen = np.searchsorted(union, np.asarray(config.genes))
         else:
             chosen = _chosen_by_rules(sections, union, tables, config)
         totals = np.sum(
@@ -287,15 +291,23 @@ def _align(section: Section, genes: npt.NDArray[np.str_]) -> PanelCounts:
     return PanelCounts(aligned, measured)
 
 
-def _listed(genes: tuple[str, ...], union: npt.NDArray[np.str_]) -> npt.NDArray[np.intp]:
+def _check_listed(
+    genes: tuple[str, ...], union: npt.NDArray[np.str_], sections: Sequence[Section]
+) -> None:
+    """Refuse a list that is not of these sections' genes.
+
+    Whole-transcriptome tables leave out genes that were never seen, so a listed gene may be absent
+    from them; where most are, the list is of another kind of names. A targeted panel lists all that
+    it looked for, so there an absent gene was never measured.
+    """
     GenePanel(genes)  # not empty, every gene once
     unknown = np.asarray(genes)[~np.isin(genes, union)].tolist()
-    if unknown:
+    targeted = all(s.missing_genes == "unmeasured" for s in sections)
+    if unknown and (targeted or 2 * len(unknown) > len(genes)):
         raise GenePanelError(
-            f"expected listed genes that the training sections have, found {len(unknown)} unknown: "
+            f"expected listed genes that the training sections have, found {len(unknown)} of {len(genes)} unknown: "
             f"{_shorten(unknown)}; remove them from the list or check the kind of gene names"
         )
-    return np.asarray(np.searchsorted(union, np.asarray(genes)))
 
 
 def _chosen_by_rules(
