@@ -8,8 +8,8 @@ it exists for training sections alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,18 +75,17 @@ def fit_low_rank(
     sizes = [s.counts.shape[0] for s in sections]
     genes = sections[0].counts.shape[1]
     blocks = [slice(at, min(at + _GENE_BLOCK, genes)) for at in range(0, genes, _GENE_BLOCK)]
-    drawn = _draw(sizes, seed)
     table = np.concatenate(
         [
-            np.concatenate([values(s, b)[rows] for b in blocks], axis=1)
-            for s, rows in zip(sections, drawn, strict=True)
+            np.concatenate([values(section, b)[rows] for b in blocks], axis=1)
+            for section, rows in zip(_by_gene(sections), _draw(sizes, seed), strict=True)
         ]
     )
     k = min(rank, len(table) - 1, genes)
     _, _, directions = randomized_svd(table, k, n_iter=7, random_state=seed)
     del table
     scores, energy = [], 0.0
-    for section in sections:
+    for section in _by_gene(sections):
         part = np.zeros((section.counts.shape[0], k))
         for block in blocks:
             entries = values(section, block)
@@ -99,6 +98,12 @@ def fit_low_rank(
         )
         scores = [part * factor for part in scores]
     return LowRank(tuple(scores), directions.astype(np.float32))
+
+
+def _by_gene(sections: Sequence[TrainingSection]) -> Iterator[TrainingSection]:
+    """The sections one after the other, counts stored by gene: blocks of genes are cut out at once."""
+    for section in sections:
+        yield replace(section, counts=section.counts.tocsc())
 
 
 def _shrinkage(singular: Float64, energy: float, n: int, genes: int) -> Float64:

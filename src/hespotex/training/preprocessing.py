@@ -20,6 +20,7 @@ Float32 = npt.NDArray[np.float32]
 
 _FIT_SPOTS = 8192  # spots that the projection is fitted on, at most; drawn evenly from the sections
 _ROWS = 4096
+_STATS_ROWS = 64  # small enough for the cache of a core
 _TINY = 1e-6
 
 
@@ -92,8 +93,9 @@ def feature_stats(features: Float32) -> FeatureStats:
     """Mean and standard deviation over the spots, summed in float64."""
     mean = features.mean(axis=0, dtype=np.float64)
     square = np.zeros_like(mean)
-    for at in range(0, len(features), _ROWS):
-        square += np.square(features[at : at + _ROWS] - mean).sum(axis=0)
+    for at in range(0, len(features), _STATS_ROWS):
+        deviation = features[at : at + _STATS_ROWS] - mean
+        square += np.einsum("nsd,nsd->sd", deviation, deviation)
     std = np.sqrt(square / max(len(features), 1))
     return FeatureStats(mean.astype(np.float32), std.astype(np.float32))
 

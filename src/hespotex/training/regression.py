@@ -103,6 +103,8 @@ def fit_kernel_composition(
         config: penalty, landmarks.
         seed: of the landmarks.
     """
+    from scipy.linalg import solve_triangular
+
     weight = np.sqrt(variance_share)
     x: Float64 = np.concatenate(contexts).astype(np.float64) * weight
     depth = np.concatenate([_relative_depth(s) for s in sections])
@@ -118,7 +120,9 @@ def fit_kernel_composition(
     targets = np.concatenate(table.scores)
     for at in range(0, n, _ROWS):
         rows = slice(at, at + _ROWS)
-        features = np.linalg.solve(root, _kernel(x[rows], landmarks, width).T)
+        features = solve_triangular(
+            root, _kernel(x[rows], landmarks, width).T, lower=True, check_finite=False
+        )
         gram += (features * depth[rows]) @ features.T
         right += (features * np.sqrt(depth[rows])) @ targets[rows]
     coefficients = np.linalg.solve(root.T, np.linalg.solve(gram, right))
