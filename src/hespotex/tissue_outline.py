@@ -17,6 +17,8 @@ from hespotex.slide import Slide
 _WORK_UM = 8.0
 _MOST_PX = 4096
 _GLASS_PERCENTILE = 95
+_LEAST_GLASS = 180.0
+_WHITE = 245.0
 _TEXTURE_UM = 88.0
 # Bounds for Otsu's thresholds, in optical density: standard deviation in the window, and the mean.
 _TEXTURE_LIMITS = (0.015, 0.04)
@@ -95,7 +97,9 @@ def tissue_mask(
     import cv2
 
     smooth = cv2.GaussianBlur(rgb, (0, 0), 1).astype(np.float32)
-    glass = np.maximum(np.percentile(smooth.reshape(-1, 3), _GLASS_PERCENTILE, axis=0), 1)
+    glass = np.percentile(smooth.reshape(-1, 3), _GLASS_PERCENTILE, axis=0)
+    if glass.min() < _LEAST_GLASS:  # no glass in sight: the brightest is tissue itself
+        glass = np.full(3, _WHITE)
     fine = _density(rgb.astype(np.float32), glass).mean(axis=2)
     colour = np.clip(cv2.GaussianBlur(_density(smooth, glass), (0, 0), 2), 0, None)
     window = 2 * round(_TEXTURE_UM / um_per_px / 2) + 1 if um_per_px < _TEXTURE_UM else 3

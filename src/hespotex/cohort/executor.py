@@ -13,7 +13,9 @@ from hespotex import pipeline
 from hespotex.cohort.plan import plan_slides
 from hespotex.config import Machine
 from hespotex.errors import HESpotExError
+from hespotex.evaluation.trust import bundle_grades
 from hespotex.progress import Reporter, Silent
+from hespotex.run_checks import genes_to_write
 from hespotex.runs import RunDir, StageClock, atomic_path, versions
 from hespotex.slide_prediction import (
     Predictor,
@@ -111,6 +113,7 @@ def predict(
         return CohortResult(done.paths)
     clock, run = StageClock(), RunDir(out)
     predictor = open_predictor(model, machine)
+    genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
     identity = {
         "verb": "predict slides",
         "hespotex": versions()["hespotex"],
@@ -141,7 +144,8 @@ def _outcomes(
             if len(tasks) == 1:
                 raise
             reporter.warn(f"{error}; going on with the next slide")
-            outcomes.append(SlideOutcome(task.section_id, "failed", why=str(error)))
+            why = str(error).removeprefix(f"section {task.section_id}: ")
+            outcomes.append(SlideOutcome(task.section_id, "failed", why=why))
             continue
         outcomes.append(
             SlideOutcome(

@@ -120,7 +120,7 @@ def _predict_slide(
     bundle, clock = predictor.bundle, StageClock()
     grades = bundle_grades(bundle)
     chosen_genes(bundle, grades, task.options.genes, 1)  # an unknown gene is said before the work
-    columns = genes_to_write(grades, task.options.all_genes, reporter)
+    columns = genes_to_write(grades, task.options.all_genes, Silent())  # said once by the caller
     key = _prediction_key(predictor, task, columns)
     path = run.predictions / f"{task.section_id}.h5ad"
     there = _finished(path, key)

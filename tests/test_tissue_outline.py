@@ -1,0 +1,117 @@
+"""Tissue is found where it was painted; pen, haze, holes and glass are not tissue."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import shapely
+
+from hespotex.errors import GeometryError
+from hespotex.slide import open_slide
+from hespotex.tissue_outline import Tissue, outline_tissue, read_tissue
+from toy_slide import MPP, paint_tissue, write_slide
+
+
+def _outline(path: Path, mpp: float = MPP) -> Tissue:
+    with open_slide(path) as slide:
+        return outline_tissue(slide, mpp)
+
+
+@pytest.mark.parametrize("mpp", [2.0, 8.0])
+def test_painted_disc_is_found_in_place_and_size(tmp_path: Path, mpp: float) -> None:
+    tissue = _outline(write_slide(tmp_path / "s.png"), mpp)
+    disc = shapely.Point(350, 300).buffer(240)
+    common = tissue.polygons.intersection(disc).area / tissue.polygons.union(disc).area
+    assert common > 0.9
+    assert tissue.area_mm2(mpp) == pytest.approx(disc.area * mpp**2 / 1e6, rel=0.1)
+    inside = tissue.contains(np.array([[350.0, 300.0], [120.0, 300.0], [20.0, 20.0]]))
+    assert inside.tolist() == [True, True, False]
+
+
+def test_a_slide_that_is_all_tissue_is_not_cut_in_two(tmp_path: Path) -> None:
+    tissue = _outline(write_slide(tmp_path / "s.png", paint_tissue(radius=2000)))
+    assert tissue.polygons.area > 0.97 * 700 * 600
+
+
+@pytest.mark.parametrize("kind", ["blank", "noise", "haze"])
+def test_glass_is_an_empty_outline(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(1)
+    image = np.full((600, 700, 3), 240.0)
+    if kind == "noise":
+        image += rng.normal(0, 2, size=image.shape)
+    if kind == "haze":
+        image[..., 1] -= np.linspace(0, 70, 700)
+    tissue = _outline(write_slide(tmp_path / "s.png", np.clip(image, 0, 255).astype(np.uint8)))
+    assert tissue.is_empty
+    assert not tissue.contains(np.array([[350.0, 300.0]])).any()
+    assert tissue.area_mm2(MPP) == 0
+
+
+@pytest.mark.parametrize(
+    "ink", [(30, 60, 190), (20, 140, 60), (200, 30, 50), (25, 25, 30)], ids=["blue", "green", "red", "black"]
+)
+def test_pen_marks_are_left_out(tmp_path: Path, ink: tuple[int, int, int]) -> None:
+    image = paint_tissue(centre=(350, 380), radius=180)
+    cv2.line(image, (60, 60), (640, 90), ink, 40)
+    tissue = _outline(write_slide(tmp_path / "s.png", image), 4.0)
+    assert tissue.pen_share > 0.03
+    assert tissue.contains(np.array([[350.0, 75.0], [350.0, 380.0]])).tolist() == [False, True]
+
+
+def test_holes_are_left_out(tmp_path: Path) -> None:
+    image = paint_tissue()
+    cv2.circle(image, (350, 300), 90, (243, 243, 243), -1)
+    tissue = _outline(write_slide(tmp_path / "s.png", image))
+    assert tissue.contains(np.array([[350.0, 300.0], [350.0, 120.0]])).tolist() == [False, True]
+
+
+def test_real_sections_are_outlined(shared_data: Path) -> None:
+    with open_slide(shared_data / "wsi" / "CMU-1-Small-Region.svs") as slide:
+        tissue = outline_tissue(slide, 0.499)
+    assert 0.5 < tissue.area_mm2(0.499) < 0.9
+    assert tissue.contains(np.array([[1100.0, 1900.0], [300.0, 2500.0]])).tolist() == [True, False]
+
+
+SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]]}
+HOLED = {
+    "type": "Polygon",
+    "coordinates": [*SQUARE["coordinates"], [[40, 40], [60, 40], [60, 60], [40, 60], [40, 40]]],
+}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": HOLED}]},
+        [{"type": "Feature", "geometry": HOLED, "properties": {"objectType": "annotation"}}],
+        {"type": "MultiPolygon", "coordinates": [HOLED["coordinates"]]},
+        HOLED,
+    ],
+    ids=["collection", "list", "multipolygon", "geometry"],
+)
+def test_outline_of_qupath_is_read_with_its_holes(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "t.geojson"
+    path.write_text(json.dumps(content))
+    tissue = read_tissue(path)
+    assert tissue.polygons.area == 100 * 100 - 20 * 20
+    assert tissue.contains(np.array([[10.0, 10.0], [50.0, 50.0]])).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("{", "expected GeoJSON in .*t.geojson, found"),
+        ('{"a": 1}', "expected GeoJSON"),
+        ('{"type": "Point", "coordinates": [1, 2]}', "expected the outline of tissue.*found Point"),
+        ('{"type": "FeatureCollection", "features": []}', "found no geometry; draw an area"),
+    ],
+)
+def test_what_is_no_outline_is_refused(tmp_path: Path, text: str, match: str) -> None:
+    path = tmp_path / "t.geojson"
+    path.write_text(text)
+    with pytest.raises(GeometryError, match=match):
+        read_tissue(path)
