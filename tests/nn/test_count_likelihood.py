@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from scipy.stats import nbinom
 
@@ -58,3 +59,22 @@ def test_a_spot_without_counts_pulls_at_nothing():
     assert abs(loss.item()) < 1e-25
     assert share.grad is not None
     assert (share.grad.abs() < 1e-25).all()
+
+
+def test_a_baseline_by_row_is_the_same_as_one_added_before():
+    baseline, which = torch.arange(9, dtype=torch.float64).reshape(3, 3) / 7.0, torch.tensor([2, 0])
+    before, inside = (LOG_SHARE.clone().requires_grad_() for _ in range(2))
+    added = negative_binomial_loss(COUNTS, TOTALS, before + baseline[which], 10.0)
+    given = negative_binomial_loss(COUNTS, TOTALS, inside, 10.0, None, (baseline, which))
+    added.backward()
+    given.backward()
+    assert given.item() == pytest.approx(added.item(), rel=1e-12)
+    torch.testing.assert_close(inside.grad, before.grad, rtol=1e-12, atol=0)
+
+
+def test_blocks_of_rows_do_not_matter(monkeypatch):
+    mask = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]).double()
+    whole = negative_binomial_loss(COUNTS, TOTALS, LOG_SHARE, 10.0, mask)
+    monkeypatch.setattr("hespotex.nn.count_likelihood._BLOCK_ENTRIES", 1)
+    by_row = negative_binomial_loss(COUNTS, TOTALS, LOG_SHARE, 10.0, mask)
+    assert by_row.item() == pytest.approx(whole.item(), rel=1e-12)

@@ -21,6 +21,7 @@ def negative_binomial_loss(
     log_share: Tensor,
     dispersion: float,
     measured: Tensor | None = None,
+    baseline: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Mean negative log likelihood of counts with mean = total x exp(log_share), up to a constant.
 
@@ -33,8 +34,12 @@ def negative_binomial_loss(
         log_share: (b, G) natural logarithm of each gene's share.
         dispersion: r > 0; large r is the Poisson likelihood.
         measured: (b, G) or (1, G), 0 where a gene was not measured; None: all were.
+        baseline: (K, G) to be added to `log_share`, and (b,) which of them to every row; they get no
+            gradient.
     """
-    loss: Tensor = _NegativeBinomial.apply(counts, totals, log_share, dispersion, measured)
+    loss: Tensor = _NegativeBinomial.apply(
+        counts, totals, log_share, dispersion, measured, baseline
+    )
     return loss
 
 
@@ -53,6 +58,7 @@ class _NegativeBinomial(torch.autograd.Function):
         log_share: Tensor,
         dispersion: float,
         measured: Tensor | None,
+        baseline: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         entries = float(counts.numel())
         if measured is not None:
@@ -66,7 +72,10 @@ class _NegativeBinomial(torch.autograd.Function):
         for at in range(0, len(counts), rows):
             block = slice(at, at + rows)
             c = counts[block]
-            log_mean = log_share[block] + log_totals[block]
+            log_ratio = log_share[block]
+            if baseline is not None:
+                log_ratio = log_ratio + baseline[0][baseline[1][block]]
+            log_mean = log_ratio + log_totals[block]
             mean = torch.exp(log_mean, out=gradient[block])
             ratio = (mean / dispersion).add_(1)
             loss = torch.log(ratio).mul_(c + dispersion)
@@ -81,6 +90,6 @@ class _NegativeBinomial(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, Tensor, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return None, None, gradient * upstream, None, None
+        return None, None, gradient * upstream, None, None, None

@@ -211,9 +211,10 @@ def batch_loss(
     loss = negative_binomial_loss(
         torch.as_tensor(lesson.counts[rows].toarray(), device=device),
         lesson.totals[index],
-        decoded.log_ratio + lesson.log_baseline[section],
+        decoded.log_ratio,
         config.dispersion,
         None if lesson.measured is None else lesson.measured[section],
+        (lesson.log_baseline, section),
     )
     loss = loss + (decoded.depth - lesson.log_depth[index]).square().mean()
     if config.latent_weight > 0 and decoded.latent.shape[1] > 1:
