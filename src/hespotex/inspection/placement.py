@@ -36,6 +36,9 @@ _FACTORS = {
 _LEAST_LEAD = 0.15
 _LEAST_CORRELATION = 0.15
 _LEAST_ON_TISSUE = 0.5
+# Below this lead on tissue an unmirrored array outweighs a mirrored orientation.
+_SMALL_LEAD = 0.2
+_MIRRORED = ": mirrored, as no turned array is"
 
 
 @dataclass(frozen=True)
@@ -136,44 +139,58 @@ def total_counts(section: Section) -> npt.NDArray[np.float64] | None:
 
 def placement_findings(name: str, placement: Placement) -> list[Finding]:
     """What the witnesses say, weighed against each other."""
-    evidence, counts_say = placement.evidence, placement.counts_say
+    evidence = placement.evidence
+    shown = evidence.message
     level: Level = "ok"
     remedy = ""
-    shown = evidence.message
     if evidence.verdict == "other":
-        level, remedy = (
-            "error",
-            "correct the positions, or give the image that they were measured on",
-        )
-        shown = shown.removesuffix("; correct the positions")
-        if counts_say == "as given":
-            level = "warning"
-            shown += f"; but {_correlations(placement)}, which speaks for the positions as given"
-            remedy = "look at the overlay"
+        level, shown, remedy = _weigh_other(placement)
     elif evidence.verdict == "undecidable":
-        level, remedy = "warning", "look at the overlay"
-        shown = shown.removesuffix("; look at the overlay")
-        if counts_say == "as given":
-            level, remedy = "ok", ""
-            shown += f"; but {_correlations(placement)}, which speaks for the positions as given"
-        elif counts_say is not None:
-            shown += f"; {_correlations(placement)}, which speaks for another orientation"
+        level, shown, remedy = _weigh_undecidable(placement)
     elif evidence.given.on_tissue < _LEAST_ON_TISSUE:
         level, remedy = "warning", "look at the overlay: are these the spots of this image?"
-    if level != "ok" and placement.array is not None:
-        shown += f"; {placement.array}"
     found = [Finding(name, "position", level, shown, remedy)]
-    if level == "ok" and placement.array is not None and "mirrored" in placement.array:
-        found.append(
-            Finding(
-                name,
-                "position",
-                "warning",
-                placement.array,
-                "look at the overlay: are x and y swapped?",
-            )
-        )
+    if level == "ok" and placement.array is not None and _MIRRORED in placement.array:
+        remedy = "look at the overlay: are x and y swapped?"
+        found.append(Finding(name, "position", "warning", placement.array, remedy))
     return found
+
+
+def _weigh_other(placement: Placement) -> tuple[Level, str, str]:
+    """The tissue speaks for another hypothesis: red, unless another witness speaks against it."""
+    shown = placement.evidence.message.removesuffix("; correct the positions") + _array(placement)
+    if placement.counts_say == "as given":
+        shown += f"; but {_correlations(placement)}, which speaks for the positions as given"
+    elif _array_contradicts(placement):
+        shown += ", which speaks against it"
+    else:
+        return "error", shown, "correct the positions, or give the image that they were measured on"
+    return "warning", shown, "look at the overlay"
+
+
+def _weigh_undecidable(placement: Placement) -> tuple[Level, str, str]:
+    """The tissue is silent: fine if the counts speak for the positions as given."""
+    shown = placement.evidence.message.removesuffix("; look at the overlay")
+    if placement.counts_say == "as given":
+        shown += f"; but {_correlations(placement)}, which speaks for the positions as given"
+        return "ok", shown, ""
+    shown += _array(placement)
+    if placement.counts_say is not None:
+        shown += f"; {_correlations(placement)}, which speaks for another orientation"
+    return "warning", shown, "look at the overlay"
+
+
+def _array(placement: Placement) -> str:
+    return "" if placement.array is None else f"; {placement.array}"
+
+
+def _array_contradicts(placement: Placement) -> bool:
+    """Whether a small lead of a mirrored orientation would mirror an array that is not mirrored."""
+    best, given = placement.evidence.best_other, placement.evidence.given
+    mirrors = sum(ORIENTATIONS.get(best.name, (False,))) % 2 == 1
+    if placement.array is None or _MIRRORED in placement.array or not mirrors:
+        return False
+    return best.on_tissue - given.on_tissue < _SMALL_LEAD
 
 
 def _depth_correlations(
@@ -230,7 +247,7 @@ def _array_axes(
         f"array {name} runs {_direction(axis)}" for name, axis in zip(("x", "y"), axes, strict=True)
     ]
     mirrored = np.linalg.det(axes) < 0
-    return ", ".join(words) + (": mirrored, as no turned array is" if mirrored else "")
+    return ", ".join(words) + (_MIRRORED if mirrored else "")
 
 
 def _direction(axis: npt.NDArray[np.float64]) -> str:
