@@ -1,6 +1,6 @@
 """Accuracy, speed and memory beside the reference: runs what is missing, prints the tables, writes latest.json.
 
-    python -m benchmarks.run [--full] [--only NAME ...] [--again] [--data FOLDER] [--threads N] [--list]
+    python -m benchmarks.run [--full] [--only NAME ...] [--again] [--data FOLDER] [--threads N] [--list] [--markdown]
 
 Every part of a case runs in a process of its own and is kept as soon as it is done: an interrupted run
 goes on, and a part whose code and inputs have not changed is not run again. docs/performance.md says how
@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import harness
 from benchmarks.cases import accuracy, again, encoding, evaluation, fit, folds, growth, largest
 from benchmarks.harness import Context, Table
+from benchmarks.markdown import write_page
 from hespotex.runs import content_key, write_json
 
 CASES = {
@@ -34,6 +35,9 @@ def main() -> int:
     context = Context(options.full, options.data.resolve(), options.threads)
     if options.part:
         return _run_here(options.part, context)
+    if options.markdown:
+        print(write_page())
+        return 0
     if options.list:
         for name, case in CASES.items():
             print(f"{name:12} {(case.__doc__ or '').splitlines()[0]}")
@@ -80,6 +84,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=harness.ROOT.parent / "shared" / "data")
     parser.add_argument("--threads", type=int, default=min(2, len(os.sched_getaffinity(0))))
     parser.add_argument("--list", action="store_true", help="name the cases")
+    parser.add_argument(
+        "--markdown", action="store_true", help="latest.json into docs/performance.md"
+    )
     parser.add_argument("--part", help=argparse.SUPPRESS)
     return parser.parse_args()
 
