@@ -13,10 +13,11 @@ from PIL import Image
 import made_sections
 from hespotex import pipeline
 from hespotex.errors import HESpotExError
-from hespotex.geometry import ORIENTATIONS, orient
+from hespotex.geometry import ORIENTATIONS, Hypothesis, OrientationEvidence, orient
 from hespotex.inspection import check_sections, exit_code, inspect_input, refuse_errors, verdict
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.inputs import resolve_input
+from hespotex.inspection.placement import Placement, array_directions, placement_findings
 from hespotex.inspection.slides import read_thumbnail
 from hespotex.slide import open_slide
 from inspected_sections import (
@@ -306,3 +307,25 @@ def test_every_kind_of_spots_is_recognised_and_read(tmp_path: Path, kind: str) -
         assert (
             "no full-resolution image was given" in about(item.findings, "slide", "yellow")[0].found
         )
+
+
+@pytest.mark.parametrize(
+    ("lead", "array_xy", "level"),
+    [
+        (0.15, None, "error"),
+        (0.15, [[0, 0], [1, 0], [0, 1]], "warning"),  # a mirror would mirror the array
+        (0.15, [[1, 0], [0, 0], [1, 1]], "error"),  # a mirror would put the array right
+        (0.50, [[0, 0], [1, 0], [0, 1]], "error"),
+    ],
+)
+def test_an_unmirrored_array_outweighs_a_small_lead_of_a_mirror(
+    lead: float, array_xy: list[list[int]] | None, level: str
+) -> None:
+    given = Hypothesis("as given", 1.0, 0.4, 0.4)
+    best = Hypothesis("mirrored left to right", 1.0, 0.4 + lead, 0.4)
+    evidence = OrientationEvidence("other", given, best, "so many; correct the positions")
+    xy = np.array([[100.0, 100.0], [140.0, 100.0], [100.0, 140.0]])
+    array = None if array_xy is None else array_directions(np.array(array_xy, dtype=float), xy)
+    (finding, *_) = placement_findings("A", Placement(evidence, {}, array))
+    assert finding.level == level
+    assert ("speaks against it" in finding.found) == (level == "warning")

@@ -114,7 +114,7 @@ def place(
     if depth is not None and pitch_px0 is not None:
         correlations = _depth_correlations(view, xy_px0, pitch_px0, depth)
     lead = max(_LEAST_LEAD, 2.5 / len(xy_px0) ** 0.5)
-    return Placement(evidence, correlations, _array_axes(array_xy, xy_px0), lead)
+    return Placement(evidence, correlations, array_directions(array_xy, xy_px0), lead)
 
 
 def place_section(view: SlideView, section: Section) -> Placement:
@@ -231,7 +231,7 @@ def _correlations(placement: Placement) -> str:
     )
 
 
-def _array_axes(
+def array_directions(
     array_xy: npt.NDArray[np.float64] | None, xy_px0: npt.NDArray[np.float64]
 ) -> str | None:
     """How the array's axes run in the image, in words; None where that cannot be told."""
