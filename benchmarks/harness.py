@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,8 +109,11 @@ class Case(Protocol):
 
 def code_key() -> str:
     """Key of every source file of package and benchmarks."""
-    files = sorted((ROOT / "src" / "hespotex").rglob("*.py")) + sorted(HERE.glob("*.py"))
-    files += sorted((HERE / "cases").glob("*.py"))
+    printing = {HERE / "run.py", HERE / "markdown.py"}
+    files = sorted((ROOT / "src" / "hespotex").rglob("*.py"))
+    files += [
+        f for f in sorted([*HERE.glob("*.py"), *HERE.glob("cases/*.py")]) if f not in printing
+    ]
     return content_key(
         *(part for f in files for part in (f.relative_to(ROOT).as_posix(), file_key(f)))
     )
@@ -186,7 +190,7 @@ def run_part(
         "HF_HUB_OFFLINE": "1",
         "BENCHMARK_ANSWER": str(answer),
     }
-    before = load()
+    before, started = load(), time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     if done.returncode or not answer.is_file():
         print(f"  {case}/{part} FAILED (exit {done.returncode}); the others go on", flush=True)
@@ -199,6 +203,7 @@ def run_part(
         "part": part,
         "parameters": dict(parameters),
         "command": f"python -m benchmarks.run --only {case}" + (" --full" if context.full else ""),
+        "seconds": round(time.monotonic() - started, 1),
         "load_before": before,
         "load_after": load(),
         "result": result,
