@@ -52,7 +52,9 @@ def test_glass_is_an_empty_outline(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ink", [(30, 60, 190), (20, 140, 60), (200, 30, 50), (25, 25, 30)], ids=["blue", "green", "red", "black"]
+    "ink",
+    [(30, 60, 190), (20, 140, 60), (200, 30, 50), (25, 25, 30)],
+    ids=["blue", "green", "red", "black"],
 )
 def test_pen_marks_are_left_out(tmp_path: Path, ink: tuple[int, int, int]) -> None:
     image = paint_tissue(centre=(350, 380), radius=180)

@@ -36,7 +36,12 @@ def _stored(folder: Path, features: np.ndarray, bad: np.ndarray) -> FeatureStore
 
 
 def _decode(
-    model: FittedModel, folder: Path, features: np.ndarray, xy: np.ndarray, bad: np.ndarray, trust: Trust
+    model: FittedModel,
+    folder: Path,
+    features: np.ndarray,
+    xy: np.ndarray,
+    bad: np.ndarray,
+    trust: Trust,
 ) -> dict[str, np.ndarray]:
     store = _stored(folder / "features", features, bad)
     out = open_predictions(folder / "p", len(xy), int(model.hyper["genes"]), trust)

@@ -56,7 +56,11 @@ def test_bare_slide_on_a_sections_spots_equals_the_section(
     whole = predict_expression(predictor.bundle.model, features.values, section.xy_um)
     table = pd.DataFrame({"spot": section.barcodes, "x": xy[:, 0], "y": xy[:, 1]})
     table.to_csv(tmp_path / "spots.csv", index=False)
-    predict_slide(predictor, _task(slide, spots=tmp_path / "spots.csv", pitch_um=100.0, all_genes=True), tmp_path)
+    predict_slide(
+        predictor,
+        _task(slide, spots=tmp_path / "spots.csv", pitch_um=100.0, all_genes=True),
+        tmp_path,
+    )
     found = anndata.read_h5ad(_prediction(tmp_path))[list(section.barcodes)]
     np.testing.assert_allclose(found.X, whole.log1p, atol=1e-5)
     np.testing.assert_allclose(found.layers["composition"], whole.composition, atol=1e-5)
@@ -190,7 +194,9 @@ def test_damaged_and_foreign_chunks_are_made_again(
     chunk = next((tmp_path / "cut" / "work" / "s" / "features").iterdir())
     chunk.write_bytes(chunk.read_bytes()[:1000])
     predict_slide(predictor, _task(slide), tmp_path / "cut")
-    assert _prediction(tmp_path / "whole").read_bytes() == _prediction(tmp_path / "cut").read_bytes()
+    assert (
+        _prediction(tmp_path / "whole").read_bytes() == _prediction(tmp_path / "cut").read_bytes()
+    )
 
 
 def test_finished_slide_is_skipped_and_another_option_is_not(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from hespotex.slide_prediction import (
 
 Status = Literal["done", "skipped", "failed"]
 TABLE: Final = "slides.csv"
+_VERB: Final = "predict slides"
 
 
 @dataclass(frozen=True)
@@ -115,11 +117,12 @@ def predict(
     predictor = open_predictor(model, machine)
     genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
     identity = {
-        "verb": "predict slides",
+        "verb": _VERB,
         "hespotex": versions()["hespotex"],
         "model_id": predictor.bundle.model_id,
         "options": asdict(options),
     }
+    _forget_fruitless(run)
     run.begin(identity)
     with clock.stage("predict"):
         outcomes = tuple(_outcomes(predictor, tasks, out, reporter))
@@ -131,6 +134,18 @@ def predict(
         if run.work.is_dir() and not any(run.work.iterdir()):
             run.work.rmdir()
     return result
+
+
+def _forget_fruitless(run: RunDir) -> None:
+    """A folder where no slide was finished yet (no --mpp, say) may be used with other options."""
+    if any(run.predictions.glob("*.h5ad")):
+        return
+    try:
+        known = json.loads(run.run_json.read_text(encoding="utf-8"))
+        if known["identity"]["verb"] == _VERB:
+            run.run_json.unlink()
+    except (OSError, ValueError, KeyError, TypeError):
+        return
 
 
 def _outcomes(

@@ -116,8 +116,17 @@ def decode_slide(
         note = None
         if len(tile):
             around = with_halo(tile, edges, len(good), reach.steps)
+            chunk = features.read(number)
             values = _predict_tile(
-                model, trust, stats, xy_um, features, good[around], np.isin(around, tile), device
+                model,
+                trust,
+                stats,
+                xy_um,
+                features,
+                good[around],
+                np.isin(around, tile),
+                chunk.colours[~chunk.bad],
+                device,
             )
             for name, part in values.items():
                 arrays[name][good[tile] - rows.start] = part
@@ -135,9 +144,10 @@ def _predict_tile(
     store: FeatureStore,
     spots: npt.NDArray[np.intp],
     inner: npt.NDArray[np.bool_],
+    colours: npt.NDArray[np.float32],
     device: str,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Predict `spots` and keep the inner ones."""
+    """Predict `spots` and keep the inner ones, whose colours are given."""
     features = store.rows(spots)
     whole = predict_expression(
         model,
@@ -160,7 +170,7 @@ def _predict_tile(
         DEPTH: kept.depth,
     }
     # The one place where a slide's predictions get intervals and out-of-distribution scores.
-    extras = trust.extras(kept, features[inner])
+    extras = trust.extras(kept, features[inner], colours)
     optional = {LOWER: extras.lower, UPPER: extras.upper, SCORE: extras.ood_score, FLAG: extras.ood}
     return arrays | {name: values for name, values in optional.items() if values is not None}
 

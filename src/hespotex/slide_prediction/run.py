@@ -127,7 +127,6 @@ def _predict_slide(
     if there is not None:
         return SlideResult(task.section_id, there, skipped=True, paths={"prediction": path})
     work = run.work / task.section_id
-    open_work(work, key)
     with open_slide(task.slide, mpp=task.options.mpp) as slide:
         with clock.stage("layout"):
             layout = lay_out(slide, task, bundle)
@@ -135,6 +134,7 @@ def _predict_slide(
         for note in layout.notes:
             reporter.say(f"{task.section_id}: {note}")
         section = layout.section
+        open_work(work, key)
         features = FeatureStore(work / "features", section.n_spots)
         with (
             clock.stage("encode"),

@@ -1,0 +1,163 @@
+"""Folders and manifests of slides: all are tried, the broken are named, the finished are kept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from hespotex import cohort
+from hespotex.cohort import executor
+from hespotex.errors import ConfigError, GeometryError, RunError, SlideError
+from hespotex.slide_prediction import Predictor, SlideOptions
+from toy_slide import MPP, toy_bundle, toy_predictor, toy_trust, write_slide
+
+OPTIONS = SlideOptions(mpp=MPP)
+MODEL = Path("toy.hespotex")
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return toy_predictor(toy_bundle(), toy_trust())
+
+
+@pytest.fixture(autouse=True)
+def _toy_model(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "open_predictor", lambda *_args: predictor)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two good slides around a broken one, and a file that is no slide."""
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    write_slide(slides / "a.png")
+    (slides / "b.tif").write_bytes(b"II*\0 broken")
+    shutil.copy(slides / "a.png", slides / "c.png")
+    (slides / "notes.md").write_text("x")
+    return slides
+
+
+def test_folder_goes_on_after_a_broken_slide_and_ends_with_a_table(
+    folder: Path, tmp_path: Path
+) -> None:
+    result = cohort.predict(MODEL, folder, tmp_path / "out", options=OPTIONS)
+    assert [(s.section_id, s.status) for s in result.slides] == [
+        ("a", "done"),
+        ("b", "failed"),
+        ("c", "done"),
+    ]
+    assert "expected a whole TIFF file" in result.slides[1].why
+    assert result.n_failed == 1
+    table = pd.read_csv(tmp_path / "out" / "slides.csv")
+    assert table.status.tolist() == ["done", "failed", "done"]
+    assert {p.name for p in (tmp_path / "out" / "predictions").iterdir()} == {"a.h5ad", "c.h5ad"}
+    again = cohort.predict(MODEL, folder, tmp_path / "out", options=OPTIONS)
+    assert [s.status for s in again.slides] == ["skipped", "failed", "skipped"]
+    (folder / "b.tif").unlink()
+    mended = cohort.predict(MODEL, folder, tmp_path / "out", options=OPTIONS)
+    assert mended.n_failed == 0
+    assert not (tmp_path / "out" / "work").exists()
+
+
+def test_single_broken_slide_raises(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match="section b: expected a whole TIFF file"):
+        cohort.predict(MODEL, folder / "b.tif", tmp_path / "out", options=OPTIONS)
+
+
+def test_other_options_on_the_same_folder_are_refused(folder: Path, tmp_path: Path) -> None:
+    cohort.predict(MODEL, folder / "a.png", tmp_path / "out", options=OPTIONS)
+    with pytest.raises(RunError, match=r"options\.mpp: 2\.0 there, 1\.0 now"):
+        cohort.predict(MODEL, folder / "a.png", tmp_path / "out", options=SlideOptions(mpp=1.0))
+
+
+def test_a_folder_where_nothing_was_finished_takes_other_options(
+    folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(GeometryError, match="give --mpp"):
+        cohort.predict(MODEL, folder / "a.png", tmp_path / "out")
+    result = cohort.predict(MODEL, folder / "a.png", tmp_path / "out", options=OPTIONS)
+    assert result.slides[0].status == "done"
+
+
+def test_slides_of_one_name_get_names_of_their_own(folder: Path, tmp_path: Path) -> None:
+    write_slide(folder / "a.bmp")
+    tasks = cohort.plan_slides(folder, OPTIONS)
+    assert tasks is not None
+    assert [t.section_id for t in tasks] == ["a.bmp", "a.png", "b", "c"]
+
+
+def test_manifest_of_slides_states_scale_and_patient_of_each(folder: Path, tmp_path: Path) -> None:
+    manifest = folder / "slides.csv"
+    manifest.write_text(
+        "section_id,patient_id,slide,mpp,spot_pitch_um\n"
+        "one,P1,a.png,2.0,100\n"
+        "two,P2,c.png,2.0,200\n"
+        "three,P3,c.png,,\n"
+    )
+    result = cohort.predict(MODEL, manifest, tmp_path / "out")
+    one, two, three = result.slides
+    assert (one.status, two.status, three.status) == ("done", "done", "failed")
+    assert "give --mpp" in three.why
+    assert two.n_spots < one.n_spots / 3
+    stored = anndata.read_h5ad(tmp_path / "out" / "predictions" / "two.h5ad")
+    assert stored.obs["patient_id"].unique().tolist() == ["P2"]
+    assert stored.uns["hespotex"]["mpp"] == 2.0
+
+
+def test_row_with_spots_among_slides_is_predicted_at_them(folder: Path, tmp_path: Path) -> None:
+    x, y = np.meshgrid(np.arange(150, 550, 50), np.arange(150, 450, 50))
+    spots = pd.DataFrame({"x": x.ravel() // 50, "y": y.ravel() // 50})
+    spots = spots.assign(new_x=spots.x, new_y=spots.y, pixel_x=x.ravel(), pixel_y=y.ravel())
+    spots.assign(selected=1).to_csv(folder / "spots.tsv", sep="\t", index=False)
+    manifest = folder / "mixed.csv"
+    manifest.write_text(
+        "section_id,patient_id,slide,format,spots,mpp\n"
+        "bare,P,a.png,,,2\n"
+        "spotted,P,c.png,legacy_st,spots.tsv,2\n"
+    )
+    result = cohort.predict(MODEL, manifest, tmp_path / "out")
+    assert [s.status for s in result.slides] == ["done", "done"]
+    stored = anndata.read_h5ad(tmp_path / "out" / "predictions" / "spotted.h5ad")
+    assert sorted(map(tuple, stored.obsm["spatial"])) == sorted(
+        zip(x.ravel().tolist(), y.ravel().tolist(), strict=True)
+    )
+
+
+def test_what_is_no_input_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SlideError, match="expected slides .* found nothing"):
+        cohort.plan_slides(tmp_path / "empty", OPTIONS)
+    (tmp_path / "outs").mkdir()
+    with pytest.raises(SlideError, match="found Space Ranger's outs.*give a manifest"):
+        cohort.plan_slides(tmp_path, OPTIONS)
+    with pytest.raises(ConfigError, match="expected a manifest with --sections, found a slide"):
+        cohort.plan_slides(tmp_path / "a.svs", OPTIONS, ["x"])
+    with pytest.raises(SlideError, match="expected a readable slide, found: No such file"):
+        cohort.predict(MODEL, tmp_path / "a.svs", tmp_path / "out")
+
+
+def test_faulty_files_have_their_true_cause(shared_data: Path, tmp_path: Path) -> None:
+    wsi = shared_data / "wsi"
+    with pytest.raises(SlideError, match="Unsupported transfer syntax .*JPEG-LS lossless"):
+        cohort.predict(MODEL, wsi / "sm_image_jpegls.dcm", tmp_path / "o", options=OPTIONS)
+    whole = (wsi / "CMU-1-Small-Region.svs").read_bytes()
+    (tmp_path / "cut.svs").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SlideError, match="cut short"):
+        cohort.predict(MODEL, tmp_path / "cut.svs", tmp_path / "o")
+
+
+def test_real_slides_are_predicted(shared_data: Path, tmp_path: Path) -> None:
+    svs = shared_data / "wsi" / "CMU-1-Small-Region.svs"
+    result = cohort.predict(MODEL, svs, tmp_path / "svs")
+    assert result.slides[0].n_spots > 50
+    stored = anndata.read_h5ad(tmp_path / "svs" / "predictions" / "CMU-1-Small-Region.h5ad")
+    assert stored.uns["hespotex"]["mpp"] == 0.499
+    boxes = cohort.predict(
+        MODEL, shared_data / "wsi" / "boxes.tiff", tmp_path / "b", options=OPTIONS
+    )
+    assert boxes.slides[0].status == "done"
