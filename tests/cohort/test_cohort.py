@@ -130,10 +130,10 @@ def test_row_with_spots_among_slides_is_predicted_at_them(folder: Path, tmp_path
 
 def test_what_is_no_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SlideError, match="expected slides .* found nothing"):
+    with pytest.raises(SlideError, match=r"expected slides .* found nothing"):
         cohort.plan_slides(tmp_path / "empty", OPTIONS)
     (tmp_path / "outs").mkdir()
-    with pytest.raises(SlideError, match="found Space Ranger's outs.*give a manifest"):
+    with pytest.raises(SlideError, match=r"found Space Ranger's outs.*give a manifest"):
         cohort.plan_slides(tmp_path, OPTIONS)
     with pytest.raises(ConfigError, match="expected a manifest with --sections, found a slide"):
         cohort.plan_slides(tmp_path / "a.svs", OPTIONS, ["x"])
@@ -143,7 +143,7 @@ def test_what_is_no_input_is_refused(tmp_path: Path) -> None:
 
 def test_faulty_files_have_their_true_cause(shared_data: Path, tmp_path: Path) -> None:
     wsi = shared_data / "wsi"
-    with pytest.raises(SlideError, match="Unsupported transfer syntax .*JPEG-LS lossless"):
+    with pytest.raises(SlideError, match=r"Unsupported transfer syntax .*JPEG-LS lossless"):
         cohort.predict(MODEL, wsi / "sm_image_jpegls.dcm", tmp_path / "o", options=OPTIONS)
     whole = (wsi / "CMU-1-Small-Region.svs").read_bytes()
     (tmp_path / "cut.svs").write_bytes(whole[: len(whole) // 2])

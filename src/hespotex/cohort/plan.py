@@ -62,19 +62,15 @@ def _of_row(row: ManifestRow, options: SlideOptions) -> SlideTask:
                 f"section {row.section_id}, column slide: expected an image file beside slides without spots"
             ],
         )
-    stated = {
-        name: value
-        for name, value in (
-            ("mpp", row.mpp),
-            ("pitch_um", row.spot_pitch_um),
-            ("diameter_um", row.spot_diameter_um),
-        )
-        if value is not None
-    }
     return SlideTask(
         row.section_id,
         row.slide,
-        replace(options, **stated),
+        replace(
+            options,
+            mpp=row.mpp or options.mpp,
+            pitch_um=row.spot_pitch_um or options.pitch_um,
+            diameter_um=row.spot_diameter_um or options.diameter_um,
+        ),
         row.patient_id,
         row if row.has_spots else None,
     )

@@ -143,7 +143,7 @@ def _check_inside(table: SpotTable, slide: Slide) -> None:
         low, high = table.xy_px0.min(axis=0), table.xy_px0.max(axis=0)
         raise SpotTableError(
             f"expected all positions of {table.source} inside {slide.path.name} ({size[0]} x {size[1]} px), found "
-            f"{int(outside.sum())} of {len(outside)} outside (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to "
+            f"{int(outside.sum())} of {table.n_spots} outside (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to "
             f"{high[1]:.0f}); give level-0 pixels of this slide"
         )
 

@@ -128,7 +128,7 @@ def _write_formats(run: RunDir, stored: StoredPrediction, options: SlideOptions)
         "parquet": (write_parquet, ".parquet"),
         "spatialdata": (write_spatialdata, ".zarr"),
     }
-    paths = {}
+    paths: dict[str, Path] = {}
     genes = [str(g) for g in stored.genes]
     for kind in options.formats:
         write, suffix = writers[kind]
