@@ -72,7 +72,7 @@ def chosen_genes(
         if unknown:
             raise GenePanelError(
                 f"expected genes of the model's panel ({len(place)}), found unknown: {', '.join(unknown[:5])}; "
-                "`hespotex model` lists the panel"
+                "names are those of the model's panel"
             )
         return np.array([place[gene] for gene in wanted], dtype=np.intp)
     rank = np.array(["ABCD".find(g) if g != UNGRADED else len("ABCD") for g in grades])

@@ -1,0 +1,57 @@
+"""`hespotex predict` on slides: exit codes, one line an error, a table at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hespotex.cli.main import app
+from hespotex.cohort import executor
+from hespotex.errors import ConfigError, GeometryError
+from toy_slide import toy_bundle, toy_predictor, write_slide
+
+
+@pytest.fixture(autouse=True)
+def _toy_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = toy_predictor(toy_bundle())
+    monkeypatch.setattr(executor, "open_predictor", lambda *_args: predictor)
+
+
+def _predict(source: Path, out: Path, *options: str) -> tuple[int, str, BaseException | None]:
+    arguments = ["predict", "toy.hespotex", str(source), "--out", str(out), *options]
+    result = CliRunner().invoke(app, arguments)
+    return result.exit_code, result.output, result.exception
+
+
+def test_slide_is_predicted_and_its_files_are_named(tmp_path: Path) -> None:
+    slide = write_slide(tmp_path / "a.png")
+    options = ("--mpp", "2", "--grid", "square", "--export", "geojson", "--show-genes", "G01,G02")
+    code, output, _ = _predict(slide, tmp_path / "out", *options)
+    assert code == 0
+    assert "done" in output
+    for path in ("predictions/a.h5ad", "predictions/a.geojson", "figures/a_overview.png"):
+        assert (tmp_path / "out" / path).exists()
+
+
+def test_folder_with_a_broken_slide_ends_with_exit_code_1(tmp_path: Path) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    write_slide(folder / "a.png")
+    (folder / "b.png").write_bytes(b"\x89PNG broken")
+    code, output, _ = _predict(folder, tmp_path / "out", "--mpp", "2")
+    assert code == 1
+    assert "failed" in output
+    assert "done" in output
+
+
+def test_missing_scale_and_files_are_errors_of_one_line(tmp_path: Path) -> None:
+    slide = write_slide(tmp_path / "a.png")
+    _, _, error = _predict(slide, tmp_path / "out")
+    assert isinstance(error, GeometryError)
+    assert "give --mpp" in str(error)
+    assert "\n" not in str(error)
+    _, _, error = _predict(slide, tmp_path / "out", "--tissue", str(tmp_path / "no.geojson"))
+    assert isinstance(error, ConfigError)
+    assert "expected a file with --tissue, found nothing at" in str(error)
