@@ -205,7 +205,7 @@ def main() -> None:
         ]
         command += ["--threads", str(given.threads)] if given.threads else []
         found = json.loads(
-            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         )
         if given.kills:
             whole = next((out / "predictions").glob("*.h5ad")).read_bytes()
