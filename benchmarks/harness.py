@@ -202,6 +202,7 @@ def run_part(
         "case": case,
         "part": part,
         "parameters": dict(parameters),
+        "threads": context.threads,
         "command": f"python -m benchmarks.run --only {case}" + (" --full" if context.full else ""),
         "seconds": round(time.monotonic() - started, 1),
         "load_before": before,

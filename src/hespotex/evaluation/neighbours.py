@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.evaluation.baselines import project_features, standardise_features
+from hespotex.evaluation.components import drawn_evenly
 from hespotex.evaluation.spatial_structure import lattice_weights
 from hespotex.expression import log1p_cpm, pearson_residuals
 
@@ -16,6 +17,8 @@ Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 N_NEAREST = 20
 _N_COMPONENTS = 64
+# Training spots that are searched, at most, drawn evenly: time stays linear in the spots of a section.
+_MAX_REFERENCE = 16384
 
 
 def nearest_patches(
@@ -40,8 +43,10 @@ def nearest_patches(
 
     pca, known = project_features(train_features, _N_COMPONENTS)
     k = min(k, len(known))
-    index = NearestNeighbors(n_neighbors=k).fit(known)
+    (kept,) = drawn_evenly([len(known)], _MAX_REFERENCE)
+    index = NearestNeighbors(n_neighbors=k).fit(known[kept])
     alike = index.kneighbors(pca.transform(standardise_features(features)), return_distance=False)
+    alike = kept[alike]
     rows = np.repeat(np.arange(len(alike)), k)
     pick = sparse.csr_matrix(
         (np.full(alike.size, 1 / k, dtype=np.float32), (rows, alike.ravel())),
