@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import sparse
-from toy_cohort import toy_cohort
 
 from hespotex.config import RunConfig
 from hespotex.cross_validation import FoldOutcome, run_fold
 from hespotex.section import Section
 from hespotex.splits import Fold, make_folds
 from hespotex.training.types import Cohort, EncodedSection
+from toy_cohort import toy_cohort
 
 
 def _scrambled(item: EncodedSection) -> EncodedSection:

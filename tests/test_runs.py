@@ -16,9 +16,14 @@ from hespotex.runs import RunDir, StageClock, atomic_path, content_key, file_key
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(ValueError, match="half-way"), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise ValueError("half-way")
+
+    def write_half() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        write_half()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

@@ -6,7 +6,6 @@ do not. Sections of patient A stand on a square lattice, those of patient B on a
 
 from __future__ import annotations
 
-
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse

@@ -157,8 +157,8 @@ class TrustConfig(StageConfig):
 
     calibrate: bool = True
     """Fit intervals and the out-of-distribution check by leaving out training sections in turn."""
-    inner_folds: int = Field(5, ge=2)
-    """More training patients than this are left out in groups."""
+    inner_folds: int = Field(3, ge=2)
+    """More training patients (or sections) than this are left out in groups; each costs a fit."""
 
 
 class FoldConfig(StageConfig):
@@ -249,8 +249,10 @@ def _under(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
     merged = _deep_copy(preset)
     for key, value in values.items():
         below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _under(below, value) if both else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = _under(below, value)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -10,9 +10,10 @@ from hespotex.encoders import get_encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ModelFileError
 from hespotex.run_checks import encoder_record
-from hespotex.training.bundle import Bundle, EncoderRecord, write_model
+from hespotex.training.bundle import Bundle, write_model
 from hespotex.training.checkpoint_import import import_checkpoint
 from hespotex.training.fit import device_name
+from hespotex.training.types import EncoderRecord
 
 
 def import_model(
