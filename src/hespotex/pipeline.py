@@ -273,14 +273,7 @@ def evaluate(
     Example:
         >>> evaluate(Path("lab.hespotex"), Path("new.csv"), Path("external"))  # doctest: +SKIP
 
-    Args:
-        model: a model file.
-        manifest: table of sections with expression, none of which the model was trained on.
-        out: folder for metrics.json, genes.csv, predictions/, figures/, report.html, run.json.
-        sections: only these section ids.
-        score_nan_as_zero: a PCC that does not exist counts as 0 in means.
-        machine: device, threads, cache folder.
-        reporter: hears of progress.
+    Args: as of `cross_validate`; `manifest` names no section that the model was trained on.
 
     Raises:
         HESpotExError: an input is wrong, or a section was in the model's training.
@@ -380,11 +373,7 @@ def demo(
         >>> demo(Path("demo")).metrics["folds_by"]  # doctest: +SKIP
         'patient'
 
-    Args:
-        out: folder for cohort/ (the painted slides and counts) and results/.
-        seed: of the painting and of the fit.
-        machine: device, threads, cache folder.
-        reporter: hears of progress.
+    Args: `out` gets cohort/ (slides and counts) and results/; `seed` paints and fits.
     """
     from hespotex.synthetic import make_cohort
 

@@ -136,12 +136,21 @@ class StageClock:
 
     def summary(self) -> dict[str, Any]:
         """Seconds per stage (rounded to ms) and peak resident memory in MiB."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        mib = peak / 2**20 if sys.platform == "darwin" else peak / 2**10
         return {
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
-            "peak_memory_mib": round(mib, 1),
+            "peak_memory_mib": round(_peak_memory_mib(), 1),
         }
+
+
+def _peak_memory_mib() -> float:
+    """Peak resident memory of this process in MiB."""
+    try:
+        # getrusage counts the parent's peak too where a process was forked from a larger one.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+    except (OSError, IndexError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def versions() -> dict[str, str]:
