@@ -161,21 +161,32 @@ def gene_rows(number: int, genes: Sequence[str], held: HeldOut) -> pd.DataFrame:
         "section_id": held.item.section.section_id,
         "gene": list(genes),
     }
-    for predictor, scores in held.scores.items():
-        if predictor != "train_mean":
-            prefix = "" if predictor == "model" else f"{predictor}_"
-            columns[f"{prefix}pcc_log1p"] = scores.pcc_log1p
-            columns[f"{prefix}pcc_composition"] = scores.pcc_composition
     model = held.scores["model"]
+    for predictor in ("model", "ridge"):
+        columns |= _pcc_columns(held, predictor)
+    columns["mean_count"] = model.mean_count
+    for predictor in held.scores:
+        if predictor != "train_mean":
+            columns |= _pcc_columns(held, predictor)
     columns |= held.evidence.columns()
     columns["coverage"] = np.nan if held.coverage is None else held.coverage[LEVELS.index(LEVEL)]
     columns["rmse_log1p"] = model.rmse_log1p
     if "train_mean" in held.scores:
         columns["train_mean_rmse_log1p"] = held.scores["train_mean"].rmse_log1p
-    columns["mean_count"] = model.mean_count
     columns["constant"] = model.constant
     columns["measured"] = model.measured
     return pd.DataFrame(columns)
+
+
+def _pcc_columns(held: HeldOut, predictor: str) -> dict[str, Any]:
+    if predictor not in held.scores:
+        return {}
+    prefix = "" if predictor == "model" else f"{predictor}_"
+    scores = held.scores[predictor]
+    return {
+        f"{prefix}pcc_log1p": scores.pcc_log1p,
+        f"{prefix}pcc_composition": scores.pcc_composition,
+    }
 
 
 def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict[str, Any]:
