@@ -24,12 +24,13 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
 
     from hespotex.config import RunConfig
     from hespotex.encoders import get_encoder, offline
+    from hespotex.encoders.stages import StageStatistics
 
     torch.set_num_threads(1)
     machine(context)
     encoder = get_encoder(RunConfig().encoder.name, device="cpu", threads=1)
     pixels = patches(parameters["patches"], encoder.size_px)
-    net = offline.build_model()
+    net = StageStatistics(offline.build_model()).eval()
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (encoder.mean, encoder.std))
 
     def ours() -> np.ndarray:

@@ -1,7 +1,7 @@
 """The whole system, stage by stage: read this file first.
 
-    manifest -> sections -> features (encoded once) -> folds -> panel + GATE + image stream -> prediction
-                                                                        -> scores, files, pictures
+    manifest -> sections -> features (encoded once) -> folds -> panel -> image stream -> prediction
+                                                       (GATE on request)    -> scores, files, pictures
 
 Every stage is `(inputs, configuration) -> values`; each verb below strings the stages together and
 nothing else. What a stage does stands in the module that it is imported from.
