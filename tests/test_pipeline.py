@@ -216,6 +216,7 @@ def test_another_epoch_count_encodes_no_patch_again(
     monkeypatch.setattr(features, "encode_spots", forbidden)
     config = RunConfig.from_values(CONFIG.model_dump(), ["model.epochs=1", "seed=5"])
     pipeline.train(cohort, tmp_path / "m.hespotex", config=config, validate=False, machine=machine)
+    assert (tmp_path / "m.hespotex").is_file()
 
 
 def test_model_file_predicts_a_training_section_as_the_model_in_memory(
