@@ -7,12 +7,13 @@ it is predicted, and with it when the prediction is scored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from hespotex.config import Machine, RunConfig
 from hespotex.evaluation import intervals
@@ -28,8 +29,10 @@ from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, sec
 from hespotex.evaluation.neighbours import measured_neighbours, nearest_patches
 from hespotex.evaluation.out_of_distribution import fit_ood
 from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
+from hespotex.evaluation.set_scores import bundle_sets, score_sets, with_gene_sets
 from hespotex.evaluation.trust import Extras, Trust, bundle_grades, bundle_trust
 from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
+from hespotex.gene_sets import GeneSet
 from hespotex.predict import predict_section
 from hespotex.runs import StageClock
 from hespotex.splits import Fold, inner_folds, spatial_blocks
@@ -67,6 +70,7 @@ class HeldOut:
         evidence: what trust in each gene rests on.
         coverage: (L, G) share of measured values inside the intervals; None without intervals.
         pcc_per_spot: mean over spots of the PCC across genes, of the model and of the train mean.
+        gene_sets: scores of the bundle's gene sets, one row a set; None where it has none.
     """
 
     item: EncodedSection
@@ -78,6 +82,7 @@ class HeldOut:
     evidence: SectionEvidence
     coverage: npt.NDArray[np.float64] | None
     pcc_per_spot: Mapping[str, float]
+    gene_sets: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ def run_fold(
     fold: Fold,
     config: RunConfig,
     *,
+    gene_sets: Sequence[GeneSet] = (),
     nan_as_zero: bool = False,
     machine: Machine | None = None,
     clock: StageClock | None = None,
@@ -104,6 +110,7 @@ def run_fold(
         cohort: all sections of the run.
         fold: which are held out, and which are fitted on.
         config: panel, profile, model and seed.
+        gene_sets: to score beside the genes.
         nan_as_zero: a PCC that does not exist counts as 0 in means.
         machine: device and threads.
         clock: gets the seconds of every stage.
@@ -116,6 +123,7 @@ def run_fold(
         bundle = with_baselines(bundle, train)
     with clock.stage("calibrate"):
         bundle = calibrated(bundle, train, machine=machine)
+    bundle = with_gene_sets(bundle, gene_sets)
     held_out = evaluate_bundle(
         bundle,
         train,
@@ -283,7 +291,20 @@ def _judge(
         panel.abundant(),
         nan_as_zero=nan_as_zero,
     )
-    return HeldOut(item, counts, prediction, extras, scores, ceiling, evidence, covered, per_spot)
+    sets = bundle_sets(bundle)
+    of_sets = None
+    if sets is not None:
+        of_sets = score_sets(
+            sets[0],
+            prediction.composition,
+            counts,
+            xy_um,
+            totals / totals.sum(),
+            seed=bundle.config.seed,
+        )
+    return HeldOut(
+        item, counts, prediction, extras, scores, ceiling, evidence, covered, per_spot, of_sets
+    )
 
 
 def _scores(

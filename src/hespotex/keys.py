@@ -6,6 +6,8 @@ from typing import Final
 
 # obsm
 SPATIAL: Final = "spatial"  # (n, 2) x, y of the spot centre in level-0 pixels, origin top-left
+GENE_SETS: Final = "gene_sets"  # (n, K) predicted; uns["hespotex"]["gene_sets"] names the columns
+GENE_SETS_MEASURED: Final = "gene_sets_measured"  # (n, K) Pearson residuals of the sets' counts
 
 # layers
 COMPOSITION: Final = "composition"  # log(p_sg) - log(pooled p_g of the training sections)
@@ -32,3 +34,4 @@ UNS: Final = "hespotex"
 UNIT_LOG1P: Final = "log1p(CPM over the model's gene panel)"
 UNIT_COMPOSITION: Final = "log(p) - log(pooled p of the training sections)"
 UNIT_DEPTH: Final = "expected total count over the model's gene panel"
+UNIT_GENE_SETS: Final = "log of the set's share in the panel total, against the training sections"

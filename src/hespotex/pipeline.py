@@ -24,6 +24,7 @@ from hespotex.cross_validation import (
     with_baselines,
 )
 from hespotex.encoders import get_encoder
+from hespotex.evaluation.set_scores import GRADES, with_gene_sets
 from hespotex.evaluation.trust import bundle_grades, bundle_trust
 from hespotex.export.model_card import write_model_card
 from hespotex.export.report import write_report
@@ -36,7 +37,9 @@ from hespotex.export.run_outputs import (
     write_metrics,
     write_section_prediction,
 )
+from hespotex.export.set_outputs import grades_by_set
 from hespotex.features import encode_section, patch_plan
+from hespotex.gene_sets import GeneSet, sets_key
 from hespotex.inspection import check_sections, refuse_errors
 from hespotex.manifest import read_manifest
 from hespotex.predict import predict_section
@@ -49,6 +52,7 @@ from hespotex.run_checks import (
     encoder_name,
     encoder_record,
     genes_to_write,
+    name_lacking_sets,
     patch_config,
     run_identity,
 )
@@ -132,6 +136,7 @@ def cross_validate(
     *,
     config: RunConfig | None = None,
     sections: Sequence[str] | None = None,
+    gene_sets: Sequence[GeneSet] = (),
     score_nan_as_zero: bool = False,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
@@ -147,6 +152,7 @@ def cross_validate(
         out: folder for metrics.json, genes.csv, predictions/, figures/, run.json.
         config: what the result depends on; None is the default profile.
         sections: only these section ids.
+        gene_sets: to score beside the genes (`gene_sets.read_gmt`).
         score_nan_as_zero: a PCC that does not exist counts as 0 in means.
         machine: device, threads, cache folder.
         reporter: hears of progress.
@@ -158,13 +164,16 @@ def cross_validate(
     clock = StageClock()
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter)
-    return _cross_validate(read, RunDir(out), config, score_nan_as_zero, machine, reporter, clock)
+    return _cross_validate(
+        read, RunDir(out), config, gene_sets, score_nan_as_zero, machine, reporter, clock
+    )
 
 
 def _cross_validate(
     read: Sequence[Section],
     run: RunDir,
     config: RunConfig,
+    gene_sets: Sequence[GeneSet],
     score_nan_as_zero: bool,
     machine: Machine,
     reporter: Reporter,
@@ -174,7 +183,8 @@ def _cross_validate(
     folds = make_folds([s.section_id for s in read], [s.patient_id for s in read], config.folds.by)
     if folds.note:
         reporter.warn(folds.note)
-    identity = run_identity("cross-validate", config, read, score_nan_as_zero=score_nan_as_zero)
+    identity = run_identity("cross-validate", config, read, gene_sets=sets_key(gene_sets),
+                            score_nan_as_zero=score_nan_as_zero)  # fmt: skip
     if run.begin(identity):
         reporter.say(f"{run.path} holds this very run, finished: nothing to do")
         return _scored_result(run)
@@ -187,6 +197,7 @@ def _cross_validate(
                     cohort,
                     fold,
                     config,
+                    gene_sets=gene_sets,
                     nan_as_zero=score_nan_as_zero,
                     machine=machine,
                     clock=clock,
@@ -208,6 +219,7 @@ def train(
     *,
     config: RunConfig | None = None,
     sections: Sequence[str] | None = None,
+    gene_sets: Sequence[GeneSet] = (),
     validate: bool = True,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
@@ -225,6 +237,7 @@ def train(
         out: the model file.
         config: what the result depends on; None is the default profile.
         sections: only these section ids.
+        gene_sets: that the model scores in every prediction, graded as the genes are.
         validate: cross-validate for scores and grades; without, every gene is `ungraded`.
         machine: device, threads, cache folder.
         reporter: hears of progress.
@@ -237,21 +250,22 @@ def train(
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter)
     if out.exists():
-        check_same_model(out, read_model(out), config, read)
+        check_same_model(out, read_model(out), config, read, gene_sets)
         reporter.say(f"{out} is this very model, finished: nothing to do")
         return out
     validation: dict[str, Any] = {}
     if validate and len(read) > 1:
         run = RunDir(out.with_suffix(".validation"))
-        scored = _cross_validate(read, run, config, False, machine, reporter, clock)
-        validation = {**scored.metrics, "grades": _grades(run)}
+        scored = _cross_validate(read, run, config, gene_sets, False, machine, reporter, clock)
+        validation = {**scored.metrics, "grades": _grades(run), GRADES: grades_by_set(run)}
     elif validate:
         reporter.warn("one section cannot be validated: every gene stays `ungraded`")
     cohort = encode(read, config, machine, reporter)
     with reporter.task("fitting and calibrating", 2) as advance:
         bundle = with_baselines(fit_bundle(cohort, config, machine=machine), cohort)
         advance(1)
-        bundle = replace(calibrated(bundle, cohort, machine=machine), validation=validation)
+        bundle = replace(calibrated(bundle, cohort, machine=machine), validation=validation,
+                         gene_sets=tuple(gene_sets))  # fmt: skip
         advance(1)
     write_model_card(out.with_suffix(".model-card.md"), bundle)
     write_model(out, bundle)
@@ -264,6 +278,7 @@ def evaluate(
     out: Path,
     *,
     sections: Sequence[str] | None = None,
+    gene_sets: Sequence[GeneSet] | None = None,
     score_nan_as_zero: bool = False,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
@@ -273,18 +288,21 @@ def evaluate(
     Example:
         >>> evaluate(Path("lab.hespotex"), Path("new.csv"), Path("external"))  # doctest: +SKIP
 
-    Args: as of `cross_validate`; `manifest` names no section that the model was trained on.
+    Args: as of `cross_validate`; `manifest` names no section that the model was trained on, `gene_sets` None
+    takes the model's own.
 
     Raises:
         HESpotExError: an input is wrong, or a section was in the model's training.
     """
     machine, reporter = machine or Machine(), reporter or Silent()
-    clock, run, bundle = StageClock(), RunDir(out), read_model(model)
+    clock, run = StageClock(), RunDir(out)
+    bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter)
     check_not_trained_on(model, bundle, read)
     config = bundle.config
     identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
+                            gene_sets=sets_key(bundle.gene_sets),
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
     if run.begin(identity):
         reporter.say(f"{out} holds this very run, finished: nothing to do")
@@ -312,6 +330,7 @@ def predict(
     out: Path,
     *,
     sections: Sequence[str] | None = None,
+    gene_sets: Sequence[GeneSet] | None = None,
     all_genes: bool = False,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
@@ -326,6 +345,7 @@ def predict(
         source: table of sections, with or without expression.
         out: folder for predictions/ and run.json.
         sections: only these section ids.
+        gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
         all_genes: write genes graded D too.
         machine: device, threads, cache folder.
         reporter: hears of progress.
@@ -335,12 +355,13 @@ def predict(
     """
     machine, reporter = machine or Machine(), reporter or Silent()
     clock, run = StageClock(), RunDir(out)
-    bundle = read_model(model)
+    bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
         read = read_sections(source, sections, reporter)
     identity = run_identity(
-        "predict", bundle.config, read, model_id=bundle.model_id, all_genes=all_genes
-    )
+        "predict", bundle.config, read, model_id=bundle.model_id, all_genes=all_genes,
+        gene_sets=sets_key(bundle.gene_sets),
+    )  # fmt: skip
     paths = {"predictions": run.predictions}
     if run.begin(identity):
         reporter.say(f"{out} holds this very run, finished: nothing to do")
@@ -348,6 +369,7 @@ def predict(
     with clock.stage("encode"):
         cohort = encode(read, encode_config(bundle), machine, reporter)
     check_same_encoder(model, bundle, cohort.encoder)
+    name_lacking_sets(bundle, reporter)
     trust, grades = bundle_trust(bundle), bundle_grades(bundle)
     columns = genes_to_write(grades, all_genes, reporter)
     with clock.stage("predict"), reporter.task("predicting", len(read)) as advance:

@@ -14,7 +14,9 @@ from hespotex.config import PatchConfig, RunConfig, differing_keys
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError, SpotTableError
-from hespotex.evaluation.grades import written_by_default
+from hespotex.evaluation.grades import UNGRADED, written_by_default
+from hespotex.evaluation.set_scores import GRADES
+from hespotex.gene_sets import GeneSet, PanelSets, left_out_sentence, sets_key
 from hespotex.progress import Reporter
 from hespotex.runs import content_key, file_key, versions
 from hespotex.section import Section
@@ -86,7 +88,11 @@ def encoder_record(encoder: Encoder, dim: int) -> EncoderRecord:
 
 
 def check_same_model(
-    path: Path, there: Bundle, config: RunConfig, sections: Sequence[Section]
+    path: Path,
+    there: Bundle,
+    config: RunConfig,
+    sections: Sequence[Section],
+    gene_sets: Sequence[GeneSet] = (),
 ) -> None:
     """Refuse to write over a model of other sections or settings; the message names what differs.
 
@@ -96,10 +102,12 @@ def check_same_model(
     old = {
         "config": there.config.model_dump(mode="json"),
         "sections": {s.section_id: s.key for s in there.sections},
+        "gene_sets": sets_key(there.gene_sets),
     }
     new = {
         "config": config.model_dump(mode="json"),
         "sections": {s.section_id: s.expression_key() for s in sections},
+        "gene_sets": sets_key(gene_sets),
     }
     rows = differing_keys(old, new)
     if rows:
@@ -162,3 +170,17 @@ def genes_to_write(
             f"{left_out:,} of {len(grades):,} genes are graded D and left out; --all-genes writes them"
         )
     return np.flatnonzero(kept)
+
+
+def name_lacking_sets(bundle: Bundle, reporter: Reporter) -> None:
+    """Say which of a model's gene sets have too few genes in its panel, and which carry no grade."""
+    sets = PanelSets.of(bundle.gene_sets, bundle.genes)
+    if sets.left_out:
+        reporter.warn(left_out_sentence(sets.left_out))
+    known = bundle.validation.get(GRADES, {})
+    ungraded = [name for name in sets.names if known.get(name, UNGRADED) == UNGRADED]
+    if ungraded:
+        reporter.warn(
+            f"{len(ungraded):,} of {len(sets):,} gene sets are ungraded: nothing is known of how good they are; "
+            "cross-validate or train with the same --gene-sets to grade them"
+        )

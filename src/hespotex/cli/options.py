@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hespotex.cli.terminal import TerminalReporter
 from hespotex.config import Machine, RunConfig
 from hespotex.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hespotex.gene_sets import GeneSet
 
 Config = Annotated[
     Path | None,
@@ -42,6 +45,15 @@ Sections = Annotated[
         "--sections",
         metavar="ID,ID",
         help="Only these sections of the manifest.",
+        show_default=False,
+    ),
+]
+GeneSets = Annotated[
+    Path | None,
+    typer.Option(
+        "--gene-sets",
+        metavar="FILE.gmt",
+        help="Gene sets to score beside the genes (GMT: name, description, genes, tab-separated).",
         show_default=False,
     ),
 ]
@@ -106,6 +118,13 @@ def read_genes(path: Path) -> tuple[str, ...]:
             f"expected every gene once in {path}, found doubled: {', '.join(doubled[:5])}"
         )
     return genes
+
+
+def read_gene_sets(path: Path | None) -> tuple[GeneSet, ...] | None:
+    """The sets of a GMT file; None where none is given."""
+    from hespotex.gene_sets import read_gmt
+
+    return None if path is None else read_gmt(path)
 
 
 def split_ids(text: str | None) -> tuple[str, ...] | None:

@@ -50,6 +50,7 @@ def cross_validate(
     genes: options.Genes = None,
     sections: options.Sections = None,
     folds: options.Folds = None,
+    gene_sets: options.GeneSets = None,
     score_nan_as_zero: Annotated[
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
@@ -72,6 +73,7 @@ def cross_validate(
             config=config, profile=profile, overrides=overrides, genes=genes, folds=folds, seed=seed
         ),
         sections=options.split_ids(sections),
+        gene_sets=options.read_gene_sets(gene_sets) or (),
         score_nan_as_zero=score_nan_as_zero,
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
@@ -90,6 +92,7 @@ def train(
     genes: options.Genes = None,
     sections: options.Sections = None,
     folds: options.Folds = None,
+    gene_sets: options.GeneSets = None,
     no_validate: Annotated[
         bool,
         typer.Option("--no-validate", help="Skip the cross-validation that grades the genes."),
@@ -113,6 +116,7 @@ def train(
             config=config, profile=profile, overrides=overrides, genes=genes, folds=folds, seed=seed
         ),
         sections=options.split_ids(sections),
+        gene_sets=options.read_gene_sets(gene_sets) or (),
         validate=not no_validate,
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
@@ -133,6 +137,7 @@ def predict(
     ],
     out: OutDir,
     sections: options.Sections = None,
+    gene_sets: options.GeneSets = None,
     mpp: slide_options.Mpp = None,
     tissue: slide_options.Tissue = None,
     spots: slide_options.Spots = None,
@@ -172,6 +177,7 @@ def predict(
             all_genes=all_genes,
         ),
         sections=options.split_ids(sections),
+        gene_sets=options.read_gene_sets(gene_sets),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )

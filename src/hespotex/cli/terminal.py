@@ -130,6 +130,16 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     if grades:
         listed = ", ".join(f"{count:,} {name}" for name, count in grades.items() if count)
         stdout().print(f"genes by grade: {listed}", markup=False)
+    _print_gene_sets(metrics.get("gene_sets", {}))
+
+
+def _print_gene_sets(of_sets: Mapping[str, Any]) -> None:
+    if of_sets.get("headline"):
+        stdout().print(of_sets["headline"], markup=False)
+    if of_sets.get("left_out"):
+        from hespotex.gene_sets import left_out_sentence
+
+        stdout().print(left_out_sentence(of_sets["left_out"]), markup=False)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

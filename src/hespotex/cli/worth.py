@@ -19,6 +19,7 @@ def evaluate(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
     sections: options.Sections = None,
+    gene_sets: options.GeneSets = None,
     score_nan_as_zero: Annotated[
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
@@ -41,6 +42,7 @@ def evaluate(
         manifest,
         out,
         sections=options.split_ids(sections),
+        gene_sets=options.read_gene_sets(gene_sets),
         score_nan_as_zero=score_nan_as_zero,
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),

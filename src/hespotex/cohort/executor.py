@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,9 +14,11 @@ from hespotex import pipeline
 from hespotex.cohort.plan import plan_slides
 from hespotex.config import Machine
 from hespotex.errors import HESpotExError
+from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import bundle_grades
+from hespotex.gene_sets import GeneSet, sets_key
 from hespotex.progress import Reporter, Silent
-from hespotex.run_checks import genes_to_write
+from hespotex.run_checks import genes_to_write, name_lacking_sets
 from hespotex.runs import RunDir, StageClock, atomic_path, versions
 from hespotex.slide_prediction import (
     Predictor,
@@ -76,6 +78,7 @@ def predict(
     *,
     options: SlideOptions | None = None,
     sections: Sequence[str] | None = None,
+    gene_sets: Sequence[GeneSet] | None = None,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> CohortResult:
@@ -94,6 +97,7 @@ def predict(
         out: folder for predictions/, figures/, slides.csv and run.json.
         options: how slides without spots are predicted.
         sections: only these ids of a manifest.
+        gene_sets: to score; None: the model's own.
         machine: device, threads, cache folder.
         reporter: hears of progress.
 
@@ -108,6 +112,7 @@ def predict(
             source,
             out,
             sections=sections,
+            gene_sets=gene_sets,
             all_genes=options.all_genes,
             machine=machine,
             reporter=reporter,
@@ -115,12 +120,15 @@ def predict(
         return CohortResult(done.paths)
     clock, run = StageClock(), RunDir(out)
     predictor = open_predictor(model, machine)
+    predictor = replace(predictor, bundle=with_gene_sets(predictor.bundle, gene_sets))
+    name_lacking_sets(predictor.bundle, reporter)
     genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
     identity = {
         "verb": _VERB,
         "hespotex": versions()["hespotex"],
         "model_id": predictor.bundle.model_id,
         "options": asdict(options),
+        "gene_sets": sets_key(predictor.bundle.gene_sets),
     }
     _forget_fruitless(run)
     run.begin(identity)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.intervals import ConformalIntervals
 from hespotex.evaluation.out_of_distribution import DistanceModel, OodModel
+from hespotex.gene_sets import SetScores
 from hespotex.training.bundle import Bundle
 from hespotex.training.types import Prediction
 
@@ -32,6 +33,7 @@ class Extras:
         ood: (n,) True where that distance is unusual.
         grades: (G,) trust in each gene.
         verdict: on the slide as a whole.
+        gene_sets: scores of gene sets.
     """
 
     lower: Floats | None = None
@@ -40,6 +42,7 @@ class Extras:
     ood: npt.NDArray[np.bool_] | None = None
     grades: Sequence[str] | None = None
     verdict: str | None = None
+    gene_sets: SetScores | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from hespotex.export.h5ad import StoredPrediction
-from hespotex.export.tables import MAX_GENES, chosen_columns
+from hespotex.export.tables import MAX_GENES, chosen_columns, set_columns
 from hespotex.runs import atomic_path
 
 _CORNERS: Final = 16
@@ -42,8 +42,11 @@ def write_geojson(
         RunError: the file cannot be written.
     """
     columns = chosen_columns(section, genes, max_genes)
-    names = [f"{section.genes[j]} log1p(CPM)" for j in columns]
-    values = np.asarray(section.log1p[:, columns], dtype=np.float64)
+    of_sets = set_columns(section)
+    names = [f"{section.genes[j]} log1p(CPM)" for j in columns] + list(of_sets)
+    values = np.column_stack(
+        [np.asarray(section.log1p[:, columns], dtype=np.float64), *of_sets.values()]
+    )
     turn = 2 * np.pi * np.arange(_CORNERS + 1) / _CORNERS
     radius = section.spot_diameter_um / section.mpp / 2
     circle = radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)

@@ -21,6 +21,7 @@ from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
 from hespotex.expression import PanelCounts, log1p_cpm
+from hespotex.gene_sets import SetScores
 from hespotex.runs import atomic_path
 from hespotex.section import Section
 
@@ -42,6 +43,8 @@ UNITS: Final[Mapping[str, str]] = {
     keys.PREDICTED_DEPTH: keys.UNIT_DEPTH,
     keys.MEASURED_DEPTH: "total count over the model's gene panel",
     keys.SPATIAL: "x, y of the spot centre in level-0 pixels, origin top-left",
+    keys.GENE_SETS: keys.UNIT_GENE_SETS,
+    keys.GENE_SETS_MEASURED: "Pearson residuals of the set's counts",
 }
 
 
@@ -181,7 +184,13 @@ def build_table(
     for name, values in stored.items():
         table.layers[name] = values
     table.obsm[keys.SPATIAL] = np.asarray(section.xy_px0, dtype=np.float64)
-    table.uns[keys.UNS] = _record(section, provenance or {}, [*stored, *table.obs.columns])
+    if extras.gene_sets is not None:
+        add_set_scores(table, extras.gene_sets)
+    names = [*stored, *table.obs.columns, *table.obsm]
+    names += [] if extras.gene_sets is None else [keys.GENE_SETS]
+    table.uns[keys.UNS] = _record(section, provenance or {}, names)
+    if extras.gene_sets is not None:
+        table.uns[keys.UNS][keys.GENE_SETS] = set_table(extras.gene_sets)
     if thumbnail is not None:
         table.uns[keys.SPATIAL] = {section.section_id: _library(section, thumbnail)}
     return table
@@ -251,6 +260,43 @@ def _obs(
     return obs
 
 
+def add_set_scores(table: AnnData, scores: SetScores) -> None:
+    """Put the scores of gene sets into obsm."""
+    for name, values in (
+        (keys.GENE_SETS, scores.values),
+        (keys.GENE_SETS_MEASURED, scores.measured),
+    ):
+        if values is not None:
+            table.obsm[name] = _dense(values)
+
+
+def set_table(scores: SetScores) -> pd.DataFrame:
+    """One row a gene set, in the order of the columns in obsm."""
+    return pd.DataFrame(
+        {
+            keys.GRADE: pd.Categorical(list(scores.grades)),
+            "n_listed": scores.n_listed,
+            "n_panel_genes": scores.n_panel,
+        },
+        index=pd.Index(list(scores.names), dtype=object, name="gene_set"),
+    )
+
+
+def _set_scores(table: AnnData) -> SetScores | None:
+    known = table.uns[keys.UNS].get(keys.GENE_SETS)
+    if known is None:
+        return None
+    obsm = table.obsm
+    return SetScores(
+        tuple(known.index.astype(str)),
+        tuple(known[keys.GRADE].astype(str)),
+        known["n_listed"].to_numpy(),
+        known["n_panel_genes"].to_numpy(),
+        np.asarray(obsm[keys.GENE_SETS]) if keys.GENE_SETS in obsm else None,
+        np.asarray(obsm[keys.GENE_SETS_MEASURED]) if keys.GENE_SETS_MEASURED in obsm else None,
+    )
+
+
 def _plain(values: npt.NDArray[Any]) -> Any:
     """Numbers and truth values as they are; everything else as categories, missing ones kept."""
     if values.dtype.kind in "biuf":
@@ -305,6 +351,7 @@ def _extras(table: AnnData) -> Extras:
         ood_score=obs[keys.OOD_SCORE].to_numpy(np.float32) if keys.OOD_SCORE in obs else None,
         ood=obs[keys.OOD].to_numpy(bool) if keys.OOD in obs else None,
         grades=table.var[keys.GRADE].astype(str).tolist() if keys.GRADE in table.var else None,
+        gene_sets=_set_scores(table),
     )
 
 

@@ -48,7 +48,7 @@ def write_prediction_by_chunks(
         depth: (n,) predicted depth.
         extras: scores and flags per spot, grades per gene; no intervals.
         chunks: rows and their (b, G) arrays: `log1p`, `composition`, and `lower` and `upper` where the
-            first chunk has them; every row once.
+            first chunk has them, and (b, K) `gene_sets` where the extras name sets; every row once.
         thumbnail: picture of the slide.
         provenance: goes into uns["hespotex"].
         columns: which genes to write, default all.
@@ -77,11 +77,18 @@ def write_prediction_by_chunks(
                 tables = {_LOG1P: file.create_dataset("X", shape, np.float32)}
                 for name in spots.layers:
                     tables[name] = file["layers"].create_dataset(name, shape, np.float32)
-                for table in tables.values():
+                of_sets = {}
+                if extras.gene_sets is not None:
+                    wide = (section.n_spots, len(extras.gene_sets.names))
+                    place = file["obsm"].create_dataset(keys.GENE_SETS, wide, np.float32)
+                    of_sets[keys.GENE_SETS] = place
+                for table in (*tables.values(), *of_sets.values()):
                     table.attrs.update(_DENSE)
                 for rows, arrays in () if first is None else _chain(first, parts):
                     for name, table in tables.items():
                         table[rows] = arrays[name][:, kept]
+                    for name, table in of_sets.items():
+                        table[rows] = arrays[name]
         except (OSError, RuntimeError) as error:  # h5py raises either where the disk is full
             raise RunError(
                 f"expected to write {path}, found: {' '.join(str(error).split())}; free space or choose another folder"

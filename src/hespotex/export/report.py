@@ -23,6 +23,7 @@ from hespotex.export.report_data import (
     read_run,
     section_maps,
 )
+from hespotex.export.set_report import set_section
 from hespotex.export.style import (
     DIVERGING_COLOURS,
     EXPRESSION_COLOURS,
@@ -126,6 +127,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         fold_text=_FOLD_TEXT.get(str(run.metrics.get("folds_by", "")).split(":")[0], ""),
         calibration=Markup(calibration_svg(calibration)) if calibration else "",
         slides=_slides(run.metrics),
+        gene_sets=set_section(run.folder, run.metrics),
         grade_rule=run.metrics.get("grade_rule", []),
         has_maps=bool(mapped),
         map_note=_map_note(len(mapped), len(genes)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from hespotex.evaluation.evidence import FDR, headline, judge_genes
 from hespotex.evaluation.grades import GradeRule, count_grades
 from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.scores import ScoreSummary, aggregate
+from hespotex.evaluation.set_scores import predicted_sets
 from hespotex.evaluation.trust import LEVEL, Extras, bundle_trust
 from hespotex.export import plots
 from hespotex.export.h5ad import Thumbnail, read_prediction, write_prediction
+from hespotex.export.set_outputs import write_fold_sets, write_set_metrics
 from hespotex.export.style import save_figure
 from hespotex.expression import GenePanel, empty_spots
 from hespotex.runs import RunDir, atomic_path, versions, write_json
@@ -56,17 +59,18 @@ def write_section_prediction(
         extras: interval, out-of-distribution check, grades.
         columns: which genes to write; None: all.
     """
-    panel = GenePanel(bundle.genes)
+    counts = GenePanel(bundle.genes).counts(section) if section.counts is not None else None
+    of_sets = predicted_sets(bundle, prediction.composition, counts)
     path = run.predictions / f"{section.section_id}.h5ad"
     write_prediction(
         path,
         section=section,
         genes=bundle.genes,
         prediction=prediction,
-        counts=panel.counts(section) if section.counts is not None else None,
+        counts=counts,
         thumbnail=section_thumbnail(section),
         provenance={**provenance(bundle), "ood_verdict": extras.verdict},
-        extras=extras,
+        extras=replace(extras, gene_sets=of_sets),
         columns=columns,
     )
     return path
@@ -101,6 +105,7 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         write_section_prediction(
             run, held.item.section, outcome.bundle, held.prediction, held.extras
         )
+    write_fold_sets(run, number, outcome)
     table = pd.concat([gene_rows(number, outcome.bundle.genes, held) for held in outcome.held_out])
     with atomic_path(_genes_path(run, number)) as temporary:
         table.to_csv(temporary, index=False)
@@ -210,6 +215,9 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
         genes.merge(judged.drop(columns="n_sections"), on="gene", how="left").to_csv(
             temporary, index=False
         )
+    of_sets = write_set_metrics(run, len(folds), _units(sections), _owners(sections))
+    if of_sets is not None:
+        metrics["gene_sets"] = of_sets
     write_json(run.path / "metrics.json", metrics)
     return metrics
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import RunError
-from hespotex.export.h5ad import UNITS, StoredPrediction
+from hespotex.export.h5ad import UNITS, StoredPrediction, add_set_scores, set_table
 from hespotex.export.tables import chosen_columns
 
 if TYPE_CHECKING:
@@ -157,12 +157,17 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None) -> Any:
     if section.measured is not None:
         table.layers[keys.MEASURED] = section.measured[:, columns]
     table.obsm[keys.SPATIAL] = section.xy_px0
+    if section.extras.gene_sets is not None:
+        add_set_scores(table, section.extras.gene_sets)
     table.uns[keys.UNS] = {
         keys.SECTION_ID: section.section_id,
         "mpp": section.mpp,
         "model_id": str(section.record.get("model_id", "")),
         "units": {k: UNITS[k] for k in ("X", keys.COMPOSITION, keys.PREDICTED_DEPTH)},
     }
+    if section.extras.gene_sets is not None:
+        table.uns[keys.UNS][keys.GENE_SETS] = set_table(section.extras.gene_sets)
+        table.uns[keys.UNS]["units"][keys.GENE_SETS] = UNITS[keys.GENE_SETS]
     return TableModel.parse(table, region=SPOTS, region_key="library_id", instance_key="tile_id")
 
 

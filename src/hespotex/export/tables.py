@@ -17,6 +17,7 @@ from hespotex.export.h5ad import UNITS, StoredPrediction
 from hespotex.runs import atomic_path
 
 MAX_GENES: Final = 50
+MAX_SETS: Final = 20
 
 
 def chosen_columns(
@@ -47,7 +48,7 @@ def chosen_columns(
 def prediction_frame(
     section: StoredPrediction, genes: Sequence[str] | None = None, max_genes: int = MAX_GENES
 ) -> pd.DataFrame:
-    """One row a spot: name, place in pixels and microns, depth, then log1p(CPM) of each gene."""
+    """One row a spot: name, place, depth, log1p(CPM) of each gene, the scores of the best graded gene sets."""
     columns = chosen_columns(section, genes, max_genes)
     x, y = section.xy_px0.T
     facts = {
@@ -61,7 +62,18 @@ def prediction_frame(
     if section.extras.ood_score is not None:
         facts[keys.OOD_SCORE] = section.extras.ood_score
     values = pd.DataFrame(section.log1p[:, columns], columns=section.genes[columns].astype(object))
-    return pd.concat([pd.DataFrame(facts), values], axis=1)
+    of_sets = pd.DataFrame(set_columns(section))
+    return pd.concat([pd.DataFrame(facts), values, of_sets], axis=1)
+
+
+def set_columns(section: StoredPrediction) -> dict[str, npt.NDArray[np.float32]]:
+    """The best graded gene sets' scores, as columns whose names no gene has."""
+    scores = section.extras.gene_sets
+    if scores is None or scores.values is None:
+        return {}
+    return {
+        f"gene set {scores.names[k]}": scores.values[:, k] for k in scores.best(MAX_SETS).tolist()
+    }
 
 
 def write_parquet(
@@ -85,7 +97,11 @@ def write_parquet(
         keys.SECTION_ID: section.section_id,
         keys.PATIENT_ID: section.patient_id,
         "model_id": str(section.record.get("model_id", "")),
-        "units": {"genes": UNITS["X"], keys.PREDICTED_DEPTH: UNITS[keys.PREDICTED_DEPTH]},
+        "units": {
+            "genes": UNITS["X"],
+            keys.GENE_SETS: UNITS[keys.GENE_SETS],
+            keys.PREDICTED_DEPTH: UNITS[keys.PREDICTED_DEPTH],
+        },
     }
     metadata = {**(table.schema.metadata or {}), b"hespotex": json.dumps(about).encode()}
     with atomic_path(path) as temporary:

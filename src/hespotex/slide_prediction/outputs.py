@@ -13,12 +13,14 @@ import numpy.typing as npt
 from hespotex import keys
 from hespotex.errors import GenePanelError
 from hespotex.evaluation.grades import UNGRADED
+from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import StoredPrediction, Thumbnail
 from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
 from hespotex.export.overview import plot_overview
 from hespotex.export.style import save_figure
-from hespotex.export.tables import MAX_GENES
+from hespotex.export.tables import MAX_GENES, MAX_SETS
+from hespotex.gene_sets import PanelSets, SetScores, pooled_shares
 from hespotex.runs import RunDir
 from hespotex.section import Section
 from hespotex.slide_prediction.decode import COMPOSITION, DEPTH, FLAG, LOG1P, LOWER, SCORE, UPPER
@@ -90,7 +92,8 @@ def write_outputs(
     """
     name = finished.layout.section.section_id
     shown = chosen_genes(bundle, finished.grades, options.genes, MAX_GENES)
-    stored = _chosen(bundle, finished, shown)
+    sets = bundle_sets(bundle)
+    stored = _chosen(bundle, finished, shown, sets)
     paths = _write_formats(run, stored, options)
     paths["overview"] = run.figures / f"{name}_overview.png"
     outline = None if finished.layout.tissue is None else finished.layout.tissue.polygons
@@ -109,8 +112,8 @@ def write_outputs(
         section=_marked(finished),
         genes=bundle.genes,
         depth=finished.store.column(DEPTH),
-        extras=_spot_extras(finished),
-        chunks=_chunks(finished),
+        extras=replace(_spot_extras(finished), gene_sets=None if sets is None else sets[1]),
+        chunks=_chunks(finished, bundle, None if sets is None else sets[0]),
         thumbnail=finished.thumbnail,
         provenance=finished.provenance,
         columns=finished.columns,
@@ -162,26 +165,40 @@ def _spot_extras(finished: Finished) -> Extras:
     )
 
 
-def _chunks(finished: Finished) -> Iterator[Chunk]:
+def _chunks(finished: Finished, bundle: Bundle, sets: PanelSets | None) -> Iterator[Chunk]:
+    pooled = pooled_shares(bundle.training_totals)
     names = {LOG1P: LOG1P, COMPOSITION: keys.COMPOSITION, LOWER: keys.LOWER, UPPER: keys.UPPER}
     for number, rows in enumerate(finished.store.slices):
         arrays = {names[n]: finished.store.layer(n, number) for n in finished.store.layers}
         if finished.shift is not None:
             arrays[keys.COMPOSITION] = arrays[keys.COMPOSITION] - finished.shift
+        if sets is not None:
+            arrays[keys.GENE_SETS] = sets.scores(arrays[keys.COMPOSITION], pooled)
         yield rows, arrays
 
 
-def _chosen(bundle: Bundle, finished: Finished, columns: npt.NDArray[np.intp]) -> StoredPrediction:
-    """The slide with a few genes, in memory."""
+def _chosen(
+    bundle: Bundle,
+    finished: Finished,
+    columns: npt.NDArray[np.intp],
+    sets: tuple[PanelSets, SetScores] | None,
+) -> StoredPrediction:
+    """The slide with a few genes and gene sets, in memory."""
     section, store = finished.layout.section, finished.store
     tables = {
         name: np.empty((section.n_spots, len(columns)), np.float32)
         for name in (LOG1P, keys.COMPOSITION)
     }
-    for rows, arrays in _chunks(finished):
+    best = np.zeros(0, np.intp) if sets is None else sets[1].best(MAX_SETS)
+    of_sets = np.empty((section.n_spots, len(best)), np.float32)
+    for rows, arrays in _chunks(finished, bundle, None if sets is None else sets[0]):
         for name, table in tables.items():
             table[rows] = arrays[name][:, columns]
+        if sets is not None:
+            of_sets[rows] = arrays[keys.GENE_SETS][:, best]
     extras = _spot_extras(finished)
+    if sets is not None:
+        extras = replace(extras, gene_sets=replace(sets[1].subset(best), values=of_sets))
     return StoredPrediction(
         section_id=section.section_id,
         patient_id=section.patient_id,

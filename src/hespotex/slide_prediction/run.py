@@ -14,9 +14,11 @@ from hespotex.config import Machine
 from hespotex.encoders import get_encoder
 from hespotex.encoders.base import Encoder
 from hespotex.errors import HESpotExError, ModelFileError
+from hespotex.evaluation.set_scores import GRADES
 from hespotex.evaluation.trust import Trust, bundle_grades, bundle_trust
 from hespotex.export.h5ad import Thumbnail
 from hespotex.export.run_outputs import THUMBNAIL_SIDE_PX, provenance
+from hespotex.gene_sets import sets_key
 from hespotex.patches import PatchPlan
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import check_same_encoder, genes_to_write
@@ -210,6 +212,7 @@ def _prediction_key(predictor: Predictor, task: SlideTask, columns: npt.NDArray[
         [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
         None if task.row is None else read_section(task.row).expression_key(),
         [list(options.formats), options.genes],
+        [sets_key(predictor.bundle.gene_sets), predictor.bundle.validation.get(GRADES)],
         columns,
         CHUNK_SPOTS,
     )

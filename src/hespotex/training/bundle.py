@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from hespotex.config import RunConfig
 from hespotex.errors import ConfigError, ModelFileError
+from hespotex.gene_sets import GeneSet
 from hespotex.runs import atomic_path, content_key, versions
 from hespotex.training.types import EncoderRecord, FittedModel
 
@@ -55,6 +56,7 @@ class Bundle:
         model: arrays and values of the fit.
         validation: scores and grades of its own cross-validation, or empty.
         trust: arrays of `evaluation.trust.Trust`, by flat name; empty where nothing was calibrated.
+        gene_sets: that its predictions score.
     """
 
     config: RunConfig
@@ -68,6 +70,7 @@ class Bundle:
     model: FittedModel
     validation: Mapping[str, Any] = field(default_factory=dict)
     trust: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    gene_sets: tuple[GeneSet, ...] = ()
 
     @property
     def model_id(self) -> str:
@@ -97,6 +100,7 @@ def write_model(path: Path, bundle: Bundle) -> None:
         "hyper": dict(bundle.model.hyper),
         "history": dict(bundle.model.history),
         "validation": dict(bundle.validation),
+        "gene_sets": [[s.name, *s.genes] for s in bundle.gene_sets],
         "units": {
             "log1p": "log1p(CPM over the gene panel)",
             "depth": "total count over the gene panel",
@@ -175,4 +179,5 @@ def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
         ),
         validation=header["validation"],
         trust={k.removeprefix(_TRUST): v for k, v in tensors.items() if k.startswith(_TRUST)},
+        gene_sets=tuple(GeneSet(s[0], tuple(s[1:])) for s in header.get("gene_sets", ())),
     )

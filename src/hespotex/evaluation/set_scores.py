@@ -1,0 +1,218 @@
+"""Owns how a gene set is scored and graded on held-out sections: as a gene with the counts of its members; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from hespotex.evaluation.baselines import depth_only
+from hespotex.evaluation.bootstrap import pcc_interval
+from hespotex.evaluation.evidence import FDR, judge_genes
+from hespotex.evaluation.grades import UNGRADED, count_grades
+from hespotex.evaluation.noise_ceiling import noise_ceiling, share_of_ceiling
+from hespotex.evaluation.scores import pcc_per_gene
+from hespotex.evaluation.spatial_null import (
+    MIN_SPOTS,
+    SpatialModes,
+    build_modes,
+    score_against_null,
+)
+from hespotex.expression import PanelCounts, pearson_residuals
+from hespotex.gene_sets import MIN_GENES, GeneSet, PanelSets, SetScores, pooled_shares
+from hespotex.training.bundle import Bundle
+
+Floats = npt.NDArray[np.float64]
+
+GRADES: Final = "gene_set_grades"  # of a bundle's validation
+GRADE_NOTE: Final = "Sets are graded by the rule of the genes; they carry no interval, so A does not ask for its coverage."
+
+
+def score_sets(
+    sets: PanelSets,
+    composition: npt.NDArray[np.float32],
+    counts: PanelCounts,
+    xy_um: Floats,
+    pooled: Floats,
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score every set on one held-out section, as `section_evidence` and `score_section` score a gene.
+
+    The measured side is the Pearson residual of the set's counts, in the panel's total; predicted and
+    measured side both use the genes that the section measured.
+
+    Args:
+        sets: of the model's panel.
+        composition: (n, G) predicted without the counts.
+        counts: measured over the panel.
+        xy_um: (n, 2) spot centres.
+        pooled: (G,) shares of the pooled training counts.
+        seed: of bootstrap and thinning.
+
+    Returns:
+        One row a set: gene_set, n_listed, n_panel_genes, pcc_composition, pcc_composition_lower and _upper,
+        depth_only_pcc_composition, pcc_partial, null_z, ceiling_composition, ceiling_share, mean_count;
+        scores are NaN where fewer than MIN_GENES genes were measured.
+    """
+    seen = sets.measured(counts.measured)
+    predicted = seen.scores(composition, pooled, counts.measured)
+    of_sets = seen.counts(counts.counts)
+    modes = build_modes(xy_um) if len(xy_um) >= MIN_SPOTS and len(sets) else None
+    rows = [
+        _score(predicted[:, [k]], of_sets[:, k], counts.depth, xy_um, modes, seed)
+        if seen.n_panel[k] >= MIN_GENES
+        else {}
+        for k in range(len(sets))
+    ]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS), dtype=np.float64)
+    table.insert(0, "gene_set", list(sets.names))
+    table.insert(1, "n_listed", sets.n_listed)
+    table.insert(2, "n_panel_genes", sets.n_panel)
+    return table
+
+
+_COLUMNS: Final = (
+    "pcc_composition",
+    "pcc_composition_lower",
+    "pcc_composition_upper",
+    "depth_only_pcc_composition",
+    "pcc_partial",
+    "null_z",
+    "ceiling_composition",
+    "ceiling_share",
+    "mean_count",
+)
+
+
+def _score(
+    predicted: npt.NDArray[np.float32],
+    of_set: Floats,
+    depth: Floats,
+    xy_um: Floats,
+    modes: SpatialModes | None,
+    seed: int,
+) -> dict[str, float]:
+    table, residuals = _beside_the_rest(of_set, depth), _residuals(of_set, depth)
+    ceiling = noise_ceiling(table, seed=seed).composition[:1]
+    pcc = pcc_per_gene(predicted, residuals)
+    interval = pcc_interval(predicted, residuals, xy_um, seed=seed, modes=modes)
+    partial = z = np.nan
+    if modes is not None:
+        null = score_against_null(predicted, table, modes)
+        partial, z = float(null.score[0]), float(null.z[0])
+    values = (
+        pcc[0],
+        interval.lower[0],
+        interval.upper[0],
+        pcc_per_gene(depth_only(table), residuals)[0],
+        partial,
+        z,
+        ceiling[0],
+        share_of_ceiling(pcc, ceiling)[0],
+        of_set.mean(),
+    )
+    return {name: float(value) for name, value in zip(_COLUMNS, values, strict=True)}
+
+
+def judge_sets(
+    table: pd.DataFrame, patients: Mapping[str, str], owners: Mapping[str, str]
+) -> pd.DataFrame:
+    """Test, false discovery rate over sets, and grade of every set over all held-out sections.
+
+    Args:
+        table: rows of gene_sets.csv.
+        patients: as of `judge_genes`.
+        owners: likewise.
+
+    Returns:
+        One row a set: gene_set, p_value, q_value, n_sections, grade.
+    """
+    as_genes = table.rename(columns={"gene_set": "gene"}).assign(coverage=1.0)
+    judged = judge_genes(as_genes, patients, owners, nominal=1.0)
+    return judged.rename(columns={"gene": "gene_set"})
+
+
+def summarise_sets(
+    judged: pd.DataFrame, table: pd.DataFrame, left_out: Mapping[str, int]
+) -> dict[str, Any]:
+    """What metrics.json says of the sets: how many are found, their grades, and which were left out.
+
+    Args:
+        judged: of `judge_sets`.
+        table: rows of gene_sets.csv.
+        left_out: name -> panel genes of the sets that no fold could score.
+    """
+    tested = int((judged["n_sections"] > 0).sum())
+    found = int((judged["q_value"] <= FDR).sum())
+    scores = table["pcc_composition"].to_numpy(np.float64)
+    known = scores[np.isfinite(scores)]
+    return {
+        "headline": (
+            f"{found:,} of {tested:,} gene sets are predicted better than a smooth random map beyond depth, "
+            f"FDR {FDR:.0%}."
+        ),
+        "n_tested": tested,
+        "n_significant": found,
+        "pcc_composition_mean": float(known.mean()) if len(known) else None,
+        "grades": count_grades(judged["grade"].to_numpy(dtype=str)),
+        "grade_note": GRADE_NOTE,
+        "min_genes": MIN_GENES,
+        "left_out": {name: int(n) for name, n in left_out.items()},
+    }
+
+
+def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:
+    """The model with other gene sets; a set keeps its grade where the model was graded with the very same genes.
+
+    Args:
+        bundle: the model.
+        sets: to score; None keeps the model's own.
+    """
+    if sets is None:
+        return bundle
+    known = {s.name: frozenset(s.genes) for s in bundle.gene_sets}
+    same = {s.name for s in sets if known.get(s.name) == frozenset(s.genes)}
+    grades = {n: g for n, g in bundle.validation.get(GRADES, {}).items() if n in same}
+    return replace(bundle, gene_sets=tuple(sets), validation={**bundle.validation, GRADES: grades})
+
+
+def bundle_sets(bundle: Bundle) -> tuple[PanelSets, SetScores] | None:
+    """A bundle's gene sets in its panel, and what is known of them; None where none has enough genes."""
+    sets = PanelSets.of(bundle.gene_sets, bundle.genes)
+    if not len(sets):
+        return None
+    known = bundle.validation.get(GRADES, {})
+    grades = tuple(str(known.get(name, UNGRADED)) for name in sets.names)
+    return sets, SetScores(sets.names, grades, sets.n_listed, sets.n_panel)
+
+
+def predicted_sets(
+    bundle: Bundle, composition: npt.NDArray[np.float32], counts: PanelCounts | None = None
+) -> SetScores | None:
+    """Scores of a bundle's gene sets in a prediction of some spots, the measured ones beside them."""
+    found = bundle_sets(bundle)
+    if found is None:
+        return None
+    sets, scores = found
+    measured = None
+    if counts is not None:
+        of_sets = sets.measured(counts.measured).counts(counts.counts)
+        measured = np.column_stack([_residuals(c, counts.depth) for c in of_sets.T])
+    pooled = pooled_shares(bundle.training_totals)
+    return replace(scores, values=sets.scores(composition, pooled), measured=measured)
+
+
+def _residuals(of_set: Floats, depth: Floats) -> npt.NDArray[np.float32]:
+    """(n, 1) Pearson residuals of a set's counts in the panel's total."""
+    return pearson_residuals(_beside_the_rest(of_set, depth))[:, :1]
+
+
+def _beside_the_rest(of_set: Floats, depth: Floats) -> sparse.csr_matrix:
+    """(n, 2) counts of a set and of all other genes: the totals are the panel's."""
+    return sparse.csr_matrix(np.column_stack([of_set, depth - of_set]).astype(np.float32))
