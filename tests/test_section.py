@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from hespotex.config import InputChoices
 from hespotex.errors import GeometryError, SlideError, SpotTableError
 from hespotex.manifest import read_manifest
 from hespotex.section import ManifestRow, check_distinct, read_section, weigh_orientation
@@ -168,7 +169,7 @@ def test_a_down_scaled_copy_is_not_taken_for_the_slide(row: ManifestRow, tmp_pat
         match=r"section S: .*slide\.png of 120 x 90 px.*hires copy \(0\.25 .*effective 10 um",
     ):
         read_section(visium)
-    section = read_section(visium, allow_hires=True)
+    section = read_section(visium, InputChoices(allow_hires=True))
     assert section.geometry.mpp == pytest.approx(10.0)
     np.testing.assert_allclose(section.xy_px0, read_section(row).xy_px0)
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from hespotex.errors import ConfigError
 
 Profile = Literal["default", "published"]
+Grid = Literal["hexagonal", "square"]
 
 # What a profile changes of the other stages where nothing else is asked for.
 _PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -137,6 +138,48 @@ class PublishedConfig(StageConfig):
     weight_decay: float = Field(1e-3, ge=0)
 
 
+ACCEPTABLE: Mapping[str, str] = {
+    "mpp": "the manifest's mpp counts against every other source of the pixel size",
+    "position": "spots are used where they lie, although the tissue speaks for another place",
+    "outside": "spots outside the image are left out",
+    "genes": "names or species of genes differ between sections",
+}
+"""What the preflight refuses and a user may accept, and what that means."""
+
+
+@dataclass(frozen=True)
+class InputChoices:
+    """What a user decides about inputs where the preflight would stop; each use of it is recorded.
+
+    Attributes:
+        accept: `CODE` of `ACCEPTABLE` for all sections, or `CODE:SECTION` for one.
+        allow_hires: take Space Ranger's down-scaled image where the full one is missing.
+        grid: lattice into which cells and bins are pooled; None: hexagonal for cells, square for bins.
+    """
+
+    accept: tuple[str, ...] = ()
+    allow_hires: bool = False
+    grid: Grid | None = None
+
+    def __post_init__(self) -> None:
+        for item in self.accept:
+            code, separator, section = item.partition(":")
+            if code not in ACCEPTABLE or (separator and not section):
+                known = "; ".join(f"{name} ({means})" for name, means in ACCEPTABLE.items())
+                raise ConfigError(
+                    f"expected CODE or CODE:SECTION with --accept, found {item!r}; codes are {known}"
+                )
+
+    def accepts(self, code: str, section_id: str) -> bool:
+        """Whether a refusal of this kind is accepted for a section."""
+        return code in self.accept or f"{code}:{section_id}" in self.accept
+
+    @property
+    def named_sections(self) -> tuple[str, ...]:
+        """Sections that are named in `accept`."""
+        return tuple(item.partition(":")[2] for item in self.accept if ":" in item)
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where work runs; nothing of it changes what a result means.
@@ -167,6 +210,13 @@ class FoldConfig(StageConfig):
     by: str = Field("patient", pattern=r"^(patient|section|kfold:[1-9][0-9]*)$")
 
 
+class PoolingConfig(StageConfig):
+    """How cells (Xenium, segmented Visium HD) and bins become spots; the pitch stands in the manifest."""
+
+    grid: Grid | None = None
+    """`hexagonal` or `square`; None: hexagonal for cells, square for bins."""
+
+
 class RunConfig(StageConfig):
     """Everything that a result depends on besides the input files."""
 
@@ -179,6 +229,7 @@ class RunConfig(StageConfig):
     published: PublishedConfig = PublishedConfig()
     trust: TrustConfig = TrustConfig()
     folds: FoldConfig = FoldConfig()
+    pooling: PoolingConfig = PoolingConfig()
     nuclei: Literal["off", "published", "density"] = "off"
 
     @classmethod

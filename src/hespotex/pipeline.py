@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hespotex.config import Machine, RunConfig
+from hespotex.config import InputChoices, Machine, RunConfig
 from hespotex.cross_validation import (
     FoldOutcome,
     calibrated,
@@ -40,7 +40,7 @@ from hespotex.export.run_outputs import (
 from hespotex.export.set_outputs import grades_by_set
 from hespotex.features import encode_section, patch_plan
 from hespotex.gene_sets import GeneSet, sets_key
-from hespotex.inspection import check_sections, refuse_errors
+from hespotex.inspection import read_checked
 from hespotex.manifest import read_manifest
 from hespotex.predict import predict_section
 from hespotex.progress import Reporter, Silent
@@ -57,7 +57,7 @@ from hespotex.run_checks import (
     run_identity,
 )
 from hespotex.runs import RunDir, StageClock
-from hespotex.section import Section, check_distinct, read_section
+from hespotex.section import Section
 from hespotex.splits import Fold, Folds, make_folds
 from hespotex.training.bundle import read_model, write_model
 from hespotex.training.fit import device_name, fit_bundle, use_threads
@@ -81,25 +81,17 @@ class RunResult:
 
 
 def read_sections(
-    manifest: Path, ids: Sequence[str] | None, reporter: Reporter
+    manifest: Path,
+    ids: Sequence[str] | None,
+    reporter: Reporter,
+    choices: InputChoices | None = None,
+    config: RunConfig | None = None,
 ) -> tuple[Section, ...]:
     """Stage 1: a manifest becomes sections, checked as `hespotex inspect` does; red stops here."""
-    rows = read_manifest(manifest, ids).rows
-    sections = []
-    with reporter.task("reading sections", len(rows)) as advance:
-        for row in rows:
-            section = read_section(row)
-            sections.append(section)
-            for reason, count in section.dropped.items():
-                reporter.say(f"section {section.section_id}: {count} left out: {reason}")
-            advance(1)
-    check_distinct(sections)
-    findings = check_sections(sections)
-    for finding in findings:
-        if finding.colour == "yellow":
-            reporter.warn(str(finding))
-    refuse_errors(findings)
-    return tuple(sections)
+    grid = (config or RunConfig()).pooling.grid
+    return read_checked(
+        read_manifest(manifest, ids).rows, replace(choices or InputChoices(), grid=grid), reporter
+    )
 
 
 def encode(
@@ -138,6 +130,7 @@ def cross_validate(
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] = (),
     score_nan_as_zero: bool = False,
+    choices: InputChoices | None = None,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -154,6 +147,7 @@ def cross_validate(
         sections: only these section ids.
         gene_sets: to score beside the genes (`gene_sets.read_gmt`).
         score_nan_as_zero: a PCC that does not exist counts as 0 in means.
+        choices: what the preflight would refuse and the user accepts.
         machine: device, threads, cache folder.
         reporter: hears of progress.
 
@@ -163,7 +157,7 @@ def cross_validate(
     config, machine, reporter = config or RunConfig(), machine or Machine(), reporter or Silent()
     clock = StageClock()
     with clock.stage("read"):
-        read = read_sections(manifest, sections, reporter)
+        read = read_sections(manifest, sections, reporter, choices, config)
     return _cross_validate(
         read, RunDir(out), config, gene_sets, score_nan_as_zero, machine, reporter, clock
     )
@@ -221,6 +215,7 @@ def train(
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] = (),
     validate: bool = True,
+    choices: InputChoices | None = None,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> Path:
@@ -239,6 +234,7 @@ def train(
         sections: only these section ids.
         gene_sets: that the model scores in every prediction, graded as the genes are.
         validate: cross-validate for scores and grades; without, every gene is `ungraded`.
+        choices: what the preflight would refuse and the user accepts.
         machine: device, threads, cache folder.
         reporter: hears of progress.
 
@@ -248,7 +244,7 @@ def train(
     config, machine, reporter = config or RunConfig(), machine or Machine(), reporter or Silent()
     clock = StageClock()
     with clock.stage("read"):
-        read = read_sections(manifest, sections, reporter)
+        read = read_sections(manifest, sections, reporter, choices, config)
     if out.exists():
         check_same_model(out, read_model(out), config, read, gene_sets)
         reporter.say(f"{out} is this very model, finished: nothing to do")
@@ -280,6 +276,7 @@ def evaluate(
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] | None = None,
     score_nan_as_zero: bool = False,
+    choices: InputChoices | None = None,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -298,7 +295,7 @@ def evaluate(
     clock, run = StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
-        read = read_sections(manifest, sections, reporter)
+        read = read_sections(manifest, sections, reporter, choices, bundle.config)
     check_not_trained_on(model, bundle, read)
     config = bundle.config
     identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
@@ -332,6 +329,7 @@ def predict(
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] | None = None,
     all_genes: bool = False,
+    choices: InputChoices | None = None,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -347,6 +345,7 @@ def predict(
         sections: only these section ids.
         gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
         all_genes: write genes graded D too.
+        choices: what the preflight would refuse and the user accepts.
         machine: device, threads, cache folder.
         reporter: hears of progress.
 
@@ -357,7 +356,7 @@ def predict(
     clock, run = StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
-        read = read_sections(source, sections, reporter)
+        read = read_sections(source, sections, reporter, choices, bundle.config)
     identity = run_identity(
         "predict", bundle.config, read, model_id=bundle.model_id, all_genes=all_genes,
         gene_sets=sets_key(bundle.gene_sets),

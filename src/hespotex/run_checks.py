@@ -32,11 +32,14 @@ def run_identity(
         "verb": verb,
         "hespotex": versions()["hespotex"],
         "config": config.model_dump(mode="json"),
-        "inputs": {
-            s.section_id: {"patient_id": s.patient_id, "key": section_key(s)} for s in sections
-        },
+        "inputs": {s.section_id: _input(s) for s in sections},
         **more,
     }
+
+
+def _input(section: Section) -> dict[str, Any]:
+    accepted = {"accepted": list(section.accepted)} if section.accepted else {}
+    return {"patient_id": section.patient_id, "key": section_key(section), **accepted}
 
 
 def section_key(section: Section) -> str:

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from hespotex.errors import HESpotExError, SlideError, SpotTableError
+from hespotex.config import InputChoices
+from hespotex.errors import HESpotExError, SpotTableError
 from hespotex.geometry import (
     Geometry,
     OrientationEvidence,
+    SlideFacts,
     StatedScale,
     decide_geometry,
+    fit_to_image,
     orientation_evidence,
+    outside_error,
+    spots_outside,
 )
 from hespotex.runs import content_key
-from hespotex.spots.base import MissingGenes, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import GridKind, MissingGenes, SpotSource, SpotTable
 from hespotex.spots.registry import read_spots
 from hespotex.spots.text import read_table
 
@@ -103,6 +107,7 @@ class Section:
         nuclei_file: nuclei mask given in the manifest.
         dropped: how many entries were left out when reading, by reason.
         image_scales: pixels of smaller copies of the image per level-0 pixel, by name (hires, lowres).
+        accepted: what would have been refused and the user accepted, one sentence each.
     """
 
     section_id: str
@@ -120,6 +125,7 @@ class Section:
     nuclei_file: Path | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
     image_scales: Mapping[str, float] = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
 
     @property
     def n_spots(self) -> int:
@@ -155,29 +161,13 @@ class Section:
         return content_key(*parts)
 
 
-class SlideFacts(Protocol):
-    """What a section needs to know of its slide."""
-
-    @property
-    def width_px0(self) -> int:
-        """Width of level 0 in pixels."""
-
-    @property
-    def height_px0(self) -> int:
-        """Height of level 0 in pixels."""
-
-    @property
-    def mpp_sources(self) -> Mapping[str, float]:
-        """Microns per level-0 pixel that the tags say, by tag."""
-
-
-def read_section(row: ManifestRow, *, allow_hires: bool = False) -> Section:
+def read_section(row: ManifestRow, choices: InputChoices | None = None) -> Section:
     """Read the spots and counts of a row and check them against its slide.
 
     Args:
         row: a row of a manifest that names spots.
-        allow_hires: accept Space Ranger's down-scaled image in place of the full one; positions
-            and mpp are then those of the small image.
+        choices: what the user accepts; with `allow_hires` positions and mpp are those of the small
+            image. Whatever was made use of stands in `Section.accepted`.
 
     Raises:
         SpotTableError: spots or counts are missing or malformed, or lie outside the slide.
@@ -185,31 +175,42 @@ def read_section(row: ManifestRow, *, allow_hires: bool = False) -> Section:
         GeometryError: the physical scale is unknown or contradictory.
     """
     try:
-        return _read_section(row, allow_hires)
+        return _read_section(row, choices or InputChoices())
     except HESpotExError as error:
         if error.section is not None:
             raise
         raise type(error)(str(error), section=row.section_id) from error
 
 
-def _read_section(row: ManifestRow, allow_hires: bool) -> Section:
+def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
     if row.format is None:
         raise SpotTableError(
             "expected spots (the manifest's columns format and expression or spots), found a slide alone; "
             "a slide without spots can be predicted, not trained on"
         )
-    table = read_spots(row.format, _spot_source(row))
+    table = read_spots(row.format, spot_source(row, choices.grid))
     slide = _slide_facts(row.slide) if row.slide is not None else None
-    xy_px0, hints = table.xy_px0, table.hints
+    hints, accepted = table.hints, []
     if slide is not None and row.slide is not None:
-        xy_px0, hints = _fit_to_image(table, slide, row.slide, allow_hires)
-        _check_bounds(xy_px0, slide, table.source, row.slide)
+        fitted = fit_to_image(table, slide, row.slide, allow_hires=choices.allow_hires)
+        hints, table = fitted.hints, replace(table, xy_px0=fitted.xy_px0)
+        accepted += [f"hires: {fitted.copy}"] if fitted.copy else []
+        outside = spots_outside(table.xy_px0, slide)
+        if outside.any():
+            if outside.all() or not choices.accepts("outside", row.section_id):
+                raise outside_error(table.xy_px0, slide, table.source, row.slide)
+            accepted.append(f"outside: {int(outside.sum())} spots outside the image were left out")
+            table = table.spots(~outside, "spots outside the image")
     geometry = decide_geometry(
-        xy_px0,
+        table.xy_px0,
         hints,
         stated=StatedScale(row.mpp, row.spot_pitch_um, row.spot_diameter_um),
         slide_mpp=slide.mpp_sources if slide is not None else {},
+        manifest_wins=choices.accepts("mpp", row.section_id),
     )
+    if geometry.overruled:
+        others = ", ".join(f"{name}: {value:.4g}" for name, value in geometry.overruled.items())
+        accepted.append(f"mpp: {geometry.mpp:.4g} as the manifest says, against {others}")
     obs, unlabelled = _assemble_obs(row, table)
     return Section(
         section_id=row.section_id,
@@ -217,7 +218,7 @@ def _read_section(row: ManifestRow, allow_hires: bool) -> Section:
         slide=row.slide,
         geometry=geometry,
         barcodes=table.barcodes,
-        xy_px0=xy_px0,
+        xy_px0=table.xy_px0,
         counts=table.counts,
         genes=table.genes,
         missing_genes=table.missing_genes,
@@ -227,6 +228,7 @@ def _read_section(row: ManifestRow, allow_hires: bool) -> Section:
         nuclei_file=row.nuclei,
         dropped={**table.dropped, **unlabelled},
         image_scales=hints.image_scales,
+        accepted=tuple(accepted),
     )
 
 
@@ -268,7 +270,8 @@ def check_distinct(sections: Sequence[Section]) -> None:
         seen[key] = section.section_id
 
 
-def _spot_source(row: ManifestRow) -> SpotSource:
+def spot_source(row: ManifestRow, grid: GridKind | None = None) -> SpotSource:
+    """What a reader of spots is told of a row."""
     return SpotSource(
         expression=row.expression,
         spots=row.spots,
@@ -279,6 +282,7 @@ def _spot_source(row: ManifestRow) -> SpotSource:
         image_element=row.image_element,
         table_element=row.table_element,
         missing_genes=row.missing_genes,
+        grid=grid,
     )
 
 
@@ -288,70 +292,6 @@ def _slide_facts(path: Path) -> SlideFacts:
     with open_slide(path) as slide:
         facts: SlideFacts = slide
         return facts
-
-
-def _fit_to_image(
-    table: SpotTable, slide: SlideFacts, path: Path, allow_hires: bool
-) -> tuple[npt.NDArray[np.float64], ScaleHints]:
-    """Positions and hints in the pixels of the given image; a down-scaled copy needs `allow_hires`.
-
-    A copy is told by its size: the spots leave it as they are, and fill it when multiplied by the
-    scale that Space Ranger states for it.
-    """
-    size = np.array([slide.width_px0, slide.height_px0], dtype=np.float64)
-    outside = (table.xy_px0 >= size).any(axis=1).mean()
-    fitting = {
-        name: scale
-        for name, scale in table.hints.image_scales.items()
-        if scale < 0.9
-        and outside > 0
-        and ((table.xy_px0 * scale).max(axis=0) < size).all()
-        and ((table.xy_px0 * scale).max(axis=0) > 0.25 * size).all()
-    }
-    if not fitting:
-        return table.xy_px0, table.hints
-    name, scale = max(fitting.items(), key=lambda item: item[1])
-    effective = {source: mpp / scale for source, mpp in table.hints.mpp.items()}
-    mpp = next(iter(effective.values()), None)
-    said = ""
-    if mpp is not None:
-        said = f", effective {mpp:.3g} um per pixel instead of {mpp * scale:.4g}"
-    if not allow_hires:
-        raise SlideError(
-            f"expected the full-resolution image, found {path} of {size[0]:.0f} x {size[1]:.0f} px, which fits the "
-            f"{name} copy ({scale:.4g} of the full size{said}); give the image that Space Ranger was run on, "
-            "or allow hires images knowing that cells cannot be seen in them"
-        )
-    hints = table.hints
-    diameter = hints.spot_diameter_px0
-    return table.xy_px0 * scale, ScaleHints(
-        mpp=effective,
-        spot_pitch_um=hints.spot_pitch_um,
-        spot_diameter_um=hints.spot_diameter_um,
-        spot_diameter_px0=diameter * scale if diameter is not None else None,
-        trust_slide_mpp=False,  # a copy often keeps the tags of its original
-    )
-
-
-def _check_bounds(
-    xy_px0: npt.NDArray[np.float64], slide: SlideFacts, source: str, path: Path
-) -> None:
-    size = np.array([slide.width_px0, slide.height_px0])
-    outside = ((xy_px0 < 0) | (xy_px0 >= size)).any(axis=1)
-    if not outside.any():
-        return
-    low, high = xy_px0.min(axis=0), xy_px0.max(axis=0)
-    swapped = ((xy_px0[:, ::-1] < 0) | (xy_px0[:, ::-1] >= size)).any(axis=1)
-    remedy = (
-        "all would lie inside with x and y swapped: swap them"
-        if not swapped.any()
-        else "give the image that the positions were measured on, in full resolution"
-    )
-    raise SpotTableError(
-        f"expected all spots of {source} inside {path.name} ({size[0]} x {size[1]} px), found "
-        f"{int(outside.sum())} of {len(xy_px0)} outside (x {low[0]:.0f} to {high[0]:.0f}, "
-        f"y {low[1]:.0f} to {high[1]:.0f}); {remedy}"
-    )
 
 
 def _assemble_obs(row: ManifestRow, table: SpotTable) -> tuple[pd.DataFrame | None, dict[str, int]]:

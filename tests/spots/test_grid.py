@@ -32,7 +32,9 @@ def test_spots_lie_inside_at_the_pitch(
     assert len(np.unique(places, axis=0)) == len(xy)
     if len(xy) > 1:
         nearest = cKDTree(xy).query(xy, k=2)[0][:, 1] * mpp
-        assert nearest.min() == pytest.approx(pitch, rel=1e-9)
+        assert nearest.min() >= pitch * (1 - 1e-9)
+        if len(np.unique(places[:, 1])) < len(places):  # some row holds two
+            assert nearest.min() == pytest.approx(pitch, rel=1e-9)
 
 
 def test_inner_spots_have_six_or_four_neighbours() -> None:

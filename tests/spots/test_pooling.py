@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.pooling import GridKind, pool_points
+from hespotex.spots.base import GridKind
+from hespotex.spots.pooling import pool_points
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hespotex.errors import SpotTableError
+from hespotex.spots.outlines import read_outlines
 from hespotex.spots.space_ranger import POSITION_COLUMNS, read_positions, read_scale
 from hespotex.spots.text import Packed, open_text, read_json, read_table
-from hespotex.spots.visium_hd import read_outlines
 from hespotex.spots.xenium import read_alignment
 
 PARSERS: dict[str, Callable[[Any], object]] = {

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hespotex.config import InputChoices
 from hespotex.errors import SlideError, SpotTableError
 from hespotex.section import ManifestRow, read_section
 from hespotex.spots.base import SpotSource, SpotTable
@@ -315,7 +316,7 @@ def test_real_outs_without_the_full_image(shared_data: Path) -> None:
         SlideError, match=r"lowres copy \(0\.0858 .*effective 15\.1 um .* of 1\.295"
     ):
         read_section(row)
-    assert read_section(row, allow_hires=True).geometry.mpp == pytest.approx(
+    assert read_section(row, InputChoices(allow_hires=True)).geometry.mpp == pytest.approx(
         1.2946 / 0.0858, rel=1e-3
     )
     factors = json.loads((outs / "spatial" / "scalefactors_json.json").read_text())

@@ -12,7 +12,8 @@ import pytest
 from hespotex.errors import GeometryError, SpotTableError
 from hespotex.geometry import decide_geometry
 from hespotex.spots.base import SpotSource
-from hespotex.spots.visium_hd import read, read_outlines
+from hespotex.spots.outlines import read_outlines
+from hespotex.spots.visium_hd import read
 from made_sections import KNOWN, Known, positions, write_10x_h5, write_scale
 
 BIN_PX = 16.0  # 8 um at 0.5 um per pixel

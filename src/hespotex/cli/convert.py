@@ -37,6 +37,9 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    allow_hires: options.AllowHires = False,
+    accept: options.Accept = None,
+    pool_grid: options.PoolGrid = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -56,9 +59,11 @@ def convert(
 
     reporter = options.reporter(quiet, verbose)
     row = only_section(resolve_input(source, slide=slide), section)
-    read = read_section(row)
+    read = read_section(row, options.choices(allow_hires, accept, pool_grid))
     for reason, count in read.dropped.items():
         reporter.say(f"section {read.section_id}: {count} {reason}")
+    for sentence in read.accepted:
+        reporter.warn(f"section {read.section_id}: accepted: {sentence}")
     write_section(out, read)
     values = manifest_row(out.resolve(), read)
     text = io.StringIO()

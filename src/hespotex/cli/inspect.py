@@ -46,10 +46,9 @@ def inspect(
         ),
     ] = None,
     sections: options.Sections = None,
-    allow_hires: Annotated[
-        bool,
-        typer.Option("--allow-hires", help="Look at a down-scaled copy as if it were the slide."),
-    ] = False,
+    allow_hires: options.AllowHires = False,
+    accept: options.Accept = None,
+    pool_grid: options.PoolGrid = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -72,7 +71,7 @@ def inspect(
         source,
         slide=slide,
         sections=options.split_ids(sections),
-        allow_hires=allow_hires,
+        choices=options.choices(allow_hires, accept, pool_grid),
         reporter=reporter,
     )
     if as_json:

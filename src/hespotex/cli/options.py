@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hespotex.cli.terminal import TerminalReporter
-from hespotex.config import Machine, RunConfig
+from hespotex.config import InputChoices, Machine, RunConfig
 from hespotex.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,6 +63,32 @@ Folds = Annotated[
         "--folds",
         metavar="patient|section|kfold:N",
         help="What is left out in turn.",
+        show_default=False,
+    ),
+]
+PoolGrid = Annotated[
+    str | None,
+    typer.Option(
+        "--pool-grid",
+        metavar="hexagonal|square",
+        help="Lattice into which cells and bins are pooled; runs have the key pooling.grid.",
+        show_default=False,
+    ),
+]
+AllowHires = Annotated[
+    bool,
+    typer.Option(
+        "--allow-hires",
+        help="Take Space Ranger's down-scaled image where the full one is missing: cells cannot be seen in it.",
+    ),
+]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="CODE[:SECTION]",
+        help="Go on where the preflight stops, recorded in every output: mpp (the manifest's counts against all "
+        "other sources), position, outside (spots outside the image are left out), genes; repeatable.",
         show_default=False,
     ),
 ]
@@ -132,6 +158,19 @@ def split_ids(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def choices(
+    allow_hires: bool, accept: list[str] | None, pool_grid: str | None = None
+) -> InputChoices:
+    """What the user accepts of inputs; the lattice for cells and bins where a verb has no configuration.
+
+    Raises:
+        ConfigError: an unknown code or lattice.
+    """
+    if pool_grid not in {None, "hexagonal", "square"}:
+        raise ConfigError(f"expected --pool-grid hexagonal or square, found {pool_grid!r}")
+    return InputChoices(tuple(accept or ()), allow_hires, pool_grid)  # type: ignore[arg-type]
 
 
 def machine(device: str, threads: int | None) -> Machine:

@@ -54,6 +54,8 @@ def cross_validate(
     score_nan_as_zero: Annotated[
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
+    allow_hires: options.AllowHires = False,
+    accept: options.Accept = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -75,6 +77,7 @@ def cross_validate(
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets) or (),
         score_nan_as_zero=score_nan_as_zero,
+        choices=options.choices(allow_hires, accept),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
@@ -97,6 +100,8 @@ def train(
         bool,
         typer.Option("--no-validate", help="Skip the cross-validation that grades the genes."),
     ] = False,
+    allow_hires: options.AllowHires = False,
+    accept: options.Accept = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -118,6 +123,7 @@ def train(
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets) or (),
         validate=not no_validate,
+        choices=options.choices(allow_hires, accept),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
@@ -147,6 +153,8 @@ def predict(
     show_genes: slide_options.ShowGenes = None,
     formats: slide_options.Formats = None,
     all_genes: slide_options.AllGenes = False,
+    allow_hires: options.AllowHires = False,
+    accept: options.Accept = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -175,6 +183,7 @@ def predict(
             show_genes=show_genes,
             formats=formats,
             all_genes=all_genes,
+            choices=options.choices(allow_hires, accept),
         ),
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets),

@@ -23,6 +23,8 @@ def evaluate(
     score_nan_as_zero: Annotated[
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
+    allow_hires: options.AllowHires = False,
+    accept: options.Accept = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -44,6 +46,7 @@ def evaluate(
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets),
         score_nan_as_zero=score_nan_as_zero,
+        choices=options.choices(allow_hires, accept),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )

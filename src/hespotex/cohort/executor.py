@@ -114,6 +114,7 @@ def predict(
             sections=sections,
             gene_sets=gene_sets,
             all_genes=options.all_genes,
+            choices=options.choices,
             machine=machine,
             reporter=reporter,
         )

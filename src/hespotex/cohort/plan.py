@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from hespotex.config import InputChoices
 from hespotex.errors import ConfigError, ManifestError, SlideError
+from hespotex.inspection import check_named
 from hespotex.manifest import ManifestRow, read_manifest
 from hespotex.slide_prediction import SlideOptions, SlideTask
 
@@ -36,22 +38,22 @@ def plan_slides(
         ConfigError: an option does not suit the input.
     """
     if source.is_dir():
-        _refuse_sections(sections, "a folder")
+        _refuse_choices(sections, options.choices, "a folder")
         return _of_folder(source, options)
     if source.suffix.lower() in MANIFEST_SUFFIXES:
         rows = read_manifest(source, sections).rows
+        check_named(options.choices, [row.section_id for row in rows])
         if all(row.has_spots for row in rows):
             return None
         return tuple(_of_row(row, options) for row in rows)
-    _refuse_sections(sections, "a slide")
+    _refuse_choices(sections, options.choices, "a slide")
     return (SlideTask(source.stem, source, options),)
 
 
-def _refuse_sections(sections: Sequence[str] | None, what: str) -> None:
-    if sections is not None:
-        raise ConfigError(
-            f"expected a manifest with --sections, found {what}; leave --sections out"
-        )
+def _refuse_choices(sections: Sequence[str] | None, choices: InputChoices, what: str) -> None:
+    for name, given in (("--sections", sections is not None), ("--accept", bool(choices.accept))):
+        if given:
+            raise ConfigError(f"expected a manifest with {name}, found {what}; leave {name} out")
 
 
 def _of_row(row: ManifestRow, options: SlideOptions) -> SlideTask:

@@ -172,6 +172,8 @@ def _record(section: Section) -> dict[str, Any]:
             keys.SPATIAL: "x, y of the spot centre in level-0 pixels, origin top-left",
         },
     }
+    if section.accepted:
+        record["accepted"] = list(section.accepted)
     if section.dropped:
         record["dropped"] = {k.replace("/", " per "): int(v) for k, v in section.dropped.items()}
     return record

@@ -318,6 +318,8 @@ def _record(
         "spot_pitch_um": float(section.geometry.spot_pitch_um),
         "units": {name: UNITS[name] for name in ("X", keys.SPATIAL, *names) if name in UNITS},
     }
+    if section.accepted:
+        record["accepted"] = list(section.accepted)
     if section.dropped:
         record["dropped"] = {
             re.sub(r"/", " per ", reason): int(count) for reason, count in section.dropped.items()

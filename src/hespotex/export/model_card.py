@@ -119,6 +119,11 @@ def _limits(bundle: Bundle, n_patients: int) -> list[str]:
         limits.append(
             f"It knows {n_patients} patients; other organs, stainings, scanners and species were never seen."
         )
+    limits += [
+        f"Section {s.section_id} was used although the preflight refused it, accepted by the user: {said}."
+        for s in bundle.sections
+        for said in s.accepted
+    ]
     limits.append(
         "Other pixel sizes are resampled to the patch sides above; a wrong mpp gives wrong values, silently "
         "in the numbers: look at the out-of-distribution score."

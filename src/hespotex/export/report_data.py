@@ -90,6 +90,16 @@ def read_run(folder: RunDir) -> Run:
     return Run(record, metrics, genes, tuple(ids), folder)
 
 
+def accepted_notes(record: Mapping[str, Any]) -> list[str]:
+    """What the preflight refused of a run's sections and the user accepted, one sentence each."""
+    inputs = record.get("identity", {}).get("inputs", {})
+    return [
+        f"Section {section_id}: accepted by the user against the preflight: {said}."
+        for section_id, facts in inputs.items()
+        for said in facts.get("accepted", ())
+    ]
+
+
 def _json(path: Any) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

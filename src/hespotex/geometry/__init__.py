@@ -1,6 +1,13 @@
 """What scale and orientation a section has, decided from every source at once."""
 
 from hespotex.geometry.decide import AGREEMENT, Geometry, StatedScale, decide_geometry
+from hespotex.geometry.image_fit import (
+    FittedSpots,
+    SlideFacts,
+    fit_to_image,
+    outside_error,
+    spots_outside,
+)
 from hespotex.geometry.lattice import Lattice, fit_lattice
 from hespotex.geometry.orientation import (
     ORIENTATIONS,
@@ -13,13 +20,18 @@ from hespotex.geometry.orientation import (
 __all__ = [
     "AGREEMENT",
     "ORIENTATIONS",
+    "FittedSpots",
     "Geometry",
     "Hypothesis",
     "Lattice",
     "OrientationEvidence",
+    "SlideFacts",
     "StatedScale",
     "decide_geometry",
     "fit_lattice",
+    "fit_to_image",
     "orient",
     "orientation_evidence",
+    "outside_error",
+    "spots_outside",
 ]

@@ -27,6 +27,7 @@ class Geometry:
         spot_diameter_um: diameter of a spot in microns.
         mpp_sources: every source's own value of mpp, by name.
         notes: what was assumed or set aside, one sentence each.
+        overruled: sources that disagree, and that the user let the manifest's mpp count against.
     """
 
     mpp: float
@@ -34,6 +35,7 @@ class Geometry:
     spot_diameter_um: float
     mpp_sources: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    overruled: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def decide_geometry(
     *,
     stated: StatedScale | None = None,
     slide_mpp: Mapping[str, float] | None = None,
+    manifest_wins: bool = False,
     section: str | None = None,
 ) -> Geometry:
     """Decide mpp, pitch and diameter from all sources at once.
@@ -63,6 +66,7 @@ def decide_geometry(
         hints: what the spot files say.
         stated: what the manifest says.
         slide_mpp: microns per level-0 pixel that the slide's tags say, by tag.
+        manifest_wins: sources that contradict the manifest's mpp are set aside, named in `overruled`.
         section: id for messages.
 
     Raises:
@@ -78,6 +82,10 @@ def decide_geometry(
     sources = _mpp_sources(stated, hints, slide_mpp or {}, lattice, pitch_um, notes)
     if not sources:
         raise GeometryError(_nothing_known(lattice, pitch_um), section=section)
+    overruled: dict[str, float] = {}
+    if manifest_wins and stated.mpp is not None:
+        overruled = {n: v for n, v in sources.items() if not _agree([v, stated.mpp])}
+        sources = {n: v for n, v in sources.items() if n not in overruled}
     _check_plausible(sources, section)
     _check_agreement(sources, section)
     mpp = next(iter(sources.values()))
@@ -92,7 +100,7 @@ def decide_geometry(
                 f"no file states the spot diameter: half the pitch, {diameter_um:.4g} um, is assumed; "
                 "set spot_diameter_um in the manifest"
             )
-    return Geometry(mpp, pitch_um, diameter_um, sources, tuple(notes))
+    return Geometry(mpp, pitch_um, diameter_um, sources, tuple(notes), overruled)
 
 
 def _mpp_sources(
@@ -166,7 +174,8 @@ def _check_agreement(sources: Mapping[str, float], section: str | None) -> None:
     raise GeometryError(
         f"expected all sources of microns per pixel to agree within {100 * AGREEMENT:.0f} %, found {named} "
         f"(they differ {ratio:.3g}-fold); correct the wrong one: is the image a down-scaled copy, are the "
-        "positions in pixels of another image, or is a manifest value wrong?",
+        "positions in pixels of another image, or is a manifest value wrong? (where you know better than all "
+        "others: mpp in the manifest and --accept mpp)",
         section=section,
     )
 

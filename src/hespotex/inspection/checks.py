@@ -145,7 +145,7 @@ def _compare_names(first: _Named, other: _Named) -> Finding | None:
             "genes",
             "error",
             f"{b.describe()}, where {first.section_id} has {a.describe()}",
-            "keep the sections of one species in a manifest",
+            "keep the sections of one species in a manifest (--accept genes where both are meant)",
         )
     if a.kind != b.kind:
         return _other_identifiers(first, other)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
+
+from hespotex.config import InputChoices
 
 Level = Literal["ok", "info", "warning", "error"]
 Colour = Literal["green", "yellow", "red"]
@@ -48,6 +50,27 @@ class Finding:
     def as_dict(self) -> dict[str, str]:
         """For JSON."""
         return {**asdict(self), "colour": self.colour}
+
+
+def accept_findings(
+    findings: Sequence[Finding], choices: InputChoices
+) -> tuple[list[Finding], dict[str, list[str]]]:
+    """Red findings that the user accepts become yellow.
+
+    Returns:
+        all findings, and what was accepted, by section: one sentence each, for the record.
+    """
+    weighed: list[Finding] = []
+    accepted: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.level == "error" and choices.accepts(finding.topic, finding.subject):
+            accepted.setdefault(finding.subject, []).append(f"{finding.topic}: {finding.found}")
+            weighed.append(
+                replace(finding, level="warning", found=f"accepted by the user: {finding.found}")
+            )
+        else:
+            weighed.append(finding)
+    return weighed, accepted
 
 
 def verdict(findings: Iterable[Finding]) -> Colour:

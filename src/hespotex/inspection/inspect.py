@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.config import InputChoices
 from hespotex.errors import HESpotExError, ManifestError, SlideError
 from hespotex.inspection.checks import check_section, check_together
 from hespotex.inspection.copies import copy_findings, find_copies
-from hespotex.inspection.findings import Colour, Finding, exit_code, verdict
+from hespotex.inspection.findings import Colour, Finding, accept_findings, exit_code, verdict
 from hespotex.inspection.inputs import resolve_input
 from hespotex.inspection.mapping import offer_mapping
 from hespotex.inspection.placement import (
@@ -22,10 +23,11 @@ from hespotex.inspection.placement import (
     placement_findings,
     total_counts,
 )
+from hespotex.inspection.reading import check_named
 from hespotex.inspection.slides import SlideView, slide_findings, view_slide
 from hespotex.progress import Reporter, Silent
-from hespotex.section import ManifestRow, Section, read_section
-from hespotex.spots.base import SpotSource, SpotTable
+from hespotex.section import ManifestRow, Section, read_section, spot_source
+from hespotex.spots.base import SpotTable
 from hespotex.spots.registry import read_spots
 
 
@@ -129,7 +131,7 @@ def inspect_input(
     *,
     slide: Path | None = None,
     sections: Sequence[str] | None = None,
-    allow_hires: bool = False,
+    choices: InputChoices | None = None,
     reporter: Reporter | None = None,
 ) -> Inspection:
     """Look at everything in an input; nothing that is wrong with it is raised.
@@ -138,16 +140,17 @@ def inspect_input(
         path: a slide, a folder or file of spots, a manifest, a folder of slides.
         slide: the full-resolution image of a folder or file of spots.
         sections: ids of a manifest.
-        allow_hires: accept a down-scaled copy as slide, with a warning.
+        choices: what the user accepts; it is shown in yellow.
         reporter: hears of progress.
 
     Example:
         >>> inspect_input(Path("sections.csv")).verdict  # doctest: +SKIP
         'green'
     """
-    reporter = reporter or Silent()
+    reporter, choices = reporter or Silent(), choices or InputChoices()
     try:
         found = resolve_input(path, slide=slide, sections=sections)
+        check_named(choices, [row.section_id for row in found.rows])
     except ManifestError as error:
         problems = tuple(
             Finding(path.name, "reading", "error", problem, "correct the manifest")
@@ -159,13 +162,13 @@ def inspect_input(
     items, read = [], []
     with reporter.task("inspecting", len(found.rows)) as advance:
         for row in found.rows:
-            item, section = inspect_row(row, allow_hires=allow_hires)
+            item, section = inspect_row(row, choices)
             items.append(item)
             if section is not None:
                 read.append(section)
             advance(1)
     notes = [Finding(path.name, "reading", "info", note) for note in found.notes]
-    together = check_together(read)
+    together, _ = accept_findings(check_together(read), choices)
     mapping: dict[str, str] = {}
     if any(f.topic == "genes" and f.colour == "red" for f in together):
         mapping, offer = offer_mapping(found.rows, read)
@@ -173,7 +176,7 @@ def inspect_input(
     return Inspection(path.name, found.kind, tuple(items), (*together, *notes), mapping)
 
 
-def inspect_row(row: ManifestRow, *, allow_hires: bool) -> tuple[Inspected, Section | None]:
+def inspect_row(row: ManifestRow, choices: InputChoices) -> tuple[Inspected, Section | None]:
     """Look at one section or slide; the section itself too, where it can be read."""
     findings: list[Finding] = []
     view, slide_error = None, None
@@ -184,19 +187,25 @@ def inspect_row(row: ManifestRow, *, allow_hires: bool) -> tuple[Inspected, Sect
             slide_error = error
             findings.append(_error(row.section_id, error))
     if not row.has_spots:
-        return _slide_alone(row, view, findings), None
+        return _slide_alone(row, view, findings, choices), None
     try:
         # With a slide that cannot be read, the rest can still be looked at.
-        section = read_section(replace(row, slide=None) if slide_error else row)
+        section = read_section(replace(row, slide=None) if slide_error else row, choices)
     except HESpotExError as error:
-        if not (allow_hires and isinstance(error, SlideError)):
-            return _broken(row, view, findings, error), None
-        try:
-            section = read_section(row, allow_hires=True)
-        except HESpotExError as second:
-            return _broken(row, view, findings, second), None
-        findings.append(replace(_error(row.section_id, error), level="warning"))
-    return _read_well(row, section, view, findings, slide_failed=slide_error is not None), section
+        return _broken(row, view, findings, error, choices), None
+    findings += [
+        Finding(
+            row.section_id,
+            "accepted",
+            "warning",
+            f"accepted by the user: {said}",
+            "look at the overlay",
+        )
+        for said in section.accepted
+    ]
+    inspected = _read_well(row, section, view, findings, slide_failed=slide_error is not None)
+    weighed, _ = accept_findings(inspected.findings, choices)
+    return replace(inspected, findings=tuple(weighed)), section
 
 
 def _read_well(
@@ -245,7 +254,9 @@ def _read_well(
     return Inspected(row.section_id, (*findings, *found), picture, facts)
 
 
-def _slide_alone(row: ManifestRow, view: SlideView | None, findings: list[Finding]) -> Inspected:
+def _slide_alone(
+    row: ManifestRow, view: SlideView | None, findings: list[Finding], choices: InputChoices
+) -> Inspected:
     if view is None:
         return Inspected(row.section_id, tuple(findings))
     found = slide_findings(row.section_id, view, alone=row.mpp is None)
@@ -261,13 +272,21 @@ def _slide_alone(row: ManifestRow, view: SlideView | None, findings: list[Findin
                 found=f"{row.mpp:.4g} um per pixel in the manifest, but {tags} in the slide",
                 remedy="correct or empty the manifest's column mpp",
             )
+            if choices.accepts("mpp", row.section_id):
+                found[-1] = replace(
+                    found[-1], level="warning", found=f"accepted by the user: {found[-1].found}"
+                )
     picture = Picture(view.path, None, mpp, None)
     facts = {**_slide_facts(view), "mpp": mpp}
     return Inspected(row.section_id, (*findings, *found), picture, facts)
 
 
 def _broken(
-    row: ManifestRow, view: SlideView | None, findings: list[Finding], error: HESpotExError
+    row: ManifestRow,
+    view: SlideView | None,
+    findings: list[Finding],
+    error: HESpotExError,
+    choices: InputChoices,
 ) -> Inspected:
     """A section that cannot be put together: what its positions say, where they can be read."""
     findings = [*findings, _error(row.section_id, error)]
@@ -275,7 +294,7 @@ def _broken(
     if view is None:
         return Inspected(row.section_id, tuple(findings))
     found = slide_findings(row.section_id, view, alone=False)
-    table = _table(row)
+    table = _table(row, choices)
     xy_px0 = table.xy_px0 if table is not None else None
     if table is not None and xy_px0 is not None and not is_copy:
         scales = known_scales(view.size_px0, None, dict(table.hints.image_scales))
@@ -286,10 +305,9 @@ def _broken(
     return Inspected(row.section_id, (*findings, *found), picture, _slide_facts(view))
 
 
-def _table(row: ManifestRow) -> SpotTable | None:
-    source = SpotSource(**{f.name: getattr(row, f.name) for f in fields(SpotSource)})
+def _table(row: ManifestRow, choices: InputChoices) -> SpotTable | None:
     try:
-        return read_spots(row.format or "", source)
+        return read_spots(row.format or "", spot_source(row, choices.grid))
     except HESpotExError:
         return None  # its error was the one that read_section raised
 

@@ -164,7 +164,8 @@ def _weigh_other(placement: Placement) -> tuple[Level, str, str]:
     elif _array_contradicts(placement):
         shown += ", which speaks against it"
     else:
-        return "error", shown, "correct the positions, or give the image that they were measured on"
+        remedy = "correct the positions, or give the image that they were measured on"
+        return "error", shown, f"{remedy} (where the overlay shows them right: --accept position)"
     return "warning", shown, "look at the overlay"
 
 

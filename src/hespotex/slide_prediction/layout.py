@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hespotex.config import InputChoices
 from hespotex.errors import GeometryError, HESpotExError, SpotTableError
 from hespotex.geometry import Geometry, StatedScale, decide_geometry
+from hespotex.inspection import read_checked
 from hespotex.patches import reading_order
-from hespotex.section import ManifestRow, Section, read_section
+from hespotex.progress import Silent
+from hespotex.section import ManifestRow, Section
 from hespotex.slide import Slide
 from hespotex.slide_prediction.options import SlideTask
 from hespotex.spots.base import SpotTable
@@ -47,7 +50,7 @@ def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     """
     try:
         if task.row is not None:
-            layout = _of_row(task.row)
+            layout = _of_row(task.row, task.options.choices, bundle)
         elif task.options.spots is not None:
             layout = _given(slide, task, bundle)
         else:
@@ -86,9 +89,12 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     return Layout(section, tissue, notes)
 
 
-def _of_row(row: ManifestRow) -> Layout:
+def _of_row(row: ManifestRow, choices: InputChoices, bundle: Bundle) -> Layout:
     """A section among slides: at its own spots; what was measured stays aside."""
-    section = read_section(row)
+    grid = bundle.config.pooling.grid
+    (section,) = read_checked(
+        [row], replace(choices, accept=_about(choices, row), grid=grid), Silent()
+    )
     order = reading_order(section.xy_px0)
     at_spots = replace(
         section,
@@ -100,7 +106,18 @@ def _of_row(row: ManifestRow) -> Layout:
         obs=None if section.obs is None else section.obs.iloc[order],
     )
     note = "predicted at its own spots; measured values are written by a manifest of sections alone"
-    return Layout(at_spots, None, (note, *section.geometry.notes))
+    accepted = (f"accepted by the user: {sentence}" for sentence in section.accepted)
+    return Layout(at_spots, None, (note, *section.geometry.notes, *accepted))
+
+
+def _about(choices: InputChoices, row: ManifestRow) -> tuple[str, ...]:
+    """What is accepted of this row: other sections may be named that are not read here."""
+    return tuple(
+        code
+        for item in choices.accept
+        for code, _, name in [item.partition(":")]
+        if name in {"", row.section_id}
+    )
 
 
 def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:

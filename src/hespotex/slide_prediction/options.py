@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from hespotex.config import InputChoices
 from hespotex.errors import ConfigError
 from hespotex.section import ManifestRow
 from hespotex.slide.pixel_size import MAX_MPP
-from hespotex.spots.grid import GridKind
+from hespotex.spots.base import GridKind
 
 Format = Literal["geojson", "parquet", "spatialdata"]
 FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata")
@@ -32,6 +33,7 @@ class SlideOptions:
         formats: what is written beside the h5ad, with chosen genes only.
         genes: the chosen genes of pictures and of `formats`; None: the best graded, or where nothing
             is graded the most abundant in training.
+        choices: what the preflight would refuse of sections among the slides, and the user accepts.
     """
 
     mpp: float | None = None
@@ -44,6 +46,7 @@ class SlideOptions:
     all_genes: bool = False
     formats: tuple[Format, ...] = ()
     genes: tuple[str, ...] | None = None
+    choices: InputChoices = field(default_factory=InputChoices)
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not 0 < self.mpp <= MAX_MPP:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.config import Machine
+from hespotex.config import InputChoices, Machine
 from hespotex.encoders import get_encoder
 from hespotex.encoders.base import Encoder
 from hespotex.errors import HESpotExError, ModelFileError
@@ -23,7 +23,7 @@ from hespotex.patches import PatchPlan
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import check_same_encoder, genes_to_write
 from hespotex.runs import RunDir, StageClock, content_key, file_key, versions
-from hespotex.section import read_section
+from hespotex.section import ManifestRow, read_section
 from hespotex.slide import open_slide, slide_key
 from hespotex.slide_prediction.decode import (
     FLAG,
@@ -210,12 +210,18 @@ def _prediction_key(predictor: Predictor, task: SlideTask, columns: npt.NDArray[
         [task.section_id, task.patient_id],
         [options.mpp, options.pitch_um, options.diameter_um, options.grid, options.max_bad_tiles],
         [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
-        None if task.row is None else read_section(task.row).expression_key(),
+        None if task.row is None else _row_key(predictor, task.row, options.choices),
         [list(options.formats), options.genes],
         [sets_key(predictor.bundle.gene_sets), predictor.bundle.validation.get(GRADES)],
         columns,
         CHUNK_SPOTS,
     )
+
+
+def _row_key(predictor: Predictor, row: ManifestRow, choices: InputChoices) -> str:
+    """Of a section among slides: its positions, and the scale that was decided."""
+    section = read_section(row, replace(choices, grid=predictor.bundle.config.pooling.grid))
+    return content_key(section.expression_key(), section.geometry.mpp, list(section.accepted))
 
 
 def _positions_key(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from scipy import sparse
 from hespotex.errors import SpotTableError
 
 MissingGenes = Literal["zero", "unmeasured"]
+GridKind = Literal["hexagonal", "square"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class SpotSource:
         image_element: name of the image (SpatialData).
         table_element: name of the table (SpatialData).
         missing_genes: overrules what the reader knows of the technology; None: the reader decides.
+        grid: lattice into which cells and bins are pooled; None: the reader decides.
     """
 
     expression: Path | None = None
@@ -64,6 +66,7 @@ class SpotSource:
     image_element: str | None = None
     table_element: str | None = None
     missing_genes: MissingGenes | None = None
+    grid: GridKind | None = None
 
 
 @dataclass(frozen=True)
@@ -124,3 +127,15 @@ class SpotTable:
     def n_spots(self) -> int:
         """Number of spots."""
         return len(self.barcodes)
+
+    def spots(self, kept: npt.NDArray[np.bool_], reason: str) -> SpotTable:
+        """The same table with only these spots; the others are counted under `reason`."""
+        return replace(
+            self,
+            barcodes=self.barcodes[kept],
+            xy_px0=self.xy_px0[kept],
+            counts=None if self.counts is None else self.counts[kept],
+            array_xy=None if self.array_xy is None else self.array_xy[kept],
+            obs=None if self.obs is None else self.obs[kept],
+            dropped={**self.dropped, reason: int((~kept).sum())},
+        )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import GeometryError
-
-GridKind = Literal["hexagonal", "square"]
+from hespotex.spots.base import GridKind
 
 MOST_SPOTS = 5_000_000
 

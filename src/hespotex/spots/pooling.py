@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
-
-GridKind = Literal["square", "hexagonal"]
+from hespotex.spots.base import GridKind
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -11,11 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import GridKind, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.outlines import read_outlines
 from hespotex.spots.pooling import Pooled, pool_points
 from hespotex.spots.space_ranger import find_spatial, join_positions, read_positions
 from hespotex.spots.ten_x import read_matrix
-from hespotex.spots.text import Packed, open_text, positive_number, read_json
+from hespotex.spots.text import Packed, positive_number, read_json
 
 _BIN_FOLDER = re.compile(r"^square_([0-9]{3})um$")
 _CELL_NUMBER = re.compile(r"([0-9]+)(?:-[0-9]+)?$")
@@ -26,7 +26,7 @@ def read(source: SpotSource) -> SpotTable:
     """Read one bin size of `binned_outputs`, or `segmented_outputs`.
 
     With a `spot_diameter_um` above the bin's side (or a `spot_pitch_um`), bins are summed into spots on
-    a square grid of that pitch; without, every bin is a spot. Segmented cells are always pooled.
+    a square grid of that pitch, or a hexagonal one if asked for; without, every bin is a spot. Segmented cells are always pooled.
 
     Raises:
         SpotTableError: no such bin size, or a file is missing, malformed or contradictory.
@@ -57,7 +57,8 @@ def read(source: SpotSource) -> SpotTable:
     pitch = source.spot_pitch_um or source.spot_diameter_um
     if pitch is None or pitch <= stated_bin * (1 + _SAME):
         return table
-    return _pool_bins(table, stated_bin, pitch, source.spot_diameter_um or pitch)
+    diameter = source.spot_diameter_um or pitch
+    return _pool_bins(table, stated_bin, pitch, diameter, source.grid or "square")
 
 
 def _find_bins(place: Path, bin_um: float | None) -> tuple[Path, float | None]:
@@ -114,7 +115,9 @@ def _read_scale(path: Path | Packed) -> tuple[ScaleHints, float]:
     return hints, side
 
 
-def _pool_bins(table: SpotTable, side: float, pitch: float, diameter: float) -> SpotTable:
+def _pool_bins(
+    table: SpotTable, side: float, pitch: float, diameter: float, grid: GridKind
+) -> SpotTable:
     """Sum bins into spots; the grid is laid in the array's own plane and carried to pixels."""
     if table.array_xy is None:
         raise SpotTableError(f"expected array_row and array_col of the bins in {table.source}")
@@ -124,7 +127,7 @@ def _pool_bins(table: SpotTable, side: float, pitch: float, diameter: float) -> 
         table.counts,
         pitch_um=pitch,
         diameter_um=diameter if diameter < pitch else None,
-        kind="square",
+        kind=grid,
         origin_um=(pitch / 2, pitch / 2),
     )
     ones = np.ones((len(plane), 1))
@@ -197,7 +200,13 @@ def _read_cells(folder: Path, source: SpotSource) -> SpotTable:
         dropped=matrix.dropped,
     )
     diameter = source.spot_diameter_um or pitch
-    pooled = pool_points(xy_px0 * mpp, cells.counts, pitch_um=pitch, diameter_um=diameter)
+    pooled = pool_points(
+        xy_px0 * mpp,
+        cells.counts,
+        pitch_um=pitch,
+        diameter_um=diameter,
+        kind=source.grid or "hexagonal",
+    )
     hints = ScaleHints(
         mpp={"microns_per_pixel of Visium HD": mpp},
         spot_pitch_um=pitch,
@@ -218,41 +227,3 @@ def _find_scale(folder: Path) -> tuple[Path, Path]:
 def _cell_number(name: str) -> int:
     match = _CELL_NUMBER.search(str(name))
     return int(match[1]) if match else -1
-
-
-def read_outlines(path: Path) -> dict[int, tuple[float, float]]:
-    """Centre of every cell's outline in pixels, by cell number (area centroid of the outer ring).
-
-    Raises:
-        SpotTableError: no GeoJSON, or a cell that is no polygon.
-    """
-    with open_text(path) as stream:
-        try:
-            collection = json.load(stream)
-            features = collection["features"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise SpotTableError(
-                f"expected a GeoJSON FeatureCollection in {path}, found: {error}"
-            ) from error
-    centres = {}
-    for place, feature in enumerate(features):
-        try:
-            number = int(feature["properties"]["cell_id"])
-            ring = np.asarray(feature["geometry"]["coordinates"][0], dtype=np.float64)
-            centres[number] = _centroid(ring)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise SpotTableError(
-                f"expected cell_id and a polygon in feature {place} of {path}, found: {error}"
-            ) from error
-    return centres
-
-
-def _centroid(ring: npt.NDArray[np.float64]) -> tuple[float, float]:
-    x, y = (ring - ring[0]).T  # relative: large pixel numbers would cancel badly
-    cross = x * np.roll(y, -1) - np.roll(x, -1) * y
-    area = cross.sum()
-    if abs(area) < 1e-12:
-        return float(ring[:, 0].mean()), float(ring[:, 1].mean())
-    centre_x = ((x + np.roll(x, -1)) * cross).sum() / (3 * area)
-    centre_y = ((y + np.roll(y, -1)) * cross).sum() / (3 * area)
-    return float(centre_x + ring[0, 0]), float(centre_y + ring[0, 1])

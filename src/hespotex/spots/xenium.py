@@ -19,7 +19,7 @@ _CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid")
 
 
 def read(source: SpotSource) -> SpotTable:
-    """Pool cells into spots on a hexagonal grid of `spot_pitch_um`.
+    """Pool cells into spots `spot_pitch_um` apart, on a hexagonal or, if asked for, a square grid.
 
     `alignment` is the 3 x 3 matrix from H&E pixels to pixels of the morphology image, as Xenium Explorer
     exports it. A gene that is not in the panel was not looked for.
@@ -47,7 +47,13 @@ def read(source: SpotSource) -> SpotTable:
     cells, unmatched = _join_cells(folder)
     diameter = source.spot_diameter_um or pitch
     # cells know no pixels yet: their xy are microns
-    pooled = pool_points(cells.xy_px0, cells.counts, pitch_um=pitch, diameter_um=diameter)
+    pooled = pool_points(
+        cells.xy_px0,
+        cells.counts,
+        pitch_um=pitch,
+        diameter_um=diameter,
+        kind=source.grid or "hexagonal",
+    )
     morphology_mpp = _read_pixel_size(folder)
     to_morphology = read_alignment(source.alignment)
     xy_px0 = apply_affine(np.linalg.inv(to_morphology), pooled.xy_um / morphology_mpp)

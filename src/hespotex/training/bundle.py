@@ -38,6 +38,7 @@ class TrainedOn:
     key: str
     n_spots: int
     mpp: float
+    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,9 @@ def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
         sides_um=tuple(header["sides_um"]),
         spot_pitch_um=header["spot_pitch_um"],
         spot_diameter_um=header["spot_diameter_um"],
-        sections=tuple(TrainedOn(**s) for s in header["sections"]),
+        sections=tuple(
+            TrainedOn(**{**s, "accepted": tuple(s.get("accepted", ()))}) for s in header["sections"]
+        ),
         model=FittedModel(
             header["profile"],
             {k: v for k, v in tensors.items() if not k.startswith(_TRUST)},

@@ -67,6 +67,7 @@ def fit_bundle(
                 key=item.section.expression_key(),
                 n_spots=item.section.n_spots,
                 mpp=item.section.geometry.mpp,
+                accepted=item.section.accepted,
             )
             for item in cohort.items
         ),
