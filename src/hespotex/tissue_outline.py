@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,12 @@ class Tissue:
             return np.zeros(len(xy_px0), dtype=bool)
         shapely.prepare(self.polygons)
         return np.asarray(shapely.contains_xy(self.polygons, xy_px0[:, 0], xy_px0[:, 1]), bool)
+
+    def moved(self, by_px0: tuple[float, float]) -> Tissue:
+        """The same outline moved by x, y level-0 pixels."""
+        from shapely.affinity import translate
+
+        return replace(self, polygons=translate(self.polygons, *by_px0))
 
     def area_mm2(self, mpp: float) -> float:
         """Area in square millimetres."""

@@ -66,8 +66,15 @@ Formats = Annotated[
     typer.Option(
         "--export",
         metavar="FORMAT",
-        help="Slides: also write geojson | parquet | spatialdata, with the shown genes; repeatable.",
+        help="Slides: also write geojson | parquet | spatialdata | ome-tiff, with the shown genes; repeatable.",
         show_default=False,
+    ),
+]
+BoundsOffset = Annotated[
+    bool,
+    typer.Option(
+        "--bounds-offset",
+        help="Slides: coordinates for and from QuPath start at the slide's bounds (MRXS, as QuPath shows it).",
     ),
 ]
 AllGenes = Annotated[bool, typer.Option("--all-genes", help="Write genes graded D too.")]

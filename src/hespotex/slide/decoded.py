@@ -43,6 +43,7 @@ class DecodedImage:
     """
 
     whole_in_memory = True
+    bounds_px0 = (0.0, 0.0)
 
     def __init__(self, path: Path) -> None:
         self.path = path

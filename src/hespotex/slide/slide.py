@@ -40,6 +40,7 @@ class Slide:
             where neither says anything believable.
         mpp_source: where `mpp` comes from.
         mpp_sources: every believable value in the file's tags, by the name of the tag.
+        bounds_px0: x, y where the part of level 0 that holds an image starts (MRXS); else (0, 0).
         mpp_rejected: values in the tags that mean "not set" (72 dpi, 1000, ...).
     """
 
@@ -50,6 +51,7 @@ class Slide:
         self._chunks = _ChunkCache(source)
         self.width_px0, self.height_px0 = source.level_sizes[0]
         self.level_downsamples = source.level_downsamples
+        self.bounds_px0 = source.bounds_px0
         tags: PixelSize = judge(source.mpp_tags)
         self.mpp_sources: Mapping[str, float] = tags.sources
         self.mpp_rejected: Mapping[str, float] = tags.rejected

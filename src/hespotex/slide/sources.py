@@ -53,6 +53,7 @@ class LevelSource(Protocol):
         chunk_shapes: (rows, columns) of each level that are cheap to read at once.
         whole_in_memory: reading costs nothing.
         mpp_tags: (x, y) microns per pixel by the name of the tag, the most trusted first.
+        bounds_px0: x, y where the part of level 0 that holds an image starts; (0, 0) where no tag says so.
     """
 
     level_sizes: tuple[tuple[int, int], ...]
@@ -60,6 +61,7 @@ class LevelSource(Protocol):
     chunk_shapes: tuple[tuple[int, int], ...]
     whole_in_memory: bool
     mpp_tags: dict[str, tuple[float, float]]
+    bounds_px0: tuple[float, float]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
@@ -139,9 +141,12 @@ class _WsidataSource:
         self.chunk_shapes = (_CHUNK,) * len(self.level_sizes)
         self._is_openslide = name == "openslide"
         self._background = np.full(3, 255, np.uint16)
+        self.bounds_px0 = (0.0, 0.0)
         if self._is_openslide:
             tags = dict(self._reader.reader.properties)
             self.mpp_tags = _openslide_mpp(tags)
+            x, y = (float(tags.get(f"openslide.bounds-{axis}") or 0) for axis in "xy")
+            self.bounds_px0 = (x, y)
             colour = str(tags.get("openslide.background-color") or "ffffff")
             self._background[:] = [int(colour[i : i + 2], 16) for i in (0, 2, 4)]
         else:

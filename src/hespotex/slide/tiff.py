@@ -38,6 +38,7 @@ class TiffImage:
     """
 
     whole_in_memory = False
+    bounds_px0 = (0.0, 0.0)
 
     def __init__(self, path: Path) -> None:
         import tifffile

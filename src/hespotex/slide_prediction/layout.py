@@ -33,11 +33,13 @@ class Layout:
         section: spots and scale; nothing is measured.
         tissue: the outline; None where positions were given.
         notes: what was assumed or set aside, one sentence each.
+        bounds_px0: where coordinates for QuPath start.
     """
 
     section: Section
     tissue: Tissue | None
     notes: tuple[str, ...] = ()
+    bounds_px0: tuple[float, float] = (0.0, 0.0)
 
 
 def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
@@ -59,7 +61,7 @@ def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         if error.section is not None:
             raise
         raise type(error)(str(error), section=task.section_id) from error
-    return layout
+    return replace(layout, bounds_px0=slide.bounds_px0) if task.options.bounds_offset else layout
 
 
 def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
@@ -68,6 +70,8 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     pitch = options.pitch_um or bundle.spot_pitch_um
     diameter = options.diameter_um or bundle.spot_diameter_um
     tissue = outline_tissue(slide, mpp) if options.tissue is None else read_tissue(options.tissue)
+    if options.tissue is not None and options.bounds_offset:
+        tissue = tissue.moved(slide.bounds_px0)
     xy_px0, places = spot_grid(slide.width_px0, slide.height_px0, mpp, pitch, options.grid)
     kept = np.flatnonzero(tissue.contains(xy_px0))
     if options.tissue is not None and not len(kept):

@@ -13,8 +13,8 @@ from hespotex.section import ManifestRow
 from hespotex.slide.pixel_size import MAX_MPP
 from hespotex.spots.base import GridKind
 
-Format = Literal["geojson", "parquet", "spatialdata"]
-FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata")
+Format = Literal["geojson", "parquet", "spatialdata", "ome-tiff"]
+FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata", "ome-tiff")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class SlideOptions:
         max_bad_tiles: share of spots whose pixels may be unreadable.
         all_genes: write genes graded D too.
         formats: what is written beside the h5ad, with chosen genes only.
+        bounds_offset: QuPath's coordinates start at the bounds of the slide (MRXS): taken off in GeoJSON that
+            is written, added to the outline in `tissue`.
         genes: the chosen genes of pictures and of `formats`; None: the best graded, or where nothing
             is graded the most abundant in training.
         choices: what the preflight would refuse of sections among the slides, and the user accepts.
@@ -47,6 +49,7 @@ class SlideOptions:
     formats: tuple[Format, ...] = ()
     genes: tuple[str, ...] | None = None
     choices: InputChoices = field(default_factory=InputChoices)
+    bounds_offset: bool = False
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not 0 < self.mpp <= MAX_MPP:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def write_outputs(
     shown = chosen_genes(bundle, finished.grades, options.genes, MAX_GENES)
     sets = bundle_sets(bundle)
     stored = _chosen(bundle, finished, shown, sets)
-    paths = _write_formats(run, stored, options)
+    paths = _write_formats(run, stored, options, finished.layout.bounds_px0)
     paths["overview"] = run.figures / f"{name}_overview.png"
     outline = None if finished.layout.tissue is None else finished.layout.tissue.polygons
     figure = plot_overview(
@@ -121,22 +122,28 @@ def write_outputs(
     return paths
 
 
-def _write_formats(run: RunDir, stored: StoredPrediction, options: SlideOptions) -> dict[str, Path]:
+def _write_formats(
+    run: RunDir, stored: StoredPrediction, options: SlideOptions, bounds_px0: tuple[float, float]
+) -> dict[str, Path]:
     from hespotex.export.geojson import write_geojson
+    from hespotex.export.pyramid import MAX_CHANNELS, write_ome_tiff
     from hespotex.export.spatialdata import write_spatialdata
     from hespotex.export.tables import write_parquet
 
-    writers = {
-        "geojson": (write_geojson, ".geojson"),
+    writers: dict[str, tuple[Callable[..., None], str]] = {
+        "geojson": (partial(write_geojson, bounds_offset_px0=bounds_px0), ".geojson"),
         "parquet": (write_parquet, ".parquet"),
         "spatialdata": (write_spatialdata, ".zarr"),
+        "ome-tiff": (write_ome_tiff, ".ome.tif"),
     }
     paths: dict[str, Path] = {}
     genes = [str(g) for g in stored.genes]
     for kind in options.formats:
         write, suffix = writers[kind]
         paths[kind] = run.predictions / f"{stored.section_id}{suffix}"
-        write(paths[kind], stored, genes=genes)
+        # Nobody looks through fifty channels that nobody asked for.
+        few = kind == "ome-tiff" and options.genes is None
+        write(paths[kind], stored, genes=genes[:MAX_CHANNELS] if few else genes)
     return paths
 
 

@@ -211,7 +211,7 @@ def _prediction_key(predictor: Predictor, task: SlideTask, columns: npt.NDArray[
         [options.mpp, options.pitch_um, options.diameter_um, options.grid, options.max_bad_tiles],
         [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
         None if task.row is None else _row_key(predictor, task.row, options.choices),
-        [list(options.formats), options.genes],
+        [list(options.formats), options.genes, options.bounds_offset],
         [sets_key(predictor.bundle.gene_sets), predictor.bundle.validation.get(GRADES)],
         columns,
         CHUNK_SPOTS,

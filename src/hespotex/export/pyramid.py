@@ -1,0 +1,180 @@
+"""Owns gene maps as a pyramidal OME-TIFF: one channel a gene, rendered tile by tile from the spots.
+
+The first pixel's corner is the slide's, and a pixel covers a whole number of level-0 pixels, so tools that place
+images by their physical size (QuPath, napari) lay the maps on the slide without a shift or a turn.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.errors import RunError
+from hespotex.export.h5ad import UNITS, StoredPrediction
+from hespotex.export.tables import chosen_columns
+from hespotex.runs import atomic_path
+
+MAX_CHANNELS: Final = 10
+NO_VALUE: Final = 0.0
+_TILE: Final = 256
+_PIXELS_PER_PITCH: Final = 8
+_SMALLEST_SIDE: Final = 512
+# A hexagonal cell reaches pitch / sqrt(3) from its centre, a square one pitch / sqrt(2).
+_REACH: Final = 0.72
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One level of the pyramid: level-0 pixels per pixel, and its size."""
+
+    downsample: int
+    width: int
+    height: int
+
+
+def write_ome_tiff(
+    path: Path,
+    section: StoredPrediction,
+    *,
+    genes: Sequence[str] | None = None,
+    max_genes: int = MAX_CHANNELS,
+) -> None:
+    """Write one channel a gene, float32 in the unit of X; 0 where nothing was predicted.
+
+    Every pixel has the value of the nearest spot, no farther than 0.72 pitches from it: nothing is
+    interpolated. A spot is about eight pixels wide at the finest level.
+
+    Args:
+        path: the .ome.tif.
+        section: the prediction; its thumbnail tells the size of the slide.
+        genes: which to write; default the best graded, at most `max_genes`.
+        max_genes: a plane a gene.
+
+    Raises:
+        GenePanelError: a gene is not in the prediction.
+        RunError: there is neither a spot nor a thumbnail, or the file cannot be written.
+    """
+    from tifffile import TiffWriter
+
+    columns = chosen_columns(section, genes, max_genes)
+    if not len(section.barcodes) and section.thumbnail is None:
+        raise RunError(
+            f"expected spots or a picture of the slide for {path}, found neither; write no map of this section"
+        )
+    levels = _levels(section)
+    render = _Renderer(section, columns)
+    size = {"tile": (_TILE, _TILE), "dtype": np.float32, "compression": "zlib"}
+    with atomic_path(path) as temporary, TiffWriter(temporary, bigtiff=True, ome=True) as file:
+        for level in levels:
+            first = level is levels[0]
+            file.write(
+                render.tiles(level),
+                shape=(len(columns), level.height, level.width),
+                photometric="minisblack",
+                metadata=_metadata(section, columns, level) if first else None,
+                subifds=len(levels) - 1 if first else 0,
+                subfiletype=0 if first else 1,
+                resolutionunit="CENTIMETER",
+                resolution=(1e4 / (section.mpp * level.downsample),) * 2,
+                **size,
+            )
+
+
+def _levels(section: StoredPrediction) -> list[_Level]:
+    pitch_px0 = _pitch_px0(section)
+    # A power of two, as the levels of slides are.
+    downsample = 2 ** max(math.floor(math.log2(pitch_px0 / _PIXELS_PER_PITCH)), 0)
+    width, height = _size_px0(section)
+    levels = []
+    while True:
+        level = _Level(downsample, math.ceil(width / downsample), math.ceil(height / downsample))
+        levels.append(level)
+        # Above one pixel a pitch, single spots would be skipped.
+        if max(level.width, level.height) <= _SMALLEST_SIDE or 2 * downsample > pitch_px0:
+            return levels
+        downsample *= 2
+
+
+def _size_px0(section: StoredPrediction) -> tuple[float, float]:
+    """Width and height of the slide; without a thumbnail, of what the spots reach."""
+    if section.thumbnail is not None:
+        height, width = section.thumbnail.image.shape[:2]
+        return width * section.thumbnail.px0_per_px, height * section.thumbnail.px0_per_px
+    low_right = section.xy_px0.max(axis=0) + _pitch_px0(section) / 2
+    return float(low_right[0]), float(low_right[1])
+
+
+def _pitch_px0(section: StoredPrediction) -> float:
+    pitch_um = float(section.record.get("spot_pitch_um", 0)) or section.spot_diameter_um
+    return pitch_um / section.mpp
+
+
+class _Renderer:
+    """Looks up the nearest spot of every pixel, a tile at a time.
+
+    What was found is kept for the next channel, packed: a few bytes a spot, whatever the slide's size.
+    """
+
+    def __init__(self, section: StoredPrediction, columns: npt.NDArray[np.intp]) -> None:
+        from scipy.spatial import cKDTree
+
+        self._tree = cKDTree(section.xy_px0)
+        self._reach_px0 = _REACH * _pitch_px0(section)
+        values = np.nan_to_num(section.log1p[:, columns], nan=NO_VALUE).astype(np.float32)
+        nothing = np.full((1, len(columns)), NO_VALUE, np.float32)
+        self._values = np.concatenate([values, nothing])  # the tree's index for "too far" is n
+        self._found: dict[tuple[_Level, int, int], bytes] = {}
+
+    def tiles(self, level: _Level) -> Iterator[npt.NDArray[np.float32]]:
+        """All tiles of a level, channel by channel, row by row."""
+        for channel in range(self._values.shape[1]):
+            for y in range(0, level.height, _TILE):
+                for x in range(0, level.width, _TILE):
+                    yield self._values[self._nearest(level, x, y), channel]
+
+    def _nearest(self, level: _Level, x: int, y: int) -> npt.NDArray[np.intp]:
+        """(256, 256) nearest spot of each pixel's centre; n where there is none."""
+        packed = self._found.get((level, x, y))
+        if packed is None:
+            index = self._query(level, x, y).astype(np.int32)
+            self._found[level, x, y] = zlib.compress(index.tobytes(), 1)
+            return index.astype(np.intp)
+        return (
+            np.frombuffer(zlib.decompress(packed), np.int32).reshape(_TILE, _TILE).astype(np.intp)
+        )
+
+    def _query(self, level: _Level, x: int, y: int) -> npt.NDArray[np.intp]:
+        corner, side = np.array([x, y]) * level.downsample, _TILE * level.downsample
+        away, _ = self._tree.query(corner + side / 2)
+        if away > self._reach_px0 + side / np.sqrt(2):  # infinite without spots
+            return np.full((_TILE, _TILE), len(self._values) - 1)
+        at = (np.arange(_TILE) + 0.5) * level.downsample
+        centres = np.stack(np.meshgrid(at + corner[0], at + corner[1]), axis=-1)
+        _, index = self._tree.query(centres, distance_upper_bound=self._reach_px0)
+        return np.asarray(index, dtype=np.intp)
+
+
+def _metadata(
+    section: StoredPrediction, columns: npt.NDArray[np.intp], level: _Level
+) -> dict[str, Any]:
+    pixel_um = section.mpp * level.downsample
+    return {
+        "axes": "CYX",
+        "Name": section.section_id,
+        "PhysicalSizeX": pixel_um,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": pixel_um,
+        "PhysicalSizeYUnit": "µm",
+        "Channel": {"Name": [str(g) for g in section.genes[columns]]},
+        "Description": (
+            f"{UNITS['X']}, predicted; 0: nothing predicted here. Pixel (0, 0) starts at level-0 pixel (0, 0) of "
+            f"the slide; one pixel covers {level.downsample} level-0 pixels."
+        ),
+    }
