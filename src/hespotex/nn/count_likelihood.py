@@ -1,95 +1,186 @@
-"""Owns the count likelihood of the default profile, a negative binomial with offset; pure.
+"""Owns the count likelihood of the default profile: a low-rank read-out to genes and a negative binomial with offset; pure.
 
-Formulas: method.md, "What the published score measures". A low-rank head is a Linear from a small
-latent to the genes, so nothing here grows faster than spots x genes of one batch.
+Formulas: method.md, "What the published score measures". Read-out and likelihood are one operation, so that
+no table of spots x genes is ever held but of a block of rows that fits into a core's cache.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_BLOCK_ENTRIES = 2**17  # half a megabyte a table: a few of them fit into a core's cache
+_BLOCK_ENTRIES = 2**17  # half a megabyte a table: what a block needs fits into a core's cache
+_VALUE_ENTRIES = 2**14
+_PART_ROWS = 256  # rows that one worker takes at once: fixed, so that workers do not change a sum
+
+Work = Callable[[tuple[int, slice]], tuple[Tensor, Tensor, Tensor]]
+Run = Callable[[Work, Iterable[tuple[int, slice]]], Iterable[tuple[Tensor, Tensor, Tensor]]]
 
 
-def negative_binomial_loss(
-    counts: Tensor,
-    totals: Tensor,
-    log_share: Tensor,
-    dispersion: float,
-    measured: Tensor | None = None,
-    baseline: tuple[Tensor, Tensor] | None = None,
+@dataclass(frozen=True)
+class CountTarget:
+    """What spots are compared with; n spots in K sections, G genes.
+
+    Attributes:
+        counts: rows (b,) -> (b, G) raw counts of these spots, of any type of numbers, on the device of the
+            read-out; called by several threads at once.
+        totals: (n,) the spots' measured totals, the offset.
+        section: (n,) number of the spot's section.
+        log_baseline: (K, G) logarithm of each gene's share in the section: what a log ratio of 0 stands for.
+        measured: (K, G), 0 where a section did not measure a gene, else 1; None: all did.
+        dispersion: r > 0, variance = mean + mean^2 / r; large r is the Poisson likelihood.
+    """
+
+    counts: Callable[[Tensor], Tensor]
+    totals: Tensor
+    section: Tensor
+    log_baseline: Tensor
+    measured: Tensor | None
+    dispersion: float
+
+
+def read_out_loss(
+    latent: Tensor, weight: Tensor, bias: Tensor, spots: Tensor, target: CountTarget, run: Run = map
 ) -> Tensor:
-    """Mean negative log likelihood of counts with mean = total x exp(log_share), up to a constant.
+    """Mean negative log likelihood of the spots' counts, of each of M networks, up to a constant.
 
-    loss = (c + r) log(mean + r) - c log(mean) - r log(r), r the dispersion (variance
-    mean + mean^2 / r), averaged over measured entries. A spot without counts adds nothing.
+    mean = total x exp(baseline + weight latent + bias); loss = (c + r) log(mean + r) - c log(mean) - r log(r),
+    averaged over measured entries. A spot without counts adds nothing. The gradient is that of all spots;
+    the value, which is only looked at, is taken over the first ones: some thousand entries.
 
     Args:
-        counts: (b, G) raw counts.
-        totals: (b,) the spots' measured totals, the offset.
-        log_share: (b, G) natural logarithm of each gene's share.
-        dispersion: r > 0; large r is the Poisson likelihood.
-        measured: (b, G) or (1, G), 0 where a gene was not measured; None: all were.
-        baseline: (K, G) to be added to `log_share`, and (b,) which of them to every row; they get no
-            gradient.
+        latent: (M, b, L).
+        weight: (M, G, L).
+        bias: (M, G).
+        spots: (M, b) which spots the rows of `latent` are.
+        target: their counts.
+        run: `map`, or an executor's; the result does not depend on it.
+
+    Returns:
+        (M,).
     """
-    loss: Tensor = _NegativeBinomial.apply(
-        counts, totals, log_share, dispersion, measured, baseline
-    )
+    loss: Tensor = _ReadOutLoss.apply(latent, weight, bias, spots, target, run)
     return loss
 
 
-class _NegativeBinomial(torch.autograd.Function):
-    """Loss and gradient in one pass over (b, G): d loss / d log mean = r (mean - c) / (mean + r).
-
-    The pass goes block of rows by block of rows: what a block needs stays in the cache of a core, and
-    no table but the gradient is allocated. A batch of 512 x 5,457 takes a fifth of the time.
-    """
+class _ReadOutLoss(torch.autograd.Function):
+    """Loss and gradients in one pass: d loss / d log mean = r (mean - c) / (mean + r)."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        counts: Tensor,
-        totals: Tensor,
-        log_share: Tensor,
-        dispersion: float,
-        measured: Tensor | None,
-        baseline: tuple[Tensor, Tensor] | None,
+        latent: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        spots: Tensor,
+        target: CountTarget,
+        run: Run,
     ) -> Tensor:
-        entries = float(counts.numel())
-        if measured is not None:
-            measured = measured.expand_as(counts)
-            entries = float(measured.sum().clamp(min=1))
-        # An empty spot has mean 0 and no count; the floor only keeps its logarithm finite.
-        log_totals = torch.log(totals.clamp(min=1e-30))[:, None]
-        gradient = torch.empty_like(log_share)
-        total = log_share.new_zeros(())
-        rows = max(1, _BLOCK_ENTRIES // max(1, counts.shape[1]))
-        for at in range(0, len(counts), rows):
-            block = slice(at, at + rows)
-            c = counts[block]
-            log_ratio = log_share[block]
-            if baseline is not None:
-                log_ratio = log_ratio + baseline[0][baseline[1][block]]
-            log_mean = log_ratio + log_totals[block]
-            mean = torch.exp(log_mean, out=gradient[block])
-            ratio = (mean / dispersion).add_(1)
-            loss = torch.log(ratio).mul_(c + dispersion)
-            loss.addcmul_(c, log_mean.sub_(math.log(dispersion)), value=-1)
-            mean.sub_(c).div_(ratio).div_(entries)  # in place: now the gradient
-            if measured is not None:
-                loss.mul_(measured[block])
-                mean.mul_(measured[block])
-            total += loss.sum()
-        ctx.save_for_backward(gradient)
-        return total / entries
+        members, n = spots.shape
+        to_latent = torch.empty_like(latent)
+
+        def work(part: tuple[int, slice]) -> tuple[Tensor, Tensor, Tensor]:
+            member, rows = part
+            with torch.no_grad():  # the mode of the thread that calls is not that of the worker
+                return _of_part(
+                    latent[member, rows],
+                    weight[member],
+                    bias[member],
+                    spots[member, rows],
+                    target,
+                    to_latent[member, rows],
+                    value=rows.start == 0,
+                )
+
+        slices = [slice(at, min(at + _PART_ROWS, n)) for at in range(0, n, _PART_ROWS)]
+        found = list(run(work, [(m, rows) for m in range(members) for rows in slices]))
+        by_member = [found[i : i + len(slices)] for i in range(0, len(found), len(slices))]
+        to_weight = torch.stack([_sum(part[1] for part in parts) for parts in by_member])
+        to_bias = torch.stack([_sum(part[2] for part in parts) for parts in by_member])
+        entries = _measured_entries(spots, target, weight.shape[1]).to(latent.dtype)
+        ctx.save_for_backward(to_latent, to_weight, to_bias, entries)
+        return torch.stack([parts[0][0] for parts in by_member])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, Tensor, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return None, None, gradient * upstream, None, None, None
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        to_latent, to_weight, to_bias, entries = ctx.saved_tensors
+        factor = upstream / entries
+        return (
+            to_latent * factor[:, None, None],
+            to_weight * factor[:, None, None],
+            to_bias * factor[:, None],
+            None,
+            None,
+            None,
+        )
+
+
+def _of_part(
+    latent: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    spots: Tensor,
+    target: CountTarget,
+    to_latent: Tensor,
+    *,
+    value: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value (of the first rows, if asked for) and gradients by weight and bias, summed over entries; fills `to_latent`."""
+    counts = target.counts(spots)
+    section = target.section[spots]
+    # An empty spot has mean 0 and no count; the floor only keeps its logarithm finite.
+    log_total = torch.log(target.totals[spots].clamp(min=1e-30))[:, None]
+    baseline = target.log_baseline + bias
+    to_weight, to_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+    height = max(1, _BLOCK_ENTRIES // max(1, len(bias)))
+    tables = latent.new_empty((2, min(height, len(latent)), len(bias)))
+    loss = latent.new_zeros(())
+    for at in range(0, len(latent), height):
+        rows = slice(at, min(at + height, len(latent)))
+        z, c = latent[rows], counts[rows].to(latent.dtype)
+        table, ratio = tables[0, : len(z)], tables[1, : len(z)]
+        torch.index_select(baseline, 0, section[rows], out=table)
+        log_mean = table.addmm_(z, weight.t()).add_(log_total[rows])
+        known = None if target.measured is None else target.measured[section[rows]]
+        if value and at == 0:
+            few = slice(max(1, _VALUE_ENTRIES // len(bias)))
+            loss = _mean_loss(
+                log_mean[few], c[few], target.dispersion, None if known is None else known[few]
+            )
+        mean = log_mean.exp_()
+        torch.mul(mean, 1 / target.dispersion, out=ratio).add_(1)
+        gradient = mean.sub_(c).div_(ratio)
+        if known is not None:
+            gradient.mul_(known)
+        to_weight.addmm_(gradient.t(), z)
+        to_bias += gradient.sum(dim=0)
+        torch.mm(gradient, weight, out=to_latent[rows])
+    return loss, to_weight, to_bias
+
+
+def _mean_loss(log_mean: Tensor, counts: Tensor, dispersion: float, known: Tensor | None) -> Tensor:
+    loss = torch.log(torch.exp(log_mean).div_(dispersion).add_(1)).mul_(counts + dispersion)
+    loss.addcmul_(counts, log_mean - math.log(dispersion), value=-1)
+    if known is None:
+        return loss.mean()
+    return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def _measured_entries(spots: Tensor, target: CountTarget, genes: int) -> Tensor:
+    """(M,) how many of the entries were measured, at least 1."""
+    if target.measured is None:
+        return torch.full(spots.shape[:1], spots.shape[1] * genes, device=spots.device)
+    return target.measured.sum(dim=1)[target.section[spots]].sum(dim=1).clamp(min=1)
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    first, *others = parts
+    for other in others:
+        first += other
+    return first

@@ -73,6 +73,7 @@ class ImageStream(nn.Module):
 
     def __init__(self, sizes: ImageStreamSizes) -> None:
         super().__init__()
+        self.sizes = sizes
         context = sizes.inputs * (1 + sizes.hops)
         self.body = nn.Sequential(
             nn.Dropout(sizes.input_dropout),

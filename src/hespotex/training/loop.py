@@ -6,7 +6,9 @@ depth, the networks of the ensemble, the table and the offsets that turn them in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +22,13 @@ from hespotex.errors import SpotTableError
 from hespotex.expression import spot_totals
 from hespotex.graph import join_edges, knn_edges
 from hespotex.nn.adjacency import Adjacency
-from hespotex.nn.count_likelihood import negative_binomial_loss
-from hespotex.nn.hespotex import Decoded, ImageStream, ImageStreamSizes, spot_context
-from hespotex.nn.losses import latent_pcc_loss
+from hespotex.nn.count_likelihood import CountTarget, Run, read_out_loss
+from hespotex.nn.hespotex import ImageStream, ImageStreamSizes, spot_context
+from hespotex.nn.losses import pcc
+from hespotex.nn.stacked import StackedStreams
 from hespotex.progress import Advance
 from hespotex.training.calibration import calibrate, train_mean_log1p
+from hespotex.training.count_rows import row_reader
 from hespotex.training.depth import DepthRidge, fit_depth
 from hespotex.training.latents import fit_latents
 from hespotex.training.low_rank import LowRank, fit_low_rank, residuals
@@ -42,6 +46,7 @@ Float64 = npt.NDArray[np.float64]
 
 _SMALL_BATCH, _LARGE_BATCH = 64, 512
 _BATCHES_PER_EPOCH = 8
+_WORTH_SHARING = 1_000_000  # networks x spots x genes of a step
 
 
 @dataclass(frozen=True)
@@ -51,22 +56,14 @@ class Lesson:
     Attributes:
         context: (n, inputs x (1 + hops)).
         graph: neighbours, none between sections.
-        counts: (n, G) CSR.
-        totals: (n,) measured totals over the panel.
-        section: (n,) number of the spot's section.
-        log_baseline: (sections, G) log share of the pooled counts of each section.
-        measured: (sections, G) 1 or 0; None where every section measured every gene.
+        target: counts of the spots, with the totals, sections and baselines that the likelihood needs.
         log_depth: (n,) log(1 + total) minus its section's mean.
         latents: (n, at most latent_size) expression-side latents.
     """
 
     context: Tensor
     graph: Adjacency
-    counts: sparse.csr_matrix
-    totals: Tensor
-    section: Tensor
-    log_baseline: Tensor
-    measured: Tensor | None
+    target: CountTarget
     log_depth: Tensor
     latents: Tensor
 
@@ -105,11 +102,10 @@ def fit_model(
     contexts = np.split(lesson.context.cpu().numpy(), np.cumsum([len(x) for x in inputs])[:-1])
     share = _variance_share(projection, lesson.context.shape[1], inputs[0].shape[1])
     closed, depth = _closed_form(sections, contexts, log_depth, table, share, config, seed)
-    nets, history = [], {"gate_mse": gate_losses} if gate_losses else {}
-    for member in range(config.ensemble):
-        net, losses = train_member(lesson, config, seed=seed * 1000 + member, progress=progress)
-        nets.append(net)
-        history[f"member{member}.loss"] = losses
+    seeds = [seed * 1000 + member for member in range(config.ensemble)]
+    nets, losses = train_ensemble(lesson, config, seeds=seeds, progress=progress)
+    history = {"gate_mse": gate_losses} if gate_losses else {}
+    history |= {f"member{member}.loss": values for member, values in enumerate(losses)}
     tensors = {
         **projection.tensors(),
         **closed,
@@ -165,63 +161,91 @@ def _closed_form(
     return tensors, depth
 
 
-def train_member(
-    lesson: Lesson, config: ModelConfig, *, seed: int, progress: Advance | None = None
-) -> tuple[ImageStream, list[float]]:
-    """Train one network of the ensemble; its loss, averaged over each epoch."""
-    n, device = len(lesson.totals), lesson.context.device
+def train_ensemble(
+    lesson: Lesson,
+    config: ModelConfig,
+    *,
+    seeds: Sequence[int],
+    progress: Advance | None = None,
+) -> tuple[list[ImageStream], list[list[float]]]:
+    """Train one network a seed, side by side; their losses, averaged over each epoch."""
+    n, device = len(lesson.log_depth), lesson.context.device
     batch = int(np.clip(n // _BATCHES_PER_EPOCH, _SMALL_BATCH, _LARGE_BATCH))
     per_epoch = -(-n // batch)
     steps = min(config.epochs * per_epoch, config.max_steps)
-    order = np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        net = ImageStream(_sizes(lesson, config)).to(device)
+    orders = [np.random.default_rng(seed) for seed in seeds]
+    losses: list[Tensor] = []
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        _workers(batch * lesson.target.log_baseline.shape[1] * len(seeds)) as run,
+    ):
+        streams = [_new_stream(lesson, config, seed) for seed in seeds]
+        torch.manual_seed(seeds[0])
+        stack = StackedStreams(streams).to(device)
         optimiser = torch.optim.AdamW(
-            net.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+            stack.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=steps)
-        losses: list[float] = []
-        shuffled = order.permutation(n)
         for step in range(steps):
             at = step % per_epoch
-            if at == 0 and step:
-                shuffled = order.permutation(n)
+            if at == 0:
+                shuffled = torch.as_tensor(np.stack([order.permutation(n) for order in orders]))
             optimiser.zero_grad()
-            loss = batch_loss(net, lesson, shuffled[at * batch : (at + 1) * batch], config)
-            torch.autograd.backward(loss)
+            spots = shuffled[:, at * batch : (at + 1) * batch].to(device)
+            loss = batch_loss(stack, lesson, spots, config, run)
+            torch.autograd.backward(loss.sum())
             optimiser.step()
             schedule.step()
-            losses.append(float(loss.detach()))
+            losses.append(loss.detach())
             if progress is not None:
-                progress(1)
-    return net.eval(), [
-        float(np.mean(losses[i : i + per_epoch])) for i in range(0, steps, per_epoch)
+                progress(len(seeds))
+    stack.write_back()
+    by_epoch = [
+        torch.stack(losses[i : i + per_epoch]).mean(dim=0) for i in range(0, steps, per_epoch)
     ]
+    return [stream.eval() for stream in streams], torch.stack(by_epoch).T.tolist()
 
 
 def batch_loss(
-    net: ImageStream, lesson: Lesson, rows: npt.NDArray[np.int64], config: ModelConfig
+    stack: StackedStreams, lesson: Lesson, spots: Tensor, config: ModelConfig, run: Run = map
 ) -> Tensor:
-    """Negative binomial of the counts + squared error of log depth + 1 - PCC of the latents."""
-    device = lesson.context.device
-    index = torch.as_tensor(rows, device=device)
-    decoded: Decoded = net(lesson.context, lesson.graph, index)
-    section = lesson.section[index]
-    loss = negative_binomial_loss(
-        torch.as_tensor(lesson.counts[rows].toarray(), device=device),
-        lesson.totals[index],
-        decoded.log_ratio,
-        config.dispersion,
-        None if lesson.measured is None else lesson.measured[section],
-        (lesson.log_baseline, section),
-    )
-    loss = loss + (decoded.depth - lesson.log_depth[index]).square().mean()
-    if config.latent_weight > 0 and decoded.latent.shape[1] > 1:
+    """Negative binomial of the counts + squared error of log depth + 1 - PCC of the latents, of each network.
+
+    Args:
+        stack: M networks.
+        lesson: all training spots.
+        spots: (M, b) which of them each network is shown.
+        config: weights of the parts.
+        run: `map`, or an executor's.
+    """
+    decoded, depth, latent = stack(lesson.context, lesson.graph, spots)
+    loss: Tensor = read_out_loss(decoded, *stack.read_out, spots, lesson.target, run)
+    loss = loss + (depth - lesson.log_depth[spots]).square().mean(dim=1)
+    if config.latent_weight > 0 and latent.shape[2] > 1:
         width = lesson.latents.shape[1]  # fewer than latent_size where there are fewer spots
-        agreement = latent_pcc_loss(decoded.latent[:, :width], lesson.latents[index])
-        loss = loss + config.latent_weight * agreement
+        agreement = pcc(latent[..., :width], lesson.latents[spots], dim=2)
+        loss = loss + config.latent_weight * (1 - agreement.mean(dim=1))
     return loss
+
+
+@contextmanager
+def _workers(entries: int) -> Iterator[Run]:
+    """A map over as many threads as torch may use, each on one core; for `entries` too few to share, the builtin one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if threads == 1 or entries < _WORTH_SHARING:
+            yield map
+        else:
+            with ThreadPoolExecutor(threads, "hespotex-read-out") as pool:
+                yield pool.map
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _new_stream(lesson: Lesson, config: ModelConfig, seed: int) -> ImageStream:
+    torch.manual_seed(seed)
+    return ImageStream(_sizes(lesson, config)).to(lesson.context.device)
 
 
 def check_sections(sections: Sequence[TrainingSection]) -> None:
@@ -275,11 +299,14 @@ def _lesson(
     return Lesson(
         context=spot_context(x, graph, config.hops).to(device),
         graph=graph.to(device),
-        counts=counts,
-        totals=tensor(spot_totals(counts)),
-        section=torch.as_tensor(number, device=device),
-        log_baseline=tensor(baseline),
-        measured=None if measured.all() else tensor(measured),
+        target=CountTarget(
+            counts=row_reader(counts, device),
+            totals=tensor(spot_totals(counts)),
+            section=torch.as_tensor(number, device=device),
+            log_baseline=tensor(baseline),
+            measured=None if measured.all() else tensor(measured),
+            dispersion=config.dispersion,
+        ),
         log_depth=tensor(np.concatenate(log_depth)),
         latents=tensor(latents),
     )
@@ -307,4 +334,4 @@ def _variance_share(projection: InputProjection, context: int, inputs: int) -> F
 
 def _sizes(lesson: Lesson, config: ModelConfig) -> ImageStreamSizes:
     inputs = lesson.context.shape[1] // (1 + config.hops)
-    return stream_sizes(config, inputs, lesson.counts.shape[1])
+    return stream_sizes(config, inputs, lesson.target.log_baseline.shape[1])
