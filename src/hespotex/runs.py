@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -54,6 +56,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sweep_leftovers(folder: Path, stem: str) -> None:
+    """Delete what killed processes left of `stem`'s files in a folder; nobody may be writing them."""
+    name = re.compile(
+        rf"\.{re.escape(stem)}(_\w+)?\.(ome\.)?[a-z0-9]+\.(\d+\.)?(tmp|old)\.[a-z0-9.]+"
+    )
+    for path in list(folder.glob(".*")) if folder.is_dir() else []:
+        if name.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif name.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hespotex.cli.main import app
-from hespotex.cohort import executor
+from hespotex.cohort import executor, run
 from hespotex.errors import ConfigError, GeometryError
 from toy_slide import toy_bundle, toy_predictor, write_slide
 
@@ -16,7 +16,8 @@ from toy_slide import toy_bundle, toy_predictor, write_slide
 @pytest.fixture(autouse=True)
 def _toy_model(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = toy_predictor(toy_bundle())
-    monkeypatch.setattr(executor, "open_predictor", lambda *_args: predictor)
+    for module in (run, executor):
+        monkeypatch.setattr(module, "open_predictor", lambda *_args: predictor)
 
 
 def _predict(source: Path, out: Path, *options: str) -> tuple[int, str, BaseException | None]:

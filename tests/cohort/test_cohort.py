@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from hespotex import cohort
-from hespotex.cohort import executor
+from hespotex.cohort import executor, run
 from hespotex.errors import ConfigError, GeometryError, RunError, SlideError
 from hespotex.slide_prediction import Predictor, SlideOptions
 from toy_slide import MPP, toy_bundle, toy_predictor, toy_trust, write_slide
@@ -27,7 +27,8 @@ def predictor() -> Predictor:
 
 @pytest.fixture(autouse=True)
 def _toy_model(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "open_predictor", lambda *_args: predictor)
+    for module in (run, executor):
+        monkeypatch.setattr(module, "open_predictor", lambda *_args: predictor)
 
 
 @pytest.fixture
@@ -161,3 +162,46 @@ def test_real_slides_are_predicted(shared_data: Path, tmp_path: Path) -> None:
         MODEL, shared_data / "wsi" / "boxes.tiff", tmp_path / "b", options=OPTIONS
     )
     assert boxes.slides[0].status == "done"
+
+
+def test_a_cluster_writes_what_one_process_writes(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from distributed import LocalCluster
+
+    caplog.set_level("CRITICAL", logger="distributed")
+    model = tmp_path / "toy.hespotex"
+    model.touch()
+    serial = cohort.predict(model, folder, tmp_path / "serial", options=OPTIONS)
+    with LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as local:
+        cluster = cohort.Cluster(local.scheduler_address)
+        shared = cohort.predict(
+            model, folder, tmp_path / "shared", options=OPTIONS, cluster=cluster
+        )
+    assert shared.slides == serial.slides
+    assert [s.status for s in shared.slides] == ["done", "failed", "done"]
+    for part in (
+        "predictions/a.h5ad",
+        "predictions/c.h5ad",
+        "figures/c_overview.png",
+        "slides.csv",
+    ):
+        one, other = (tmp_path / way / part for way in ("serial", "shared"))
+        assert one.read_bytes() == other.read_bytes(), part
+
+
+def test_a_cluster_that_is_not_there_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "_CONNECT_S", 1)
+    cluster = cohort.Cluster("tcp://127.0.0.1:9")
+    with pytest.raises(
+        ConfigError, match=r"expected a Dask scheduler at tcp://127\.0\.0\.1:9, found"
+    ):
+        cohort.predict(MODEL, folder, tmp_path / "o", options=OPTIONS, cluster=cluster)
+    with pytest.raises(ConfigError, match="--scheduler or --workers, found both"):
+        cohort.Cluster("tcp://127.0.0.1:9", 2)
+    with pytest.raises(ConfigError, match="--workers of at least 1, found 0"):
+        cohort.Cluster(workers=0)

@@ -49,7 +49,7 @@ def test_stated_scale_is_kept_exactly_and_a_contradicting_tag_is_named(
 
 
 def test_missing_scale_stops_with_the_choices(slide: Path, bundle: Bundle) -> None:
-    match = r"section s: expected microns per pixel in the tags of .*painted\.png, found none; give --mpp .* --pitch-um"
+    match = r"section s: expected microns per pixel in the tags of .*painted\.png, found none; give --mpp .* --spot-pitch-um"
     with pytest.raises(GeometryError, match=match):
         _layout(slide, bundle)
 
@@ -107,7 +107,7 @@ def test_positions_outside_the_slide_are_refused(
     [
         ({"mpp": 0.0}, "--mpp above 0 .* found 0"),
         ({"mpp": 500.0}, "at most 100 um per pixel, found 500"),
-        ({"pitch_um": -1.0}, "--pitch-um above 0"),
+        ({"pitch_um": -1.0}, "--spot-pitch-um above 0"),
         ({"max_bad_tiles": 1.5}, "--max-bad-tiles as a share from 0 to 1, found 1.5"),
         ({"grid": "round"}, "--grid hexagonal or square, found 'round'"),
         ({"formats": ("pdf",)}, "formats of geojson, parquet, spatialdata, found 'pdf'"),

@@ -46,7 +46,9 @@ def test_inner_spots_have_six_or_four_neighbours() -> None:
 
 
 def test_a_pitch_that_cannot_be_meant_is_refused() -> None:
-    with pytest.raises(GeometryError, match=r"at most 5,000,000 spots, found 1 um.*--pitch-um"):
+    with pytest.raises(
+        GeometryError, match=r"at most 5,000,000 spots, found 1 um.*--spot-pitch-um"
+    ):
         spot_grid(10_000, 10_000, 0.25, 1.0)
 
 

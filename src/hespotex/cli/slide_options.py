@@ -10,6 +10,7 @@ import typer
 from hespotex.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hespotex.cohort import Cluster
     from hespotex.slide_prediction import SlideOptions
 
 Mpp = Annotated[
@@ -42,8 +43,17 @@ Spots = Annotated[
 PitchUm = Annotated[
     float | None,
     typer.Option(
+        "--spot-pitch-um",
         "--pitch-um",
         help="Slides: microns between neighbouring spots; default: as in the model's training.",
+        show_default=False,
+    ),
+]
+DiameterUm = Annotated[
+    float | None,
+    typer.Option(
+        "--spot-diameter-um",
+        help="Slides: diameter of a spot in microns; default: as in the model's training.",
         show_default=False,
     ),
 ]
@@ -77,6 +87,23 @@ BoundsOffset = Annotated[
         help="Slides: coordinates for and from QuPath start at the slide's bounds (MRXS, as QuPath shows it).",
     ),
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Slides: share them among the workers of this Dask scheduler, e.g. tcp://host:8786.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Slides: share them among so many processes of this machine; default: one after another.",
+        show_default=False,
+    ),
+]
 AllGenes = Annotated[bool, typer.Option("--all-genes", help="Write genes graded D too.")]
 
 
@@ -108,3 +135,14 @@ def slide_options(
         formats=tuple(dict.fromkeys(formats or ())),  # type: ignore[arg-type]
         **values,
     )
+
+
+def cluster(scheduler: str | None, workers: int | None) -> Cluster | None:
+    """The workers that share many slides; None where neither was asked for.
+
+    Raises:
+        ConfigError: both were.
+    """
+    from hespotex.cohort import Cluster
+
+    return None if scheduler is None and workers is None else Cluster(scheduler, workers)

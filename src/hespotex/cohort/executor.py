@@ -1,36 +1,33 @@
-"""Owns the run over many slides: one after another, on after a broken one, a table at the end."""
+"""Owns how the slides of a cohort are run: one after another here, or on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-import pandas as pd
-
-from hespotex import pipeline
-from hespotex.cohort.plan import plan_slides
 from hespotex.config import Machine
-from hespotex.errors import HESpotExError
+from hespotex.errors import ConfigError, HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
-from hespotex.evaluation.trust import bundle_grades
-from hespotex.gene_sets import GeneSet, sets_key
+from hespotex.gene_sets import GeneSet
 from hespotex.progress import Reporter, Silent
-from hespotex.run_checks import genes_to_write, name_lacking_sets
-from hespotex.runs import RunDir, StageClock, atomic_path, versions
 from hespotex.slide_prediction import (
     Predictor,
-    SlideOptions,
+    SlideResult,
     SlideTask,
     open_predictor,
     predict_slide,
 )
 
 Status = Literal["done", "skipped", "failed"]
-TABLE: Final = "slides.csv"
-_VERB: Final = "predict slides"
+
+_CONNECT_S = 30
+# An encoder's queue belongs to one slide at a time, however many threads a worker has.
+_one_slide = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -54,144 +51,169 @@ class SlideOutcome:
 
 
 @dataclass(frozen=True)
-class CohortResult:
-    """What came of an input.
+class Cluster:
+    """Dask workers that share the slides of a cohort; they see the same files as we do.
 
     Attributes:
-        paths: where results were written, by label.
-        slides: one entry a slide without spots; empty for a manifest of sections.
+        scheduler: address of a running scheduler (`tcp://host:8786`), e.g. one of dask-jobqueue; None
+            starts workers on this machine.
+        workers: processes to start on this machine; None: one a core.
     """
 
-    paths: Mapping[str, Path]
-    slides: tuple[SlideOutcome, ...] = ()
+    scheduler: str | None = None
+    workers: int | None = None
 
-    @property
-    def n_failed(self) -> int:
-        """Slides that could not be predicted."""
-        return sum(slide.status == "failed" for slide in self.slides)
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"expected --workers of at least 1, found {self.workers}")
+        if self.scheduler is not None and self.workers is not None:
+            raise ConfigError(
+                "expected --scheduler or --workers, found both: a running cluster has its workers; leave --workers out"
+            )
 
 
-def predict(
-    model: Path,
-    source: Path,
-    out: Path,
-    *,
-    options: SlideOptions | None = None,
-    sections: Sequence[str] | None = None,
-    gene_sets: Sequence[GeneSet] | None = None,
-    machine: Machine | None = None,
-    reporter: Reporter | None = None,
-) -> CohortResult:
-    """Predict whatever a user brings: a manifest, a slide, a folder of slides.
+@dataclass(frozen=True)
+class ToLoad:
+    """What every worker loads for itself.
 
-    A manifest whose every row has spots is predicted at these spots. Otherwise every slide is predicted
-    at a grid over its tissue (or `options.spots`), rows with spots at their own; a slide that fails does
-    not stop the others. A single slide that fails raises.
-
-    Example:
-        >>> predict(Path("lab.hespotex"), Path("slide.svs"), Path("predicted"))  # doctest: +SKIP
-
-    Args:
-        model: a model file.
-        source: manifest (.csv, .tsv), slide, or folder of slides.
-        out: folder for predictions/, figures/, slides.csv and run.json.
-        options: how slides without spots are predicted.
-        sections: only these ids of a manifest.
+    Attributes:
+        model: the model file, where all workers find it.
         gene_sets: to score; None: the model's own.
-        machine: device, threads, cache folder.
-        reporter: hears of progress.
-
-    Raises:
-        HESpotExError: the input, the model or the output folder is wrong.
+        machine: of each worker.
     """
-    options, reporter = options or SlideOptions(), reporter or Silent()
-    tasks = plan_slides(source, options, sections)
-    if tasks is None:
-        done = pipeline.predict(
-            model,
-            source,
-            out,
-            sections=sections,
-            gene_sets=gene_sets,
-            all_genes=options.all_genes,
-            choices=options.choices,
-            machine=machine,
-            reporter=reporter,
-        )
-        return CohortResult(done.paths)
-    clock, run = StageClock(), RunDir(out)
-    predictor = open_predictor(model, machine)
-    predictor = replace(predictor, bundle=with_gene_sets(predictor.bundle, gene_sets))
-    name_lacking_sets(predictor.bundle, reporter)
-    genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
-    identity = {
-        "verb": _VERB,
-        "hespotex": versions()["hespotex"],
-        "model_id": predictor.bundle.model_id,
-        "options": asdict(options),
-        "gene_sets": sets_key(predictor.bundle.gene_sets),
-    }
-    _forget_fruitless(run)
-    run.begin(identity)
-    with clock.stage("predict"):
-        outcomes = tuple(_outcomes(predictor, tasks, out, reporter))
-    _write_table(out / TABLE, outcomes)
-    result = CohortResult(_paths(run, outcomes), outcomes)
-    if result.n_failed == 0:
-        details = {"slides": [asdict(o) for o in outcomes], **clock.summary()}
-        run.finish(identity, details)
-        if run.work.is_dir() and not any(run.work.iterdir()):
-            run.work.rmdir()
-    return result
+
+    model: Path
+    gene_sets: Sequence[GeneSet] | None
+    machine: Machine
 
 
-def _forget_fruitless(run: RunDir) -> None:
-    """A folder where no slide was finished yet (no --mpp, say) may be used with other options."""
-    if any(run.predictions.glob("*.h5ad")):
-        return
-    try:
-        known = json.loads(run.run_json.read_text(encoding="utf-8"))
-        if known["identity"]["verb"] == _VERB:
-            run.run_json.unlink()
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-
-
-def _outcomes(
+def predict_serially(
     predictor: Predictor, tasks: Sequence[SlideTask], out: Path, reporter: Reporter
 ) -> list[SlideOutcome]:
+    """One slide after another; a single slide that fails raises.
+
+    Raises:
+        HESpotExError: the only slide cannot be predicted.
+    """
+    if len(tasks) == 1:
+        result = predict_slide(predictor, tasks[0], out, reporter=reporter)
+        return [_finished(result)]
     outcomes = []
     for task in tasks:
-        try:
-            result = predict_slide(predictor, task, out, reporter=reporter)
-        except HESpotExError as error:
-            if len(tasks) == 1:
-                raise
-            reporter.warn(f"{error}; going on with the next slide")
-            why = str(error).removeprefix(f"section {task.section_id}: ")
-            outcomes.append(SlideOutcome(task.section_id, "failed", why=why))
-            continue
-        outcomes.append(
-            SlideOutcome(
-                task.section_id,
-                "skipped" if result.skipped else "done",
-                result.n_spots,
-                result.n_bad,
-                result.verdict,
-                "predicted before" if result.skipped else result.note,
-            )
-        )
+        outcomes.append(_outcome(predictor, task, out, reporter))
+        _warn(outcomes[-1], reporter)
     return outcomes
 
 
-def _paths(run: RunDir, outcomes: Sequence[SlideOutcome]) -> dict[str, Path]:
-    paths: dict[str, Path] = {}
-    if any(o.status != "failed" for o in outcomes):
-        paths = {"predictions": run.predictions, "pictures": run.figures}
-    return paths | {"slides": run.path / TABLE}
+def predict_on_cluster(
+    cluster: Cluster,
+    to_load: ToLoad,
+    tasks: Sequence[SlideTask],
+    out: Path,
+    reporter: Reporter,
+) -> list[SlideOutcome]:
+    """Every slide on some worker; what a worker that dies was at fails after three tries.
+
+    Args:
+        cluster: which workers.
+        to_load: the model, readable from every worker.
+        tasks: in the order of the answer.
+        out: folder of the results, shared by all workers.
+        reporter: hears of every slide that is finished.
+
+    Raises:
+        ConfigError: there is no scheduler at the address.
+    """
+    from distributed import as_completed
+
+    outcomes: dict[str, SlideOutcome] = {}
+    with _client(cluster) as client, reporter.task("slides", len(tasks)) as advance:
+        futures = {
+            client.submit(
+                _predict_on_worker, to_load, _absolute(task), out.resolve(), pure=False
+            ): task.section_id
+            for task in tasks
+        }
+        for future in as_completed(futures, loop=client.loop):
+            name = futures[future]
+            error = future.exception()
+            if error is None:
+                outcomes[name] = future.result()
+            else:
+                why = " ".join(str(error).split()) or type(error).__name__
+                outcomes[name] = SlideOutcome(name, "failed", why=f"the worker failed: {why}")
+            _warn(outcomes[name], reporter)
+            advance(1)
+    return [outcomes[task.section_id] for task in tasks]
 
 
-def _write_table(path: Path, outcomes: Sequence[SlideOutcome]) -> None:
-    rows: list[dict[str, Any]] = [asdict(o) for o in outcomes]
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+@contextmanager
+def _client(cluster: Cluster) -> Iterator[Any]:
+    """A client of the cluster; workers that were started here end with it."""
+    from distributed import Client, LocalCluster
+
+    if cluster.scheduler is not None:
+        try:
+            client = Client(cluster.scheduler, timeout=_CONNECT_S, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(
+                f"expected a Dask scheduler at {cluster.scheduler}, found: {' '.join(str(error).split())}; "
+                "start one (dask scheduler), or leave --scheduler out"
+            ) from error
+        with client:
+            yield client
+        return
+    with (
+        LocalCluster(
+            n_workers=cluster.workers, threads_per_worker=1, dashboard_address=None
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _absolute(task: SlideTask) -> SlideTask:
+    """Workers have working directories of their own."""
+    options = replace(
+        task.options,
+        tissue=None if task.options.tissue is None else task.options.tissue.resolve(),
+        spots=None if task.options.spots is None else task.options.spots.resolve(),
+    )
+    return replace(task, slide=task.slide.resolve(), options=options)
+
+
+def _predict_on_worker(to_load: ToLoad, task: SlideTask, out: Path) -> SlideOutcome:
+    with _one_slide:
+        predictor = _open(to_load.model, to_load.model.stat().st_mtime_ns, to_load.machine)
+        bundle = with_gene_sets(predictor.bundle, to_load.gene_sets)
+        return _outcome(replace(predictor, bundle=bundle), task, out, Silent())
+
+
+@lru_cache(maxsize=1)
+def _open(model: Path, _changed_ns: int, machine: Machine) -> Predictor:
+    """A worker loads a model once, and again when its file has changed."""
+    return open_predictor(model, machine)
+
+
+def _outcome(predictor: Predictor, task: SlideTask, out: Path, reporter: Reporter) -> SlideOutcome:
+    try:
+        return _finished(predict_slide(predictor, task, out, reporter=reporter))
+    except HESpotExError as error:
+        why = str(error).removeprefix(f"section {task.section_id}: ")
+        return SlideOutcome(task.section_id, "failed", why=why)
+
+
+def _finished(result: SlideResult) -> SlideOutcome:
+    return SlideOutcome(
+        result.section_id,
+        "skipped" if result.skipped else "done",
+        result.n_spots,
+        result.n_bad,
+        result.verdict,
+        "predicted before" if result.skipped else result.note,
+    )
+
+
+def _warn(outcome: SlideOutcome, reporter: Reporter) -> None:
+    if outcome.status == "failed":
+        reporter.warn(f"section {outcome.section_id}: {outcome.why}; going on with the next slide")

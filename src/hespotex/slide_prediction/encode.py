@@ -56,11 +56,12 @@ def encode_slide(
     there = sorted(set(range(len(store.slices))) - set(missing))
     n_bad = sum(int(store.read(number).bad.sum()) for number in there)
     advance(len(xy_px0) - sum(_length(store.slices[n]) for n in missing))
+    unreadable = _Unreadable(len(xy_px0), n_bad, max_bad)
+    unreadable.check()
     if not missing:
         return n_bad
     rows = np.concatenate([np.r_[store.slices[n]] for n in missing])
     matrix = None if projection is None else orthonormal_projection(encoder.dim, projection)
-    unreadable = _Unreadable(xy_px0[rows], len(xy_px0), n_bad, max_bad)
     parts: list[FeatureChunk] = []
     filled, waiting = 0, iter(missing)
     number = next(waiting)
@@ -76,9 +77,9 @@ def encode_slide(
         filled += len(indices)
         advance(len(indices))
         if filled == _length(store.slices[number]):
+            unreadable.check()  # first: a chunk that is too much is read again by the next run
             store.write(number, _join(parts))
             parts, filled = [], 0
-            unreadable.check()
             number = next(waiting, number)
     return n_bad + len(unreadable.spots)
 
@@ -86,11 +87,9 @@ def encode_slide(
 class _Unreadable:
     """Spots whose pixels cannot be read, and when they become too many."""
 
-    def __init__(
-        self, xy_px0: npt.NDArray[np.float64], n_spots: int, n_before: int, share: float
-    ) -> None:
+    def __init__(self, n_spots: int, n_before: int, share: float) -> None:
         self.spots: set[int] = set()
-        self._xy, self._n, self._before, self._share = xy_px0, n_spots, n_before, share
+        self._n, self._before, self._share = n_spots, n_before, share
         self._lock = threading.Lock()
         self._first: SlideError | None = None
 
@@ -101,10 +100,13 @@ class _Unreadable:
 
     def check(self) -> None:
         count = self._before + len(self.spots)
-        if count > self._share * self._n and self._first is not None:
+        if count > self._share * self._n:
+            first = (
+                self._first or "found by an earlier run, delete its folder work to read them again"
+            )
             raise SlideError(
                 f"expected at most {self._share:.2%} of {self._n} spots unreadable (--max-bad-tiles), found {count}; "
-                f"the first: {self._first}"
+                f"the first: {first}"
             ) from self._first
 
 

@@ -203,5 +203,5 @@ def _no_mpp(slide: Slide) -> str:
         found = "none"
     return (
         f"expected microns per pixel in the tags of {slide.path}, found {found}; give --mpp (0.25 is typical of 40x, "
-        "0.5 of 20x) or the manifest's column mpp, or positions of known pitch with --spots and --pitch-um"
+        "0.5 of 20x) or the manifest's column mpp, or positions of known pitch with --spots and --spot-pitch-um"
     )

@@ -57,7 +57,10 @@ class SlideOptions:
                 f"expected --mpp above 0 and at most {MAX_MPP:g} um per pixel, found {self.mpp:g}; "
                 "typical are 0.25 (40x) and 0.5 (20x)"
             )
-        for name, value in (("--pitch-um", self.pitch_um), ("spot diameter", self.diameter_um)):
+        for name, value in (
+            ("--spot-pitch-um", self.pitch_um),
+            ("--spot-diameter-um", self.diameter_um),
+        ):
             if value is not None and not value > 0:
                 raise ConfigError(f"expected {name} above 0 um, found {value:g}")
         if not 0 <= self.max_bad_tiles <= 1:

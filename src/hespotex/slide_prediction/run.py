@@ -18,12 +18,13 @@ from hespotex.evaluation.set_scores import GRADES
 from hespotex.evaluation.trust import Trust, bundle_grades, bundle_trust
 from hespotex.export.h5ad import Thumbnail
 from hespotex.export.run_outputs import THUMBNAIL_SIDE_PX, provenance
+from hespotex.features import features_key
 from hespotex.gene_sets import sets_key
 from hespotex.patches import PatchPlan
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import check_same_encoder, genes_to_write
-from hespotex.runs import RunDir, StageClock, content_key, file_key, versions
-from hespotex.section import ManifestRow, read_section
+from hespotex.runs import RunDir, StageClock, content_key, file_key, sweep_leftovers, versions
+from hespotex.section import ManifestRow, Section, read_section
 from hespotex.slide import open_slide, slide_key
 from hespotex.slide_prediction.decode import (
     FLAG,
@@ -128,6 +129,8 @@ def _predict_slide(
     there = _finished(path, key)
     if there is not None:
         return SlideResult(task.section_id, there, skipped=True, paths={"prediction": path})
+    for folder in (run.predictions, run.figures):
+        sweep_leftovers(folder, task.section_id)
     work = run.work / task.section_id
     with open_slide(task.slide, mpp=task.options.mpp) as slide:
         with clock.stage("layout"):
@@ -136,7 +139,9 @@ def _predict_slide(
         for note in layout.notes:
             reporter.say(f"{task.section_id}: {note}")
         section = layout.section
-        open_work(work, key)
+        # What is done outlives a change of options that it does not depend on.
+        encoded = _features_key(predictor, task, section)
+        open_work(work / "features", encoded)
         features = FeatureStore(work / "features", section.n_spots)
         with (
             clock.stage("encode"),
@@ -153,6 +158,10 @@ def _predict_slide(
                 max_bad=task.options.max_bad_tiles,
                 advance=advance,
             )
+    open_work(
+        work / "predictions",
+        content_key(encoded, versions()["hespotex"], bundle.model_id, CHUNK_SPOTS),
+    )
     store = open_predictions(
         work / "predictions", section.n_spots, len(bundle.genes), predictor.trust
     )
@@ -208,7 +217,7 @@ def _prediction_key(predictor: Predictor, task: SlideTask, columns: npt.NDArray[
         [predictor.encoder.key(), predictor.encoder.engine],
         slide_key(task.slide),
         [task.section_id, task.patient_id],
-        [options.mpp, options.pitch_um, options.diameter_um, options.grid, options.max_bad_tiles],
+        [options.mpp, options.pitch_um, options.diameter_um, options.grid],
         [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
         None if task.row is None else _row_key(predictor, task.row, options.choices),
         [list(options.formats), options.genes, options.bounds_offset],
@@ -222,6 +231,21 @@ def _row_key(predictor: Predictor, row: ManifestRow, choices: InputChoices) -> s
     """Of a section among slides: its positions, and the scale that was decided."""
     section = read_section(row, replace(choices, grid=predictor.bundle.config.pooling.grid))
     return content_key(section.expression_key(), section.geometry.mpp, list(section.accepted))
+
+
+def _features_key(predictor: Predictor, task: SlideTask, section: Section) -> str:
+    """Key of everything that the features on the disk depend on."""
+    return content_key(
+        features_key(
+            slide_key(task.slide),
+            predictor.encoder,
+            predictor.plan,
+            section.geometry.mpp,
+            section.xy_px0,
+        ),
+        predictor.bundle.config.encoder.projection,
+        CHUNK_SPOTS,
+    )
 
 
 def _positions_key(path: Path) -> str:

@@ -44,7 +44,7 @@ def spot_grid(
     if columns * rows > MOST_SPOTS:
         raise GeometryError(
             f"expected a pitch that gives at most {MOST_SPOTS:,} spots, found {pitch_um:g} um = {pitch:.3g} px on "
-            f"{width_px0} x {height_px0} px ({columns * rows:,} spots); give a larger --pitch-um, or check --mpp"
+            f"{width_px0} x {height_px0} px ({columns * rows:,} spots); give a larger --spot-pitch-um, or check --mpp"
         )
     row, column = np.divmod(np.arange(columns * rows), max(columns, 1))
     shift = 0.5 * (row % 2) if kind == "hexagonal" else np.zeros(len(row))

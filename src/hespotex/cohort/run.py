@@ -1,0 +1,162 @@
+"""Owns the run over many slides: what a broken one does not stop, and the table at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from hespotex import pipeline
+from hespotex.cohort.executor import (
+    Cluster,
+    SlideOutcome,
+    ToLoad,
+    predict_on_cluster,
+    predict_serially,
+)
+from hespotex.cohort.plan import plan_slides
+from hespotex.config import Machine
+from hespotex.evaluation.set_scores import with_gene_sets
+from hespotex.evaluation.trust import bundle_grades
+from hespotex.gene_sets import GeneSet, sets_key
+from hespotex.progress import Reporter, Silent
+from hespotex.run_checks import genes_to_write, name_lacking_sets
+from hespotex.runs import RunDir, StageClock, atomic_path, versions
+from hespotex.slide_prediction import SlideOptions, open_predictor
+
+TABLE: Final = "slides.csv"
+_VERB: Final = "predict slides"
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """What came of an input.
+
+    Attributes:
+        paths: where results were written, by label.
+        slides: one entry a slide without spots; empty for a manifest of sections.
+    """
+
+    paths: Mapping[str, Path]
+    slides: tuple[SlideOutcome, ...] = ()
+
+    @property
+    def n_failed(self) -> int:
+        """Slides that could not be predicted."""
+        return sum(slide.status == "failed" for slide in self.slides)
+
+
+def predict(
+    model: Path,
+    source: Path,
+    out: Path,
+    *,
+    options: SlideOptions | None = None,
+    sections: Sequence[str] | None = None,
+    gene_sets: Sequence[GeneSet] | None = None,
+    cluster: Cluster | None = None,
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> CohortResult:
+    """Predict whatever a user brings: a manifest, a slide, a folder of slides.
+
+    A manifest whose every row has spots is predicted at these spots. Otherwise every slide is predicted
+    at a grid over its tissue (or `options.spots`), rows with spots at their own; a slide that fails does
+    not stop the others. A single slide that fails raises.
+
+    Example:
+        >>> predict(Path("lab.hespotex"), Path("slide.svs"), Path("predicted"))  # doctest: +SKIP
+
+    Args:
+        model: a model file.
+        source: manifest (.csv, .tsv), slide, or folder of slides.
+        out: folder for predictions/, figures/, slides.csv and run.json.
+        options: how slides without spots are predicted.
+        sections: only these ids of a manifest.
+        gene_sets: to score; None: the model's own.
+        cluster: Dask workers that share several slides without spots; None: one after another here.
+        machine: device, threads, cache folder; on a cluster of each worker.
+        reporter: hears of progress.
+
+    Raises:
+        HESpotExError: the input, the model or the output folder is wrong.
+    """
+    options, reporter = options or SlideOptions(), reporter or Silent()
+    tasks = plan_slides(source, options, sections)
+    if tasks is None:
+        done = pipeline.predict(
+            model,
+            source,
+            out,
+            sections=sections,
+            gene_sets=gene_sets,
+            all_genes=options.all_genes,
+            choices=options.choices,
+            machine=machine,
+            reporter=reporter,
+        )
+        return CohortResult(done.paths)
+    clock, run = StageClock(), RunDir(out)
+    predictor = open_predictor(model, machine)
+    predictor = replace(predictor, bundle=with_gene_sets(predictor.bundle, gene_sets))
+    name_lacking_sets(predictor.bundle, reporter)
+    genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
+    identity = {
+        "verb": _VERB,
+        "hespotex": versions()["hespotex"],
+        "model_id": predictor.bundle.model_id,
+        "options": _shaping(options),
+        "gene_sets": sets_key(predictor.bundle.gene_sets),
+    }
+    _forget_fruitless(run)
+    run.begin(identity)
+    with clock.stage("predict"):
+        if cluster is None or len(tasks) == 1:
+            outcomes = tuple(predict_serially(predictor, tasks, out, reporter))
+        else:
+            to_load = ToLoad(model.resolve(), gene_sets, machine or Machine())
+            outcomes = tuple(predict_on_cluster(cluster, to_load, tasks, out, reporter))
+    _write_table(out / TABLE, outcomes)
+    result = CohortResult(_paths(run, outcomes), outcomes)
+    if result.n_failed == 0:
+        details = {"slides": [asdict(o) for o in outcomes], **clock.summary()}
+        run.finish(identity, details)
+        if run.work.is_dir() and not any(run.work.iterdir()):
+            run.work.rmdir()
+    return result
+
+
+def _shaping(options: SlideOptions) -> dict[str, Any]:
+    """What a finished slide's files depend on: how many bad tiles are too many may be changed later."""
+    values = asdict(options)
+    del values["max_bad_tiles"]
+    return values
+
+
+def _forget_fruitless(run: RunDir) -> None:
+    """A folder where no slide was finished yet (no --mpp, say) may be used with other options."""
+    if any(run.predictions.glob("*.h5ad")):
+        return
+    try:
+        known = json.loads(run.run_json.read_text(encoding="utf-8"))
+        if known["identity"]["verb"] == _VERB:
+            run.run_json.unlink()
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def _paths(run: RunDir, outcomes: Sequence[SlideOutcome]) -> dict[str, Path]:
+    paths: dict[str, Path] = {}
+    if any(o.status != "failed" for o in outcomes):
+        paths = {"predictions": run.predictions, "pictures": run.figures}
+    return paths | {"slides": run.path / TABLE}
+
+
+def _write_table(path: Path, outcomes: Sequence[SlideOutcome]) -> None:
+    rows: list[dict[str, Any]] = [asdict(o) for o in outcomes]
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
