@@ -224,7 +224,7 @@ def spatialdata(folder: Path, known: Known) -> SpotSource:
     )
     shapes = ShapesModel.parse(circles, transformations={"um": Identity()})
     image = Image2DModel.parse(
-        np.zeros((3, 40, 50), np.uint8),
+        np.full((3, 1000, 1250), 200, np.uint8),
         dims=("c", "y", "x"),
         transformations={"um": Scale([known.mpp, known.mpp], axes=("x", "y"))},
     )

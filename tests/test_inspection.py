@@ -174,6 +174,16 @@ def test_all_problems_of_a_manifest_are_findings(tmp_path: Path) -> None:
     assert all(any(word in f.found for f in found) for word in ("no.png", "legcy"))
 
 
+def test_a_bad_row_of_a_manifest_does_not_hide_the_good_ones(tmp_path: Path) -> None:
+    good = write_legacy(tmp_path, "A", spots_on(shape()))
+    path = write_manifest(tmp_path, [{**good, "section_id": "B", "mpp": "0,5"}, good])
+    inspection = inspect_input(path)
+    assert {item.name: item.verdict for item in inspection.items} == {"B": "red", "A": "green"}
+    assert inspection.exit_code == 2
+    assert "row 2 (section B), column mpp" in inspection.items[0].findings[0].found
+    assert inspect_input(path, sections=["A"]).verdict == "green"
+
+
 def test_a_wrong_mpp_names_every_source(tmp_path: Path) -> None:
     row = write_legacy(tmp_path, "A", spots_on(shape()))
     inspection = inspect_input(write_manifest(tmp_path, [{**row, "mpp": "5"}]))

@@ -1,4 +1,4 @@
-"""Owns features that TRIDENT or CLAM made: an h5 file with features and the corners of its tiles."""
+"""Owns features that other tools made of tiles: an h5 file of TRIDENT or CLAM, or a store of LazySlide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import GeometryError, SlideError
-from hespotex.runs import file_key
+from hespotex.features_store import read_features_store
+from hespotex.runs import content_key, file_key
 
 
 def read_features_file(
@@ -19,10 +20,11 @@ def read_features_file(
 
     The file holds `features` (N, D) and `coords` (N, 2), the top left corners of the tiles in
     level-0 pixels. TRIDENT states the tile's side in `coords.attrs["patch_size_level0"]`; CLAM
-    states nothing: there the side is the smallest distance between two tiles along x or y.
+    states nothing: there the side is the smallest distance between two tiles along x or y. A folder is
+    a store of LazySlide (wsidata): `features_store.read_features_store`.
 
     Args:
-        path: the h5 file.
+        path: the h5 file, the store, or one of its tables (`slide.zarr/tables/uni_tiles`).
         xy_px0: (n, 2) spot centres in level-0 pixels.
         section: named in errors.
 
@@ -33,8 +35,13 @@ def read_features_file(
         SlideError: the file is no such file, or cut short.
         GeometryError: a spot has no tile whose centre lies within half a side in x and y.
     """
-    features, corners, side = _read(path, section)
-    centres = corners + side / 2
+    if path.is_dir():
+        features, centres, side = read_features_store(path, section=section)
+        _check(features, centres, path, section)
+        key = content_key(features, centres, side)
+    else:
+        features, corners, side = _read(path, section)
+        centres, key = corners + side / 2, file_key(path)
     from scipy.spatial import cKDTree
 
     # Chebyshev distance: the spot lies inside the tile's inner square.
@@ -48,7 +55,7 @@ def read_features_file(
             "make the features on the spots' own positions, or check that both belong to one slide",
             section=section,
         )
-    return features[nearest], side, file_key(path)
+    return features[nearest], side, key
 
 
 def _read(

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from hespotex.errors import ManifestError
+from hespotex.errors import ManifestError, SlideError
 from hespotex.section import ManifestRow
+from hespotex.slide import image_path
 from hespotex.spots.registry import READERS
 
 __all__ = ["Manifest", "ManifestRow", "read_manifest"]
@@ -67,29 +68,54 @@ def read_manifest(path: Path, sections: Sequence[str] | None = None) -> Manifest
     Raises:
         ManifestError: everything that is wrong with it, at once.
     """
-    header, lines = _read_cells(path)
-    problems = _header_problems(header)
+    checked = read_rows(path)
+    problems = [problem for row in checked for problem in row.problems]
     if problems:
         raise ManifestError(str(path), problems)
-    rows: list[ManifestRow] = []
-    places: dict[str, int] = {}
-    for number, cells in lines:
-        row, found = _check_row(dict(zip(header, cells, strict=False)), number, path.parent)
-        if len(cells) != len(header):
-            found = [f"row {number}: expected {len(header)} cells, found {len(cells)}"]
-        problems += found
-        if found or row is None:
-            identifier = cells[header.index("section_id")] if len(cells) == len(header) else ""
-        else:
-            identifier = row.section_id
-            rows.append(row)
-        if identifier:
-            problems += _doubled(identifier, number, places)
-    if not lines:
+    rows = [row.row for row in checked if row.row is not None]
+    return Manifest(path, _select(path, rows, sections))
+
+
+@dataclass(frozen=True)
+class CheckedRow:
+    """A row of a manifest, good or not.
+
+    Attributes:
+        name: its section id as given, or `row N`.
+        row: None where there are problems.
+        problems: what is wrong with it, one sentence each.
+    """
+
+    name: str
+    row: ManifestRow | None
+    problems: tuple[str, ...] = ()
+
+
+def read_rows(path: Path) -> tuple[CheckedRow, ...]:
+    """Every row of a manifest with its own problems, so that one bad row does not hide the good ones.
+
+    Raises:
+        ManifestError: the file cannot be read as a table, has a wrong header, or no row.
+    """
+    header, lines = _read_cells(path)
+    problems = _header_problems(header)
+    if not lines and not problems:
         problems.append("expected at least one row below the header, found none")
     if problems:
         raise ManifestError(str(path), problems)
-    return Manifest(path, _select(path, rows, sections))
+    checked: list[CheckedRow] = []
+    places: dict[str, int] = {}
+    for number, cells in lines:
+        row, found = _check_row(dict(zip(header, cells, strict=False)), number, path.parent)
+        whole = len(cells) == len(header)
+        if not whole:
+            found = [f"row {number}: expected {len(header)} cells, found {len(cells)}"]
+        identifier = cells[header.index("section_id")] if whole else ""
+        if identifier:
+            found = [*found, *_doubled(identifier, number, places)]
+        name = identifier or f"row {number}"
+        checked.append(CheckedRow(name, None if found else row, tuple(found)))
+    return tuple(checked)
 
 
 def _select(
@@ -201,6 +227,11 @@ def _check_row(
         folder_ok = column in {"expression", "spots"} and cells.get("format") in _FOLDERS
         take(column, partial(_existing, folder=folder, folder_ok=folder_ok))
     problems += [f"{place}, {problem}" for problem in _combination_problems(cells)]
+    if "slide" in values and values["slide"].is_dir():
+        try:
+            values["slide"] = image_path(values["slide"], values.get("image_element"))
+        except SlideError as error:
+            problems.append(f"{place}, column slide: {error}")
     if problems:
         return None, problems
     extra = {name: text for name, text in cells.items() if name.startswith("x_")}
@@ -239,11 +270,12 @@ def _combination_problems(cells: Mapping[str, str]) -> list[str]:
             "column spots: expected the spot file (x, y, pixel_x, pixel_y) that legacy_st needs beside its counts, "
             "found an empty cell"
         )
+    stored = ".zarr" in cells.get("slide", "")  # image_element names the slide's image there
     if kind in READERS:
         problems += [
             f"column {name}: applies to {', '.join(kinds)} only, found {cells[name]!r} for {kind}; empty the cell"
             for name, kinds in _ONLY_FOR.items()
-            if name in has and kind not in kinds
+            if name in has and kind not in kinds and not (name == "image_element" and stored)
         ]
     return problems
 
@@ -302,7 +334,8 @@ def _existing(text: str, folder: Path, folder_ok: bool) -> Path:
         raise ValueError(
             f"expected a file at {path}, found {kind}; paths are relative to the manifest"
         )
-    if path.is_dir() and not folder_ok and path.suffix != ".zarr":
+    in_store = any(p.suffix == ".zarr" for p in (path, *path.parents))
+    if path.is_dir() and not folder_ok and not in_store:
         raise ValueError(f"expected a file, found the folder {path}")
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise ValueError(f"expected a readable file, found {path} without permission to read")

@@ -18,8 +18,9 @@ from hespotex.evaluation.grades import UNGRADED, written_by_default
 from hespotex.evaluation.set_scores import GRADES
 from hespotex.gene_sets import GeneSet, PanelSets, left_out_sentence, sets_key
 from hespotex.progress import Reporter
-from hespotex.runs import content_key, file_key, versions
+from hespotex.runs import content_key, versions
 from hespotex.section import Section
+from hespotex.slide import slide_key
 from hespotex.training.bundle import Bundle
 from hespotex.training.types import EncoderRecord
 
@@ -46,7 +47,7 @@ def section_key(section: Section) -> str:
     """Key of the content of a section: positions, counts, image, scale."""
     image = section.slide or section.features_file
     return content_key(
-        section.expression_key(), file_key(image) if image else "", section.geometry.mpp
+        section.expression_key(), slide_key(image) if image else "", section.geometry.mpp
     )
 
 

@@ -12,6 +12,7 @@ from hespotex.config import InputChoices
 from hespotex.errors import ConfigError, ManifestError, SlideError
 from hespotex.inspection import check_named
 from hespotex.manifest import ManifestRow, read_manifest
+from hespotex.slide import is_zarr
 from hespotex.slide_prediction import SlideOptions, SlideTask
 
 MANIFEST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
@@ -37,6 +38,9 @@ def plan_slides(
         ManifestError: the manifest is wrong.
         ConfigError: an option does not suit the input.
     """
+    if is_zarr(source):
+        _refuse_choices(sections, options.choices, "a slide")
+        return (SlideTask(source.name.split(".zarr")[0], source, options),)
     if source.is_dir():
         _refuse_choices(sections, options.choices, "a folder")
         return _of_folder(source, options)
@@ -87,8 +91,7 @@ def _of_folder(folder: Path, options: SlideOptions) -> tuple[SlideTask, ...]:
     slides = sorted(
         path
         for path in folder.iterdir()
-        if path.is_file()
-        and path.suffix.lower() in SLIDE_SUFFIXES
+        if ((path.is_file() and path.suffix.lower() in SLIDE_SUFFIXES) or is_zarr(path))
         and not path.name.startswith(".")
     )
     if not slides:

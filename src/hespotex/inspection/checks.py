@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -214,7 +215,7 @@ def _same_content(sections: Sequence[Section]) -> list[Finding]:
 
 def _same_slide(sections: Sequence[Section]) -> list[Finding]:
     """One image under two sections whose spots lie on the same place."""
-    with_slide = [(s, s.slide, s.slide.stat().st_size) for s in sections if s.slide is not None]
+    with_slide = [(s, s.slide, _size(s.slide)) for s in sections if s.slide is not None]
     sizes = [size for _, _, size in with_slide]
     seen: dict[str, list[Section]] = {}
     found = []
@@ -235,6 +236,11 @@ def _same_slide(sections: Sequence[Section]) -> list[Finding]:
         ]
         same.append(section)
     return found
+
+
+def _size(path: Path) -> int:
+    """Of a file; of a Zarr store 0, so that all of them are compared."""
+    return 0 if path.is_dir() else path.stat().st_size
 
 
 def _overlap(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> bool:

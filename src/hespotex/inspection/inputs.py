@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hespotex.errors import ManifestError, SlideError
-from hespotex.manifest import read_manifest
+from hespotex.errors import HESpotExError, ManifestError, SlideError
+from hespotex.manifest import CheckedRow, read_rows
 from hespotex.section import ManifestRow
+from hespotex.slide import image_names, is_zarr, open_slide
 
 InputKind = Literal["manifest", "spots", "slide", "folder of slides"]
 
@@ -32,12 +33,14 @@ class Input:
         kind: what it is.
         rows: one a section or slide.
         notes: what was assumed to look at it, one sentence each.
+        broken: rows of a manifest that are no rows.
     """
 
     path: Path
     kind: InputKind
     rows: tuple[ManifestRow, ...]
     notes: tuple[str, ...] = ()
+    broken: tuple[CheckedRow, ...] = ()
 
 
 def resolve_input(
@@ -51,7 +54,7 @@ def resolve_input(
         sections: ids of a manifest.
 
     Raises:
-        ManifestError: it is a manifest with problems.
+        ManifestError: it is a manifest without a good header or row.
         SlideError: nothing lies there.
     """
     if not path.exists():
@@ -59,12 +62,16 @@ def resolve_input(
             f"expected a slide, a folder of spots or a manifest, found nothing at {path}; check the path"
         )
     if path.is_file() and path.suffix.lower() in _TABLES:
-        return Input(path, "manifest", read_manifest(path, sections).rows)
+        return _manifest(path, sections)
     spots = _spots(path, slide)
     if spots is not None:
         return spots
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in _SLIDES)
+    if path.is_dir() and not is_zarr(path):
+        found = sorted(
+            p
+            for p in path.iterdir()
+            if (p.is_file() and p.suffix.lower() in _SLIDES) or (is_zarr(p) and not _has_tables(p))
+        )
         if not found:
             raise SlideError(
                 f"expected Space Ranger, Visium HD or Xenium output, a .zarr store or slides in the folder {path}, "
@@ -73,6 +80,22 @@ def resolve_input(
         rows = tuple(ManifestRow(_name(p), _SOURCE, p) for p in found)
         return Input(path, "folder of slides", rows)
     return Input(path, "slide", (ManifestRow(_name(path), _SOURCE, path),))
+
+
+def _manifest(path: Path, sections: Sequence[str] | None) -> Input:
+    """The good rows and the broken ones, each by itself."""
+    checked = read_rows(path)
+    if sections is not None:
+        known = [row.name for row in checked]
+        unknown = [name for name in sections if name not in known]
+        if unknown or not sections:
+            asked = ", ".join(unknown) or "an empty list"
+            raise ManifestError(
+                str(path), [f"expected sections of {', '.join(known)}, found {asked} asked for"]
+            )
+        checked = tuple(row for row in checked if row.name in sections)
+    rows = tuple(row.row for row in checked if row.row is not None)
+    return Input(path, "manifest", rows, broken=tuple(r for r in checked if r.problems))
 
 
 def _spots(path: Path, slide: Path | None) -> Input | None:
@@ -90,8 +113,11 @@ def _spots(path: Path, slide: Path | None) -> Input | None:
         kind = "space_ranger"
     elif not path.is_dir():
         return None
-    elif path.suffix == ".zarr" or (path / "zarr.json").exists() or (path / ".zgroup").exists():
+    elif is_zarr(path):
+        if not _has_tables(path):
+            return None
         kind = "spatialdata"
+        values, slide = _store_choice(path, slide, notes)
     elif outs.name == "segmented_outputs" or _bins(outs):
         kind = "visium_hd"
         values = _bin_choice(outs, notes)
@@ -143,6 +169,31 @@ def _xenium_choice(
     return values, slide
 
 
+def _has_tables(path: Path) -> bool:
+    return (path / "tables").is_dir() and any((path / "tables").iterdir())
+
+
+def _store_choice(
+    path: Path, slide: Path | None, notes: list[str]
+) -> tuple[dict[str, object], Path | None]:
+    """The image in a SpatialData store as slide: the largest, where there are several."""
+    names = image_names(path)
+    if slide is not None or not names:
+        return {}, slide
+    sizes = {}
+    for name in names:
+        try:
+            with open_slide(path / "images" / name) as image:
+                sizes[name] = image.width_px0 * image.height_px0
+        except HESpotExError:
+            continue  # a fluorescence image lies in the store too
+    if not sizes:
+        return {}, None
+    chosen = max(sizes, key=lambda name: sizes[name])
+    notes.append(f"took the image {chosen} of the store as slide, out of {', '.join(names)}")
+    return {"image_element": chosen}, path / "images" / chosen
+
+
 def _name(path: Path) -> str:
     """Name of a section: of the file without its ending, of the sample's folder for `outs`."""
     whole = path.resolve()
@@ -157,6 +208,8 @@ def only_section(found: Input, section_id: str | None) -> ManifestRow:
         ManifestError: there are several and none was chosen, the id is unknown, or it has no spots.
     """
     ids = [row.section_id for row in found.rows if row.has_spots]
+    if found.broken:
+        raise ManifestError(str(found.path), [p for row in found.broken for p in row.problems])
     chosen = [r for r in found.rows if r.has_spots and section_id in {None, r.section_id}]
     if len(chosen) != 1:
         asked = "none chosen" if section_id is None else section_id

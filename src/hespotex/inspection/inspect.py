@@ -25,6 +25,7 @@ from hespotex.inspection.placement import (
 )
 from hespotex.inspection.reading import check_named
 from hespotex.inspection.slides import SlideView, slide_findings, view_slide
+from hespotex.manifest import CheckedRow
 from hespotex.progress import Reporter, Silent
 from hespotex.section import ManifestRow, Section, read_section, spot_source
 from hespotex.spots.base import SpotTable
@@ -159,7 +160,7 @@ def inspect_input(
         return Inspection(path.name, "manifest", (), problems)
     except HESpotExError as error:
         return Inspection(path.name, "unknown", (), (_error(path.name, error),))
-    items, read = [], []
+    items, read = [_no_row(row) for row in found.broken], []
     with reporter.task("inspecting", len(found.rows)) as advance:
         for row in found.rows:
             item, section = inspect_row(row, choices)
@@ -174,6 +175,13 @@ def inspect_input(
         mapping, offer = offer_mapping(found.rows, read)
         notes += offer
     return Inspection(path.name, found.kind, tuple(items), (*together, *notes), mapping)
+
+
+def _no_row(row: CheckedRow) -> Inspected:
+    findings = (
+        Finding(row.name, "reading", "error", p, "correct the manifest") for p in row.problems
+    )
+    return Inspected(row.name, tuple(findings))
 
 
 def inspect_row(row: ManifestRow, choices: InputChoices) -> tuple[Inspected, Section | None]:

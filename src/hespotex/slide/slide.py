@@ -18,6 +18,7 @@ from hespotex.errors import SlideError
 from hespotex.runs import content_key, file_key
 from hespotex.slide.pixel_size import MAX_MPP, PixelSize, judge
 from hespotex.slide.sources import LevelSource, open_source, read_padded
+from hespotex.slide.zarr_image import image_path, is_zarr, zarr_key
 
 # Decoded chunks that are kept: neighbouring patches overlap, and every pixel is decoded once.
 _CACHE_BYTES = 128 * 2**20
@@ -261,7 +262,7 @@ class _ChunkCache:
 
 
 def slide_key(path: Path) -> str:
-    """Key of a slide's content without opening it as a slide; for MIRAX of its folder too.
+    """Key of a slide's content without opening it as a slide; for MIRAX and Zarr of the folder.
 
     Raises:
         SlideError: the file is missing or cannot be read.
@@ -271,6 +272,8 @@ def slide_key(path: Path) -> str:
         if path.suffix.lower() == ".mrxs" and folder.is_dir():
             parts = [(p.name, file_key(p)) for p in sorted(folder.iterdir()) if p.is_file()]
             return content_key(file_key(path), parts)
+        if is_zarr(path):
+            return zarr_key(image_path(path))
         return file_key(path)
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -287,7 +290,8 @@ def open_slide(path: str | Path, *, mpp: float | None = None) -> Slide:
     """Open a slide or an image.
 
     Args:
-        path: everything that OpenSlide reads, TIFF of any kind, JPEG, PNG.
+        path: everything that OpenSlide reads, TIFF of any kind, JPEG, PNG, OME-Zarr, a SpatialData store
+            with one image.
         mpp: microns per level-0 pixel where the caller knows it; used exactly as given.
 
     Raises:
@@ -302,7 +306,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None) -> Slide:
     if mpp is not None and not 0 < mpp <= MAX_MPP:
         raise ValueError(f"mpp has to be above 0 and at most {MAX_MPP:g} um per pixel, found {mpp}")
     try:
-        if path.is_dir():
+        if path.is_dir() and not is_zarr(path):
             raise SlideError(f"expected an image file as slide, found a folder: {path}")
         path.stat()
         source, reader = open_source(path)

@@ -1,7 +1,7 @@
 """Owns which reader opens which file: the only file that imports wsidata's readers.
 
 Vendor formats go to wsidata (OpenSlide first), TIFF that OpenSlide does not know or sees only in
-part to `TiffImage`, plain images to `DecodedImage`. Readers are asked one after another and the
+part to `TiffImage`, Zarr to `ZarrImage`, plain images to `DecodedImage`. Readers are asked one after another and the
 true cause of a refusal is kept.
 """
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hespotex.errors import SlideError
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.tiff import TiffImage, find_missing_bytes, ome_pixel_size
+from hespotex.slide.zarr_image import ZarrImage, is_zarr
 
 READER_NAME = "hespotex"
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -79,6 +80,8 @@ def open_source(path: Path) -> tuple[LevelSource, str]:
     Raises:
         SlideError: nothing can read the file; the message holds the true cause.
     """
+    if is_zarr(path):
+        return ZarrImage(path), "zarr"
     with path.open("rb") as handle:
         magic = handle.read(4)
     if not magic:

@@ -1,0 +1,222 @@
+"""Owns slides in Zarr: OME-Zarr images (folder or zip, any version), and images inside SpatialData stores."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.errors import SlideError
+from hespotex.runs import FULL_HASH_BYTES, content_key, file_key
+from hespotex.slide.pixel_size import UM_PER_UNIT
+
+_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+_ZIPS = (".zarr.zip", ".ozx")
+_IMAGES = "images"
+_CHUNK_PX = 512
+_OLD_AXES = ("t", "c", "z", "y", "x")  # of OME-Zarr before it named its axes
+_KEYED_CHUNKS = 64
+# OME-Zarr spells units out.
+_UNITS: Mapping[str, float] = {
+    **UM_PER_UNIT,
+    **{"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6},
+}
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path is a Zarr store, or a group inside of one; nothing is opened."""
+    if path.is_file():
+        return path.name.lower().endswith(_ZIPS) and zipfile.is_zipfile(path)
+    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS)
+
+
+def image_names(path: Path) -> tuple[str, ...]:
+    """Names of the images in a SpatialData store; none for an OME-Zarr image itself."""
+    folder = path / _IMAGES
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(p.name for p in folder.iterdir() if is_zarr(p)))
+
+
+def image_path(path: Path, element: str | None = None) -> Path:
+    """Where the pixels of a Zarr slide lie: the store itself, or one image inside of it.
+
+    Raises:
+        SlideError: no image of that name, or several and none was chosen.
+    """
+    names = image_names(path)
+    if element is not None and element not in names:
+        raise SlideError(
+            f"expected the image {element} in {path}, found {', '.join(names) or 'no images'}"
+        )
+    if element is None and len(names) > 1:
+        raise SlideError(
+            f"expected one image in {path}, found {', '.join(names)}; choose with the manifest's column "
+            f"image_element, or give {path.name}/{_IMAGES}/NAME"
+        )
+    name = element or (names[0] if names else None)
+    return path if name is None else path / _IMAGES / name
+
+
+def zarr_key(path: Path) -> str:
+    """Key of the content of a Zarr slide: every name and size, and the bytes of all or of 64 files."""
+    if path.is_file():
+        return file_key(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    sizes = [p.stat().st_size for p in files]
+    listed = [(p.relative_to(path).as_posix(), size) for p, size in zip(files, sizes, strict=True)]
+    if sum(sizes) > FULL_HASH_BYTES:
+        chosen = np.unique(np.linspace(0, len(files) - 1, _KEYED_CHUNKS).astype(int)).tolist()
+        files = [p for i, p in enumerate(files) if i in chosen or p.name in _MARKS]
+    return content_key(listed, [file_key(p) for p in files])
+
+
+class ZarrImage:
+    """An image with its pyramid levels; chunks are decoded when they are asked for.
+
+    Args:
+        path: an OME-Zarr image (folder or zip), or a SpatialData store that holds one image.
+
+    Raises:
+        SlideError: no image, damaged, or no colours of 8 or 16 bit.
+    """
+
+    whole_in_memory = False
+    bounds_px0 = (0.0, 0.0)
+
+    def __init__(self, path: Path) -> None:
+        import zarr
+
+        self.path = image_path(path)
+        self._store: Any = None
+        try:
+            if self.path.is_file():
+                self._store = zarr.storage.ZipStore(self.path, mode="r")
+            group = zarr.open_group(self.path if self._store is None else self._store, mode="r")
+            group, image = _multiscale(group, self.path)
+            self._axes = _axis_names(image)
+            self._levels = [group[entry["path"]] for entry in image["datasets"]]
+            self._samples = self._check()
+            self.mpp_tags = _pixel_size(image, self._axes)
+        except SlideError:
+            self.close()
+            raise
+        except Exception as error:  # zarr and its codecs raise their own kinds
+            self.close()
+            raise SlideError(
+                f"expected an OME-Zarr image or a SpatialData store at {path}, found one that cannot be read "
+                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
+                "copy or export it again"
+            ) from error
+        y, x = self._axes.index("y"), self._axes.index("x")
+        self.level_sizes = tuple((int(v.shape[x]), int(v.shape[y])) for v in self._levels)
+        first = self.level_sizes[0]
+        self.level_downsamples = tuple(
+            (first[0] / w + first[1] / h) / 2 for w, h in self.level_sizes
+        )
+        self.chunk_shapes = tuple(
+            (_whole(v.chunks[y], v.shape[y]), _whole(v.chunks[x], v.shape[x])) for v in self._levels
+        )
+
+    def _check(self) -> int:
+        """Number of channels; refuses what is no flat colour image."""
+        first = self._levels[0]
+        sizes = dict(zip(self._axes, first.shape, strict=True))
+        others = [n for name, n in sizes.items() if name not in {"y", "x", "c"}]
+        if not {"y", "x"} <= set(sizes) or any(n != 1 for n in others):
+            raise SlideError(
+                f"expected one flat colour image, found axes {self._axes} of {first.shape} in {self.path}; "
+                "export a single plane as RGB"
+            )
+        samples = int(sizes.get("c", 1))
+        if samples not in {1, 3, 4}:
+            raise SlideError(
+                f"expected 1, 3 or 4 channels (grey, RGB, RGBA), found {samples} in {self.path}; "
+                "a fluorescence image is no H&E slide"
+            )
+        if first.dtype not in (np.uint8, np.uint16):
+            raise SlideError(
+                f"expected colours of 8 or 16 bit, found {first.dtype} in {self.path}; "
+                "export the image as 8-bit RGB"
+            )
+        return samples
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
+        where = {"y": slice(y, y + height), "x": slice(x, x + width), "c": slice(None)}
+        index = tuple(where.get(name, 0) for name in self._axes)
+        try:
+            values = np.asarray(self._levels[level][index])
+        except Exception as error:  # codecs raise their own kinds
+            raise SlideError(
+                f"expected pixels at x {x}, y {y} of level {level}, found: {error} in {self.path}; "
+                "the store is damaged there, copy or export it again"
+            ) from error
+        kept = [name for name in self._axes if name in where]
+        order = [kept.index(name) for name in ("y", "x", "c") if name in kept]
+        colours = values.transpose(order).reshape(height, width, self._samples)
+        if colours.dtype == np.uint16:
+            colours = (colours >> 8).astype(np.uint8)
+        if self._samples == 1:
+            return np.repeat(colours, 3, axis=2)
+        if self._samples == 3:
+            return np.ascontiguousarray(colours)
+        alpha = colours[..., 3:].astype(np.uint16)
+        mixed = colours[..., :3] * alpha + 255 * (255 - alpha)
+        return ((mixed + 127) // 255).astype(np.uint8)
+
+    def close(self) -> None:
+        """Close the file of a zipped store."""
+        if self._store is not None:
+            self._store.close()
+
+
+def _multiscale(group: Any, path: Path) -> tuple[Any, Mapping[str, Any]]:
+    """The group that holds an image, and what it says of it; `0` inside of what bioformats2raw writes."""
+    for inner in (None, "0"):
+        if inner is not None and inner not in group:
+            continue
+        found = group if inner is None else group[inner]
+        attributes = dict(found.attrs)
+        images = attributes.get("ome", attributes).get("multiscales")
+        if images:
+            return found, images[0]
+    raise SlideError(
+        f"expected an OME-Zarr image (multiscales) or images of a SpatialData store in {path}, found "
+        f"{', '.join(sorted(group))[:120] or 'nothing'}; give the image"
+    )
+
+
+def _axis_names(image: Mapping[str, Any]) -> tuple[str, ...]:
+    axes: Sequence[Any] = image.get("axes") or _OLD_AXES
+    return tuple(str(a["name"] if isinstance(a, Mapping) else a).lower() for a in axes)
+
+
+def _pixel_size(image: Mapping[str, Any], axes: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """Microns per pixel of level 0, where the axes have a unit of length."""
+    units = {
+        str(axis["name"]).lower(): _UNITS.get(str(axis.get("unit", "")), math.nan)
+        for axis in image.get("axes") or ()
+        if isinstance(axis, Mapping)
+    }
+    scale = np.ones(len(axes))
+    steps = [
+        *image["datasets"][0].get("coordinateTransformations", ()),
+        *image.get("coordinateTransformations", ()),
+    ]
+    for step in steps:
+        values = step.get("scale") if step.get("type") == "scale" else None
+        if values is not None and len(values) == len(axes):
+            scale = scale * np.asarray(values, dtype=np.float64)
+    found = [float(scale[axes.index(a)]) * units.get(a, math.nan) for a in ("x", "y")]
+    return {} if all(map(math.isnan, found)) else {"OME-Zarr scale": (found[0], found[1])}
+
+
+def _whole(chunk: int, size: int) -> int:
+    """Whole chunks of about 512 pixels."""
+    return min(size, chunk * max(1, round(_CHUNK_PX / chunk)))
