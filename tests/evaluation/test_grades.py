@@ -28,7 +28,7 @@ def evidence(**changes: object) -> GeneEvidence:
         "ceiling": np.array([[0.6], [0.7]]),
         "coverage": np.array([0.89]),
         "nominal": 0.9,
-        "n_patients": 2,
+        "patients": ("P", "Q"),
     }
     return GeneEvidence(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -37,7 +37,7 @@ def evidence(**changes: object) -> GeneEvidence:
     ("changes", "grade"),
     [
         ({}, "A"),
-        ({"n_patients": 1}, "B"),
+        ({"patients": ("P", "P")}, "B"),
         ({"coverage": np.array([0.80])}, "B"),
         ({"coverage": np.array([np.nan])}, "B"),
         ({"z": np.array([[4.0], [1.0]])}, "B"),
@@ -49,7 +49,8 @@ def evidence(**changes: object) -> GeneEvidence:
         ({"q_value": np.array([0.06])}, "D"),
         ({"score": np.array([[-0.3], [-0.2]])}, "D"),
         ({"score": np.array([[np.nan], [np.nan]]), "z": np.array([[np.nan]] * 2)}, "ungraded"),
-        ({"score": np.array([[np.nan], [0.5]]), "z": np.array([[np.nan], [5.0]])}, "A"),
+        # In one patient alone it has a score: a second one was never seen.
+        ({"score": np.array([[np.nan], [0.5]]), "z": np.array([[np.nan], [5.0]])}, "B"),
     ],
 )
 def test_every_limit_of_the_rule(changes: dict[str, object], grade: str) -> None:
@@ -77,3 +78,5 @@ def test_predictions_leave_out_d_and_keep_ungraded() -> None:
 def test_evidence_on_other_genes_is_an_error() -> None:
     with pytest.raises(HESpotExError, match="same sections and genes, found tables of shapes"):
         dataclasses.replace(evidence(), z=np.zeros((2, 3)))
+    with pytest.raises(HESpotExError, match="a patient for each of 2 sections, found 1"):
+        evidence(patients=("P",))

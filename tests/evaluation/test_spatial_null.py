@@ -20,6 +20,7 @@ from hespotex.evaluation.spatial_null import (
     compare_maps,
     depth_basis,
     score_against_null,
+    training_correlation,
 )
 from hespotex.evaluation.spatial_structure import lattice_weights, morans_i
 from hespotex.expression import log1p_cpm, pearson_residuals
@@ -201,6 +202,51 @@ class TestSectionsOfOnePatient:
     def test_a_patient_too_few_is_an_error(self) -> None:
         with pytest.raises(HESpotExError, match="a patient for each of 3 sections, found 2"):
             combine_sections(self.z, ["P", "P"])
+
+
+class TestSectionsThatTrainedOneAnother:
+    def test_two_groups_left_out_in_turn_are_a_single_test(self) -> None:
+        shared = training_correlation(["P", "Q"], [{"Q"}, {"P"}])
+        test = combine_sections([np.array([3.0]), np.array([2.0])], ["P", "Q"], None, shared)
+        assert test.z[0] == pytest.approx(2.5)
+
+    @pytest.mark.parametrize("n", [3, 5])
+    def test_the_sum_varies_twice_as_much_as_that_of_independent_tests(self, n: int) -> None:
+        groups = [f"P{i}" for i in range(n)]
+        shared = training_correlation(groups, [set(groups) - {g} for g in groups])
+        test = combine_sections([np.array([2.0])] * n, groups, None, shared)
+        assert test.z[0] == pytest.approx(2.0 * n / np.sqrt(2 * n))
+
+    def test_sections_that_no_model_trained_on_are_independent(self) -> None:
+        assert not training_correlation(["P", "Q"], [set(), set()]).any()
+        # P was trained on for Q, and not the other way round.
+        assert not training_correlation(["P", "Q"], [set(), {"P"}]).any()
+
+    def test_chance_slopes_left_out_in_turn_are_called_as_often_as_stated(self) -> None:
+        """Genes unrelated to the image, predicted by regression on the other patients' sections."""
+        xy, modes = tissue(120), build_modes(tissue(120))
+        groups = ["P0", "P1", "P2"]
+        shared = training_correlation(groups, [set(groups) - {g} for g in groups])
+        naive, honest = [], []
+        for seed in range(6):
+            rng = np.random.default_rng(seed)
+            image = [smooth_maps(xy, 2.5, 4, rng) for _ in groups]
+            genes = [smooth_maps(xy, 2.5, 250, rng) for _ in groups]
+            slopes = [
+                np.linalg.lstsq(x, y, rcond=None)[0] for x, y in zip(image, genes, strict=True)
+            ]
+            z = []
+            for i in range(3):
+                others = sum(slope for j, slope in enumerate(slopes) if j != i)
+                z.append(compare_maps(image[i] @ others, genes[i], np.zeros((120, 0)), modes)[1])
+            naive.append(combine_sections(z, groups).z)
+            honest.append(combine_sections(z, groups, None, shared).z)
+        assert np.std(naive) > 1.1
+        assert np.std(honest) < 1.0
+
+    def test_rows_of_other_sections_are_an_error(self) -> None:
+        with pytest.raises(HESpotExError, match="a row for each of 1 sections, found 2"):
+            combine_sections([np.zeros(1)], None, None, np.zeros((2, 2)))
 
 
 def test_twelve_spots_are_enough_to_ask_and_seven_are_an_error() -> None:

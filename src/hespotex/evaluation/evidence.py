@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -18,7 +18,12 @@ from hespotex.evaluation.scores import (
     pcc_per_spot,
     spearman_per_gene,
 )
-from hespotex.evaluation.spatial_null import build_modes, combine_sections, score_against_null
+from hespotex.evaluation.spatial_null import (
+    build_modes,
+    combine_sections,
+    score_against_null,
+    training_correlation,
+)
 from hespotex.evaluation.spatial_structure import lattice_weights, morans_i, ssim_per_gene
 from hespotex.expression import PanelCounts, log1p_cpm, pearson_residuals
 from hespotex.training.types import Prediction
@@ -131,6 +136,7 @@ def judge_genes(
     owners: Mapping[str, str],
     *,
     nominal: float,
+    trained_on: Mapping[str, Collection[str]] | None = None,
 ) -> pd.DataFrame:
     """Test, false discovery rate and grade of every gene over all held-out sections.
 
@@ -141,6 +147,7 @@ def judge_genes(
             common value where sections of the same patient were in training.
         owners: patient of every section: sections of one patient are no independent evidence.
         nominal: stated coverage of the intervals behind `coverage`.
+        trained_on: sections in the training of the model that predicted a section; None: none of these.
 
     Returns:
         One row a gene: gene, p_value, q_value, n_sections, grade.
@@ -154,7 +161,13 @@ def judge_genes(
     z, ceiling = table("null_z"), table("ceiling_composition")
     sections = sorted(set(genes["section_id"]))  # the order of a pivot's rows
     whose = [owners[s] for s in sections]
-    test = combine_sections(list(z), whose, list(ceiling))
+    # Sections of a patient that was in training were left out one by one.
+    groups = {s: owners[s] if patients[s] else s for s in sections}
+    shared = training_correlation(
+        list(groups.values()),
+        [{groups[t] for t in (trained_on or {}).get(s, ()) if t in groups} for s in sections],
+    )
+    test = combine_sections(list(z), whose, list(ceiling), shared)
     coverage = _mean_over_sections(table("coverage"))
     evidence = GeneEvidence(
         score=table("pcc_partial"),
@@ -164,7 +177,7 @@ def judge_genes(
         ceiling=ceiling,
         coverage=coverage,
         nominal=nominal,
-        n_patients=len({patients[s] for s in dict.fromkeys(genes["section_id"])}),
+        patients=tuple(patients[s] for s in sections),
     )
     return pd.DataFrame(
         {

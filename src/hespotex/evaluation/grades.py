@@ -26,7 +26,7 @@ class GeneEvidence:
         ceiling: (S, G) what counting noise leaves to a perfect prediction.
         coverage: (G,) share of held-out values inside the intervals of `nominal`; NaN if unknown.
         nominal: stated coverage of those intervals.
-        n_patients: patients that were held out; 1 where sections of one patient were.
+        patients: (S,) who was held out; one common name where the section's patient was in training.
     """
 
     score: npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ class GeneEvidence:
     ceiling: npt.NDArray[np.float64]
     coverage: npt.NDArray[np.float64]
     nominal: float
-    n_patients: int
+    patients: tuple[str, ...]
 
     def __post_init__(self) -> None:
         tables = {self.score.shape, self.z.shape, self.depth_score.shape, self.ceiling.shape}
@@ -44,6 +44,10 @@ class GeneEvidence:
             raise HESpotExError(
                 f"expected evidence on the same sections and genes, found tables of shapes {sorted(tables)} "
                 f"and {len(self.q_value)} and {len(self.coverage)} genes"
+            )
+        if len(self.patients) != len(self.score):
+            raise HESpotExError(
+                f"expected a patient for each of {len(self.score)} sections, found {len(self.patients)}"
             )
 
 
@@ -60,7 +64,7 @@ class GradeRule:
         share_b: the same for B.
         score_a: mean score that A asks for.
         coverage_slack: how far below nominal the coverage of a gene graded A may be.
-        patients_a: held-out patients that A asks for.
+        patients_a: held-out patients with a score that A asks for.
     """
 
     fdr: float = 0.05
@@ -78,8 +82,8 @@ class GradeRule:
         return (
             f"A: as B, and supported (z at least {self.z_section:g}) in {self.sections_a:.0%} of the held-out "
             f"sections, mean score at least {self.score_a:g} and {self.share_a:.0%} of its noise ceiling, interval "
-            f"coverage at most {100 * self.coverage_slack:g} points below nominal, and at least {self.patients_a} "
-            "patients held out.",
+            f"coverage at most {100 * self.coverage_slack:g} points below nominal, and scores in at least "
+            f"{self.patients_a} held-out patients.",
             f"B: as C, and supported in at least {self.sections_b:.0%} of the held-out sections, and at least "
             f"{self.share_b:.0%} of its noise ceiling.",
             f"C: predicted better than a smooth random map beyond depth over all held-out sections (FDR "
@@ -103,8 +107,14 @@ def grade_genes(evidence: GeneEvidence, rule: GradeRule | None = None) -> npt.ND
     is_b = is_c & (supported >= limits.sections_b) & (share >= limits.share_b)
     covered = evidence.coverage >= evidence.nominal - limits.coverage_slack  # False if unknown
     is_a = is_b & (supported >= limits.sections_a) & (share >= limits.share_a) & covered
-    is_a &= (score >= limits.score_a) & (evidence.n_patients >= limits.patients_a)
+    is_a &= (score >= limits.score_a) & (_n_patients(evidence, scored) >= limits.patients_a)
     return np.select([n_scored == 0, is_a, is_b, is_c], [UNGRADED, "A", "B", "C"], default="D")
+
+
+def _n_patients(evidence: GeneEvidence, scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.int_]:
+    """(G,) held-out patients in which the gene has a score."""
+    owner = np.asarray(evidence.patients)
+    return np.asarray(np.sum([scored[owner == p].any(axis=0) for p in np.unique(owner)], axis=0))
 
 
 def ungraded(n_genes: int) -> npt.NDArray[np.str_]:

@@ -11,8 +11,9 @@ enough far out in the tail, where Benjamini-Hochberg over thousands of genes nee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -249,24 +250,27 @@ def combine_sections(
     z: Sequence[npt.NDArray[np.float64]],
     patients: Sequence[str] | None = None,
     ceilings: Sequence[npt.NDArray[np.float64]] | None = None,
+    shared_training: npt.NDArray[np.float64] | None = None,
 ) -> CombinedTest:
     """Stouffer's method over sections, one-sided, then Benjamini-Hochberg over genes.
 
     Sections of one patient repeat one another: a chance alignment in one is there in its neighbour too. The
     z of two such sections count as correlated by the product of their noise ceilings, the most that two
-    measurements of one map can agree; without ceilings they count as one section.
+    measurements of one map can agree; without ceilings they count as one section. Sections that stood in one
+    another's training repeat one another as well (`shared_training`).
 
     Args:
         z: per section (G,); NaN where a section has no score for the gene.
         patients: patient of every section; None: all different.
         ceilings: per section (G,) noise ceiling of the composition PCC.
+        shared_training: (S, S) of `training_correlation`; None: no section was trained on.
 
     Raises:
-        HESpotExError: no section, or another number of patients or ceilings.
+        HESpotExError: no section, or another number of patients, ceilings or sections.
     """
     if not z:
         raise HESpotExError("expected the test of at least one section, found none")
-    for name, given in (("patient", patients), ("ceiling", ceilings)):
+    for name, given in (("patient", patients), ("ceiling", ceilings), ("row", shared_training)):
         if given is not None and len(given) != len(z):
             raise HESpotExError(
                 f"expected a {name} for each of {len(z)} sections, found {len(given)}"
@@ -276,18 +280,38 @@ def combine_sections(
     n_sections = present.sum(axis=0)
     total = np.where(present, table, 0.0).sum(axis=0)
     bound = np.ones(table.shape) if ceilings is None else np.nan_to_num(np.stack(ceilings), nan=1.0)
-    variance = np.zeros(table.shape[1])
+    bound = np.clip(bound, 0.0, 1.0)
     owners = list(range(len(table))) if patients is None else list(patients)
-    for owner in dict.fromkeys(owners):
-        mine = np.array([o == owner for o in owners])
-        shared = np.where(present[mine], np.clip(bound[mine], 0.0, 1.0), 0.0)
-        # 1 on the diagonal of the correlation, products of ceilings beside it.
-        variance += shared.sum(axis=0) ** 2 + (present[mine] - shared**2).sum(axis=0)
+    variance = n_sections.astype(np.float64)
+    for i, j in combinations(range(len(table)), 2):
+        shared = 0.0 if shared_training is None else shared_training[i, j]
+        same = bound[i] * bound[j] if owners[i] == owners[j] else 0.0
+        variance += 2 * np.where(present[i] & present[j], np.maximum(shared, same), 0.0)
     combined = np.divide(
         total, np.sqrt(variance), out=np.full(len(total), np.nan), where=n_sections > 0
     )
     p_value = np.where(n_sections > 0, norm.sf(np.nan_to_num(combined)), 1.0)
     return CombinedTest(combined, p_value, benjamini_hochberg(p_value, n_sections > 0), n_sections)
+
+
+def training_correlation(
+    group: Sequence[str], trained_on: Sequence[Collection[str]]
+) -> npt.NDArray[np.float64]:
+    """(S, S) how far the tests of two sections are one, since each was predicted from the other.
+
+    A gene that has nothing to do with the image still meets it by chance, in section i with slopes b_i. A model
+    trained on the others tests b_i against the sum of their b_j, so the product b_i b_j stands in the test of i
+    and again in that of j: with P groups left out in turn any two tests correlate by 1 / (P - 1), and their sum
+    varies twice as much as that of independent tests. Two groups left out in turn are a single test.
+
+    Args:
+        group: of every section: what was left out together with it.
+        trained_on: groups in the training of its model.
+    """
+    weight = np.array(
+        [[(g in trained) / max(len(trained), 1) for g in group] for trained in trained_on]
+    )
+    return np.sqrt(weight * weight.T)
 
 
 def benjamini_hochberg(

@@ -202,15 +202,21 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
     records = [_required(run, number) for number in range(len(folds))]
     genes = pd.concat([_read_gene_rows(_genes_path(run, n)) for n in range(len(folds))])
     sections = [section for record in records for section in record["sections"]]
+    judged = judge_genes(
+        genes,
+        _units(sections),
+        _owners(sections),
+        nominal=LEVEL,
+        trained_on={s: record["train"] for record in records for s in record["held_out"]},
+    )
     metrics = {
         "folds_by": folds.by,
         "note": folds.note,
-        **summarise_sections(genes, sections, note=folds.note),
+        **summarise_sections(judged, sections, note=folds.note),
         "nan_counts_as_zero": score_nan_as_zero,
         "folds": [_fold_metrics(record) for record in records],
         "mean": mean_scores([record["sections"] for record in records]),
     }
-    judged = judge_genes(genes, _units(sections), _owners(sections), nominal=LEVEL)
     with atomic_path(run.path / "genes.csv") as temporary:
         genes.merge(judged.drop(columns="n_sections"), on="gene", how="left").to_csv(
             temporary, index=False
@@ -223,10 +229,9 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
 
 
 def summarise_sections(
-    genes: pd.DataFrame, sections: Sequence[Mapping[str, Any]], *, note: str = ""
+    judged: pd.DataFrame, sections: Sequence[Mapping[str, Any]], *, note: str = ""
 ) -> dict[str, Any]:
     """What is said of a run as a whole: headline, grades, calibration, every section's record."""
-    judged = judge_genes(genes, _units(sections), _owners(sections), nominal=LEVEL)
     return {
         "headline": headline(judged, [s["section_id"] for s in sections], note=note),
         "n_tested": int((judged["n_sections"] > 0).sum()),
