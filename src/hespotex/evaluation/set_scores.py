@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -121,7 +121,10 @@ def _score(
 
 
 def judge_sets(
-    table: pd.DataFrame, patients: Mapping[str, str], owners: Mapping[str, str]
+    table: pd.DataFrame,
+    patients: Mapping[str, str],
+    owners: Mapping[str, str],
+    trained_on: Mapping[str, Collection[str]] | None = None,
 ) -> pd.DataFrame:
     """Test, false discovery rate over sets, and grade of every set over all held-out sections.
 
@@ -129,12 +132,13 @@ def judge_sets(
         table: rows of gene_sets.csv.
         patients: as of `judge_genes`.
         owners: likewise.
+        trained_on: likewise.
 
     Returns:
         One row a set: gene_set, p_value, q_value, n_sections, grade.
     """
     as_genes = table.rename(columns={"gene_set": "gene"}).assign(coverage=1.0)
-    judged = judge_genes(as_genes, patients, owners, nominal=1.0)
+    judged = judge_genes(as_genes, patients, owners, nominal=1.0, trained_on=trained_on)
     return judged.rename(columns={"gene": "gene_set"})
 
 

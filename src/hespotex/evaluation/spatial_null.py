@@ -311,7 +311,7 @@ def training_correlation(
     weight = np.array(
         [[(g in trained) / max(len(trained), 1) for g in group] for trained in trained_on]
     )
-    return np.sqrt(weight * weight.T)
+    return np.asarray(np.sqrt(weight * weight.T))
 
 
 def benjamini_hochberg(

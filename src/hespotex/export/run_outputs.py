@@ -202,13 +202,9 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
     records = [_required(run, number) for number in range(len(folds))]
     genes = pd.concat([_read_gene_rows(_genes_path(run, n)) for n in range(len(folds))])
     sections = [section for record in records for section in record["sections"]]
-    judged = judge_genes(
-        genes,
-        _units(sections),
-        _owners(sections),
-        nominal=LEVEL,
-        trained_on={s: record["train"] for record in records for s in record["held_out"]},
-    )
+    patients, owners = _units(sections), _owners(sections)
+    trained_on = {s: record["train"] for record in records for s in record["held_out"]}
+    judged = judge_genes(genes, patients, owners, nominal=LEVEL, trained_on=trained_on)
     metrics = {
         "folds_by": folds.by,
         "note": folds.note,
@@ -221,7 +217,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
         genes.merge(judged.drop(columns="n_sections"), on="gene", how="left").to_csv(
             temporary, index=False
         )
-    of_sets = write_set_metrics(run, len(folds), _units(sections), _owners(sections))
+    of_sets = write_set_metrics(run, len(folds), patients, owners, trained_on)
     if of_sets is not None:
         metrics["gene_sets"] = of_sets
     write_json(run.path / "metrics.json", metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import pandas as pd
@@ -36,7 +36,11 @@ def write_fold_sets(run: RunDir, number: int, outcome: FoldOutcome) -> None:
 
 
 def write_set_metrics(
-    run: RunDir, n_folds: int, patients: Mapping[str, str], owners: Mapping[str, str]
+    run: RunDir,
+    n_folds: int,
+    patients: Mapping[str, str],
+    owners: Mapping[str, str],
+    trained_on: Mapping[str, Collection[str]],
 ) -> dict[str, Any] | None:
     """Write gene_sets.csv from the tables of all folds.
 
@@ -45,6 +49,7 @@ def write_set_metrics(
         n_folds: of the run.
         patients: as of `judge_genes`.
         owners: likewise.
+        trained_on: likewise.
 
     Returns:
         The entry `gene_sets` of metrics.json; None for a run without gene sets.
@@ -61,7 +66,7 @@ def write_set_metrics(
     if not rows:
         return {"left_out": left_out}
     table = pd.concat(rows, ignore_index=True)
-    judged = judge_sets(table, patients, owners)
+    judged = judge_sets(table, patients, owners, trained_on)
     merged = table.merge(judged.drop(columns="n_sections"), on="gene_set", how="left")
     with atomic_path(run.path / TABLE) as temporary:
         merged.to_csv(temporary, index=False)
