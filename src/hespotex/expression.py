@@ -167,11 +167,19 @@ def log1p_cpm(
     Returns:
         (n, G) or (n, number of columns), natural logarithm.
     """
+    return np.asarray(sparse_log1p_cpm(counts, columns, margins).toarray())
+
+
+def sparse_log1p_cpm(
+    counts: sparse.csr_matrix, columns: slice | None = None, margins: Margins | None = None
+) -> sparse.csr_matrix:
+    """`log1p_cpm` as it is, mostly zeros: CSR or CSC as the counts are, float32."""
     totals = spot_totals(counts) if margins is None else margins.spot
     scale = np.divide(1e6, totals, out=np.zeros_like(totals), where=totals > 0)
     part = counts if columns is None else counts[:, columns]
-    scaled = sparse.diags(scale) @ part
-    return np.asarray(scaled.log1p().astype(np.float32).toarray())
+    by_row = np.repeat(scale, np.diff(part.indptr)) if part.format == "csr" else scale[part.indices]
+    data = np.log1p(part.data * by_row).astype(np.float32)
+    return type(part)((data, part.indices, part.indptr), shape=part.shape)
 
 
 def pearson_residuals(
@@ -179,6 +187,7 @@ def pearson_residuals(
     theta: float = 100.0,
     columns: slice | None = None,
     margins: Margins | None = None,
+    rows: slice | npt.NDArray[np.intp] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Pearson residuals of counts under a negative binomial in which composition is constant.
 
@@ -190,17 +199,18 @@ def pearson_residuals(
         theta: dispersion.
         columns: genes to return; totals are over the whole panel all the same.
         margins: of the counts, if known.
+        rows: spots to return; totals are over the whole section all the same.
 
     Returns:
-        (n, G) or (n, number of columns), no unit.
+        (n, G), or fewer spots and genes; no unit.
     """
     known = Margins.of(counts) if margins is None else margins
     grand = known.gene.sum()
     share = known.gene / grand if grand > 0 else known.gene
-    part = counts if columns is None else counts[:, columns]
+    part, spot = (counts, known.spot) if rows is None else (counts[rows], known.spot[rows])
     if columns is not None:
-        share = share[columns]
-    mu = np.multiply.outer(known.spot, share).astype(np.float32)
+        part, share = part[:, columns], share[columns]
+    mu = np.multiply.outer(spot.astype(np.float32), share.astype(np.float32))
     result = np.asarray(part.toarray(), dtype=np.float32)
     result -= mu
     mu *= 1 + mu / np.float32(theta)  # the variance, in place
@@ -272,6 +282,11 @@ def _names(section: Section) -> npt.NDArray[np.str_]:
 def _align(section: Section, genes: npt.NDArray[np.str_]) -> PanelCounts:
     """Counts of a section in the order of `genes`, without a dense copy."""
     names, source = _names(section), sparse.csr_matrix(section.counts)
+    if np.array_equal(names, genes):  # as they are: nothing to look up, nothing to copy
+        same = (source.data.astype(np.float32, copy=False), source.indices, source.indptr)
+        return PanelCounts(
+            sparse.csr_matrix(same, shape=source.shape), np.ones(len(genes), dtype=np.bool_)
+        )
     order = np.argsort(genes, kind="stable")
     place = np.clip(np.searchsorted(genes[order], names), 0, len(genes) - 1)
     target = order[place]

@@ -78,7 +78,7 @@ def predict_expression(
     ensemble, readout = Ensemble.from_model(model, device), Readout.from_tensors(model.tensors)
     inputs = InputProjection.from_tensors(model.tensors).apply(features, stats)
     inputs = with_nuclei(inputs, nuclei if model.hyper["uses_nuclei"] else None)
-    depth, blocks = ensemble.decode(*ensemble.context(inputs, xy_um))
+    depth, blocks = ensemble.decode(*ensemble.context(inputs, xy_um), members=spread)
     shape = (len(features), len(readout.log_pooled))
     log1p, composition = np.empty(shape, np.float32), np.empty(shape, np.float32)
     deviation = np.zeros(shape, np.float32) if spread else None
@@ -89,7 +89,7 @@ def predict_expression(
         if block.log1p is not None:
             share = np.float32(model.hyper["direct_share"])
             log1p[block.rows] = (1 - share) * log1p[block.rows] + share * block.log1p
-        if deviation is not None:
+        if deviation is not None and block.members is not None:
             shares = readout.log_share(block.members)
             deviation[block.rows] = np.std(
                 [readout.log1p(share, depth[block.rows]) for share in shares], axis=0

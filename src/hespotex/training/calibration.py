@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
-from hespotex.expression import log1p_cpm, pooled_composition, spot_totals
+from hespotex.expression import pooled_composition, sparse_log1p_cpm, spot_totals
 from hespotex.training.ensemble import Decoded, Ensemble
 from hespotex.training.expectation import Log1pExpectation, tabulate
 from hespotex.training.types import FittedModel, TrainingSection
+from hespotex.training.workers import Run, in_turn
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-_GENE_BLOCK = 1024
+# The offsets rest on so many spots at most, evenly spaced: a mean needs no more.
+_OFFSET_SPOTS = 8192
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,22 @@ class Readout:
 
 
 def calibrate(
-    model: FittedModel, sections: Sequence[TrainingSection], inputs: Sequence[Float32]
+    model: FittedModel,
+    sections: Sequence[TrainingSection],
+    inputs: Sequence[Float32],
+    *,
+    run: Run = in_turn,
 ) -> FittedModel:
     """Add the read-out to a model whose networks are trained.
 
-    A gene's offset closes the gap between the mean over the training spots of what the model says
-    and of what was measured; it needs one pass over spots x genes, in blocks.
+    A gene's offset closes the gap between the mean over the training spots (8,192 of them at most) of what the
+    model says and of what was measured; it needs one pass over spots x genes, in blocks.
 
     Args:
         model: networks and linear depth.
         sections: the training sections.
         inputs: the network's inputs of each of them.
+        run: goes through the sections.
     """
     measured = [s.measured for s in sections]
     pooled = pooled_composition([s.counts for s in sections], measured)
@@ -91,15 +99,22 @@ def calibrate(
         np.zeros(len(pooled), np.float32),
         float(log_depth.mean()),
     )
-    ensemble = Ensemble.from_model(model)
-    total, spots = np.zeros(len(pooled)), np.zeros(len(pooled))
-    for section, x in zip(sections, inputs, strict=True):
-        depth, blocks = ensemble.decode(*ensemble.context(x, section.xy_um))
+    ensemble, every = Ensemble.from_model(model), -(-sum(map(len, inputs)) // _OFFSET_SPOTS)
+
+    def gap(number: int) -> tuple[Float64, int]:
+        section, x = sections[number], inputs[number]
+        rows = np.arange(0, len(x), every)
+        context, graph = ensemble.context(x, section.xy_um)
+        depth, blocks = ensemble.decode(context, graph, rows=rows, members=False)
         predicted = sum(_log1p_sums(start, depth, blocks), start=np.zeros(len(pooled)))
-        total += section.measured * predicted
-        spots += section.measured * len(x)
-    expected = total / np.maximum(spots, 1)
-    offset = np.where(spots > 0, train_mean_log1p(sections) - expected, 0).astype(np.float32)
+        found = _column_sums(sparse_log1p_cpm(section.counts[rows]))
+        return section.measured * (found - predicted), len(rows)
+
+    total, spots = np.zeros(len(pooled)), np.zeros(len(pooled))
+    for section, (own, n) in zip(sections, run(gap, range(len(sections))), strict=True):
+        total += own
+        spots += section.measured * n
+    offset = np.where(spots > 0, total / np.maximum(spots, 1), 0).astype(np.float32)
     return replace(model, tensors={**model.tensors, **replace(start, offset=offset).tensors()})
 
 
@@ -111,18 +126,13 @@ def _log1p_sums(readout: Readout, depth: Float64, blocks: Iterator[Decoded]) -> 
 
 def train_mean_log1p(sections: Sequence[TrainingSection]) -> Float64:
     """(G,) mean measured log1p(CPM) over the spots of the sections that measured the gene."""
-    total = sum((s.measured * _measured_sum(s) for s in sections), start=np.zeros(1))
+    total = sum(
+        (s.measured * _column_sums(sparse_log1p_cpm(s.counts)) for s in sections), start=np.zeros(1)
+    )
     spots = sum((s.measured * s.counts.shape[0] for s in sections), start=np.zeros(1))
     mean: Float64 = total / np.maximum(spots, 1)
     return mean
 
 
-def _measured_sum(section: TrainingSection) -> Float64:
-    """(G,) sum over the spots of the measured log1p(CPM)."""
-    genes = section.counts.shape[1]
-    return np.concatenate(
-        [
-            log1p_cpm(section.counts, slice(at, at + _GENE_BLOCK)).sum(axis=0, dtype=np.float64)
-            for at in range(0, genes, _GENE_BLOCK)
-        ]
-    )
+def _column_sums(table: sparse.csr_matrix) -> Float64:
+    return np.asarray(table.sum(axis=0, dtype=np.float64)).ravel()

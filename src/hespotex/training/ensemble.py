@@ -25,7 +25,9 @@ from hespotex.training.types import FittedModel
 
 Float32 = npt.NDArray[np.float32]
 
-_ENTRIES = 8_000_000  # (members, spots, genes) values that are held at once
+_ENTRIES = (
+    2**19
+)  # (spots, genes) values of a table that are worked on at once: they fit into a cache
 _RIDGE_SHARE = 0.75  # of the linear depth in the predicted depth; the networks have the rest
 
 
@@ -36,13 +38,13 @@ class Decoded:
     Attributes:
         rows: which spots.
         log_ratio: (b, G) mean over the members, log share over the baseline, not normalised.
-        members: (M, b, G) the same with one network instead of their mean.
+        members: (M, b, G) the same with one network instead of their mean; None where not asked for.
         log1p: (b, G) what the direct regression says of log1p(CPM), or None.
     """
 
     rows: slice
     log_ratio: Float32
-    members: Float32
+    members: Float32 | None
     log1p: Float32 | None
 
 
@@ -111,27 +113,40 @@ class Ensemble:
         return context, graph
 
     def decode(
-        self, context: Float32, graph: Adjacency
+        self,
+        context: Float32,
+        graph: Adjacency,
+        *,
+        rows: npt.NDArray[np.intp] | None = None,
+        members: bool = True,
     ) -> tuple[npt.NDArray[np.float64], Iterator[Decoded]]:
-        """Centred log depth of all spots (n,), and the log ratios in blocks of rows.
+        """Centred log depth of the spots, and the log ratios in blocks of rows.
 
         The graph layers see all spots at once; the genes are read out block by block, so memory
         grows with spots x latent size, not with spots x genes.
+
+        Args:
+            context: of all spots of the section.
+            graph: their neighbours.
+            rows: decode these spots alone; None: all.
+            members: also the log ratios of each network.
         """
         device = self._device
+        chosen = slice(None) if rows is None else rows
         latents, depths = [], []
         x = torch.as_tensor(context, device=device)
         on_device = graph.to(device)
         with torch.inference_mode():
             for net in self.nets:
                 latent, depth = net.encode(x, on_device)
-                latents.append(latent)
-                depths.append(depth.double().cpu().numpy())
+                latents.append(latent[chosen])
+                depths.append(depth[chosen].double().cpu().numpy())
+        context = context[chosen]
         linear = context.astype(np.float64) @ self.depth_coefficients
         depth_mean = _RIDGE_SHARE * linear + (1 - _RIDGE_SHARE) * np.mean(depths, axis=0)
         kernel = None if self.kernel is None else self.kernel.latent(context)
         direct = None if self.direct is None else self.direct.latent(context)
-        return depth_mean, self._blocks(latents, kernel, direct)
+        return depth_mean, self._blocks(latents, kernel, direct, members)
 
     @property
     def _device(self) -> torch.device:
@@ -139,24 +154,48 @@ class Ensemble:
         return next(self.nets[0].parameters()).device
 
     def _blocks(
-        self, latents: list[torch.Tensor], kernel: Float32 | None, direct: Float32 | None
+        self,
+        latents: list[torch.Tensor],
+        kernel: Float32 | None,
+        direct: Float32 | None,
+        members: bool,
     ) -> Iterator[Decoded]:
-        genes = self.nets[0].genes.out_features
-        step = max(1, _ENTRIES // (genes * len(self.nets)))
-        for at in range(0, len(latents[0]), step):
-            rows = slice(at, min(at + step, len(latents[0])))
-            with torch.inference_mode():
-                members = torch.stack(
-                    [
-                        net.genes(latent[rows])
-                        for net, latent in zip(self.nets, latents, strict=True)
-                    ]
-                )
-            values: Float32 = members.cpu().numpy()
-            if self.kernel is not None and kernel is not None:
-                share = np.float32(self.config.kernel_share)
-                values = values * (1 - share) + share * (kernel[rows] @ self.kernel.loadings)
+        share = np.float32(self.config.kernel_share if self.kernel is not None else 0)
+        joined, read_out, bias = self._joined(latents, kernel, share)
+        step = max(1, _ENTRIES // len(bias))
+        for at in range(0, len(joined), step):
+            rows = slice(at, min(at + step, len(joined)))
+            log_ratio = joined[rows] @ read_out
+            log_ratio += bias
             log1p = None
             if self.direct is not None and direct is not None:
                 log1p = self.direct.train_mean + direct[rows] @ self.direct.loadings
-            yield Decoded(rows, values.mean(axis=0), values, log1p)
+            each = self._members(latents, kernel, share, rows) if members else None
+            yield Decoded(rows, log_ratio, each, log1p)
+
+    def _joined(
+        self, latents: list[torch.Tensor], kernel: Float32 | None, share: np.float32
+    ) -> tuple[Float32, Float32, Float32]:
+        """The mean over the networks, and the kernel's part, as one product: (n, K), (K, G) and the bias (G,)."""
+        own = (1 - share) / np.float32(len(self.nets))
+        with torch.inference_mode():
+            left = [latent.cpu().numpy() * own for latent in latents]
+            right = [net.genes.weight.cpu().numpy().T for net in self.nets]
+            bias = own * np.sum([net.genes.bias.cpu().numpy() for net in self.nets], axis=0)
+        if self.kernel is not None and kernel is not None:
+            left.append(share * kernel)
+            right.append(self.kernel.loadings)
+        return np.concatenate(left, axis=1), np.concatenate(right), np.asarray(bias, np.float32)
+
+    def _members(
+        self, latents: list[torch.Tensor], kernel: Float32 | None, share: np.float32, rows: slice
+    ) -> Float32:
+        """(M, b, G) what each network says, and the kernel with it."""
+        with torch.inference_mode():
+            values: Float32 = torch.stack(
+                [net.genes(latent[rows]) for net, latent in zip(self.nets, latents, strict=True)]
+            ).numpy(force=True)
+        if self.kernel is not None and kernel is not None:
+            values *= 1 - share
+            values += share * (kernel[rows] @ self.kernel.loadings)
+        return values

@@ -8,7 +8,6 @@ log T) and read by bilinear interpolation: linear in spots and genes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,15 +39,17 @@ class Log1pExpectation:
             log_share: (n, G) log p.
             log_depth: (n,) centre of the distribution of log T.
         """
-        rows, columns = self.table.shape
-        i, u = _cell(log_share, _LOG_SHARE[0], rows)
-        j, v = _cell(log_depth[:, None], _LOG_DEPTH[0], columns)
-        flat = self.table.ravel()
-        at = i * columns + j
-        low = flat[at] * (1 - v) + flat[at + 1] * v
-        high = flat[at + columns] * (1 - v) + flat[at + columns + 1] * v
-        result: Float32 = low * (1 - u) + high * u
-        return result
+        shares, depths = self.table.shape
+        j, v = _cell(log_depth, _LOG_DEPTH[0], depths)
+        # The table at each spot's own depth, (n, shares), and how much it rises to the next share.
+        columns = np.ascontiguousarray(self.table.T)
+        of_spot = columns[j] * (1 - v)[:, None] + columns[j + 1] * v[:, None]
+        rise = np.diff(of_spot, axis=1, append=0)
+        i, u = _cell(log_share, _LOG_SHARE[0], shares)
+        i += shares * np.arange(len(i), dtype=np.intp)[:, None]
+        u *= rise.take(i)
+        u += of_spot.take(i)
+        return u
 
 
 def tabulate(dispersion: float, depth_sd: float) -> Log1pExpectation:
@@ -98,8 +99,10 @@ def _blur(table: Float64, depth_sd: float) -> Float64:
     return blurred
 
 
-def _cell(x: Float32, start: float, size: int) -> tuple[npt.NDArray[np.int32], Float32]:
+def _cell(x: Float32, start: float, size: int) -> tuple[npt.NDArray[np.intp], Float32]:
     """Lower grid index and the fraction of the way to the next."""
-    place: npt.NDArray[Any] = np.clip((x - start) / _STEP, 0, size - 1.001).astype(np.float32)
-    index = place.astype(np.int32)
-    return index, (place - index).astype(np.float32)
+    place = np.asarray((x - np.float32(start)) * np.float32(1 / _STEP), np.float32)
+    np.clip(place, 0, np.float32(size - 1.001), out=place)
+    index = place.astype(np.intp)
+    place -= index
+    return index, place

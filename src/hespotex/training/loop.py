@@ -6,9 +6,7 @@ depth, the networks of the ensemble, the table and the offsets that turn them in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +20,7 @@ from hespotex.errors import SpotTableError
 from hespotex.expression import spot_totals
 from hespotex.graph import join_edges, knn_edges
 from hespotex.nn.adjacency import Adjacency
-from hespotex.nn.count_likelihood import CountTarget, Run, read_out_loss
+from hespotex.nn.count_likelihood import CountTarget, read_out_loss
 from hespotex.nn.hespotex import ImageStream, ImageStreamSizes, spot_context
 from hespotex.nn.losses import pcc
 from hespotex.nn.stacked import StackedStreams
@@ -33,13 +31,19 @@ from hespotex.training.depth import DepthRidge, fit_depth
 from hespotex.training.latents import fit_latents
 from hespotex.training.low_rank import LowRank, fit_low_rank, residuals
 from hespotex.training.network import stream_sizes
-from hespotex.training.preprocessing import InputProjection, fit_projection, with_nuclei
+from hespotex.training.preprocessing import (
+    InputProjection,
+    feature_stats,
+    fit_projection,
+    with_nuclei,
+)
 from hespotex.training.regression import (
     fit_direct_log1p,
     fit_kernel_composition,
     regression_tensors,
 )
 from hespotex.training.types import FittedModel, TrainingSection
+from hespotex.training.workers import Run, in_turn, workers
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -90,10 +94,30 @@ def fit_model(
             or a section without any count of a panel gene.
     """
     check_sections(sections)
-    projection = fit_projection([s.features for s in sections], config.n_components, seed=seed)
-    inputs = [with_nuclei(projection.apply(s.features), s.nuclei) for s in sections]
+    with workers() as run:
+        return _fit(sections, config, seed, device, progress, run)
+
+
+def _fit(
+    sections: Sequence[TrainingSection],
+    config: ModelConfig,
+    seed: int,
+    device: str,
+    progress: Advance | None,
+    run: Run,
+) -> FittedModel:
+    stats = list(run(feature_stats, [s.features for s in sections]))
+    projection = fit_projection(
+        [s.features for s in sections], config.n_components, seed=seed, stats=stats
+    )
+
+    def project(number: int) -> Float32:
+        section = sections[number]
+        return with_nuclei(projection.apply(section.features, stats[number]), section.nuclei)
+
+    inputs = list(run(project, range(len(sections))))
     log_depth = [_centred_log_depth(s) for s in sections]
-    table = fit_low_rank(sections, residuals, config.latent_size, seed=seed)
+    table = fit_low_rank(sections, residuals, config.latent_size, seed=seed, run=run)
     latents, gate_losses = np.concatenate(table.scores), []
     if config.latent_target == "gate":
         gate = fit_latents(sections, config, seed=seed, device=device, progress=progress)
@@ -101,9 +125,9 @@ def fit_model(
     lesson = _lesson(sections, inputs, log_depth, latents, config, device)
     contexts = np.split(lesson.context.cpu().numpy(), np.cumsum([len(x) for x in inputs])[:-1])
     share = _variance_share(projection, lesson.context.shape[1], inputs[0].shape[1])
-    closed, depth = _closed_form(sections, contexts, log_depth, table, share, config, seed)
+    closed, depth = _closed_form(sections, contexts, log_depth, table, share, config, seed, run)
     seeds = [seed * 1000 + member for member in range(config.ensemble)]
-    nets, losses = train_ensemble(lesson, config, seeds=seeds, progress=progress)
+    nets, losses = train_ensemble(lesson, config, seeds=seeds, progress=progress, run=run)
     history = {"gate_mse": gate_losses} if gate_losses else {}
     history |= {f"member{member}.loss": values for member, values in enumerate(losses)}
     tensors = {
@@ -123,7 +147,7 @@ def fit_model(
         "depth_residual_sd": depth.residual_sd,
         "depth_sd": depth.target_sd,
     }
-    return calibrate(FittedModel("default", tensors, hyper, history), sections, inputs)
+    return calibrate(FittedModel("default", tensors, hyper, history), sections, inputs, run=run)
 
 
 def _closed_form(
@@ -134,6 +158,7 @@ def _closed_form(
     variance_share: Float64,
     config: ModelConfig,
     seed: int,
+    run: Run,
 ) -> tuple[dict[str, npt.NDArray[np.floating]], DepthRidge]:
     """Arrays of the parts that are solved rather than trained, and the linear depth."""
     depth = fit_depth(
@@ -146,13 +171,21 @@ def _closed_form(
         config.depth_penalty,
     )
     kernel = (
-        fit_kernel_composition(sections, contexts, table, variance_share, config, seed=seed)
+        fit_kernel_composition(
+            sections, contexts, table, variance_share, config, seed=seed, run=run
+        )
         if config.kernel_share > 0
         else None
     )
     direct = (
         fit_direct_log1p(
-            sections, contexts, variance_share, train_mean_log1p(sections), config, seed=seed
+            sections,
+            contexts,
+            variance_share,
+            train_mean_log1p(sections),
+            config,
+            seed=seed,
+            run=run,
         )
         if config.direct_share > 0
         else None
@@ -167,6 +200,7 @@ def train_ensemble(
     *,
     seeds: Sequence[int],
     progress: Advance | None = None,
+    run: Run = in_turn,
 ) -> tuple[list[ImageStream], list[list[float]]]:
     """Train one network a seed, side by side; their losses, averaged over each epoch."""
     n, device = len(lesson.log_depth), lesson.context.device
@@ -175,10 +209,9 @@ def train_ensemble(
     steps = min(config.epochs * per_epoch, config.max_steps)
     orders = [np.random.default_rng(seed) for seed in seeds]
     losses: list[Tensor] = []
-    with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        _workers(batch * lesson.target.log_baseline.shape[1] * len(seeds)) as run,
-    ):
+    if batch * lesson.target.log_baseline.shape[1] * len(seeds) < _WORTH_SHARING:
+        run = in_turn
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         streams = [_new_stream(lesson, config, seed) for seed in seeds]
         torch.manual_seed(seeds[0])
         stack = StackedStreams(streams).to(device)
@@ -207,7 +240,7 @@ def train_ensemble(
 
 
 def batch_loss(
-    stack: StackedStreams, lesson: Lesson, spots: Tensor, config: ModelConfig, run: Run = map
+    stack: StackedStreams, lesson: Lesson, spots: Tensor, config: ModelConfig, run: Run = in_turn
 ) -> Tensor:
     """Negative binomial of the counts + squared error of log depth + 1 - PCC of the latents, of each network.
 
@@ -216,7 +249,7 @@ def batch_loss(
         lesson: all training spots.
         spots: (M, b) which of them each network is shown.
         config: weights of the parts.
-        run: `map`, or an executor's.
+        run: goes through parts of the spots.
     """
     decoded, depth, latent = stack(lesson.context, lesson.graph, spots)
     loss: Tensor = read_out_loss(decoded, *stack.read_out, spots, lesson.target, run)
@@ -226,21 +259,6 @@ def batch_loss(
         agreement = pcc(latent[..., :width], lesson.latents[spots], dim=2)
         loss = loss + config.latent_weight * (1 - agreement.mean(dim=1))
     return loss
-
-
-@contextmanager
-def _workers(entries: int) -> Iterator[Run]:
-    """A map over as many threads as torch may use, each on one core; for `entries` too few to share, the builtin one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        if threads == 1 or entries < _WORTH_SHARING:
-            yield map
-        else:
-            with ThreadPoolExecutor(threads, "hespotex-read-out") as pool:
-                yield pool.map
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _new_stream(lesson: Lesson, config: ModelConfig, seed: int) -> ImageStream:

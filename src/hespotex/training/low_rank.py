@@ -8,24 +8,26 @@ it exists for training sections alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.expression import log1p_cpm, pearson_residuals
+from hespotex.expression import Margins, pearson_residuals, sparse_log1p_cpm
 from hespotex.training.types import TrainingSection
+from hespotex.training.workers import Run, in_turn
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Values = Callable[[TrainingSection, slice], Float32]
+Rows = slice | npt.NDArray[np.intp]
+Values = Callable[[TrainingSection], Callable[[Rows], Float32]]
 
 _FIT_SPOTS = (
     8192  # spots that the directions are fitted on, at most; drawn evenly from the sections
 )
-_GENE_BLOCK = 1024
+_BLOCK_ENTRIES = 2**17  # what a block of rows needs fits into a core's cache
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,28 @@ class LowRank:
     loadings: Float32
 
 
-def residuals(section: TrainingSection, columns: slice) -> Float32:
-    """(n, columns) Pearson residuals; 0, their mean, for genes that the section did not measure."""
-    return pearson_residuals(section.counts, columns=columns) * section.measured[columns]
+def residuals(section: TrainingSection) -> Callable[[Rows], Float32]:
+    """The table of Pearson residuals, row by row; 0, their mean, for genes that the section did not measure."""
+    margins, measured = Margins.of(section.counts), section.measured
+
+    def rows(which: Rows) -> Float32:
+        values = pearson_residuals(section.counts, margins=margins, rows=which)
+        return values if measured.all() else values * measured
+
+    return rows
 
 
-def centred_log1p(section: TrainingSection, columns: slice) -> Float32:
-    """(n, columns) log1p(CPM over the panel) minus its mean over the section; 0 where unmeasured."""
-    values = log1p_cpm(section.counts, columns)
-    values -= values.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return values * section.measured[columns]
+def centred_log1p(section: TrainingSection) -> Callable[[Rows], Float32]:
+    """The table of log1p(CPM over the panel) minus its mean over the section, row by row; 0 where unmeasured."""
+    table = sparse_log1p_cpm(section.counts)
+    mean = np.asarray(table.mean(axis=0, dtype=np.float64)).ravel().astype(np.float32)
+
+    def rows(which: Rows) -> Float32:
+        values: Float32 = table[which].toarray()
+        values -= mean
+        return values if section.measured.all() else values * section.measured
+
+    return rows
 
 
 def fit_low_rank(
@@ -60,38 +74,29 @@ def fit_low_rank(
     *,
     seed: int,
     shrink: bool = True,
+    run: Run = in_turn,
 ) -> LowRank:
     """Leading components of all sections' tables together; no whole table is ever held.
 
     Args:
         sections: training sections.
-        values: the table of a section for some genes, e.g. `residuals`.
+        values: of a section, the function that gives rows of its table, e.g. `residuals`.
         rank: components; fewer where there are fewer spots or genes.
         seed: of the drawing of spots and of the randomised decomposition.
         shrink: take the noise out of the singular values; a component that is all noise becomes 0.
+        run: goes through the sections.
     """
     from sklearn.utils.extmath import randomized_svd
 
     sizes = [s.counts.shape[0] for s in sections]
     genes = sections[0].counts.shape[1]
-    blocks = [slice(at, min(at + _GENE_BLOCK, genes)) for at in range(0, genes, _GENE_BLOCK)]
-    table = np.concatenate(
-        [
-            np.concatenate([values(section, b)[rows] for b in blocks], axis=1)
-            for section, rows in zip(_by_gene(sections), _draw(sizes, seed), strict=True)
-        ]
-    )
+    drawn = _draw(sizes, seed)
+    table = np.concatenate(list(run(lambda i: values(sections[i])(drawn[i]), range(len(sections)))))
     k = min(rank, len(table) - 1, genes)
     _, _, directions = randomized_svd(table, k, n_iter=7, random_state=seed)
     del table
-    scores, energy = [], 0.0
-    for section in _by_gene(sections):
-        part = np.zeros((section.counts.shape[0], k))
-        for block in blocks:
-            entries = values(section, block)
-            part += entries @ directions[:, block].T
-            energy += float(np.square(entries, dtype=np.float64).sum())
-        scores.append(part)
+    parts = list(run(lambda section: _project(values(section), section, directions), sections))
+    scores, energy = [part for part, _ in parts], sum(own for _, own in parts)
     if shrink:
         factor = _shrinkage(
             np.sqrt(sum(np.square(p).sum(axis=0) for p in scores)), energy, sum(sizes), genes
@@ -100,10 +105,18 @@ def fit_low_rank(
     return LowRank(tuple(scores), directions.astype(np.float32))
 
 
-def _by_gene(sections: Sequence[TrainingSection]) -> Iterator[TrainingSection]:
-    """The sections one after the other, counts stored by gene: blocks of genes are cut out at once."""
-    for section in sections:
-        yield replace(section, counts=section.counts.tocsc())
+def _project(
+    values: Callable[[Rows], Float32], section: TrainingSection, directions: npt.NDArray[Any]
+) -> tuple[Float64, float]:
+    """Scores (n, k) of a section's table, and the sum of its squares; block of rows by block of rows."""
+    n, genes = section.counts.shape
+    height = max(1, _BLOCK_ENTRIES // genes)
+    scores, energy = np.empty((n, len(directions))), 0.0
+    for at in range(0, n, height):
+        entries = values(slice(at, at + height))
+        scores[at : at + height] = entries @ directions.T
+        energy += float(np.vdot(entries, entries))
+    return scores, energy
 
 
 def _shrinkage(singular: Float64, energy: float, n: int, genes: int) -> Float64:

@@ -19,7 +19,7 @@ from hespotex.errors import ModelFileError
 Float32 = npt.NDArray[np.float32]
 
 _FIT_SPOTS = 8192  # spots that the projection is fitted on, at most; drawn evenly from the sections
-_ROWS = 4096
+_ROWS = 128
 _STATS_ROWS = 64  # small enough for the cache of a core
 _TINY = 1e-6
 
@@ -82,11 +82,12 @@ class InputProjection:
             )
         stats = stats or feature_stats(features)
         blocks = [
-            (standardise(features[at : at + _ROWS], stats) - self.center) @ self.components
+            standardise(features[at : at + _ROWS], stats) @ self.components
             for at in range(0, n, _ROWS)
         ]
         projected: Float32 = np.concatenate([np.zeros((0, len(self.scale)), np.float32), *blocks])
-        return projected / self.scale
+        projected -= self.center @ self.components
+        return np.asarray(projected / self.scale, np.float32)
 
 
 def feature_stats(features: Float32) -> FeatureStats:
@@ -104,7 +105,9 @@ def standardise(features: Float32, stats: FeatureStats) -> Float32:
     """(n, S, D) raw -> (n, S x D) of mean 0 and standard deviation 1; a constant feature is 0."""
     with np.errstate(divide="ignore"):
         factor = np.where(stats.std > _TINY, 1 / stats.std, 0).astype(np.float32)
-    return ((features - stats.mean) * factor).reshape(len(features), -1)
+    values = features - stats.mean
+    values *= factor
+    return values.reshape(len(features), -1)
 
 
 def model_inputs(features: Float32, xy_um: npt.ArrayLike, config: ModelConfig) -> Float32:
@@ -130,24 +133,31 @@ def with_nuclei(inputs: Float32, nuclei: npt.NDArray[np.float64] | None) -> Floa
     return np.concatenate([inputs, value[:, None].astype(np.float32)], axis=1)
 
 
-def fit_projection(sections: Sequence[Float32], n_components: int, *, seed: int) -> InputProjection:
+def fit_projection(
+    sections: Sequence[Float32],
+    n_components: int,
+    *,
+    seed: int,
+    stats: Sequence[FeatureStats] | None = None,
+) -> InputProjection:
     """Principal components of the features, each section standardised by itself.
 
     Args:
         sections: (n_i, S, D) raw features.
         n_components: K; fewer where there are fewer spots or features.
         seed: of the drawing of spots and of the randomised decomposition.
+        stats: `feature_stats` of each section, where they are known.
     """
     from sklearn.utils.extmath import randomized_svd
 
     rng = np.random.default_rng(seed)
     share = min(1.0, _FIT_SPOTS / sum(len(f) for f in sections))
     parts = []
-    for features in sections:
+    for features, own in zip(sections, stats or map(feature_stats, sections), strict=True):
         rows = np.arange(len(features))
         if share < 1:
             rows = np.sort(rng.choice(rows, max(2, round(share * len(rows))), replace=False))
-        parts.append(standardise(features[rows], feature_stats(features)))
+        parts.append(standardise(features[rows], own))
     x = np.concatenate(parts)
     center = x.mean(axis=0)
     x -= center

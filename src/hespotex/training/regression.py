@@ -22,6 +22,7 @@ from hespotex.config import ModelConfig
 from hespotex.expression import pooled_composition, spot_totals
 from hespotex.training.low_rank import LowRank, centred_log1p, fit_low_rank
 from hespotex.training.types import TrainingSection
+from hespotex.training.workers import Run, in_turn
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -89,6 +90,7 @@ def fit_kernel_composition(
     config: ModelConfig,
     *,
     seed: int,
+    run: Run = in_turn,
 ) -> KernelComposition:
     """Regress the denoised Pearson residuals, then turn them into log ratios.
 
@@ -102,30 +104,32 @@ def fit_kernel_composition(
         variance_share: (C,) share of the features' variance along each column.
         config: penalty, landmarks.
         seed: of the landmarks.
+        run: goes through blocks of spots.
     """
-    from scipy.linalg import solve_triangular
+    from scipy.linalg import solve
 
     weight = np.sqrt(variance_share)
     x: Float64 = np.concatenate(contexts).astype(np.float64) * weight
     depth = np.concatenate([_relative_depth(s) for s in sections])
-    n = len(x)
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(n, min(config.landmarks, n), replace=False))
+    chosen = np.sort(rng.choice(len(x), min(config.landmarks, len(x)), replace=False))
     landmarks, width = x[chosen], float(np.sqrt(np.square(x).sum(axis=1).mean()))
-    root = np.linalg.cholesky(
+    targets = np.concatenate(table.scores)
+
+    def sums(at: int) -> tuple[Float64, Float64]:
+        rows = slice(at, at + _ROWS)
+        features = _kernel(x[rows], landmarks, width) * np.sqrt(depth[rows, None])
+        return features.T @ features, features.T @ targets[rows]
+
+    # The penalty is that of the function's norm, so its matrix is the kernel of the landmarks.
+    gram = config.kernel_penalty * (
         _kernel(landmarks, landmarks, width) + _JITTER * np.eye(len(landmarks))
     )
-    gram = config.kernel_penalty * np.eye(len(landmarks))
     right = np.zeros((len(landmarks), len(table.loadings)))
-    targets = np.concatenate(table.scores)
-    for at in range(0, n, _ROWS):
-        rows = slice(at, at + _ROWS)
-        features = solve_triangular(
-            root, _kernel(x[rows], landmarks, width).T, lower=True, check_finite=False
-        )
-        gram += (features * depth[rows]) @ features.T
-        right += (features * np.sqrt(depth[rows])) @ targets[rows]
-    coefficients = np.linalg.solve(root.T, np.linalg.solve(gram, right))
+    for gram_of_rows, right_of_rows in run(sums, range(0, len(x), _ROWS)):
+        gram += gram_of_rows
+        right += right_of_rows
+    coefficients = np.asarray(solve(gram, right, assume_a="pos"), np.float64)
     pooled = pooled_composition([s.counts for s in sections], [s.measured for s in sections])
     totals = np.concatenate([spot_totals(s.counts) for s in sections])
     expected = max(float(np.median(totals)), 1.0) * pooled
@@ -141,9 +145,12 @@ def fit_direct_log1p(
     config: ModelConfig,
     *,
     seed: int,
+    run: Run = in_turn,
 ) -> DirectLog1p:
     """Ridge on the leading components of log1p(CPM) centred per section."""
-    table = fit_low_rank(sections, centred_log1p, config.direct_rank, seed=seed, shrink=False)
+    table = fit_low_rank(
+        sections, centred_log1p, config.direct_rank, seed=seed, shrink=False, run=run
+    )
     weight = np.sqrt(variance_share)
     x = np.concatenate(contexts) * weight
     gram = x.T @ x + _DIRECT_PENALTY * np.eye(x.shape[1])
