@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from hespotex import tl
-from toy_slide import toy_bundle, toy_predictor
+from hespotex.errors import ModelFileError, SlideError
+from hespotex.features import encode_spots
+from hespotex.predict import predict_expression
+from hespotex.slide import open_slide
+from hespotex.training.bundle import write_model
+from toy_slide import graded, toy_bundle, toy_predictor
 
 
 def test_prediction_is_added_to_the_open_slide(
@@ -38,3 +43,45 @@ def test_prediction_is_added_to_the_open_slide(
         np.stack([wsi.shapes["spots"].centroid.x, wsi.shapes["spots"].centroid.y], axis=1), centres
     )
     assert table.uns["spatialdata_attrs"]["region"] == "spots"
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries announce changes of their own dependencies
+def test_lazyslide_runs_a_registered_model_on_features_of_all_sides(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lazyslide as zs
+    from lazyslide_models import MODEL_REGISTRY
+    from wsidata import open_wsi
+
+    predictor = toy_predictor(graded(toy_bundle(), {"G03": "D"}))
+    monkeypatch.setattr(tl, "open_predictor", lambda *_args: predictor)
+    write_model(tmp_path / "toy.hespotex", predictor.bundle)
+    wsi = open_wsi(str(shared_data / "wsi" / "CMU-1-Small-Region.svs"), store=None)
+    zs.pp.find_tissues(wsi)
+    zs.pp.tile_tissues(wsi, 200, mpp=0.5, background_filter=False)
+    key = tl.register_model(tmp_path / "toy.hespotex")
+    assert key in MODEL_REGISTRY
+    tl.extract_features(wsi, tmp_path / "toy.hespotex")
+    zs.tl.feature_prediction(wsi, key, pbar=False)
+    table = wsi.tables[f"{key}_tiles"]
+    assert "G03" not in table.var_names
+    assert len(table.var_names) == len(predictor.bundle.genes) - 1
+
+    # The same spots through our own reader, encoder and prediction.
+    centres = wsi.shapes["tiles"].centroid
+    xy_px0 = np.stack([centres.x, centres.y], axis=1)
+    with open_slide(shared_data / "wsi" / "CMU-1-Small-Region.svs") as slide:
+        assert slide.mpp is not None
+        features, _ = encode_spots(
+            slide, xy_px0, predictor.encoder, predictor.plan, slide.mpp, lambda _n: None
+        )
+        expected = predict_expression(predictor.bundle.model, features, xy_px0 * slide.mpp)
+    columns = [predictor.bundle.genes.index(g) for g in table.var_names]
+    np.testing.assert_allclose(table.X, expected.log1p[:, columns], atol=1e-5)
+
+    other = MODEL_REGISTRY[key]()
+    with pytest.raises(ModelFileError, match=r"expected 2 x 12 features .*found \(7,\); make them"):
+        other.predict(np.zeros((3, 7)), np.zeros((3, 2)))
+    with pytest.raises(SlideError, match="expected tiles under the key 'absent'"):
+        tl.extract_features(wsi, tmp_path / "toy.hespotex", tile_key="absent")
+    del MODEL_REGISTRY[key]

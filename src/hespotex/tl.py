@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hespotex.config import Machine
-from hespotex.errors import SlideError
+from hespotex.errors import ModelFileError, SlideError
+from hespotex.evaluation.trust import bundle_grades
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.spatialdata import SPOTS, TABLE, build_spatialdata
-from hespotex.progress import Reporter
+from hespotex.features import encode_spots, orthonormal_projection
+from hespotex.predict import predict_expression as predict_spots
+from hespotex.progress import Reporter, Silent
+from hespotex.run_checks import genes_to_write
+from hespotex.slide import open_slide
 from hespotex.slide_prediction import SlideOptions, SlideTask, open_predictor, predict_slide
+from hespotex.training.bundle import Bundle, read_model
 
 
 def predict_expression(
@@ -78,3 +85,146 @@ def predict_expression(
         table.uns["spatialdata_attrs"]["region"] = key_added
         wsi.tables[f"{key_added}_hespotex"] = table
         wsi.attrs.setdefault("tile_spec", {})[key_added] = store.attrs["tile_spec"][SPOTS]
+
+
+def extract_features(
+    wsi: Any,
+    model: str | Path,
+    *,
+    tile_key: str = "tiles",
+    mpp: float | None = None,
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> None:
+    """Encode the surroundings of tiles as a model needs them, for `lazyslide.tl.feature_prediction`.
+
+    A model reads several patch sides around each spot, LazySlide's own feature extraction gives one: so
+    the table that is added has the features of all sides beside one another, smallest side first.
+
+    Args:
+        wsi: WSIData with tiles (`lazyslide.pp.tile_tissues`), best at the pitch of the model's training.
+        model: model file.
+        tile_key: shapes of the tiles; a spot lies at the centre of each.
+        mpp: microns per level-0 pixel; default the slide's.
+        machine: device and threads.
+        reporter: hears of progress.
+
+    Raises:
+        HESpotExError: the slide's scale is unknown, there are no such tiles, or the encoder is not the model's.
+    """
+    from wsidata.io import add_features
+
+    path = Path(str(wsi.reader.file))
+    if tile_key not in wsi.shapes:
+        raise SlideError(
+            f"expected tiles under the key {tile_key!r} in the WSIData of {path}, found none; "
+            "make them with lazyslide.pp.tile_tissues"
+        )
+    predictor = open_predictor(Path(model), machine)
+    centres = wsi.shapes[tile_key].centroid
+    xy_px0 = np.stack([centres.x, centres.y], axis=1)
+    with (
+        open_slide(path, mpp=mpp) as slide,
+        (reporter or Silent()).task(f"{path.stem}: encoding", len(xy_px0)) as advance,
+    ):
+        if slide.mpp is None:
+            raise SlideError(
+                f"expected microns per pixel in the tags of {path}, found none; give mpp"
+            )
+        values, _ = encode_spots(
+            slide, xy_px0, predictor.encoder, predictor.plan, slide.mpp, advance
+        )
+    projection = predictor.bundle.config.encoder.projection
+    if projection is not None:
+        values = np.matmul(values, orthonormal_projection(values.shape[2], projection)).astype(
+            np.float32
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        add_features(
+            wsi,
+            key=f"{_registry_key(predictor.bundle)}-features_{tile_key}",
+            tile_key=tile_key,
+            features=values.reshape(len(values), -1),
+        )
+
+
+def register_model(model: str | Path, *, all_genes: bool = False) -> str:
+    """Register a model file with LazySlide's models, so that `lazyslide.tl.feature_prediction` runs it.
+
+    Its predictions are log1p(CPM over the model's panel), one column a gene; intervals, grades and the
+    out-of-distribution check are left behind: `predict_expression` brings them.
+
+    Example:
+        >>> key = hespotex.tl.register_model("lab.hespotex")  # doctest: +SKIP
+        >>> hespotex.tl.extract_features(wsi, "lab.hespotex")  # doctest: +SKIP
+        >>> zs.tl.feature_prediction(wsi, key)  # doctest: +SKIP
+
+    Args:
+        model: model file.
+        all_genes: also those graded D.
+
+    Returns:
+        The key under which LazySlide knows it: `hespotex-` and the model's id.
+
+    Raises:
+        ModelFileError: the file is no model.
+    """
+    from lazyslide_models import MODEL_REGISTRY
+    from lazyslide_models._model_registry import register
+    from lazyslide_models.base import FeaturePredictionModel, ModelTask
+
+    bundle = read_model(Path(model))
+    columns = genes_to_write(bundle_grades(bundle), all_genes, Silent())
+    key = _registry_key(bundle)
+
+    class HESpotEx(FeaturePredictionModel):  # type: ignore[misc]
+        """Spot-level gene expression from features of several patch sides."""
+
+        name = key
+        features_model_name = f"{key}-features"
+        needs_coords = True
+        whole_slide = True
+        model = bundle.model
+        _device = "cpu"
+
+        def to(self, device: Any) -> Any:
+            self._device = str(device)
+            return self
+
+        def try_compile(self, **_options: Any) -> None:
+            """Nothing to compile: most of the work is in numpy."""
+
+        def predict(self, features: Any, coords: Any = None) -> dict[str, Any]:
+            """(n, S x D) features and (n, 2) tile origins of a whole slide -> log1p(CPM) by gene."""
+            table = _by_side(np.asarray(features, np.float32), bundle)
+            # Only the order of distances between spots counts, so level-0 pixels do as well as microns.
+            xy = np.asarray(coords, np.float64)
+            prediction = predict_spots(bundle.model, table, xy, spread=False, device=self._device)
+            return {bundle.genes[j]: prediction.log1p[:, j] for j in columns}
+
+    if key in MODEL_REGISTRY:
+        del MODEL_REGISTRY[key]
+    register(
+        key=key,
+        task=ModelTask.feature_prediction,
+        description=f"{len(columns):,} genes, {len(bundle.sections)} training sections.",
+        vision_encoder=bundle.encoder.name,
+    )(HESpotEx)
+    return key
+
+
+def _registry_key(bundle: Bundle) -> str:
+    return f"hespotex-{bundle.model_id}"
+
+
+def _by_side(features: npt.NDArray[np.float32], bundle: Bundle) -> npt.NDArray[np.float32]:
+    """(n, S x D) -> (n, S, D)."""
+    n_sides, dim = len(bundle.sides_um), bundle.encoder.dim
+    if features.ndim != 2 or features.shape[1] != n_sides * dim:
+        raise ModelFileError(
+            f"expected {n_sides} x {dim} features a tile ({bundle.encoder.name} on patches of "
+            f"{', '.join(f'{side:g}' for side in bundle.sides_um)} um), found {features.shape[1:]}; "
+            "make them with hespotex.tl.extract_features"
+        )
+    return features.reshape(len(features), n_sides, dim)
