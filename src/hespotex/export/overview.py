@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 # Inches.
 _TOP: Final = 1.45
-_LARGE: Final = 4.95
+_LARGE: Final = (4.95, 5.6)
 _SMALL: Final = 1.95
 _LEFT: Final = 5.55
 _STEP: Final = 2.58
-_SECOND: Final = _TOP + 2.75
+_SECOND: Final = _TOP + 2.72
+_BOTTOM: Final = 6.62
+_MARGIN_UM: Final = 150.0
+_LONGEST_NAME: Final = 24
+_WIDE_TITLE: Final = 26
 _OUTLINE: Final = "#0b8f5a"
 _ALARM: Final = "#b3261e"
 _OOD_COLOURS: Final = "magma"
@@ -50,7 +54,7 @@ def plot_overview(
     figure = style.new_figure()
     n = len(slide.barcodes)
     style.heading(figure, f"Slide {slide.section_id}: predicted expression", _subtitle(slide))
-    axes = style.place(figure, 0.3, _TOP, _LARGE, _LARGE)
+    axes = style.place(figure, 0.3, _TOP, *_LARGE)
     style.caption(
         figure, 0.3, _TOP - 0.12, "H&E" + ("" if tissue is None else ", outline of the tissue")
     )
@@ -60,14 +64,15 @@ def plot_overview(
         _write_lines(figure, _TOP + 0.9, _facts(slide, verdict, notes, n_bad))
         return figure
     style.draw_tissue(axes, slide)
-    _draw_outline(axes, tissue)
+    _fill(axes, slide, _LARGE)
+    _draw_outline(axes, slide, tissue)
     style.draw_scale_bar(axes, slide)
     place = {str(g): j for j, g in enumerate(slide.genes)}
     for k, gene in enumerate(genes[:3]):
         column = place[gene]
-        grade = "" if slide.extras.grades is None else f" ({_grade(slide.extras.grades[column])})"
+        grade = None if slide.extras.grades is None else slide.extras.grades[column]
         values = slide.log1p[:, column]
-        _map(figure, slide, values, (_LEFT + k * _STEP, _TOP), f"{gene}{grade}", "log1p(CPM)")
+        _map(figure, slide, values, (_LEFT + k * _STEP, _TOP), _titled(gene, grade), "log1p(CPM)")
     if np.isfinite(slide.depth).any():
         values = np.log10(1 + slide.depth)
         _map(
@@ -90,17 +95,53 @@ def plot_overview(
             colours=_OOD_COLOURS,
             limits=(0.0, 2.0),
         )
+    facts = _facts(slide, verdict, notes, n_bad)
+    sets = slide.extras.gene_sets
+    if sets is not None and sets.values is not None and len(sets.names):
+        best = int(sets.best(1)[0])
+        title = _titled(sets.names[best], sets.grades[best])
+        place_of_map = (_LEFT + 2 * _STEP, _SECOND)
+        _map(figure, slide, sets.values[:, best], place_of_map, title, "log share vs training")
+        style.caption(figure, _LEFT, _BOTTOM - 0.02, "trust")
+        _write_lines(figure, _BOTTOM + 0.2, _joined(facts))
+        return figure
     n_maps = 1 if slide.extras.ood_score is None else 2
     x = _LEFT + n_maps * _STEP if np.isfinite(slide.depth).any() else _LEFT
     style.caption(figure, x, _SECOND - 0.12, "trust")
-    _write_lines(figure, _SECOND + 0.12, _facts(slide, verdict, notes, n_bad), x=x)
+    _write_lines(figure, _SECOND + 0.12, facts, x=x)
     return figure
+
+
+def _titled(name: str, grade: str | None) -> str:
+    """A name with its grade, cut to the width of a map."""
+    shown = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return shown if grade is None else f"{shown} ({_grade(grade)})"
+
+
+def _joined(facts: Sequence[str]) -> list[str]:
+    """Alarming facts as one paragraph, the others as another."""
+    alarms = [fact for fact in facts if _is_alarming(fact)]
+    others = [fact for fact in facts if not _is_alarming(fact)]
+    return [" ".join(part) for part in (alarms, others) if part]
+
+
+def _is_alarming(fact: str) -> bool:
+    return any(s in fact for s in ("unlike the training", "unreadable", "better than D"))
+
+
+def _fill(axes: Axes, slide: StoredPrediction, inches: tuple[float, float]) -> None:
+    """Show the spots with a margin, as large as the place allows."""
+    low, high = slide.xy_px0.min(axis=0), slide.xy_px0.max(axis=0)
+    centre, size = (low + high) / 2, high - low + 2 * _MARGIN_UM / slide.mpp
+    half = (size / np.asarray(inches)).max() * np.asarray(inches) / 2
+    axes.set_xlim(centre[0] - half[0], centre[0] + half[0])
+    axes.set_ylim(centre[1] + half[1], centre[1] - half[1])
 
 
 def _subtitle(slide: StoredPrediction) -> str:
     model = slide.record.get("model_id", "")
     return (
-        f"{len(slide.barcodes):,} spots of {slide.spot_diameter_um:g} µm, {slide.mpp:.4g} µm per pixel; "
+        f"{len(slide.barcodes):,} spot{'' if len(slide.barcodes) == 1 else 's'} of {slide.spot_diameter_um:g} µm, {slide.mpp:.4g} µm per pixel; "
         f"nothing here was measured. Model {model}. Genes: log1p(CPM over the model's panel)."
     )
 
@@ -121,6 +162,8 @@ def _facts(
         lines.append("The model carries no check against its training slides.")
     if slide.extras.grades is not None and set(slide.extras.grades) == {"ungraded"}:
         lines.append("Genes are ungraded: the model was not cross-validated.")
+    elif slide.extras.grades is not None and min(slide.extras.grades, default="") == "D":
+        lines.append("No gene is graded better than D: beyond depth their maps say nothing.")
     if n_bad:
         lines.append(f"{n_bad:,} spots have unreadable pixels (hollow).")
     return lines + [note[0].upper() + note[1:] + "." for note in notes[:3]]
@@ -131,9 +174,8 @@ def _write_lines(figure: Figure, y: float, lines: Sequence[str], x: float = _LEF
 
     width = max(int((style.SLIDE_INCHES[0] - x - 0.2) * 13.5), 16)
     for line in lines:
-        alarming = "unlike the training" in line or "unreadable" in line
         for part in wrap(line, width):
-            colour = _ALARM if alarming else style.MUTED
+            colour = _ALARM if _is_alarming(line) else style.MUTED
             style.caption(figure, x, y, part, size=9.5, colour=colour)
             y += 0.19
         y += 0.09
@@ -154,9 +196,10 @@ def _map(
     side = _SMALL
     axes = style.place(figure, x, y, side, side)
     style.draw_tissue(axes, slide, fade=FADE)
+    _fill(axes, slide, (side, side))
     limits = limits or style.robust_limits([values])
     spots = style.draw_spots(axes, slide, values, limits=limits, colours=colours)
-    style.caption(figure, x, y - 0.12, title)
+    style.caption(figure, x, y - 0.12, title, size=11 if len(title) <= _WIDE_TITLE else 9)
     style.colour_bar(figure, spots, x + side + 0.05, y + 0.1, side - 0.2, unit)
 
 
@@ -166,10 +209,16 @@ def _draw_whole(axes: Axes, slide: StoredPrediction) -> None:
     style.bare_axes(axes)
 
 
-def _draw_outline(axes: Axes, tissue: Any) -> None:
+def _draw_outline(axes: Axes, slide: StoredPrediction, tissue: Any) -> None:
     if tissue is None:
         return
     for polygon in tissue.geoms:
         for ring in (polygon.exterior, *polygon.interiors):
-            x, y = np.asarray(ring.coords).T
-            axes.plot(x, y, color=_OUTLINE, linewidth=1.2, zorder=3)
+            corners = np.asarray(ring.coords)[:, :2]
+            if slide.thumbnail is not None:  # the mask's last pixel may reach beyond the slide
+                height, width = slide.thumbnail.image.shape[:2]
+                corners = np.clip(
+                    corners, 0, np.array([width, height]) * slide.thumbnail.px0_per_px
+                )
+            axes.plot(*corners.T, color="white", linewidth=2.2, alpha=0.7, zorder=3)
+            axes.plot(*corners.T, color=_OUTLINE, linewidth=1.2, zorder=3)
