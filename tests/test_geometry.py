@@ -183,7 +183,7 @@ def test_real_arrays_have_the_pitch_that_their_readme_says(shared_data: Path) ->
     expected = {"her2st": (290.0, ("B4", "C2", "C3", "C4")), "mob": (72.5, ("MOB4", "MOB9"))}
     for folder, (pitch, names) in expected.items():
         for name in names:
-            _, xy, _ = read_spot_file(shared_data / folder / "spots" / f"{name}_selection.tsv")
+            _, xy, *_ = read_spot_file(shared_data / folder / "spots" / f"{name}_selection.tsv")
             found = fit_lattice(xy)
             assert found is not None
             assert found.kind == "square"

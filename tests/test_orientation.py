@@ -144,7 +144,7 @@ def test_on_real_sections_every_fault_is_recognised(shared_data: Path, section: 
     with open_slide(row.slide) as slide:
         mask = find_tissue(slide.thumbnail(600)[0])
         size = (slide.width_px0, slide.height_px0)
-    _, xy, _ = read_spot_file(row.spots)
+    _, xy, *_ = read_spot_file(row.spots)
     scales = {"hires": 4.0, "lowres": 16.0, "double": 2.0, "half": 0.5, "tenth": 0.1}
     verdicts = {"none": orientation_evidence(mask, xy, size_px0=size, scales=scales)}
     for name, (transposed, _, _) in list(ORIENTATIONS.items())[1:]:

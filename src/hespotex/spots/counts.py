@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -45,8 +47,33 @@ def check_counts(
     if counts.nnz == 0:
         raise SpotTableError(f"expected counts in {source}, found only zeros; check the file")
     return sparse.csr_matrix(
-        (counts.data.astype(np.int32), counts.indices, counts.indptr), shape=counts.shape
+        (counts.data.astype(np.int32, copy=False), counts.indices, counts.indptr),
+        shape=counts.shape,
     )
+
+
+# Probes and codewords of imaging panels (Xenium, CosMx, HEST's tables of them) that stand for no gene.
+_CONTROL = re.compile(
+    r"^(BLANK_|Blank-|NegControl|NegPrb|Negative(Control)?|UnassignedCodeword_|DeprecatedCodeword_|"
+    r"DEPRECATED_ENSG|Intergenic_Region_|antisense_|SystemControl|__)"
+)
+
+
+def is_control(genes: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+    """(g,) True where a name is that of a control probe, or of reads of no gene (`__ambiguous[...]`)."""
+    return np.array([_CONTROL.match(name) is not None for name in genes.tolist()], dtype=bool)
+
+
+def distinct_names(
+    symbols: npt.NDArray[np.str_], ids: npt.NDArray[np.str_]
+) -> tuple[npt.NDArray[np.str_], int]:
+    """Symbols, where a symbol that several genes share gives way to each one's id; and how many did.
+
+    References hold a few symbols twice; the id is the name that tells them apart.
+    """
+    times = Counter(symbols.tolist())
+    shared = np.array([times[symbol] > 1 for symbol in symbols.tolist()], dtype=bool)
+    return np.where(shared, ids, symbols), int(shared.sum())
 
 
 def check_names(names: Sequence[str] | npt.NDArray[np.str_], what: str, source: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,18 @@ from scipy import sparse
 from hespotex import keys
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
-from hespotex.spots.counts import check_counts, find_count_problem
+from hespotex.spots.counts import check_counts, distinct_names, find_count_problem, is_control
+from hespotex.spots.sparse_reading import read_compressed, smallest_exact
 
 # Space Ranger's spot_diameter_fullres stands for this, although the printed spot is 55 um wide.
 SPACE_RANGER_DIAMETER_UM = 65.0
 _CHUNK_BYTES = 64 * 2**20
+# Where raw counts lie in some files, if in none of the usual places.
+OTHER_LAYERS = ("raw_counts", "raw", "count")
+# Columns of obs that say which library (section) a spot is of.
+_LIBRARY_COLUMNS = ("library_id", "library", "sample", "sample_id", "batch", "section_id")
+# Columns of var with the ids of genes, for symbols that stand there twice.
+_ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensemblID", "feature_id")
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class H5adParts:
         counts: (n, g) raw counts; None if the file has no genes.
         genes: (g,) names; None if the file has no genes.
         uns: `uns["spatial"]` and `uns["hespotex"]`, without the images.
+        dropped: columns that were left out or renamed, by reason.
     """
 
     obs: pd.DataFrame
@@ -39,6 +47,7 @@ class H5adParts:
     counts: sparse.csr_matrix | None
     genes: npt.NDArray[np.str_] | None
     uns: Mapping[str, Any]
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 def read(source: SpotSource) -> SpotTable:
@@ -56,7 +65,30 @@ def read(source: SpotSource) -> SpotTable:
             "expected an h5ad file in the manifest's column expression, found none"
         )
     parts = read_parts(path, with_counts=source.expression is not None)
-    return build_table(parts, path, hints=_hints(parts.uns))
+    library = _library(parts, path)
+    return build_table(parts, path, hints=_hints(parts.uns, library))
+
+
+def _library(parts: H5adParts, path: Path) -> str | None:
+    """Which library of `uns["spatial"]` the spots are of, where it holds several.
+
+    Raises:
+        SpotTableError: the spots are of several: one image's pixels say nothing of another's.
+    """
+    libraries = parts.uns.get("spatial")
+    if not isinstance(libraries, Mapping) or len(libraries) < 2:
+        return None
+    for name in _LIBRARY_COLUMNS:
+        if name in parts.obs:
+            values = set(parts.obs[name].astype(str).unique().tolist())
+            if values <= set(map(str, libraries)):
+                if len(values) == 1:
+                    return str(values.pop())
+                raise SpotTableError(
+                    f"expected one section in {path}, found {len(values)} libraries in obs[{name!r}] "
+                    f"({', '.join(sorted(values)[:4])}, ...); write one file a section"
+                )
+    return None
 
 
 def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable:
@@ -67,9 +99,9 @@ def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable
             "store x, y in pixels of the full-resolution image there"
         )
     obs, spatial, counts = parts.obs, parts.spatial, parts.counts
-    dropped: dict[str, int] = {}
+    dropped = dict(parts.dropped)
     if "in_tissue" in obs:
-        kept = pd.to_numeric(obs["in_tissue"], errors="coerce").to_numpy(np.float64) != 0
+        kept = _is_in_tissue(obs["in_tissue"])
         if not kept.all():
             dropped["spots outside the tissue (in_tissue = 0)"] = int((~kept).sum())
             obs, spatial = obs[kept], spatial[kept]
@@ -85,6 +117,12 @@ def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable
         obs=obs if len(obs.columns) else None,
         dropped=dropped,
     )
+
+
+def _is_in_tissue(column: pd.Series) -> npt.NDArray[np.bool_]:
+    """0, "0", False and "False" are outside; what says nothing is inside."""
+    text = column.astype(str).str.strip().str.lower()
+    return ~text.isin(["0", "0.0", "false", "no"]).to_numpy(bool)
 
 
 def read_parts(path: Path, *, with_counts: bool = True) -> H5adParts:
@@ -114,14 +152,15 @@ def read_parts(path: Path, *, with_counts: bool = True) -> H5adParts:
                 if f"uns/{name}" in file
             }
             counts, genes = None, None
+            dropped: dict[str, int] = {}
             if with_counts and len(file["var"][_index_key(file["var"])]):
-                counts, genes = _raw_counts(file, obs, path)
+                counts, genes, dropped = _raw_counts(file, obs, path)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise SpotTableError(
             f"expected a whole h5ad file at {path}, found one that cannot be read "
             f"({str(error).splitlines()[0][:200]}); write or copy it again"
         ) from error
-    return H5adParts(obs=obs, spatial=spatial, counts=counts, genes=genes, uns=uns)
+    return H5adParts(obs, spatial, counts, genes, uns, dropped)
 
 
 def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
@@ -144,10 +183,15 @@ def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
 
 def _raw_counts(
     file: Any, obs: pd.DataFrame, path: Path
-) -> tuple[sparse.csr_matrix, npt.NDArray[np.str_]]:
+) -> tuple[sparse.csr_matrix, npt.NDArray[np.str_], dict[str, int]]:
     candidates = (
         (name, lambda name=name, var=var: (_read_matrix(file[name]), _names(file[var])))
-        for name, var in (("layers/counts", "var"), ("X", "var"), ("raw/X", "raw/var"))
+        for name, var in (
+            ("layers/counts", "var"),
+            ("X", "var"),
+            ("raw/X", "raw/var"),
+            *((f"layers/{layer}", "var") for layer in OTHER_LAYERS),
+        )
         if name in file
     )
     return pick_raw_counts(candidates, np.array(obs.index.astype(str), dtype=str), str(path))
@@ -157,10 +201,10 @@ def pick_raw_counts(
     candidates: Iterable[tuple[str, Callable[[], tuple[sparse.csr_matrix, npt.NDArray[np.str_]]]]],
     barcodes: npt.NDArray[np.str_],
     source: str,
-) -> tuple[sparse.csr_matrix, npt.NDArray[np.str_]]:
+) -> tuple[sparse.csr_matrix, npt.NDArray[np.str_], dict[str, int]]:
     """The first candidate (name, reader of matrix and genes) that is raw counts, checked.
 
-    A fault in a candidate named `layers/counts` is not passed over: who names it so means it.
+    Control probes are left out, and counted in the third value. A fault in a candidate named `layers/counts` is not passed over: who names it so means it.
 
     Raises:
         SpotTableError: none is; what each holds is said.
@@ -168,9 +212,14 @@ def pick_raw_counts(
     found: list[str] = []
     for name, load in candidates:
         matrix, genes = load()
+        kept = ~is_control(genes)
+        if not kept.all():  # tables of imaging panels carry them along
+            matrix, genes = matrix[:, kept], genes[kept]
         problem = find_count_problem(matrix, genes, barcodes)
         if problem is None:
-            return check_counts(matrix, genes, barcodes, f"{name} of {source}"), genes
+            n_left_out = int((~kept).sum())
+            dropped = {"features that are no genes": n_left_out} if n_left_out else {}
+            return check_counts(matrix, genes, barcodes, f"{name} of {source}"), genes, dropped
         found.append(f"{name} has {problem.removesuffix('; give the raw counts')}")
         if name == "layers/counts":
             break
@@ -187,7 +236,12 @@ def _index_key(group: Any) -> str:
 def _names(group: Any) -> npt.NDArray[np.str_]:
     from anndata.io import read_elem
 
-    return np.asarray(read_elem(group[_index_key(group)])).astype(str)
+    names = np.asarray(read_elem(group[_index_key(group)])).astype(str)
+    if len(set(names.tolist())) < len(names):  # as scanpy reads 10x: symbols twice, ids beside them
+        for column in _ID_COLUMNS:
+            if column in group:
+                return distinct_names(names, np.asarray(read_elem(group[column])).astype(str))[0]
+    return names
 
 
 def _read_matrix(element: Any) -> sparse.csr_matrix:
@@ -196,10 +250,24 @@ def _read_matrix(element: Any) -> sparse.csr_matrix:
     from anndata.io import read_elem
 
     if not isinstance(element, h5py.Dataset):
-        return sparse.csr_matrix(read_elem(element))
+        kind = element.attrs.get("encoding-type", "")
+        if kind not in {"csr_matrix", "csc_matrix"}:
+            return sparse.csr_matrix(read_elem(element))
+        n_rows, n_columns = (int(side) for side in element.attrs["shape"])
+        return read_compressed(
+            element["data"],
+            element["indices"],
+            element["indptr"],
+            (n_rows, n_columns),
+            by_column=kind == "csc_matrix",
+        )
     n, g = element.shape
     step = max(1, _CHUNK_BYTES // max(1, g * 8))
-    blocks = [sparse.csr_matrix(element[start : start + step]) for start in range(0, n, step)]
+    blocks = []
+    for start in range(0, n, step):
+        block = sparse.csr_matrix(element[start : start + step])
+        block.data = smallest_exact(block.data)
+        blocks.append(block)
     return sparse.vstack(blocks, format="csr") if blocks else sparse.csr_matrix((n, g))
 
 
@@ -225,7 +293,7 @@ def _array_xy(obs: pd.DataFrame) -> npt.NDArray[np.float64] | None:
     return None
 
 
-def _hints(uns: Mapping[str, Any]) -> ScaleHints:
+def _hints(uns: Mapping[str, Any], library: str | None = None) -> ScaleHints:
     """Scale that the file itself states: what hespotex wrote, or Space Ranger through scanpy."""
     mpp: dict[str, float] = {}
     scales: dict[str, float] = {}
@@ -234,16 +302,18 @@ def _hints(uns: Mapping[str, Any]) -> ScaleHints:
         mpp["uns['hespotex']['mpp']"] = float(own["mpp"])
     libraries = uns.get("spatial")
     libraries = libraries if isinstance(libraries, Mapping) else {}
-    for name, library in sorted(libraries.items()):
-        if not isinstance(library, Mapping):
+    if library is not None:
+        libraries = {library: libraries[library]}
+    for name, entry in sorted(libraries.items()):
+        if not isinstance(entry, Mapping):
             continue
-        factors = library.get("scalefactors") or {}
+        factors = entry.get("scalefactors") or {}
         for key, label in (("tissue_hires_scalef", "hires"), ("tissue_lowres_scalef", "lowres")):
             if key in factors and len(libraries) == 1:
                 scales[label] = float(factors[key])
         # Only Space Ranger's own number is known to stand for 65 um; other tools store other circles.
         if (
-            "software_version" in (library.get("metadata") or {})
+            "software_version" in (entry.get("metadata") or {})
             and "spot_diameter_fullres" in factors
         ):
             label = f"spot diameter of library {name} (65 um)"

@@ -30,7 +30,8 @@ def read(source: SpotSource) -> SpotTable:
             f"expected HEST's metadata at {metadata_path}, found nothing; keep the folders st, wsis and metadata "
             "beside each other"
         )
-    metadata = read_json(metadata_path)
+    # NaN is how pandas writes what is missing
+    metadata = {k: v for k, v in read_json(metadata_path).items() if v == v}  # noqa: PLR0124
     mpp = positive_number(metadata, "pixel_size_um_estimated", metadata_path)
     if mpp is None:
         raise SpotTableError(

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource, SpotTable
-from hespotex.spots.counts import check_counts, check_names
+from hespotex.spots.counts import check_counts, check_names, is_control
 from hespotex.spots.text import number_column, open_binary, open_text, read_table
 
+# Pitches between two ways to round one position; another spot is one away.
+_SAME_PLACE = 0.05
 _INDEX = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)\s*$")
 
 
@@ -32,7 +35,7 @@ def read(source: SpotSource) -> SpotTable:
             f"expected a spot file beside the counts {source.expression}, found none: the counts hold array "
             "positions only; give the file with x, y, pixel_x, pixel_y in the manifest's column spots"
         )
-    array_xy, xy_px0, not_selected = read_spot_file(source.spots)
+    array_xy, xy_px0, not_selected, adjusted_xy = read_spot_file(source.spots)
     dropped = {"spots not selected in the spot file": not_selected}
     if source.expression is None:
         return SpotTable(
@@ -42,10 +45,13 @@ def read(source: SpotSource) -> SpotTable:
             array_xy=array_xy,
             dropped=_seen(dropped),
         )
-    names, genes, counts = read_counts_tsv(source.expression)
+    names, columns, counts = read_counts_tsv(source.expression)
+    genes, counts, no_genes = _without_no_genes(np.array(columns), counts)
+    dropped["features that are no genes"] = no_genes
     positions = _parse_index(names, source.expression)
-    known = {(x, y): row for row, (x, y) in enumerate(map(tuple, array_xy))}
-    rows = np.array([known.get((x, y), -1) for x, y in map(tuple, positions)])
+    rows = _match(positions, array_xy)
+    if adjusted_xy is not None and (rows < 0).all():  # named by new_x, new_y
+        rows = _match_near(positions, adjusted_xy)
     kept = rows >= 0
     if not kept.any():
         raise SpotTableError(
@@ -59,10 +65,39 @@ def read(source: SpotSource) -> SpotTable:
         barcodes=np.array(names)[kept],
         xy_px0=xy_px0[rows[kept]],
         counts=counts[kept],
-        genes=np.array(genes),
+        genes=genes,
         array_xy=array_xy[rows[kept]],
         dropped=_seen(dropped),
     )
+
+
+def _match(
+    positions: npt.NDArray[np.float64], array_xy: npt.NDArray[np.float64]
+) -> npt.NDArray[np.intp]:
+    """For every position its row in the spot file, -1 where there is none."""
+    known = {(x, y): row for row, (x, y) in enumerate(map(tuple, array_xy))}
+    return np.array([known.get((x, y), -1) for x, y in map(tuple, positions)])
+
+
+def _match_near(
+    positions: npt.NDArray[np.float64], adjusted_xy: npt.NDArray[np.float64]
+) -> npt.NDArray[np.intp]:
+    """The same for positions that were measured, and rounded differently in the two files."""
+    from scipy.spatial import cKDTree
+
+    known = np.flatnonzero(np.isfinite(adjusted_xy).all(axis=1))
+    if not len(known):
+        return np.full(len(positions), -1)
+    distance, nearest = cKDTree(adjusted_xy[known]).query(positions)
+    return np.where(distance < _SAME_PLACE, known[nearest], -1)
+
+
+def _without_no_genes(
+    genes: npt.NDArray[np.str_], counts: sparse.csr_matrix
+) -> tuple[npt.NDArray[np.str_], sparse.csr_matrix, int]:
+    """Without `__ambiguous[...]`, `__no_feature` and the like, as HTSeq counts them along."""
+    kept = ~is_control(genes)
+    return (genes, counts, 0) if kept.all() else (genes[kept], counts[:, kept], int((~kept).sum()))
 
 
 def spot_name(x: float, y: float) -> str:
@@ -72,8 +107,10 @@ def spot_name(x: float, y: float) -> str:
 
 def read_spot_file(
     path: Path,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int]:
-    """Array positions (n, 2), centres in level-0 pixels (n, 2), and how many were not selected."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int, npt.NDArray[np.float64] | None]:
+    """Array positions (n, 2), centres in level-0 pixels (n, 2), how many were not selected, and the
+    adjusted array positions (new_x, new_y), where the file has them.
+    """
     table = read_table(path, ("x", "y", "pixel_x", "pixel_y"))
     n_all = len(table)
     if "selected" in table:
@@ -91,7 +128,11 @@ def read_spot_file(
     array_xy = np.column_stack([number_column(table, name, path) for name in ("x", "y")])
     xy_px0 = np.column_stack([number_column(table, name, path) for name in ("pixel_x", "pixel_y")])
     check_names([spot_name(x, y) for x, y in array_xy], "spot", str(path))
-    return array_xy, xy_px0, n_all - len(table)
+    adjusted_xy = None
+    if {"new_x", "new_y"} <= set(table.columns):
+        adjusted = [pd.to_numeric(table[name], errors="coerce") for name in ("new_x", "new_y")]
+        adjusted_xy = np.column_stack([column.to_numpy(np.float64) for column in adjusted])
+    return array_xy, xy_px0, n_all - len(table), adjusted_xy
 
 
 def read_counts_tsv(path: Path) -> tuple[list[str], list[str], sparse.csr_matrix]:

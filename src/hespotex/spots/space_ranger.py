@@ -43,6 +43,7 @@ _POSITIONS = (
 _FACTORS = ("scalefactors_json.json", "scalefactors_json.json.gz")
 # Counts of spots that the positions place outside the tissue: more than this is another sample.
 _MOST_OUTSIDE = 0.05
+_SAME = 0.03
 
 Spatial = tuple[Path | Packed, Path | Packed | None]
 
@@ -58,9 +59,10 @@ def read(source: SpotSource) -> SpotTable:
     """
     outs = _outs_folder(source)
     matrix_path = _find_matrix(source.expression) if source.expression is not None else None
-    positions_file, factors_file = find_spatial(source.spots or outs)
+    prefix = _prefix(source.expression) if source.spots is None else ""
+    positions_file, factors_file = find_spatial(source.spots or outs, prefix)
     positions = read_positions(positions_file)
-    hints = read_scale(factors_file)
+    hints = read_scale(factors_file, array_pitch_px(positions))
     if matrix_path is None:
         positions = positions[positions["in_tissue"] == 1]
         return _table(positions, None, hints, str(positions_file), {})
@@ -109,7 +111,9 @@ def join_positions(
         (~outside).sum()
     )
     places = np.flatnonzero(kept)[~outside]
-    taken = FeatureMatrix(barcodes[places], matrix.genes, matrix.counts[places], {})
+    whole = len(places) == len(barcodes)  # a copy of a large matrix is memory
+    counts = matrix.counts if whole else matrix.counts[places]
+    taken = FeatureMatrix(barcodes[places], matrix.genes, counts, {})
     return _table(found[~outside], taken, hints, source, {k: v for k, v in dropped.items() if v})
 
 
@@ -136,7 +140,17 @@ def _table(
     )
 
 
-def find_spatial(place: Path) -> Spatial:
+def _prefix(matrix: Path | None) -> str:
+    """The sample's name in front of the name of its matrix; empty where there is none."""
+    if matrix is None or matrix.is_dir():
+        return ""
+    name, found, _ = matrix.name.partition("filtered_feature_bc_matrix")
+    if not found:
+        name, found, _ = matrix.name.partition("raw_feature_bc_matrix")
+    return name if found else ""
+
+
+def find_spatial(place: Path, prefix: str = "") -> Spatial:
     """Positions and scale factors in a folder, in `spatial/` inside it, in an archive, or a file itself.
 
     Raises:
@@ -148,12 +162,15 @@ def find_spatial(place: Path) -> Spatial:
         return _unpack(place)
     folders = [place / "spatial", place]
     folders += sorted(p for p in place.iterdir() if p.is_dir() and p.name.endswith("_spatial"))
+    if prefix:  # of several samples in one folder, this one's
+        folders = [place / f"{prefix}spatial", *folders]
     for folder in folders:
         if folder.is_dir():
-            positions = find_one(folder, "tissue_positions.csv", _POSITIONS)
+            positions = find_one(folder, "tissue_positions.csv", _POSITIONS, prefix)
             if positions is not None:
-                return positions, find_one(folder, "scalefactors_json.json", _FACTORS)
-    archive = find_one(place, "spatial.tar.gz", ("spatial.tar.gz", "spatial.tgz", "spatial.tar"))
+                return positions, find_one(folder, "scalefactors_json.json", _FACTORS, prefix)
+    endings = ("spatial.tar.gz", "spatial.tgz", "spatial.tar")
+    archive = find_one(place, "spatial.tar.gz", endings, prefix)
     if archive is not None:
         return _unpack(archive)
     raise SpotTableError(
@@ -231,8 +248,28 @@ def _read_parquet(path: Path | Packed) -> pd.DataFrame:
     return table
 
 
-def read_scale(path: Path | Packed | None) -> ScaleHints:
-    """Scale of Visium: pitch 100 um, spot 55 um, and mpp from the diameter, which stands for 65 um."""
+def array_pitch_px(positions: pd.DataFrame) -> float | None:
+    """Pixels between neighbouring spots, from array and pixel positions; None where that cannot be told.
+
+    In Visium's array two columns are a pitch apart, two rows its root of three.
+    """
+    positions = positions[positions["in_tissue"] == 1]
+    array = positions[["array_col", "array_row"]].to_numpy(np.float64)
+    ones = np.ones((len(array), 1))
+    pixels = positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
+    solved = np.linalg.lstsq(np.hstack([array, ones]), pixels, rcond=None)
+    if solved[2] < 3:
+        return None
+    per_column, per_row = np.hypot(*solved[0][:2].T)
+    across, down = 2 * per_column, per_row / np.sqrt(0.75)
+    return float((across + down) / 2) if abs(across - down) < 0.05 * across else None
+
+
+def read_scale(path: Path | Packed | None, pitch_px: float | None = None) -> ScaleHints:
+    """Scale of Visium: pitch 100 um, spot 55 um, and mpp from the diameter.
+
+    The diameter stands for 65 um, or for the printed 55 um where the array's pitch says so.
+    """
     if path is None:
         return ScaleHints(spot_pitch_um=PITCH_UM, spot_diameter_um=DIAMETER_UM)
     values = read_json(path)
@@ -240,7 +277,10 @@ def read_scale(path: Path | Packed | None) -> ScaleHints:
     scales = {
         name: positive_number(values, f"tissue_{name}_scalef", path) for name in ("hires", "lowres")
     }
-    mpp = {"spot_diameter_fullres (65 um)": SPACE_RANGER_DIAMETER_UM / diameter} if diameter else {}
+    stands_for = SPACE_RANGER_DIAMETER_UM
+    if diameter and pitch_px and abs(diameter / pitch_px / (DIAMETER_UM / PITCH_UM) - 1) < _SAME:
+        stands_for = DIAMETER_UM
+    mpp = {f"spot_diameter_fullres ({stands_for:g} um)": stands_for / diameter} if diameter else {}
     return ScaleHints(
         mpp=mpp,
         spot_pitch_um=PITCH_UM,

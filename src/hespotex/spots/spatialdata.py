@@ -14,7 +14,7 @@ from scipy import sparse
 
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
-from hespotex.spots.h5ad import pick_raw_counts
+from hespotex.spots.h5ad import OTHER_LAYERS, pick_raw_counts
 
 _GLOBAL = "global"
 
@@ -45,12 +45,16 @@ def read(source: SpotSource) -> SpotTable:
     xy_px0 = xy @ to_image[:2, :2].T + to_image[:2, 2]
     barcodes = np.array(table.obs_names.astype(str), dtype=str)
     counts, genes = None, None
+    no_genes: dict[str, int] = {}
     if table.n_vars:
-        counts, genes = pick_raw_counts(_candidates(table), barcodes, f"table {name} of {path}")
+        counts, genes, no_genes = pick_raw_counts(
+            _candidates(table), barcodes, f"table {name} of {path}"
+        )
         counts = counts[kept]
     attributes = table.uns["spatialdata_attrs"]
     obs = table.obs[kept].drop(columns=[attributes["region_key"], attributes["instance_key"]])
     dropped = {
+        **no_genes,
         "counts without a shape": int((~kept).sum()),
         "shapes without counts": len(shapes) - int(kept.sum()),
     }
@@ -143,6 +147,11 @@ def _candidates(table: Any) -> list[tuple[str, Any]]:
     if table.raw is not None:
         raw_genes = np.array(table.raw.var_names.astype(str), dtype=str)
         found.append(("raw/X", lambda: (sparse.csr_matrix(table.raw.X), raw_genes)))
+    for layer in OTHER_LAYERS:
+        if layer in table.layers:
+            found.append(
+                (f"layers/{layer}", lambda n=layer: (sparse.csr_matrix(table.layers[n]), genes))
+            )
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.counts import check_counts
+from hespotex.spots.counts import check_counts, distinct_names, is_control
+from hespotex.spots.sparse_reading import read_compressed, read_matrix_market
 from hespotex.spots.text import open_text
 
 _GENES = "Gene Expression"
@@ -63,9 +63,8 @@ def _read_h5(path: Path) -> FeatureMatrix:
                     "give filtered_feature_bc_matrix.h5"
                 )
             n_features, n_barcodes = (int(v) for v in group["shape"][:])
-            matrix = sparse.csr_matrix(
-                (group["data"][:], group["indices"][:], group["indptr"][:]),
-                shape=(n_barcodes, n_features),
+            matrix = read_compressed(
+                group["data"], group["indices"], group["indptr"], (n_barcodes, n_features)
             )
             barcodes = _text(group["barcodes"])
     except (OSError, KeyError, RuntimeError, ValueError) as error:
@@ -77,8 +76,6 @@ def _read_h5(path: Path) -> FeatureMatrix:
 
 
 def _read_folder(path: Path) -> FeatureMatrix:
-    from scipy.io import mmread
-
     found = {
         part: find_one(path, part, (f"{part}.gz", part))
         for part in ("matrix.mtx", "features.tsv", "genes.tsv", "barcodes.tsv")
@@ -90,18 +87,7 @@ def _read_folder(path: Path) -> FeatureMatrix:
             f"expected matrix.mtx, features.tsv and barcodes.tsv (.gz or not) in {path}, found "
             f"{', '.join(sorted(p.name for p in path.iterdir()))[:200] or 'nothing'}"
         )
-    try:
-        with open_text(matrix_path) as stream:
-            head = stream.readline()
-        if not head.startswith("%%MatrixMarket matrix coordinate"):
-            raise SpotTableError(
-                f"expected a sparse MatrixMarket file at {matrix_path}, found {head[:40]!r}"
-            )
-        matrix = sparse.csr_matrix(mmread(matrix_path).T)
-    except (ValueError, OSError, EOFError) as error:
-        raise SpotTableError(
-            f"expected a whole MatrixMarket file at {matrix_path}, found: {error}; copy it again"
-        ) from error
+    matrix = read_matrix_market(matrix_path)
     rows = _read_lines(features)
     barcodes = np.array([cells[0] for cells in _read_lines(barcodes_path)], dtype=str)
     ids = np.array([cells[0] for cells in rows], dtype=str)
@@ -115,10 +101,10 @@ def _read_lines(path: Path) -> list[list[str]]:
         return [line.rstrip("\n").split("\t") for line in stream if line.strip()]
 
 
-def find_one(folder: Path, what: str, endings: tuple[str, ...]) -> Path | None:
+def find_one(folder: Path, what: str, endings: tuple[str, ...], prefix: str = "") -> Path | None:
     """The one file or folder in `folder` whose name ends so; the first ending that is met counts.
 
-    Names may carry a sample's name in front: `<sample>_matrix.mtx.gz`.
+    Names may carry a sample's name in front: `<sample>_matrix.mtx.gz`; with `prefix` that sample's counts.
 
     Raises:
         SpotTableError: several samples lie in one folder.
@@ -129,7 +115,7 @@ def find_one(folder: Path, what: str, endings: tuple[str, ...]) -> Path | None:
             for path in folder.iterdir()
             if path.name == ending or path.name.endswith((f"_{ending}", f".{ending}", f"-{ending}"))
         )
-        exact = [path for path in found if path.name == ending]
+        exact = [path for path in found if path.name == (f"{prefix}{ending}" if prefix else ending)]
         if len(exact or found) > 1:
             raise SpotTableError(
                 f"expected one {what} in {folder}, found {', '.join(p.name for p in found)}; "
@@ -154,20 +140,17 @@ def _assemble(
             f"{matrix.shape[0]} x {matrix.shape[1]}; the files may be of different samples"
         )
     dropped: dict[str, int] = {}
-    is_gene = kinds == _GENES
+    is_gene = (kinds == _GENES) & ~is_control(symbols)
     if not is_gene.all():
         if not is_gene.any():
             raise SpotTableError(
-                f"expected features of type {_GENES} in {source}, found {', '.join(sorted(set(kinds)))}"
+                f"expected features of type {_GENES} in {source}, found {', '.join(sorted(set(kinds.tolist())))}"
             )
         dropped["features that are no genes"] = int((~is_gene).sum())
         matrix, ids, symbols = matrix[:, is_gene], ids[is_gene], symbols[is_gene]
-    times = Counter(symbols.tolist())
-    shared = np.array([times[symbol] > 1 for symbol in symbols.tolist()])
-    if shared.any():
-        # 10x references hold a few symbols twice; the id is the name that tells them apart
-        dropped["doubled gene symbols (named by their id, kept)"] = int(shared.sum())
-    genes = np.where(shared, ids, symbols)
+    genes, n_shared = distinct_names(symbols, ids)
+    if n_shared:
+        dropped["doubled gene symbols (named by their id, kept)"] = n_shared
     counts = check_counts(matrix, genes, barcodes, source)
     return FeatureMatrix(barcodes, genes, counts, dropped)
 
