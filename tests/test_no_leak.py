@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
+import anndata
 import numpy as np
 import pytest
 from scipy import sparse
 
-from hespotex.config import RunConfig
-from hespotex.cross_validation import FoldOutcome, run_fold
+from feature_cohort import SMALL, toy_items, write_cohort
+from hespotex import cross_validation, pipeline
+from hespotex.config import Machine, RunConfig
+from hespotex.cross_validation import (
+    FoldOutcome,
+    HeldOut,
+    calibrated,
+    evaluate_bundle,
+    run_fold,
+    searched,
+    with_baselines,
+)
 from hespotex.section import Section
 from hespotex.splits import Fold, make_folds
+from hespotex.training.bundle import Bundle, read_model
+from hespotex.training.fit import fit_bundle
 from hespotex.training.types import Cohort, EncodedSection
 from toy_cohort import toy_cohort
 
@@ -31,23 +48,41 @@ def _with_scrambled(cohort: Cohort, held_out: tuple[str, ...]) -> Cohort:
     return replace(cohort, items=items)
 
 
+def _assert_same_arrays(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        np.testing.assert_array_equal(value, b[name], err_msg=name)
+
+
+def _assert_same_bundle(a: Bundle, b: Bundle) -> None:
+    """Weights, panel, epochs, and all that was calibrated, fitted beside or searched."""
+    assert a.config == b.config
+    assert a.genes == b.genes
+    assert a.training_totals == b.training_totals
+    assert a.model.hyper == b.model.hyper
+    assert a.model.history == b.model.history
+    _assert_same_arrays(a.model.tensors, b.model.tensors)
+    _assert_same_arrays(a.trust, b.trust)
+
+
+def _assert_same_predictions(a: tuple[HeldOut, ...], b: tuple[HeldOut, ...]) -> None:
+    """Predictions, their intervals and what is said of the slide; not the scores."""
+    for one, other in zip(a, b, strict=True):
+        for pair in ((one.prediction, other.prediction), (one.extras, other.extras)):
+            values = [{f.name: getattr(v, f.name) for f in fields(v)} for v in pair]
+            _assert_same_arrays(*values)
+
+
 def _assert_same_fit(a: FoldOutcome, b: FoldOutcome) -> None:
-    assert a.bundle.genes == b.bundle.genes
-    assert a.bundle.training_totals == b.bundle.training_totals
-    assert a.bundle.model.hyper == b.bundle.model.hyper
-    assert a.bundle.model.history == b.bundle.model.history
-    assert a.bundle.model.tensors.keys() == b.bundle.model.tensors.keys()
-    for name, value in a.bundle.model.tensors.items():
-        np.testing.assert_array_equal(value, b.bundle.model.tensors[name], err_msg=name)
-    for held_a, held_b in zip(a.held_out, b.held_out, strict=True):
-        for name in ("log1p", "composition", "depth", "spread"):
-            np.testing.assert_array_equal(
-                getattr(held_a.prediction, name), getattr(held_b.prediction, name)
-            )
+    _assert_same_bundle(a.bundle, b.bundle)
+    assert a.search == b.search
+    _assert_same_predictions(a.held_out, b.held_out)
 
 
+QUICK = ["panel.n_top=15", "model.epochs=4", "model.ensemble=2"]
 CONFIGS = {
-    "default": ["panel.min_spot_fraction=0.5", "panel.n_top=15"],
+    "default": [*QUICK, "panel.min_spot_fraction=0.5"],
+    "gate": [*QUICK, "model.latent_target='gate'", "model.gate_steps=3"],
     "published": [
         "profile=published",
         "published.gate_steps=5",
@@ -56,10 +91,17 @@ CONFIGS = {
         "panel.min_spots=0",
     ],
 }
+SEARCH = {"grid": {"model.hidden": [8, 16]}}
 
 
-@pytest.mark.parametrize("by", ["patient", "section", "kfold:2"])
-@pytest.mark.parametrize("profile", sorted(CONFIGS))
+@pytest.mark.parametrize(
+    ("profile", "by"),
+    [
+        *(("default", by) for by in ("patient", "section", "kfold:2")),
+        *(("published", by) for by in ("patient", "section", "kfold:2")),
+        ("gate", "patient"),
+    ],
+)
 def test_permuting_held_out_counts_changes_no_bit_of_the_fit(profile: str, by: str) -> None:
     cohort = toy_cohort(n_side=6)
     config = RunConfig.from_values({}, CONFIGS[profile])
@@ -67,10 +109,28 @@ def test_permuting_held_out_counts_changes_no_bit_of_the_fit(profile: str, by: s
     fold = make_folds(ids, [i.section.patient_id for i in cohort.items], by)[0]
     plain = run_fold(cohort, fold, config)
     scrambled = run_fold(_with_scrambled(cohort, fold.held_out), fold, config)
+    assert {name.partition(".")[0] for name in plain.bundle.trust} == {
+        "intervals",
+        "ood",
+        "ridge",
+        "train_mean",
+    }
     _assert_same_fit(plain, scrambled)
     assert (
         plain.held_out[0].scores["model"].summary != scrambled.held_out[0].scores["model"].summary
     )
+
+
+def test_permuting_held_out_counts_changes_nothing_that_is_searched() -> None:
+    cohort = toy_cohort(n_side=6)
+    config = RunConfig.from_values({"search": SEARCH}, CONFIGS["default"])
+    fold = Fold(("B1", "B2"), ("A1", "A2"))
+    plain = run_fold(cohort, fold, config)
+    assert [c["values"] for c in plain.search["candidates"]] == [
+        {"model.hidden": 8},
+        {"model.hidden": 16},
+    ]
+    _assert_same_fit(plain, run_fold(_with_scrambled(cohort, fold.held_out), fold, config))
 
 
 def test_permuting_training_counts_does_change_the_fit() -> None:
@@ -83,9 +143,115 @@ def test_permuting_training_counts_does_change_the_fit() -> None:
         _assert_same_fit(plain, scrambled)
 
 
+@pytest.mark.parametrize("training", [("A1", "A2", "B1"), ("A1", "A2"), ("A1",)])
+def test_inner_folds_predict_only_what_their_model_was_not_fitted_on(
+    training: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By patient, by section, and by blocks of a single section with a gap between the spots."""
+    train = toy_cohort(n_side=8).subset(training)
+    config = RunConfig.from_values({"search": SEARCH}, CONFIGS["default"])
+    fitted: list[Cohort] = []
+    pairs: list[tuple[Cohort, EncodedSection]] = []
+    fit, predict = fit_bundle, cross_validation.predict_section
+
+    def noted_fit(cohort: Cohort, *args: Any, **kwargs: Any) -> Bundle:
+        fitted.append(cohort)
+        return fit(cohort, *args, **kwargs)
+
+    def noted_predict(bundle: Bundle, item: EncodedSection, **kwargs: Any) -> Any:
+        assert item.section.counts is None
+        pairs.append((fitted[-1], item))
+        return predict(bundle, item, **kwargs)
+
+    bundle = fit(train, config)
+    for module in ("cross_validation", "nested_search"):
+        monkeypatch.setattr(f"hespotex.{module}.fit_bundle", noted_fit)
+        monkeypatch.setattr(f"hespotex.{module}.predict_section", noted_predict)
+    calibrated(bundle, train)
+    searched(train, config)
+    assert pairs
+    for cohort, item in pairs:
+        same = [i for i in cohort.items if i.section.section_id == item.section.section_id]
+        if len(training) > 1:
+            assert not same
+        if training == ("A1", "A2", "B1"):
+            assert item.section.patient_id not in {i.section.patient_id for i in cohort.items}
+        for other in same:
+            between = other.section.xy_um[:, None] - item.section.xy_um[None]
+            assert np.linalg.norm(between, axis=2).min() > 2 * item.section.geometry.spot_pitch_um
+
+
+@pytest.mark.parametrize("profile", ["default", "published"])
+def test_evaluation_predicts_the_same_whatever_was_measured(profile: str) -> None:
+    cohort = toy_cohort(n_side=6)
+    config = RunConfig.from_values({}, CONFIGS[profile])
+    train, held_out = cohort.subset(("A1", "A2")), cohort.subset(("B1", "B2"))
+    bundle = calibrated(with_baselines(fit_bundle(train, config), train), train)
+    plain = evaluate_bundle(bundle, None, held_out)
+    scrambled = evaluate_bundle(bundle, None, _with_scrambled(held_out, ("B1", "B2")))
+    _assert_same_predictions(plain, scrambled)
+
+
 def test_a_section_is_predicted_without_its_expression() -> None:
     item = toy_cohort(n_side=4).items[0]
     seen: Section = item.without_expression().section
     assert seen.counts is None
     assert seen.genes is None
     np.testing.assert_array_equal(seen.xy_px0, item.section.xy_px0)
+
+
+class TestCommands:
+    """The same on files, through everything that the commands do around a fit."""
+
+    MACHINE = Machine(device="cpu", threads=1)
+
+    @pytest.fixture
+    def cohorts(self, tmp_path: Path) -> tuple[Path, Path]:
+        """A cohort, and the same with patient B's counts scrambled."""
+        items = toy_items(n_side=8)
+        mixed = [_scrambled(i) if i.section.patient_id == "B" else i for i in items]
+        return write_cohort(tmp_path / "plain", items), write_cohort(tmp_path / "mixed", mixed)
+
+    def test_training_and_validation(self, cohorts: tuple[Path, Path], tmp_path: Path) -> None:
+        """Fold 1 holds out B. The final model and the grades may know B's counts; fold 1 may not."""
+        plain, mixed = (
+            pipeline.train(m, tmp_path / f"{n}.hespotex", config=SMALL, machine=self.MACHINE)
+            for n, m in enumerate(cohorts)
+        )
+        _assert_same_stored(*(m.with_suffix(".validation") for m in (plain, mixed)), ("B1", "B2"))
+        first, second = (
+            json.loads((m.with_suffix(".validation") / "metrics.json").read_text())["folds"]
+            for m in (plain, mixed)
+        )
+        assert first[1]["model_id"] == second[1]["model_id"]
+        assert first[0]["model_id"] != second[0]["model_id"]
+        assert read_model(plain).model_id != read_model(mixed).model_id
+
+    def test_predicting_and_evaluating_measured_sections(
+        self, cohorts: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        model = pipeline.train(
+            cohorts[0],
+            tmp_path / "m.hespotex",
+            config=SMALL,
+            sections=["A1", "A2"],
+            machine=self.MACHINE,
+        )
+        for verb in (pipeline.predict, pipeline.evaluate):
+            folders = [tmp_path / f"{verb.__name__}-{n}" for n in range(2)]
+            for manifest, folder in zip(cohorts, folders, strict=True):
+                verb(model, manifest, folder, sections=["B1", "B2"], machine=self.MACHINE)
+            _assert_same_stored(*folders, ("B1", "B2"))
+
+
+def _assert_same_stored(one: Path, other: Path, section_ids: tuple[str, ...]) -> None:
+    """Stored predictions are equal but for what was measured."""
+    for section_id in section_ids:
+        a, b = (anndata.read_h5ad(f / "predictions" / f"{section_id}.h5ad") for f in (one, other))
+        assert list(a.var_names) == list(b.var_names)
+        np.testing.assert_array_equal(a.X, b.X)
+        assert (a.layers["measured"] != b.layers["measured"]).any()
+        for layer in ("composition", "lower", "upper"):
+            np.testing.assert_array_equal(a.layers[layer], b.layers[layer])
+        for column in ("predicted_depth", "ood_score", "ood"):
+            np.testing.assert_array_equal(a.obs[column], b.obs[column])

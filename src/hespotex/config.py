@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -204,6 +205,30 @@ class TrustConfig(StageConfig):
     """More training patients (or sections) than this are left out in groups; each costs a fit."""
 
 
+class SearchConfig(StageConfig):
+    """Values among which inner folds of the training part choose; without a grid nothing is searched."""
+
+    grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """Candidates by dotted key, `"model.hidden" = [64, 128]`; every combination is tried."""
+    score: Literal[
+        "pcc_composition_mean", "pcc_composition_abundant200", "pcc_log1p_mean", "rmse_log1p"
+    ] = "pcc_composition_mean"
+    """What the choice goes by, on the training sections left out."""
+
+    @field_validator("grid")
+    @classmethod
+    def _keys_of_the_fit(cls, grid: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        for key, values in grid.items():
+            if key.partition(".")[0] not in {"model", "published"}:
+                raise ValueError(
+                    f"expected keys of model or published to search, found {key!r}: patches, genes and folds "
+                    "are the same for all candidates"
+                )
+            if not values or len({repr(v) for v in values}) < len(values):
+                raise ValueError(f"expected different values of {key} to search, found {values}")
+        return grid
+
+
 class FoldConfig(StageConfig):
     """What is left out in turn."""
 
@@ -230,6 +255,7 @@ class RunConfig(StageConfig):
     trust: TrustConfig = TrustConfig()
     folds: FoldConfig = FoldConfig()
     pooling: PoolingConfig = PoolingConfig()
+    search: SearchConfig = SearchConfig()
     nuclei: Literal["off", "published", "density"] = "off"
 
     @classmethod
@@ -269,6 +295,30 @@ class RunConfig(StageConfig):
         """The same configuration with a given gene panel."""
         panel = self.panel.model_copy(update={"kind": "list", "genes": tuple(genes)})
         return self.model_copy(update={"panel": panel})
+
+    def candidates(self) -> tuple[tuple[dict[str, Any], Self], ...]:
+        """Every combination of the searched values, with the configuration that has them; itself without a grid.
+
+        Raises:
+            ConfigError: a searched key is unknown, a value does not fit, or the profile does not read the key.
+        """
+        if not self.search.grid:
+            return (({}, self),)
+        part = "published" if self.profile == "published" else "model"
+        for key in self.search.grid:
+            if key.partition(".")[0] != part:
+                raise ConfigError(
+                    f"expected keys of {part} to search with profile {self.profile}, found {key!r}"
+                )
+        keys = list(self.search.grid)
+        found = []
+        for combination in product(*self.search.grid.values()):
+            values = _deep_copy(self.model_dump(mode="json"))
+            for key, value in zip(keys, combination, strict=True):
+                _set(values, key, value, "--search")
+            chosen = dict(zip(keys, combination, strict=True))
+            found.append((chosen, type(self).from_values(values, source="the searched values")))
+        return tuple(found)
 
     def to_toml(self) -> str:
         """Every key with its value, as TOML; None values are left out."""
@@ -313,13 +363,37 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"expected KEY=VALUE after --set, found {override!r}; e.g. model.epochs=20"
         )
-    *parents, leaf = key.strip().split(".")
+    _set(values, key.strip(), _parse_value(text.strip()), f"--set {override}")
+
+
+def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *parents, leaf = key.split(".")
     for parent in parents:
         child = values.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override}: {parent} is a value, not a table of keys")
+            raise ConfigError(f"{where}: {parent} is a value, not a table of keys")
         values = child
-    values[leaf] = _parse_value(text.strip())
+    values[leaf] = value
+
+
+def parse_grid(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """`KEY=V1,V2` of --search as a grid; values are TOML, or plain words.
+
+    Raises:
+        ConfigError: no such form, or a key twice.
+    """
+    grid: dict[str, tuple[Any, ...]] = {}
+    for text in texts:
+        key, separator, values = (part.strip() for part in text.partition("="))
+        if not separator or not key or not values or key in grid:
+            raise ConfigError(
+                f"expected KEY=V1,V2 after --search, every key once, found {text!r}; e.g. model.hidden=64,128"
+            )
+        listed = _parse_value(f"[{values}]")
+        if isinstance(listed, str):
+            listed = [_parse_value(value.strip()) for value in values.split(",")]
+        grid[key] = tuple(listed)
+    return grid
 
 
 def _parse_value(text: str) -> Any:

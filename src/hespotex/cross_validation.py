@@ -8,7 +8,7 @@ it is predicted, and with it when the prediction is scored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from hespotex.evaluation.set_scores import bundle_sets, score_sets, with_gene_se
 from hespotex.evaluation.trust import Extras, Trust, bundle_grades, bundle_trust
 from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
 from hespotex.gene_sets import GeneSet
+from hespotex.nested_search import Choice, choose
 from hespotex.predict import predict_section
 from hespotex.runs import StageClock
 from hespotex.splits import Fold, inner_folds, spatial_blocks
@@ -87,11 +88,19 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class FoldOutcome:
-    """A fold's model and what it says of every held-out section."""
+    """A fold's model and what it says of every held-out section.
+
+    Attributes:
+        fold: held out, and fitted on.
+        bundle: the model.
+        held_out: in the order of the fold.
+        search: what inner folds chose, as `nested_search.Choice.record`; empty where nothing was searched.
+    """
 
     fold: Fold
     bundle: Bundle
     held_out: tuple[HeldOut, ...]
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_fold(
@@ -117,8 +126,9 @@ def run_fold(
     """
     clock = clock or StageClock()
     train = cohort.subset(fold.train)
+    choice = searched(train, config, machine=machine, clock=clock)
     with clock.stage("fit"):
-        bundle = fit_bundle(train, config, machine=machine)
+        bundle = fit_bundle(train, choice.config, machine=machine)
     with clock.stage("baselines"):
         bundle = with_baselines(bundle, train)
     with clock.stage("calibrate"):
@@ -132,7 +142,21 @@ def run_fold(
         machine=machine,
         clock=clock,
     )
-    return FoldOutcome(fold, bundle, held_out)
+    return FoldOutcome(fold, bundle, held_out, choice.record)
+
+
+def searched(
+    train: Cohort,
+    config: RunConfig,
+    *,
+    machine: Machine | None = None,
+    clock: StageClock | None = None,
+) -> Choice:
+    """The configuration with the values that inner folds of the training sections choose, if any are searched."""
+    if not config.search.grid:
+        return Choice(config, {})
+    with (clock or StageClock()).stage("search"):
+        return choose(config, _inner_parts(train, config), machine=machine)
 
 
 def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None) -> Bundle:
@@ -146,7 +170,7 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     config = bundle.config.with_genes(bundle.genes)
     panel = GenePanel(bundle.genes)
     held = []
-    for part, rest in _inner_parts(train, bundle):
+    for part, rest in _inner_parts(train, bundle.config):
         inner = fit_bundle(rest, config, machine=machine)
         for item in part.items:
             prediction = predict_section(inner, item.without_expression(), machine=machine)
@@ -218,10 +242,10 @@ def evaluate_bundle(
     return tuple(results)
 
 
-def _inner_parts(train: Cohort, bundle: Bundle) -> list[tuple[Cohort, Cohort]]:
+def _inner_parts(train: Cohort, config: RunConfig) -> list[tuple[Cohort, Cohort]]:
     ids = [item.section.section_id for item in train.items]
     patients = [item.section.patient_id for item in train.items]
-    folds = inner_folds(ids, patients, max_folds=bundle.config.trust.inner_folds)
+    folds = inner_folds(ids, patients, max_folds=config.trust.inner_folds)
     if folds.by != "blocks":
         return [(train.subset(f.held_out), train.subset(f.train)) for f in folds]
     item = train.items[0]

@@ -9,7 +9,6 @@ nothing else. What a stage does stands in the module that it is imported from.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,22 +20,21 @@ from hespotex.cross_validation import (
     calibrated,
     evaluate_bundle,
     run_fold,
+    searched,
     with_baselines,
 )
 from hespotex.encoders import get_encoder
 from hespotex.evaluation.set_scores import GRADES, with_gene_sets
 from hespotex.evaluation.trust import bundle_grades, bundle_trust
 from hespotex.export.model_card import write_model_card
-from hespotex.export.report import write_report
 from hespotex.export.run_outputs import (
     finished_fold,
     read_genes,
     read_metrics,
-    write_figures,
     write_fold,
-    write_metrics,
     write_section_prediction,
 )
+from hespotex.export.scored_run import finish_scored_run
 from hespotex.export.set_outputs import grades_by_set
 from hespotex.features import encode_section, patch_plan
 from hespotex.gene_sets import GeneSet, sets_key
@@ -58,7 +56,7 @@ from hespotex.run_checks import (
 )
 from hespotex.runs import RunDir, StageClock
 from hespotex.section import Section
-from hespotex.splits import Fold, Folds, make_folds
+from hespotex.splits import Fold, Folds, inner_note, make_folds
 from hespotex.training.bundle import read_model, write_model
 from hespotex.training.fit import device_name, fit_bundle, use_threads
 from hespotex.training.types import Cohort, EncodedSection
@@ -156,6 +154,7 @@ def cross_validate(
     """
     config, machine, reporter = config or RunConfig(), machine or Machine(), reporter or Silent()
     clock = StageClock()
+    config.candidates()  # a searched value that does not fit is said before any work
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, config)
     return _cross_validate(
@@ -198,12 +197,8 @@ def _cross_validate(
                 )
                 write_fold(run, number, outcome)
             advance(1)
-    with clock.stage("write"):
-        write_metrics(run, folds, score_nan_as_zero=score_nan_as_zero)
-        write_figures(run)
-    run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
-    write_report(run)
-    shutil.rmtree(run.work, ignore_errors=True)
+    finish_scored_run(run, folds, identity, config, score_nan_as_zero=score_nan_as_zero,
+                      reporter=reporter, clock=clock)  # fmt: skip
     return _scored_result(run)
 
 
@@ -243,6 +238,7 @@ def train(
     """
     config, machine, reporter = config or RunConfig(), machine or Machine(), reporter or Silent()
     clock = StageClock()
+    config.candidates()  # a searched value that does not fit is said before any work
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, config)
     if out.exists():
@@ -256,9 +252,15 @@ def train(
         validation = {**scored.metrics, "grades": _grades(run), GRADES: grades_by_set(run)}
     elif validate:
         reporter.warn("one section cannot be validated: every gene stays `ungraded`")
+    note = inner_note([s.section_id for s in read], [s.patient_id for s in read])
+    if note and config.trust.calibrate:
+        reporter.warn(note)
     cohort = encode(read, config, machine, reporter)
     with reporter.task("fitting and calibrating", 2) as advance:
-        bundle = with_baselines(fit_bundle(cohort, config, machine=machine), cohort)
+        choice = searched(cohort, config, machine=machine)
+        bundle = with_baselines(fit_bundle(cohort, choice.config, machine=machine), cohort)
+        if choice.record:
+            validation["search"] = choice.record
         advance(1)
         bundle = replace(calibrated(bundle, cohort, machine=machine), validation=validation,
                          gene_sets=tuple(gene_sets))  # fmt: skip
@@ -313,11 +315,9 @@ def evaluate(
     )
     with clock.stage("write"):
         write_fold(run, 0, FoldOutcome(fold, bundle, held_out))
-        write_metrics(run, Folds("external", (fold,)), score_nan_as_zero=score_nan_as_zero)
-        write_figures(run)
-    run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
-    write_report(run)
-    shutil.rmtree(run.work, ignore_errors=True)
+    folds = Folds("external", (fold,))
+    finish_scored_run(run, folds, identity, config, score_nan_as_zero=score_nan_as_zero,
+                      reporter=reporter, clock=clock)  # fmt: skip
     return _scored_result(run)
 
 

@@ -103,8 +103,13 @@ def check_same_model(
     Raises:
         ModelFileError: another model.
     """
+    found = there.config.model_dump(mode="json")
+    if there.config.search == config.search:  # what it chose is no other setting
+        for key in config.search.grid:
+            stage, _, name = key.partition(".")
+            found[stage][name] = getattr(getattr(config, stage), name)
     old = {
-        "config": there.config.model_dump(mode="json"),
+        "config": found,
         "sections": {s.section_id: s.key for s in there.sections},
         "gene_sets": sets_key(there.gene_sets),
     }

@@ -147,6 +147,28 @@ def spatial_blocks(
     return tuple(folds)
 
 
+def inner_note(section_ids: Sequence[str], patient_ids: Sequence[str]) -> str:
+    """What the numbers that rest on inner folds of these training sections must carry; empty if nothing.
+
+    Those numbers are the intervals, the out-of-distribution threshold and what a search chose.
+    """
+    if not section_ids:
+        return ""
+    folds = inner_folds(section_ids, patient_ids)
+    if folds.by == "blocks":
+        return (
+            f"{section_ids[0]} is the only training section: intervals, out-of-distribution thresholds and anything "
+            "searched rest on spatial blocks of it with a gap, and say nothing about another section"
+        )
+    if folds.by == "section":
+        return (
+            f"no two known patients among the training sections {', '.join(section_ids)}: intervals, "
+            "out-of-distribution thresholds and anything searched rest on held-out sections of the same patient, "
+            "and say nothing about another patient"
+        )
+    return ""
+
+
 _BLOCKS_NOTE = (
     "one training section: inner folds are spatial blocks of it with a gap, so these numbers say nothing "
     "about another section"

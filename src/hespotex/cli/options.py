@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hespotex.cli.terminal import TerminalReporter
-from hespotex.config import InputChoices, Machine, RunConfig
+from hespotex.config import InputChoices, Machine, RunConfig, parse_grid
 from hespotex.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,6 +92,15 @@ Accept = Annotated[
         show_default=False,
     ),
 ]
+Search = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--search",
+        metavar="KEY=V1,V2",
+        help="Let inner folds of the training sections choose a value; repeatable.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | cuda:N | mps.")]
 Threads = Annotated[
     int | None,
@@ -112,6 +121,7 @@ def build_config(
     genes: Path | None,
     folds: str | None,
     seed: int | None,
+    search: list[str] | None = None,
 ) -> RunConfig:
     """One RunConfig from a file, `--set` and the named options, which win in this order."""
     extra = list(overrides or [])
@@ -122,6 +132,10 @@ def build_config(
         made = RunConfig.from_toml(config, extra)
     else:
         made = RunConfig.from_values({}, extra)
+    if search:
+        values = made.model_dump(mode="json")
+        values["search"] = {**values["search"], "grid": parse_grid(search)}
+        made = RunConfig.from_values(values, source="--search")
     return made if genes is None else made.with_genes(read_genes(genes))
 
 

@@ -51,6 +51,7 @@ def cross_validate(
     sections: options.Sections = None,
     folds: options.Folds = None,
     gene_sets: options.GeneSets = None,
+    search: options.Search = None,
     score_nan_as_zero: Annotated[
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
@@ -72,7 +73,13 @@ def cross_validate(
         manifest,
         out,
         config=options.build_config(
-            config=config, profile=profile, overrides=overrides, genes=genes, folds=folds, seed=seed
+            config=config,
+            profile=profile,
+            overrides=overrides,
+            genes=genes,
+            folds=folds,
+            seed=seed,
+            search=search,
         ),
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets) or (),
@@ -96,6 +103,7 @@ def train(
     sections: options.Sections = None,
     folds: options.Folds = None,
     gene_sets: options.GeneSets = None,
+    search: options.Search = None,
     no_validate: Annotated[
         bool,
         typer.Option("--no-validate", help="Skip the cross-validation that grades the genes."),
@@ -118,7 +126,13 @@ def train(
         manifest,
         out,
         config=options.build_config(
-            config=config, profile=profile, overrides=overrides, genes=genes, folds=folds, seed=seed
+            config=config,
+            profile=profile,
+            overrides=overrides,
+            genes=genes,
+            folds=folds,
+            seed=seed,
+            search=search,
         ),
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets) or (),

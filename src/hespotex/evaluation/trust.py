@@ -13,6 +13,7 @@ from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.intervals import ConformalIntervals
 from hespotex.evaluation.out_of_distribution import DistanceModel, OodModel
 from hespotex.gene_sets import SetScores
+from hespotex.splits import inner_note
 from hespotex.training.bundle import Bundle
 from hespotex.training.types import Prediction
 
@@ -118,6 +119,14 @@ def bundle_grades(bundle: Bundle) -> list[str]:
     """(G,) grade of every gene of a bundle's panel; `ungraded` where there is none."""
     known = bundle.validation.get("grades", {})
     return [str(known.get(gene, UNGRADED)) for gene in bundle.genes]
+
+
+def inner_folds_note(bundle: Bundle) -> str:
+    """What must be said of a model's intervals, thresholds and searched values; empty where they are sound."""
+    if not (bundle.config.trust.calibrate or bundle.config.search.grid):
+        return ""
+    sections = bundle.sections
+    return inner_note([s.section_id for s in sections], [s.patient_id for s in sections])
 
 
 def _arrays(prefix: str, value: ConformalIntervals | DistanceModel) -> dict[str, npt.NDArray[Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hespotex.evaluation.trust import inner_folds_note
 from hespotex.runs import atomic_path, versions
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ def _limits(bundle: Bundle, n_patients: int) -> list[str]:
         for s in bundle.sections
         for said in s.accepted
     ]
+    note = inner_folds_note(bundle)
+    if note:
+        limits.append(f"{note[0].upper()}{note[1:]}.")
     limits.append(
         "Other pixel sizes are resampled to the patch sides above; a wrong mpp gives wrong values, silently "
         "in the numbers: look at the out-of-distribution score."

@@ -24,7 +24,7 @@ from hespotex.evaluation.grades import GradeRule, count_grades
 from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.scores import ScoreSummary, aggregate
 from hespotex.evaluation.set_scores import predicted_sets
-from hespotex.evaluation.trust import LEVEL, Extras, bundle_trust
+from hespotex.evaluation.trust import LEVEL, Extras, bundle_trust, inner_folds_note
 from hespotex.export import plots
 from hespotex.export.h5ad import Thumbnail, read_prediction, write_prediction
 from hespotex.export.set_outputs import write_fold_sets, write_set_metrics
@@ -95,6 +95,7 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
         "sides_um": list(bundle.sides_um),
         "training_sections": [s.section_id for s in bundle.sections],
         "seed": bundle.config.seed,
+        "inner_note": inner_folds_note(bundle),
         "versions": versions(),
     }
 
@@ -118,6 +119,8 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         "n_genes": len(outcome.bundle.genes),
         "model_id": outcome.bundle.model_id,
         "hyper": dict(outcome.bundle.model.hyper),
+        "inner_note": inner_folds_note(outcome.bundle),
+        "search": dict(outcome.search),
         "sections": [_section_record(held, patients, outcome.bundle) for held in outcome.held_out],
     }
     write_json(_record_path(run, number), record)
@@ -208,6 +211,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
     metrics = {
         "folds_by": folds.by,
         "note": folds.note,
+        "notes": _notes(folds, records),
         **summarise_sections(judged, sections, note=folds.note),
         "nan_counts_as_zero": score_nan_as_zero,
         "folds": [_fold_metrics(record) for record in records],
@@ -255,8 +259,19 @@ def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
     names = ("fold", "held_out", "train", "n_spots", "n_genes", "model_id")
     return {
         **{name: record[name] for name in names},
+        **{name: record[name] for name in ("inner_note", "search") if record[name]},
         "scores": mean_scores([record["sections"]]),
     }
+
+
+def _notes(folds: Folds, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every sentence that the numbers of the run must carry: on its folds, then on their inner folds."""
+    inner = [
+        f"held out {', '.join(r['held_out'])}: {r['inner_note']}"
+        for r in records
+        if r["inner_note"]
+    ]
+    return [note for note in (folds.note, *inner) if note]
 
 
 def _calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
