@@ -14,7 +14,8 @@ from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.config import Machine, RunConfig
 from hespotex.errors import RunError, SpotTableError
-from hespotex.export.run_outputs import compare_folders, read_genes
+from hespotex.export.run_comparison import compare_folders
+from hespotex.export.run_outputs import read_genes
 from hespotex.runs import RunDir
 from hespotex.synthetic import make_cohort
 from hespotex.training.bundle import read_model

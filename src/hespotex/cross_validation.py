@@ -167,17 +167,20 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     """
     if not bundle.config.trust.calibrate:
         return bundle
-    config = bundle.config.with_genes(bundle.genes)
     panel = GenePanel(bundle.genes)
     held = []
     for part, rest in _inner_parts(train, bundle.config):
-        inner = fit_bundle(rest, config, machine=machine)
+        inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
+        fitted = np.any([panel.counts(item.section).measured for item in rest.items], axis=0)
         for item in part.items:
             prediction = predict_section(inner, item.without_expression(), machine=machine)
             counts = panel.counts(item.section)
             held.append(
                 intervals.HeldOut(
-                    prediction.log1p, log1p_cpm(counts.counts), prediction.spread, counts.measured
+                    prediction.log1p,
+                    log1p_cpm(counts.counts),
+                    prediction.spread,
+                    counts.measured & fitted,
                 )
             )
     enough = sum(len(h.measured) for h in held) >= _MIN_TO_CALIBRATE

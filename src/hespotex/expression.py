@@ -97,6 +97,13 @@ class GenePanel:
         )
         return cls(tuple(str(g) for g in union[chosen]), tuple(float(t) for t in totals[chosen]))
 
+    @classmethod
+    def given(cls, genes: Sequence[str], sections: Sequence[Section]) -> GenePanel:
+        """These very genes with their totals in these sections; 0 where no section measured a gene."""
+        tables = [cls(tuple(genes)).counts(s).counts for s in sections]
+        totals = sum(np.asarray(t.sum(axis=0), dtype=np.float64).ravel() for t in tables)
+        return cls(tuple(genes), tuple(float(t) for t in np.atleast_1d(totals)))
+
     def counts(self, section: Section) -> PanelCounts:
         """Counts of a section over the panel, whatever genes the section has in whatever order.
 

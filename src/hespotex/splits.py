@@ -161,10 +161,14 @@ def inner_note(section_ids: Sequence[str], patient_ids: Sequence[str]) -> str:
             "searched rest on spatial blocks of it with a gap, and say nothing about another section"
         )
     if folds.by == "section":
+        whose = (
+            f"are all of patient {patient_ids[0]}"
+            if patient_ids[0].strip()
+            else "name no two patients"
+        )
         return (
-            f"no two known patients among the training sections {', '.join(section_ids)}: intervals, "
-            "out-of-distribution thresholds and anything searched rest on held-out sections of the same patient, "
-            "and say nothing about another patient"
+            f"the training sections {', '.join(section_ids)} {whose}: intervals, out-of-distribution thresholds "
+            "and anything searched rest on left-out sections of the same patient, and say nothing about another one"
         )
     return ""
 

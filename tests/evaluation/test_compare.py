@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 from scipy import stats
 
 from hespotex.errors import RunError
-from hespotex.evaluation.compare import RunScores, compare_runs
+from hespotex.evaluation.compare import RunScores, ScoreDifference, compare_runs
 
 SECTIONS = ["s1", "s2", "s3", "s4"]
 
@@ -36,11 +37,20 @@ FLAT = dict.fromkeys(SECTIONS, 0.0)
 BETTER = dict(zip(SECTIONS, (0.10, 0.12, 0.09, 0.11), strict=True))
 
 
+def _log1p(
+    first: RunScores, second: RunScores, patients: Mapping[str, str] | None = None
+) -> ScoreDifference:
+    found = {d.score: d for d in compare_runs(first, second, patients).differences}
+    return found["pcc_log1p"]
+
+
 def test_a_difference_is_the_paired_t_interval_over_sections() -> None:
-    result = compare_runs(run("old", FLAT), run("new", BETTER)).differences[0]
+    result = _log1p(run("old", FLAT), run("new", BETTER))
     expected = stats.ttest_1samp(list(BETTER.values()), 0).confidence_interval(0.95)
     assert result.difference == pytest.approx(0.105)
-    assert (result.lower, result.upper) == pytest.approx((expected.low, expected.high))
+    over = result.over_sections
+    assert (over.lower, over.upper) == pytest.approx((expected.low, expected.high))
+    assert result.over_patients is None
     assert result.second - result.first == pytest.approx(0.105)
     assert result.verdict.startswith("new is better by 0.105")
     assert "over 4 sections" in result.verdict
@@ -49,16 +59,21 @@ def test_a_difference_is_the_paired_t_interval_over_sections() -> None:
 
 def test_the_interval_is_over_patients_where_there_are_two() -> None:
     patients = {"s1": "P", "s2": "P", "s3": "Q", "s4": "Q"}
-    result = compare_runs(run("old", FLAT), run("new", BETTER), patients).differences[0]
-    assert (result.unit, result.n_units) == ("patient", 2)
+    result = _log1p(run("old", FLAT), run("new", BETTER), patients)
+    over = result.over_patients
+    assert over is not None
+    assert (over.unit, over.n) == ("patient", 2)
     expected = stats.ttest_1samp([0.11, 0.10], 0).confidence_interval(0.95)
-    assert (result.lower, result.upper) == pytest.approx((expected.low, expected.high))
+    assert (over.lower, over.upper) == pytest.approx((expected.low, expected.high))
+    assert result.over_sections.n == 4
+    assert "over 2 patients" in result.verdict
 
 
 def test_sections_of_one_patient_are_the_unit_when_there_is_no_other() -> None:
     patients = dict.fromkeys(SECTIONS, "P")
-    result = compare_runs(run("old", FLAT), run("new", BETTER), patients).differences[0]
-    assert (result.unit, result.n_units) == ("section", 4)
+    result = _log1p(run("old", FLAT), run("new", BETTER), patients)
+    assert result.over_patients is None
+    assert "over 4 sections" in result.verdict
 
 
 @pytest.mark.parametrize(
@@ -70,11 +85,7 @@ def test_sections_of_one_patient_are_the_unit_when_there_is_no_other() -> None:
 )
 def test_verdicts(shift: tuple[float, ...], verdict: str) -> None:
     changed = dict(zip(SECTIONS, shift, strict=True))
-    assert (
-        compare_runs(run("old", FLAT), run("new", changed))
-        .differences[0]
-        .verdict.startswith(verdict)
-    )
+    assert _log1p(run("old", FLAT), run("new", changed)).verdict.startswith(verdict)
 
 
 def test_equal_runs_have_no_difference() -> None:
@@ -84,8 +95,8 @@ def test_equal_runs_have_no_difference() -> None:
 
 
 def test_one_section_is_not_enough_to_tell() -> None:
-    result = compare_runs(run("a", {"s1": 0.0}), run("b", {"s1": 0.5})).differences[0]
-    assert np.isnan(result.lower)
+    result = _log1p(run("a", {"s1": 0.0}), run("b", {"s1": 0.5}))
+    assert np.isnan(result.over_sections.lower)
     assert "on a single section: not enough to tell" in result.verdict
 
 
@@ -100,13 +111,32 @@ def test_it_says_what_it_restricted_to() -> None:
 def test_a_gene_without_a_score_in_one_run_counts_in_neither() -> None:
     first, second = run("a", FLAT), run("b", FLAT)
     second.genes.loc[second.genes["gene"] == "g3", "pcc_log1p"] = np.nan
-    result = compare_runs(first, second).differences[0]
+    result = _log1p(first, second)
     assert result.first == result.second == pytest.approx(0.2)
 
 
 def test_other_spots_are_refused() -> None:
     with pytest.raises(RunError, match=r"same spots of section s1 .* found 50 in a and 49 in b"):
         compare_runs(run("a", FLAT), run("b", FLAT, n_spots=49))
+
+
+def test_as_many_spots_with_other_content_are_refused() -> None:
+    first, second = (replace(run(n, FLAT), keys={"s1": n * 20}) for n in "ab")
+    with pytest.raises(
+        RunError, match=r"positions and counts of section s1 .*a{12} in a and b{12}"
+    ):
+        compare_runs(first, second)
+
+
+def test_less_error_is_better() -> None:
+    def with_error(name: str, errors: Mapping[str, float]) -> RunScores:
+        made = run(name, errors)
+        return replace(made, genes=made.genes.rename(columns={"pcc_log1p": "rmse_log1p"}))
+
+    found = compare_runs(with_error("old", BETTER), with_error("new", FLAT)).differences
+    (error,) = (d for d in found if d.score == "rmse_log1p")
+    assert error.verdict.startswith("new is better by 0.105")
+    assert error.better_genes == 1
 
 
 def test_other_training_sections_are_refused() -> None:

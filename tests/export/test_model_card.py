@@ -67,7 +67,7 @@ def test_a_model_without_scores_makes_no_claim() -> None:
 def test_scores_grades_and_folds_are_those_of_the_validation() -> None:
     card = render_model_card(bundle(validation=VALIDATION))
     assert "held out by patient" in card
-    assert "| model | 0.205 | – | 0.326 | 2.500 |" in card
+    assert "| HESpotEx | 0.205 | – | 0.326 | 2.500 |" in card
     assert "Genes by grade: 1 A, 1 D." in card
     assert "correlated at 0.205" in card
     assert "Ridge regression on the same features did as well" not in card

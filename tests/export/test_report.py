@@ -208,7 +208,7 @@ def test_headline_intervals_grades_and_calibration_are_shown_where_they_are(run:
     assert '<p class="warning">Only one patient' in page
     assert "[0.200, 0.270]" in page
     assert "another patient" in page
-    assert "2 A, 2 B, 1 C, 1 D" in page
+    assert "2 A · 2 B · 1 C · 1 D" in page
     columns = {c["label"]: c["values"] for c in data_of(page)["genes"]["columns"]}
     assert columns["grade"][0] == "A"
     assert columns["q-value"][0] == 0.01
@@ -261,7 +261,7 @@ def test_charts_state_the_mean_and_place_coverage() -> None:
     assert "no score" in svg
     points = calibration_svg([{"nominal": 0.5, "observed": 0.5}])
     x, y = (float(v) for v in re.search(r'points="([\d.]+),([\d.]+)"', points).groups())
-    assert (x, y) == (46 + 0.5 * 246, 260 - 0.5 * 246)
+    assert (x, y) == (62 + 0.5 * 246, 260 - 0.5 * 246)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed here")
@@ -274,6 +274,7 @@ def test_a_browser_draws_the_maps_without_an_error(run: RunDir, tmp_path: Path) 
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr
-    assert done.stdout.count("<canvas") == 3  # measured, predicted, unlike the training slides
+    # The chosen gene and four examples: measured, predicted, uncertainty; and unlike the training slides.
+    assert done.stdout.count("<canvas") == 5 * 3 + 1
     assert "6 genes" in done.stdout
     assert "TUM-01" in done.stdout

@@ -82,6 +82,10 @@ def report(
 def compare(
     first: RunFolder,
     second: RunFolder,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="CSV of every gene and section, both runs.", show_default=False),
+    ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -90,10 +94,12 @@ def compare(
 ) -> None:
     """Compare two runs, paired by gene and section. The shared options change nothing.
 
+    Refuses runs on other spots or folds; of other genes or sections it takes the common ones and says so.
+
     Example: hespotex compare results_a results_b
     """
     del device, threads, seed, verbose
-    from hespotex.export.run_outputs import compare_folders
+    from hespotex.export.run_comparison import compare_folders, write_comparison
 
     comparison = compare_folders(first, second)
     reporter = options.reporter(quiet, False)
@@ -105,19 +111,17 @@ def compare(
             f"{d.first:.4f}",
             f"{d.second:.4f}",
             f"{d.difference:+.4f}",
-            f"{d.lower:+.4f} to {d.upper:+.4f} ({d.n_units} {d.unit}s)",
+            d.over_sections.text(),
+            d.over_patients.text() if d.over_patients else "one patient",
             f"{d.better_genes:.0%}",
-            d.verdict,
         )
         for d in comparison.differences
     ]
-    header = (
-        "score",
-        str(first),
-        str(second),
-        "difference",
-        "95 % interval",
-        "genes higher",
-        "verdict",
-    )
-    terminal.print_table("Second run against the first", header, rows)
+    header = ("score", str(first), str(second), "difference", "95 % interval", "95 % interval",
+              "genes better")  # fmt: skip
+    terminal.print_table("Second run against the first, paired by gene and section", header, rows)
+    for d in comparison.differences:
+        terminal.stdout().print(f"{d.score}: {d.verdict}", markup=False)
+    if out is not None:
+        write_comparison(out, comparison)
+        terminal.print_paths({"genes and sections": out})

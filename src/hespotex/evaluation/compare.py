@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
 from hespotex.errors import RunError
 
-SCORES = ("pcc_log1p", "pcc_composition")
+SCORES = ("pcc_composition", "pcc_partial", "pcc_log1p", "rmse_log1p")
+_LESS_IS_BETTER = frozenset({"rmse_log1p"})
 _KEYS = ["section_id", "gene"]
 
 
@@ -24,12 +26,38 @@ class RunScores:
         genes: rows of genes.csv: `section_id`, `gene` and the scores.
         held_out: for every held-out section the section ids that its model was fitted on.
         n_spots: spots of every held-out section.
+        keys: content key of positions and counts of every held-out section; empty where a run has none.
     """
 
     name: str
     genes: pd.DataFrame
     held_out: Mapping[str, frozenset[str]]
     n_spots: Mapping[str, int]
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """95 % interval of a mean over units that are taken as independent.
+
+    Attributes:
+        lower: end of the interval; NaN with a single unit.
+        upper: likewise.
+        unit: `patient` or `section`.
+        n: how many units.
+    """
+
+    lower: float
+    upper: float
+    unit: str
+    n: int
+
+    def text(self) -> str:
+        """The interval in words."""
+        units = f"{self.n} {self.unit}{'' if self.n == 1 else 's'}"
+        if np.isnan(self.lower):
+            return f"none over {units}"
+        return f"{self.lower:+.4f} to {self.upper:+.4f} over {units}"
 
 
 @dataclass(frozen=True)
@@ -38,25 +66,21 @@ class ScoreDifference:
 
     Attributes:
         score: column of genes.csv.
-        first: mean of the first run over sections.
+        first: mean of the first run over genes, then sections.
         second: mean of the second run.
-        difference: mean difference over units.
-        lower: end of the 95 % interval over units; NaN with a single unit.
-        upper: likewise.
-        unit: what the interval is over: `patient` or `section`.
-        n_units: how many of them.
-        better_genes: share of genes whose mean over sections is higher in the second run.
-        verdict: in words.
+        difference: mean difference over patients where there are two, else over sections.
+        over_sections: its interval with sections as units: what it is on these patients.
+        over_patients: with patients as units: what to expect of other patients; None with one patient.
+        better_genes: share of genes that are better in the second run, on the mean over sections.
+        verdict: in words, by patients where there are two.
     """
 
     score: str
     first: float
     second: float
     difference: float
-    lower: float
-    upper: float
-    unit: str
-    n_units: int
+    over_sections: Interval
+    over_patients: Interval | None
     better_genes: float
     verdict: str
 
@@ -102,10 +126,8 @@ def compare_runs(
     joined = joined[joined["section_id"].isin(sections)]
     if joined.empty:
         raise RunError(f"expected common genes in {first.name} and {second.name}, found none")
-    unit = {s: (patients or {}).get(s, "") for s in sections}
-    by_patient = all(unit.values()) and len(set(unit.values())) > 1
-    if not by_patient:
-        unit = {s: s for s in sections}
+    owners = {s: (patients or {}).get(s, "") for s in sections}
+    by_patient = all(owners.values()) and len(set(owners.values())) > 1
     differences, columns = [], list(_KEYS)
     for score in SCORES:
         names = [f"{score}_first", f"{score}_second"]
@@ -114,60 +136,76 @@ def compare_runs(
         # A gene counts only where both runs have a score: otherwise their means are over other genes.
         joined[f"{score}_difference"] = joined[names[1]] - joined[names[0]]
         columns += [*names, f"{score}_difference"]
-        differences.append(
-            _difference(
-                joined, score, unit, "patient" if by_patient else "section", first.name, second.name
-            )
-        )
+        names_of_runs = (first.name, second.name)
+        differences.append(_difference(joined, score, owners if by_patient else {}, names_of_runs))
     if not differences:
         raise RunError(f"expected one of the scores {', '.join(SCORES)} in both runs, found none")
     return Comparison(tuple(differences), restricted, joined[columns].reset_index(drop=True))
 
 
+def half_width(values: npt.NDArray[np.float64]) -> float:
+    """Half of the 95 % t interval of a mean over independent units; NaN with fewer than two."""
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    return float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
+
+
+def _interval(values: npt.NDArray[np.float64], unit: str) -> Interval:
+    mean, half = (float(values.mean()), half_width(values)) if len(values) else (np.nan, np.nan)
+    return Interval(mean - half, mean + half, unit, len(values))
+
+
 def _difference(
-    joined: pd.DataFrame,
-    score: str,
-    unit: Mapping[str, str],
-    unit_name: str,
-    first: str,
-    second: str,
+    joined: pd.DataFrame, score: str, owners: Mapping[str, str], names: tuple[str, str]
 ) -> ScoreDifference:
     rows = joined.dropna(subset=[f"{score}_difference"])
     columns = [f"{score}_first", f"{score}_second", f"{score}_difference"]
     per_section = rows.groupby("section_id", sort=True)[columns].mean()
-    per_unit = per_section.groupby(per_section.index.map(unit)).mean()[columns[2]].to_numpy()
-    per_gene = rows.groupby("gene")[columns[2]].mean()
-    n = len(per_unit)
-    mean = float(per_unit.mean()) if n else float("nan")
-    half = float("nan")
-    if n > 1:
-        half = float(stdtrit(n - 1, 0.975) * per_unit.std(ddof=1) / np.sqrt(n))
-    if n == 0:
-        verdict = "no gene has this score in both runs"
-    elif n == 1:
-        verdict = f"{mean:+.3f} on a single {unit_name}: not enough to tell"
-    elif mean - half > 0:
-        verdict = f"{second} is better by {mean:.3f} [{mean - half:.3f}, {mean + half:.3f}] over {n} {unit_name}s"
-    elif mean + half < 0:
-        verdict = f"{first} is better by {-mean:.3f} [{-mean - half:.3f}, {-mean + half:.3f}] over {n} {unit_name}s"
-    else:
-        verdict = f"no difference can be told: {mean:+.3f} [{mean - half:.3f}, {mean + half:.3f}] over {n} {unit_name}s"
+    values = per_section[columns[2]].to_numpy()
+    over_sections, over_patients = _interval(values, "section"), None
+    if owners:
+        values = per_section.groupby(per_section.index.map(owners)).mean()[columns[2]].to_numpy()
+        over_patients = _interval(values, "patient")
+    sign = -1.0 if score in _LESS_IS_BETTER else 1.0
+    per_gene = sign * rows.groupby("gene")[columns[2]].mean()
     return ScoreDifference(
         score,
         float(per_section[columns[0]].mean()),
         float(per_section[columns[1]].mean()),
-        mean,
-        mean - half,
-        mean + half,
-        unit_name,
-        n,
+        float(values.mean()) if len(values) else float("nan"),
+        over_sections,
+        over_patients,
         float((per_gene > 0).mean()) if len(per_gene) else float("nan"),
-        verdict,
+        _verdict(values, over_patients or over_sections, sign, names),
     )
+
+
+def _verdict(
+    values: npt.NDArray[np.float64], interval: Interval, sign: float, names: tuple[str, str]
+) -> str:
+    """Which run is better, or that it cannot be told; `sign` -1 where less is better."""
+    if not len(values):
+        return "no gene has this score in both runs"
+    mean, units = float(values.mean()), f"{interval.n} {interval.unit}s"
+    if interval.n == 1:
+        return f"{mean:+.3f} on a single {interval.unit}: not enough to tell"
+    low, high = sorted((sign * interval.lower, sign * interval.upper))
+    if low > 0:
+        return f"{names[1]} is better by {sign * mean:.3f} [{low:.3f}, {high:.3f}] over {units}"
+    if high < 0:
+        return f"{names[0]} is better by {-sign * mean:.3f} [{-high:.3f}, {-low:.3f}] over {units}"
+    return f"no difference can be told: {mean:+.3f} [{interval.lower:.3f}, {interval.upper:.3f}] over {units}"
 
 
 def _check_same_folds(first: RunScores, second: RunScores, sections: list[str]) -> None:
     for section in sections:
+        keys = [run.keys.get(section, "") for run in (first, second)]
+        if first.n_spots[section] == second.n_spots[section] and all(keys) and keys[0] != keys[1]:
+            raise RunError(
+                f"expected the same positions and counts of section {section} in both runs, found key {keys[0][:12]} "
+                f"in {first.name} and {keys[1][:12]} in {second.name}; run both on the same files"
+            )
         if first.n_spots[section] != second.n_spots[section]:
             raise RunError(
                 f"expected the same spots of section {section} in both runs, found {first.n_spots[section]} in "
@@ -195,6 +233,7 @@ def _restrictions(first: RunScores, second: RunScores, sections: list[str]) -> t
     if genes[0] != genes[1]:
         sentences.append(
             f"restricted to {len(genes[0] & genes[1])} common genes; {len(genes[0] - genes[1])} are only in "
-            f"{first.name}, {len(genes[1] - genes[0])} only in {second.name}"
+            f"{first.name}, {len(genes[1] - genes[0])} only in {second.name}; log1p(CPM) and composition are over "
+            "each run's own genes, so their units differ a little: --genes gives both the same"
         )
     return tuple(sentences)

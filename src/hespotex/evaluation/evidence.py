@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import norm
 
 from hespotex.evaluation.bootstrap import pcc_interval
 from hespotex.evaluation.grades import GeneEvidence, grade_genes
@@ -19,6 +20,7 @@ from hespotex.evaluation.scores import (
     spearman_per_gene,
 )
 from hespotex.evaluation.spatial_null import (
+    MIN_SPOTS,
     build_modes,
     combine_sections,
     score_against_null,
@@ -31,7 +33,6 @@ from hespotex.training.types import Prediction
 Floats = npt.NDArray[np.float64]
 
 FDR = 0.05
-_MIN_SPOTS = 8  # fewer make no lattice
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class SectionEvidence:
         null_z: the same in standard deviations of a null of equally smooth maps.
         pcc_composition_lower: 95 % interval of the composition PCC by spatial block bootstrap.
         pcc_composition_upper: likewise.
+        pcc_log1p_lower: the same of the PCC on log1p(CPM).
+        pcc_log1p_upper: likewise.
+        null_p: one-sided p-value of `null_z`, of this section alone.
         ceiling_log1p: largest log1p PCC that counting noise allows.
         ceiling_composition: likewise for composition.
         ceiling_share: composition PCC as share of its ceiling.
@@ -56,8 +60,11 @@ class SectionEvidence:
     spearman_log1p: Floats
     pcc_partial: Floats
     null_z: Floats
+    null_p: Floats
     pcc_composition_lower: Floats
     pcc_composition_upper: Floats
+    pcc_log1p_lower: Floats
+    pcc_log1p_upper: Floats
     ceiling_log1p: Floats
     ceiling_composition: Floats
     ceiling_share: Floats
@@ -91,18 +98,22 @@ def section_evidence(
     log1p, residuals = log1p_cpm(counts.counts), pearson_residuals(counts.counts)
     weights = lattice_weights(xy_um)
     ceiling = noise_ceiling(counts.counts, seed=seed)
-    interval = pcc_interval(prediction.composition, residuals, xy_um, seed=seed)
-    if len(xy_um) >= _MIN_SPOTS:
-        null = score_against_null(prediction.composition, counts.counts, build_modes(xy_um))
+    partial, z = (np.full(len(pooled), np.nan) for _ in range(2))
+    modes = build_modes(xy_um) if len(xy_um) >= MIN_SPOTS else None
+    if modes is not None:
+        null = score_against_null(prediction.composition, counts.counts, modes)
         partial, z = null.score, null.z
-    else:
-        partial, z = (np.full(len(pooled), np.nan) for _ in range(2))
+    interval = pcc_interval(prediction.composition, residuals, xy_um, seed=seed, modes=modes)
+    usual = pcc_interval(prediction.log1p, log1p, xy_um, seed=seed, modes=modes)
     found = SectionEvidence(
         spearman_log1p=spearman_per_gene(prediction.log1p, log1p),
         pcc_partial=partial,
         null_z=z,
+        null_p=np.asarray(norm.sf(z)),
         pcc_composition_lower=interval.lower,
         pcc_composition_upper=interval.upper,
+        pcc_log1p_lower=usual.lower,
+        pcc_log1p_upper=usual.upper,
         ceiling_log1p=ceiling.log1p,
         ceiling_composition=ceiling.composition,
         ceiling_share=share_of_ceiling(

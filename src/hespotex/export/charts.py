@@ -18,7 +18,7 @@ from hespotex.export.style import PREDICTOR_NAMES, robust_limits
 Floats = npt.NDArray[np.floating[Any]]
 
 _WIDTH: Final = 520
-_ROW: Final = 64
+_ROW: Final = 54
 _LEFT: Final = 150
 _RIGHT: Final = 66
 
@@ -61,7 +61,7 @@ def _one_row(x: Floats, values: Floats, y: float, at: Any) -> str:
         return f'<text class="tick" x="{at(float(x[len(x) // 2])):.1f}" y="{y}">no score</text>'
     curve = density(values, x)
     points = " ".join(
-        f"{at(float(a)):.1f},{y - 42 * float(b):.1f}" for a, b in zip(x, curve, strict=True)
+        f"{at(float(a)):.1f},{y - 36 * float(b):.1f}" for a, b in zip(x, curve, strict=True)
     )
     quarter, three_quarters = np.percentile(values, [25, 75])
     mean = float(values.mean())
@@ -79,7 +79,7 @@ def calibration_svg(rows: Sequence[Mapping[str, Any]]) -> str:
     Args:
         rows: {"nominal": 0.9, "observed": 0.87, "where": "same patient"}.
     """
-    side, left, base = 300, 46, 260
+    side, left, base = 310, 62, 260
     span = base - 14
 
     def at(nominal: float, observed: float) -> tuple[float, float]:
@@ -94,6 +94,11 @@ def calibration_svg(rows: Sequence[Mapping[str, Any]]) -> str:
             f'<line class="grid" x1="{left}" x2="{left + span}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
         )
+    parts.append(
+        f'<text class="tick" x="{left + span / 2:.1f}" y="{base + 36}" text-anchor="middle">stated</text>'
+        f'<text class="tick" transform="translate(16 {base - span / 2:.1f}) rotate(-90)" '
+        'text-anchor="middle">seen</text>'
+    )
     (x0, y0), (x1, y1) = at(0, 0), at(1, 1)
     parts.append(f'<line class="zero" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
     for k, where in enumerate(dict.fromkeys(str(r.get("where", "held out")) for r in rows)):

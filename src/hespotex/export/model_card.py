@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hespotex.evaluation.trust import inner_folds_note
+from hespotex.export.report_tables import coverage_rows, interval_text, search_text, text
+from hespotex.export.style import PREDICTOR_NAMES
 from hespotex.runs import atomic_path, versions
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def render_model_card(bundle: Bundle) -> str:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     patients = list(dict.fromkeys(s.patient_id for s in bundle.sections))
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    card = environment.from_string(template.read_text(encoding="utf-8")).render(
         model_id=bundle.model_id,
         profile=bundle.model.profile,
         n_genes=f"{len(bundle.genes):,}",
@@ -56,9 +59,16 @@ def render_model_card(bundle: Bundle) -> str:
         scores=_score_rows(bundle.validation),
         folds_by=bundle.validation.get("folds_by"),
         grades=_grades(bundle.validation),
+        grade_rule=bundle.validation.get("grade_rule", []),
+        headline=bundle.validation.get("headline", ""),
+        notes=bundle.validation.get("notes", []),
+        interval_text=interval_text(bundle.validation),
+        coverage=coverage_rows(bundle.validation),
+        search=search_text(bundle.validation.get("search", {})),
         limits=_limits(bundle, len(patients)),
         versions=versions(),
     )
+    return re.sub(r"\n{3,}", "\n\n", card)
 
 
 def _section_row(section: Any) -> dict[str, str]:
@@ -75,8 +85,12 @@ def _score_rows(validation: Mapping[str, Any]) -> list[dict[str, str]]:
     names = ("pcc_composition_mean", "pcc_composition_abundant200", "pcc_log1p_mean", "rmse_log1p")
     rows = []
     for predictor, scores in validation.get("mean", {}).items():
-        values = {name: _number(scores.get(name)) for name in names}
-        rows.append({"predictor": predictor.replace("_", " "), **values})
+        values = {name: text(scores.get(name), 3) for name in names}
+        interval = validation.get("intervals", {}).get(predictor, {}).get("pcc_composition_mean")
+        if interval is not None:
+            low, high = (text(end, 3) for end in interval)
+            values["pcc_composition_mean"] += f" [{low}, {high}]"
+        rows.append({"predictor": PREDICTOR_NAMES.get(predictor, predictor), **values})
     return rows
 
 
@@ -133,10 +147,6 @@ def _limits(bundle: Bundle, n_patients: int) -> list[str]:
         "in the numbers: look at the out-of-distribution score."
     )
     return limits
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _cell(text: str) -> str:

@@ -34,15 +34,20 @@ _Z_LIMIT: Final = 2.5
 GENE_COLUMNS: Final[Mapping[str, str]] = {
     "grade": "grade",
     "pcc_composition": "PCC share",
-    "pcc_log1p": "PCC log1p",
-    "ridge_pcc_composition": "ridge share",
-    "ridge_pcc_log1p": "ridge log1p",
-    "depth_only_pcc_log1p": "depth log1p",
-    "pcc_partial": "PCC given depth",
-    "ceiling_share": "of its ceiling",
+    "ridge_pcc_composition": "ridge",
+    "pcc_partial": "given depth",
     "q_value": "q-value",
+    "ceiling_share": "of its ceiling",
+    "pcc_log1p": "PCC log1p",
+    "depth_only_pcc_log1p": "depth alone",
     "mean_count": "counts a spot",
 }
+# What the page says of the chosen gene in the chosen section; columns of genes.csv.
+SECTION_COLUMNS: Final = (
+    "pcc_composition", "pcc_composition_lower", "pcc_composition_upper", "pcc_partial", "null_z",
+    "ceiling_composition", "pcc_log1p", "pcc_log1p_lower", "pcc_log1p_upper", "depth_only_pcc_log1p",
+    "rmse_log1p", "deviance_explained", "moran_measured", "moran_predicted", "ssim",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,21 @@ def section_maps(section: StoredPrediction, genes: Sequence[str]) -> dict[str, A
     }
 
 
+def section_scores(
+    genes: pd.DataFrame, section_id: str, names: Sequence[str]
+) -> dict[str, list[float | None]]:
+    """Scores of the mapped genes in one section, by column of genes.csv; empty for a run without scores."""
+    if genes.empty:
+        return {}
+    rows = genes[genes["section_id"] == section_id].drop_duplicates("gene").set_index("gene")
+    rows = rows.reindex(list(names))
+    return {
+        name: [None if np.isnan(v) else round(float(v), 3) for v in rows[name]]
+        for name in SECTION_COLUMNS
+        if name in rows
+    }
+
+
 def _kinds(section: StoredPrediction) -> list[str]:
     kinds = ["predicted", "predicted_share"]
     if section.measured is not None:
@@ -212,6 +232,7 @@ def _layers(
     shared = [tables[k] for k in ("measured", "predicted") if k in tables]
     limits = column_limits(np.concatenate(shared))
     widths = column_limits(tables["width"]) if "width" in tables else np.empty((0, 2))
+    widths[:, 0] = 0.0  # from none: widths that hardly differ must look so
     z_limits = np.tile([-_Z_LIMIT, _Z_LIMIT], (len(columns), 1))
     bounds = {"measured": limits, "predicted": limits, "width": widths}
     stacked = [_as_bytes(tables[k].T, bounds.get(k, z_limits)) for k in _kinds(section)]

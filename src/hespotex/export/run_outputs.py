@@ -17,8 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.cross_validation import PREDICTORS, FoldOutcome, HeldOut
-from hespotex.errors import RunError
-from hespotex.evaluation.compare import Comparison, RunScores, compare_runs
+from hespotex.evaluation.compare import half_width
 from hespotex.evaluation.evidence import FDR, headline, judge_genes
 from hespotex.evaluation.grades import GradeRule, count_grades
 from hespotex.evaluation.intervals import LEVELS
@@ -131,6 +130,7 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[s
     return {
         "section_id": section.section_id,
         "patient_id": section.patient_id,
+        "key": section.expression_key(),
         "patient_in_training": section.patient_id in patients,
         "n_spots": section.n_spots,
         "n_empty_spots": int(empty_spots(held.counts.counts).sum()),
@@ -217,6 +217,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
         "folds": [_fold_metrics(record) for record in records],
         "mean": mean_scores([record["sections"] for record in records]),
     }
+    metrics |= _intervals(metrics["mean"], sections)
     with atomic_path(run.path / "genes.csv") as temporary:
         genes.merge(judged.drop(columns="n_sections"), on="gene", how="left").to_csv(
             temporary, index=False
@@ -253,6 +254,27 @@ def mean_scores(folds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     }
     ceiling = aggregate([[_summary(s["ceiling"]) for s in fold] for fold in folds]).as_dict()
     return {**means, "ceiling": ceiling}
+
+
+def _intervals(
+    mean: Mapping[str, Mapping[str, float]], sections: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """95 % intervals of the means, over patients where there are two, else over sections."""
+    owners = _owners(sections)
+    by_patient = all(owners.values()) and len(set(owners.values())) > 1
+    unit = owners if by_patient else {s: s for s in owners}
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, scores in mean.items():
+        for score, value in scores.items():
+            rows = [
+                _summary(s["ceiling"] if name == "ceiling" else s["scores"][name]) for s in sections
+            ]
+            values = pd.Series([getattr(row, score) for row in rows], index=list(owners)).dropna()
+            half = half_width(values.groupby(unit).mean().to_numpy())
+            if np.isfinite(half) and np.isfinite(value):
+                found.setdefault(name, {})[score] = [value - half, value + half]
+    over = {"unit": "patient" if by_patient else "section", "n": len(set(unit.values()))}
+    return {"intervals": found, "intervals_over": over}
 
 
 def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -351,29 +373,3 @@ def _required(run: RunDir, number: int) -> dict[str, Any]:
 
 def _summary(values: Mapping[str, float | None]) -> ScoreSummary:
     return ScoreSummary(**{k: np.nan if v is None else v for k, v in values.items()})
-
-
-def compare_folders(first: Path, second: Path) -> Comparison:
-    """Compare two finished runs that were scored.
-
-    Raises:
-        RunError: a folder holds no scored run, or the two do not compare.
-    """
-    runs: list[RunScores] = []
-    patients: dict[str, str] = {}
-    for folder in (first, second):
-        run = RunDir(folder)
-        if not (folder / "metrics.json").is_file():
-            raise RunError(
-                f"expected a finished, scored run in {folder}, found no metrics.json; run cross-validate or evaluate"
-            )
-        metrics = read_metrics(run)
-        if "sections" not in metrics:
-            raise RunError(
-                f"expected a run of this version in {folder}, found an older one; run it again"
-            )
-        patients |= {s["section_id"]: s["patient_id"] for s in metrics["sections"]}
-        trained = {i: frozenset(f["train"]) for f in metrics["folds"] for i in f["held_out"]}
-        spots = {s["section_id"]: int(s["n_spots"]) for s in metrics["sections"]}
-        runs.append(RunScores(folder.name, read_genes(run), trained, spots))
-    return compare_runs(runs[0], runs[1], patients)

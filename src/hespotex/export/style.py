@@ -41,6 +41,10 @@ PREDICTOR_NAMES: Final = {
     "ridge": "ridge regression",
     "depth_only": "measured depth only",
     "predicted_depth_only": "predicted depth only",
+    "nearest_patches": "nearest patches",
+    "train_mean": "train mean",
+    "neighbours": "measured neighbours",
+    "ceiling": "ceiling by counting noise",
 }
 
 

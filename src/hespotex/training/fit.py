@@ -5,7 +5,7 @@ Whatever it is given is training data: nothing of a held-out section ever comes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 
@@ -26,6 +26,7 @@ def fit_bundle(
     *,
     machine: Machine | None = None,
     advance: Advance | None = None,
+    genes: Sequence[str] | None = None,
 ) -> Bundle:
     """Fit the panel and the model on exactly these sections.
 
@@ -34,6 +35,8 @@ def fit_bundle(
         config: panel, profile, model and seed.
         machine: device and threads.
         advance: called with the number of finished steps.
+        genes: take this panel, of a larger training part, even where no section measured a gene; None
+            chooses one by the configuration.
 
     Raises:
         SpotTableError: a section has no counts.
@@ -45,7 +48,10 @@ def fit_bundle(
                 "expected counts to train on, found none; give `expression` in the manifest",
                 section=item.section.section_id,
             )
-    panel = GenePanel.fit([item.section for item in cohort.items], config.panel)
+    sections = [item.section for item in cohort.items]
+    panel = (
+        GenePanel.fit(sections, config.panel) if genes is None else GenePanel.given(genes, sections)
+    )
     training = [training_section(item, panel) for item in cohort.items]
     fit, stage = _fit_of(config)
     with _threads_for(sum(s.counts.shape[0] for s in training) * len(panel.genes)):

@@ -114,6 +114,7 @@ def fit_kernel_composition(
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(x), min(config.landmarks, len(x)), replace=False))
     landmarks, width = x[chosen], float(np.sqrt(np.square(x).sum(axis=1).mean()))
+    width = width or 1.0  # features that never vary: every spot is like every other
     targets = np.concatenate(table.scores)
 
     def sums(at: int) -> tuple[Float64, Float64]:

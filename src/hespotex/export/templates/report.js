@@ -8,14 +8,14 @@
     return node;
   };
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const number = (v, digits) => (v === null || v === undefined ? "–" : v.toFixed(digits));
+  const number = (v, digits) => (v === null || v === undefined ? "–" : v.toFixed(digits).replace("-", "−"));
 
   /* ---- maps ---- */
   const titles = {
     measured: "measured", predicted: "predicted", measured_share: "measured",
-    predicted_share: "predicted", width: "uncertainty (interval width)",
+    predicted_share: "predicted", width: "uncertainty",
   };
-  const units = { log1p: ["measured", "predicted", "width"], share: ["measured_share", "predicted_share"] };
+  const units = { log1p: ["measured", "predicted", "width"], share: ["measured_share", "predicted_share", "width"] };
   const unitNames = { log1p: "log1p(CPM over the panel)", share: "share of the spot's total" };
   const sections = (data.sections || []).map((s) => ({
     ...s, xy: new Uint16Array(bytes(s.xy).buffer), values: bytes(s.values),
@@ -49,30 +49,69 @@
     const bar = make("i");
     const stops = [0, 64, 128, 191, 254].map((v) => colour(table, v));
     bar.style.background = `linear-gradient(90deg,${stops.join(",")})`;
-    node.append(make("div", { className: "scale" }, number(limits[0], 2), bar, number(limits[1], 2), unit));
+    const digits = unit === "z" ? 1 : 2;
+    node.append(make("div", { className: "scale" }, number(limits[0], digits), bar, number(limits[1], digits), make("span", { textContent: unit })));
     return node;
+  };
+  const mapsOf = (section, k) => {
+    const nodes = [];
+    for (const kind of units[state.unit]) {
+      const layer = section.kinds.indexOf(kind);
+      if (layer < 0) continue;
+      const start = (k * section.kinds.length + layer) * section.n;
+      const diverging = kind.endsWith("_share");
+      const limits = diverging ? [-data.z_limit, data.z_limit] : kind === "width" ? section.widths[k] : section.limits[k];
+      const table = diverging ? data.colours.diverging : kind === "width" ? data.colours.depth : data.colours.expression;
+      nodes.push(panel(section, titles[kind], section.values.subarray(start, start + section.n), table, limits, diverging ? "z" : "log1p"));
+    }
+    return nodes;
+  };
+  const facts = (section, k) => {
+    const of = (name, digits = 2) => {
+      const value = section.scores[name] && section.scores[name][k];
+      return value === null || value === undefined ? null : number(value, digits);
+    };
+    const span = (name) => (of(`${name}_lower`) === null ? "" : ` [${of(`${name}_lower`)}, ${of(`${name}_upper`)}]`);
+    const said = [
+      of("pcc_composition") === null ? "share: no score here" : `PCC share ${of("pcc_composition")}${span("pcc_composition")}`,
+      of("pcc_partial") && `given depth ${of("pcc_partial")} (z ${of("null_z", 1)})`,
+      of("ceiling_composition") && `ceiling ${of("ceiling_composition")}`,
+      of("pcc_log1p") && `PCC log1p ${of("pcc_log1p")}${span("pcc_log1p")}, depth alone ${of("depth_only_pcc_log1p")}`,
+      of("rmse_log1p") && `RMSE ${of("rmse_log1p")}`,
+      of("deviance_explained") && `deviance explained ${of("deviance_explained", 3)}`,
+      of("moran_measured") && `Moran’s I ${of("moran_measured")} measured, ${of("moran_predicted")} predicted`,
+      of("ssim") && `SSIM ${of("ssim")}`,
+    ];
+    return Object.keys(section.scores).length ? said.filter(Boolean).join(" · ") : "";
+  };
+  const grades = data.genes.columns.find((c) => c.label === "grade");
+  const nameOf = (gene) => data.genes.names[gene] + (grades && grades.values[gene] ? ` (${grades.values[gene]})` : "");
+  /* Best, second best, middle and worst gene by the mean share score: the table is sorted by it. */
+  const examples = (section) => {
+    const column = data.genes.columns.find((c) => c.label === "PCC share");
+    const scored = section.genes.filter((gene) => !column || column.values[gene] !== null);
+    const last = scored.length - 1;
+    const picks = [["best", 0], ["second best", 1], ["middle", last >> 1], ["worst", last]];
+    const seen = new Set();
+    return picks.filter(([, at]) => at >= 0 && at <= last && !seen.has(at) && seen.add(at)).map(([why, at]) => [why, scored[at]]);
   };
   const show = () => {
     const section = sections[state.section], k = section.row.get(state.gene), panels = $("panels");
     panels.replaceChildren(panel(section, `H&E, ${Math.round(section.side_um).toLocaleString("en")} µm wide`, null));
-    const name = data.genes.names[state.gene];
-    $("said").textContent = k === undefined
-      ? `${name} has no map in section ${section.id}: the fold that held it out has another gene panel.`
-      : `${name} in section ${section.id} of patient ${section.patient}: ${unitNames[state.unit]}`;
-    if (k !== undefined) {
-      for (const kind of units[state.unit]) {
-        const layer = section.kinds.indexOf(kind);
-        if (layer < 0) continue;
-        const start = (k * section.kinds.length + layer) * section.n;
-        const diverging = kind.endsWith("_share");
-        const limits = diverging ? [-data.z_limit, data.z_limit] : kind === "width" ? section.widths[k] : section.limits[k];
-        const table = diverging ? data.colours.diverging : kind === "width" ? data.colours.depth : data.colours.expression;
-        panels.append(panel(section, titles[kind], section.values.subarray(start, start + section.n), table, limits, diverging ? "z" : "log1p"));
-      }
+    if (k === undefined) {
+      $("said").textContent = `${nameOf(state.gene)} has no map in section ${section.id}: the fold that held it out has another gene panel.`;
+    } else {
+      $("said").replaceChildren(make("b", { textContent: nameOf(state.gene) }), ` in section ${section.id}, ${unitNames[state.unit]}. ${facts(section, k)}`);
+      panels.append(...mapsOf(section, k));
     }
     if (section.trust) {
       panels.append(panel(section, "unlike the training slides", section.trust.values, data.colours.depth, section.trust.limits, "score"));
     }
+    $("more").replaceChildren(...examples(section).map(([why, gene]) => {
+      const at = section.row.get(gene);
+      const line = make("p", { className: "fine" }, make("b", { textContent: `${nameOf(gene)}, ${why} of those with maps here. ` }), facts(section, at));
+      return make("div", { className: "example" }, line, make("div", { className: "panels small" }, ...mapsOf(section, at)));
+    }));
   };
   const option = (text, value) => make("option", { textContent: text, value });
   const open = (gene) => {
@@ -85,7 +124,10 @@
     $("unit").append(...Object.keys(units).map((u) => option(unitNames[u], u)));
     $("unit").value = state.unit;
     $("gene").append(...data.mapped.map((g) => option(data.genes.names[g], g)));
-    state.gene = data.mapped[0];
+    /* A gene that every section has, if there is one: panels differ between folds. */
+    const everywhere = data.mapped.find((g) => sections.every((s) => s.row.has(g)));
+    state.gene = everywhere === undefined ? sections[0].genes[0] : everywhere;
+    $("gene").value = state.gene;
     for (const [id, parse] of [["section", Number], ["unit", String], ["gene", Number]]) {
       $(id).addEventListener("change", (event) => { state[id] = parse(event.target.value); show(); });
     }

@@ -1,0 +1,262 @@
+"""Owns the words and tables of the report, from a run's records; it draws nothing. What a run lacks is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from hespotex.export.report_data import Run
+from hespotex.export.style import PREDICTOR_NAMES
+
+Row = dict[str, Any]
+
+SCORES: Final[Mapping[str, tuple[str, int]]] = {
+    # heading, +1 where more is better and -1 where less is
+    "pcc_composition_mean": ("PCC share", 1),
+    "pcc_composition_abundant200": ("PCC share, 200 most abundant", 1),
+    "pcc_log1p_mean": ("PCC log1p", 1),
+    "pcc_log1p_top50": ("PCC log1p, best 50", 1),
+    "rmse_log1p": ("RMSE log1p", -1),
+}
+_NOTES: Final = {
+    "depth_only": "oracle: reads the held-out counts",
+    "neighbours": "upper mark: reads the held-out counts",
+    "nearest_patches": "mean of the training spots that look most alike",
+    "predicted_depth_only": "one map for all genes",
+    "ceiling": "of a perfect prediction",
+}
+_UNFAIR: Final = frozenset({"depth_only", "neighbours", "ceiling"})
+_FOLD_TEXT: Final = {
+    "patient": "Whole patients were held out: no section of a held-out patient was seen by any fit.",
+    "section": "Single sections were held out, not patients.",
+    "kfold": "Groups of whole patients were held out in turn: no section of a held-out patient was seen by any fit.",
+    "external": "A finished model was scored on sections that it was not trained on.",
+}
+_FITTED: Final = (
+    " Gene panel, scaling, network, epochs, baselines, intervals and thresholds of a fold come from its training "
+    "sections alone."
+)
+_NOUNS: Final = {
+    "cross-validate": "Cross-validation on",
+    "evaluate": "External validation on",
+    "predict": "Prediction of",
+}
+
+
+def title(run: Run, patients: Sequence[str], n_spots: int) -> str:
+    """What was done on how much."""
+    noun = _NOUNS.get(str(run.record.get("identity", {}).get("verb", "")), "Run on")
+    return (
+        f"{noun} {_count(len(patients), 'section')} of {_count(len(set(patients)), 'patient')}, "
+        f"{n_spots:,} spots"
+    )
+
+
+def headline(run: Run, genes: pd.DataFrame) -> str:
+    """The run's own headline, or what can be said without one."""
+    if run.metrics.get("headline"):
+        return str(run.metrics["headline"])
+    if "pcc_composition" not in genes:
+        return "Predicted expression; no measured values to compare with."
+    model = run.metrics["mean"]["model"]
+    return (
+        "Beyond depth, predicted and measured shares correlate at "
+        f"{text(model['pcc_composition_mean'], 3)} per gene on average."
+    )
+
+
+def notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Sentences that every number of the run must carry."""
+    single = [metrics["note"]] if metrics.get("note") else []
+    return list(metrics.get("notes", single))
+
+
+def tiles(metrics: Mapping[str, Any], genes: pd.DataFrame) -> list[Row]:
+    """The few numbers that come first, each beside a rival's."""
+    mean = metrics.get("mean", {})
+    result = []
+    for score, (name, _) in SCORES.items():
+        value = mean.get("model", {}).get(score)
+        if value is None or score == "pcc_log1p_top50":
+            continue
+        rival = "train_mean" if score == "rmse_log1p" else "ridge"
+        beside = [(k, mean.get(k, {}).get(score)) for k in (rival, "ceiling")]
+        note = " · ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in beside if v is not None)
+        result.append({"value": f"{value:.3f}", "name": name, "note": note})
+    if "grade" in genes:
+        counts = genes.grade.value_counts()
+        good = int(counts.get("A", 0)) + int(counts.get("B", 0))
+        rest = " · ".join(f"{counts[g]:,} {g}" for g in ("A", "B", "C", "D") if g in counts)
+        result.append({"value": f"{good:,}", "name": "genes graded A or B", "note": rest})
+    return result
+
+
+def score_rows(metrics: Mapping[str, Any]) -> list[Row]:
+    """Model, baselines and ceiling by score; the best fair value of a column is marked."""
+    mean = metrics.get("mean", {})
+    best = {}
+    for score, (_, sign) in SCORES.items():
+        fair = [v.get(score) for k, v in mean.items() if k not in _UNFAIR]
+        known = [sign * v for v in fair if v is not None]
+        best[score] = sign * max(known) if known else None
+    rows = []
+    for predictor, values in mean.items():
+        cells = [
+            {
+                "value": text(values.get(score), 3),
+                "span": _span(metrics, predictor, score),
+                "best": predictor not in _UNFAIR
+                and values.get(score) is not None
+                and values.get(score) == best[score],
+            }
+            for score in SCORES
+        ]
+        per_spot = [s.get("pcc_per_spot", {}).get(predictor) for s in metrics.get("sections", ())]
+        seen = [v for v in per_spot if v is not None]
+        cells.append({"value": text(float(np.mean(seen)) if seen else None, 3), "span": "",
+                      "best": False})  # fmt: skip
+        name = PREDICTOR_NAMES.get(predictor, predictor)
+        rows.append(
+            {"key": predictor, "name": name, "note": _NOTES.get(predictor, ""), "cells": cells}
+        )
+    return rows
+
+
+def interval_text(metrics: Mapping[str, Any]) -> str:
+    """What stands in brackets below a mean; empty where nothing does."""
+    over = metrics.get("intervals_over")
+    if not over:
+        return ""
+    if over["n"] < 2:
+        return f"No interval: there is a single {over['unit']}."
+    caution = " So few units tell little: the interval is wide." if over["n"] < 4 else ""
+    return f"In brackets the 95 % interval over {_count(over['n'], over['unit'])}.{caution}"
+
+
+def fold_text(metrics: Mapping[str, Any]) -> str:
+    """How the folds were made."""
+    kind = str(metrics.get("folds_by", ""))
+    return _FOLD_TEXT.get(kind, "") + (_FITTED if kind in _FOLD_TEXT and kind != "external" else "")
+
+
+def fold_rows(metrics: Mapping[str, Any]) -> list[Row]:
+    """One row a fold, with what inner folds chose."""
+    rows = []
+    for fold in metrics.get("folds", ()):
+        model = fold["scores"]["model"]
+        rows.append(
+            {
+                "number": fold["fold"],
+                "held_out": ", ".join(fold["held_out"]),
+                "train": ", ".join(fold["train"]),
+                "n_spots": f"{fold['n_spots']:,}",
+                "n_genes": f"{fold['n_genes']:,}",
+                "share": text(model.get("pcc_composition_mean"), 3),
+                "log1p": text(model.get("pcc_log1p_mean"), 3),
+                "search": search_text(fold.get("search", {})),
+            }
+        )
+    return rows
+
+
+def search_text(search: Mapping[str, Any]) -> str:
+    """What inner folds chose, and among how many candidates; empty where nothing was searched."""
+    if not search:
+        return ""
+    chosen = ", ".join(f"{key} = {value}" for key, value in search["chosen"].items())
+    listed = [text(c["score"], 3) for c in search["candidates"]]
+    return (
+        f"{chosen}: best of {len(listed)} candidates by {search['score']} on inner folds of the training "
+        f"sections ({', '.join(listed)})"
+    )
+
+
+def coverage_rows(metrics: Mapping[str, Any]) -> list[Row]:
+    """Stated coverage beside the coverage seen."""
+    return [
+        {
+            "where": row.get("where", "held out"),
+            "nominal": f"{row['nominal']:.0%}",
+            "observed": f"{row['observed']:.1%}",
+        }
+        for row in metrics.get("calibration") or ()
+    ]
+
+
+def slide_rows(metrics: Mapping[str, Any]) -> list[Row]:
+    """How every held-out slide compares with the training slides."""
+    rows = []
+    for section in metrics.get("sections", ()):
+        share = section.get("ood_share")
+        rows.append(
+            {
+                "section": section["section_id"],
+                "patient": section["patient_id"] or "–",
+                "n_spots": f"{section['n_spots']:,}",
+                "share": "–" if share is None else f"{share:.0%}",
+                "verdict": section.get("ood_verdict") or "–",
+            }
+        )
+    return rows
+
+
+def dropped_rows(
+    dropped: Sequence[Row], metrics: Mapping[str, Any], genes: pd.DataFrame
+) -> list[Row]:
+    """Spots and genes that were left out or have no score: counted, never scored as 0."""
+    rows = list(dropped)
+    for section in metrics.get("sections", ()):
+        if section.get("n_empty_spots"):
+            reason = "spots without a count of any panel gene (kept)"
+            rows.append({"section": section["section_id"], "reason": reason,
+                         "count": section["n_empty_spots"]})  # fmt: skip
+    reasons = {
+        "constant": ("True", "genes without score: the same value in every spot"),
+        "measured": ("False", "genes without score: not measured in this section"),
+    }
+    for column, (wanted, reason) in reasons.items():
+        if column not in genes:
+            continue
+        hit = genes[genes[column].astype(str) == wanted]
+        for section_id, count in hit.groupby("section_id", sort=False).size().items():
+            rows.append({"section": section_id, "reason": reason, "count": int(count)})
+    return rows
+
+
+def facts(run: Run, records: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Provenance: names, keys and versions; no path and no user name."""
+    record = records[0] if records else {}
+    models = dict.fromkeys(str(r["model_id"]) for r in records if r.get("model_id"))
+    memory = run.record.get("peak_memory_mib")
+    found = {
+        "Models" if len(models) > 1 else "Model": " · ".join(models),
+        "Profile": record.get("profile"),
+        "Encoder": record.get("encoder"),
+        "Patch sides": " · ".join(f"{v:g} µm" for v in np.ravel(record.get("sides_um", []))),
+        "Seed": run.record.get("config", {}).get("seed"),
+        "Time": " · ".join(f"{k} {v:.0f} s" for k, v in run.record.get("seconds", {}).items()),
+        "Peak memory": None if memory is None else f"{memory:,.0f} MiB",
+        "Versions": " · ".join(f"{k} {v}" for k, v in run.record.get("versions", {}).items()),
+        "Content keys": " · ".join(
+            f"{k} {v.get('key', '')[:12]}"
+            for k, v in run.record.get("identity", {}).get("inputs", {}).items()
+        ),
+    }
+    return [{"name": k, "value": str(v)} for k, v in found.items() if v not in (None, "")]
+
+
+def text(value: float | None, digits: int) -> str:
+    """A number with a true minus sign, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _span(metrics: Mapping[str, Any], predictor: str, score: str) -> str:
+    interval = metrics.get("intervals", {}).get(predictor, {}).get(score)
+    return "" if interval is None else f"[{text(interval[0], 3)}, {text(interval[1], 3)}]"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -1,0 +1,270 @@
+"""Inputs that must not fool the commands: a right answer or one clear line, never a silent 0 or a crash."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from feature_cohort import toy_items, with_counts, write_cohort
+from hespotex.cli.main import main
+from hespotex.export.run_outputs import read_genes
+from hespotex.runs import RunDir
+from hespotex.training.bundle import read_model
+from hespotex.training.types import EncodedSection
+
+QUICK = ["--threads", "1", "--device", "cpu", "--set", "panel.n_top=20", "--set", "model.epochs=1"]
+QUICK += ["--set", "model.ensemble=1", "--set", "model.hidden=8", "--set", "model.n_components=8"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left behind."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        """Both streams."""
+        return self.stdout + self.stderr
+
+
+def run(*arguments: object, quick: bool = True) -> Said:
+    """The real command, in this process."""
+    typed = ["hespotex", *(str(a) for a in arguments), *(QUICK if quick else [])]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out, \
+            redirect_stderr(io.StringIO()) as err:  # fmt: skip
+        patch.setattr(sys, "argv", typed)
+        with pytest.raises(SystemExit) as left:
+            main()
+    return Said(int(left.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def refused(result: Said, *words: str) -> None:
+    """Exit code 2 and one line that says what was expected, and these words."""
+    assert result.exit_code == 2, result.output
+    (line,) = [x for x in result.stderr.splitlines() if x.startswith("hespotex: ")]
+    assert "expected" in line
+    assert "found" in line
+    for word in words:
+        assert word in line
+    assert "Traceback" not in result.output
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    text = (folder / "metrics.json").read_text()
+    assert "NaN" not in text
+    return dict(json.loads(text))
+
+
+def dense(item: EncodedSection) -> np.ndarray:
+    assert item.section.counts is not None
+    return np.asarray(item.section.counts.toarray())
+
+
+def test_one_section_cannot_be_cross_validated_and_trains_ungraded(tmp_path: Path) -> None:
+    manifest = write_cohort(tmp_path / "c", toy_items(8)[:1])
+    refused(
+        run("cross-validate", manifest, "--out", tmp_path / "r"), "two sections", "hespotex train"
+    )
+    assert not (tmp_path / "r").exists()
+    result = run("train", manifest, "--out", tmp_path / "m.hespotex")
+    assert result.exit_code == 0, result.output
+    warned = " ".join(result.stderr.split())
+    assert "every gene stays `ungraded`" in warned
+    assert "A1 is the only training section" in warned
+    assert "spatial blocks of it with a gap" in warned
+    card = " ".join((tmp_path / "m.model-card.md").read_text().split())
+    assert "rest on spatial blocks of it with a gap" in card
+    assert read_model(tmp_path / "m.hespotex").validation == {}
+    result = run("predict", tmp_path / "m.hespotex", manifest, "--out", tmp_path / "p", quick=False)
+    assert result.exit_code == 0, result.output
+    stored = anndata.read_h5ad(tmp_path / "p" / "predictions" / "A1.h5ad")
+    assert set(stored.var["grade"]) == {"ungraded"}
+    assert "spatial blocks" in str(stored.uns["hespotex"]["inner_note"])
+
+
+def test_numbers_that_rest_on_blocks_of_one_section_say_so_everywhere(tmp_path: Path) -> None:
+    manifest = write_cohort(tmp_path / "c", [toy_items(7)[i] for i in (0, 2, 3)])
+    result = run("cross-validate", manifest, "--out", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    said = "held out B1, B2: A1 is the only training section"
+    assert said in " ".join(result.stderr.split())
+    metrics = metrics_of(tmp_path / "r")
+    assert metrics["notes"][1].startswith(said)
+    assert "blocks" in metrics["folds"][1]["inner_note"]
+    assert "B1, B2 are all of patient B" in metrics["folds"][0]["inner_note"]
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["notes"] == metrics["notes"]
+    assert said in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_two_sections_of_one_patient_are_told_apart_from_two_patients(tmp_path: Path) -> None:
+    manifest = write_cohort(tmp_path / "c", toy_items(8)[:2])
+    result = run("cross-validate", manifest, "--out", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    assert "all sections are of patient A" in " ".join(result.stderr.split())
+    metrics = metrics_of(tmp_path / "r")
+    assert metrics["folds_by"] == "section"
+    assert "say nothing about another patient" in metrics["note"]
+    assert "Sections of the same patient were in training" in metrics["headline"]
+    assert metrics["grades"]["A"] == 0  # A asks for two held-out patients
+    assert "all sections are of patient A" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_a_patient_on_both_sides_is_said_loudly_by_section(tmp_path: Path) -> None:
+    manifest = write_cohort(tmp_path / "c", toy_items(7)[:3])
+    result = run("cross-validate", manifest, "--out", tmp_path / "r", "--folds", "section")
+    assert result.exit_code == 0, result.output
+    said = "sections are left out, not patients: for A1, A2 other sections of the same"
+    assert said in " ".join(result.stderr.split())
+    metrics = metrics_of(tmp_path / "r")
+    assert metrics["notes"][0].startswith(said)
+    assert [s["patient_in_training"] for s in metrics["sections"]] == [True, True, False]
+    assert said in (tmp_path / "r" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("verb", ["cross-validate", "train"])
+def test_the_same_section_under_two_names_is_refused(verb: str, tmp_path: Path) -> None:
+    first, second = toy_items(6)[:2]
+    twin = replace(
+        second,
+        section=replace(first.section, section_id="Other", patient_id="Z"),
+        features=first.features,
+    )
+    manifest = write_cohort(tmp_path / "c", [first, second, twin])
+    refused(run(verb, manifest, "--out", tmp_path / "m.hespotex"), "A1 again as Other", "keep one")
+
+
+def test_sections_of_twelve_spots_are_scored_without_claims(tmp_path: Path) -> None:
+    twelve = np.arange(12)
+    items = [item.spots(twelve) for item in toy_items(6)]
+    manifest = write_cohort(tmp_path / "c", items)
+    result = run("cross-validate", manifest, "--out", tmp_path / "r")
+    if result.exit_code != 0:
+        refused(result)
+        return
+    metrics = metrics_of(tmp_path / "r")
+    assert all(s["n_spots"] == 12 for s in metrics["sections"])
+    genes = read_genes(RunDir(tmp_path / "r"))
+    assert genes["pcc_composition_lower"].isna().all()  # too few blocks for an interval
+    assert metrics["grades"]["A"] == 0
+
+
+def test_a_gene_constant_in_the_held_out_section_has_no_score_there(tmp_path: Path) -> None:
+    items = toy_items(7)
+    counts = dense(items[3])
+    counts[:, 0] = 0
+    items[3] = with_counts(items[3], counts)
+    manifest = write_cohort(tmp_path / "c", items)
+    panel = tmp_path / "genes.txt"
+    panel.write_text("\n".join(f"G{j:02d}" for j in range(10)))
+    result = run("cross-validate", manifest, "--out", tmp_path / "r", "--genes", panel)
+    assert result.exit_code == 0, result.output
+    rows = read_genes(RunDir(tmp_path / "r")).set_index(["section_id", "gene"])
+    scores = [c for c in rows if "pcc" in c or c in ("ssim", "null_z", "moran_measured")]
+    assert rows.loc[("B2", "G00"), scores].isna().all()
+    assert rows.loc[("B2", "G00"), "constant"]
+    assert np.isfinite(rows.loc[("B1", "G00"), "pcc_log1p"])
+    metrics = metrics_of(tmp_path / "r")
+    (record,) = (s for s in metrics["sections"] if s["section_id"] == "B2")
+    assert record["scores"]["model"]["n_constant_genes"] == 1
+    own = rows.loc["B2", "pcc_log1p"]
+    assert record["scores"]["model"]["pcc_log1p_mean"] == pytest.approx(own.mean())
+    again = run("cross-validate", manifest, "--out", tmp_path / "zero", "--genes", panel,
+                "--score-nan-as-zero")  # fmt: skip
+    assert again.exit_code == 0, again.output
+    (zero,) = (s for s in metrics_of(tmp_path / "zero")["sections"] if s["section_id"] == "B2")
+    assert zero["scores"]["model"]["pcc_log1p_mean"] == pytest.approx(own.sum() / 10)
+
+
+def test_a_spot_without_counts_is_kept_counted_and_predicted(tmp_path: Path) -> None:
+    items = toy_items(7)
+    counts = dense(items[3])
+    counts[5] = 0
+    items[3] = with_counts(items[3], counts)
+    manifest = write_cohort(tmp_path / "c", items)
+    result = run("cross-validate", manifest, "--out", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    (record,) = (s for s in metrics_of(tmp_path / "r")["sections"] if s["section_id"] == "B2")
+    assert record["n_empty_spots"] == 1
+    assert record["n_spots"] == 49
+    stored = anndata.read_h5ad(tmp_path / "r" / "predictions" / "B2.h5ad")
+    assert np.isfinite(stored.X).all()
+    assert not np.asarray(stored.layers["measured"])[5].any()
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "spots without a count of any panel gene (kept)" in page
+
+
+@pytest.mark.parametrize("missing", ["zero", "unmeasured"])
+def test_a_panel_gene_missing_in_one_section(missing: str, tmp_path: Path) -> None:
+    items = toy_items(7)
+    section = items[3].section
+    assert section.counts is not None
+    assert section.genes is not None
+    short = replace(section, counts=section.counts[:, 1:], genes=section.genes[1:])
+    items[3] = replace(items[3], section=short)
+    manifest = write_cohort(tmp_path / "c", items, missing_genes=[missing] * 4)
+    panel = tmp_path / "genes.txt"
+    panel.write_text("\n".join(f"G{j:02d}" for j in range(10)))
+    result = run("cross-validate", manifest, "--out", tmp_path / "r", "--genes", panel)
+    assert result.exit_code == 0, result.output
+    row = read_genes(RunDir(tmp_path / "r")).set_index(["section_id", "gene"]).loc[("B2", "G00")]
+    assert np.isnan(row["pcc_log1p"])
+    assert (row["constant"], row["measured"]) == (missing == "zero", missing == "zero")
+    stored = anndata.read_h5ad(tmp_path / "r" / "predictions" / "B2.h5ad")
+    measured = np.asarray(stored[:, "G00"].layers["measured"])
+    assert np.isnan(measured).all() if missing == "unmeasured" else not measured.any()
+    assert np.isfinite(stored.X).all()
+
+
+def test_scores_that_are_nan_are_null_in_every_table(tmp_path: Path) -> None:
+    """Features that never vary leave the model a constant map: no PCC at all, and the report says so."""
+    items = [replace(i, features=np.ones_like(i.features)) for i in toy_items(6)]
+    manifest = write_cohort(tmp_path / "c", items)
+    result = run("cross-validate", manifest, "--out", tmp_path / "r", "--set", "model.neighbours=0")
+    assert result.exit_code == 0, result.output
+    metrics = metrics_of(tmp_path / "r")
+    assert metrics["mean"]["train_mean"]["pcc_log1p_mean"] is None
+    assert metrics["mean"]["model"]["pcc_composition_mean"] is None
+    assert metrics["headline"].startswith("No gene is predicted better")
+    assert metrics["grades"]["A"] + metrics["grades"]["B"] + metrics["grades"]["C"] == 0
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "NaN" not in page.split('id="data"')[0]
+
+
+def test_labels_with_missing_values_are_kept_as_missing(tmp_path: Path) -> None:
+    items = toy_items(6)
+    names = items[0].section.barcodes
+    table = pd.DataFrame({"spot": names[:20], "layer": ["outer", ""] * 10})
+    (tmp_path / "c").mkdir()
+    table.to_csv(tmp_path / "c" / "labels.csv", index=False)
+    manifest = write_cohort(tmp_path / "c", items, labels=["labels.csv", "", "", ""])
+    result = run("cross-validate", manifest, "--out", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    assert "16 left out: spots without a label (kept)" in " ".join(result.stderr.split())
+    obs = anndata.read_h5ad(tmp_path / "r" / "predictions" / "A1.h5ad").obs
+    assert len(obs) == 36
+    if "layer" in obs:
+        assert (obs["layer"].astype(str) == "outer").sum() == 10
+
+
+@pytest.mark.parametrize("patients", [["A", "", "B"], ["", "", ""]])
+@pytest.mark.parametrize("folds", ["patient", "section", "kfold:2"])
+def test_an_empty_patient_id_is_refused_whatever_the_folds(
+    folds: str, patients: list[str], tmp_path: Path
+) -> None:
+    manifest = write_cohort(tmp_path / "c", toy_items(6)[:3], patient_id=patients)
+    result = run("cross-validate", manifest, "--out", tmp_path / "r", "--folds", folds)
+    refused(result, f"{patients.count('')} problem", "row 3 (section A2)", "found an empty cell")
+    assert not (tmp_path / "r").exists()
