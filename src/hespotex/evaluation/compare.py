@@ -14,6 +14,7 @@ from hespotex.errors import RunError
 
 SCORES = ("pcc_composition", "pcc_partial", "pcc_log1p", "rmse_log1p")
 _LESS_IS_BETTER = frozenset({"rmse_log1p"})
+_FEW = 3
 _KEYS = ["section_id", "gene"]
 
 
@@ -177,7 +178,8 @@ def _difference(
         over_sections,
         over_patients,
         float((per_gene > 0).mean()) if len(per_gene) else float("nan"),
-        _verdict(values, over_patients or over_sections, sign, names),
+        _verdict(values, over_patients or over_sections, sign, names)
+        + _few(per_gene, over_patients or over_sections, names),
     )
 
 
@@ -196,6 +198,15 @@ def _verdict(
     if high < 0:
         return f"{names[0]} is better by {-sign * mean:.3f} [{-high:.3f}, {-low:.3f}] over {units}"
     return f"no difference can be told: {mean:+.3f} [{interval.lower:.3f}, {interval.upper:.3f}] over {units}"
+
+
+def _few(per_gene: pd.Series[float], interval: Interval, names: tuple[str, str]) -> str:
+    """With few units an interval tells little; how one-sided the genes are is said beside it."""
+    if interval.n > _FEW or not len(per_gene):
+        return ""
+    share = float((per_gene > 0).mean())
+    better = names[1] if share >= 0.5 else names[0]
+    return f" (few to tell by; {max(share, 1 - share):.0%} of genes are better in {better})"
 
 
 def _check_same_folds(first: RunScores, second: RunScores, sections: list[str]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hespotex.evaluation.scores import pcc_per_gene
 from hespotex.export import style
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.expression import pearson_residuals
@@ -290,7 +291,7 @@ def plot_depth(section: StoredPrediction) -> Figure:
         figure,
         f"Section {section.section_id}: how many molecules were caught, measured and predicted",
         "Depth is predicted from the image alone and kept apart from composition; "
-        f"PCC of log10 totals {_pcc(measured, predicted):.2f} over {len(measured):,} spots.",
+        f"{_said_pcc(measured, predicted)} over {len(measured):,} spots.",
     )
     limits = style.robust_limits([measured, predicted])
     for x, title, values in (
@@ -316,7 +317,10 @@ def plot_depth(section: StoredPrediction) -> Figure:
     return figure
 
 
-def _pcc(a: Floats, b: Floats) -> float:
-    if np.std(a) == 0 or np.std(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
+def _said_pcc(measured: Floats, predicted: Floats) -> str:
+    pcc = float(pcc_per_gene(measured[:, None], predicted[:, None])[0])
+    return (
+        "No PCC, since one of the two does not vary,"
+        if np.isnan(pcc)
+        else f"PCC of log10 totals {pcc:.2f}"
+    )

@@ -228,7 +228,9 @@ def _layers(
         residuals[np.isnan(tables["measured"])] = np.nan
         tables["measured_share"] = standard_scores(residuals)
     if section.extras.lower is not None and section.extras.upper is not None:
-        tables["width"] = (section.extras.upper - section.extras.lower)[:, columns]
+        width = (section.extras.upper - section.extras.lower)[:, columns]
+        # Unbounded where no left-out training section measured the gene: no width to draw.
+        tables["width"] = np.where(np.isfinite(width), width, np.nan)
     shared = [tables[k] for k in ("measured", "predicted") if k in tables]
     limits = column_limits(np.concatenate(shared))
     widths = column_limits(tables["width"]) if "width" in tables else np.empty((0, 2))

@@ -270,7 +270,7 @@ def _intervals(
                 _summary(s["ceiling"] if name == "ceiling" else s["scores"][name]) for s in sections
             ]
             values = pd.Series([getattr(row, score) for row in rows], index=list(owners)).dropna()
-            half = half_width(values.groupby(unit).mean().to_numpy())
+            half = half_width(values.groupby(values.index.map(unit)).mean().to_numpy())
             if np.isfinite(half) and np.isfinite(value):
                 found.setdefault(name, {})[score] = [value - half, value + half]
     over = {"unit": "patient" if by_patient else "section", "n": len(set(unit.values()))}
