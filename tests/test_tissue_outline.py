@@ -117,3 +117,16 @@ def test_what_is_no_outline_is_refused(tmp_path: Path, text: str, match: str) ->
     path.write_text(text)
     with pytest.raises(GeometryError, match=match):
         read_tissue(path)
+
+
+@pytest.mark.parametrize("brightness", [0.5, 0.22])
+def test_a_dark_picture_has_the_outline_of_the_bright_one(
+    brightness: float, tmp_path: Path
+) -> None:
+    image = paint_tissue()
+    areas = []
+    for factor in (1.0, brightness):
+        path = write_slide(tmp_path / f"{factor}.png", (image * factor).astype(np.uint8))
+        with open_slide(path, mpp=2.0) as slide:
+            areas.append(outline_tissue(slide, 2.0).polygons)
+    assert areas[1].intersection(areas[0]).area > 0.95 * areas[0].union(areas[1]).area

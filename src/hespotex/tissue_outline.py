@@ -18,6 +18,7 @@ _WORK_UM = 8.0
 _MOST_PX = 4096
 _GLASS_PERCENTILE = 95
 _LEAST_GLASS = 180.0
+_GREY = 0.08
 _WHITE = 245.0
 _TEXTURE_UM = 88.0
 # Bounds for Otsu's thresholds, in optical density: standard deviation in the window, and the mean.
@@ -104,7 +105,8 @@ def tissue_mask(
 
     smooth = cv2.GaussianBlur(rgb, (0, 0), 1).astype(np.float32)
     glass = np.percentile(smooth.reshape(-1, 3), _GLASS_PERCENTILE, axis=0)
-    if glass.min() < _LEAST_GLASS:  # no glass in sight: the brightest is tissue itself
+    # No glass in sight: the brightest is tissue itself. Dim glass of a dark picture is grey, tissue is not.
+    if glass.min() < _LEAST_GLASS and np.ptp(glass) > _GREY * glass.max():
         glass = np.full(3, _WHITE)
     fine = _density(rgb.astype(np.float32), glass).mean(axis=2)
     colour = np.clip(cv2.GaussianBlur(_density(smooth, glass), (0, 0), 2), 0, None)

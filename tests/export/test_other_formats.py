@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from matplotlib import pyplot as plt
 from pyarrow import parquet
 from toy_prediction import (
     GENES,
@@ -68,6 +69,8 @@ def test_geojson_holds_circles_in_level_0_pixels_with_measurements(
     write_geojson(tmp_path / "S1.geojson", stored, genes=["TUM-01"])
     collection = json.loads((tmp_path / "S1.geojson").read_text())
     assert collection["type"] == "FeatureCollection"
+    # GDAL, as in QGIS and many viewers, agrees that it is GeoJSON.
+    assert len(geopandas.read_file(tmp_path / "S1.geojson")) == len(stored.barcodes)
     frame = geopandas.GeoDataFrame.from_features(collection)
     centres = np.stack([frame.centroid.x, frame.centroid.y], axis=1)
     np.testing.assert_allclose(centres, stored.xy_px0, atol=0.01)
@@ -136,6 +139,24 @@ def test_spatialdata_store_opens_in_spatialdata_and_lazyslide(
     np.testing.assert_array_equal(features.X, stored.log1p)
     np.testing.assert_allclose(features.obsm["spatial"], stored.xy_px0 - 25.0)
     assert wsi.tile_spec("spots").mpp == MPP
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import lazyslide as zs
+    # Squares of a heatmap need a square grid: on a hexagonal one LazySlide draws points.
+    zs.pl.tiles(
+        wsi,
+        tile_key="spots",
+        feature_key="hespotex",
+        color="ACTB",
+        style="scatter",
+        show_image=False,
+        show_contours=False,
+    )
+    places = [c.get_offsets() for axes in plt.gcf().axes for c in axes.collections]
+    plt.close("all")
+    drawn = np.concatenate([np.asarray(p) for p in places if len(p) == len(stored.barcodes)])
+    np.testing.assert_allclose(drawn, stored.xy_px0, atol=1)
     wsi.close()
 
 
