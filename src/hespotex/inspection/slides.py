@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hespotex.inspection.findings import Finding
 from hespotex.slide import Slide, open_slide
+from hespotex.slide.tiff import empty_tiles
 from hespotex.tissue import find_tissue
 
 THUMBNAIL_PX = 800
@@ -37,6 +38,7 @@ class SlideView:
         mpp_rejected: values in the tags that mean "not set".
         thumbnail: (h, w, 3) of the whole slide, `THUMBNAIL_PX` on the longer side.
         tissue: (h, w) True on tissue.
+        empty_tiles: tiles of the largest level that hold no data, and all of them; (0, 0) for no TIFF.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class SlideView:
     mpp_rejected: dict[str, float]
     thumbnail: npt.NDArray[np.uint8]
     tissue: npt.NDArray[np.bool_]
+    empty_tiles: tuple[int, int] = (0, 0)
 
     @property
     def px0_per_px(self) -> npt.NDArray[np.float64]:
@@ -77,6 +80,7 @@ def view_slide(path: Path) -> SlideView:
             mpp_rejected=dict(slide.mpp_rejected),
             thumbnail=thumbnail,
             tissue=find_tissue(thumbnail),
+            empty_tiles=empty_tiles(path) if path.is_file() else (0, 0),
         )
 
 
@@ -135,8 +139,20 @@ def slide_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
     return [
         Finding(name, "slide", "ok", shown),
         *_tag_findings(name, view, alone=alone),
+        *_tile_findings(name, view),
         *_picture_findings(name, view),
     ]
+
+
+def _tile_findings(name: str, view: SlideView) -> list[Finding]:
+    empty, n_tiles = view.empty_tiles
+    if not empty:
+        return []
+    shown = f"{empty:,} of {n_tiles:,} tiles of the largest level hold no data and are shown as background"
+    if "philips" in view.reader:  # it leaves out tiles without tissue
+        return [Finding(name, "slide", "info", shown)]
+    remedy = "look at the picture; export or copy the slide again if tissue is missing"
+    return [Finding(name, "slide", "warning", shown, remedy)]
 
 
 def _tag_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:

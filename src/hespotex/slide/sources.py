@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from hespotex.errors import SlideError
 from hespotex.slide.decoded import DecodedImage
-from hespotex.slide.tiff import TiffImage, find_missing_bytes, ome_pixel_size
+from hespotex.slide.pixel_size import mpp_of_density
+from hespotex.slide.tiff import TiffImage, aperio_pixel_size, find_missing_bytes, ome_pixel_size
 from hespotex.slide.zarr_image import ZarrImage, is_zarr
 
 READER_NAME = "hespotex"
@@ -199,12 +200,21 @@ def _refusal(path: Path, cause: str) -> str:
 def _openslide_mpp(tags: dict[str, str]) -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
     vendor = tags.get("openslide.vendor", "openslide")
-    found.update(ome_pixel_size(tags.get("tiff.ImageDescription", "")))
+    description = tags.get("tiff.ImageDescription", "")
+    found.update(ome_pixel_size(description))
+    if vendor == "generic-tiff":
+        found.update(aperio_pixel_size(description))
+    name = "TIFF resolution" if vendor == "generic-tiff" else f"{vendor} mpp"
     try:
-        axes = (float(tags["openslide.mpp-x"]), float(tags["openslide.mpp-y"]))
+        found[name] = (float(tags["openslide.mpp-x"]), float(tags["openslide.mpp-y"]))
     except (KeyError, ValueError):
-        return found
-    found["TIFF resolution" if vendor == "generic-tiff" else f"{vendor} mpp"] = axes
+        unit = {"inch": "inch", "centimeter": "cm"}.get(tags.get("tiff.ResolutionUnit", ""), "none")
+        try:
+            x, y = (float(tags[f"tiff.{axis}Resolution"]) for axis in "XY")
+        except (KeyError, ValueError):
+            return found
+        if unit != "none" and x > 0 and y > 0:
+            found["TIFF resolution"] = (mpp_of_density(x, unit), mpp_of_density(y, unit))
     return found
 
 

@@ -187,9 +187,7 @@ def mpp_tags(tiff: Any) -> dict[str, tuple[float, float]]:
     page = tiff.pages.first
     if tiff.ome_metadata:
         found.update(ome_pixel_size(tiff.ome_metadata))
-    aperio = re.search(r"\bMPP\s*=\s*([0-9.eE+-]+)", page.description or "")
-    if aperio:
-        found["Aperio MPP"] = (float(aperio.group(1)), float(aperio.group(1)))
+    found.update(aperio_pixel_size(page.description or ""))
     tags = page.tags
     if "XResolution" in tags and "YResolution" in tags:
         unit_tag = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2
@@ -201,6 +199,12 @@ def mpp_tags(tiff: Any) -> dict[str, tuple[float, float]]:
         if not all(map(math.isnan, axes)):
             found["TIFF resolution"] = (axes[0], axes[1])
     return found
+
+
+def aperio_pixel_size(description: str) -> dict[str, tuple[float, float]]:
+    """`MPP = 0.5`, as Aperio writes it into a description and others copy it along."""
+    aperio = re.search(r"\bMPP\s*=\s*([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?)", description)
+    return {"Aperio MPP": (float(aperio.group(1)), float(aperio.group(1)))} if aperio else {}
 
 
 def _density(value: Any, unit: str) -> float:
@@ -251,6 +255,23 @@ def find_missing_bytes(path: Path) -> str | None:
                 ends = np.add(offsets[: len(counts)], counts[: len(offsets)])
                 needed = max(needed, int(ends.max()))
     return f"its image data ends at byte {needed}, it has {size} bytes" if needed > size else None
+
+
+def empty_tiles(path: Path) -> tuple[int, int]:
+    """How many tiles or strips of the largest picture hold no data, out of how many; (0, 0) for no TIFF.
+
+    Readers show them as background. Some scanners leave out tiles without tissue; an interrupted copy or
+    export leaves them out too.
+    """
+    import tifffile
+
+    try:
+        with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+            page = max(tiff.pages, key=lambda p: p.imagewidth * p.imagelength)
+            counts = np.asarray(page.databytecounts)
+            return int((counts == 0).sum()), len(counts)
+    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, AttributeError):
+        return 0, 0
 
 
 @contextmanager
