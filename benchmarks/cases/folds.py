@@ -92,6 +92,10 @@ def tables(found: Mapping[str, dict[str, Any]], context: Context) -> Sequence[Ta
         ),
         *(Row(f"  stage {name}", f"{seconds:.1f} s wall") for name, seconds in stages.items()),
         Row(
+            "  in no stage: starting, and the report",
+            f"{r['ours']['wall_s'] - sum(stages.values()):.1f} s wall",
+        ),
+        Row(
             "converting the encoder's engine, once a machine",
             f"{r['converting_the_engine']['wall_s']:.1f} s wall",
         ),

@@ -188,9 +188,10 @@ def encode_spots(
 
 def patch_colours(patches: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """(b, 6) mean and standard deviation of R, G and B of patches (b, H, W, 3), on a scale of 0 to 1."""
-    mean = patches.mean(axis=(1, 2), dtype=np.float64)
-    deviation = patches.std(axis=(1, 2), dtype=np.float64)
-    return np.asarray(np.concatenate([mean, deviation], axis=1) / 255, dtype=np.float32)
+    import cv2
+
+    moments = [np.concatenate(cv2.meanStdDev(patch)).ravel() for patch in patches]
+    return np.asarray(np.reshape(moments, (len(patches), 6)) / 255, dtype=np.float32)
 
 
 def read_cached(path: Path, shape: tuple[int, ...]) -> Encoded | None:

@@ -195,7 +195,8 @@ def _cross_validate(
                     machine=machine,
                     clock=clock,
                 )
-                write_fold(run, number, outcome)
+                with clock.stage("write"):
+                    write_fold(run, number, outcome)
             advance(1)
     finish_scored_run(run, folds, identity, config, score_nan_as_zero=score_nan_as_zero,
                       reporter=reporter, clock=clock)  # fmt: skip

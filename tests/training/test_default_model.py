@@ -77,6 +77,18 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(model: FittedMod
     assert (other.tensors["member0.genes.weight"] != model.tensors["member0.genes.weight"]).any()
 
 
+def test_the_number_of_cores_changes_no_bit(model: FittedModel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hespotex.training.loop._WORTH_SHARING", 0)
+    before = torch.get_num_threads()
+    try:
+        for cores in (1, 3):
+            torch.set_num_threads(cores)
+            _assert_equal(fit_model(TRAIN, SMALL, seed=3), model)
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("changes", [{}, {"graph_layers": 2}, {"hops": 0}])
 def test_permuting_spots_permutes_predictions(changes: dict[str, int]):
     model = fit_model(TRAIN[:2], SMALL.model_copy(update={"epochs": 2, **changes}), seed=0)
