@@ -19,13 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import harness
-from benchmarks.cases import accuracy, again, encoding, evaluation, fit, folds, growth, largest
+from benchmarks.cases import (
+    accuracy,
+    again,
+    encoding,
+    evaluation,
+    fit,
+    folds,
+    growth,
+    largest,
+    slides,
+)
 from benchmarks.harness import Context, Table
 from benchmarks.markdown import write_page
 from hespotex.runs import content_key, write_json
 
 CASES = {
-    case.NAME: case for case in (encoding, fit, folds, again, evaluation, growth, largest, accuracy)
+    case.NAME: case
+    for case in (encoding, fit, folds, again, slides, evaluation, growth, largest, accuracy)
 }
 
 
