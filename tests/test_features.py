@@ -19,6 +19,7 @@ from hespotex.features import (
     default_sides,
     encode_section,
     orthonormal_projection,
+    patch_colours,
     patch_plan,
 )
 from hespotex.features_file import read_features_file
@@ -287,3 +288,14 @@ def test_a_file_that_holds_no_features_is_an_error(tmp_path: Path) -> None:
     cut.write_bytes(path.read_bytes()[:700])
     with pytest.raises(SlideError, match=r"expected a features file \(h5\), found: .*cut\.h5"):
         read_features_file(cut, GRID)
+
+
+def test_colours_are_mean_and_deviation_of_every_channel() -> None:
+    patches = np.zeros((2, 4, 6, 3), np.uint8)
+    patches[0, :2, :, 0] = 255
+    patches[1] = (51, 102, 204)
+    found = patch_colours(patches)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0], [0.5, 0, 0, 0.5, 0, 0], atol=1e-7)
+    np.testing.assert_allclose(found[1], [0.2, 0.4, 0.8, 0, 0, 0], atol=1e-7)
+    assert patch_colours(patches[:0]).shape == (0, 6)

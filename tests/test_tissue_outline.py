@@ -37,6 +37,17 @@ def test_a_slide_that_is_all_tissue_is_not_cut_in_two(tmp_path: Path) -> None:
     assert tissue.polygons.area > 0.97 * 700 * 600
 
 
+@pytest.mark.parametrize("light", [0.65, 0.4, 0.25])
+def test_tissue_on_dark_glass_is_found_as_on_bright_glass(tmp_path: Path, light: float) -> None:
+    rng = np.random.default_rng(3)
+    image = paint_tissue() * light
+    image += rng.normal(0, 1.5, size=image.shape)
+    dark = _outline(write_slide(tmp_path / "d.png", np.clip(image, 0, 255).astype(np.uint8)))
+    disc = shapely.Point(350, 300).buffer(240)
+    assert dark.polygons.intersection(disc).area / dark.polygons.union(disc).area > 0.9
+    assert dark.pen_share == 0
+
+
 @pytest.mark.parametrize("kind", ["blank", "noise", "haze"])
 def test_glass_is_an_empty_outline(tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(1)

@@ -20,6 +20,9 @@ _GLASS_PERCENTILE = 95
 _LEAST_GLASS = 180.0
 _GREY = 0.08
 _WHITE = 245.0
+# Deviation of the logarithm of brightness below which nothing is seen in a window, and how much of it makes glass.
+_CALM = 0.01
+_LEAST_CALM_SHARE = 0.02
 _TEXTURE_UM = 88.0
 # Bounds for Otsu's thresholds, in optical density: standard deviation in the window, and the mean.
 _TEXTURE_LIMITS = (0.015, 0.04)
@@ -104,15 +107,11 @@ def tissue_mask(
     import cv2
 
     smooth = cv2.GaussianBlur(rgb, (0, 0), 1).astype(np.float32)
-    glass = np.percentile(smooth.reshape(-1, 3), _GLASS_PERCENTILE, axis=0)
-    # No glass in sight: the brightest is tissue itself. Dim glass of a dark picture is grey, tissue is not.
-    if glass.min() < _LEAST_GLASS and np.ptp(glass) > _GREY * glass.max():
-        glass = np.full(3, _WHITE)
+    window = 2 * round(_TEXTURE_UM / um_per_px / 2) + 1 if um_per_px < _TEXTURE_UM else 3
+    glass = _glass(smooth, window)
     fine = _density(rgb.astype(np.float32), glass).mean(axis=2)
     colour = np.clip(cv2.GaussianBlur(_density(smooth, glass), (0, 0), 2), 0, None)
-    window = 2 * round(_TEXTURE_UM / um_per_px / 2) + 1 if um_per_px < _TEXTURE_UM else 3
-    mean = cv2.blur(fine, (window, window))
-    texture = np.sqrt(np.maximum(cv2.blur(fine * fine, (window, window)) - mean * mean, 0))
+    texture = _deviation(fine, window)
     density = colour.mean(axis=2)
     log_texture = np.log(np.maximum(texture, 1e-3))
     low, high = _TEXTURE_LIMITS
@@ -121,6 +120,27 @@ def tissue_mask(
     dense = density > np.clip(_DENSITY_SHARE * _otsu(density), low, high)
     pen = _pen_marks(colour, um_per_px)
     return np.asarray(textured & dense & ~pen, bool), pen
+
+
+def _glass(smooth: npt.NDArray[np.float32], window: int) -> npt.NDArray[Any]:
+    """(3,) colour of the glass: the brightest there is, or in a dark picture the brightest without texture."""
+    glass = np.percentile(smooth.reshape(-1, 3), _GLASS_PERCENTILE, axis=0)
+    # Dim glass of a dark picture is grey, tissue is not.
+    if glass.min() >= _LEAST_GLASS or np.ptp(glass) <= _GREY * glass.max():
+        return np.asarray(glass)
+    calm = _deviation(np.log(smooth.mean(axis=2) + 1), window) < _CALM
+    if calm.mean() < _LEAST_CALM_SHARE:  # no glass in sight: the brightest is tissue itself
+        return np.full(3, _WHITE)
+    return np.asarray(np.percentile(smooth[calm], _GLASS_PERCENTILE, axis=0))
+
+
+def _deviation(values: npt.NDArray[np.float32], window: int) -> npt.NDArray[np.float32]:
+    """Standard deviation in a square window around every pixel."""
+    import cv2
+
+    mean = cv2.blur(values, (window, window))
+    square = cv2.blur(values * values, (window, window))
+    return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0)), np.float32)
 
 
 def _density(rgb: npt.NDArray[Any], glass: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

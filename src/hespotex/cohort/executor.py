@@ -201,6 +201,9 @@ def _outcome(predictor: Predictor, task: SlideTask, out: Path, reporter: Reporte
     except HESpotExError as error:
         why = str(error).removeprefix(f"section {task.section_id}: ")
         return SlideOutcome(task.section_id, "failed", why=why)
+    except Exception as error:  # noqa: BLE001 - libraries raise anything; one slide must not end a night's run
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return SlideOutcome(task.section_id, "failed", why=why)
 
 
 def _finished(result: SlideResult) -> SlideOutcome:
