@@ -15,6 +15,7 @@ from hespotex.config import RunConfig
 from hespotex.cross_validation import run_fold
 from hespotex.evaluation.set_scores import GRADES
 from hespotex.export.h5ad import read_prediction
+from hespotex.export.model_card import render_model_card
 from hespotex.export.report import write_report
 from hespotex.export.run_outputs import write_fold, write_metrics
 from hespotex.export.set_outputs import grades_by_set
@@ -129,3 +130,10 @@ def test_a_bare_slide_gets_the_scores_chunk_by_chunk(
         .shape
         == expected.shape
     )
+
+
+def test_the_model_card_names_the_sets_with_their_grades() -> None:
+    bundle = replace(toy_bundle(), gene_sets=SETS, validation={GRADES: {"FOLLOWS": "B"}})
+    card = render_model_card(bundle)
+    assert "Gene sets: FOLLOWS (B), DOES NOT / FOLLOW (ungraded)." in card
+    assert "Gene sets" not in render_model_card(toy_bundle())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -15,6 +17,11 @@ from hespotex.predict import predict_expression
 from hespotex.slide import open_slide
 from hespotex.training.bundle import write_model
 from toy_slide import graded, toy_bundle, toy_predictor
+
+
+def test_the_calls_are_reached_from_the_package_alone() -> None:
+    command = "import hespotex; assert callable(hespotex.tl.predict_expression)"
+    subprocess.run([sys.executable, "-c", command], check=True)
 
 
 def test_prediction_is_added_to_the_open_slide(

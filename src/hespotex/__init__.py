@@ -16,13 +16,16 @@ _PUBLIC = {
     "RunConfig": "hespotex.config",
     "HESpotExError": "hespotex.errors",
 }
+_MODULES = ("tl",)
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+__all__ = ["__version__", *_MODULES, *sorted(_PUBLIC)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'hespotex' has no attribute {name!r}")
 
 

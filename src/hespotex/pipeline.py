@@ -266,6 +266,7 @@ def train(
         bundle = replace(calibrated(bundle, cohort, machine=machine), validation=validation,
                          gene_sets=tuple(gene_sets))  # fmt: skip
         advance(1)
+    name_lacking_sets(bundle, reporter)
     write_model_card(out.with_suffix(".model-card.md"), bundle)
     write_model(out, bundle)
     return out

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import inner_folds_note
 from hespotex.export.report_tables import coverage_rows, interval_text, search_text, text
 from hespotex.export.style import PREDICTOR_NAMES
@@ -59,6 +60,7 @@ def render_model_card(bundle: Bundle) -> str:
         scores=_score_rows(bundle.validation),
         folds_by=bundle.validation.get("folds_by"),
         grades=_grades(bundle.validation),
+        gene_sets=_gene_sets(bundle),
         grade_rule=bundle.validation.get("grade_rule", []),
         headline=bundle.validation.get("headline", ""),
         notes=bundle.validation.get("notes", []),
@@ -69,6 +71,17 @@ def render_model_card(bundle: Bundle) -> str:
         versions=versions(),
     )
     return re.sub(r"\n{3,}", "\n\n", card)
+
+
+def _gene_sets(bundle: Bundle, most: int = 20) -> str:
+    """The best graded sets by name."""
+    found = bundle_sets(bundle)
+    if found is None:
+        return ""
+    scores = found[1]
+    shown = [f"{scores.names[k]} ({scores.grades[k]})" for k in scores.best(most).tolist()]
+    more = f" and {len(scores.names) - most:,} more" if len(scores.names) > most else ""
+    return ", ".join(shown) + more + "."
 
 
 def _section_row(section: Any) -> dict[str, str]:

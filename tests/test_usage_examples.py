@@ -1,0 +1,53 @@
+"""Every example of docs/usage.md on other tools runs, in the order of the page, on files of our own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+import tifffile
+from matplotlib import pyplot as plt
+
+from hespotex import tl
+from hespotex.gene_sets import GeneSet
+from hespotex.slide_prediction import SlideOptions, SlideTask, predict_slide
+from hespotex.training.bundle import write_model
+from toy_slide import MPP, paint_tissue, toy_bundle, toy_predictor, toy_trust
+
+PAGE = Path(__file__).parents[1] / "docs" / "usage.md"
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries announce changes of their own dependencies
+def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = PAGE.read_text("utf-8").split("## Into other tools")[1].split("\n## ")[0]
+    examples = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert len(examples) == 7
+    monkeypatch.chdir(tmp_path)
+    mpl.use("Agg")
+    tifffile.imwrite(
+        "slide.tif",
+        paint_tissue(),
+        tile=(256, 256),
+        photometric="rgb",
+        compression="zlib",
+        resolution=(1e4 / MPP, 1e4 / MPP),
+        resolutionunit="CENTIMETER",
+    )
+    bundle = toy_bundle()
+    bundle = replace(bundle, gene_sets=(GeneSet("SET", bundle.genes[:4]),))
+    write_model(tmp_path / "lab.hespotex", bundle)
+    predictor = toy_predictor(bundle, toy_trust())
+    monkeypatch.setattr(tl, "open_predictor", lambda *_args: predictor)
+    options = SlideOptions(formats=("geojson", "parquet", "spatialdata", "ome-tiff"))
+    predict_slide(predictor, SlideTask("slide", Path("slide.tif"), options), Path("predicted"))
+    names: dict[str, object] = {}
+    for example in examples:
+        exec(example, names)
+    plt.close("all")
+    wsi = names["wsi"]
+    assert any(key.startswith("hespotex-") and "features" not in key for key in wsi.tables)  # type: ignore[attr-defined]
+    assert names["maps"].ndim == 3  # type: ignore[attr-defined]
+    assert len(names["spots"]) == len(names["frame"])  # type: ignore[arg-type]
