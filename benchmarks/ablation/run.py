@@ -1,12 +1,14 @@
 """What each part of the default model brings, on her2st and the olfactory bulb, with bootstrap intervals.
 
-    python benchmarks/ablation/run.py [--shared FOLDER] [--variants NAME ...] [--threads 1] [--anew]
+    python benchmarks/ablation/run.py [--shared FOLDER] [--cache FOLDER] [--variants NAME ...] [--threads 1]
+                                      [--markdown] [--anew]
 
 Pairs: C2, C3, C4 left out in turn; C2+C3+C4 -> B4; B4 -> C2, C3, C4; MOB4 -> MOB9 and back. Panels are
 the fixed ones of golden/. Scores: mean over genes of PCC per gene, of log1p(CPM) and of composition
 against Pearson residuals, the 200 most abundant genes, NaN as 0. The interval is of the difference to
-the default, over 1,000 resamplings of genes. Every (variant, pair) is kept in
-benchmarks/results/ablation.json as soon as it is done, so an interrupted run goes on.
+the default, over 1,000 resamplings of genes. Seed 0; seconds are CPU seconds. Every (variant, pair) is kept in
+benchmarks/results/ablation.json as soon as it is done, so an interrupted run goes on,
+and a case whose configuration has changed since is done again (after a change of the code: --anew).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +48,26 @@ PAIRS: Mapping[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
 }
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
-    "no networks": {"kernel_share": 1.0, "ensemble": 1},
-    "no kernel": {"kernel_share": 0.0},
-    "one network": {"ensemble": 1},
-    "no latent loss": {"latent_weight": 0.0},
     "GATE latents": {"latent_target": "gate"},
+    "GATE latents, weight 1": {"latent_target": "gate", "latent_weight": 1.0},
+    "no latent loss": {"latent_weight": 0.0},
+    "no kernel": {"kernel_share": 0.0},
+    "no kernel, GATE latents": {"kernel_share": 0.0, "latent_target": "gate"},
+    "no kernel, no latent loss": {"kernel_share": 0.0, "latent_weight": 0.0},
+    "kernel alone": {"kernel_share": 1.0},
+    "one network": {"ensemble": 1},
     "no neighbours": {"hops": 0},
     "neighbours over 2 hops": {"hops": 2},
     "2 graph layers, chained": {"graph_layers": 2},
     "4 graph layers, parallel": {"graph_layers": 4, "chained": False},
     "Poisson": {"dispersion": 1e4},
+    "dispersion 2": {"dispersion": 2.0},
     "log1p by expectation alone": {"direct_share": 0.0},
+    "direct share 0.5": {"direct_share": 0.5},
     "log1p by regression alone": {"direct_share": 1.0},
-    "smallest patch alone": {"scales": 1},
-    "two smallest patches": {"scales": 2},
-    "three smallest patches": {"scales": 3},
+    "1 patch": {"scales": 1},
+    "2 patches": {"scales": 2},
+    "3 patches": {"scales": 3},
 }
 Scores = dict[str, np.ndarray]
 
@@ -104,17 +112,15 @@ def load(shared: Path, machine: Machine) -> tuple[dict[str, TrainingSection], di
 def run_variant(
     sections: Mapping[str, TrainingSection], pair: str, changes: Mapping[str, Any]
 ) -> tuple[Scores, float]:
-    """Per-gene scores, averaged over the pair's sections, and seconds a fit."""
-    from dataclasses import replace
-
+    """Per-gene scores, averaged over the pair's sections, and CPU seconds a fit."""
     options = dict(changes)
     scales = options.pop("scales", None)
     cut = {n: replace(s, features=s.features[:, :scales]) for n, s in sections.items()}
     found, seconds = [], []
     for train, held_out in PAIRS[pair]:
-        start = time.perf_counter()
+        start = time.process_time()
         model = fit_model([cut[n] for n in train], ModelConfig(**options), seed=0)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
         for name in held_out:
             s = cut[name]
             p = predict_expression(model, s.features, s.xy_um, spread=False)
@@ -135,6 +141,13 @@ def run_ridge(sections: Mapping[str, TrainingSection], pair: str) -> tuple[Score
     return _mean(found), float("nan")
 
 
+def configuration(variant: str) -> dict[str, Any]:
+    """All that a variant is fitted with, as JSON keeps it; a case of another one is done again."""
+    changes = dict(VARIANTS.get(variant, {}))
+    scales = changes.pop("scales", None)
+    return ModelConfig(**changes).model_dump(mode="json") | {"scales": scales}
+
+
 def _mean(found: list[Scores]) -> Scores:
     return {k: np.mean([f[k] for f in found], axis=0) for k in found[0]}
 
@@ -147,30 +160,58 @@ def interval(difference: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def show(done: Mapping[str, Any], abundant: Mapping[str, list[int]]) -> None:
-    for what, genes in (("log1p", "all"), ("composition", "abundant 200")):
-        table = Table(title=f"{what}, {genes} genes: mean [difference to the default, 95 %]")
-        table.add_column("variant")
-        for pair in PAIRS:
-            table.add_column(pair, justify="right")
-        for variant in dict.fromkeys(key.split("|")[0] for key in done):
-            row = [variant]
-            for pair in PAIRS:
-                case, base = done.get(f"{variant}|{pair}"), done.get(f"default|{pair}")
-                if case is None or base is None:
-                    row.append("")
-                    continue
-                held = PAIRS[pair][0][1][0]
-                keep = abundant[held] if what == "composition" else slice(None)
-                a, b = np.array(case[what])[keep], np.array(base[what])[keep]
-                low, high = interval(a - b)
-                row.append(
-                    f"{a.mean():.3f}"
-                    if variant == "default"
-                    else f"{a.mean():.3f} [{low:+.3f} {high:+.3f}]"
-                )
-            table.add_row(*row)
-        Console(width=190).print(table)
+def cell(done: Mapping[str, Any], variant: str, pair: str, what: str, keep: Any) -> str:
+    """Mean over genes of the default; of a variant its difference to the default, with the interval."""
+    case, base = done.get(f"{variant}|{pair}"), done.get(f"default|{pair}")
+    if case is None or base is None:
+        return ""
+    a, b = np.array(case[what])[keep], np.array(base[what])[keep]
+    if variant == "default":
+        return f"{a.mean():.3f}"
+    low, high = interval(a - b)
+    mark = "" if low <= 0 <= high else "*"
+    return f"{1000 * (a - b).mean():+.0f}{mark} [{1000 * low:+.0f} {1000 * high:+.0f}]"
+
+
+def rows(done: Mapping[str, Any], abundant: Mapping[str, list[int]]) -> list[list[str]]:
+    """A row a variant: its name, log1p and composition of every pair, CPU seconds a fit."""
+    found = []
+    for variant in dict.fromkeys(key.split("|")[0] for key in done):
+        row = [variant]
+        for what in ("log1p", "composition"):
+            for pair, folds in PAIRS.items():
+                keep = abundant[folds[0][1][0]] if what == "composition" else slice(None)
+                row.append(cell(done, variant, pair, what, keep))
+        spent = [
+            done[f"{variant}|{p}"]["seconds_per_fit"] for p in PAIRS if f"{variant}|{p}" in done
+        ]
+        known = [s for s in spent if s is not None]
+        row.append(f"{np.mean(known):.1f}" if known else "")
+        found.append(row)
+    return found
+
+
+def show(done: Mapping[str, Any], abundant: Mapping[str, list[int]], markdown: bool) -> None:
+    header = [
+        "variant",
+        *(f"log1p {pair}" for pair in PAIRS),
+        *(f"composition {pair}" for pair in PAIRS),
+        "CPU s a fit",
+    ]
+    lines = rows(done, abundant)
+    if markdown:
+        print("| " + " | ".join(header) + " |")
+        print("|" + "---|" * len(header))
+        for row in lines:
+            print("| " + " | ".join(row) + " |")
+        return
+    title = "default: mean over genes; others: difference to it in thousandths [95 %], * where 0 is outside"
+    table = Table(title=title)
+    for name in header:
+        table.add_column(name, justify="left" if name == "variant" else "right")
+    for row in lines:
+        table.add_row(*row)
+    Console(width=260).print(table)
 
 
 def main() -> None:
@@ -180,17 +221,19 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=HERE.parents[2] / "shared")
     parser.add_argument("--variants", nargs="*", default=[*VARIANTS, "ridge"])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help="encoded features; the user's cache folder")
+    parser.add_argument("--markdown", action="store_true", help="print the table as in the docs")
     parser.add_argument("--anew", action="store_true")
     options = parser.parse_args()
-    machine = Machine(device="cpu", threads=options.threads)
+    machine = Machine(device="cpu", threads=options.threads, cache=options.cache)
     use_threads(machine)
     sections, abundant = load(options.shared, machine)
     done = {} if options.anew or not RESULTS.exists() else json.loads(RESULTS.read_text())
     RESULTS.parent.mkdir(exist_ok=True)
     for variant in options.variants:
         for pair in PAIRS:
-            key = f"{variant}|{pair}"
-            if key in done:
+            key, config = f"{variant}|{pair}", configuration(variant)
+            if key in done and done[key]["config"] == config:
                 continue
             scores, seconds = (
                 run_ridge(sections, pair)
@@ -198,10 +241,11 @@ def main() -> None:
                 else run_variant(sections, pair, VARIANTS[variant])
             )
             done[key] = {k: v.round(5).tolist() for k, v in scores.items()} | {
-                "seconds_per_fit": None if np.isnan(seconds) else round(seconds, 2)
+                "config": config,
+                "seconds_per_fit": None if np.isnan(seconds) else round(seconds, 2),
             }
             RESULTS.write_text(json.dumps(done))
-    show(done, abundant)
+    show(done, abundant, options.markdown)
 
 
 if __name__ == "__main__":

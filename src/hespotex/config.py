@@ -103,7 +103,7 @@ class ModelConfig(StageConfig):
     kernel_penalty: float = Field(0.5, gt=0)
     landmarks: int = Field(1024, ge=1)
     """Training spots that span the kernel regression, at most."""
-    direct_share: float = Field(0.5, ge=0, le=1)
+    direct_share: float = Field(0.35, ge=0, le=1)
     """Share of the direct regression on log1p in X; the expectation by depth has the rest."""
     direct_rank: int = Field(8, ge=1)
     ensemble: int = Field(3, ge=1)

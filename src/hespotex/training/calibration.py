@@ -30,7 +30,7 @@ class Readout:
     Attributes:
         log_pooled: (G,) log of the pooled shares of the training sections.
         expectation: E[log1p(CPM)] by share and depth.
-        offset: (G,) added, so that the mean over the training spots is the measured one.
+        offset: (G,) added, so that at mean depth the mean over the training spots is the measured one.
         mean_log_depth: mean of log(1 + total) over the training spots.
     """
 
@@ -81,7 +81,9 @@ def calibrate(
     """Add the read-out to a model whose networks are trained.
 
     A gene's offset closes the gap between the mean over the training spots (8,192 of them at most) of what the
-    model says and of what was measured; it needs one pass over spots x genes, in blocks.
+    model says at the mean depth and of what was measured; it needs one pass over spots x genes, in blocks. Not at
+    each spot's own depth: the expectation is curved in depth, and where predicted depths spread less than in
+    training, as they do in other sections, such an offset would move all their spots together.
 
     Args:
         model: networks and linear depth.
@@ -105,8 +107,8 @@ def calibrate(
         section, x = sections[number], inputs[number]
         rows = np.arange(0, len(x), every)
         context, graph = ensemble.context(x, section.xy_um)
-        depth, blocks = ensemble.decode(context, graph, rows=rows, members=False)
-        predicted = sum(_log1p_sums(start, depth, blocks), start=np.zeros(len(pooled)))
+        _, blocks = ensemble.decode(context, graph, rows=rows, members=False)
+        predicted = sum(_log1p_sums(start, blocks), start=np.zeros(len(pooled)))
         found = _column_sums(sparse_log1p_cpm(section.counts[rows]))
         return section.measured * (found - predicted), len(rows)
 
@@ -118,9 +120,10 @@ def calibrate(
     return replace(model, tensors={**model.tensors, **replace(start, offset=offset).tensors()})
 
 
-def _log1p_sums(readout: Readout, depth: Float64, blocks: Iterator[Decoded]) -> Iterator[Float64]:
+def _log1p_sums(readout: Readout, blocks: Iterator[Decoded]) -> Iterator[Float64]:
     for block in blocks:
-        values = readout.log1p(readout.log_share(block.log_ratio), depth[block.rows])
+        centre = np.zeros(len(block.log_ratio))
+        values = readout.log1p(readout.log_share(block.log_ratio), centre)
         yield values.sum(axis=0, dtype=np.float64)
 
 
