@@ -259,6 +259,25 @@ def test_labels_with_missing_values_are_kept_as_missing(tmp_path: Path) -> None:
         assert (obs["layer"].astype(str) == "outer").sum() == 10
 
 
+def test_external_sections_of_a_training_patient_are_said(tmp_path: Path) -> None:
+    manifest = write_cohort(tmp_path / "c", toy_items(7)[:3])
+    model = tmp_path / "m.hespotex"
+    result = run("train", manifest, "--out", model, "--sections", "A1", "--no-validate")
+    assert result.exit_code == 0, result.output
+    result = run("evaluate", model, manifest, "--out", tmp_path / "e", "--sections", "A2,B1",
+                 quick=False)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    said = "for A2 other sections of the same or an unknown patient were in the model's training"
+    assert said in " ".join(result.stderr.split())
+    metrics = metrics_of(tmp_path / "e")
+    assert metrics["note"].startswith(said)
+    assert "Sections of the same patient were in training" in metrics["headline"]
+    assert "rest on spatial blocks" in metrics["notes"][1]
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert "for A2 other sections of the same" in page
+    assert "Nearest patches are absent" in page
+
+
 @pytest.mark.parametrize("patients", [["A", "", "B"], ["", "", ""]])
 @pytest.mark.parametrize("folds", ["patient", "section", "kfold:2"])
 def test_an_empty_patient_id_is_refused_whatever_the_folds(

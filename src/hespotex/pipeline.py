@@ -56,7 +56,7 @@ from hespotex.run_checks import (
 )
 from hespotex.runs import RunDir, StageClock
 from hespotex.section import Section
-from hespotex.splits import Fold, Folds, inner_note, make_folds
+from hespotex.splits import Fold, Folds, external_note, inner_note, make_folds
 from hespotex.training.bundle import read_model, write_model
 from hespotex.training.fit import device_name, fit_bundle, use_threads
 from hespotex.training.types import Cohort, EncodedSection
@@ -317,7 +317,11 @@ def evaluate(
     )
     with clock.stage("write"):
         write_fold(run, 0, FoldOutcome(fold, bundle, held_out))
-    folds = Folds("external", (fold,))
+    note = external_note(fold.held_out, [s.patient_id for s in read],
+                         [s.patient_id for s in bundle.sections])  # fmt: skip
+    if note:
+        reporter.warn(note)
+    folds = Folds("external", (fold,), note)
     finish_scored_run(run, folds, identity, config, score_nan_as_zero=score_nan_as_zero,
                       reporter=reporter, clock=clock)  # fmt: skip
     return _scored_result(run)

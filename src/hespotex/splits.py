@@ -147,6 +147,22 @@ def spatial_blocks(
     return tuple(folds)
 
 
+def external_note(
+    section_ids: Sequence[str], patient_ids: Sequence[str], trained_patients: Sequence[str]
+) -> str:
+    """What must be said where a model is scored on sections of patients that it was trained on; else empty."""
+    known = set(trained_patients)
+    shared = [
+        s for s, p in zip(section_ids, patient_ids, strict=True) if not p.strip() or p in known
+    ]
+    if not shared:
+        return ""
+    return (
+        f"for {', '.join(shared)} other sections of the same or an unknown patient were in the model's training, "
+        "so these scores say nothing about another patient"
+    )
+
+
 def inner_note(section_ids: Sequence[str], patient_ids: Sequence[str]) -> str:
     """What the numbers that rest on inner folds of these training sections must carry; empty if nothing.
 

@@ -95,6 +95,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         tiles=tables.tiles(run.metrics, genes),
         scores=tables.score_rows(run.metrics),
         score_columns=[heading for heading, _ in tables.SCORES.values()],
+        absent_text=tables.absent_text(run.metrics),
         interval_text=tables.interval_text(run.metrics),
         distributions=_distributions(run.genes),
         folds=tables.fold_rows(run.metrics),

@@ -125,6 +125,13 @@ def score_rows(metrics: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def absent_text(metrics: Mapping[str, Any]) -> str:
+    """Which baseline is missing from the table, and why; empty where none is."""
+    if metrics.get("folds_by") == "external" and "nearest_patches" not in metrics.get("mean", {}):
+        return "Nearest patches are absent: a model file holds no training spots to compare with."
+    return ""
+
+
 def interval_text(metrics: Mapping[str, Any]) -> str:
     """What stands in brackets below a mean; empty where nothing does."""
     over = metrics.get("intervals_over")

@@ -39,6 +39,10 @@ from hespotex.training.types import Prediction
 THUMBNAIL_SIDE_PX = 1200
 
 
+# What a score can be, where it is no correlation: no interval reaches beyond.
+_BOUNDS = {"rmse_log1p": (0.0, np.inf), "n_constant_genes": (0.0, np.inf)}
+
+
 def write_section_prediction(
     run: RunDir,
     section: Section,
@@ -272,7 +276,9 @@ def _intervals(
             values = pd.Series([getattr(row, score) for row in rows], index=list(owners)).dropna()
             half = half_width(values.groupby(values.index.map(unit)).mean().to_numpy())
             if np.isfinite(half) and np.isfinite(value):
-                found.setdefault(name, {})[score] = [value - half, value + half]
+                low, high = _BOUNDS.get(score, (-1.0, 1.0))
+                ends = [max(value - half, low), min(value + half, high)]
+                found.setdefault(name, {})[score] = ends
     over = {"unit": "patient" if by_patient else "section", "n": len(set(unit.values()))}
     return {"intervals": found, "intervals_over": over}
 

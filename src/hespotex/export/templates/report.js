@@ -141,7 +141,8 @@
   $("genes").tHead.append(head);
   const cell = (column, k) => {
     const value = column.values[k];
-    return make("td", { textContent: typeof value === "string" ? value : number(value, column.digits) });
+    const tiny = column.label === "q-value" && value !== null && value < 0.001;
+    return make("td", { textContent: typeof value === "string" ? value : tiny ? "<0.001" : number(value, column.digits) });
   };
   const list = () => {
     const wanted = $("search").value.trim().toLowerCase();
