@@ -22,12 +22,15 @@ from benchmarks import harness
 from benchmarks.cases import (
     accuracy,
     again,
+    coverage,
     encoding,
     evaluation,
     fit,
     folds,
     growth,
     largest,
+    out_of_distribution,
+    simulated_truth,
     slides,
 )
 from benchmarks.harness import Context, Table
@@ -36,7 +39,20 @@ from hespotex.runs import content_key, write_json
 
 CASES = {
     case.NAME: case
-    for case in (encoding, fit, folds, again, slides, evaluation, growth, largest, accuracy)
+    for case in (
+        encoding,
+        fit,
+        folds,
+        again,
+        slides,
+        evaluation,
+        growth,
+        largest,
+        accuracy,
+        coverage,
+        out_of_distribution,
+        simulated_truth,
+    )
 }
 
 

@@ -75,18 +75,63 @@ def _section(section_id, patient, n, share, effect, into_features, names, depth,
         mean = share * np.exp(maps[rows, :-1] @ effect)
         mean *= (total[rows] / mean.sum(axis=1))[:, None]
         blocks.append(sparse.csr_matrix(rng.poisson(mean).astype(np.int32)))
+    counts = sparse.vstack(blocks, format="csr")
+    colours = rng.random((n, 6)).astype(np.float32)
+    features = features.reshape(n, len(SIDES_UM), dim)
+    return section_of(section_id, patient, xy_um, counts, features, names=names, colours=colours)
+
+
+def section_of(
+    section_id: str,
+    patient: str,
+    xy_um: np.ndarray,
+    counts: sparse.csr_matrix,
+    features: np.ndarray,
+    *,
+    names: np.ndarray | None = None,
+    colours: np.ndarray | None = None,
+) -> EncodedSection:
+    """An encoded section of these numbers, at 0.5 um a pixel."""
     section = Section(
         section_id=section_id,
         patient_id=patient,
         slide=None,
         geometry=Geometry(0.5, PITCH_UM, 55.0),
-        barcodes=np.array([f"B{i:06d}" for i in range(n)]),
+        barcodes=np.array([f"B{i:06d}" for i in range(len(xy_um))]),
         xy_px0=xy_um / 0.5,
-        counts=sparse.vstack(blocks, format="csr"),
-        genes=names,
+        counts=counts,
+        genes=np.array([f"G{i:05d}" for i in range(counts.shape[1])]) if names is None else names,
     )
-    colours = rng.random((n, 6)).astype(np.float32)
-    return EncodedSection(section, features.reshape(n, len(SIDES_UM), dim), colours=colours)
+    return EncodedSection(section, features.astype(np.float32), colours=colours)
+
+
+def gaussian_maps(
+    xy_um: np.ndarray, reach_um: float, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(n, count) draws of a Gaussian process with a squared exponential kernel of standard deviation 1."""
+    squares = ((xy_um[:, None] - xy_um[None]) ** 2).sum(axis=2)
+    covariance = np.exp(-squares / reach_um**2 / 2) + 1e-6 * np.eye(len(xy_um))
+    return np.linalg.cholesky(covariance) @ rng.normal(size=(len(xy_um), count))
+
+
+def paired_counts(
+    truth: np.ndarray, depth: np.ndarray, mean: float, rng: np.random.Generator
+) -> sparse.csr_matrix:
+    """(n, 2g) Poisson counts whose shares follow maps, and no other gene's map.
+
+    Of two neighbours one has the share 1 + t and the other 1 - t, so that shares add up to the same in every spot:
+    else a gene that follows the image would drag all others the other way, and none were truly unpredictable.
+
+    Args:
+        truth: (n, G) maps, G even; genes 2j and 2j + 1 follow the map of 2j, one of them turned over.
+        depth: (n, 1) relative depth.
+        mean: counts a spot and gene at depth 1.
+        rng: of the counts.
+    """
+    swing = 0.6 * np.tanh(truth[:, 0::2])
+    share = np.empty_like(truth)
+    share[:, 0::2], share[:, 1::2] = 1 + swing, 1 - swing
+    return sparse.csr_matrix(rng.poisson(mean * depth * share).astype(np.float32))
 
 
 def hexagonal_lattice(n: int) -> np.ndarray:

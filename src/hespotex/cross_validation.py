@@ -191,6 +191,7 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
             [item.features for item in train.items],
             [item.section.xy_um for item in train.items],
             [c for c in colours if c is not None] if all(c is not None for c in colours) else None,
+            [item.section.patient_id for item in train.items],
         )
         if enough
         else None,

@@ -382,6 +382,11 @@ def predict(
             prediction = predict_section(bundle, item.without_expression(), machine=machine)
             extras = trust.extras(prediction, item.features, item.colours, grades)
             write_section_prediction(run, item.section, bundle, prediction, extras, columns=columns)
+            if extras.verdict is not None and extras.ood is not None:
+                reporter.say(
+                    f"section {item.section.section_id}: {extras.verdict}; "
+                    f"{extras.ood.mean():.0%} of the spots are flagged"
+                )
             advance(1)
     run.finish(identity, {"config": bundle.config.model_dump(mode="json"), **clock.summary()})
     return RunResult(paths)

@@ -1,13 +1,15 @@
 """Owns how far a slide's raw features lie from the training slides', and the verdict in words; pure.
 
-Mean distance to the nearest training spots in the principal components of the training features, together
-with what the components leave out. Raw features: standardising within a section would hide the very shift that
-is looked for. The threshold comes from training sections that were left out of the fit in turn.
+Mahalanobis distance in the principal components of the training features, in two steps, since a slide can be
+unlike as a whole or in single spots. A slide's centre is compared with the centres of the training sections: it
+may lie from the nearest one as far as the spots of one section lie from their own centre. A spot is compared with its
+slide's centre. Both are measured against training sections that were left out of the fit in turn. Raw features:
+standardising within a section would hide the very shift that is looked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,62 +18,99 @@ import numpy.typing as npt
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.components import drawn_evenly, fit_components
-from hespotex.splits import spatial_blocks
+from hespotex.splits import inner_folds, spatial_blocks
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 Verdict = Literal["like the training slides", "unlike: staining", "unlike: tissue"]
 
 _N_COMPONENTS = 32
-_N_NEIGHBOURS = 5
-# Enough to cover the training tissue, few enough to travel in a model file.
-_MAX_REFERENCE = 5000
-# A spot is flagged beyond what so many of the spots of held-out training sections reach: about 6 % in all.
+# What is added to every variance, as share of their mean: weak directions are not trusted.
+_SHRINKAGE = 0.05
+# Of the spots of left-out training sections so many lie within the limit.
 _QUANTILE = 0.95
 _COLOUR_QUANTILE = 0.99
-# A slide is unlike when most of its spots are.
+# Squared distance of centres, in variances of the spots of one section, that a slide of the same kind may have.
+# Stains differ between batches and the model standardises features in the section: colours may differ by two deviations.
+_SLIDE_LIMIT = 1.0
+_COLOUR_SLIDE_LIMIT = 4.0
+# A slide is also unlike when most of its spots are.
 _SLIDE_SHARE = 0.5
 _N_BLOCKS = 4
+_MAX_FOLDS = 5
+# Variance of a median of n normal values is about this over n.
+_MEDIAN_VARIANCE = np.pi / 2
 
 
 @dataclass(frozen=True)
-class DistanceModel:
-    """Distance from a cloud of training spots.
+class Place:
+    """Where a slide lies.
+
+    Attributes:
+        centre: (K,) median of its spots.
+        shift: squared distance from the nearest training section's centre, in units of the limit: above 1 is unlike.
+    """
+
+    centre: Floats
+    shift: float
+
+
+@dataclass(frozen=True)
+class SectionSpace:
+    """Coordinates in which the spots of a training section scatter alike in every direction.
 
     Attributes:
         mean: (P,) of the training spots.
-        scale: (P,) standard deviation, not below half the median one: a column that hardly moves in
-            training would otherwise decide alone.
-        components: (P, K) principal directions of the scaled columns.
-        reference: (R, K) training spots in the components.
-        threshold: distance beyond which a spot is flagged.
+        projection: (P, K) from centred columns to the coordinates.
+        centres: (S, K) median of every training section.
+        scatter: mean squared coordinate of left-out spots about their centre.
+        slide_limit: squared distance of centres, in units of `scatter`, from which on a slide is unlike.
+        spot_limit: root mean squared coordinate about the slide's centre beyond which a spot is flagged.
     """
 
     mean: npt.NDArray[np.float32]
-    scale: npt.NDArray[np.float32]
-    components: npt.NDArray[np.float32]
-    reference: npt.NDArray[np.float32]
-    threshold: float
+    projection: npt.NDArray[np.float32]
+    centres: npt.NDArray[np.float32]
+    scatter: float
+    slide_limit: float
+    spot_limit: float
 
-    def distance(self, values: Array) -> npt.NDArray[np.float64]:
-        """(n,) distance from the nearest training spots, in the unit of the scaled features.
+    def project(self, values: Array) -> Floats:
+        """(n, K) coordinates of spots.
 
         Raises:
             HESpotExError: another number of columns than in training.
         """
-        from sklearn.neighbors import NearestNeighbors
-
         flat = _flat(values)
         if flat.shape[1] != len(self.mean):
             raise HESpotExError(
                 f"expected {len(self.mean)} features a spot as in training, found {flat.shape[1]}"
             )
-        z = np.asarray((flat - self.mean) / self.scale, dtype=np.float32)
-        projected = z @ self.components
-        squares = np.square(z).sum(axis=1, dtype=np.float64)
-        rest = np.maximum(squares - np.square(projected).sum(axis=1, dtype=np.float64), 0)
-        k = min(_N_NEIGHBOURS, len(self.reference))
-        near, _ = NearestNeighbors(n_neighbors=k).fit(self.reference).kneighbors(projected)
-        return np.asarray(np.sqrt(near.mean(axis=1) ** 2 + rest))
+        return np.asarray((flat - self.mean) @ self.projection, dtype=np.float64)
+
+    def place(self, projected: Floats) -> Place:
+        """Where the slide of these spots lies, (n, K); a centre of few spots gets the benefit of its error."""
+        centre = np.median(projected, axis=0)
+        squares = np.square(centre - self.centres).mean(axis=1).min() / self.scatter
+        error = _MEDIAN_VARIANCE / len(projected)
+        return Place(centre, float(max(squares - error, 0.0) / self.slide_limit))
+
+    def spot_score(self, projected: Floats, centre: Floats) -> Floats:
+        """(n,) distance from the slide's centre in units of the limit."""
+        return _spot_distance(projected, centre) / self.spot_limit
+
+
+@dataclass(frozen=True)
+class SlidePlace:
+    """Where a slide lies by its features, and by its colours where it has any."""
+
+    features: Place
+    colours: Place | None = None
+
+    @property
+    def shift(self) -> float:
+        """The larger of the two shifts."""
+        return max(self.features.shift, self.colours.shift if self.colours else 0.0)
 
 
 @dataclass(frozen=True)
@@ -79,13 +118,14 @@ class OodReport:
     """How one slide compares with the training slides.
 
     Attributes:
-        score: (n,) distance of every spot in units of the threshold: above 1 is flagged.
+        score: (n,) above 1 is flagged: distance of the spot from its slide's centre, or of the slide from
+            the training slides if that is more, each in units of its limit.
         flagged: (n,).
         share: of flagged spots.
         verdict: on the slide.
     """
 
-    score: npt.NDArray[np.float64]
+    score: Floats
     flagged: npt.NDArray[np.bool_]
     share: float
     verdict: Verdict
@@ -100,39 +140,61 @@ class OodModel:
         colours: of colour statistics per spot; None if there were none.
     """
 
-    features: DistanceModel
-    colours: DistanceModel | None = None
+    features: SectionSpace
+    colours: SectionSpace | None = None
 
-    def report(self, features: Array, colours: Array | None = None) -> OodReport:
-        """Compare the spots of one slide.
+    def place(self, parts: Iterable[tuple[Array, Array | None]]) -> SlidePlace:
+        """Where a slide lies, from (features, colours) of all its spots, part by part.
+
+        Raises:
+            HESpotExError: no spot, or another encoder's features.
+        """
+        features, colours = [], []
+        for values, colour in parts:
+            features.append(self.features.project(values))
+            if self.colours is not None and colour is not None:
+                colours.append(self.colours.project(colour))
+        if not sum(map(len, features)):
+            raise HESpotExError("expected spots to compare with the training slides, found none")
+        whole = self.features.place(np.concatenate(features))
+        if self.colours is None or not colours:
+            return SlidePlace(whole)
+        return SlidePlace(whole, self.colours.place(np.concatenate(colours)))
+
+    def report(
+        self, features: Array, colours: Array | None = None, place: SlidePlace | None = None
+    ) -> OodReport:
+        """Compare the spots of one slide, or of a part of it.
 
         Args:
             features: (n, S, D) or (n, P) raw features.
             colours: (n, C) colour statistics, as in training; without them every unlike slide is `tissue`.
+            place: of the whole slide; None: these spots are the whole slide.
         """
-        score = self.features.distance(features) / self.features.threshold
-        if self.colours is not None and colours is not None:
+        where = place or self.place([(features, colours)])
+        score = self.features.spot_score(self.features.project(features), where.features.centre)
+        if self.colours is not None and colours is not None and where.colours is not None:
             # Encoders are trained to look past colour; who trusts a prediction should not.
-            score = np.maximum(score, self.colours.distance(colours) / self.colours.threshold)
+            of_colour = self.colours.spot_score(self.colours.project(colours), where.colours.centre)
+            score = np.maximum(score, of_colour)
+        score = np.maximum(score, np.sqrt(where.shift))
         flagged = score > 1
-        share = float(flagged.mean())
-        return OodReport(score, flagged, share, self.verdict(flagged, colours))
+        return OodReport(score, flagged, float(flagged.mean()), self.verdict(flagged, where))
 
-    def verdict(self, flagged: npt.NDArray[np.bool_], colours: Array | None = None) -> Verdict:
-        """On a whole slide, from the flags (n,) and colours (n, C) of its spots."""
-        if float(flagged.mean()) <= _SLIDE_SHARE:
-            return "like the training slides"
-        if self.colours is not None and colours is not None:
-            distance = self.colours.distance(colours) / self.colours.threshold
-            if float((distance > 1).mean()) > _SLIDE_SHARE:
-                return "unlike: staining"
-        return "unlike: tissue"
+    def verdict(self, flagged: npt.NDArray[np.bool_], place: SlidePlace) -> Verdict:
+        """On a whole slide, from the flags (n,) of its spots and where it lies."""
+        if place.shift > 1 and place.colours and place.colours.shift > place.features.shift:
+            return "unlike: staining"
+        if place.shift > 1 or float(flagged.mean()) > _SLIDE_SHARE:
+            return "unlike: tissue"
+        return "like the training slides"
 
 
 def fit_ood(
     features: Sequence[Array],
     xy_um: Sequence[npt.NDArray[np.float64]],
     colours: Sequence[Array] | None = None,
+    patients: Sequence[str] | None = None,
 ) -> OodModel:
     """Learn what the training slides look like.
 
@@ -140,63 +202,121 @@ def fit_ood(
         features: per training section (n, S, D) or (n, P) raw features.
         xy_um: per section (n, 2); with one section, spatial blocks of it are left out in turn.
         colours: per section (n, C) colour statistics, for instance mean and deviation of R, G and B.
+        patients: of every section; None: all different.
 
     Raises:
         HESpotExError: no section, or too few spots.
     """
-    colour_model = None if colours is None else _fit(colours, xy_um, _COLOUR_QUANTILE)
-    return OodModel(_fit(features, xy_um, _QUANTILE), colour_model)
+    owners = list(patients) if patients is not None else [f"{i}" for i in range(len(features))]
+    space = _fit(features, xy_um, owners, _QUANTILE, _SLIDE_LIMIT)
+    if colours is None:
+        return OodModel(space)
+    return OodModel(space, _fit(colours, xy_um, owners, _COLOUR_QUANTILE, _COLOUR_SLIDE_LIMIT))
 
 
 def _fit(
-    values: Sequence[Array], xy_um: Sequence[npt.NDArray[np.float64]], quantile: float
-) -> DistanceModel:
+    values: Sequence[Array],
+    xy_um: Sequence[npt.NDArray[np.float64]],
+    patients: Sequence[str],
+    quantile: float,
+    slide_limit: float,
+) -> SectionSpace:
     parts = [_flat(v) for v in values]
     if not parts or sum(map(len, parts)) < 2 * _N_BLOCKS:
         raise HESpotExError(
             f"expected at least {2 * _N_BLOCKS} training spots to learn what slides look like, "
             f"found {sum(map(len, parts))}"
         )
-    distances, weights = [], []
-    for held_out, train in _left_out(parts, xy_um):
-        distances.append(_cloud(train).distance(held_out))
-        weights.append(np.full(len(held_out), 1 / len(held_out)))
-    reached, weight = np.concatenate(distances), np.concatenate(weights)
+    shifts: list[float] = []
+    if len(parts) == 1:
+        distances = _left_out_blocks(parts[0], xy_um[0])
+    else:
+        distances, shifts = _left_out_sections(parts, patients)
+    weight = np.concatenate([np.full(len(d), 1 / len(d)) for d in distances])
+    reached = np.concatenate(distances)
     order = np.argsort(reached, kind="stable")
     share = np.cumsum(weight[order]) / weight.sum()
-    threshold = float(reached[order][np.searchsorted(share, quantile)])
-    return replace(_cloud(_drawn(parts)), threshold=max(threshold, 1e-12))
-
-
-def _left_out(
-    parts: Sequence[Array], xy_um: Sequence[npt.NDArray[np.float64]]
-) -> Iterator[tuple[Array, Array]]:
-    if len(parts) > 1:
-        for i, part in enumerate(parts):
-            yield part, _drawn([p for j, p in enumerate(parts) if j != i])
-        return
-    for fold in spatial_blocks(xy_um[0], _N_BLOCKS, 0):
-        yield parts[0][fold.held_out], _drawn([parts[0][fold.train]])
-
-
-def _drawn(parts: Sequence[Array]) -> Array:
-    """Spots of all sections, drawn evenly where there are more than a cloud needs."""
-    rows = drawn_evenly([len(p) for p in parts])
-    return np.concatenate([part[row] for part, row in zip(parts, rows, strict=True)])
-
-
-def _cloud(values: Array) -> DistanceModel:
-    mean = values.mean(axis=0, dtype=np.float64)
-    sd = values.std(axis=0, dtype=np.float64)
-    smallest = 0.5 * float(np.median(sd))
-    sd = np.maximum(sd, smallest if smallest > 0 else max(float(sd.max()), 1e-12))
-    z = np.asarray((values - mean) / sd, dtype=np.float32)
-    components = fit_components(z, max(1, min(_N_COMPONENTS, len(z) // 4))).directions
-    (kept,) = drawn_evenly([len(z)], _MAX_REFERENCE)
-    return DistanceModel(
-        mean.astype(np.float32), sd.astype(np.float32), components, z[kept] @ components, np.inf
+    limit = float(reached[order][np.searchsorted(share, quantile)])
+    scatter = max(float(np.average(np.square(reached), weights=weight)), 1e-12)
+    # Shifts seen between training sections count as usual, however large.
+    usual = float(np.quantile(shifts, 0.9, method="higher")) / scatter if shifts else 0.0
+    # Of what patients may differ by (as much as spots of one section) 1 / P is not known yet.
+    unknown = 1 + 1 / len(set(patients))
+    return replace(
+        _space(parts),
+        scatter=scatter,
+        slide_limit=max(slide_limit, usual),
+        spot_limit=max(limit * float(np.sqrt(unknown)), 1e-12),
     )
 
 
+def _left_out_blocks(part: Array, xy_um: npt.NDArray[np.float64]) -> list[Floats]:
+    """Distances of spots from the centre of the rest of their section."""
+    distances = []
+    for block in spatial_blocks(xy_um, _N_BLOCKS, 0):
+        space = _space([part[block.train]])
+        projected = space.project(part[block.held_out])
+        distances.append(_spot_distance(projected, space.centres[0].astype(np.float64)))
+    return distances
+
+
+def _left_out_sections(
+    parts: Sequence[Array], patients: Sequence[str]
+) -> tuple[list[Floats], list[float]]:
+    """Distances of spots from their section's centre, and of centres from the nearest one in training."""
+    names = [f"{i}" for i in range(len(parts))]
+    distances, shifts = [], []
+    for fold in inner_folds(names, list(patients), max_folds=_MAX_FOLDS):
+        space = _space([parts[int(i)] for i in fold.train])
+        for i in fold.held_out:
+            projected = space.project(parts[int(i)])
+            centre = np.median(projected, axis=0)
+            distances.append(_spot_distance(projected, centre))
+            shifts.append(float(np.square(centre - space.centres).mean(axis=1).min()))
+    return distances, shifts
+
+
+def _space(parts: Sequence[Array]) -> SectionSpace:
+    """Coordinates of these sections; the limits are left open."""
+    drawn = list(_drawn(parts))
+    values = np.concatenate(drawn)
+    mean = values.mean(axis=0, dtype=np.float64)
+    sd = values.std(axis=0, dtype=np.float64)
+    # A column that hardly moves in training would otherwise decide alone.
+    smallest = 0.5 * float(np.median(sd))
+    sd = np.maximum(sd, smallest if smallest > 0 else max(float(sd.max()), 1e-12))
+    z = np.asarray((values - mean) / sd, dtype=np.float32)
+    directions = fit_components(z, max(1, min(_N_COMPONENTS, len(z) // 4))).directions
+    projected = np.asarray(z @ directions, dtype=np.float64)
+    ends = np.cumsum([len(d) for d in drawn])[:-1]
+    within = np.concatenate([p - np.median(p, axis=0) for p in np.split(projected, ends)])
+    covariance = within.T @ within / max(len(within) - len(parts), 1)
+    size = len(covariance)
+    covariance += max(_SHRINKAGE * np.trace(covariance) / size, 1e-12) * np.eye(size)
+    variance, axes = np.linalg.eigh(covariance)
+    whiten = axes / np.sqrt(variance)
+    space = SectionSpace(
+        mean.astype(np.float32),
+        (directions @ whiten / sd[:, None]).astype(np.float32),
+        np.zeros((0, size), np.float32),
+        1.0,
+        1.0,
+        1.0,
+    )
+    centres = np.stack([np.median(space.project(d), axis=0) for d in drawn])
+    return replace(space, centres=centres.astype(np.float32))
+
+
+def _drawn(parts: Sequence[Array]) -> Iterator[Array]:
+    """Spots of every section, drawn evenly where there are more than the components need."""
+    rows = drawn_evenly([len(p) for p in parts])
+    return (part[row] for part, row in zip(parts, rows, strict=True) if len(row))
+
+
+def _spot_distance(projected: Floats, centre: Floats) -> Floats:
+    return np.asarray(np.sqrt(np.square(projected - centre).mean(axis=1)))
+
+
 def _flat(values: Array) -> npt.NDArray[np.float32]:
-    return np.asarray(np.reshape(values, (len(values), -1)), dtype=np.float32)
+    columns = int(np.prod(values.shape[1:]))
+    return np.asarray(np.reshape(values, (len(values), columns)), dtype=np.float32)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.intervals import ConformalIntervals
-from hespotex.evaluation.out_of_distribution import DistanceModel, OodModel
+from hespotex.evaluation.out_of_distribution import OodModel, SectionSpace, SlidePlace
 from hespotex.gene_sets import SetScores
 from hespotex.splits import inner_note
 from hespotex.training.bundle import Bundle
@@ -73,7 +73,7 @@ class Trust:
     def from_tensors(cls, tensors: Tensors) -> Trust:
         """What `tensors` wrote; parts that are not there are None."""
         intervals = _values("intervals", tensors)
-        features, colours = _values("ood.features", tensors), _values("ood.colours", tensors)
+        features, colours = _space("ood.features", tensors), _space("ood.colours", tensors)
         return cls(
             None
             if intervals is None
@@ -82,7 +82,7 @@ class Trust:
                 n_sections=int(intervals.pop("n_sections")),
                 **intervals,
             ),
-            None if features is None else OodModel(_distance(features), _distance(colours)),
+            None if features is None else OodModel(features, colours),
         )
 
     def extras(
@@ -91,6 +91,7 @@ class Trust:
         features: npt.NDArray[np.float32],
         colours: npt.NDArray[np.float32] | None = None,
         grades: Sequence[str] | None = None,
+        place: SlidePlace | None = None,
     ) -> Extras:
         """What a prediction of these spots carries; works on any part of a slide.
 
@@ -99,12 +100,13 @@ class Trust:
             features: (n, S, D) raw features of the same spots.
             colours: (n, C) colour statistics of the same spots, where there are any.
             grades: (G,) of the model.
+            place: of the whole slide; None: these spots are the whole slide.
         """
         lower = upper = score = flagged = verdict = None
         if self.intervals is not None:
             lower, upper = self.intervals.interval(prediction.log1p, prediction.spread, level=LEVEL)
         if self.ood is not None:
-            report = self.ood.report(features, colours)
+            report = self.ood.report(features, colours, place)
             score, flagged = report.score.astype(np.float32), report.flagged
             verdict = str(report.verdict)
         return Extras(lower, upper, score, flagged, grades, verdict)
@@ -129,7 +131,7 @@ def inner_folds_note(bundle: Bundle) -> str:
     return inner_note([s.section_id for s in sections], [s.patient_id for s in sections])
 
 
-def _arrays(prefix: str, value: ConformalIntervals | DistanceModel) -> dict[str, npt.NDArray[Any]]:
+def _arrays(prefix: str, value: ConformalIntervals | SectionSpace) -> dict[str, npt.NDArray[Any]]:
     return {f"{prefix}.{f.name}": np.asarray(getattr(value, f.name)) for f in fields(value)}
 
 
@@ -142,7 +144,10 @@ def _values(prefix: str, tensors: Tensors) -> dict[str, Any] | None:
     return found or None
 
 
-def _distance(values: dict[str, Any] | None) -> Any:
-    if values is None:
+def _space(prefix: str, tensors: Tensors) -> SectionSpace | None:
+    """None also for what an older version wrote, which measured another distance."""
+    values = _values(prefix, tensors)
+    if values is None or values.keys() != {f.name for f in fields(SectionSpace)}:
         return None
-    return DistanceModel(**{**values, "threshold": float(values["threshold"])})
+    scalars = {name: float(v) for name, v in values.items() if np.ndim(v) == 0}
+    return SectionSpace(**{**values, **scalars})

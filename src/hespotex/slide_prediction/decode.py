@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.evaluation.out_of_distribution import SlidePlace
 from hespotex.evaluation.trust import Trust
 from hespotex.graph import Edges, knn_edges
 from hespotex.predict import predict_expression
@@ -108,6 +109,7 @@ def decode_slide(
             out.write(number, _nothing(out, _length(out.slices[number])))
         return
     stats, reach = slide_stats(features), model_reach(model)
+    place = slide_place(trust, features)
     edges = knn_edges(xy_um[good], reach.neighbours)
     for number in missing:
         rows = out.slices[number]
@@ -120,6 +122,7 @@ def decode_slide(
             values = _predict_tile(
                 model,
                 trust,
+                place,
                 stats,
                 xy_um,
                 features,
@@ -136,9 +139,17 @@ def decode_slide(
         advance(_length(rows))
 
 
+def slide_place(trust: Trust, features: FeatureStore) -> SlidePlace | None:
+    """How the slide as a whole lies to the training slides; None without a check or a readable spot."""
+    if trust.ood is None or all(chunk.bad.all() for chunk in features):
+        return None
+    return trust.ood.place((c.features[~c.bad], c.colours[~c.bad]) for c in features)
+
+
 def _predict_tile(
     model: FittedModel,
     trust: Trust,
+    place: SlidePlace | None,
     stats: FeatureStats,
     xy_um: npt.NDArray[np.float64],
     store: FeatureStore,
@@ -170,7 +181,7 @@ def _predict_tile(
         DEPTH: kept.depth,
     }
     # The one place where a slide's predictions get intervals and out-of-distribution scores.
-    extras = trust.extras(kept, features[inner], colours)
+    extras = trust.extras(kept, features[inner], colours, place=place)
     optional = {LOWER: extras.lower, UPPER: extras.upper, SCORE: extras.ood_score, FLAG: extras.ood}
     return arrays | {name: values for name, values in optional.items() if values is not None}
 

@@ -31,6 +31,7 @@ from hespotex.slide_prediction.decode import (
     composition_shift,
     decode_slide,
     open_predictions,
+    slide_place,
 )
 from hespotex.slide_prediction.encode import encode_slide
 from hespotex.slide_prediction.layout import Layout, lay_out
@@ -280,10 +281,10 @@ def _verdict(
     bad: npt.NDArray[np.bool_],
 ) -> str | None:
     """On the slide as a whole, from all its readable spots."""
-    if trust.ood is None or bad.all():
+    place = slide_place(trust, features)
+    if trust.ood is None or place is None:
         return None
-    colours = np.concatenate([chunk.colours for chunk in features])
-    return str(trust.ood.verdict(flags[~bad] > 0, colours[~bad]))
+    return str(trust.ood.verdict(flags[~bad] > 0, place))
 
 
 def _provenance(
