@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,26 +14,32 @@ _SPARSE_BYTES = 8  # of a count above zero: its value and its column
 _ROWS = 1024
 
 
-def row_reader(counts: sparse.csr_matrix, device: torch.device | str) -> Callable[[Tensor], Tensor]:
+def row_reader(
+    tables: Sequence[sparse.csr_matrix], device: torch.device | str
+) -> Callable[[Tensor], Tensor]:
     """The function rows (b,) -> (b, G) counts of these spots, on the device.
 
-    The table is held dense, in the smallest integers that hold every count, where that takes no more memory than
-    the sparse one or little anyway: reading a row is then one copy. The numbers are the same either way.
+    The counts are held dense, in the smallest integers that hold every one, where that takes no more memory than
+    sparse ones or little anyway: reading a row is then one copy. The numbers are the same either way.
 
     Args:
-        counts: (n, G) raw counts.
+        tables: (n_i, G) raw counts of each section; rows are counted through all of them.
         device: where the rows are wanted.
     """
-    kind = _smallest(counts)
-    n_bytes = kind.itemsize * counts.shape[0] * counts.shape[1]
-    if n_bytes > max(_SMALL_BYTES, _SPARSE_BYTES * counts.nnz):
+    kind = np.result_type(*map(_smallest, tables))
+    n, genes = sum(t.shape[0] for t in tables), tables[0].shape[1]
+    if kind.itemsize * n * genes > max(_SMALL_BYTES, _SPARSE_BYTES * sum(t.nnz for t in tables)):
+        counts = sparse.vstack(tables, format="csr").astype(np.float32, copy=False)
         return lambda spots: torch.as_tensor(
             counts[spots.numpy(force=True)].toarray(), device=device
         )
-    table = np.empty(counts.shape, kind)
-    for at in range(0, len(table), _ROWS):
-        table[at : at + _ROWS] = counts[at : at + _ROWS].toarray()
-    held = torch.as_tensor(table, device=device)
+    dense, at = np.empty((n, genes), kind), 0
+    for table in tables:
+        for start in range(0, table.shape[0], _ROWS):
+            part = table[start : start + _ROWS]
+            dense[at : at + part.shape[0]] = part.toarray()
+            at += part.shape[0]
+    held = torch.as_tensor(dense, device=device)
     return lambda spots: held[spots]
 
 

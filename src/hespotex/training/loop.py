@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from hespotex.config import ModelConfig
@@ -306,7 +305,6 @@ def _lesson(
     )
     x = torch.as_tensor(np.concatenate(inputs))
     graph = Adjacency.from_edges(torch.as_tensor(edges), len(x))
-    counts = sparse.vstack([s.counts for s in sections], format="csr").astype(np.float32)
     measured = np.stack([s.measured for s in sections])
     baseline = np.stack([_log_baseline(s) for s in sections])
     number = np.repeat(np.arange(len(sections)), [len(i) for i in inputs])
@@ -318,8 +316,8 @@ def _lesson(
         context=spot_context(x, graph, config.hops).to(device),
         graph=graph.to(device),
         target=CountTarget(
-            counts=row_reader(counts, device),
-            totals=tensor(spot_totals(counts)),
+            counts=row_reader([s.counts for s in sections], device),
+            totals=tensor(np.concatenate([spot_totals(s.counts) for s in sections])),
             section=torch.as_tensor(number, device=device),
             log_baseline=tensor(baseline),
             measured=None if measured.all() else tensor(measured),
