@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,7 +177,8 @@ def _kill_and_resume(
     rng = random.Random(0)
     started = time.monotonic()
     with _predicting(model, slide, out / "whole", context) as child:
-        os.waitpid(child, 0)
+        if os.waitpid(child, 0)[1]:
+            raise RuntimeError("the uninterrupted prediction failed")
     took = time.monotonic() - started
     whole = _files(out / "whole")
     cut, killed, finished, wrong = out / "cut", 0, 0, []
@@ -188,6 +190,8 @@ def _kill_and_resume(
                 time.sleep(moment)
                 os.kill(child, signal.SIGKILL)
             status = os.waitpid(child, 0)[1]
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+            raise RuntimeError("a resumed prediction failed")
         if os.WIFSIGNALED(status):
             killed += 1
             moments.append(round(moment, 2))
@@ -221,6 +225,8 @@ def _predicting(model: Path, slide: Path, out: Path, context: Context) -> Iterat
                 _open(model, context), _task(slide, formats=_FORMATS), out
             )
             code = 0
+        except BaseException:  # noqa: BLE001 - a forked child says what went wrong and ends
+            traceback.print_exc()
         finally:
             os._exit(code)
     yield child

@@ -75,6 +75,15 @@ def test_ome_xml_names_channels_and_pixel_size(tmp_path: Path) -> None:
     assert sizes == [(750, 3000), (375, 1500), (188, 750), (94, 375)]
 
 
+def test_equal_maps_are_equal_files(tmp_path: Path) -> None:
+    stored = _stored()
+    for name in ("a", "b"):
+        write_ome_tiff(tmp_path / f"{name}.ome.tif", stored, genes=["ACTB"])
+    write_ome_tiff(tmp_path / "c.ome.tif", replace(stored, log1p=stored.log1p + 1), genes=["ACTB"])
+    a, b, c = ((tmp_path / f"{name}.ome.tif").read_bytes() for name in "abc")
+    assert a == b != c
+
+
 def test_every_pixel_has_the_value_of_the_spot_that_covers_it(tmp_path: Path) -> None:
     stored = _stored()
     write_ome_tiff(tmp_path / "S1.ome.tif", stored, genes=["TUM-01"])

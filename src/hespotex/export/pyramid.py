@@ -7,6 +7,7 @@ images by their physical size (QuPath, napari) lay the maps on the slide without
 from __future__ import annotations
 
 import math
+import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from hespotex.errors import RunError
 from hespotex.export.h5ad import UNITS, StoredPrediction
 from hespotex.export.tables import chosen_columns
-from hespotex.runs import atomic_path
+from hespotex.runs import atomic_path, content_key
 
 MAX_CHANNELS: Final = 10
 NO_VALUE: Final = 0.0
@@ -165,8 +166,13 @@ def _metadata(
     section: StoredPrediction, columns: npt.NDArray[np.intp], level: _Level
 ) -> dict[str, Any]:
     pixel_um = section.mpp * level.downsample
+    # Of the content: tifffile's own would hold the time and the machine's address.
+    content = content_key(
+        section.section_id, list(section.genes[columns]), section.xy_px0, section.log1p[:, columns]
+    )
     return {
         "axes": "CYX",
+        "UUID": str(uuid.UUID(hex=content)),
         "Name": section.section_id,
         "PhysicalSizeX": pixel_um,
         "PhysicalSizeXUnit": "µm",
