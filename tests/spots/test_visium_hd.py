@@ -170,3 +170,16 @@ def test_broken_cells_are_named(tmp_path: Path) -> None:
     outlines.write_text("{}")
     with pytest.raises(SpotTableError, match="a GeoJSON FeatureCollection"):
         read(SpotSource(expression=folder, spot_pitch_um=100.0))
+
+
+def test_an_outs_folder_with_segmented_cells_alone_is_read(tmp_path: Path) -> None:
+    from hespotex.inspection.inputs import resolve_input
+
+    folder = write_cells(tmp_path, [square(0, 0), square(20, 0), square(40, 0)])
+    given = read(SpotSource(expression=folder, spot_pitch_um=100.0))
+    found = read(SpotSource(expression=folder.parent, spot_pitch_um=100.0, grid="hexagonal"))
+    assert found.counts is not None
+    assert given.counts is not None
+    np.testing.assert_array_equal(found.counts.toarray(), given.counts.toarray())
+    (row,) = resolve_input(folder.parent).rows
+    assert (row.format, row.spot_pitch_um) == ("visium_hd", 100.0)

@@ -74,7 +74,7 @@ def copy_findings(name: str, copies: list[Copy], mpp: float) -> list[Finding]:
             "slide",
             "warning",
             f"{shown}, only small copies lie beside the spots ({listed}, against {mpp:.4g} in the full image)",
-            f"{remedy}; a copy shows no cells and is refused unless hires images are allowed",
+            f"{remedy}; a copy shows no cells and is refused without --allow-hires",
         )
     ]
 

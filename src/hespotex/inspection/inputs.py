@@ -118,7 +118,7 @@ def _spots(path: Path, slide: Path | None) -> Input | None:
             return None
         kind = "spatialdata"
         values, slide = _store_choice(path, slide, notes)
-    elif outs.name == "segmented_outputs" or _bins(outs):
+    elif outs.name == "segmented_outputs" or _bins(outs) or (outs / "segmented_outputs").is_dir():
         kind = "visium_hd"
         values = _bin_choice(outs, notes)
     elif (outs / "experiment.xenium").exists() or any(outs.glob("cell_feature_matrix*")):
@@ -140,7 +140,7 @@ def _bins(outs: Path) -> list[Path]:
 
 def _bin_choice(outs: Path, notes: list[str]) -> dict[str, object]:
     """8 um bins where there are several: 2 um bins are ten million."""
-    if outs.name == "segmented_outputs":
+    if not _bins(outs):
         notes.append(f"cells were pooled into spots {_CELL_PITCH_UM:g} um apart to look at them")
         return {"spot_pitch_um": _CELL_PITCH_UM}
     names = [p.name for p in _bins(outs)]

@@ -35,8 +35,9 @@ def read(source: SpotSource) -> SpotTable:
         raise SpotTableError(
             "expected Visium HD's outs folder in the manifest's column expression, found none"
         )
-    if source.expression.name == "segmented_outputs":
-        return _read_cells(source.expression, source)
+    cells = _segmented(source.expression)
+    if cells is not None:
+        return _read_cells(cells, source)
     folder, bin_um = _find_bins(source.expression, source.bin_um)
     positions_file, factors_file = find_spatial(folder)
     if factors_file is None:
@@ -59,6 +60,15 @@ def read(source: SpotSource) -> SpotTable:
         return table
     diameter = source.spot_diameter_um or pitch
     return _pool_bins(table, stated_bin, pitch, diameter, source.grid or "square")
+
+
+def _segmented(place: Path) -> Path | None:
+    """The folder of segmented cells, where it was given or is all that lies there."""
+    if place.name == "segmented_outputs":
+        return place
+    outs = place / "outs" if (place / "outs").is_dir() else place
+    alone = not (outs / "binned_outputs").is_dir() and not _BIN_FOLDER.match(outs.name)
+    return outs / "segmented_outputs" if alone and (outs / "segmented_outputs").is_dir() else None
 
 
 def _find_bins(place: Path, bin_um: float | None) -> tuple[Path, float | None]:
@@ -181,7 +191,10 @@ def _read_cells(folder: Path, source: SpotSource) -> SpotTable:
         raise SpotTableError(
             f"expected microns_per_pixel in {factors_file}, found {', '.join(sorted(values))}"
         )
-    matrix = read_matrix(folder / "filtered_feature_cell_matrix.h5")
+    matrix_path = folder / "filtered_feature_cell_matrix.h5"
+    if not matrix_path.exists() and matrix_path.with_suffix("").is_dir():
+        matrix_path = matrix_path.with_suffix("")
+    matrix = read_matrix(matrix_path)
     centres = read_outlines(folder / "cell_segmentations.geojson")
     numbers = [_cell_number(name) for name in matrix.barcodes]
     kept = np.array([number in centres for number in numbers])
