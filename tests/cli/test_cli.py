@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hespotex.cli.main import app
+from hespotex.errors import ConfigError
 
 VERBS = ("demo", "cross-validate", "train", "predict", "encoders", "inspect", "convert", "doctor")
 SHARED = ("--quiet", "--verbose", "--device", "--threads", "--seed")
@@ -75,3 +76,15 @@ def test_encoders_lists_the_offline_default_as_present() -> None:
     line = next(row for row in result.output.splitlines() if "efficientnet-lite0" in row)
     assert "yes" in line
     assert "1568" in line
+
+
+@pytest.mark.parametrize("verb", ["cross-validate", "train", "predict", "evaluate"])
+def test_a_file_that_is_no_gmt_stops_before_any_work(verb: str, tmp_path: Path) -> None:
+    sets = tmp_path / "genes.gmt"
+    sets.write_text("TP53\nERBB2\n")
+    inputs = ["model.hespotex", "s.csv"] if verb in {"predict", "evaluate"} else ["s.csv"]
+    out = tmp_path / "o"
+    result = CliRunner().invoke(app, [verb, *inputs, "--out", str(out), "--gene-sets", str(sets)])
+    assert isinstance(result.exception, ConfigError)
+    assert "with tabs between them, found 'TP53' in" in str(result.exception)
+    assert not out.exists()
