@@ -29,6 +29,7 @@ from benchmarks.cases import (
     folds,
     growth,
     largest,
+    nuclei,
     out_of_distribution,
     simulated_truth,
     slides,
@@ -52,6 +53,7 @@ CASES = {
         coverage,
         out_of_distribution,
         simulated_truth,
+        nuclei,
     )
 }
 

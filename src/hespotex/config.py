@@ -19,6 +19,8 @@ from hespotex.errors import ConfigError
 
 Profile = Literal["default", "published"]
 Grid = Literal["hexagonal", "square"]
+NucleiMode = Literal["off", "published", "density"]
+NucleiSource = Literal["classical", "instanseg", "cellpose", "mask"]
 
 # What a profile changes of the other stages where nothing else is asked for.
 _PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -229,6 +231,17 @@ class SearchConfig(StageConfig):
         return grid
 
 
+class NucleiConfig(StageConfig):
+    """Nuclei under the spots, part of the model; docs/design/nuclei.md says what they bring."""
+
+    mode: NucleiMode = "off"
+    """`published`: label values, relative to the slide; `density`: nuclei per area."""
+    source: NucleiSource = "classical"
+    """A segmenter, or masks that the manifest names."""
+    side_um: float | None = Field(None, gt=0)
+    """Side of the square around a spot in which nuclei are counted; None: the spot's diameter."""
+
+
 class FoldConfig(StageConfig):
     """What is left out in turn."""
 
@@ -256,7 +269,13 @@ class RunConfig(StageConfig):
     folds: FoldConfig = FoldConfig()
     pooling: PoolingConfig = PoolingConfig()
     search: SearchConfig = SearchConfig()
-    nuclei: Literal["off", "published", "density"] = "off"
+    nuclei: NucleiConfig = NucleiConfig()
+
+    @field_validator("nuclei", mode="before")
+    @classmethod
+    def _mode_alone(cls, value: Any) -> Any:
+        """`nuclei = "density"` is short for its mode; model files of version 0.1 say it so."""
+        return {"mode": value} if isinstance(value, str) else value
 
     @classmethod
     def from_toml(cls, path: Path, overrides: Sequence[str] = ()) -> Self:

@@ -33,6 +33,7 @@ _ESSENTIAL: Final = (
     ("wsidata", "wsidata", "no slide format of a scanner can be read"),
     ("openslide-python", "openslide", "no slide format of a scanner can be read"),
     ("opencv-python-headless", "cv2", "no patch can be resampled"),
+    ("scikit-image", "skimage", "no tissue outline and no nuclei can be found"),
     ("pillow", "PIL", "no JPEG or PNG can be read"),
     ("tifffile", "tifffile", "no TIFF without tiles can be read"),
     ("h5py", "h5py", "no counts of Space Ranger can be read"),
@@ -89,6 +90,7 @@ def examine(cache: Path | None = None) -> tuple[Check, ...]:
         "gpu": _gpu,
         "slide readers": _slide_readers,
         "encoders": _encoders,
+        "nuclei": _nuclei,
         "caches": lambda: _caches(cache),
     }
     found: list[Check] = []
@@ -256,6 +258,19 @@ def _encoders() -> list[Check]:
         cost = "HF_HUB_OFFLINE is set: they cannot be had until it is taken away"
     found.append(Check("encoders", "info", f"{elsewhere} more without weights here", cost))
     return found
+
+
+def _nuclei() -> list[Check]:
+    from hespotex.nuclei import list_segmenters
+
+    rows = list_segmenters()
+    here = ", ".join(row.name for row in rows if row.ready)
+    found = [Check("nuclei", "ok", f"can be used: {here}, and masks of yours")]
+    return found + [
+        Check("nuclei", "info", f"{row.name} cannot be used", row.missing)
+        for row in rows
+        if not row.ready
+    ]
 
 
 def _caches(cache: Path | None) -> list[Check]:

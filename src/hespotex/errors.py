@@ -42,6 +42,10 @@ class EncoderError(HESpotExError):
     """An encoder is unknown, or its weights are not on this machine."""
 
 
+class NucleiError(HESpotExError):
+    """Nuclei cannot be found: no segmenter, no weights, a coarse slide, or a mask that does not fit."""
+
+
 class ModelFileError(HESpotExError):
     """A model file is truncated, foreign, newer than this version, or does not fit its use."""
 

@@ -1,6 +1,6 @@
 """The whole system, stage by stage: read this file first.
 
-    manifest -> sections -> features (encoded once) -> folds -> panel -> image stream -> prediction
+    manifest -> sections -> features, nuclei (once) -> folds -> panel -> image stream -> prediction
                                                        (GATE on request)    -> scores, files, pictures
 
 Every stage is `(inputs, configuration) -> values`; each verb below strings the stages together and
@@ -40,6 +40,7 @@ from hespotex.features import encode_section, patch_plan
 from hespotex.gene_sets import GeneSet, sets_key
 from hespotex.inspection import read_checked
 from hespotex.manifest import read_manifest
+from hespotex.nuclei_stage import configured, find_nuclei, for_prediction, with_masks
 from hespotex.predict import predict_section
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import (
@@ -95,7 +96,10 @@ def read_sections(
 def encode(
     sections: Sequence[Section], config: RunConfig, machine: Machine, reporter: Reporter
 ) -> Cohort:
-    """Stage 2: patches of every section become features, once; the cache remembers them."""
+    """Stage 2: patches of every section become features, nuclei are counted where the model has them.
+
+    Both are done once; the cache remembers them.
+    """
     use_threads(machine)
     encoder = get_encoder(
         encoder_name(config, sections), device=device_name(machine), threads=machine.threads
@@ -114,7 +118,8 @@ def encode(
             )
             items.append(EncodedSection(section, encoded.values, colours=encoded.colours))
             sides_um = encoded.sides_um
-    return Cohort(tuple(items), encoder_record(encoder, items[0].features.shape[2]), sides_um)
+    cohort = Cohort(tuple(items), encoder_record(encoder, items[0].features.shape[2]), sides_um)
+    return find_nuclei(cohort, config.nuclei, machine, reporter)
 
 
 # ----------------------------------------------------------------------------------------- verbs
@@ -127,6 +132,7 @@ def cross_validate(
     config: RunConfig | None = None,
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] = (),
+    nuclei: str | None = None,
     score_nan_as_zero: bool = False,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
@@ -144,6 +150,7 @@ def cross_validate(
         config: what the result depends on; None is the default profile.
         sections: only these section ids.
         gene_sets: to score beside the genes (`gene_sets.read_gmt`).
+        nuclei: `classical`, `instanseg`, `cellpose`, `mask` or `mask:PATH`: trains with nuclei from there.
         score_nan_as_zero: a PCC that does not exist counts as 0 in means.
         choices: what the preflight would refuse and the user accepts.
         machine: device, threads, cache folder.
@@ -152,11 +159,13 @@ def cross_validate(
     Raises:
         HESpotExError: an input is wrong; nothing was written under a final name.
     """
-    config, machine, reporter = config or RunConfig(), machine or Machine(), reporter or Silent()
+    machine, reporter = machine or Machine(), reporter or Silent()
+    config = configured(config or RunConfig(), nuclei)
     clock = StageClock()
     config.candidates()  # a searched value that does not fit is said before any work
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, config)
+        read = with_masks(read, config.nuclei, nuclei)
     return _cross_validate(
         read, RunDir(out), config, gene_sets, score_nan_as_zero, machine, reporter, clock
     )
@@ -210,6 +219,7 @@ def train(
     config: RunConfig | None = None,
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] = (),
+    nuclei: str | None = None,
     validate: bool = True,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
@@ -229,6 +239,7 @@ def train(
         config: what the result depends on; None is the default profile.
         sections: only these section ids.
         gene_sets: that the model scores in every prediction, graded as the genes are.
+        nuclei: as of `cross_validate`; the model then needs nuclei when it predicts.
         validate: cross-validate for scores and grades; without, every gene is `ungraded`.
         choices: what the preflight would refuse and the user accepts.
         machine: device, threads, cache folder.
@@ -237,11 +248,13 @@ def train(
     Raises:
         HESpotExError: an input is wrong, or `out` is a model of other sections or settings.
     """
-    config, machine, reporter = config or RunConfig(), machine or Machine(), reporter or Silent()
+    machine, reporter = machine or Machine(), reporter or Silent()
+    config = configured(config or RunConfig(), nuclei)
     clock = StageClock()
     config.candidates()  # a searched value that does not fit is said before any work
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, config)
+        read = with_masks(read, config.nuclei, nuclei)
     if out.exists():
         check_same_model(out, read_model(out), config, read, gene_sets)
         reporter.say(f"{out} is this very model, finished: nothing to do")
@@ -279,6 +292,7 @@ def evaluate(
     *,
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] | None = None,
+    nuclei: str | None = None,
     score_nan_as_zero: bool = False,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
@@ -290,7 +304,7 @@ def evaluate(
         >>> evaluate(Path("lab.hespotex"), Path("new.csv"), Path("external"))  # doctest: +SKIP
 
     Args: as of `cross_validate`; `manifest` names no section that the model was trained on, `gene_sets` None
-    takes the model's own.
+    takes the model's own, `nuclei` says where those of a model with nuclei come from (None: as in its training).
 
     Raises:
         HESpotExError: an input is wrong, or a section was in the model's training.
@@ -301,7 +315,8 @@ def evaluate(
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, bundle.config)
     check_not_trained_on(model, bundle, read)
-    config = bundle.config
+    asked = for_prediction(bundle, nuclei, reporter)
+    read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
     identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
                             gene_sets=sets_key(bundle.gene_sets),
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
@@ -309,7 +324,7 @@ def evaluate(
         reporter.say(f"{out} holds this very run, finished: nothing to do")
         return _scored_result(run)
     with clock.stage("encode"):
-        cohort = encode(read, encode_config(bundle), machine, reporter)
+        cohort = encode(read, config, machine, reporter)
     check_same_encoder(model, bundle, cohort.encoder)
     fold = Fold(tuple(s.section_id for s in read), tuple(s.section_id for s in bundle.sections))
     held_out = evaluate_bundle(
@@ -334,6 +349,7 @@ def predict(
     *,
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] | None = None,
+    nuclei: str | None = None,
     all_genes: bool = False,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
@@ -350,6 +366,7 @@ def predict(
         out: folder for predictions/ and run.json.
         sections: only these section ids.
         gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
+        nuclei: where those of a model with nuclei come from; None: as in its training.
         all_genes: write genes graded D too.
         choices: what the preflight would refuse and the user accepts.
         machine: device, threads, cache folder.
@@ -363,8 +380,10 @@ def predict(
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
         read = read_sections(source, sections, reporter, choices, bundle.config)
+    asked = for_prediction(bundle, nuclei, reporter)
+    read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
     identity = run_identity(
-        "predict", bundle.config, read, model_id=bundle.model_id, all_genes=all_genes,
+        "predict", config, read, model_id=bundle.model_id, all_genes=all_genes,
         gene_sets=sets_key(bundle.gene_sets),
     )  # fmt: skip
     paths = {"predictions": run.predictions}
@@ -372,7 +391,7 @@ def predict(
         reporter.say(f"{out} holds this very run, finished: nothing to do")
         return RunResult(paths)
     with clock.stage("encode"):
-        cohort = encode(read, encode_config(bundle), machine, reporter)
+        cohort = encode(read, config, machine, reporter)
     check_same_encoder(model, bundle, cohort.encoder)
     name_lacking_sets(bundle, reporter)
     trust, grades = bundle_trust(bundle), bundle_grades(bundle)
@@ -388,7 +407,7 @@ def predict(
                     f"{extras.ood.mean():.0%} of the spots are flagged"
                 )
             advance(1)
-    run.finish(identity, {"config": bundle.config.model_dump(mode="json"), **clock.summary()})
+    run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
     return RunResult(paths)
 
 

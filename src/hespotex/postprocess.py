@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.config import NucleiMode
 from hespotex.errors import SlideError
+from hespotex.nuclei import NucleiCounts
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -17,6 +19,23 @@ PUBLISHED_CAP = 20
 SATURATION_PER_MM2 = PUBLISHED_CAP / 0.055**2
 """Nuclei per mm2 from which the density factor stays at 2: the published cap of 20 nuclei, in the
 patch it was set for, the 55 um square of a Visium spot (about 6,600 per mm2)."""
+
+
+def nuclei_factor(
+    counts: NucleiCounts, mode: NucleiMode, *, section: str | None = None
+) -> FloatArray | None:
+    """The factor of every spot of ONE whole section or slide; None where the model has none.
+
+    Args:
+        counts: of all its spots.
+        mode: of the model.
+        section: named in errors.
+    """
+    if mode == "off":
+        return None
+    if mode == "published":
+        return published_nuclei_factor(counts.label_values, section=section)
+    return density_nuclei_factor(counts.nuclei, counts.area_um2, section=section)
 
 
 def published_nuclei_factor(

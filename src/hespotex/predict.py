@@ -54,8 +54,8 @@ def predict_expression(
         features: (n, S, D) raw encoder features, smallest patch first.
         xy_um: (n, 2) spot centres in microns.
         nuclei: (n,) nuclei factor; needed if, and only if, the model was trained with one.
-        stats: mean and deviation of the features over the whole slide, where `features` are a part
-            of it; None takes them from `features`.
+        stats: mean and deviation of features and nuclei over the whole slide, where `features` are a
+            part of it; None takes them from what is given.
         spread: also the deviation between the ensemble's members (about 3 times the work).
         device: torch device.
 
@@ -77,7 +77,8 @@ def predict_expression(
         )
     ensemble, readout = Ensemble.from_model(model, device), Readout.from_tensors(model.tensors)
     inputs = InputProjection.from_tensors(model.tensors).apply(features, stats)
-    inputs = with_nuclei(inputs, nuclei if model.hyper["uses_nuclei"] else None)
+    factor = nuclei if model.hyper["uses_nuclei"] else None
+    inputs = with_nuclei(inputs, factor, None if stats is None else stats.nuclei)
     depth, blocks = ensemble.decode(*ensemble.context(inputs, xy_um), members=spread)
     shape = (len(features), len(readout.log_pooled))
     log1p, composition = np.empty(shape, np.float32), np.empty(shape, np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.config import PatchConfig, RunConfig, differing_keys
+from hespotex.config import NucleiConfig, PatchConfig, RunConfig, differing_keys
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError, SpotTableError
@@ -18,7 +18,7 @@ from hespotex.evaluation.grades import UNGRADED, written_by_default
 from hespotex.evaluation.set_scores import GRADES
 from hespotex.gene_sets import GeneSet, PanelSets, left_out_sentence, sets_key
 from hespotex.progress import Reporter
-from hespotex.runs import content_key, versions
+from hespotex.runs import content_key, file_key, versions
 from hespotex.section import Section
 from hespotex.slide import slide_key
 from hespotex.training.bundle import Bundle
@@ -44,17 +44,18 @@ def _input(section: Section) -> dict[str, Any]:
 
 
 def section_key(section: Section) -> str:
-    """Key of the content of a section: positions, counts, image, scale."""
+    """Key of the content of a section: positions, counts, image, scale, the mask of nuclei if it is used."""
     image = section.slide or section.features_file
+    mask = [file_key(section.nuclei_file)] if section.nuclei_file else []
     return content_key(
-        section.expression_key(), slide_key(image) if image else "", section.geometry.mpp
+        section.expression_key(), slide_key(image) if image else "", section.geometry.mpp, *mask
     )
 
 
-def encode_config(bundle: Bundle) -> RunConfig:
-    """The model's configuration with its patch sides written out."""
+def encode_config(bundle: Bundle, nuclei: NucleiConfig) -> RunConfig:
+    """The model's configuration with its patch sides written out, and with these nuclei."""
     patches = bundle.config.patches.model_copy(update={"sides_um": bundle.sides_um})
-    return bundle.config.model_copy(update={"patches": patches})
+    return bundle.config.model_copy(update={"patches": patches, "nuclei": nuclei})
 
 
 def encoder_name(config: RunConfig, sections: Sequence[Section]) -> str:

@@ -101,6 +101,17 @@ Search = Annotated[
         show_default=False,
     ),
 ]
+Nuclei = Annotated[
+    str | None,
+    typer.Option(
+        "--nuclei",
+        metavar="SOURCE",
+        help="Where nuclei come from: classical | instanseg | cellpose | mask (the manifest's column) | mask:PATH. "
+        "Training then makes them part of the model; a model with nuclei takes them from the source of its "
+        "training unless another is named.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | cuda:N | mps.")]
 Threads = Annotated[
     int | None,

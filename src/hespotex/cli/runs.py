@@ -52,6 +52,7 @@ def cross_validate(
     folds: options.Folds = None,
     gene_sets: options.GeneSets = None,
     search: options.Search = None,
+    nuclei: options.Nuclei = None,
     score_nan_as_zero: Annotated[
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
@@ -83,6 +84,7 @@ def cross_validate(
         ),
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets) or (),
+        nuclei=nuclei,
         score_nan_as_zero=score_nan_as_zero,
         choices=options.choices(allow_hires, accept),
         machine=options.machine(device, threads),
@@ -104,6 +106,7 @@ def train(
     folds: options.Folds = None,
     gene_sets: options.GeneSets = None,
     search: options.Search = None,
+    nuclei: options.Nuclei = None,
     no_validate: Annotated[
         bool,
         typer.Option("--no-validate", help="Skip the cross-validation that grades the genes."),
@@ -136,6 +139,7 @@ def train(
         ),
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets) or (),
+        nuclei=nuclei,
         validate=not no_validate,
         choices=options.choices(allow_hires, accept),
         machine=options.machine(device, threads),
@@ -158,6 +162,7 @@ def predict(
     out: OutDir,
     sections: options.Sections = None,
     gene_sets: options.GeneSets = None,
+    nuclei: options.Nuclei = None,
     mpp: slide_options.Mpp = None,
     tissue: slide_options.Tissue = None,
     spots: slide_options.Spots = None,
@@ -192,6 +197,7 @@ def predict(
         source,
         out,
         options=slide_options.slide_options(
+            nuclei=nuclei,
             mpp=mpp,
             tissue=tissue,
             spots=spots,

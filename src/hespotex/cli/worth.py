@@ -20,6 +20,7 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
     sections: options.Sections = None,
     gene_sets: options.GeneSets = None,
+    nuclei: options.Nuclei = None,
     score_nan_as_zero: Annotated[
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
@@ -45,6 +46,7 @@ def evaluate(
         out,
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets),
+        nuclei=nuclei,
         score_nan_as_zero=score_nan_as_zero,
         choices=options.choices(allow_hires, accept),
         machine=options.machine(device, threads),

@@ -79,6 +79,7 @@ def _of_row(row: ManifestRow, options: SlideOptions) -> SlideTask:
         ),
         row.patient_id,
         row if row.has_spots else None,
+        row.nuclei,
     )
 
 

@@ -23,6 +23,8 @@ from hespotex.config import Machine
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import bundle_grades
 from hespotex.gene_sets import GeneSet, sets_key
+from hespotex.nuclei import NucleiOrigin
+from hespotex.nuclei_stage import for_prediction, refuse_one_mask
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import genes_to_write, name_lacking_sets
 from hespotex.runs import RunDir, StageClock, atomic_path, versions
@@ -93,6 +95,7 @@ def predict(
             source,
             out,
             sections=sections,
+            nuclei=options.nuclei,
             gene_sets=gene_sets,
             all_genes=options.all_genes,
             choices=options.choices,
@@ -104,6 +107,9 @@ def predict(
     predictor = open_predictor(model, machine)
     predictor = replace(predictor, bundle=with_gene_sets(predictor.bundle, gene_sets))
     name_lacking_sets(predictor.bundle, reporter)
+    for_prediction(predictor.bundle, options.nuclei, reporter)
+    if options.nuclei is not None:
+        refuse_one_mask(NucleiOrigin.parse(options.nuclei), len(tasks))
     genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
     identity = {
         "verb": _VERB,

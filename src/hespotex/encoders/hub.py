@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hespotex.errors import EncoderError
+from hespotex.errors import EncoderError, HESpotExError
 
 _HUB_ERRORS = {
     "OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectionError", "ConnectError", "TimeoutError",
@@ -58,8 +58,15 @@ def require(name: str, repository: str) -> None:
         raise explain(name, error) from error
 
 
+Refuse = Callable[[str, str], HESpotExError]
+
+
+def _refuse(name: str, reason: str) -> HESpotExError:
+    return EncoderError(f"encoder {name}: {reason}; `efficientnet-lite0` needs no download")
+
+
 @contextmanager
-def asking_the_hub(name: str, *, needed: bool = True) -> Iterator[None]:
+def asking_the_hub(name: str, *, needed: bool = True, refuse: Refuse = _refuse) -> Iterator[None]:
     """Load weights inside; whatever goes wrong is explained in one line.
 
     A hub that is out of reach is asked once, not again and again for half a minute: what is in the
@@ -68,6 +75,7 @@ def asking_the_hub(name: str, *, needed: bool = True) -> Iterator[None]:
     Args:
         name: the encoder, for messages.
         needed: False where the weights are a local file.
+        refuse: makes the error of a name and a reason; an EncoderError if nothing else is given.
 
     Raises:
         EncoderError: the weights cannot be had or cannot be loaded.
@@ -79,12 +87,12 @@ def asking_the_hub(name: str, *, needed: bool = True) -> Iterator[None]:
     constants.HF_HUB_OFFLINE = before or unreachable is not None
     try:
         yield
-    except EncoderError:
+    except HESpotExError:
         raise
     except Exception as error:
         if unreachable is not None and _is_about_the_hub(_kinds(error)):
-            raise _refuse(name, _out_of_reach(unreachable)) from error
-        raise explain(name, error) from error
+            raise refuse(name, _out_of_reach(unreachable)) from error
+        raise explain(name, error, refuse) from error
     finally:
         constants.HF_HUB_OFFLINE = before
 
@@ -99,7 +107,7 @@ def _why_unreachable() -> str | None:
     return None
 
 
-def explain(name: str, error: BaseException) -> EncoderError:
+def explain(name: str, error: BaseException, refuse: Refuse = _refuse) -> HESpotExError:
     """The true reason why weights could not be had, and the remedy, in one line."""
     kinds = _kinds(error)
     last = _chain(error)[-1]
@@ -116,7 +124,7 @@ def explain(name: str, error: BaseException) -> EncoderError:
         reason = _forbidden() if is_offline() else _out_of_reach(cause)
     else:
         reason = f"its weights cannot be loaded: {cause}"
-    return _refuse(name, reason)
+    return refuse(name, reason)
 
 
 def _forbidden() -> str:
@@ -131,10 +139,6 @@ def _out_of_reach(cause: str) -> str:
         f"its weights are not on this machine and the hub cannot be reached ({cause}): connect once, "
         f"or copy the repository into {hub_cache()}"
     )
-
-
-def _refuse(name: str, reason: str) -> EncoderError:
-    return EncoderError(f"encoder {name}: {reason}; `efficientnet-lite0` needs no download")
 
 
 def _is_about_the_hub(kinds: set[str]) -> bool:

@@ -51,7 +51,7 @@ def render_model_card(bundle: Bundle) -> str:
         sides=", ".join(f"{side:g}" for side in bundle.sides_um),
         pitch=f"{bundle.spot_pitch_um:g}",
         diameter=f"{bundle.spot_diameter_um:g}",
-        nuclei=bundle.config.nuclei,
+        nuclei=_nuclei(bundle),
         seed=bundle.config.seed,
         sections=[_section_row(s) for s in bundle.sections],
         n_sections=len(bundle.sections),
@@ -82,6 +82,11 @@ def _gene_sets(bundle: Bundle, most: int = 20) -> str:
     shown = [f"{scores.names[k]} ({scores.grades[k]})" for k in scores.best(most).tolist()]
     more = f" and {len(scores.names) - most:,} more" if len(scores.names) > most else ""
     return ", ".join(shown) + more + "."
+
+
+def _nuclei(bundle: Bundle) -> str:
+    nuclei = bundle.config.nuclei
+    return nuclei.mode if nuclei.mode == "off" else f"{nuclei.mode}, from {nuclei.source}"
 
 
 def _section_row(section: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ whole graph would give.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hespotex.predict import predict_expression
 from hespotex.progress import Advance
 from hespotex.slide_prediction.encode import slide_stats
 from hespotex.slide_prediction.store import FeatureStore, PredictionStore
-from hespotex.training.preprocessing import FeatureStats
+from hespotex.training.preprocessing import FeatureStats, nuclei_stats
 from hespotex.training.types import FittedModel, Prediction
 
 DEPTH, SCORE, FLAG = "depth", "ood_score", "ood"
@@ -90,6 +90,7 @@ def decode_slide(
     features: FeatureStore,
     out: PredictionStore,
     *,
+    nuclei: npt.NDArray[np.float64] | None = None,
     device: str,
     advance: Advance,
 ) -> None:
@@ -110,6 +111,8 @@ def decode_slide(
         return
     stats, reach = slide_stats(features), model_reach(model)
     place = slide_place(trust, features)
+    if nuclei is not None:
+        stats = replace(stats, nuclei=nuclei_stats(nuclei[good]))
     edges = knn_edges(xy_um[good], reach.neighbours)
     for number in missing:
         rows = out.slices[number]
@@ -129,6 +132,7 @@ def decode_slide(
                 good[around],
                 np.isin(around, tile),
                 chunk.colours[~chunk.bad],
+                None if nuclei is None else nuclei[good[around]],
                 device,
             )
             for name, part in values.items():
@@ -156,6 +160,7 @@ def _predict_tile(
     spots: npt.NDArray[np.intp],
     inner: npt.NDArray[np.bool_],
     colours: npt.NDArray[np.float32],
+    nuclei: npt.NDArray[np.float64] | None,
     device: str,
 ) -> dict[str, npt.NDArray[Any]]:
     """Predict `spots` and keep the inner ones, whose colours are given."""
@@ -164,6 +169,7 @@ def _predict_tile(
         model,
         features,
         xy_um[spots],
+        nuclei,
         stats=stats,
         spread=trust.intervals is not None,
         device=device,

@@ -36,6 +36,7 @@ class SlideOptions:
         genes: the chosen genes of pictures and of `formats`; None: the best graded, or where nothing
             is graded the most abundant in training.
         choices: what the preflight would refuse of sections among the slides, and the user accepts.
+        nuclei: where those of a model with nuclei come from; None: as in its training.
     """
 
     mpp: float | None = None
@@ -50,6 +51,7 @@ class SlideOptions:
     genes: tuple[str, ...] | None = None
     choices: InputChoices = field(default_factory=InputChoices)
     bounds_offset: bool = False
+    nuclei: str | None = None
 
     def __post_init__(self) -> None:
         if self.mpp is not None and not 0 < self.mpp <= MAX_MPP:
@@ -84,6 +86,7 @@ class SlideTask:
         options: how.
         patient_id: as the user gave it.
         row: a manifest's row with spots of its own; predicted there, in place of a grid.
+        nuclei_mask: that the manifest names.
     """
 
     section_id: str
@@ -91,6 +94,7 @@ class SlideTask:
     options: SlideOptions
     patient_id: str = "unknown"
     row: ManifestRow | None = None
+    nuclei_mask: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from hespotex.config import InputChoices, Machine
 from hespotex.encoders import get_encoder
 from hespotex.encoders.base import Encoder
-from hespotex.errors import HESpotExError, ModelFileError
+from hespotex.errors import HESpotExError
 from hespotex.evaluation.set_scores import GRADES
 from hespotex.evaluation.trust import Trust, bundle_grades, bundle_trust
 from hespotex.export.h5ad import Thumbnail
 from hespotex.export.run_outputs import THUMBNAIL_SIDE_PX, provenance
 from hespotex.features import features_key
 from hespotex.gene_sets import sets_key
+from hespotex.nuclei_stage import for_prediction
 from hespotex.patches import PatchPlan
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import check_same_encoder, genes_to_write
@@ -35,6 +36,7 @@ from hespotex.slide_prediction.decode import (
 )
 from hespotex.slide_prediction.encode import encode_slide
 from hespotex.slide_prediction.layout import Layout, lay_out
+from hespotex.slide_prediction.nuclei import find_slide_nuclei, mask_of, nuclei_key
 from hespotex.slide_prediction.options import SlideResult, SlideTask
 from hespotex.slide_prediction.outputs import Finished, chosen_genes, write_outputs
 from hespotex.slide_prediction.store import CHUNK_SPOTS, FeatureStore, open_work
@@ -68,16 +70,11 @@ def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
     """Load a model and the encoder that it was trained with.
 
     Raises:
-        ModelFileError: the model cannot be read, wants nuclei, or the encoder is another one.
+        ModelFileError: the model cannot be read, or the encoder is another one.
         EncoderError: the encoder's weights are not here.
     """
     machine = machine or Machine()
     bundle = read_model(model)
-    if bundle.config.nuclei != "off":
-        raise ModelFileError(
-            f"expected a model without nuclei for slides without spots, found {model} trained with "
-            f"nuclei = {bundle.config.nuclei}; train with nuclei = off"
-        )
     config = bundle.config.encoder
     encoder = get_encoder(config.name, device=device_name(machine), threads=machine.threads)
     record = EncoderRecord(
@@ -125,7 +122,9 @@ def _predict_slide(
     grades = bundle_grades(bundle)
     chosen_genes(bundle, grades, task.options.genes, 1)  # an unknown gene is said before the work
     columns = genes_to_write(grades, task.options.all_genes, Silent())  # said once by the caller
-    key = _prediction_key(predictor, task, columns)
+    nuclei = for_prediction(bundle, task.options.nuclei, Silent())  # said once by the caller
+    mask = mask_of(task, nuclei)
+    key = _prediction_key(predictor, task, columns, nuclei_key(mask, nuclei))
     path = run.predictions / f"{task.section_id}.h5ad"
     there = _finished(path, key)
     if there is not None:
@@ -159,9 +158,26 @@ def _predict_slide(
                 max_bad=task.options.max_bad_tiles,
                 advance=advance,
             )
+        with (
+            clock.stage("nuclei"),
+            reporter.task(f"{task.section_id}: nuclei", section.n_spots) as advance,
+        ):
+            section, factor = find_slide_nuclei(
+                slide,
+                section,
+                mask,
+                nuclei,
+                work / "nuclei.safetensors",
+                encoded,
+                device=device_name(predictor.machine),
+                advance=advance,
+            )
+        layout = replace(layout, section=section)
     open_work(
         work / "predictions",
-        content_key(encoded, versions()["hespotex"], bundle.model_id, CHUNK_SPOTS),
+        content_key(
+            encoded, nuclei_key(mask, nuclei), versions()["hespotex"], bundle.model_id, CHUNK_SPOTS
+        ),
     )
     store = open_predictions(
         work / "predictions", section.n_spots, len(bundle.genes), predictor.trust
@@ -176,6 +192,7 @@ def _predict_slide(
             section.xy_um,
             features,
             store,
+            nuclei=factor,
             device=device_name(predictor.machine),
             advance=advance,
         )
@@ -209,7 +226,9 @@ def _predict_slide(
     )
 
 
-def _prediction_key(predictor: Predictor, task: SlideTask, columns: npt.NDArray[np.intp]) -> str:
+def _prediction_key(
+    predictor: Predictor, task: SlideTask, columns: npt.NDArray[np.intp], nuclei: str
+) -> str:
     """Key of everything that the files of a slide depend on."""
     options = task.options
     return content_key(
@@ -224,6 +243,7 @@ def _prediction_key(predictor: Predictor, task: SlideTask, columns: npt.NDArray[
         [list(options.formats), options.genes, options.bounds_offset],
         [sets_key(predictor.bundle.gene_sets), predictor.bundle.validation.get(GRADES)],
         columns,
+        nuclei,
         CHUNK_SPOTS,
     )
 

@@ -22,6 +22,7 @@ _FIT_SPOTS = 8192  # spots that the projection is fitted on, at most; drawn even
 _ROWS = 128
 _STATS_ROWS = 64  # small enough for the cache of a core
 _TINY = 1e-6
+_LEAST_FACTOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class FeatureStats:
     Attributes:
         mean: (S, D).
         std: (S, D), population standard deviation; 0 for a constant feature.
+        nuclei: mean and standard deviation of the logarithm of the nuclei factor, if there is one.
     """
 
     mean: Float32
     std: Float32
+    nuclei: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,13 +127,29 @@ def model_inputs(features: Float32, xy_um: npt.ArrayLike, config: ModelConfig) -
     return features.reshape(len(features), -1)
 
 
-def with_nuclei(inputs: Float32, nuclei: npt.NDArray[np.float64] | None) -> Float32:
-    """Inputs with the nuclei factor as one more column: its logarithm, standardised in the section."""
+def with_nuclei(
+    inputs: Float32,
+    nuclei: npt.NDArray[np.float64] | None,
+    stats: tuple[float, float] | None = None,
+) -> Float32:
+    """Inputs with the nuclei factor as one more column: its logarithm, standardised in the section.
+
+    Args:
+        inputs: (n, K).
+        nuclei: (n,) factor, or None.
+        stats: `nuclei_stats` of the whole section, where these are a part of it.
+    """
     if nuclei is None:
         return inputs
-    value = np.log(np.maximum(nuclei, 1e-3))
-    value = (value - value.mean()) / max(float(value.std()), 1e-6)
+    mean, std = stats or nuclei_stats(nuclei)
+    value = (np.log(np.maximum(nuclei, _LEAST_FACTOR)) - mean) / max(std, _TINY)
     return np.concatenate([inputs, value[:, None].astype(np.float32)], axis=1)
+
+
+def nuclei_stats(nuclei: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation of the logarithm of the nuclei factor."""
+    value = np.log(np.maximum(nuclei, _LEAST_FACTOR))
+    return float(value.mean()), float(value.std())
 
 
 def fit_projection(

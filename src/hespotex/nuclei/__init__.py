@@ -1,0 +1,23 @@
+"""Nuclei under spots: from a segmenter or a mask, tile by tile, each nucleus counted once."""
+
+from hespotex.nuclei.counting import NucleiCounts, count_nuclei
+from hespotex.nuclei.origin import NucleiOrigin
+from hespotex.nuclei.section_counts import (
+    count_section,
+    counts_on,
+    open_labels,
+    with_counts,
+)
+from hespotex.nuclei.segmenters import SegmenterInfo, list_segmenters
+
+__all__ = [
+    "NucleiCounts",
+    "NucleiOrigin",
+    "SegmenterInfo",
+    "count_nuclei",
+    "count_section",
+    "counts_on",
+    "list_segmenters",
+    "open_labels",
+    "with_counts",
+]

@@ -1,0 +1,245 @@
+"""Owns masks of nuclei that a user brings: label images and outlines; regions are read as they are asked for."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.errors import NucleiError
+from hespotex.nuclei.labels import Labels, LabelSource
+from hespotex.nuclei.origin import MASK_SUFFIXES
+from hespotex.runs import content_key, file_key
+
+# Width and height of a mask may differ from the slide's by so much in their ratio.
+_SAME_SHAPE = 0.01
+_ROWS = 512
+# Outlines are drawn at this resolution, or at the slide's own where that is coarser.
+OUTLINE_MPP: Final = 0.5
+_SUBPIXEL_BITS = 4
+
+
+def open_mask(path: Path, size_px0: tuple[int, int], mpp: float) -> LabelSource:
+    """Open a mask that covers a slide.
+
+    Args:
+        path: label image (.npy, .tif, .png) of the slide's size or of a whole or broken part of it, one
+            value a nucleus; an image of a single value is taken apart into connected parts. Or outlines
+            (.geojson, as QuPath exports them) in level-0 pixels.
+        size_px0: width and height of the slide.
+        mpp: microns per level-0 pixel.
+
+    Raises:
+        NucleiError: the file is missing, of another kind, or does not cover the slide.
+    """
+    from shapely.errors import ShapelyError
+
+    suffix = path.suffix.lower()
+    try:
+        if suffix in {".geojson", ".json"}:
+            return OutlineLabels(path, size_px0, mpp)
+        if suffix == ".npy":
+            return ImageLabels(path, np.load(path, mmap_mode="r"), size_px0)
+        if suffix in {".tif", ".tiff"}:
+            return ImageLabels(path, _TiffPixels(path), size_px0)
+        if suffix == ".png":
+            return ImageLabels(path, _read_png(path), size_px0)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, ShapelyError) as error:
+        cause = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise NucleiError(
+            f"expected a readable nuclei mask, found: {cause} ({path}); export it again"
+        ) from error
+    raise NucleiError(
+        f"expected a nuclei mask of {', '.join(MASK_SUFFIXES)}, found {suffix or 'no suffix'} ({path})"
+    )
+
+
+class _Pixels(Protocol):
+    """A 2-D image that is sliced like an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+
+    def __getitem__(self, index: Any) -> Any:
+        """The part under two slices."""
+
+
+class _TiffPixels:
+    """The first full-size plane of a TIFF, read region by region."""
+
+    def __init__(self, path: Path) -> None:
+        import tifffile
+        import zarr
+
+        try:
+            self._file = tifffile.TiffFile(path)
+        except tifffile.TiffFileError as error:
+            raise ValueError(str(error)) from error
+        weakref.finalize(self, self._file.close)
+        level = self._file.series[0].levels[0]
+        self._array: Any = zarr.open_array(level.aszarr(level=0, multiscales=False), mode="r")
+        shape = tuple(int(n) for n in self._array.shape)
+        wide = [i for i, n in enumerate(shape) if n > 1]
+        self._flat = wide if len(wide) >= 2 else [len(shape) - 2, len(shape) - 1]
+        others = self._flat[2:]
+        self.shape = shape if others else tuple(shape[i] for i in self._flat)
+        self.dtype = np.dtype(self._array.dtype)
+
+    def __getitem__(self, index: Any) -> Any:
+        where: list[Any] = [0] * self._array.ndim
+        for axis, part in zip(self._flat, index, strict=True):
+            where[axis] = part
+        return np.asarray(self._array[tuple(where)])
+
+
+def _read_png(path: Path) -> npt.NDArray[Any]:
+    """A PNG cannot be read in parts: all of it is decoded."""
+    import cv2
+
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("no PNG, or one that is cut short")
+    return np.asarray(pixels)
+
+
+class ImageLabels:
+    """A label image.
+
+    Args:
+        path: for messages and the key.
+        pixels: (h, w) integers.
+        size_px0: width and height of the slide.
+
+    Raises:
+        NucleiError: no integers in two dimensions, or another shape than the slide's.
+    """
+
+    given = True
+
+    def __init__(self, path: Path, pixels: _Pixels, size_px0: tuple[int, int]) -> None:
+        self._path, self._pixels = path, pixels
+        if len(pixels.shape) != 2 or pixels.dtype.kind not in "uib":
+            shape = " x ".join(map(str, pixels.shape))
+            raise NucleiError(
+                f"expected one plane of whole numbers in the nuclei mask {path}, found {shape} of {pixels.dtype}; "
+                "export a label image, not a picture"
+            )
+        height, width = pixels.shape
+        steps = size_px0[0] / width, size_px0[1] / height
+        # A side may be rounded by a pixel.
+        slack = _SAME_SHAPE + 1 / min(width, height)
+        if abs(steps[0] / steps[1] - 1) > slack:
+            raise NucleiError(
+                f"expected a nuclei mask of the slide's shape, {size_px0[0]} x {size_px0[1]} px or a fraction of it, "
+                f"found {width} x {height} px in {path}; export it for the whole slide"
+            )
+        self.step_px0 = steps[0] if width >= height else steps[1]
+        self._binary = self._is_binary()
+
+    def _is_binary(self) -> bool:
+        """Whether there is one value besides 0: then connected parts are the nuclei."""
+        seen: set[int] = set()
+        for row in range(0, self._pixels.shape[0], _ROWS):
+            part = self._part(slice(row, row + _ROWS), slice(None))
+            seen |= set(np.unique(part).tolist()) - {0}
+            if len(seen) > 1:
+                return False
+        return True
+
+    def _part(self, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        try:
+            return np.asarray(self._pixels[rows, columns])
+        except (OSError, ValueError, RuntimeError, KeyError, IndexError) as error:
+            raise NucleiError(
+                f"expected pixels in rows {rows.start} to {rows.stop} of the nuclei mask {self._path}, found: {error}"
+            ) from error
+
+    def read(self, x: int, y: int, width: int, height: int) -> Labels:
+        """See `LabelSource`."""
+        full_height, full_width = self._pixels.shape
+        left, top = max(x, 0), max(y, 0)
+        right, bottom = min(x + width, full_width), min(y + height, full_height)
+        out = np.zeros((height, width), np.int64)
+        if left < right and top < bottom:
+            part = self._part(slice(top, bottom), slice(left, right))
+            out[top - y : bottom - y, left - x : right - x] = part
+        if not self._binary:
+            return out
+        from skimage.measure import label
+
+        return np.asarray(label(out != 0, connectivity=2), np.int64)
+
+    def key(self) -> str:
+        """Key of the file's content."""
+        return content_key("mask", file_key(self._path))
+
+
+class OutlineLabels:
+    """Nuclei given by their outlines.
+
+    Args:
+        path: GeoJSON in level-0 pixels.
+        size_px0: width and height of the slide.
+        mpp: microns per level-0 pixel.
+
+    Raises:
+        NucleiError: there is no outline, or none lies on the slide.
+    """
+
+    given = True
+
+    def __init__(self, path: Path, size_px0: tuple[int, int], mpp: float) -> None:
+        import shapely
+
+        self._path = path
+        self.step_px0 = max(OUTLINE_MPP / mpp, 1.0)
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = values if isinstance(values, list) else values.get("features", [values])
+        shapes = [
+            shapely.from_geojson(json.dumps(f["nucleusGeometry"] if "nucleusGeometry" in f else f.get("geometry", f)))
+            for f in found
+        ]  # fmt: skip
+        self._shapes = [s for s in shapes if s is not None and s.area > 0]
+        if not self._shapes:
+            raise NucleiError(f"expected outlines of nuclei in {path}, found none with an area")
+        self._tree = shapely.STRtree(self._shapes)
+        if not len(self._tree.query(shapely.box(0, 0, *size_px0))):
+            raise NucleiError(
+                f"expected outlines on the slide of {size_px0[0]} x {size_px0[1]} px, found none of "
+                f"{len(self._shapes)} of {path} there; give level-0 pixels of this slide"
+            )
+
+    def read(self, x: int, y: int, width: int, height: int) -> Labels:
+        """See `LabelSource`."""
+        import cv2
+        import shapely
+
+        step = self.step_px0
+        out = np.zeros((height, width), np.int32)
+        box = shapely.box(x * step, y * step, (x + width) * step, (y + height) * step)
+        for number, place in enumerate(np.sort(self._tree.query(box)).tolist(), start=1):
+            rings = [
+                np.asarray(part.exterior.coords)[:, :2]
+                for part in shapely.get_parts(self._shapes[place])
+                if part.geom_type == "Polygon"
+            ]
+            # Pixel centres lie at whole numbers; the last bits are fractions of a pixel.
+            points = [
+                np.round(((ring / step) - (x + 0.5, y + 0.5)) * 2**_SUBPIXEL_BITS).astype(np.int32)
+                for ring in rings
+            ]
+            cv2.fillPoly(out, points, number, shift=_SUBPIXEL_BITS)
+        return out
+
+    def key(self) -> str:
+        """Key of the file's content."""
+        return content_key("outlines", file_key(self._path), OUTLINE_MPP)
