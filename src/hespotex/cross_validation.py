@@ -175,10 +175,13 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
         for item in part.items:
             prediction = predict_section(inner, item.without_expression(), machine=machine)
             counts = panel.counts(item.section)
+            # Only the error counts: one table of all spots and genes is kept, not two.
+            error = log1p_cpm(counts.counts)
+            error -= prediction.log1p
             held.append(
                 intervals.HeldOut(
-                    prediction.log1p,
-                    log1p_cpm(counts.counts),
+                    np.broadcast_to(np.float32(0), error.shape),
+                    error,
                     prediction.spread,
                     counts.measured & fitted,
                 )
