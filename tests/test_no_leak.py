@@ -133,6 +133,17 @@ def test_permuting_held_out_counts_changes_nothing_that_is_searched() -> None:
     _assert_same_fit(plain, run_fold(_with_scrambled(cohort, fold.held_out), fold, config))
 
 
+def test_permuting_held_out_counts_changes_no_bit_of_a_fit_with_nuclei() -> None:
+    plain_cohort = toy_cohort(n_side=6)
+    items = [replace(i, nuclei=np.linspace(1.1, 2.0, 36)) for i in plain_cohort.items]
+    cohort = replace(plain_cohort, items=tuple(items))
+    config = RunConfig.from_values({}, [*CONFIGS["published"], "nuclei=published"])
+    fold = Fold(("B1", "B2"), ("A1", "A2"))
+    plain = run_fold(cohort, fold, config)
+    assert plain.bundle.model.hyper["uses_nuclei"]
+    _assert_same_fit(plain, run_fold(_with_scrambled(cohort, fold.held_out), fold, config))
+
+
 def test_permuting_training_counts_does_change_the_fit() -> None:
     cohort = toy_cohort(n_side=6)
     config = RunConfig.from_values({}, CONFIGS["default"])

@@ -101,11 +101,21 @@ def test_evaluation_writes_the_files_of_a_cross_validation(evaluated: Path) -> N
     assert {"model", "ridge", "train_mean", "depth_only", "ceiling"} <= set(metrics["mean"])
     assert metrics["headline"].endswith("FDR 5%, 1 held-out section.")
     assert [row["where"] for row in metrics["calibration"]] == ["other patient"] * 4
-    assert (evaluated / "report.html").is_file()
+    page = (evaluated / "report.html").read_text()
+    assert "Do the model's grades hold here?" in page
+    by_grade = metrics["model_grades"]
+    assert sum(row["n_genes"] for row in by_grade) == metrics["folds"][0]["n_genes"]
+    assert {row["grade"] for row in by_grade} <= {"A", "B", "C", "D", "ungraded"}
     assert (evaluated / "figures" / "P3S1_genes.png").is_file()
-    assert {"grade", "q_value", "null_z", "ceiling_composition"} <= set(
-        read_genes(RunDir(evaluated)).columns
-    )
+    assert {
+        "model_grade",
+        "pcc_log1p_lower",
+        "null_p",
+        "grade",
+        "q_value",
+        "null_z",
+        "ceiling_composition",
+    } <= set(read_genes(RunDir(evaluated)).columns)
 
 
 def test_evaluating_on_a_training_section_is_refused_under_any_name(

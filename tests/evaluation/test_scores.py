@@ -273,3 +273,11 @@ class TestDevianceExplained:
     def test_a_gene_that_the_pooled_shares_fit_exactly_has_nothing_to_explain(self) -> None:
         counts = sparse.csr_matrix(np.full((4, 2), 3.0))
         assert np.isnan(deviance_explained(np.zeros((4, 2)), np.array([0.5, 0.5]), counts)).all()
+
+
+def test_rmse_equals_scikit_learns() -> None:
+    from sklearn.metrics import root_mean_squared_error
+
+    a, b = np.random.default_rng(0).normal(size=(2, 15, 6))
+    expected = root_mean_squared_error(b, a, multioutput="raw_values")
+    np.testing.assert_allclose(rmse_per_gene(a, b), expected, rtol=1e-12)

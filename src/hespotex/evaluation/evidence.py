@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -199,6 +200,33 @@ def judge_genes(
             "grade": grade_genes(evidence),
         }
     )
+
+
+def held_grades(genes: pd.DataFrame, judged: pd.DataFrame) -> list[dict[str, Any]]:
+    """How the grades of a model's own validation hold on new sections, best grade first.
+
+    Args:
+        genes: rows of genes.csv with `model_grade` and `pcc_composition`.
+        judged: as `judge_genes` gives it, on the new sections.
+
+    Returns:
+        grade, n_genes, n_tested, n_significant (FDR 5 % on the new sections), pcc_composition (mean).
+    """
+    merged = genes.merge(judged[["gene", "q_value", "n_sections"]], on="gene", how="left")
+    rows = []
+    for grade, part in merged.groupby("model_grade", sort=True):
+        once = part.drop_duplicates("gene")
+        tested = once[once["n_sections"] > 0]
+        rows.append(
+            {
+                "grade": str(grade),
+                "n_genes": len(once),
+                "n_tested": len(tested),
+                "n_significant": int((tested["q_value"] <= FDR).sum()),
+                "pcc_composition": float(part["pcc_composition"].mean()),
+            }
+        )
+    return rows
 
 
 def headline(judged: pd.DataFrame, sections: Sequence[str], *, note: str = "") -> str:

@@ -102,6 +102,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         fold_text=tables.fold_text(run.metrics),
         calibration=Markup(calibration_svg(calibration)) if calibration else "",
         coverage=tables.coverage_rows(run.metrics),
+        held_grades=tables.held_grade_rows(run.metrics),
         slides=tables.slide_rows(run.metrics),
         gene_sets=set_section(run.folder, run.metrics),
         grade_rule=run.metrics.get("grade_rule", []),

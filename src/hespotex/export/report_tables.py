@@ -193,6 +193,19 @@ def coverage_rows(metrics: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def held_grade_rows(metrics: Mapping[str, Any]) -> list[Row]:
+    """How the grades of a model's own validation hold here; empty but for an external validation."""
+    return [
+        {
+            "grade": row["grade"],
+            "n_genes": f"{row['n_genes']:,}",
+            "found": f"{row['n_significant']:,} of {row['n_tested']:,}",
+            "share": text(row["pcc_composition"], 3),
+        }
+        for row in metrics.get("model_grades", ())
+    ]
+
+
 def slide_rows(metrics: Mapping[str, Any]) -> list[Row]:
     """How every held-out slide compares with the training slides."""
     rows = []

@@ -18,8 +18,8 @@ import pandas as pd
 
 from hespotex.cross_validation import PREDICTORS, FoldOutcome, HeldOut
 from hespotex.evaluation.compare import half_width
-from hespotex.evaluation.evidence import FDR, headline, judge_genes
-from hespotex.evaluation.grades import GradeRule, count_grades
+from hespotex.evaluation.evidence import FDR, headline, held_grades, judge_genes
+from hespotex.evaluation.grades import UNGRADED, GradeRule, count_grades
 from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.scores import ScoreSummary, aggregate
 from hespotex.evaluation.set_scores import predicted_sets
@@ -111,6 +111,9 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         )
     write_fold_sets(run, number, outcome)
     table = pd.concat([gene_rows(number, outcome.bundle.genes, held) for held in outcome.held_out])
+    known = outcome.bundle.validation.get("grades")
+    if known:  # of the model's own validation, to be held against what is found here
+        table["model_grade"] = [known.get(gene, UNGRADED) for gene in table["gene"]]
     with atomic_path(_genes_path(run, number)) as temporary:
         table.to_csv(temporary, index=False)
     patients = {s.patient_id for s in outcome.bundle.sections}
@@ -226,6 +229,8 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
         genes.merge(judged.drop(columns="n_sections"), on="gene", how="left").to_csv(
             temporary, index=False
         )
+    if "model_grade" in genes:
+        metrics["model_grades"] = held_grades(genes, judged)
     of_sets = write_set_metrics(run, len(folds), patients, owners, trained_on)
     if of_sets is not None:
         metrics["gene_sets"] = of_sets
