@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from hespotex import cohort
 from hespotex.cohort import executor, run
+from hespotex.config import Machine
 from hespotex.errors import ConfigError, GeometryError, RunError, SlideError
 from hespotex.slide_prediction import Predictor, SlideOptions
 from toy_slide import MPP, toy_bundle, toy_predictor, toy_trust, write_slide
@@ -190,6 +192,13 @@ def test_a_cluster_writes_what_one_process_writes(
     ):
         one, other = (tmp_path / way / part for way in ("serial", "shared"))
         assert one.read_bytes() == other.read_bytes(), part
+
+
+def test_what_a_worker_is_sent_survives_pickling(folder: Path) -> None:
+    tasks = cohort.plan_slides(folder, OPTIONS)
+    sent = (executor.ToLoad(MODEL, None, Machine(device="cpu")), tasks)
+    assert pickle.loads(pickle.dumps(sent)) == sent
+    assert pickle.loads(pickle.dumps(executor._predict_on_worker)) is executor._predict_on_worker
 
 
 def test_a_cluster_that_is_not_there_is_named(
