@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hespotex.errors import SpotTableError
 from hespotex.spots.outlines import read_outlines
 from hespotex.spots.space_ranger import POSITION_COLUMNS, read_positions, read_scale
+from hespotex.spots.sparse_reading import read_matrix_market
 from hespotex.spots.text import Packed, open_text, read_json, read_table
 from hespotex.spots.xenium import read_alignment
 
@@ -25,6 +26,7 @@ PARSERS: dict[str, Callable[[Any], object]] = {
     "table": lambda path: read_table(path, ("a", "b")),
     "alignment": read_alignment,
     "outlines": read_outlines,
+    "matrix": read_matrix_market,
 }
 cell = st.one_of(
     st.text(max_size=6),
@@ -57,6 +59,21 @@ jsons = st.recursive(
     ),
     max_leaves=12,
 ).map(lambda value: json.dumps(value).encode())
+
+
+number = st.one_of(st.integers(-3, 9).map(str), st.floats().map(str), st.text(max_size=3))
+matrices = st.lists(st.lists(number, min_size=2, max_size=4).map(" ".join), max_size=5).map(
+    lambda rows: "\n".join(["%%MatrixMarket matrix coordinate integer general", *rows]).encode(
+        "utf-8", errors="replace"
+    )
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=matrices)
+def test_any_matrix_is_read_or_named(content: bytes) -> None:
+    message = fault(read_matrix_market, content)
+    assert message is None or ("the file.csv" in message and message.startswith("expected "))
 
 
 @pytest.mark.parametrize("name", list(PARSERS))

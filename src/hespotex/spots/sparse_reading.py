@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.text import open_binary, open_text
+from hespotex.spots.text import Packed, open_binary, open_text
 
 _BLOCK = 2**22
 _ROWS = 2_000_000
@@ -69,7 +69,7 @@ def read_compressed(
     return sparse.csr_matrix(matrix)
 
 
-def read_matrix_market(path: Path) -> sparse.csr_matrix:
+def read_matrix_market(path: Path | Packed) -> sparse.csr_matrix:
     """A MatrixMarket file (features x barcodes, gzip or not) as CSR of barcodes x features.
 
     Raises:
@@ -91,13 +91,15 @@ def read_matrix_market(path: Path) -> sparse.csr_matrix:
     try:
         n_features, n_barcodes, n = (int(word) for word in line.split())
         return _read_entries(path, n_lines + 1, (n_barcodes, n_features), n)
-    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+    except (ValueError, OverflowError, MemoryError) as error:
         raise SpotTableError(
             f"expected a whole MatrixMarket file at {path}, found: {str(error).strip()}; copy it again"
         ) from error
 
 
-def _read_entries(path: Path, skipped: int, shape: tuple[int, int], n: int) -> sparse.csr_matrix:
+def _read_entries(
+    path: Path | Packed, skipped: int, shape: tuple[int, int], n: int
+) -> sparse.csr_matrix:
     rows, columns = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
     values: Values = np.empty(n, dtype=np.int32)
     at = 0
