@@ -15,6 +15,7 @@ from scipy import sparse
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, check_names, is_control
+from hespotex.spots.sparse_reading import smallest_exact
 from hespotex.spots.text import number_column, open_binary, open_text, read_table
 
 # Pitches between two ways to round one position; another spot is one away.
@@ -64,7 +65,7 @@ def read(source: SpotSource) -> SpotTable:
         source=str(source.expression),
         barcodes=np.array(names)[kept],
         xy_px0=xy_px0[rows[kept]],
-        counts=counts[kept],
+        counts=counts if kept.all() else counts[kept],  # a copy of a large table is memory
         genes=genes,
         array_xy=array_xy[rows[kept]],
         dropped=_seen(dropped),
@@ -183,7 +184,7 @@ def _read_rows(path: Path, genes: Sequence[str]) -> tuple[list[str], sparse.csr_
             values = _parse_cells(cells, genes, number, path)
             places = np.flatnonzero(values).astype(np.int32)
             columns.append(places)
-            data.append(_smallest_exact(values[places]))
+            data.append(smallest_exact(values[places]))
             lengths.append(len(places))
     merged = np.concatenate(data) if data else np.zeros(0)
     data.clear()
@@ -227,14 +228,6 @@ def _parse_cell(cell: bytes, gene: str, number: int, path: Path) -> float:
         raise SpotTableError(
             f"expected numbers in {path}, found {found!r} in row {number}, gene {gene}"
         ) from error
-
-
-def _smallest_exact(
-    values: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
-    """As float32 where that changes no value; NaN stays NaN."""
-    short = values.astype(np.float32)
-    return short if np.array_equal(short, values, equal_nan=True) else values
 
 
 def _parse_index(names: Sequence[str], path: Path) -> npt.NDArray[np.float64]:

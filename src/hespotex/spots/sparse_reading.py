@@ -102,7 +102,8 @@ def _read_entries(
 ) -> sparse.csr_matrix:
     rows, columns = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
     values: Values = np.empty(n, dtype=np.int32)
-    at = 0
+    at, sorted_so_far = 0, True
+    in_row = np.zeros(shape[0], dtype=np.int64)
     with open_binary(path) as stream:
         for _ in range(skipped):
             stream.readline()
@@ -120,6 +121,12 @@ def _read_entries(
                 values = values.astype(wider)
             rows[at:end], columns[at:end] = part["b"].to_numpy() - 1, part["f"].to_numpy() - 1
             values[at:end] = block
+            for found, limit in ((rows[at:end], shape[0]), (columns[at:end], shape[1])):
+                if found.min() < 0 or found.max() >= limit:
+                    raise ValueError(f"entries outside of its {shape[1]:,} x {shape[0]:,}")
+            # From the last entry of the part before: memory for one part alone.
+            sorted_so_far &= bool((np.diff(rows[max(at - 1, 0) : end]) >= 0).all())
+            in_row += np.bincount(rows[at:end], minlength=shape[0])
             at = end
         else:
             end = at
@@ -127,10 +134,8 @@ def _read_entries(
         raise ValueError(
             f"{'more than ' if end > n else ''}{min(end, n):,} entries where its head says {n:,}"
         )
-    for found, limit in ((rows, shape[0]), (columns, shape[1])):
-        if n and (found.min() < 0 or found.max() >= limit):
-            raise ValueError(f"entries outside of its {shape[1]:,} x {shape[0]:,}")
-    if n and (np.diff(rows) < 0).any():
+    if not sorted_so_far:
         return sparse.csr_matrix(sparse.coo_matrix((values, (rows, columns)), shape=shape))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
+    del rows
+    indptr = np.concatenate([[0], np.cumsum(in_row)])
     return sparse.csr_matrix((values, columns, indptr), shape=shape)
