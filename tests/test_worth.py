@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.config import Machine, RunConfig
+from hespotex.cross_validation import PREDICTORS
 from hespotex.errors import RunError, SpotTableError
 from hespotex.export.run_comparison import compare_folders
 from hespotex.export.run_outputs import read_genes
@@ -98,7 +99,7 @@ def test_evaluation_writes_the_files_of_a_cross_validation(evaluated: Path) -> N
     metrics = json.loads((evaluated / "metrics.json").read_text())
     assert metrics["folds_by"] == "external"
     assert metrics["folds"][0]["held_out"] == ["P3S1"]
-    assert {"model", "ridge", "train_mean", "depth_only", "ceiling"} <= set(metrics["mean"])
+    assert set(metrics["mean"]) == {*PREDICTORS, "ceiling"}
     assert metrics["headline"].endswith("FDR 5%, 1 held-out section.")
     assert [row["where"] for row in metrics["calibration"]] == ["other patient"] * 4
     page = (evaluated / "report.html").read_text()

@@ -203,6 +203,9 @@ class TrustConfig(StageConfig):
 
     calibrate: bool = True
     """Fit intervals and the out-of-distribution check by leaving out training sections in turn."""
+    nearest_spots: int = Field(2048, ge=0)
+    """Training spots whose measured counts the model file keeps, so that `evaluate` can show the nearest patches
+    beside the model; 0 keeps none, for models that leave the house without anybody's counts."""
     inner_folds: int = Field(3, ge=2)
     """More training patients (or sections) than this are left out in groups; each costs a fit."""
 

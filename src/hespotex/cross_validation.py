@@ -26,7 +26,7 @@ from hespotex.evaluation.baselines import (
     predicted_depth_only,
 )
 from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
-from hespotex.evaluation.neighbours import measured_neighbours, nearest_patches
+from hespotex.evaluation.neighbours import NearestPatches, fit_nearest, measured_neighbours
 from hespotex.evaluation.out_of_distribution import fit_ood
 from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
 from hespotex.evaluation.set_scores import bundle_sets, score_sets, with_gene_sets
@@ -54,6 +54,7 @@ PREDICTORS = (
     "neighbours",
 )
 _BLOCKS = 4
+_NEAREST = "nearest."
 _MIN_TO_CALIBRATE = 20
 
 
@@ -202,14 +203,23 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     return replace(bundle, trust={**bundle.trust, **trust.tensors()})
 
 
-def with_baselines(bundle: Bundle, train: Cohort) -> Bundle:
-    """The bundle with ridge and train mean of its training sections, to be scored beside the model."""
+def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> Bundle:
+    """The bundle with ridge and train mean of its training sections, to be scored beside the model.
+
+    Args:
+        bundle: the model.
+        train: its training sections.
+        nearest_spots: so many training spots are kept with their counts, for the nearest patches.
+    """
     panel = GenePanel(bundle.genes, bundle.training_totals)
     sections = [training_section(item, panel) for item in train.items]
     counts, measured = [s.counts for s in sections], [s.measured for s in sections]
     ridge = fit_ridge([s.features for s in sections], counts, measured)
     mean = fit_train_mean(counts, measured)
     arrays = {f"ridge.{f.name}": getattr(ridge, f.name) for f in fields(ridge)}
+    if nearest_spots:
+        nearest = fit_nearest([s.features for s in sections], counts, nearest_spots)
+        arrays |= {f"{_NEAREST}{name}": array for name, array in nearest.tensors().items()}
     return replace(bundle, trust={**bundle.trust, **arrays, "train_mean.log1p": mean.log1p})
 
 
@@ -226,7 +236,7 @@ def evaluate_bundle(
 
     Args:
         bundle: the model.
-        train: its training sections, for the nearest patches; None where they are not at hand.
+        train: its training sections, for the nearest patches; None: those that the bundle keeps.
         held_out: sections with expression.
         nan_as_zero: a PCC that does not exist counts as 0 in means.
         machine: device and threads.
@@ -279,9 +289,13 @@ def _rivals(
         rivals["ridge"] = ridge.predict(item.features)
     if train is not None:
         sections = [training_section(t, panel) for t in train.items]
-        rivals["nearest_patches"] = nearest_patches(
-            [s.features for s in sections], [s.counts for s in sections], item.features
-        )
+        nearest = fit_nearest([s.features for s in sections], [s.counts for s in sections])
+        rivals["nearest_patches"] = nearest.predict(item.features)
+    elif f"{_NEAREST}projected" in bundle.trust:
+        kept = {
+            k.removeprefix(_NEAREST): v for k, v in bundle.trust.items() if k.startswith(_NEAREST)
+        }
+        rivals["nearest_patches"] = NearestPatches.from_tensors(kept).predict(item.features)
     if "train_mean.log1p" in bundle.trust:
         mean = TrainMean(bundle.trust["train_mean.log1p"])
         rivals["train_mean"] = (mean.predict(item.section.n_spots), None)

@@ -272,7 +272,11 @@ def train(
     cohort = encode(read, config, machine, reporter)
     with reporter.task("fitting and calibrating", 2) as advance:
         choice = searched(cohort, config, machine=machine)
-        bundle = with_baselines(fit_bundle(cohort, choice.config, machine=machine), cohort)
+        bundle = with_baselines(
+            fit_bundle(cohort, choice.config, machine=machine),
+            cohort,
+            nearest_spots=config.trust.nearest_spots,
+        )
         if choice.record:
             validation["search"] = choice.record
         advance(1)

@@ -2,66 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.evaluation.baselines import project_features, standardise_features
-from hespotex.evaluation.components import drawn_evenly
+from hespotex.evaluation.components import Components, drawn_evenly
 from hespotex.evaluation.spatial_structure import lattice_weights
-from hespotex.expression import log1p_cpm, pearson_residuals
+from hespotex.expression import Margins, log1p_cpm, pearson_residuals, spot_totals
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 N_NEAREST = 20
 _N_COMPONENTS = 64
 # Training spots that are searched, at most, drawn evenly: time stays linear in the spots of a section.
-_MAX_REFERENCE = 16384
+MAX_REFERENCE = 16384
 
 
-def nearest_patches(
-    train_features: Sequence[Array],
-    train_counts: Sequence[sparse.csr_matrix],
-    features: Array,
-    *,
-    k: int = N_NEAREST,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean over the k training spots whose patches look most alike.
+@dataclass(frozen=True)
+class NearestPatches:
+    """Training spots to look among.
+
+    Attributes:
+        mean: (P,) of the standardised training features.
+        directions: (P, K) principal directions.
+        projected: (R, K) the spots in them.
+        counts: (R, G) their raw counts over the panel.
+        section: (R,) which training section a spot is of, ascending.
+        gene_totals: (S, G) total of every gene over all spots of a section.
+    """
+
+    mean: npt.NDArray[np.float32]
+    directions: npt.NDArray[np.float32]
+    projected: npt.NDArray[np.float32]
+    counts: sparse.csr_matrix
+    section: npt.NDArray[np.int32]
+    gene_totals: npt.NDArray[np.float64]
+
+    def predict(
+        self, features: Array, *, k: int = N_NEAREST
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Mean over the k spots whose patches look most alike.
+
+        Args:
+            features: (m, S, D) or (m, P) of the held-out section; standardised within it.
+            k: how many.
+
+        Returns:
+            Predicted log1p(CPM over the panel) and composition (residual scale), (m, G) each.
+        """
+        from sklearn.neighbors import NearestNeighbors
+
+        k = min(k, len(self.projected))
+        index = NearestNeighbors(n_neighbors=k).fit(self.projected)
+        own = Components(self.mean, self.directions).transform(standardise_features(features))
+        alike = index.kneighbors(own, return_distance=False)
+        rows = np.repeat(np.arange(len(alike)), k)
+        pick = sparse.csr_matrix(
+            (np.full(alike.size, 1 / k, dtype=np.float32), (rows, alike.ravel())),
+            shape=(len(alike), len(self.projected)),
+        )
+        log1p = np.zeros((len(alike), self.counts.shape[1]), dtype=np.float32)
+        composition = np.zeros_like(log1p)
+        for number, genes in enumerate(self.gene_totals):
+            spots = np.flatnonzero(self.section == number)
+            if len(spots):
+                part, counts = pick[:, spots], self.counts[spots]
+                log1p += part @ log1p_cpm(counts)
+                margins = Margins(spot_totals(counts), genes)
+                composition += part @ pearson_residuals(counts, margins=margins)
+        return log1p, composition
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays for the model file."""
+        return {
+            "mean": self.mean,
+            "directions": self.directions,
+            "projected": self.projected,
+            "section": self.section,
+            "gene_totals": self.gene_totals,
+            "data": self.counts.data.astype(np.float32),
+            "indices": self.counts.indices.astype(np.int32),
+            "indptr": self.counts.indptr.astype(np.int64),
+        }
+
+    @classmethod
+    def from_tensors(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> NearestPatches:
+        """What `tensors` wrote."""
+        shape = (len(arrays["projected"]), arrays["gene_totals"].shape[1])
+        counts = sparse.csr_matrix(
+            (arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape
+        )
+        names = ("mean", "directions", "projected", "section", "gene_totals")
+        return cls(counts=counts, **{name: arrays[name] for name in names})
+
+
+def fit_nearest(
+    features: Sequence[Array], counts: Sequence[sparse.csr_matrix], at_most: int = MAX_REFERENCE
+) -> NearestPatches:
+    """The training spots, drawn evenly where there are more than `at_most`.
 
     Args:
-        train_features: per training section (n, S, D) or (n, P), the model's input; standardised within it.
-        train_counts: per training section (n, G) raw counts over the panel.
-        features: of the held-out section.
-        k: how many.
-
-    Returns:
-        Predicted log1p(CPM over the panel) and composition (residual scale), (m, G) each.
+        features: per training section (n, S, D) or (n, P), the model's input; standardised within it.
+        counts: per training section (n, G) raw counts over the panel.
+        at_most: spots that are kept.
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    pca, known = project_features(train_features, _N_COMPONENTS)
-    k = min(k, len(known))
-    (kept,) = drawn_evenly([len(known)], _MAX_REFERENCE)
-    index = NearestNeighbors(n_neighbors=k).fit(known[kept])
-    alike = index.kneighbors(pca.transform(standardise_features(features)), return_distance=False)
-    alike = kept[alike]
-    rows = np.repeat(np.arange(len(alike)), k)
-    pick = sparse.csr_matrix(
-        (np.full(alike.size, 1 / k, dtype=np.float32), (rows, alike.ravel())),
-        shape=(len(alike), len(known)),
+    components, projected = project_features(features, _N_COMPONENTS)
+    (kept,) = drawn_evenly([len(projected)], at_most)
+    section = np.repeat(np.arange(len(counts)), [c.shape[0] for c in counts])
+    totals = np.stack([np.asarray(c.sum(axis=0, dtype=np.float64)).ravel() for c in counts])
+    return NearestPatches(
+        components.mean,
+        components.directions,
+        projected[kept],
+        sparse.vstack(list(counts), format="csr")[kept],
+        section[kept].astype(np.int32),
+        totals,
     )
-    n_genes = train_counts[0].shape[1]
-    log1p = np.zeros((len(alike), n_genes), dtype=np.float32)
-    composition = np.zeros_like(log1p)
-    start = 0
-    for counts in train_counts:
-        part = pick[:, start : start + counts.shape[0]]
-        log1p += part @ log1p_cpm(counts)
-        composition += part @ pearson_residuals(counts)
-        start += counts.shape[0]
-    return log1p, composition
 
 
 def measured_neighbours(

@@ -160,6 +160,12 @@ def _limits(bundle: Bundle, n_patients: int) -> list[str]:
     note = inner_folds_note(bundle)
     if note:
         limits.append(f"{note[0].upper()}{note[1:]}.")
+    kept = len(bundle.trust.get("nearest.projected", ()))
+    if kept:
+        limits.append(
+            f"The file holds the measured counts of {kept:,} training spots, for the baseline of the nearest patches in "
+            "`evaluate`: whoever gets the file gets them. `trust.nearest_spots = 0` leaves them out."
+        )
     limits.append(
         "Other pixel sizes are resampled to the patch sides above; a wrong mpp gives wrong values, silently "
         "in the numbers: look at the out-of-distribution score."
