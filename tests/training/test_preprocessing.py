@@ -77,3 +77,12 @@ def test_nuclei_become_one_standardised_column():
 def test_baselines_read_the_raw_features_of_all_scales():
     flat = model_inputs(FEATURES[0], np.zeros((81, 2)), SMALL)
     np.testing.assert_array_equal(flat, FEATURES[0].reshape(81, 10))
+
+
+def test_few_spots_give_only_components_that_vary():
+    rng = np.random.default_rng(0)
+    sections = [rng.normal(size=(12, 2, 40)).astype(np.float32) for _ in range(2)]
+    projection = fit_projection(sections, 64, seed=0)
+    assert len(projection.scale) == 22  # 11 deviations from its own mean in each section
+    other = projection.apply(rng.normal(size=(50, 2, 40)).astype(np.float32))
+    assert np.abs(other).max() < 10

@@ -22,6 +22,7 @@ _FIT_SPOTS = 8192  # spots that the projection is fitted on, at most; drawn even
 _ROWS = 128
 _STATS_ROWS = 64  # small enough for the cache of a core
 _TINY = 1e-6
+_SMALLEST_SHARE = 1e-3  # of the largest deviation, that a component must have
 _LEAST_FACTOR = 1e-3
 
 
@@ -163,7 +164,7 @@ def fit_projection(
 
     Args:
         sections: (n_i, S, D) raw features.
-        n_components: K; fewer where there are fewer spots or features.
+        n_components: K; fewer where there are fewer spots or features, or where they vary in fewer ways.
         seed: of the drawing of spots and of the randomised decomposition.
         stats: `feature_stats` of each section, where they are known.
     """
@@ -182,6 +183,9 @@ def fit_projection(
     x -= center
     k = min(n_components, len(x) - 1, x.shape[1])
     _, values, directions = randomized_svd(x, k, n_iter=7, random_state=seed)
+    # Every section is centred by itself: with few spots the last directions hold rounding alone.
+    kept = values >= _SMALLEST_SHARE * values[0]
+    values, directions = values[kept], directions[kept]
     scale = np.maximum(values / np.sqrt(len(x)), _TINY)
     return InputProjection(
         center.astype(np.float32), directions.T.astype(np.float32), scale.astype(np.float32)
