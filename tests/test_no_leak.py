@@ -18,13 +18,12 @@ from hespotex import cross_validation, pipeline
 from hespotex.config import Machine, RunConfig
 from hespotex.cross_validation import (
     FoldOutcome,
-    HeldOut,
     calibrated,
-    evaluate_bundle,
     run_fold,
     searched,
     with_baselines,
 )
+from hespotex.evaluation.held_out import HeldOut, evaluate_bundle
 from hespotex.section import Section
 from hespotex.splits import Fold, make_folds
 from hespotex.training.bundle import Bundle, read_model

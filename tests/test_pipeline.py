@@ -189,8 +189,12 @@ def test_finished_run_is_not_done_again(
         raise AssertionError("encoded again")
 
     monkeypatch.setattr(pipeline, "encode", forbidden)
+    page = finished / "report.html"
+    before = page.read_text()
+    page.unlink()  # as a kill after the last fold leaves it
     result = pipeline.cross_validate(cohort, finished, config=CONFIG, machine=machine)
     assert result.metrics["folds_by"] == "patient"
+    assert page.read_text() == before
 
 
 def test_other_configuration_on_the_same_folder_is_refused_by_key(

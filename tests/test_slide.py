@@ -215,6 +215,17 @@ def test_damage_inside_a_png_is_said(tmp_path: Path) -> None:
         open_slide(tmp_path / "d.png")
 
 
+def test_an_upright_jpeg_has_the_pixels_that_pillow_decodes(shared_data: Path) -> None:
+    path = shared_data / "mob" / "images" / "MOB9.jpg"
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB"))
+    with open_slide(path) as slide:
+        shown = slide.read_region(
+            0, 0, slide.width_px0, slide.height_px0, slide.width_px0, slide.height_px0
+        )
+    np.testing.assert_array_equal(shown, expected)
+
+
 def test_a_jpeg_is_decoded_when_it_is_first_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

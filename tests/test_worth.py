@@ -7,17 +7,20 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from hespotex import pipeline
 from hespotex.cli.main import app
+from hespotex.cohort import predict as predict_cohort
 from hespotex.config import Machine, RunConfig
-from hespotex.cross_validation import PREDICTORS
 from hespotex.errors import RunError, SpotTableError
+from hespotex.evaluation.held_out import PREDICTORS
 from hespotex.export.run_comparison import compare_folders
 from hespotex.export.run_outputs import read_genes
 from hespotex.runs import RunDir
+from hespotex.slide_prediction import SlideOptions
 from hespotex.synthetic import make_cohort
 from hespotex.training.bundle import read_model
 
@@ -93,6 +96,22 @@ def test_prediction_leaves_out_genes_graded_d_unless_asked(
         assert list(stored.var_names) == expected
         assert (np.asarray(stored.layers["lower"]) <= np.asarray(stored.layers["upper"])).all()
         assert "ood_score" in stored.obs
+
+
+def test_sections_at_their_own_spots_are_exported_as_slides_are(
+    model: Path, cohort: Path, machine: Machine, tmp_path: Path
+) -> None:
+    gene = read_model(model).genes[3]
+    options = SlideOptions(formats=("geojson", "parquet"), genes=(gene,), all_genes=True)
+    result = predict_cohort(
+        model, cohort, tmp_path, sections=["P3S1"], options=options, machine=machine
+    )
+    stored = anndata.read_h5ad(tmp_path / "predictions" / "P3S1.h5ad")
+    table = pd.read_parquet(tmp_path / "predictions" / "P3S1.parquet")
+    np.testing.assert_array_equal(table[gene], np.asarray(stored[:, gene].X).ravel())
+    features = json.loads((tmp_path / "predictions" / "P3S1.geojson").read_text())["features"]
+    assert len(features) == stored.n_obs
+    assert (result.paths["pictures"] / "P3S1_overview.png").stat().st_size > 10_000
 
 
 def test_evaluation_writes_the_files_of_a_cross_validation(evaluated: Path) -> None:

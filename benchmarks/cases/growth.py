@@ -30,8 +30,9 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from hespotex.config import Machine, ModelConfig, RunConfig
-    from hespotex.cross_validation import evaluate_bundle, with_baselines
+    from hespotex.cross_validation import with_baselines
     from hespotex.evaluation import evidence
+    from hespotex.evaluation.held_out import evaluate_bundle
     from hespotex.training.fit import fit_bundle
 
     del evidence  # imported, so that its time and memory are not counted below

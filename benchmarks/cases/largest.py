@@ -27,6 +27,7 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from hespotex import cross_validation as cv
     from hespotex.config import Machine, RunConfig
+    from hespotex.evaluation.held_out import evaluate_bundle
     from hespotex.export.run_outputs import write_fold
     from hespotex.runs import RunDir
     from hespotex.splits import make_folds
@@ -52,7 +53,7 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
         bundle = cv.calibrated(bundle, train, machine=where)
     stages["calibrate"] = spent.as_dict()
     with timed() as spent:
-        held = cv.evaluate_bundle(bundle, train, cohort.subset(fold.held_out), machine=where)
+        held = evaluate_bundle(bundle, train, cohort.subset(fold.held_out), machine=where)
     stages["evaluate"] = spent.as_dict()
     with timed() as spent:
         write_fold(RunDir(folder), 0, cv.FoldOutcome(fold, bundle, held))

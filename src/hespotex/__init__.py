@@ -12,7 +12,7 @@ _PUBLIC = {
     "train": "hespotex.pipeline",
     "predict": "hespotex.pipeline",
     "evaluate": "hespotex.pipeline",
-    "demo": "hespotex.pipeline",
+    "demo": "hespotex.demo",
     "RunConfig": "hespotex.config",
     "HESpotExError": "hespotex.errors",
 }

@@ -17,24 +17,22 @@ from typing import Any
 from hespotex.config import InputChoices, Machine, RunConfig
 from hespotex.cross_validation import (
     FoldOutcome,
-    calibrated,
-    evaluate_bundle,
+    fit_for_use,
     run_fold,
-    searched,
-    with_baselines,
 )
 from hespotex.encoders import get_encoder
+from hespotex.evaluation.held_out import evaluate_bundle
 from hespotex.evaluation.set_scores import GRADES, with_gene_sets
 from hespotex.evaluation.trust import bundle_grades, bundle_trust
 from hespotex.export.model_card import write_model_card
 from hespotex.export.run_outputs import (
     finished_fold,
-    read_genes,
+    read_grades,
     read_metrics,
     write_fold,
     write_section_prediction,
 )
-from hespotex.export.scored_run import finish_scored_run
+from hespotex.export.scored_run import complete_scored_run, finish_scored_run
 from hespotex.export.set_outputs import grades_by_set
 from hespotex.features import encode_section, patch_plan
 from hespotex.gene_sets import GeneSet, sets_key
@@ -54,12 +52,13 @@ from hespotex.run_checks import (
     name_lacking_sets,
     patch_config,
     run_identity,
+    say_verdict,
 )
 from hespotex.runs import RunDir, StageClock
 from hespotex.section import Section
 from hespotex.splits import Fold, Folds, external_note, inner_note, make_folds
 from hespotex.training.bundle import read_model, write_model
-from hespotex.training.fit import device_name, fit_bundle, use_threads
+from hespotex.training.fit import device_name, use_threads
 from hespotex.training.types import Cohort, EncodedSection
 
 
@@ -160,8 +159,7 @@ def cross_validate(
         HESpotExError: an input is wrong; nothing was written under a final name.
     """
     machine, reporter = machine or Machine(), reporter or Silent()
-    config = configured(config or RunConfig(), nuclei)
-    clock = StageClock()
+    config, clock = configured(config or RunConfig(), nuclei), StageClock()
     config.candidates()  # a searched value that does not fit is said before any work
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, config)
@@ -189,6 +187,7 @@ def _cross_validate(
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
     if run.begin(identity):
         reporter.say(f"{run.path} holds this very run, finished: nothing to do")
+        complete_scored_run(run)
         return _scored_result(run)
     with clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
@@ -241,16 +240,13 @@ def train(
         gene_sets: that the model scores in every prediction, graded as the genes are.
         nuclei: as of `cross_validate`; the model then needs nuclei when it predicts.
         validate: cross-validate for scores and grades; without, every gene is `ungraded`.
-        choices: what the preflight would refuse and the user accepts.
-        machine: device, threads, cache folder.
-        reporter: hears of progress.
+        choices, machine, reporter: as of `cross_validate`.
 
     Raises:
         HESpotExError: an input is wrong, or `out` is a model of other sections or settings.
     """
     machine, reporter = machine or Machine(), reporter or Silent()
-    config = configured(config or RunConfig(), nuclei)
-    clock = StageClock()
+    config, clock = configured(config or RunConfig(), nuclei), StageClock()
     config.candidates()  # a searched value that does not fit is said before any work
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, config)
@@ -263,7 +259,7 @@ def train(
     if validate and len(read) > 1:
         run = RunDir(out.with_suffix(".validation"))
         scored = _cross_validate(read, run, config, gene_sets, False, machine, reporter, clock)
-        validation = {**scored.metrics, "grades": _grades(run), GRADES: grades_by_set(run)}
+        validation = {**scored.metrics, "grades": read_grades(run), GRADES: grades_by_set(run)}
     elif validate:
         reporter.warn("one section cannot be validated: every gene stays `ungraded`")
     note = inner_note([s.section_id for s in read], [s.patient_id for s in read])
@@ -271,18 +267,10 @@ def train(
         reporter.warn(note)
     cohort = encode(read, config, machine, reporter)
     with reporter.task("fitting and calibrating", 2) as advance:
-        choice = searched(cohort, config, machine=machine)
-        bundle = with_baselines(
-            fit_bundle(cohort, choice.config, machine=machine),
-            cohort,
-            nearest_spots=config.trust.nearest_spots,
+        bundle = fit_for_use(
+            cohort, config, validation=validation, machine=machine, advance=advance
         )
-        if choice.record:
-            validation["search"] = choice.record
-        advance(1)
-        bundle = replace(calibrated(bundle, cohort, machine=machine), validation=validation,
-                         gene_sets=tuple(gene_sets))  # fmt: skip
-        advance(1)
+        bundle = replace(bundle, gene_sets=tuple(gene_sets))
     name_lacking_sets(bundle, reporter)
     write_model_card(out.with_suffix(".model-card.md"), bundle)
     write_model(out, bundle)
@@ -326,6 +314,7 @@ def evaluate(
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
     if run.begin(identity):
         reporter.say(f"{out} holds this very run, finished: nothing to do")
+        complete_scored_run(run)
         return _scored_result(run)
     with clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
@@ -370,11 +359,8 @@ def predict(
         out: folder for predictions/ and run.json.
         sections: only these section ids.
         gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
-        nuclei: where those of a model with nuclei come from; None: as in its training.
         all_genes: write genes graded D too.
-        choices: what the preflight would refuse and the user accepts.
-        machine: device, threads, cache folder.
-        reporter: hears of progress.
+        nuclei, choices, machine, reporter: as of `evaluate`.
 
     Raises:
         HESpotExError: an input is wrong, or the encoder is not the one of the model.
@@ -386,14 +372,11 @@ def predict(
         read = read_sections(source, sections, reporter, choices, bundle.config)
     asked = for_prediction(bundle, nuclei, reporter)
     read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
-    identity = run_identity(
-        "predict", config, read, model_id=bundle.model_id, all_genes=all_genes,
-        gene_sets=sets_key(bundle.gene_sets),
-    )  # fmt: skip
-    paths = {"predictions": run.predictions}
+    identity = run_identity("predict", config, read, model_id=bundle.model_id, all_genes=all_genes,
+                            gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
     if run.begin(identity):
         reporter.say(f"{out} holds this very run, finished: nothing to do")
-        return RunResult(paths)
+        return RunResult({"predictions": run.predictions})
     with clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
     check_same_encoder(model, bundle, cohort.encoder)
@@ -405,56 +388,13 @@ def predict(
             prediction = predict_section(bundle, item.without_expression(), machine=machine)
             extras = trust.extras(prediction, item.features, item.colours, grades)
             write_section_prediction(run, item.section, bundle, prediction, extras, columns=columns)
-            if extras.verdict is not None and extras.ood is not None:
-                reporter.say(
-                    f"section {item.section.section_id}: {extras.verdict}; "
-                    f"{extras.ood.mean():.0%} of the spots are flagged"
-                )
+            say_verdict(item.section, extras, reporter)
             advance(1)
     run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
-    return RunResult(paths)
-
-
-def demo(
-    out: Path,
-    *,
-    seed: int = 0,
-    machine: Machine | None = None,
-    reporter: Reporter | None = None,
-) -> RunResult:
-    """Paint a cohort whose expression is known, and cross-validate on it.
-
-    Example:
-        >>> demo(Path("demo")).metrics["folds_by"]  # doctest: +SKIP
-        'patient'
-
-    Args: `out` gets cohort/ (slides and counts) and results/; `seed` paints and fits.
-    """
-    from hespotex.synthetic import make_cohort
-
-    reporter = reporter or Silent()
-    manifest = out / "cohort" / "sections.csv"
-    if not manifest.exists():
-        reporter.say(f"painting a synthetic cohort in {manifest.parent}")
-        manifest = make_cohort(manifest.parent, seed=seed)
-    return cross_validate(
-        manifest,
-        out / "results",
-        config=RunConfig(seed=seed),
-        machine=machine,
-        reporter=reporter,
-    )
-
-
-# --------------------------------------------------------------------------------------- details
+    return RunResult({"predictions": run.predictions})
 
 
 def _scored_result(run: RunDir) -> RunResult:
     names = {"scores": "metrics.json", "genes": "genes.csv", "predictions": "predictions",
              "pictures": "figures", "report": "report.html"}  # fmt: skip
     return RunResult({label: run.path / name for label, name in names.items()}, read_metrics(run))
-
-
-def _grades(run: RunDir) -> dict[str, str]:
-    genes = read_genes(run).drop_duplicates("gene")
-    return dict(zip(genes["gene"], genes["grade"], strict=True))

@@ -16,6 +16,7 @@ from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError, SpotTableError
 from hespotex.evaluation.grades import UNGRADED, written_by_default
 from hespotex.evaluation.set_scores import GRADES
+from hespotex.evaluation.trust import Extras
 from hespotex.gene_sets import GeneSet, PanelSets, left_out_sentence, sets_key
 from hespotex.progress import Reporter
 from hespotex.runs import content_key, file_key, versions
@@ -193,4 +194,13 @@ def name_lacking_sets(bundle: Bundle, reporter: Reporter) -> None:
         reporter.warn(
             f"{len(ungraded):,} of {len(sets):,} gene sets are ungraded: nothing is known of how good they are; "
             "cross-validate or train with the same --gene-sets to grade them"
+        )
+
+
+def say_verdict(section: Section, extras: Extras, reporter: Reporter) -> None:
+    """Say whether a section is like those of the training, where the model can tell."""
+    if extras.verdict is not None and extras.ood is not None:
+        reporter.say(
+            f"section {section.section_id}: {extras.verdict}; "
+            f"{extras.ood.mean():.0%} of the spots are flagged"
         )

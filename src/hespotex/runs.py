@@ -207,6 +207,11 @@ class RunDir:
         return self.path / "figures"
 
     @property
+    def report(self) -> Path:
+        """The page that sums up a scored run."""
+        return self.path / "report.html"
+
+    @property
     def work(self) -> Path:
         """Folder of intermediate results that let an interrupted run go on."""
         return self.path / "work"

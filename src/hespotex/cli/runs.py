@@ -30,9 +30,9 @@ def demo(
 
     Example: hespotex demo --out demo
     """
-    from hespotex import pipeline
+    from hespotex.demo import demo as run_demo
 
-    result = pipeline.demo(
+    result = run_demo(
         out,
         seed=seed or 0,
         machine=options.machine(device, threads),

@@ -23,12 +23,13 @@ from hespotex.config import Machine
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import bundle_grades
 from hespotex.gene_sets import GeneSet, sets_key
+from hespotex.manifest import read_manifest
 from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei_stage import for_prediction, refuse_one_mask
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import genes_to_write, name_lacking_sets
 from hespotex.runs import RunDir, StageClock, atomic_path, versions
-from hespotex.slide_prediction import SlideOptions, open_predictor
+from hespotex.slide_prediction import SlideOptions, open_predictor, write_beside
 
 TABLE: Final = "slides.csv"
 _VERB: Final = "predict slides"
@@ -102,7 +103,8 @@ def predict(
             machine=machine,
             reporter=reporter,
         )
-        return CohortResult(done.paths)
+        rows = read_manifest(source, sections).rows
+        return CohortResult({**done.paths, "pictures": write_beside(RunDir(out), rows, options)})
     clock, run = StageClock(), RunDir(out)
     predictor = open_predictor(model, machine)
     predictor = replace(predictor, bundle=with_gene_sets(predictor.bundle, gene_sets))

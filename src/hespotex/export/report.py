@@ -49,7 +49,7 @@ def write_report(run: RunDir, out: Path | None = None, *, map_bytes: int = MAP_B
     Raises:
         RunError: no finished run lies there, or a file of it is damaged.
     """
-    path = out or run.path / "report.html"
+    path = out or run.report
     page = render_report(read_run(run), map_bytes=map_bytes)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

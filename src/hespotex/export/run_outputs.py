@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hespotex.cross_validation import PREDICTORS, FoldOutcome, HeldOut
+from hespotex.cross_validation import FoldOutcome
 from hespotex.evaluation.compare import half_width
 from hespotex.evaluation.evidence import FDR, headline, held_grades, judge_genes
 from hespotex.evaluation.grades import UNGRADED, GradeRule, count_grades
+from hespotex.evaluation.held_out import PREDICTORS, HeldOut
 from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.scores import ScoreSummary, aggregate
 from hespotex.evaluation.set_scores import predicted_sets
@@ -347,6 +348,12 @@ def _owners(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def read_genes(run: RunDir) -> pd.DataFrame:
     """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
     return _read_gene_rows(run.path / "genes.csv")
+
+
+def read_grades(run: RunDir) -> dict[str, str]:
+    """Gene -> grade of a scored run."""
+    genes = read_genes(run).drop_duplicates("gene")
+    return dict(zip(genes["gene"], genes["grade"], strict=True))
 
 
 def _read_gene_rows(path: Path) -> pd.DataFrame:

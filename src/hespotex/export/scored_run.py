@@ -44,4 +44,11 @@ def finish_scored_run(
     details = {"config": config.model_dump(mode="json"), "notes": metrics["notes"]}
     run.finish(identity, {**details, **clock.summary()})
     write_report(run)
+    complete_scored_run(run)
+
+
+def complete_scored_run(run: RunDir) -> None:
+    """Do what a kill may have left to do in a finished run: the report, and no working files."""
+    if not run.report.exists():
+        write_report(run)
     shutil.rmtree(run.work, ignore_errors=True)

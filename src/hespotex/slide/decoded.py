@@ -124,9 +124,27 @@ def _decode(path: Path) -> npt.NDArray[np.uint8]:
     from PIL import ImageOps
 
     with _opened(path) as image:
+        pixels = _plain_jpeg(path, image)
+        if pixels is not None:
+            return pixels
         image.load()
         ImageOps.exif_transpose(image, in_place=True)  # a copy would double the memory
         return _to_rgb(image)
+
+
+def _plain_jpeg(path: Path, image: Any) -> npt.NDArray[np.uint8] | None:
+    """Pixels of an upright colour JPEG, the same as Pillow's in half the memory; None for all other images."""
+    import imagecodecs
+
+    upright = image.getexif().get(_EXIF_ORIENTATION, 1) == 1
+    if image.format != "JPEG" or image.mode != "RGB" or not upright:
+        return None
+    try:
+        pixels = np.asarray(imagecodecs.jpeg8_decode(path.read_bytes()))
+    except imagecodecs.Jpeg8Error:
+        return None  # Pillow says what is wrong
+    width, height = image.size
+    return pixels if pixels.shape == (height, width, 3) else None
 
 
 def _mpp_tags(image: Any) -> dict[str, tuple[float, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from hespotex.slide_prediction.store import PredictionStore
 from hespotex.training.bundle import Bundle
 
 BAD_TILE = "bad_tile"
-_OVERVIEW_GENES = 3
+OVERVIEW_GENES = 3
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,13 @@ def write_outputs(
     shown = chosen_genes(bundle, finished.grades, options.genes, MAX_GENES)
     sets = bundle_sets(bundle)
     stored = _chosen(bundle, finished, shown, sets)
-    paths = _write_formats(run, stored, options, finished.layout.bounds_px0)
+    genes = [str(g) for g in stored.genes]
+    paths = write_formats(run, stored, genes, options, finished.layout.bounds_px0)
     paths["overview"] = run.figures / f"{name}_overview.png"
     outline = None if finished.layout.tissue is None else finished.layout.tissue.polygons
     figure = plot_overview(
         stored,
-        [str(g) for g in stored.genes[:_OVERVIEW_GENES]],
+        genes[:OVERVIEW_GENES],
         tissue=outline,
         verdict=finished.verdict,
         notes=finished.layout.notes,
@@ -122,9 +123,14 @@ def write_outputs(
     return paths
 
 
-def _write_formats(
-    run: RunDir, stored: StoredPrediction, options: SlideOptions, bounds_px0: tuple[float, float]
+def write_formats(
+    run: RunDir,
+    stored: StoredPrediction,
+    genes: Sequence[str],
+    options: SlideOptions,
+    bounds_px0: tuple[float, float],
 ) -> dict[str, Path]:
+    """Write these genes of a prediction in every format that was asked for; the paths by format."""
     from hespotex.export.geojson import write_geojson
     from hespotex.export.pyramid import MAX_CHANNELS, write_ome_tiff
     from hespotex.export.spatialdata import write_spatialdata
@@ -137,7 +143,6 @@ def _write_formats(
         "ome-tiff": (write_ome_tiff, ".ome.tif"),
     }
     paths: dict[str, Path] = {}
-    genes = [str(g) for g in stored.genes]
     for kind in options.formats:
         write, suffix = writers[kind]
         paths[kind] = run.predictions / f"{stored.section_id}{suffix}"

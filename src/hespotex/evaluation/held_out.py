@@ -1,0 +1,219 @@
+"""Owns what is said of a held-out section: predicted without its expression, scored with it beside every baseline.
+
+Nothing is fitted here: model and baselines come as they are in a bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex.config import Machine
+from hespotex.evaluation import intervals
+from hespotex.evaluation.baselines import (
+    RidgeBaseline,
+    TrainMean,
+    depth_only,
+    predicted_depth_only,
+)
+from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
+from hespotex.evaluation.neighbours import NearestPatches, fit_nearest, measured_neighbours
+from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
+from hespotex.evaluation.set_scores import bundle_sets, score_sets
+from hespotex.evaluation.trust import Extras, bundle_grades, bundle_trust
+from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
+from hespotex.predict import predict_section
+from hespotex.runs import StageClock
+from hespotex.training.bundle import Bundle
+from hespotex.training.fit import training_section
+from hespotex.training.types import Cohort, EncodedSection, Prediction
+
+Floats = npt.NDArray[np.floating[Any]]
+Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]
+
+PREDICTORS = (
+    "model",
+    "ridge",
+    "nearest_patches",
+    "train_mean",
+    "depth_only",
+    "predicted_depth_only",
+    "neighbours",
+)
+NEAREST = "nearest."  # prefix of the nearest patches' arrays in a bundle
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a fold says of one held-out section.
+
+    Attributes:
+        item: the section with its measured counts.
+        counts: its counts over the fold's panel.
+        prediction: made without the counts.
+        extras: interval, out-of-distribution check, grades.
+        scores: by predictor, in the order of PREDICTORS.
+        ceiling: what counting noise leaves to a perfect prediction, in the form of scores.
+        evidence: what trust in each gene rests on.
+        coverage: (L, G) share of measured values inside the intervals; None without intervals.
+        pcc_per_spot: mean over spots of the PCC across genes, of the model and of the train mean.
+        gene_sets: scores of the bundle's gene sets, one row a set; None where it has none.
+    """
+
+    item: EncodedSection
+    counts: PanelCounts
+    prediction: Prediction
+    extras: Extras
+    scores: Mapping[str, SectionScores]
+    ceiling: ScoreSummary
+    evidence: SectionEvidence
+    coverage: npt.NDArray[np.float64] | None
+    pcc_per_spot: Mapping[str, float]
+    gene_sets: pd.DataFrame | None = None
+
+
+def evaluate_bundle(
+    bundle: Bundle,
+    train: Cohort | None,
+    held_out: Cohort,
+    *,
+    nan_as_zero: bool = False,
+    machine: Machine | None = None,
+    clock: StageClock | None = None,
+) -> tuple[HeldOut, ...]:
+    """Predict and score sections that the bundle was not fitted on.
+
+    Args:
+        bundle: the model.
+        train: its training sections, for the nearest patches; None: those that the bundle keeps.
+        held_out: sections with expression.
+        nan_as_zero: a PCC that does not exist counts as 0 in means.
+        machine: device and threads.
+        clock: gets the seconds of baselines, predict and score.
+    """
+    clock = clock or StageClock()
+    panel = GenePanel(bundle.genes, bundle.training_totals)
+    results = []
+    for item in held_out.items:
+        blind = item.without_expression()
+        with clock.stage("predict"):
+            prediction = predict_section(bundle, blind, machine=machine)
+            extras = bundle_trust(bundle).extras(
+                prediction, blind.features, blind.colours, bundle_grades(bundle)
+            )
+        with clock.stage("baselines"):
+            rivals = _rivals(bundle, panel, train, blind)
+        with clock.stage("score"):
+            results.append(_judge(bundle, panel, item, prediction, extras, rivals, nan_as_zero))
+    return tuple(results)
+
+
+def _rivals(
+    bundle: Bundle, panel: GenePanel, train: Cohort | None, item: EncodedSection
+) -> dict[str, Pair]:
+    """(log1p, composition or None) of every baseline that was fitted on the training sections."""
+    rivals: dict[str, Pair] = {}
+    if "ridge.mean" in bundle.trust:
+        names = (f.name for f in fields(RidgeBaseline))
+        ridge = RidgeBaseline(**{name: bundle.trust[f"ridge.{name}"] for name in names})
+        rivals["ridge"] = ridge.predict(item.features)
+    if train is not None:
+        sections = [training_section(t, panel) for t in train.items]
+        nearest = fit_nearest([s.features for s in sections], [s.counts for s in sections])
+        rivals["nearest_patches"] = nearest.predict(item.features)
+    elif f"{NEAREST}projected" in bundle.trust:
+        kept = {
+            k.removeprefix(NEAREST): v for k, v in bundle.trust.items() if k.startswith(NEAREST)
+        }
+        rivals["nearest_patches"] = NearestPatches.from_tensors(kept).predict(item.features)
+    if "train_mean.log1p" in bundle.trust:
+        mean = TrainMean(bundle.trust["train_mean.log1p"])
+        rivals["train_mean"] = (mean.predict(item.section.n_spots), None)
+    return rivals
+
+
+def _judge(
+    bundle: Bundle,
+    panel: GenePanel,
+    item: EncodedSection,
+    prediction: Prediction,
+    extras: Extras,
+    rivals: Mapping[str, Pair],
+    nan_as_zero: bool,
+) -> HeldOut:
+    counts = panel.counts(item.section)
+    xy_um = item.section.xy_um
+    totals = np.maximum(np.asarray(bundle.training_totals), 0.5)
+    evidence = section_evidence(
+        prediction, counts, xy_um, totals / totals.sum(), seed=bundle.config.seed
+    )
+    scores = _scores(prediction, rivals, counts, xy_um, panel.abundant(), nan_as_zero)
+    trust = bundle_trust(bundle)
+    covered = None
+    if trust.intervals is not None:
+        measured = log1p_cpm(counts.counts)
+        held = intervals.HeldOut(prediction.log1p, measured, prediction.spread, counts.measured)
+        covered = intervals.coverage(trust.intervals, [held])
+    per_spot = {"model": mean_pcc_per_spot(prediction.log1p, counts)}
+    if "train_mean" in rivals:
+        per_spot["train_mean"] = mean_pcc_per_spot(rivals["train_mean"][0], counts)
+    ceiling = summarise(
+        evidence.ceiling_log1p,
+        evidence.ceiling_composition,
+        np.full(len(totals), np.nan),
+        scores["model"].constant,
+        counts.measured,
+        panel.abundant(),
+        nan_as_zero=nan_as_zero,
+    )
+    sets = bundle_sets(bundle)
+    of_sets = None
+    if sets is not None:
+        of_sets = score_sets(
+            sets[0],
+            prediction.composition,
+            counts,
+            xy_um,
+            totals / totals.sum(),
+            seed=bundle.config.seed,
+        )
+    return HeldOut(
+        item, counts, prediction, extras, scores, ceiling, evidence, covered, per_spot, of_sets
+    )
+
+
+def _scores(
+    prediction: Prediction,
+    rivals: Mapping[str, Pair],
+    counts: PanelCounts,
+    xy_um: npt.NDArray[np.float64],
+    abundant: npt.NDArray[np.intp],
+    nan_as_zero: bool,
+) -> dict[str, SectionScores]:
+    def score(log1p: Any, composition: Any, *, in_units: bool = True) -> SectionScores:
+        return score_section(
+            log1p,
+            composition,
+            counts.counts,
+            counts.measured,
+            abundant,
+            nan_as_zero=nan_as_zero,
+            in_units=in_units,
+        )
+
+    oracle, image = depth_only(counts.counts), predicted_depth_only(prediction.depth)
+    around = measured_neighbours(counts.counts, xy_um)
+    makers: dict[str, Callable[[], SectionScores]] = {
+        "model": lambda: score(prediction.log1p, prediction.composition),
+        "depth_only": lambda: score(oracle, oracle, in_units=False),
+        "predicted_depth_only": lambda: score(image, image, in_units=False),
+        "neighbours": lambda: score(*around),
+    }
+    for name, pair in rivals.items():
+        makers[name] = lambda pair=pair: score(*pair)  # type: ignore[misc]
+    return {name: makers[name]() for name in PREDICTORS if name in makers}
