@@ -275,7 +275,7 @@ def test_external_sections_of_a_training_patient_are_said(tmp_path: Path) -> Non
     assert "rest on spatial blocks" in metrics["notes"][1]
     page = (tmp_path / "e" / "report.html").read_text()
     assert "for A2 other sections of the same" in page
-    assert "Nearest patches are absent" in page
+    assert "nearest patches" in page.lower()
 
 
 @pytest.mark.parametrize("patients", [["A", "", "B"], ["", "", ""]])

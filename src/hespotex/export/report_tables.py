@@ -128,7 +128,7 @@ def score_rows(metrics: Mapping[str, Any]) -> list[Row]:
 def absent_text(metrics: Mapping[str, Any]) -> str:
     """Which baseline is missing from the table, and why; empty where none is."""
     if metrics.get("folds_by") == "external" and "nearest_patches" not in metrics.get("mean", {}):
-        return "Nearest patches are absent: a model file holds no training spots to compare with."
+        return "Nearest patches are absent: this model file holds no training spots to compare with (trust.nearest_spots)."
     return ""
 
 

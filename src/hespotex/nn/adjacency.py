@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-
-with warnings.catch_warnings():
-    # torch-geometric scripts a few of its own classes on import; torch now deprecates that.
-    warnings.filterwarnings("ignore", message=".*torch.jit.*")
-    from torch_geometric.utils import coalesce, softmax
-    from torch_geometric.utils.sparse import index2ptr
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +50,16 @@ class Adjacency:
             raise ValueError(f"edge_index must be (2, E), found {tuple(edge_index.shape)}")
         if edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < n:
             raise ValueError(f"edge_index must lie in 0 .. {n - 1}, found {int(edge_index.max())}")
-        source, target = coalesce(edge_index, num_nodes=n, sort_by_row=False)
+        by_target = torch.unique(edge_index[1].long() * n + edge_index[0])
+        source, target = by_target % max(n, 1), by_target // max(n, 1)
         flip = torch.argsort(source, stable=True)
         return cls(
             n=n,
             source=source,
             target=target,
-            row_start=index2ptr(target, n),
+            row_start=_starts(target, n),
             flip=flip,
-            column_start=index2ptr(source[flip], n),
+            column_start=_starts(source[flip], n),
         )
 
     @property
@@ -84,7 +80,7 @@ class Adjacency:
 
     def softmax(self, score: Tensor) -> Tensor:
         """Softmax of (E,) scores over the edges into each target."""
-        result: Tensor = softmax(score, ptr=self.row_start)
+        result: Tensor = _grouped_softmax()(score, ptr=self.row_start)
         return result
 
     def propagate(self, weight: Tensor, x: Tensor) -> Tensor:
@@ -103,6 +99,22 @@ class Adjacency:
     def sum(self, x: Tensor) -> Tensor:
         """out_i = sum over edges j -> i of x_j, (n, C)."""
         return self.propagate(x.new_ones(self.source.shape), x)
+
+
+def _starts(ascending: Tensor, n: int) -> Tensor:
+    """(n + 1,), where the entries of each of 0 .. n - 1 begin."""
+    return torch.searchsorted(ascending, torch.arange(n + 1, device=ascending.device))
+
+
+@functools.cache
+def _grouped_softmax() -> Callable[..., Tensor]:
+    """torch-geometric's; imported when first used, since its import takes seconds and attention alone needs it."""
+    with warnings.catch_warnings():
+        # It scripts a few of its own classes on import; torch now deprecates that.
+        warnings.filterwarnings("ignore", message=".*torch.jit.*")
+        from torch_geometric.utils import softmax
+    result: Callable[..., Tensor] = softmax
+    return result
 
 
 @functools.cache
