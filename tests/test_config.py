@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hespotex.cli.options import build_config, read_genes, split_ids
-from hespotex.config import RunConfig, differing_keys
+from hespotex.config import RunConfig
+from hespotex.config_values import differing_keys
 from hespotex.errors import ConfigError
 
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from feature_cohort import SMALL, toy_items, write_cohort
 from hespotex import pipeline
 from hespotex.cli.main import app
-from hespotex.config import Machine, RunConfig, parse_grid
+from hespotex.config import Machine, RunConfig
+from hespotex.config_values import parse_grid
 from hespotex.errors import ConfigError, ModelFileError
 from hespotex.training.bundle import read_model
 from toy_cohort import toy_cohort

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hespotex.config_values import apply_override, deep_copy, one_line, set_key, under
 from hespotex.errors import ConfigError
 
 Profile = Literal["default", "published"]
@@ -304,14 +305,14 @@ class RunConfig(StageConfig):
         source: str = "the options",
     ) -> Self:
         """Build from nested values plus `KEY=VALUE` overrides (dotted keys, TOML values)."""
-        merged = _deep_copy(values)
+        merged = deep_copy(values)
         for override in overrides:
-            _apply_override(merged, override)
-        merged = _under(_PRESETS.get(str(merged.get("profile")), {}), merged)
+            apply_override(merged, override)
+        merged = under(_PRESETS.get(str(merged.get("profile")), {}), merged)
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            raise ConfigError(f"{_one_line(error)}; found in {source}") from error
+            raise ConfigError(f"{one_line(error)}; found in {source}") from error
 
     def with_genes(self, genes: Sequence[str]) -> Self:
         """The same configuration with a given gene panel."""
@@ -335,9 +336,9 @@ class RunConfig(StageConfig):
         keys = list(self.search.grid)
         found = []
         for combination in product(*self.search.grid.values()):
-            values = _deep_copy(self.model_dump(mode="json"))
+            values = deep_copy(self.model_dump(mode="json"))
             for key, value in zip(keys, combination, strict=True):
-                _set(values, key, value, "--search")
+                set_key(values, key, value, "--search")
             chosen = dict(zip(keys, combination, strict=True))
             found.append((chosen, type(self).from_values(values, source="the searched values")))
         return tuple(found)
@@ -347,92 +348,3 @@ class RunConfig(StageConfig):
         import tomli_w
 
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
-
-
-def differing_keys(
-    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
-) -> list[tuple[str, Any, Any]]:
-    """Dotted keys in which two nested mappings differ, with both values, in sorted order."""
-    rows: list[tuple[str, Any, Any]] = []
-    for key in sorted(set(old) | set(new)):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            rows += differing_keys(a, b, f"{prefix}{key}.")
-        elif a != b:
-            rows.append((prefix + key, a, b))
-    return rows
-
-
-def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _deep_copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
-
-
-def _under(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with the preset's where they say nothing."""
-    merged = _deep_copy(preset)
-    for key, value in values.items():
-        below = merged.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            merged[key] = _under(below, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError(
-            f"expected KEY=VALUE after --set, found {override!r}; e.g. model.epochs=20"
-        )
-    _set(values, key.strip(), _parse_value(text.strip()), f"--set {override}")
-
-
-def _set(values: dict[str, Any], key: str, value: Any, where: str) -> None:
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        child = values.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{where}: {parent} is a value, not a table of keys")
-        values = child
-    values[leaf] = value
-
-
-def parse_grid(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """`KEY=V1,V2` of --search as a grid; values are TOML, or plain words.
-
-    Raises:
-        ConfigError: no such form, or a key twice.
-    """
-    grid: dict[str, tuple[Any, ...]] = {}
-    for text in texts:
-        key, separator, values = (part.strip() for part in text.partition("="))
-        if not separator or not key or not values or key in grid:
-            raise ConfigError(
-                f"expected KEY=V1,V2 after --search, every key once, found {text!r}; e.g. model.hidden=64,128"
-            )
-        listed = _parse_value(f"[{values}]")
-        if isinstance(listed, str):
-            listed = [_parse_value(value.strip()) for value in values.split(",")]
-        grid[key] = tuple(listed)
-    return grid
-
-
-def _parse_value(text: str) -> Any:
-    if text.lower() in {"none", "null"}:
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _one_line(error: ValidationError) -> str:
-    parts = []
-    for item in error.errors(include_url=False):
-        key = ".".join(str(p) for p in item["loc"])
-        if item["type"] == "extra_forbidden":
-            parts.append(f"unknown configuration key {key!r}")
-        else:
-            parts.append(f"configuration key {key!r}: {item['msg']}, found {item['input']!r}")
-    return "; ".join(parts)

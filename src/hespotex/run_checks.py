@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.config import NucleiConfig, PatchConfig, RunConfig, differing_keys
+from hespotex.config import NucleiConfig, PatchConfig, RunConfig
+from hespotex.config_values import differing_keys
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError, SpotTableError
@@ -168,17 +169,20 @@ def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section
 def genes_to_write(
     grades: Sequence[str], all_genes: bool, reporter: Reporter
 ) -> npt.NDArray[np.intp]:
-    """Places of the genes that a prediction writes: graded A to C, or ungraded, unless all are asked for."""
+    """Places of the genes that a prediction writes: graded A to C, or of a model without grades, unless all are asked for."""
     kept = np.ones(len(grades), bool) if all_genes else written_by_default(np.asarray(grades))
     left_out = int((~kept).sum())
+    untested = sum(grade == UNGRADED for grade in grades)
+    also = f", {untested:,} of them in no fold's panel and so ungraded" if untested else ""
     if left_out == len(grades):
         reporter.warn(
-            f"every one of the {left_out:,} genes is graded D: all are written, none is to be believed beyond depth"
+            f"none of the {left_out:,} genes is graded better than D{also}: all are written, none is to be "
+            "believed beyond depth"
         )
         return np.arange(len(grades))
     if left_out:
         reporter.say(
-            f"{left_out:,} of {len(grades):,} genes are graded D and left out; --all-genes writes them"
+            f"{left_out:,} of {len(grades):,} genes are not graded A to C and left out{also}; --all-genes writes them"
         )
     return np.flatnonzero(kept)
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from hespotex.config import differing_keys
+from hespotex.config_values import differing_keys
 from hespotex.errors import RunError
 
 # Files above this size are keyed by samples: a slide of 10 GB would otherwise be read twice.

@@ -68,9 +68,9 @@ def test_a_stricter_rule_gives_a_lower_grade() -> None:
     assert grade_genes(evidence(), GradeRule(score_a=0.6)).tolist() == ["B"]
 
 
-def test_predictions_leave_out_d_and_keep_ungraded() -> None:
+def test_predictions_hold_a_to_c_or_everything_of_a_model_without_grades() -> None:
     grades = np.array(["A", "B", "C", "D", "ungraded"])
-    assert written_by_default(grades).tolist() == [True, True, True, False, True]
+    assert written_by_default(grades).tolist() == [True, True, True, False, False]
     assert count_grades(grades) == {"A": 1, "B": 1, "C": 1, "D": 1, "ungraded": 1}
     assert written_by_default(ungraded(3)).all()
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hespotex.cli.terminal import TerminalReporter
-from hespotex.config import InputChoices, Machine, RunConfig, parse_grid
+from hespotex.config import InputChoices, Machine, RunConfig
+from hespotex.config_values import parse_grid
 from hespotex.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -123,8 +123,10 @@ def ungraded(n_genes: int) -> npt.NDArray[np.str_]:
 
 
 def written_by_default(grades: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
-    """(G,) genes that a prediction writes unless all are asked for: A to C, and ungraded ones."""
-    return np.asarray(grades != "D")
+    """(G,) genes that a prediction writes unless all are asked for: A to C; all where no gene has a grade."""
+    if (grades == UNGRADED).all():
+        return np.ones(len(grades), bool)
+    return np.isin(grades, ("A", "B", "C"))
 
 
 def count_grades(grades: npt.NDArray[np.str_]) -> dict[str, int]:
