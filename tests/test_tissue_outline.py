@@ -114,6 +114,22 @@ def test_outline_of_qupath_is_read_with_its_holes(tmp_path: Path, content: objec
     assert tissue.contains(np.array([[10.0, 10.0], [50.0, 50.0]])).tolist() == [True, False]
 
 
+CROSSING = [
+    [[170, 120], [100, 50], [60, 0], [10, 0], [30, 160], [120, 180], [170, 120]],
+    [[100, 120], [190, 140], [120, 100], [110, 180], [50, 160], [130, 0], [100, 120]],
+    [[70, 170], [110, 0], [150, 140], [160, 30], [10, 170], [0, 100], [70, 170]],
+]
+
+
+def test_drawn_areas_that_cross_themselves_and_one_another_are_joined(tmp_path: Path) -> None:
+    path = tmp_path / "t.geojson"
+    areas = [{"type": "Polygon", "coordinates": [ring]} for ring in CROSSING]
+    path.write_text(json.dumps(areas))
+    tissue = read_tissue(path)
+    points = np.array([[40.0, 60.0], [155.0, 60.0], [190.0, 20.0]])
+    assert tissue.contains(points).tolist() == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [

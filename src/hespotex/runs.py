@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from hespotex.config_values import differing_keys
 from hespotex.errors import RunError
@@ -49,9 +50,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.chmod(0o666 & ~_umask())  # some libraries write for the owner alone
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the disk says
+        cause = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise RunError(
-            f"expected to write {path}, found: {error.strerror or error}; free space or choose another folder"
+            f"expected to write {path}, found: {cause}; free space or choose another folder"
         ) from error
     finally:
         with suppress(OSError):

@@ -238,6 +238,9 @@ def read_tissue(path: Path) -> Tissue:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         areas = [shape(geometry) for geometry in _geometries(content)]
+        # A union of rings that cross themselves has no result: each is cut into proper areas first.
+        valid = [shapely.make_valid(area) for area in areas]
+        union = _as_multipolygon(shapely.unary_union([a for a in valid if a.area > 0]))
     except (OSError, UnicodeDecodeError) as error:
         raise GeometryError(
             f"expected a GeoJSON file with the tissue at {path}, found: {error}"
@@ -246,7 +249,6 @@ def read_tissue(path: Path) -> Tissue:
         raise GeometryError(
             f"expected GeoJSON in {path}, found: {error}; export it from QuPath as GeoJSON (File > Export objects)"
         ) from error
-    union = _as_multipolygon(shapely.unary_union([a for a in areas if a.area > 0]))
     if union.is_empty:
         kinds = ", ".join(sorted({a.geom_type for a in areas})) or "no geometry"
         raise GeometryError(

@@ -99,6 +99,37 @@ def test_space_rangers_spot_diameter_stands_for_65_um(tmp_path: Path) -> None:
     assert read(make(uns={"spatial": {"lib": library}}), tmp_path).hints.mpp == {}
 
 
+@pytest.mark.parametrize(
+    ("factors", "expected"),
+    [
+        ({"bin_size_um": 8.0}, {"bin of library lib (8 um)": 0.25}),
+        (
+            {"bin_size_um": 8.0, "microns_per_pixel": 0.25},
+            {"microns_per_pixel of library lib": 0.25},
+        ),
+    ],
+    ids=["bin", "microns per pixel"],
+)
+def test_diameter_of_visium_hd_stands_for_its_bin(
+    tmp_path: Path, factors: dict[str, float], expected: dict[str, float]
+) -> None:
+    library = {
+        "scalefactors": {"spot_diameter_fullres": 32.0, **factors},
+        "metadata": {"software_version": "spaceranger-3.0.0"},
+    }
+    assert read(make(uns={"spatial": {"lib": library}}), tmp_path).hints.mpp == expected
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, "wide"])
+def test_factor_that_is_no_length_is_named(tmp_path: Path, value: float | str) -> None:
+    library = {
+        "scalefactors": {"spot_diameter_fullres": value},
+        "metadata": {"software_version": "spaceranger-1.3.0"},
+    }
+    with pytest.raises(SpotTableError, match=r"spot_diameter_fullres above 0 .*library lib, found"):
+        read(make(uns={"spatial": {"lib": library}}), tmp_path)
+
+
 BROKEN = [
     pytest.param({"obsm": {}}, r"obsm\['spatial'\] .*found none", id="no positions"),
     pytest.param(

@@ -59,6 +59,20 @@ def test_elements_are_chosen_by_name(store: Path) -> None:
         read(replace(source, image_element="other"))
 
 
+def test_spots_outside_the_tissue_are_left_out_and_counted(store: Path) -> None:
+    def mark(data: Any) -> None:
+        obs = data.tables["table"].obs
+        obs["in_tissue"] = np.where(np.arange(len(obs)) < 4, 0, 1)
+
+    whole, table = read(SpotSource(expression=store)), read(change(store, mark))
+    assert table.barcodes.tolist() == whole.barcodes[4:].tolist()
+    np.testing.assert_array_equal(table.xy_px0, whole.xy_px0[4:])
+    assert whole.counts is not None
+    assert table.counts is not None
+    np.testing.assert_array_equal(table.counts.toarray(), whole.counts.toarray()[4:])
+    assert dict(table.dropped) == {"spots outside the tissue (in_tissue = 0)": 4}
+
+
 def test_several_images_are_not_guessed(store: Path) -> None:
     def add(data: Any) -> None:
         data.images["second"] = data.images["he"]

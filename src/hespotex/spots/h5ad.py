@@ -20,6 +20,8 @@ from hespotex.spots.sparse_reading import read_compressed, smallest_exact
 
 # Space Ranger's spot_diameter_fullres stands for this, although the printed spot is 55 um wide.
 SPACE_RANGER_DIAMETER_UM = 65.0
+# Why a spot is left out that its file marks so.
+OUTSIDE_TISSUE = "spots outside the tissue (in_tissue = 0)"
 _CHUNK_BYTES = 64 * 2**20
 # Where raw counts lie in some files, if in none of the usual places.
 OTHER_LAYERS = ("raw_counts", "raw", "count")
@@ -101,9 +103,9 @@ def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable
     obs, spatial, counts = parts.obs, parts.spatial, parts.counts
     dropped = dict(parts.dropped)
     if "in_tissue" in obs:
-        kept = _is_in_tissue(obs["in_tissue"])
+        kept = is_in_tissue(obs["in_tissue"])
         if not kept.all():
-            dropped["spots outside the tissue (in_tissue = 0)"] = int((~kept).sum())
+            dropped[OUTSIDE_TISSUE] = int((~kept).sum())
             obs, spatial = obs[kept], spatial[kept]
             counts = counts[kept] if counts is not None else None
     return SpotTable(
@@ -119,8 +121,8 @@ def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable
     )
 
 
-def _is_in_tissue(column: pd.Series) -> npt.NDArray[np.bool_]:
-    """0, "0", False and "False" are outside; what says nothing is inside."""
+def is_in_tissue(column: pd.Series) -> npt.NDArray[np.bool_]:
+    """(n,) whether spots lie in the tissue: 0, "0", False and "False" are outside; what says nothing is inside."""
     text = column.astype(str).str.strip().str.lower()
     return ~text.isin(["0", "0.0", "false", "no"]).to_numpy(bool)
 
@@ -311,11 +313,31 @@ def _hints(uns: Mapping[str, Any], library: str | None = None) -> ScaleHints:
         for key, label in (("tissue_hires_scalef", "hires"), ("tissue_lowres_scalef", "lowres")):
             if key in factors and len(libraries) == 1:
                 scales[label] = float(factors[key])
-        # Only Space Ranger's own number is known to stand for 65 um; other tools store other circles.
-        if (
-            "software_version" in (entry.get("metadata") or {})
-            and "spot_diameter_fullres" in factors
-        ):
-            label = f"spot diameter of library {name} (65 um)"
-            mpp[label] = SPACE_RANGER_DIAMETER_UM / float(factors["spot_diameter_fullres"])
+        if "software_version" in (entry.get("metadata") or {}):
+            mpp.update(_space_ranger_mpp(factors, f"library {name}"))
     return ScaleHints(mpp=mpp, image_scales=scales)
+
+
+def _space_ranger_mpp(factors: Mapping[str, Any], whose: str) -> dict[str, float]:
+    """What Space Ranger's own factors say; other tools store other circles under the same names.
+
+    Raises:
+        SpotTableError: a factor is no number above 0.
+    """
+    found: dict[str, float] = {}
+    for name in ("microns_per_pixel", "bin_size_um", "spot_diameter_fullres"):
+        if name in factors:
+            value = pd.to_numeric(factors[name], errors="coerce")
+            if not 0 < value < np.inf:
+                raise SpotTableError(
+                    f"expected {name} above 0 in the scalefactors of {whose}, found {factors[name]}"
+                )
+            found[name] = float(value)
+    # Visium HD states it outright; tools that join bins into cells enlarge the diameter beside it.
+    if "microns_per_pixel" in found:
+        return {f"microns_per_pixel of {whose}": found["microns_per_pixel"]}
+    if "spot_diameter_fullres" not in found:
+        return {}
+    side = found.get("bin_size_um", SPACE_RANGER_DIAMETER_UM)
+    what = "bin" if "bin_size_um" in found else "spot diameter"
+    return {f"{what} of {whose} ({side:g} um)": side / found["spot_diameter_fullres"]}

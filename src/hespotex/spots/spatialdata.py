@@ -14,7 +14,7 @@ from scipy import sparse
 
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
-from hespotex.spots.h5ad import OTHER_LAYERS, pick_raw_counts
+from hespotex.spots.h5ad import OTHER_LAYERS, OUTSIDE_TISSUE, is_in_tissue, pick_raw_counts
 
 _GLOBAL = "global"
 
@@ -24,7 +24,7 @@ def read(source: SpotSource) -> SpotTable:
 
     The positions are the centres of the annotated shapes, carried by the store's transformations into
     the pixels of `image_element`; where the store has no image, into its `global` coordinate system,
-    which then has to be level-0 pixels.
+    which then has to be level-0 pixels. Spots marked as not in the tissue are left out and counted.
 
     Raises:
         SpotTableError: no store, or an element is missing, ambiguous, or not raw counts.
@@ -38,7 +38,8 @@ def read(source: SpotSource) -> SpotTable:
     name = _choose(source.table_element, store.tables, "table", path)
     table = store.tables[name]
     shapes, rows = _match_shapes(store, table, name, path)
-    kept = rows >= 0
+    found = rows >= 0
+    kept = found & is_in_tissue(table.obs["in_tissue"]) if "in_tissue" in table.obs else found
     to_image = _to_pixels(store, shapes, source.image_element, path)
     centres = shapes.geometry.centroid
     xy = np.column_stack([centres.x, centres.y])[rows[kept]]
@@ -55,8 +56,9 @@ def read(source: SpotSource) -> SpotTable:
     obs = table.obs[kept].drop(columns=[attributes["region_key"], attributes["instance_key"]])
     dropped = {
         **no_genes,
-        "counts without a shape": int((~kept).sum()),
-        "shapes without counts": len(shapes) - int(kept.sum()),
+        "counts without a shape": int((~found).sum()),
+        "shapes without counts": len(shapes) - int(found.sum()),
+        OUTSIDE_TISSUE: int((found & ~kept).sum()),
     }
     return SpotTable(
         source=str(path),
