@@ -244,6 +244,8 @@ class NucleiConfig(StageConfig):
     """A segmenter, or masks that the manifest names."""
     side_um: float | None = Field(None, gt=0)
     """Side of the square around a spot in which nuclei are counted; None: the spot's diameter."""
+    bounds_offset: bool = False
+    """Outlines in a mask start at the slide's bounds (MRXS), as QuPath shows it."""
 
 
 class FoldConfig(StageConfig):

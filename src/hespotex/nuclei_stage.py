@@ -31,12 +31,16 @@ def configured(config: RunConfig, option: str | None) -> RunConfig:
         )
     usual = "published" if config.profile == "published" else "density"
     mode = usual if nuclei.mode == "off" else nuclei.mode
-    chosen = NucleiConfig(mode=mode, source=origin.source, side_um=nuclei.side_um)
+    chosen = nuclei.model_copy(update={"mode": mode, "source": origin.source})
     return config.model_copy(update={"nuclei": chosen})
 
 
-def for_prediction(bundle: Bundle, option: str | None, reporter: Reporter) -> NucleiConfig:
+def for_prediction(
+    bundle: Bundle, option: str | None, reporter: Reporter, *, bounds_offset: bool = False
+) -> NucleiConfig:
     """The model's nuclei, from the source that `--nuclei` names, else from the one of its training.
+
+    With `bounds_offset` outlines start at the slide's bounds, as QuPath shows it.
 
     Raises:
         ConfigError: no such source.
@@ -54,12 +58,13 @@ def for_prediction(bundle: Bundle, option: str | None, reporter: Reporter) -> Nu
                 "the model was trained with nuclei elsewhere, found no word of where they come from: give "
                 "--nuclei classical | instanseg | cellpose | mask:PATH"
             )
-        return nuclei
-    if bundle.sections and origin.source != nuclei.source:
+    elif bundle.sections and origin.source != nuclei.source:
         reporter.warn(
             f"the model was trained with nuclei from {nuclei.source}; {origin.source} may count otherwise"
         )
-    return nuclei.model_copy(update={"source": origin.source})
+    source = nuclei.source if origin is None else origin.source
+    from_bounds = nuclei.bounds_offset or (bounds_offset and source == "mask")
+    return nuclei.model_copy(update={"source": source, "bounds_offset": from_bounds})
 
 
 def with_masks(

@@ -343,6 +343,7 @@ def predict(
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] | None = None,
     nuclei: str | None = None,
+    bounds_offset: bool = False,
     all_genes: bool = False,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
@@ -355,12 +356,11 @@ def predict(
 
     Args:
         model: a model file.
-        source: table of sections, with or without expression.
+        source, sections: table of sections, with or without expression; only these ids of it.
         out: folder for predictions/ and run.json.
-        sections: only these section ids.
         gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
         all_genes: write genes graded D too.
-        nuclei, choices, machine, reporter: as of `evaluate`.
+        nuclei, choices, machine, reporter: as of `evaluate`; bounds_offset: outlines start at the slide's bounds.
 
     Raises:
         HESpotExError: an input is wrong, or the encoder is not the one of the model.
@@ -370,7 +370,7 @@ def predict(
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
         read = read_sections(source, sections, reporter, choices, bundle.config)
-    asked = for_prediction(bundle, nuclei, reporter)
+    asked = for_prediction(bundle, nuclei, reporter, bounds_offset=bounds_offset)
     read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
     identity = run_identity("predict", config, read, model_id=bundle.model_id, all_genes=all_genes,
                             gene_sets=sets_key(bundle.gene_sets))  # fmt: skip

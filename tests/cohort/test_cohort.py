@@ -201,6 +201,15 @@ def test_what_a_worker_is_sent_survives_pickling(folder: Path) -> None:
     assert pickle.loads(pickle.dumps(executor._predict_on_worker)) is executor._predict_on_worker
 
 
+def test_a_worker_finds_a_mask_that_was_named_from_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    tasks = cohort.plan_slides(folder / "a.png", SlideOptions(mpp=MPP, nuclei="mask:slides"))
+    assert tasks is not None
+    assert executor._absolute(tasks[0]).options.nuclei == f"mask:{folder}"
+
+
 def test_a_cluster_that_is_not_there_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

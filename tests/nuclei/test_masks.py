@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +29,15 @@ XY = np.stack(
 ).reshape(-1, 2)
 
 
-def _outlines(folder: Path, *, cells: bool = False) -> Path:
+def _outlines(
+    folder: Path, *, cells: bool = False, origin: tuple[float, float] = (0.0, 0.0)
+) -> Path:
     """Each disc as QuPath writes it: a detection, or a cell around its nucleus."""
     features = []
     for x, y in PAINTED.centres.tolist():
         angle = np.linspace(0, 2 * np.pi, 25)
         ring = np.stack([x + 0.5 + 8.4 * np.cos(angle), y + 0.5 + 8.4 * np.sin(angle)], axis=1)
+        ring = ring - origin
         ring[-1] = ring[0]
         shape = {"type": "Polygon", "coordinates": [ring.tolist()]}
         cell = {"type": "Polygon", "coordinates": [((ring - (x, y)) * 1.5 + (x, y)).tolist()]}
@@ -118,6 +123,61 @@ def test_outlines_elsewhere_and_other_files_are_refused(tmp_path: Path) -> None:
         open_mask(path, SIZE, MPP)
     with pytest.raises(NucleiError, match=r"expected a nuclei mask of \.npy, .* found \.qpdata"):
         open_mask(tmp_path / "project.qpdata", SIZE, MPP)
+
+
+def test_outlines_that_start_at_the_bounds_are_moved(tmp_path: Path) -> None:
+    path = _outlines(tmp_path, origin=(100.0, 60.0))
+    labels = open_mask(path, SIZE, MPP, (100.0, 60.0))
+    counts = count_nuclei(labels, XY, SIDE_PX * MPP, MPP, SIZE)
+    np.testing.assert_array_equal(counts.nuclei, in_squares(PAINTED.centres + 0.5, XY, SIDE_PX))
+    assert labels.key() != open_mask(path, SIZE, MPP).key()
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_annotations_and_tiles_of_qupath_are_no_nuclei(tmp_path: Path, as_list: bool) -> None:
+    path = _outlines(tmp_path)
+    found = json.loads(path.read_text())["features"]
+    nuclei = [f | {"properties": {"objectType": "detection"}} for f in found]
+    whole = [[0, 0], [WIDTH, 0], [WIDTH, HEIGHT], [0, HEIGHT], [0, 0]]
+    others = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [whole]},
+            "properties": {"objectType": kind},
+        }
+        for kind in ("root", "annotation", "tile")
+    ]
+    features = [*others, *nuclei]
+    everything = features if as_list else {"type": "FeatureCollection", "features": features}
+    path.write_text(json.dumps(everything))
+    counts = count_nuclei(open_mask(path, SIZE, MPP), XY, SIDE_PX * MPP, MPP, SIZE)
+    np.testing.assert_array_equal(counts.nuclei, in_squares(PAINTED.centres + 0.5, XY, SIDE_PX))
+    path.write_text(json.dumps(others))
+    with pytest.raises(NucleiError, match=r"found 3 objects that are none .* export detections"):
+        open_mask(path, SIZE, MPP)
+
+
+@pytest.mark.parametrize("text", ['{"features": [3]}', '{"features": [{"geometry": null}, {"ge'])
+def test_a_broken_feature_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "o.geojson").write_text(text)
+    with pytest.raises(NucleiError, match=r"expected a readable nuclei mask, found: .*o\.geojson"):
+        open_mask(tmp_path / "o.geojson", SIZE, MPP)
+
+
+def test_a_png_too_large_to_be_decoded_is_one_line(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(kind + content).to_bytes(4, "big")
+        return len(content).to_bytes(4, "big") + kind + content + crc
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 16, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(80_001)))
+    path = tmp_path / "large.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
+    with pytest.raises(
+        NucleiError, match=r"PNG of less than 2\^30 .* export as TIFF or \.npy"
+    ) as e:
+        open_mask(path, (40_000, 40_000), MPP)
+    assert "\n" not in str(e.value)
 
 
 def test_a_mask_of_tissue_is_refused(tmp_path: Path) -> None:

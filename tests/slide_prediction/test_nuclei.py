@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+import shapely
 
 from hespotex.config import Machine, NucleiConfig, RunConfig
 from hespotex.errors import ConfigError, ModelFileError, NucleiError
 from hespotex.features import encode_section
-from hespotex.nuclei import count_section, counting
+from hespotex.nuclei import count_nuclei, count_section, counting
+from hespotex.nuclei.outlines import OutlineLabels
 from hespotex.nuclei_stage import configured, find_nuclei, for_prediction, with_masks
 from hespotex.postprocess import nuclei_factor
 from hespotex.predict import predict_expression
 from hespotex.progress import Silent
 from hespotex.section import Geometry, Section
-from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide
+from hespotex.slide.decoded import DecodedImage
+from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide, run
 from hespotex.training.bundle import Bundle
 from hespotex.training.fit import fit_bundle
 from toy_cohort import toy_cohort
@@ -147,6 +151,54 @@ def test_a_killed_count_goes_on(
     a, b = (anndata.read_h5ad(tmp_path / d / "predictions" / "s.h5ad") for d in ("whole", "out"))
     np.testing.assert_array_equal(a.X, b.X)
     np.testing.assert_array_equal(a.obs["nuclei"], b.obs["nuclei"])
+
+
+def test_counts_follow_a_diameter_that_changes_after_a_kill(
+    slide: Path, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = _bundle("default", "density")
+    nuclei = bundle.config.nuclei.model_copy(update={"side_um": None})
+    config = bundle.config.model_copy(update={"nuclei": nuclei})
+    predictor = toy_predictor(replace(bundle, config=config))
+    _, spots = _spots(tmp_path)
+    small = _task(slide, spots, nuclei=f"mask:{mask}", diameter_um=40.0)
+    large = _task(slide, spots, nuclei=f"mask:{mask}", diameter_um=90.0)
+    predict_slide(predictor, large, tmp_path / "whole")
+
+    def killed(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "write_outputs", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict_slide(predictor, small, tmp_path / "out")
+    assert (tmp_path / "out" / "work" / "s" / "nuclei.safetensors").exists()
+    predict_slide(predictor, large, tmp_path / "out")
+    a, b = (anndata.read_h5ad(tmp_path / d / "predictions" / "s.h5ad") for d in ("whole", "out"))
+    np.testing.assert_array_equal(a.obs["nuclei"], b.obs["nuclei"])
+    np.testing.assert_array_equal(a.X, b.X)
+
+
+def test_outlines_from_qupath_start_at_the_bounds_where_it_is_said(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DecodedImage, "bounds_px0", (40.0, 10.0))
+    xy, spots = _spots(tmp_path)
+    boxes = [shapely.box(x - 42, y - 12, x - 38, y - 8) for x, y in xy]  # around each spot
+    outlines = [{"type": "Feature", "geometry": shapely.geometry.mapping(b)} for b in boxes]
+    (tmp_path / "s.geojson").write_text(json.dumps(outlines))
+    bundle = _bundle("default", "density")
+    asked = for_prediction(bundle, "mask", Silent(), bounds_offset=True)
+    labels = OutlineLabels(tmp_path / "s.geojson", (700, 600), MPP, (40.0, 10.0))
+    expected = count_nuclei(labels, xy, 60.0, MPP, (700, 600)).nuclei
+    assert expected.min() >= 1
+    section = _section(slide, xy, tmp_path / "s.geojson")
+    counts = count_section(section, asked, cache_dir=tmp_path / "c")
+    np.testing.assert_array_equal(counts.nuclei, expected)
+    task = _task(slide, spots, nuclei=f"mask:{tmp_path / 's.geojson'}", bounds_offset=True)
+    predict_slide(toy_predictor(bundle), task, tmp_path / "out")
+    found = anndata.read_h5ad(tmp_path / "out" / "predictions" / "s.h5ad")[list(section.barcodes)]
+    np.testing.assert_array_equal(found.obs["nuclei"], expected)
 
 
 def test_a_model_with_nuclei_refuses_to_predict_without(slide: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hespotex.config import Machine
 from hespotex.errors import ConfigError, HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.gene_sets import GeneSet
+from hespotex.nuclei import NucleiOrigin
 from hespotex.progress import Reporter, Silent
 from hespotex.slide_prediction import (
     Predictor,
@@ -178,6 +179,9 @@ def _absolute(task: SlideTask) -> SlideTask:
         task.options,
         tissue=None if task.options.tissue is None else task.options.tissue.resolve(),
         spots=None if task.options.spots is None else task.options.spots.resolve(),
+        nuclei=None
+        if task.options.nuclei is None
+        else NucleiOrigin.parse(task.options.nuclei).resolved(),
     )
     return replace(task, slide=task.slide.resolve(), options=options)
 

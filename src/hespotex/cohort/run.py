@@ -97,6 +97,7 @@ def predict(
             out,
             sections=sections,
             nuclei=options.nuclei,
+            bounds_offset=options.bounds_offset,
             gene_sets=gene_sets,
             all_genes=options.all_genes,
             choices=options.choices,

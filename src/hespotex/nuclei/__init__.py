@@ -6,6 +6,7 @@ from hespotex.nuclei.section_counts import (
     count_section,
     counts_on,
     open_labels,
+    square_um,
     with_counts,
 )
 from hespotex.nuclei.segmenters import SegmenterInfo, list_segmenters
@@ -19,5 +20,6 @@ __all__ = [
     "counts_on",
     "list_segmenters",
     "open_labels",
+    "square_um",
     "with_counts",
 ]

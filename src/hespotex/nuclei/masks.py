@@ -1,11 +1,10 @@
-"""Owns masks of nuclei that a user brings: label images and outlines; regions are read as they are asked for."""
+"""Owns masks of nuclei that a user brings: which kind a file is; label images, read region by region."""
 
 from __future__ import annotations
 
-import json
 import weakref
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +12,20 @@ import numpy.typing as npt
 from hespotex.errors import NucleiError
 from hespotex.nuclei.labels import Labels, LabelSource
 from hespotex.nuclei.origin import MASK_SUFFIXES
+from hespotex.nuclei.outlines import OutlineLabels
 from hespotex.runs import content_key, file_key
 
 # Width and height of a mask may differ from the slide's by so much in their ratio.
 _SAME_SHAPE = 0.01
 _ROWS = 512
-# Outlines are drawn at this resolution, or at the slide's own where that is coarser.
-OUTLINE_MPP: Final = 0.5
-_SUBPIXEL_BITS = 4
 
 
-def open_mask(path: Path, size_px0: tuple[int, int], mpp: float) -> LabelSource:
+def open_mask(
+    path: Path,
+    size_px0: tuple[int, int],
+    mpp: float,
+    origin_px0: tuple[float, float] = (0.0, 0.0),
+) -> LabelSource:
     """Open a mask that covers a slide.
 
     Args:
@@ -32,6 +34,7 @@ def open_mask(path: Path, size_px0: tuple[int, int], mpp: float) -> LabelSource:
             (.geojson, as QuPath exports them) in level-0 pixels.
         size_px0: width and height of the slide.
         mpp: microns per level-0 pixel.
+        origin_px0: where the coordinates of outlines start (QuPath's: at the slide's bounds).
 
     Raises:
         NucleiError: the file is missing, of another kind, or does not cover the slide.
@@ -41,14 +44,16 @@ def open_mask(path: Path, size_px0: tuple[int, int], mpp: float) -> LabelSource:
     suffix = path.suffix.lower()
     try:
         if suffix in {".geojson", ".json"}:
-            return OutlineLabels(path, size_px0, mpp)
+            return OutlineLabels(path, size_px0, mpp, origin_px0)
         if suffix == ".npy":
             return ImageLabels(path, np.load(path, mmap_mode="r"), size_px0)
         if suffix in {".tif", ".tiff"}:
             return ImageLabels(path, _TiffPixels(path), size_px0)
         if suffix == ".png":
             return ImageLabels(path, _read_png(path), size_px0)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, ShapelyError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, ShapelyError,
+    ) as error:  # fmt: skip
         cause = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise NucleiError(
             f"expected a readable nuclei mask, found: {cause} ({path}); export it again"
@@ -105,7 +110,14 @@ def _read_png(path: Path) -> npt.NDArray[Any]:
     """A PNG cannot be read in parts: all of it is decoded."""
     import cv2
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        cause = str(error.err or error)
+        raise NucleiError(
+            f"expected a PNG of less than 2^30 pixels, which is decoded as a whole, found: {cause} ({path}); "
+            "export as TIFF or .npy, which are read in parts"
+        ) from error
     if pixels is None:
         raise ValueError("no PNG, or one that is cut short")
     return np.asarray(pixels)
@@ -181,65 +193,3 @@ class ImageLabels:
     def key(self) -> str:
         """Key of the file's content."""
         return content_key("mask", file_key(self._path))
-
-
-class OutlineLabels:
-    """Nuclei given by their outlines.
-
-    Args:
-        path: GeoJSON in level-0 pixels.
-        size_px0: width and height of the slide.
-        mpp: microns per level-0 pixel.
-
-    Raises:
-        NucleiError: there is no outline, or none lies on the slide.
-    """
-
-    given = True
-
-    def __init__(self, path: Path, size_px0: tuple[int, int], mpp: float) -> None:
-        import shapely
-
-        self._path = path
-        self.step_px0 = max(OUTLINE_MPP / mpp, 1.0)
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-        found = values if isinstance(values, list) else values.get("features", [values])
-        shapes = [
-            shapely.from_geojson(json.dumps(f["nucleusGeometry"] if "nucleusGeometry" in f else f.get("geometry", f)))
-            for f in found
-        ]  # fmt: skip
-        self._shapes = [s for s in shapes if s is not None and s.area > 0]
-        if not self._shapes:
-            raise NucleiError(f"expected outlines of nuclei in {path}, found none with an area")
-        self._tree = shapely.STRtree(self._shapes)
-        if not len(self._tree.query(shapely.box(0, 0, *size_px0))):
-            raise NucleiError(
-                f"expected outlines on the slide of {size_px0[0]} x {size_px0[1]} px, found none of "
-                f"{len(self._shapes)} of {path} there; give level-0 pixels of this slide"
-            )
-
-    def read(self, x: int, y: int, width: int, height: int) -> Labels:
-        """See `LabelSource`."""
-        import cv2
-        import shapely
-
-        step = self.step_px0
-        out = np.zeros((height, width), np.int32)
-        box = shapely.box(x * step, y * step, (x + width) * step, (y + height) * step)
-        for number, place in enumerate(np.sort(self._tree.query(box)).tolist(), start=1):
-            rings = [
-                np.asarray(part.exterior.coords)[:, :2]
-                for part in shapely.get_parts(self._shapes[place])
-                if part.geom_type == "Polygon"
-            ]
-            # Pixel centres lie at whole numbers; the last bits are fractions of a pixel.
-            points = [
-                np.round(((ring / step) - (x + 0.5, y + 0.5)) * 2**_SUBPIXEL_BITS).astype(np.int32)
-                for ring in rings
-            ]
-            cv2.fillPoly(out, points, number, shift=_SUBPIXEL_BITS)
-        return out
-
-    def key(self) -> str:
-        """Key of the file's content."""
-        return content_key("outlines", file_key(self._path), OUTLINE_MPP)

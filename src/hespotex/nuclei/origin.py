@@ -42,6 +42,10 @@ class NucleiOrigin:
             raise ConfigError(f"expected a mask or a folder of masks, found nothing at {path}")
         return cls(name, path)
 
+    def resolved(self) -> str:
+        """What `parse` takes, with an absolute path: for a process in another working directory."""
+        return self.source if self.path is None else f"{self.source}:{self.path.resolve()}"
+
     def mask_of(self, section_id: str, listed: Path | None) -> Path | None:
         """The mask of one section; None where another source is meant.
 

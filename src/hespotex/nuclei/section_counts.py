@@ -85,7 +85,9 @@ def open_labels(
                 "--nuclei mask:PATH",
                 section=section.section_id,
             )
-        return open_mask(section.nuclei_file, (slide.width_px0, slide.height_px0), mpp)
+        size_px0 = (slide.width_px0, slide.height_px0)
+        origin_px0 = slide.bounds_px0 if config.bounds_offset else (0.0, 0.0)
+        return open_mask(section.nuclei_file, size_px0, mpp, origin_px0)
     segmenter = build_segmenter(config.source, slide, section.xy_px0, mpp, device)
     return SlideLabels(slide, mpp, segmenter, holes=holes)
 

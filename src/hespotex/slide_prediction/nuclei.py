@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.config import NucleiConfig
-from hespotex.nuclei import NucleiOrigin, counts_on, open_labels, with_counts
+from hespotex.nuclei import NucleiOrigin, counts_on, open_labels, square_um, with_counts
 from hespotex.postprocess import nuclei_factor
 from hespotex.progress import Advance
 from hespotex.runs import content_key, file_key
@@ -69,7 +69,7 @@ def find_slide_nuclei(
         advance(section.n_spots)
         return section, None if nuclei.mode == "off" else np.ones(0)
     labels = open_labels(slide, replace(section, nuclei_file=mask), nuclei, device, holes=True)
-    counted = content_key(key, labels.key(), nuclei.model_dump())
+    counted = content_key(key, labels.key(), square_um(section, nuclei))
     counts = counts_on(slide, section, labels, nuclei, kept=kept, key=counted, advance=advance)
     factor = nuclei_factor(counts, nuclei.mode, section=section.section_id)
     return with_counts(section, counts), factor

@@ -122,7 +122,10 @@ def _predict_slide(
     grades = bundle_grades(bundle)
     chosen_genes(bundle, grades, task.options.genes, 1)  # an unknown gene is said before the work
     columns = genes_to_write(grades, task.options.all_genes, Silent())  # said once by the caller
-    nuclei = for_prediction(bundle, task.options.nuclei, Silent())  # said once by the caller
+    options = task.options
+    nuclei = for_prediction(
+        bundle, options.nuclei, Silent(), bounds_offset=options.bounds_offset
+    )  # said once by the caller
     mask = mask_of(task, nuclei)
     key = _prediction_key(predictor, task, columns, nuclei_key(mask, nuclei))
     path = run.predictions / f"{task.section_id}.h5ad"
@@ -175,9 +178,7 @@ def _predict_slide(
         layout = replace(layout, section=section)
     open_work(
         work / "predictions",
-        content_key(
-            encoded, nuclei_key(mask, nuclei), versions()["hespotex"], bundle.model_id, CHUNK_SPOTS
-        ),
+        content_key(encoded, factor, versions()["hespotex"], bundle.model_id, CHUNK_SPOTS),
     )
     store = open_predictions(
         work / "predictions", section.n_spots, len(bundle.genes), predictor.trust
