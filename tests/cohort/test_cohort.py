@@ -13,7 +13,7 @@ import pytest
 
 from hespotex import cohort
 from hespotex.cohort import executor, run
-from hespotex.config import Machine
+from hespotex.config import InputChoices, Machine
 from hespotex.errors import ConfigError, GeometryError, RunError, SlideError
 from hespotex.slide_prediction import Predictor, SlideOptions
 from toy_slide import MPP, toy_bundle, toy_predictor, toy_trust, write_slide
@@ -199,6 +199,49 @@ def test_what_a_worker_is_sent_survives_pickling(folder: Path) -> None:
     sent = (executor.ToLoad(MODEL, None, Machine(device="cpu")), tasks)
     assert pickle.loads(pickle.dumps(sent)) == sent
     assert pickle.loads(pickle.dumps(executor._predict_on_worker)) is executor._predict_on_worker
+
+
+@pytest.fixture
+def of_sections(tmp_path: Path) -> Path:
+    """A manifest whose only row has spots."""
+    write_slide(tmp_path / "s.png")
+    x, y = np.meshgrid(np.arange(150, 550, 50), np.arange(150, 450, 50))
+    pd.DataFrame(
+        {"x": x.ravel() // 50, "y": y.ravel() // 50, "pixel_x": x.ravel(), "pixel_y": y.ravel()}
+    ).assign(new_x=0, new_y=0, selected=1).to_csv(tmp_path / "s.tsv", sep="\t", index=False)
+    manifest = tmp_path / "sections.csv"
+    row = "s,P,s.png,legacy_st,s.tsv,2\n"
+    manifest.write_text(f"section_id,patient_id,slide,format,spots,mpp\n{row}")
+    return manifest
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "cluster"),
+    [
+        ("--mpp", SlideOptions(mpp=1.0), None),
+        ("--tissue", SlideOptions(tissue=Path("t.geojson")), None),
+        ("--spots", SlideOptions(spots=Path("s.csv")), None),
+        ("--grid", SlideOptions(grid="square"), None),
+        ("--spot-pitch-um", SlideOptions(pitch_um=50.0), None),
+        ("--spot-diameter-um", SlideOptions(diameter_um=50.0), None),
+        ("--max-bad-tiles", SlideOptions(max_bad_tiles=0.5), None),
+        ("--workers", SlideOptions(), cohort.Cluster(workers=2)),
+        ("--scheduler", SlideOptions(), cohort.Cluster("tcp://127.0.0.1:9")),
+    ],
+)
+def test_options_without_effect_on_sections_are_refused(
+    of_sections: Path, tmp_path: Path, name: str, options: SlideOptions, cluster: cohort.Cluster
+) -> None:
+    with pytest.raises(ConfigError, match=f"slides without spots with {name}, found a manifest"):
+        cohort.predict(MODEL, of_sections, tmp_path / "o", options=options, cluster=cluster)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("source", ["slides", "slides/a.png"])
+def test_choices_about_sections_are_refused_for_slides(folder: Path, source: str) -> None:
+    options = SlideOptions(mpp=MPP, choices=InputChoices(allow_hires=True))
+    with pytest.raises(ConfigError, match="expected a manifest with --allow-hires, found a"):
+        cohort.plan_slides(folder.parent / source, options)
 
 
 def test_a_worker_finds_a_mask_that_was_named_from_here(

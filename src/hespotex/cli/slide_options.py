@@ -1,4 +1,4 @@
-"""Owns the options of `predict` that concern slides without spots; pure."""
+"""Owns the options of `predict` that concern slides without spots, and what is written beside; pure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ ShowGenes = Annotated[
     typer.Option(
         "--show-genes",
         metavar="GENE,GENE",
-        help="Slides: genes of pictures and of --export; default: the best graded.",
+        help="Genes of pictures and of --export; default: the best graded.",
         show_default=False,
     ),
 ]
@@ -76,7 +76,7 @@ Formats = Annotated[
     typer.Option(
         "--export",
         metavar="FORMAT",
-        help="Slides: also write geojson | parquet | spatialdata | ome-tiff, with the shown genes; repeatable.",
+        help="Also write geojson | parquet | spatialdata | ome-tiff, with the shown genes; repeatable.",
         show_default=False,
     ),
 ]
@@ -84,7 +84,8 @@ BoundsOffset = Annotated[
     bool,
     typer.Option(
         "--bounds-offset",
-        help="Slides: coordinates for and from QuPath start at the slide's bounds (MRXS, as QuPath shows it).",
+        help="Coordinates for and from QuPath (--export geojson, --tissue, --nuclei mask:PATH) start at the "
+        "slide's bounds (MRXS, as QuPath shows it).",
     ),
 ]
 Scheduler = Annotated[

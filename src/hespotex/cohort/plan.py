@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from hespotex.cohort.executor import Cluster
 from hespotex.config import InputChoices
 from hespotex.errors import ConfigError, ManifestError, SlideError
 from hespotex.inspection import check_named
@@ -54,8 +55,33 @@ def plan_slides(
     return (SlideTask(source.stem, source, options),)
 
 
+def refuse_options_of_slides(options: SlideOptions, cluster: Cluster | None) -> None:
+    """Raise ConfigError where an option has no effect on sections that are predicted at their own spots."""
+    usual = SlideOptions()
+    given = {
+        "--mpp": options.mpp != usual.mpp,
+        "--tissue": options.tissue != usual.tissue,
+        "--spots": options.spots != usual.spots,
+        "--grid": options.grid != usual.grid,
+        "--spot-pitch-um": options.pitch_um != usual.pitch_um,
+        "--spot-diameter-um": options.diameter_um != usual.diameter_um,
+        "--max-bad-tiles": options.max_bad_tiles != usual.max_bad_tiles,
+        "--workers": cluster is not None and cluster.scheduler is None,
+        "--scheduler": cluster is not None and cluster.scheduler is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        raise ConfigError(
+            f"expected slides without spots with {name}, found a manifest whose every row has spots; leave {name} "
+            "out: spots, scale and diameter are those of the manifest"
+        )
+
+
 def _refuse_choices(sections: Sequence[str] | None, choices: InputChoices, what: str) -> None:
-    for name, given in (("--sections", sections is not None), ("--accept", bool(choices.accept))):
+    for name, given in (
+        ("--sections", sections is not None),
+        ("--accept", bool(choices.accept)),
+        ("--allow-hires", choices.allow_hires),
+    ):
         if given:
             raise ConfigError(f"expected a manifest with {name}, found {what}; leave {name} out")
 

@@ -18,7 +18,7 @@ from hespotex.cohort.executor import (
     predict_on_cluster,
     predict_serially,
 )
-from hespotex.cohort.plan import plan_slides
+from hespotex.cohort.plan import plan_slides, refuse_options_of_slides
 from hespotex.config import Machine
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import bundle_grades
@@ -91,6 +91,7 @@ def predict(
     options, reporter = options or SlideOptions(), reporter or Silent()
     tasks = plan_slides(source, options, sections)
     if tasks is None:
+        refuse_options_of_slides(options, cluster)
         done = pipeline.predict(
             model,
             source,

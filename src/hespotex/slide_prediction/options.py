@@ -32,7 +32,7 @@ class SlideOptions:
         all_genes: write genes graded D too.
         formats: what is written beside the h5ad, with chosen genes only.
         bounds_offset: QuPath's coordinates start at the bounds of the slide (MRXS): taken off in GeoJSON that
-            is written, added to the outline in `tissue`.
+            is written, added to the outline in `tissue` and to outlines of nuclei.
         genes: the chosen genes of pictures and of `formats`; None: the best graded, or where nothing
             is graded the most abundant in training.
         choices: what the preflight would refuse of sections among the slides, and the user accepts.
