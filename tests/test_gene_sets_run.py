@@ -19,7 +19,7 @@ from hespotex.export.model_card import render_model_card
 from hespotex.export.report import write_report
 from hespotex.export.run_outputs import write_fold, write_metrics
 from hespotex.export.set_outputs import grades_by_set
-from hespotex.gene_sets import GeneSet, PanelSets, pooled_shares
+from hespotex.gene_sets import GeneSet, PanelSets
 from hespotex.runs import RunDir
 from hespotex.slide_prediction import SlideOptions, SlideTask, predict_slide
 from hespotex.splits import make_folds
@@ -117,7 +117,7 @@ def test_a_bare_slide_gets_the_scores_chunk_by_chunk(
     facts = table.uns["hespotex"]["gene_sets"]
     assert facts.grade.tolist() == ["B", "ungraded"]
     sets = PanelSets.of(SETS, bundle.genes)
-    expected = sets.scores(table.layers["composition"], pooled_shares(bundle.training_totals))
+    expected = sets.scores(table.layers["composition"], bundle.pooled)
     np.testing.assert_allclose(table.obsm["gene_sets"], expected, atol=1e-5)
     frame = pd.read_parquet(result.paths["parquet"])
     np.testing.assert_allclose(frame["gene set FOLLOWS"], expected[:, 0], atol=1e-5)

@@ -25,6 +25,7 @@ from hespotex.evaluation.neighbours import fit_nearest
 from hespotex.evaluation.out_of_distribution import fit_ood
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import Trust
+from hespotex.evaluation.units import units_compare
 from hespotex.expression import GenePanel, log1p_cpm
 from hespotex.gene_sets import GeneSet
 from hespotex.nested_search import Choice, choose
@@ -154,18 +155,22 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     """The bundle with intervals and an out-of-distribution check, learnt on its training sections.
 
     Each training section is predicted by a model fitted on the others (by patient where there are
-    two); with a single section, blocks of it are left out, with a gap. The panel stays the bundle's.
+    two); with a single section, blocks of it are left out, with a gap. The panel stays the bundle's. Intervals
+    rest on the sections whose units compare with the prediction's (`units_compare`).
     """
     if not bundle.config.trust.calibrate:
         return bundle
     panel = GenePanel(bundle.genes)
-    held = []
+    held, n_spots = [], 0
     for part, rest in _inner_parts(train, bundle.config):
         inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
         fitted = np.any([panel.counts(item.section).measured for item in rest.items], axis=0)
         for item in part.items:
             prediction = predict_section(inner, item.without_expression(), machine=machine)
             counts = panel.counts(item.section)
+            n_spots += counts.counts.shape[0]
+            if not units_compare(inner.pooled, counts.measured):
+                continue
             # Only the error counts: one table of all spots and genes is kept, not two.
             error = log1p_cpm(counts.counts)
             error -= prediction.log1p
@@ -177,17 +182,17 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
                     counts.measured & fitted,
                 )
             )
-    enough = sum(len(h.measured) for h in held) >= _MIN_TO_CALIBRATE
+    in_units = sum(len(h.measured) for h in held)
     colours = [item.colours for item in train.items]
     trust = Trust(
-        intervals.calibrate(held) if enough else None,
+        intervals.calibrate(held) if in_units >= _MIN_TO_CALIBRATE else None,
         fit_ood(
             [item.features for item in train.items],
             [item.section.xy_um for item in train.items],
             [c for c in colours if c is not None] if all(c is not None for c in colours) else None,
             [item.section.patient_id for item in train.items],
         )
-        if enough
+        if n_spots >= _MIN_TO_CALIBRATE
         else None,
     )
     return replace(bundle, trust={**bundle.trust, **trust.tensors()})
@@ -208,7 +213,9 @@ def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> 
     mean = fit_train_mean(counts, measured)
     arrays = {f"ridge.{f.name}": getattr(ridge, f.name) for f in fields(ridge)}
     if nearest_spots:
-        nearest = fit_nearest([s.features for s in sections], counts, nearest_spots)
+        nearest = fit_nearest(
+            [s.features for s in sections], counts, nearest_spots, measured=measured
+        )
         arrays |= {f"{NEAREST}{name}": array for name, array in nearest.tensors().items()}
     return replace(bundle, trust={**bundle.trust, **arrays, "train_mean.log1p": mean.log1p})
 

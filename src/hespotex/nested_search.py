@@ -11,6 +11,7 @@ import numpy as np
 from hespotex.config import Machine, RunConfig
 from hespotex.errors import ConfigError
 from hespotex.evaluation.scores import ScoreSummary, aggregate, score_section
+from hespotex.evaluation.units import units_compare
 from hespotex.expression import GenePanel
 from hespotex.predict import predict_section
 from hespotex.training.bundle import Bundle
@@ -89,5 +90,6 @@ def _score(bundle: Bundle, item: Any, machine: Machine | None) -> ScoreSummary:
         counts.counts,
         counts.measured,
         panel.abundant(),
+        in_units=units_compare(bundle.pooled, counts.measured),
     )
     return scored.summary

@@ -120,7 +120,9 @@ def section_evidence(
         ceiling_share=share_of_ceiling(
             pcc_per_gene(prediction.composition, residuals), ceiling.composition
         ),
-        deviance_explained=deviance_explained(prediction.composition, pooled, counts.counts),
+        deviance_explained=deviance_explained(
+            prediction.composition, pooled, counts.counts, counts.measured
+        ),
         moran_measured=morans_i(log1p, weights),
         moran_predicted=morans_i(prediction.log1p, weights),
         ssim=ssim_per_gene(prediction.log1p, log1p, weights),

@@ -26,6 +26,7 @@ from hespotex.evaluation.neighbours import NearestPatches, fit_nearest, measured
 from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
 from hespotex.evaluation.set_scores import bundle_sets, score_sets
 from hespotex.evaluation.trust import Extras, bundle_grades, bundle_trust
+from hespotex.evaluation.units import units_compare
 from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
 from hespotex.predict import predict_section
 from hespotex.runs import StageClock
@@ -60,7 +61,8 @@ class HeldOut:
         scores: by predictor, in the order of PREDICTORS.
         ceiling: what counting noise leaves to a perfect prediction, in the form of scores.
         evidence: what trust in each gene rests on.
-        coverage: (L, G) share of measured values inside the intervals; None without intervals.
+        coverage: (L, G) share of measured values inside the intervals; None without intervals, or where units do
+            not compare (`units_compare`).
         pcc_per_spot: mean over spots of the PCC across genes, of the model and of the train mean.
         gene_sets: scores of the bundle's gene sets, one row a set; None where it has none.
     """
@@ -124,7 +126,11 @@ def _rivals(
         rivals["ridge"] = ridge.predict(item.features)
     if train is not None:
         sections = [training_section(t, panel) for t in train.items]
-        nearest = fit_nearest([s.features for s in sections], [s.counts for s in sections])
+        nearest = fit_nearest(
+            [s.features for s in sections],
+            [s.counts for s in sections],
+            measured=[s.measured for s in sections],
+        )
         rivals["nearest_patches"] = nearest.predict(item.features)
     elif f"{NEAREST}projected" in bundle.trust:
         kept = {
@@ -148,14 +154,13 @@ def _judge(
 ) -> HeldOut:
     counts = panel.counts(item.section)
     xy_um = item.section.xy_um
-    totals = np.maximum(np.asarray(bundle.training_totals), 0.5)
-    evidence = section_evidence(
-        prediction, counts, xy_um, totals / totals.sum(), seed=bundle.config.seed
-    )
-    scores = _scores(prediction, rivals, counts, xy_um, panel.abundant(), nan_as_zero)
+    pooled = bundle.pooled
+    in_units = units_compare(pooled, counts.measured)
+    evidence = section_evidence(prediction, counts, xy_um, pooled, seed=bundle.config.seed)
+    scores = _scores(prediction, rivals, counts, xy_um, panel.abundant(), nan_as_zero, in_units)
     trust = bundle_trust(bundle)
     covered = None
-    if trust.intervals is not None:
+    if trust.intervals is not None and in_units:
         measured = log1p_cpm(counts.counts)
         held = intervals.HeldOut(prediction.log1p, measured, prediction.spread, counts.measured)
         covered = intervals.coverage(trust.intervals, [held])
@@ -165,7 +170,7 @@ def _judge(
     ceiling = summarise(
         evidence.ceiling_log1p,
         evidence.ceiling_composition,
-        np.full(len(totals), np.nan),
+        np.full(len(pooled), np.nan),
         scores["model"].constant,
         counts.measured,
         panel.abundant(),
@@ -179,7 +184,7 @@ def _judge(
             prediction.composition,
             counts,
             xy_um,
-            totals / totals.sum(),
+            pooled,
             seed=bundle.config.seed,
         )
     return HeldOut(
@@ -194,8 +199,9 @@ def _scores(
     xy_um: npt.NDArray[np.float64],
     abundant: npt.NDArray[np.intp],
     nan_as_zero: bool,
+    in_units: bool,
 ) -> dict[str, SectionScores]:
-    def score(log1p: Any, composition: Any, *, in_units: bool = True) -> SectionScores:
+    def score(log1p: Any, composition: Any, *, in_units: bool = in_units) -> SectionScores:
         return score_section(
             log1p,
             composition,
@@ -212,7 +218,7 @@ def _scores(
         "model": lambda: score(prediction.log1p, prediction.composition),
         "depth_only": lambda: score(oracle, oracle, in_units=False),
         "predicted_depth_only": lambda: score(image, image, in_units=False),
-        "neighbours": lambda: score(*around),
+        "neighbours": lambda: score(*around, in_units=True),
     }
     for name, pair in rivals.items():
         makers[name] = lambda pair=pair: score(*pair)  # type: ignore[misc]

@@ -142,6 +142,8 @@ def coverage(
 ) -> npt.NDArray[np.float64]:
     """(L, G) share of measured values inside, per level and gene, mean over the sections that measured it.
 
+    NaN where an interval has no bound: it holds every value and says nothing.
+
     Args:
         intervals: calibrated on other sections.
         sections: sections that nobody calibrated on, with their predictions.
@@ -155,7 +157,8 @@ def coverage(
                 section.predicted, section.spread, level=level, floor=floor
             )
             inside = (section.measured >= lower) & (section.measured <= upper)
-            rows.append(inside.mean(axis=0))
+            bounded = (np.isfinite(lower) & np.isfinite(upper)).all(axis=0)
+            rows.append(np.where(bounded, inside.mean(axis=0), np.nan))
         share = np.stack(rows)
         if section.genes is not None:
             share[:, ~section.genes] = np.nan

@@ -34,6 +34,7 @@ class NearestPatches:
         counts: (R, G) their raw counts over the panel.
         section: (R,) which training section a spot is of, ascending.
         gene_totals: (S, G) total of every gene over all spots of a section.
+        measured: (S, G) genes that a section's assay looked for.
     """
 
     mean: npt.NDArray[np.float32]
@@ -42,11 +43,14 @@ class NearestPatches:
     counts: sparse.csr_matrix
     section: npt.NDArray[np.int32]
     gene_totals: npt.NDArray[np.float64]
+    measured: npt.NDArray[np.bool_]
 
     def predict(
         self, features: Array, *, k: int = N_NEAREST
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Mean over the k spots whose patches look most alike.
+        """Mean over those of the k spots whose patches look most alike that measured the gene.
+
+        Where none of them did, log1p is the mean over all spots that did, and composition is 0.
 
         Args:
             features: (m, S, D) or (m, P) of the held-out section; standardised within it.
@@ -67,14 +71,25 @@ class NearestPatches:
             shape=(len(alike), len(self.projected)),
         )
         log1p = np.zeros((len(alike), self.counts.shape[1]), dtype=np.float32)
-        composition = np.zeros_like(log1p)
+        composition, weight = np.zeros_like(log1p), np.zeros_like(log1p)
+        total, n_spots = np.zeros(log1p.shape[1]), np.zeros(log1p.shape[1])
         for number, genes in enumerate(self.gene_totals):
-            spots = np.flatnonzero(self.section == number)
+            spots, measured = np.flatnonzero(self.section == number), self.measured[number]
             if len(spots):
                 part, counts = pick[:, spots], self.counts[spots]
-                log1p += part @ log1p_cpm(counts)
+                values = log1p_cpm(counts)
+                log1p += measured * (part @ values)
                 margins = Margins(spot_totals(counts), genes)
-                composition += part @ pearson_residuals(counts, margins=margins)
+                composition += measured * (part @ pearson_residuals(counts, margins=margins))
+                weight += np.multiply.outer(np.asarray(part.sum(axis=1)).ravel(), measured)
+                total += measured * values.sum(axis=0, dtype=np.float64)
+                n_spots += measured * len(spots)
+        if not self.measured.all():
+            seen = weight > 0.5 / k
+            np.divide(log1p, weight, out=log1p, where=seen)
+            np.divide(composition, weight, out=composition, where=seen)
+            mean = (total / np.maximum(n_spots, 1)).astype(np.float32)
+            log1p = np.where(seen, log1p, mean)
         return log1p, composition
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
@@ -85,6 +100,7 @@ class NearestPatches:
             "projected": self.projected,
             "section": self.section,
             "gene_totals": self.gene_totals,
+            "measured": self.measured,
             "data": self.counts.data.astype(np.float32),
             "indices": self.counts.indices.astype(np.int32),
             "indptr": self.counts.indptr.astype(np.int64),
@@ -92,17 +108,22 @@ class NearestPatches:
 
     @classmethod
     def from_tensors(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> NearestPatches:
-        """What `tensors` wrote."""
+        """What `tensors` wrote; without `measured`, as version 0.1 wrote it, every gene was measured."""
         shape = (len(arrays["projected"]), arrays["gene_totals"].shape[1])
         counts = sparse.csr_matrix(
             (arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape
         )
         names = ("mean", "directions", "projected", "section", "gene_totals")
-        return cls(counts=counts, **{name: arrays[name] for name in names})
+        measured = arrays.get("measured", np.ones(arrays["gene_totals"].shape, dtype=np.bool_))
+        return cls(counts=counts, measured=measured, **{name: arrays[name] for name in names})
 
 
 def fit_nearest(
-    features: Sequence[Array], counts: Sequence[sparse.csr_matrix], at_most: int = MAX_REFERENCE
+    features: Sequence[Array],
+    counts: Sequence[sparse.csr_matrix],
+    at_most: int = MAX_REFERENCE,
+    *,
+    measured: Sequence[npt.NDArray[np.bool_]] | None = None,
 ) -> NearestPatches:
     """The training spots, drawn evenly where there are more than `at_most`.
 
@@ -110,6 +131,7 @@ def fit_nearest(
         features: per training section (n, S, D) or (n, P), the model's input; standardised within it.
         counts: per training section (n, G) raw counts over the panel.
         at_most: spots that are kept.
+        measured: per training section (G,); None if all genes were measured everywhere.
     """
     components, projected = project_features(features, _N_COMPONENTS)
     (kept,) = drawn_evenly([len(projected)], at_most)
@@ -122,6 +144,7 @@ def fit_nearest(
         sparse.vstack(list(counts), format="csr")[kept],
         section[kept].astype(np.int32),
         totals,
+        np.ones(totals.shape, dtype=np.bool_) if measured is None else np.stack(list(measured)),
     )
 
 

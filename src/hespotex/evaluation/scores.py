@@ -331,7 +331,10 @@ def aggregate(folds: Sequence[Sequence[ScoreSummary]]) -> ScoreSummary:
 
 
 def deviance_explained(
-    composition: Array, pooled: npt.NDArray[np.float64], counts: sparse.csr_matrix
+    composition: Array,
+    pooled: npt.NDArray[np.float64],
+    counts: sparse.csr_matrix,
+    measured: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Share of the Poisson deviance of the counts that the predicted composition explains, per gene.
 
@@ -342,17 +345,19 @@ def deviance_explained(
         composition: (n, G) log(p) - log(pooled), as the model gives it.
         pooled: (G,) shares that sum to 1.
         counts: (n, G) measured raw counts over the panel.
+        measured: (G,) genes that both shares sum to 1 over; None: all.
 
     Returns:
         (G,); NaN for a gene without counts, or without deviance under the null.
     """
     _check_shapes(composition, np.empty(counts.shape, dtype=np.bool_))
+    known = pooled if measured is None else pooled * measured / pooled[measured].sum()
     gain, null = np.zeros(len(pooled)), np.zeros(len(pooled))
     for spots in gene_blocks(counts.shape[0]):
         c = counts[spots].toarray().astype(np.float64)
         log_ratio = composition[spots].astype(np.float64)
-        log_ratio -= np.log((pooled * np.exp(log_ratio)).sum(axis=1, keepdims=True))
-        mu = c.sum(axis=1, keepdims=True) * pooled
+        log_ratio -= np.log((known * np.exp(log_ratio)).sum(axis=1, keepdims=True))
+        mu = c.sum(axis=1, keepdims=True) * known
         gain += (c * log_ratio - mu * np.expm1(log_ratio)).sum(axis=0)
         null += (xlogy(c, c) - xlogy(c, mu) - c + mu).sum(axis=0)
     seen = np.asarray(counts.sum(axis=0)).ravel()

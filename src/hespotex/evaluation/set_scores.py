@@ -24,7 +24,7 @@ from hespotex.evaluation.spatial_null import (
     score_against_null,
 )
 from hespotex.expression import PanelCounts, pearson_residuals
-from hespotex.gene_sets import MIN_GENES, GeneSet, PanelSets, SetScores, pooled_shares
+from hespotex.gene_sets import MIN_GENES, GeneSet, PanelSets, SetScores
 from hespotex.training.bundle import Bundle
 
 Floats = npt.NDArray[np.float64]
@@ -208,8 +208,7 @@ def predicted_sets(
     if counts is not None:
         of_sets = sets.measured(counts.measured).counts(counts.counts)
         measured = np.column_stack([_residuals(c, counts.depth) for c in of_sets.T])
-    pooled = pooled_shares(bundle.training_totals)
-    return replace(scores, values=sets.scores(composition, pooled), measured=measured)
+    return replace(scores, values=sets.scores(composition, bundle.pooled), measured=measured)
 
 
 def _residuals(of_set: Floats, depth: Floats) -> npt.NDArray[np.float32]:

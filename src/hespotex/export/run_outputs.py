@@ -153,12 +153,16 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[s
 
 
 def _coverage(held: HeldOut, bundle: Bundle) -> dict[str, float]:
-    """Share of measured values inside the interval, mean over measured genes, by nominal level."""
+    """Share of measured values inside the interval, mean over measured genes with a bound, by nominal level."""
     trust = bundle_trust(bundle)
     if held.coverage is None or trust.intervals is None:
         return {}
-    seen = held.coverage[:, held.counts.measured].mean(axis=1)
-    return {f"{level:g}": float(s) for level, s in zip(trust.intervals.levels, seen, strict=True)}
+    found = {}
+    for level, row in zip(trust.intervals.levels, held.coverage, strict=True):
+        known = row[held.counts.measured & np.isfinite(row)]
+        if len(known):
+            found[f"{level:g}"] = float(known.mean())
+    return found
 
 
 def finished_fold(run: RunDir, number: int) -> dict[str, Any] | None:
@@ -315,8 +319,8 @@ def _calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         seen = [
             s["coverage"] for s in sections if s["patient_in_training"] == inside and s["coverage"]
         ]
-        for level in seen[0] if seen else ():
-            observed = float(np.mean([s[level] for s in seen]))
+        for level in sorted({level for s in seen for level in s}, key=float):
+            observed = float(np.mean([s[level] for s in seen if level in s]))
             rows.append({"nominal": float(level), "observed": observed, "where": where})
     return rows
 

@@ -21,7 +21,7 @@ from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
 from hespotex.export.overview import plot_overview
 from hespotex.export.style import save_figure
 from hespotex.export.tables import MAX_GENES, MAX_SETS
-from hespotex.gene_sets import PanelSets, SetScores, pooled_shares
+from hespotex.gene_sets import PanelSets, SetScores
 from hespotex.runs import RunDir
 from hespotex.section import Section
 from hespotex.slide_prediction.decode import COMPOSITION, DEPTH, FLAG, LOG1P, LOWER, SCORE, UPPER
@@ -178,7 +178,7 @@ def _spot_extras(finished: Finished) -> Extras:
 
 
 def _chunks(finished: Finished, bundle: Bundle, sets: PanelSets | None) -> Iterator[Chunk]:
-    pooled = pooled_shares(bundle.training_totals)
+    pooled = bundle.pooled
     names = {LOG1P: LOG1P, COMPOSITION: keys.COMPOSITION, LOWER: keys.LOWER, UPPER: keys.UPPER}
     for number, rows in enumerate(finished.store.slices):
         arrays = {names[n]: finished.store.layer(n, number) for n in finished.store.layers}

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from hespotex.config import RunConfig
 from hespotex.errors import ConfigError, ModelFileError
-from hespotex.gene_sets import GeneSet
+from hespotex.gene_sets import GeneSet, pooled_shares
 from hespotex.runs import atomic_path, content_key, versions
 from hespotex.training.types import EncoderRecord, FittedModel
 
@@ -80,6 +80,15 @@ class Bundle:
             part for name in sorted(self.model.tensors) for part in (name, self.model.tensors[name])
         ]
         return content_key(list(self.genes), *arrays)[:12]
+
+    @property
+    def pooled(self) -> npt.NDArray[np.float64]:
+        """(G,) pooled shares of the training sections that the model's composition is against; they sum to 1."""
+        own = self.model.tensors.get("readout.log_pooled")
+        if own is None:
+            return pooled_shares(self.training_totals)
+        shares = np.exp(np.asarray(own, dtype=np.float64))
+        return np.asarray(shares / shares.sum())
 
 
 def write_model(path: Path, bundle: Bundle) -> None:
