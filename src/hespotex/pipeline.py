@@ -15,11 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hespotex.config import InputChoices, Machine, RunConfig
-from hespotex.cross_validation import (
-    FoldOutcome,
-    fit_for_use,
-    run_fold,
-)
+from hespotex.cross_validation import FoldOutcome, fit_for_use, run_fold
 from hespotex.encoders import get_encoder
 from hespotex.evaluation.held_out import evaluate_bundle
 from hespotex.evaluation.set_scores import GRADES, with_gene_sets
@@ -53,6 +49,7 @@ from hespotex.run_checks import (
     patch_config,
     run_identity,
     say_verdict,
+    with_inputs,
 )
 from hespotex.runs import RunDir, StageClock
 from hespotex.section import Section
@@ -270,7 +267,7 @@ def train(
         bundle = fit_for_use(
             cohort, config, validation=validation, machine=machine, advance=advance
         )
-        bundle = replace(bundle, gene_sets=tuple(gene_sets))
+        bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets)), read)
     name_lacking_sets(bundle, reporter)
     write_model_card(out.with_suffix(".model-card.md"), bundle)
     write_model(out, bundle)

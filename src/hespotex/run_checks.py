@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,13 +15,13 @@ from hespotex.config import NucleiConfig, PatchConfig, RunConfig
 from hespotex.config_values import differing_keys
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.given import FEATURES_FILE
-from hespotex.errors import ConfigError, ModelFileError, SpotTableError
+from hespotex.errors import ConfigError, ModelFileError, NucleiError, SpotTableError
 from hespotex.evaluation.grades import UNGRADED, written_by_default
 from hespotex.evaluation.set_scores import GRADES
 from hespotex.evaluation.trust import Extras
 from hespotex.gene_sets import GeneSet, PanelSets, left_out_sentence, sets_key
 from hespotex.progress import Reporter
-from hespotex.runs import content_key, file_key, versions
+from hespotex.runs import file_key, versions
 from hespotex.section import Section
 from hespotex.slide import slide_key
 from hespotex.training.bundle import Bundle
@@ -42,15 +43,40 @@ def run_identity(
 
 def _input(section: Section) -> dict[str, Any]:
     accepted = {"accepted": list(section.accepted)} if section.accepted else {}
-    return {"patient_id": section.patient_id, "key": section_key(section), **accepted}
+    return {**section_inputs(section), "carried": section.carried_key(), **accepted}
 
 
-def section_key(section: Section) -> str:
-    """Key of the content of a section: positions, counts, image, scale, the mask of nuclei if it is used."""
-    image = section.slide or section.features_file
-    mask = [file_key(section.nuclei_file)] if section.nuclei_file else []
-    return content_key(
-        section.expression_key(), slide_key(image) if image else "", section.geometry.mpp, *mask
+def section_inputs(section: Section) -> dict[str, Any]:
+    """What a fit sees of a section, by name: files as keys of their content, the mask of nuclei if it is used."""
+    images = {"slide": section.slide, "features": section.features_file}
+    return {
+        "patient_id": section.patient_id,
+        "spots": section.expression_key(),
+        **{name: slide_key(path) for name, path in images.items() if path is not None},
+        "mpp": section.geometry.mpp,
+        "spot_pitch_um": section.geometry.spot_pitch_um,
+        "spot_diameter_um": section.geometry.spot_diameter_um,
+        "missing_genes": section.missing_genes,
+        **({"nuclei": _mask_key(section.nuclei_file)} if section.nuclei_file else {}),
+    }
+
+
+def _mask_key(path: Path) -> str:
+    try:
+        return file_key(path)
+    except OSError as error:
+        raise NucleiError(
+            f"expected a readable nuclei mask, found: {error.strerror or error} ({path}); "
+            "check the path and its permissions"
+        ) from error
+
+
+def with_inputs(bundle: Bundle, sections: Sequence[Section]) -> Bundle:
+    """The bundle with what it was fitted on written down, so that a corrected input is no longer the same."""
+    by_id = {s.section_id: section_inputs(s) for s in sections}
+    return replace(
+        bundle,
+        sections=tuple(replace(s, inputs=by_id[s.section_id]) for s in bundle.sections),
     )
 
 
@@ -111,14 +137,22 @@ def check_same_model(
         for key in config.search.grid:
             stage, _, name = key.partition(".")
             found[stage][name] = getattr(getattr(config, stage), name)
+    # A file of before `inputs` were written down says nothing but the key of its spots.
+    known = {s.section_id for s in there.sections if s.inputs}
+    both = known & {s.section_id for s in sections}
     old = {
         "config": found,
-        "sections": {s.section_id: s.key for s in there.sections},
+        "sections": {
+            s.section_id: s.inputs if s.section_id in both else s.key for s in there.sections
+        },
         "gene_sets": sets_key(there.gene_sets),
     }
     new = {
         "config": config.model_dump(mode="json"),
-        "sections": {s.section_id: s.expression_key() for s in sections},
+        "sections": {
+            s.section_id: section_inputs(s) if s.section_id in both else s.expression_key()
+            for s in sections
+        },
         "gene_sets": sets_key(gene_sets),
     }
     rows = differing_keys(old, new)

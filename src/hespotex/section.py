@@ -160,6 +160,14 @@ class Section:
             parts += [self.counts.data, self.counts.indices, self.counts.indptr, list(self.genes)]
         return content_key(*parts)
 
+    def carried_key(self) -> str:
+        """Key of what predictions carry along and no fit looks at: names, places in the array, `obs`."""
+        parts: list[object] = [self.barcodes.tolist(), self.array_xy]
+        if self.obs is not None:
+            values = pd.util.hash_pandas_object(self.obs, index=False).to_numpy()
+            parts += [self.obs.columns.astype(str).tolist(), values]
+        return content_key(*parts)
+
 
 def read_section(row: ManifestRow, choices: InputChoices | None = None) -> Section:
     """Read the spots and counts of a row and check them against its slide.

@@ -118,17 +118,23 @@ def test_row_with_spots_among_slides_is_predicted_at_them(folder: Path, tmp_path
     spots = spots.assign(new_x=spots.x, new_y=spots.y, pixel_x=x.ravel(), pixel_y=y.ravel())
     spots.assign(selected=1).to_csv(folder / "spots.tsv", sep="\t", index=False)
     manifest = folder / "mixed.csv"
-    manifest.write_text(
-        "section_id,patient_id,slide,format,spots,mpp\n"
-        "bare,P,a.png,,,2\n"
-        "spotted,P,c.png,legacy_st,spots.tsv,2\n"
+    rows = (
+        "section_id,patient_id,slide,format,spots,mpp,x_age\n"
+        "bare,P,a.png,,,2,50\n"
+        "spotted,P,c.png,legacy_st,spots.tsv,2,50\n"
     )
+    manifest.write_text(rows)
     result = cohort.predict(MODEL, manifest, tmp_path / "out")
     assert [s.status for s in result.slides] == ["done", "done"]
     stored = anndata.read_h5ad(tmp_path / "out" / "predictions" / "spotted.h5ad")
     assert sorted(map(tuple, stored.obsm["spatial"])) == sorted(
         zip(x.ravel().tolist(), y.ravel().tolist(), strict=True)
     )
+    manifest.write_text(rows.replace("spots.tsv,2,50", "spots.tsv,2,51"))
+    again = cohort.predict(MODEL, manifest, tmp_path / "out")
+    assert [s.status for s in again.slides] == ["skipped", "done"]
+    stored = anndata.read_h5ad(tmp_path / "out" / "predictions" / "spotted.h5ad")
+    assert set(stored.obs["x_age"]) == {"51"}
 
 
 def test_what_is_no_input_is_refused(tmp_path: Path) -> None:

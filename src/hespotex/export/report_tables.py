@@ -261,7 +261,7 @@ def facts(run: Run, records: Sequence[Mapping[str, Any]]) -> list[Row]:
         "Peak memory": None if memory is None else f"{memory:,.0f} MiB",
         "Versions": " · ".join(f"{k} {v}" for k, v in run.record.get("versions", {}).items()),
         "Content keys": " · ".join(
-            f"{k} {v.get('key', '')[:12]}"
+            f"{k} {v.get('spots', '')[:12]}"
             for k, v in run.record.get("identity", {}).get("inputs", {}).items()
         ),
     }

@@ -250,9 +250,16 @@ def _prediction_key(
 
 
 def _row_key(predictor: Predictor, row: ManifestRow, choices: InputChoices) -> str:
-    """Of a section among slides: its positions, and the scale that was decided."""
+    """Of a section among slides: its positions, the scale that was decided, what is carried along."""
     section = read_section(row, replace(choices, grid=predictor.bundle.config.pooling.grid))
-    return content_key(section.expression_key(), section.geometry.mpp, list(section.accepted))
+    geometry = section.geometry
+    return content_key(
+        section.expression_key(),
+        [geometry.mpp, geometry.spot_pitch_um, geometry.spot_diameter_um],
+        section.missing_genes,
+        section.carried_key(),
+        list(section.accepted),
+    )
 
 
 def _features_key(predictor: Predictor, task: SlideTask, section: Section) -> str:

@@ -31,7 +31,12 @@ _TRUST = "trust."
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """One section that a model was fitted on."""
+    """One section that a model was fitted on.
+
+    Attributes:
+        key: of its positions and counts.
+        inputs: all that the fit saw of it, by name; empty in files of before it was written down.
+    """
 
     section_id: str
     patient_id: str
@@ -39,6 +44,7 @@ class TrainedOn:
     n_spots: int
     mpp: float
     accepted: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
