@@ -11,6 +11,7 @@ from hespotex.cli.options import build_config, read_genes, split_ids
 from hespotex.config import RunConfig
 from hespotex.config_values import differing_keys
 from hespotex.errors import ConfigError
+from hespotex.nuclei_stage import configured
 
 
 def test_toml_round_trip_keeps_every_value(tmp_path: Path) -> None:
@@ -96,6 +97,25 @@ def test_named_options_win_over_set_and_file(tmp_path: Path) -> None:
         config=file, profile=None, overrides=["seed=2"], genes=None, folds="kfold:3", seed=5
     )
     assert (config.seed, config.folds.by) == (5, "kfold:3")
+
+
+def test_nuclei_can_be_asked_for_beside_a_search_but_not_beside_off_by_name() -> None:
+    def made(*overrides: str) -> RunConfig:
+        return build_config(
+            config=None,
+            profile=None,
+            overrides=list(overrides),
+            genes=None,
+            folds=None,
+            seed=None,
+            search=["model.hidden=8,16"],
+        )
+
+    config = configured(made(), "classical")
+    assert config.nuclei.mode == "density"
+    assert config.search.grid == {"model.hidden": (8, 16)}
+    with pytest.raises(ConfigError, match=r"no --nuclei beside nuclei\.mode = off"):
+        configured(made("nuclei.mode='off'"), "classical")
 
 
 def test_gene_file_becomes_the_panel_in_its_order(tmp_path: Path) -> None:

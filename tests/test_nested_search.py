@@ -14,6 +14,8 @@ from hespotex.cli.main import app
 from hespotex.config import Machine, RunConfig
 from hespotex.config_values import parse_grid
 from hespotex.errors import ConfigError, ModelFileError
+from hespotex.export.report_tables import search_text
+from hespotex.nested_search import Choice, choose
 from hespotex.training.bundle import read_model
 from toy_cohort import toy_cohort
 
@@ -38,6 +40,15 @@ def test_a_value_that_blinds_the_model_is_not_chosen() -> None:
     scores = [c["score"] for c in choice.record["candidates"]]
     assert scores[1] > scores[0] or scores[0] != scores[0]
     assert choice.record["score"] == "pcc_composition_mean"
+
+
+def test_a_single_combination_is_taken_and_recorded() -> None:
+    config = with_grid({"model.hidden": [8], "model.epochs": [3]})
+    choice = choose(config, [])
+    assert (choice.config.model.hidden, choice.config.model.epochs) == (8, 3)
+    assert choice.record["chosen"] == {"model.hidden": 8, "model.epochs": 3}
+    assert search_text(choice.record) == "model.hidden = 8, model.epochs = 3: the only candidate"
+    assert choose(SMALL, []) == Choice(SMALL, {})
 
 
 def test_every_fold_and_the_model_file_say_what_was_chosen(tmp_path: Path) -> None:

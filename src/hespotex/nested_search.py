@@ -25,8 +25,8 @@ class Choice:
 
     Attributes:
         config: the configuration with the chosen values in it.
-        record: JSON-like: the score, every candidate's values and score, the chosen values; empty
-            where nothing was searched.
+        record: JSON-like: the score, every candidate's values and score (None for the only one), the
+            chosen values; empty where nothing was searched.
     """
 
     config: RunConfig
@@ -49,9 +49,13 @@ def choose(
     Raises:
         ConfigError: no inner fold can be made, or no candidate has a score.
     """
-    candidates = config.candidates()
-    if len(candidates) == 1:
+    if not config.search.grid:
         return Choice(config, {})
+    candidates = config.candidates()
+    if len(candidates) == 1:  # nothing to choose among, but asked for all the same
+        values, only = candidates[0]
+        rows: list[dict[str, Any]] = [{"values": dict(values), "score": None}]
+        return Choice(only, _record(config, rows, values))
     if not parts:
         raise ConfigError(
             "expected training sections, or one large enough for spatial blocks, to search on, found too few "
@@ -76,8 +80,14 @@ def choose(
         {"values": dict(values), "score": score}
         for (values, _), score in zip(candidates, scores, strict=True)
     ]
-    record = {"score": name, "candidates": rows, "chosen": dict(candidates[best][0])}
-    return Choice(candidates[best][1], record)
+    values, chosen = candidates[best]
+    return Choice(chosen, _record(config, rows, values))
+
+
+def _record(
+    config: RunConfig, rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {"score": config.search.score, "candidates": list(rows), "chosen": dict(chosen)}
 
 
 def _score(bundle: Bundle, item: Any, machine: Machine | None) -> ScoreSummary:

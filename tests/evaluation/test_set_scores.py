@@ -107,3 +107,16 @@ def test_a_grade_belongs_to_the_very_genes_that_it_was_given_for() -> None:
     assert scores.values is not None
     np.testing.assert_allclose(scores.values, 0.0, atol=1e-6)
     assert scores.measured is None
+
+
+def test_a_set_that_was_not_measured_has_no_residuals() -> None:
+    bundle = toy_bundle()
+    genes = bundle.genes
+    known = with_gene_sets(bundle, [GeneSet("unseen", genes[:3]), GeneSet("seen", genes[3:6])])
+    measured = np.arange(len(genes)) >= 2
+    table = np.random.default_rng(0).poisson(5.0, (9, len(genes))) * measured
+    counts = PanelCounts(sparse.csr_matrix(table.astype(np.float32)), measured)
+    scores = predicted_sets(known, np.zeros((9, len(genes)), np.float32), counts)
+    assert scores is not None
+    assert scores.measured is not None
+    assert np.isnan(scores.measured).all(axis=0).tolist() == [True, False]

@@ -75,3 +75,12 @@ def test_unmeasured_genes_are_zero_in_both_tables():
     np.testing.assert_allclose(
         centred + log1p_cpm(section.counts).mean(axis=0), log1p_cpm(section.counts), atol=1e-5
     )
+
+
+def test_a_section_of_one_spot_beside_a_large_one_is_drawn_whole():
+    large, small = make_section(side=91, genes=8).section, make_section(seed=4, genes=8).section
+    one = replace(
+        small, counts=small.counts[:1], features=small.features[:1], xy_um=small.xy_um[:1]
+    )
+    fit = fit_low_rank([large, one], residuals, 2, seed=0)
+    assert [len(s) for s in fit.scores] == [91 * 91, 1]

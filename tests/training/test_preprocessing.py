@@ -86,3 +86,9 @@ def test_few_spots_give_only_components_that_vary():
     assert len(projection.scale) == 22  # 11 deviations from its own mean in each section
     other = projection.apply(rng.normal(size=(50, 2, 40)).astype(np.float32))
     assert np.abs(other).max() < 10
+
+
+def test_a_section_of_one_spot_beside_a_large_one_is_drawn_whole():
+    features = np.random.default_rng(0).normal(size=(8201, 1, 4)).astype(np.float32)
+    projection = fit_projection([features[:8200], features[8200:]], 3, seed=0)
+    assert projection.apply(features[:5]).shape == (5, 3)

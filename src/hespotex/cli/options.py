@@ -145,8 +145,9 @@ def build_config(
     else:
         made = RunConfig.from_values({}, extra)
     if search:
-        values = made.model_dump(mode="json")
-        values["search"] = {**values["search"], "grid": parse_grid(search)}
+        # What was not set must not come back as set: `--nuclei` asks whether its mode was.
+        values = made.model_dump(mode="json", exclude_unset=True)
+        values["search"] = {**values.get("search", {}), "grid": parse_grid(search)}
         made = RunConfig.from_values(values, source="--search")
     return made if genes is None else made.with_genes(read_genes(genes))
 

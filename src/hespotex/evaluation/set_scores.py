@@ -199,15 +199,20 @@ def bundle_sets(bundle: Bundle) -> tuple[PanelSets, SetScores] | None:
 def predicted_sets(
     bundle: Bundle, composition: npt.NDArray[np.float32], counts: PanelCounts | None = None
 ) -> SetScores | None:
-    """Scores of a bundle's gene sets in a prediction of some spots, the measured ones beside them."""
+    """Scores of a bundle's gene sets in a prediction of some spots, the measured ones beside them.
+
+    The measured side is NaN where fewer than MIN_GENES genes of a set were measured.
+    """
     found = bundle_sets(bundle)
     if found is None:
         return None
     sets, scores = found
     measured = None
     if counts is not None:
-        of_sets = sets.measured(counts.measured).counts(counts.counts)
+        seen = sets.measured(counts.measured)
+        of_sets = seen.counts(counts.counts)
         measured = np.column_stack([_residuals(c, counts.depth) for c in of_sets.T])
+        measured[:, seen.n_panel < MIN_GENES] = np.nan
     return replace(scores, values=sets.scores(composition, bundle.pooled), measured=measured)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import inner_folds_note
-from hespotex.export.report_tables import coverage_rows, interval_text, search_text, text
+from hespotex.export.report_tables import coverage_rows, interval_text, search_text, span_text, text
 from hespotex.export.style import PREDICTOR_NAMES
 from hespotex.runs import atomic_path, versions
 
@@ -104,10 +104,9 @@ def _score_rows(validation: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = []
     for predictor, scores in validation.get("mean", {}).items():
         values = {name: text(scores.get(name), 3) for name in names}
-        interval = validation.get("intervals", {}).get(predictor, {}).get("pcc_composition_mean")
-        if interval is not None:
-            low, high = (text(end, 3) for end in interval)
-            values["pcc_composition_mean"] += f" [{low}, {high}]"
+        span = span_text(validation, predictor, "pcc_composition_mean")
+        if span:
+            values["pcc_composition_mean"] += f" {span}"
         rows.append({"predictor": PREDICTOR_NAMES.get(predictor, predictor), **values})
     return rows
 

@@ -107,7 +107,7 @@ def score_rows(metrics: Mapping[str, Any]) -> list[Row]:
         cells = [
             {
                 "value": text(values.get(score), 3),
-                "span": _span(metrics, predictor, score),
+                "span": span_text(metrics, predictor, score),
                 "best": predictor not in _UNFAIR
                 and values.get(score) is not None
                 and values.get(score) == best[score],
@@ -140,7 +140,14 @@ def interval_text(metrics: Mapping[str, Any]) -> str:
     if over["n"] < 2:
         return f"No interval: there is a single {over['unit']}."
     caution = " So few units tell little: the interval is wide." if over["n"] < 4 else ""
-    return f"In brackets the 95 % interval over {_count(over['n'], over['unit'])}.{caution}"
+    around = (
+        f" A mean over {over['unit']}s that differs from the table's stands before its interval."
+    )
+    off = any(_centre(metrics, p, s) for p in metrics.get("intervals", {}) for s in SCORES)
+    return (
+        f"In brackets the 95 % interval over {_count(over['n'], over['unit'])}."
+        f"{around if off else ''}{caution}"
+    )
 
 
 def fold_text(metrics: Mapping[str, Any]) -> str:
@@ -175,6 +182,8 @@ def search_text(search: Mapping[str, Any]) -> str:
         return ""
     chosen = ", ".join(f"{key} = {value}" for key, value in search["chosen"].items())
     listed = [text(c["score"], 3) for c in search["candidates"]]
+    if len(listed) == 1:
+        return f"{chosen}: the only candidate"
     return (
         f"{chosen}: best of {len(listed)} candidates by {search['score']} on inner folds of the training "
         f"sections ({', '.join(listed)})"
@@ -273,9 +282,20 @@ def text(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def _span(metrics: Mapping[str, Any], predictor: str, score: str) -> str:
+def span_text(metrics: Mapping[str, Any], predictor: str, score: str) -> str:
+    """The interval of a mean in brackets, behind its centre where that is another number; empty without one."""
     interval = metrics.get("intervals", {}).get(predictor, {}).get(score)
-    return "" if interval is None else f"[{text(interval[0], 3)}, {text(interval[1], 3)}]"
+    if interval is None:
+        return ""
+    span = f"[{text(interval[0], 3)}, {text(interval[1], 3)}]"
+    return f"{_centre(metrics, predictor, score)} {span}".strip()
+
+
+def _centre(metrics: Mapping[str, Any], predictor: str, score: str) -> str:
+    """Mean over the units of an interval, where it reads otherwise than the table's mean; else empty."""
+    value = metrics.get("interval_centres", {}).get(predictor, {}).get(score)
+    usual = metrics.get("mean", {}).get(predictor, {}).get(score)
+    return "" if value is None or text(value, 3) == text(usual, 3) else text(value, 3)
 
 
 def _count(n: int, noun: str) -> str:

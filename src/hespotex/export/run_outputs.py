@@ -17,16 +17,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.cross_validation import FoldOutcome
-from hespotex.evaluation.compare import half_width
 from hespotex.evaluation.evidence import FDR, headline, held_grades, judge_genes
 from hespotex.evaluation.grades import UNGRADED, GradeRule, count_grades
-from hespotex.evaluation.held_out import PREDICTORS, HeldOut
+from hespotex.evaluation.held_out import HeldOut
 from hespotex.evaluation.intervals import LEVELS
-from hespotex.evaluation.scores import ScoreSummary, aggregate
 from hespotex.evaluation.set_scores import predicted_sets
 from hespotex.evaluation.trust import LEVEL, Extras, bundle_trust, inner_folds_note
 from hespotex.export import plots
 from hespotex.export.h5ad import Thumbnail, read_prediction, write_prediction
+from hespotex.export.mean_scores import mean_intervals, mean_scores, section_owners
 from hespotex.export.set_outputs import write_fold_sets, write_set_metrics
 from hespotex.export.style import save_figure
 from hespotex.expression import GenePanel, empty_spots
@@ -38,10 +37,6 @@ from hespotex.training.bundle import Bundle
 from hespotex.training.types import Prediction
 
 THUMBNAIL_SIDE_PX = 1200
-
-
-# What a score can be, where it is no correlation: no interval reaches beyond.
-_BOUNDS = {"rmse_log1p": (0.0, np.inf), "n_constant_genes": (0.0, np.inf)}
 
 
 def write_section_prediction(
@@ -217,7 +212,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
     records = [_required(run, number) for number in range(len(folds))]
     genes = pd.concat([_read_gene_rows(_genes_path(run, n)) for n in range(len(folds))])
     sections = [section for record in records for section in record["sections"]]
-    patients, owners = _units(sections), _owners(sections)
+    patients, owners = _units(sections), section_owners(sections)
     trained_on = {s: record["train"] for record in records for s in record["held_out"]}
     judged = judge_genes(genes, patients, owners, nominal=LEVEL, trained_on=trained_on)
     metrics = {
@@ -229,7 +224,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
         "folds": [_fold_metrics(record) for record in records],
         "mean": mean_scores([record["sections"] for record in records]),
     }
-    metrics |= _intervals(metrics["mean"], sections)
+    metrics |= mean_intervals(metrics["mean"], sections)
     with atomic_path(run.path / "genes.csv") as temporary:
         genes.merge(judged.drop(columns="n_sections"), on="gene", how="left").to_csv(
             temporary, index=False
@@ -257,40 +252,6 @@ def summarise_sections(
         "calibration": _calibration(sections),
         "sections": list(sections),
     }
-
-
-def mean_scores(folds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Every predictor's scores, and the ceiling's: mean over sections, then over folds."""
-    names = [n for n in PREDICTORS if all(n in s["scores"] for fold in folds for s in fold)]
-    means = {
-        name: aggregate([[_summary(s["scores"][name]) for s in fold] for fold in folds]).as_dict()
-        for name in names
-    }
-    ceiling = aggregate([[_summary(s["ceiling"]) for s in fold] for fold in folds]).as_dict()
-    return {**means, "ceiling": ceiling}
-
-
-def _intervals(
-    mean: Mapping[str, Mapping[str, float]], sections: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """95 % intervals of the means, over patients where there are two, else over sections."""
-    owners = _owners(sections)
-    by_patient = all(owners.values()) and len(set(owners.values())) > 1
-    unit = owners if by_patient else {s: s for s in owners}
-    found: dict[str, dict[str, list[float]]] = {}
-    for name, scores in mean.items():
-        for score, value in scores.items():
-            rows = [
-                _summary(s["ceiling"] if name == "ceiling" else s["scores"][name]) for s in sections
-            ]
-            values = pd.Series([getattr(row, score) for row in rows], index=list(owners)).dropna()
-            half = half_width(values.groupby(values.index.map(unit)).mean().to_numpy())
-            if np.isfinite(half) and np.isfinite(value):
-                low, high = _BOUNDS.get(score, (-1.0, 1.0))
-                ends = [max(value - half, low), min(value + half, high)]
-                found.setdefault(name, {})[score] = ends
-    over = {"unit": "patient" if by_patient else "section", "n": len(set(unit.values()))}
-    return {"intervals": found, "intervals_over": over}
 
 
 def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,10 +306,6 @@ def write_figures(run: RunDir) -> None:
     save_figure(plots.plot_pcc_distribution(genes), run.figures / "pcc_per_gene.png")
 
 
-def _owners(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {s["section_id"]: str(s["patient_id"]) for s in sections}
-
-
 def read_genes(run: RunDir) -> pd.DataFrame:
     """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
     return _read_gene_rows(run.path / "genes.csv")
@@ -391,7 +348,3 @@ def _required(run: RunDir, number: int) -> dict[str, Any]:
     if record is None:
         raise FileNotFoundError(_record_path(run, number))
     return record
-
-
-def _summary(values: Mapping[str, float | None]) -> ScoreSummary:
-    return ScoreSummary(**{k: np.nan if v is None else v for k, v in values.items()})

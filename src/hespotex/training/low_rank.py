@@ -137,4 +137,4 @@ def _draw(sizes: Sequence[int], seed: int) -> list[npt.NDArray[Any]]:
     share = min(1.0, _FIT_SPOTS / sum(sizes))
     if share == 1:
         return [np.arange(n) for n in sizes]
-    return [np.sort(rng.choice(n, max(2, round(share * n)), replace=False)) for n in sizes]
+    return [np.sort(rng.choice(n, min(n, max(2, round(share * n))), replace=False)) for n in sizes]

@@ -176,7 +176,8 @@ def fit_projection(
     for features, own in zip(sections, stats or map(feature_stats, sections), strict=True):
         rows = np.arange(len(features))
         if share < 1:
-            rows = np.sort(rng.choice(rows, max(2, round(share * len(rows))), replace=False))
+            drawn = min(len(rows), max(2, round(share * len(rows))))
+            rows = np.sort(rng.choice(rows, drawn, replace=False))
         parts.append(standardise(features[rows], own))
     x = np.concatenate(parts)
     center = x.mean(axis=0)
