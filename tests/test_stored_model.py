@@ -1,0 +1,31 @@
+"""A model file that was written once keeps loading, and says what it said then."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hespotex.evaluation.neighbours import NearestPatches
+from hespotex.evaluation.trust import bundle_grades, bundle_trust
+from hespotex.training.bundle import read_model
+from stored_model import GRADES, MODEL, PREDICTION, predict_stored
+
+
+def test_a_stored_model_file_predicts_the_stored_table() -> None:
+    with np.load(PREDICTION) as stored:
+        found = predict_stored(read_model(MODEL), stored["features"], stored["xy_um"])
+        assert set(stored.files) == {*found, "features", "xy_um"}
+        for name, array in found.items():
+            assert np.isfinite(array).all(), name
+            np.testing.assert_allclose(array, stored[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_a_stored_model_file_keeps_grades_intervals_and_baselines() -> None:
+    bundle = read_model(MODEL)
+    assert dict(zip(bundle.genes, bundle_grades(bundle), strict=True)) == GRADES
+    intervals = bundle_trust(bundle).intervals
+    assert intervals is not None
+    assert intervals.upper.shape == (len(intervals.levels), len(bundle.genes))
+    assert bundle.pooled.sum() == pytest.approx(1)
+    kept = {k.removeprefix("nearest."): v for k, v in bundle.trust.items() if "nearest." in k}
+    assert NearestPatches.from_tensors(kept).counts.shape == (16, len(bundle.genes))
