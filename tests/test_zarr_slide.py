@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from hespotex.cohort.plan import plan_slides
 from hespotex.errors import ManifestError, SlideError
 from hespotex.features_file import read_features_file
 from hespotex.inspection import inspect_input
+from hespotex.inspection.inputs import resolve_input
 from hespotex.manifest import read_manifest
 from hespotex.slide import open_slide, slide_key
 from hespotex.slide_prediction import SlideOptions
@@ -237,6 +239,57 @@ def test_an_image_of_a_store_is_the_slide_of_its_spots(tmp_path: Path) -> None:
     manifest.write_text(f"{header}A,P,s.zarr,s.zarr,spatialdata,none,40\n")
     with pytest.raises(ManifestError, match=r"the image none in .*found full, small"):
         read_manifest(manifest)
+
+
+def listed(folder: Path) -> list[str]:
+    """Slides that `predict` and `inspect` find in a folder: the same."""
+    tasks = plan_slides(folder, SlideOptions())
+    assert tasks is not None
+    assert [row.slide for row in resolve_input(folder).rows] == [task.slide for task in tasks]
+    return [task.slide.name for task in tasks]
+
+
+def test_of_the_stores_in_a_folder_those_with_an_image_are_slides(tmp_path: Path) -> None:
+    import spatialdata as sd
+
+    ome_zarr(tmp_path / "new.zarr")
+    ome_zarr(tmp_path / "old.zarr", version="0.4")
+    shutil.make_archive(str(tmp_path / "packed.zarr"), "zip", tmp_path / "new.zarr")
+    raw = zarr.open_group(tmp_path / "raw.zarr", mode="w", zarr_format=2)
+    raw.attrs["bioformats2raw.layout"] = 3
+    shutil.copytree(tmp_path / "old.zarr", tmp_path / "raw.zarr" / "0")
+    spatialdata_store(tmp_path / "store.zarr", {"full": IMAGE})
+    (tmp_path / "damaged.zarr").mkdir()
+    (tmp_path / "damaged.zarr" / "zarr.json").write_text("{")
+    whole = sd.read_zarr(tmp_path / "store.zarr")
+    sd.SpatialData(shapes={"tissues": whole.shapes["spots"]}).write(tmp_path / "shapes.zarr")
+    zarr.open_group(tmp_path / "empty.zarr", mode="w", zarr_format=2)
+    assert listed(tmp_path) == [
+        "damaged.zarr", "new.zarr", "old.zarr", "packed.zarr.zip", "raw.zarr", "store.zarr",
+    ]  # fmt: skip
+
+
+def test_folder_that_lazyslide_worked_in_has_its_slides_alone(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    import lazyslide
+    import wsidata
+
+    shutil.copy(shared_data / "wsi" / "CMU-1-Small-Region.svs", tmp_path / "a.svs")
+    wsi = wsidata.open_wsi(str(tmp_path / "a.svs"))
+    lazyslide.pp.find_tissues(wsi)
+    wsi.write()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.svs", "a.zarr"]
+    assert listed(tmp_path) == ["a.svs"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_folder_without_permission_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o000)
+    for read in (resolve_input, lambda path: plan_slides(path, SlideOptions())):
+        with pytest.raises(SlideError, match=r"readable folder, found: Permission denied .*locked"):
+            read(folder)
 
 
 def test_a_bare_store_is_inspected_on_its_largest_image(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hespotex.config import InputChoices
 from hespotex.errors import ConfigError, ManifestError, SlideError
 from hespotex.inspection import check_named
 from hespotex.manifest import ManifestRow, read_manifest
-from hespotex.slide import is_zarr
+from hespotex.slide import check_folder, is_zarr, slides_in
 from hespotex.slide_prediction import SlideOptions, SlideTask
 
 MANIFEST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
@@ -110,17 +110,13 @@ def _of_row(row: ManifestRow, options: SlideOptions) -> SlideTask:
 
 
 def _of_folder(folder: Path, options: SlideOptions) -> tuple[SlideTask, ...]:
+    check_folder(folder)
     if any(folder.glob("*filtered_feature_bc_matrix*")) or (folder / "outs").is_dir():
         raise SlideError(
             f"expected a folder of slides, found Space Ranger's outs: {folder}; give a manifest with format "
             "space_ranger and the full-resolution image as slide"
         )
-    slides = sorted(
-        path
-        for path in folder.iterdir()
-        if ((path.is_file() and path.suffix.lower() in SLIDE_SUFFIXES) or is_zarr(path))
-        and not path.name.startswith(".")
-    )
+    slides = slides_in(folder, SLIDE_SUFFIXES)
     if not slides:
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise SlideError(

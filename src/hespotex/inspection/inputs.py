@@ -10,7 +10,7 @@ from typing import Literal
 from hespotex.errors import HESpotExError, ManifestError, SlideError
 from hespotex.manifest import CheckedRow, read_rows
 from hespotex.section import ManifestRow
-from hespotex.slide import image_names, is_zarr, open_slide
+from hespotex.slide import check_folder, image_names, is_zarr, open_slide, slides_in
 
 InputKind = Literal["manifest", "spots", "slide", "folder of slides"]
 
@@ -61,17 +61,14 @@ def resolve_input(
         raise SlideError(
             f"expected a slide, a folder of spots or a manifest, found nothing at {path}; check the path"
         )
+    check_folder(path)
     if path.is_file() and path.suffix.lower() in _TABLES:
         return _manifest(path, sections)
     spots = _spots(path, slide)
     if spots is not None:
         return spots
     if path.is_dir() and not is_zarr(path):
-        found = sorted(
-            p
-            for p in path.iterdir()
-            if (p.is_file() and p.suffix.lower() in _SLIDES) or (is_zarr(p) and not _has_tables(p))
-        )
+        found = slides_in(path, _SLIDES)
         if not found:
             raise SlideError(
                 f"expected Space Ranger, Visium HD or Xenium output, a .zarr store or slides in the folder {path}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from hespotex.slide.pixel_size import UM_PER_UNIT
 _MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _ZIPS = (".zarr.zip", ".ozx")
 _IMAGES = "images"
+_INNER = ("0",)  # where bioformats2raw writes an image
 _CHUNK_PX = 512
 _OLD_AXES = ("t", "c", "z", "y", "x")  # of OME-Zarr before it named its axes
 _KEYED_CHUNKS = 64
@@ -32,7 +34,47 @@ def is_zarr(path: Path) -> bool:
     """Whether a path is a Zarr store, or a group inside of one; nothing is opened."""
     if path.is_file():
         return path.name.lower().endswith(_ZIPS) and zipfile.is_zipfile(path)
-    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS)
+    try:
+        return path.is_dir() and any((path / mark).is_file() for mark in _MARKS)
+    except PermissionError:
+        return False
+
+
+def holds_image(path: Path) -> bool:
+    """Whether a path is a Zarr store with pixels: an OME-Zarr image, or a SpatialData store with images.
+
+    A store whose own description is damaged counts, so that whoever opens it says what is wrong.
+    """
+    if not is_zarr(path):
+        return False
+    try:
+        return bool(image_names(path)) or any(
+            _multiscales(_stated(path, inner)) for inner in ("", *_INNER)
+        )
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return True
+
+
+def _stated(path: Path, inner: str) -> Mapping[str, Any]:
+    """Attributes of a group of a store, of either version of Zarr; none where there is no such group."""
+    for name, below in (("zarr.json", "attributes"), (".zattrs", None)):
+        if path.is_file():
+            with zipfile.ZipFile(path) as packed:
+                entry = f"{inner}/{name}".lstrip("/")
+                text = packed.read(entry) if entry in packed.namelist() else None
+        else:
+            file = path / inner / name
+            text = file.read_bytes() if file.is_file() else None
+        values = None if text is None else json.loads(text)
+        if isinstance(values, Mapping):
+            found = values if below is None else values.get(below)
+            return found if isinstance(found, Mapping) else {}
+    return {}
+
+
+def _multiscales(attributes: Mapping[str, Any]) -> Sequence[Any]:
+    images = attributes.get("ome", attributes).get("multiscales")
+    return images or ()
 
 
 def image_names(path: Path) -> tuple[str, ...]:
@@ -177,13 +219,12 @@ class ZarrImage:
 
 
 def _multiscale(group: Any, path: Path) -> tuple[Any, Mapping[str, Any]]:
-    """The group that holds an image, and what it says of it; `0` inside of what bioformats2raw writes."""
-    for inner in (None, "0"):
-        if inner is not None and inner not in group:
+    """The group that holds an image, and what it says of it."""
+    for inner in ("", *_INNER):
+        if inner and inner not in group:
             continue
-        found = group if inner is None else group[inner]
-        attributes = dict(found.attrs)
-        images = attributes.get("ome", attributes).get("multiscales")
+        found = group[inner] if inner else group
+        images = _multiscales(dict(found.attrs))
         if images:
             return found, images[0]
     raise SlideError(
