@@ -29,7 +29,8 @@ from hespotex.nuclei_stage import for_prediction, refuse_one_mask
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import genes_to_write, name_lacking_sets
 from hespotex.runs import RunDir, StageClock, atomic_path, versions
-from hespotex.slide_prediction import SlideOptions, open_predictor, write_beside
+from hespotex.slide_prediction import SlideOptions, open_predictor, refuse_unwritten, write_beside
+from hespotex.training.bundle import read_model
 
 TABLE: Final = "slides.csv"
 _VERB: Final = "predict slides"
@@ -92,6 +93,8 @@ def predict(
     tasks = plan_slides(source, options, sections)
     if tasks is None:
         refuse_options_of_slides(options, cluster)
+        if options.genes is not None:
+            refuse_unwritten(read_model(model), options)
         done = pipeline.predict(
             model,
             source,
@@ -115,6 +118,7 @@ def predict(
     if options.nuclei is not None:
         refuse_one_mask(NucleiOrigin.parse(options.nuclei), len(tasks))
     genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
+    refuse_unwritten(predictor.bundle, options)
     identity = {
         "verb": _VERB,
         "hespotex": versions()["hespotex"],
@@ -141,9 +145,12 @@ def predict(
 
 
 def _shaping(options: SlideOptions) -> dict[str, Any]:
-    """What a finished slide's files depend on: how many bad tiles are too many may be changed later."""
+    """What the predictions depend on: what is shown and exported of them may be changed later."""
     values = asdict(options)
-    del values["max_bad_tiles"]
+    for name in ("max_bad_tiles", "formats", "genes"):
+        del values[name]
+    if options.tissue is None and options.nuclei is None:
+        del values["bounds_offset"]  # nothing is read that would be moved
     return values
 
 

@@ -210,6 +210,15 @@ def read_prediction(path: Path) -> StoredPrediction:
         raise RunError(
             f"expected a prediction of hespotex in {path}, found a file that anndata cannot read: {error}"
         ) from error
+    return stored_prediction(table, path)
+
+
+def stored_prediction(table: AnnData, path: Path) -> StoredPrediction:
+    """The prediction that a table holds; `path` is named where it holds none.
+
+    Raises:
+        RunError: the table is none of ours.
+    """
     record = table.uns.get(keys.UNS)
     if record is None or keys.COMPOSITION not in table.layers:
         raise RunError(

@@ -1,4 +1,5 @@
-"""Owns how a prediction that does not fit into memory becomes the same h5ad as `h5ad.write_prediction` writes."""
+"""Owns how a prediction that does not fit into memory becomes the same h5ad as `h5ad.write_prediction` writes, and how
+some of its genes are read again."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
-from hespotex.export.h5ad import Thumbnail, build_table
+from hespotex.export.h5ad import StoredPrediction, Thumbnail, build_table, stored_prediction
 from hespotex.runs import atomic_path
 from hespotex.section import Section
 from hespotex.training.types import Prediction
@@ -22,6 +23,7 @@ Chunk = tuple[slice, Mapping[str, npt.NDArray[Any]]]
 
 _DENSE = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _LOG1P = "log1p"
+_ROWS = 1024
 
 
 def write_prediction_by_chunks(
@@ -93,6 +95,51 @@ def write_prediction_by_chunks(
             raise RunError(
                 f"expected to write {path}, found: {' '.join(str(error).split())}; free space or choose another folder"
             ) from error
+
+
+def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
+    """Read these genes of a prediction, in this order; memory holds few rows of the others at a time.
+
+    Intervals and measured values are left out.
+
+    Raises:
+        RunError: the file is cut short, or lacks a gene.
+    """
+    import h5py
+    from anndata import AnnData
+    from anndata.io import read_elem
+
+    try:
+        with h5py.File(path, "r") as file:
+            var = read_elem(file["var"])
+            columns = var.index.get_indexer(list(genes))
+            if (columns < 0).any():
+                lacking = [g for g, column in zip(genes, columns, strict=True) if column < 0]
+                raise RunError(
+                    f"expected {', '.join(lacking[:5])} in {path}, found none; predict again"
+                )
+            table = AnnData(
+                X=_columns_of(file["X"], columns),
+                obs=read_elem(file["obs"]),
+                var=var.iloc[columns],
+                uns=read_elem(file["uns"]),
+                obsm=read_elem(file["obsm"]),
+            )
+            composition = file[f"layers/{keys.COMPOSITION}"]
+            table.layers[keys.COMPOSITION] = _columns_of(composition, columns)
+    except (OSError, KeyError, ValueError) as error:
+        raise RunError(
+            f"expected a prediction of hespotex in {path}, found: {' '.join(str(error).split())}; delete it and "
+            "predict again"
+        ) from error
+    return stored_prediction(table, path)
+
+
+def _columns_of(dataset: Any, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    out = np.empty((dataset.shape[0], len(columns)), np.float32)
+    for start in range(0, len(out), _ROWS):
+        out[start : start + _ROWS] = dataset[start : start + _ROWS][:, columns]
+    return out
 
 
 def _chain(first: Chunk, rest: Iterable[Chunk]) -> Iterable[Chunk]:

@@ -58,14 +58,34 @@ def new_figure(width: float = SLIDE_INCHES[0], height: float = SLIDE_INCHES[1]) 
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+_MADE_OF = "hespotex"
+
+
+def save_figure(figure: Figure, path: Path, made_of: str = "") -> None:
     """Write a PNG atomically; equal figures give equal files.
+
+    Args:
+        figure: what to write.
+        path: the PNG; replaced as a whole.
+        made_of: key that `figure_made_of` reads from the file again.
 
     Raises:
         RunError: the file cannot be written.
     """
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+        known = {"Software": None} | ({_MADE_OF: made_of} if made_of else {})
+        figure.savefig(temporary, dpi=DPI, format="png", metadata=known)
+
+
+def figure_made_of(path: Path) -> str:
+    """The key that a picture was saved with; empty where it has none, or is not there."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return str(image.info.get(_MADE_OF, ""))
+    except OSError:
+        return ""
 
 
 def heading(figure: Figure, title: str, subtitle: str = "") -> None:

@@ -1,19 +1,35 @@
-"""Owns what is written beside the h5ad of a section that was predicted at its own spots: chosen genes, the overview."""
+"""Owns what is written beside an h5ad that is there already: chosen genes for other tools, the overview."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.evaluation.trust import bundle_grades
 from hespotex.export.h5ad import read_prediction
+from hespotex.export.h5ad_chunks import read_some_genes
 from hespotex.export.overview import plot_overview
-from hespotex.export.style import save_figure
-from hespotex.export.tables import chosen_columns
+from hespotex.export.style import figure_made_of, save_figure
+from hespotex.export.tables import MAX_GENES, chosen_columns
 from hespotex.manifest import ManifestRow
+from hespotex.progress import Silent
+from hespotex.run_checks import genes_to_write
 from hespotex.runs import RunDir
 from hespotex.slide import open_slide
-from hespotex.slide_prediction.options import SlideOptions
-from hespotex.slide_prediction.outputs import OVERVIEW_GENES, write_formats
+from hespotex.slide_prediction.layout import lay_out
+from hespotex.slide_prediction.options import SlideOptions, SlideTask
+from hespotex.slide_prediction.outputs import (
+    OVERVIEW_GENES,
+    chosen_genes,
+    format_paths,
+    shown_key,
+    write_formats,
+    write_shown,
+)
+from hespotex.training.bundle import Bundle
 
 
 def write_beside(run: RunDir, rows: Sequence[ManifestRow], options: SlideOptions) -> Path:
@@ -40,6 +56,46 @@ def write_beside(run: RunDir, rows: Sequence[ManifestRow], options: SlideOptions
                 bounds_px0 = slide.bounds_px0
         write_formats(run, stored, genes, options, bounds_px0)
         if stored.thumbnail is not None:
-            figure = plot_overview(stored, genes[:OVERVIEW_GENES], verdict=stored.extras.verdict)
+            figure = plot_overview(
+                stored, genes[:OVERVIEW_GENES], verdict=stored.record.get("ood_verdict")
+            )
             save_figure(figure, run.figures / f"{row.section_id}_overview.png")
     return run.figures
+
+
+def refuse_unwritten(bundle: Bundle, options: SlideOptions) -> None:
+    """Raise GenePanelError where a wanted gene is not in the panel, or its grade leaves it out."""
+    grades = bundle_grades(bundle)
+    written = genes_to_write(grades, options.all_genes, Silent())
+    chosen_genes(bundle, grades, written, options.genes, 1)
+
+
+def complete_slide(
+    run: RunDir, path: Path, bundle: Bundle, written: npt.NDArray[np.intp], task: SlideTask
+) -> dict[str, Path]:
+    """Write what is now asked for beside a finished slide's h5ad, unless it is there; nothing is encoded.
+
+    Args:
+        run: holds the h5ad.
+        path: of the h5ad.
+        bundle: the model that it was predicted with.
+        written: columns of the panel that it holds.
+        task: slide, formats, genes.
+
+    Returns:
+        The paths by label.
+
+    Raises:
+        HESpotExError: the slide or the h5ad cannot be read, or a file cannot be written.
+    """
+    options = task.options
+    paths = format_paths(run, task.section_id, options)
+    overview = run.figures / f"{task.section_id}_overview.png"
+    whole = all(p.exists() for p in paths.values())
+    if not whole or figure_made_of(overview) != shown_key(options):
+        shown = chosen_genes(bundle, bundle_grades(bundle), written, options.genes, MAX_GENES)
+        with open_slide(task.slide, mpp=options.mpp) as slide:
+            layout = lay_out(slide, task, bundle)
+        stored = read_some_genes(path, [bundle.genes[j] for j in shown])
+        write_shown(run, stored, layout, options)
+    return {**paths, "overview": overview, "prediction": path}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex import keys
-from hespotex.errors import GenePanelError
+from hespotex.errors import GenePanelError, RunError
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import Extras
@@ -22,7 +22,7 @@ from hespotex.export.overview import plot_overview
 from hespotex.export.style import save_figure
 from hespotex.export.tables import MAX_GENES, MAX_SETS
 from hespotex.gene_sets import PanelSets, SetScores
-from hespotex.runs import RunDir
+from hespotex.runs import RunDir, content_key
 from hespotex.section import Section
 from hespotex.slide_prediction.decode import COMPOSITION, DEPTH, FLAG, LOG1P, LOWER, SCORE, UPPER
 from hespotex.slide_prediction.layout import Layout
@@ -32,6 +32,12 @@ from hespotex.training.bundle import Bundle
 
 BAD_TILE = "bad_tile"
 OVERVIEW_GENES = 3
+_SUFFIXES = {
+    "geojson": ".geojson",
+    "parquet": ".parquet",
+    "spatialdata": ".zarr",
+    "ome-tiff": ".ome.tif",
+}
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,23 @@ class Finished:
 
 
 def chosen_genes(
-    bundle: Bundle, grades: list[str], wanted: tuple[str, ...] | None, most: int
+    bundle: Bundle,
+    grades: list[str],
+    written: npt.NDArray[np.intp],
+    wanted: tuple[str, ...] | None,
+    most: int,
 ) -> npt.NDArray[np.intp]:
     """Columns of the panel to show: those asked for, else the best graded, among equals the most abundant.
 
+    Args:
+        bundle: the model.
+        grades: (G,) of its panel.
+        written: columns of the panel that are written at all.
+        wanted: names of genes, or None.
+        most: how many at most, where none are named.
+
     Raises:
-        GenePanelError: a gene is not in the model's panel.
+        GenePanelError: a gene is not in the model's panel, or its grade leaves it out.
     """
     if wanted is not None:
         place = {gene: j for j, gene in enumerate(bundle.genes)}
@@ -77,10 +94,22 @@ def chosen_genes(
                 f"expected genes of the model's panel ({len(place)}), found unknown: {', '.join(unknown[:5])}; "
                 "names are those of the model's panel"
             )
-        return np.array([place[gene] for gene in wanted], dtype=np.intp)
+        chosen = np.array([place[gene] for gene in wanted], dtype=np.intp)
+        left_out = [f"{bundle.genes[j]} ({grades[j]})" for j in chosen if j not in set(written)]
+        if left_out:
+            raise GenePanelError(
+                f"expected genes that are written with --show-genes, found graded D or ungraded: "
+                f"{', '.join(left_out[:5])}; give --all-genes, or leave them out"
+            )
+        return chosen
     rank = np.array(["ABCD".find(g) if g != UNGRADED else len("ABCD") for g in grades])
     order = np.lexsort((-np.asarray(bundle.training_totals), rank))
-    return np.asarray(order[:most], dtype=np.intp)
+    return np.asarray(order[np.isin(order, written)][:most], dtype=np.intp)
+
+
+def shown_key(options: SlideOptions) -> str:
+    """Key of what may be chosen anew of a finished slide."""
+    return content_key(list(options.formats), options.genes, options.bounds_offset)
 
 
 def write_outputs(
@@ -92,22 +121,10 @@ def write_outputs(
         RunError: a file cannot be written.
     """
     name = finished.layout.section.section_id
-    shown = chosen_genes(bundle, finished.grades, options.genes, MAX_GENES)
+    shown = chosen_genes(bundle, finished.grades, finished.columns, options.genes, MAX_GENES)
     sets = bundle_sets(bundle)
     stored = _chosen(bundle, finished, shown, sets)
-    genes = [str(g) for g in stored.genes]
-    paths = write_formats(run, stored, genes, options, finished.layout.bounds_px0)
-    paths["overview"] = run.figures / f"{name}_overview.png"
-    outline = None if finished.layout.tissue is None else finished.layout.tissue.polygons
-    figure = plot_overview(
-        stored,
-        genes[:OVERVIEW_GENES],
-        tissue=outline,
-        verdict=finished.verdict,
-        notes=finished.layout.notes,
-        n_bad=int(finished.bad.sum()),
-    )
-    save_figure(figure, paths["overview"])
+    paths = write_shown(run, stored, finished.layout, options)
     paths["prediction"] = run.predictions / f"{name}.h5ad"
     write_prediction_by_chunks(
         paths["prediction"],
@@ -123,6 +140,32 @@ def write_outputs(
     return paths
 
 
+def write_shown(
+    run: RunDir, stored: StoredPrediction, layout: Layout, options: SlideOptions
+) -> dict[str, Path]:
+    """Write the formats that were asked for and the overview; the paths by label.
+
+    The overview comes last: it says for which options the others are there.
+    """
+    overview = run.figures / f"{stored.section_id}_overview.png"
+    try:
+        overview.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"expected to replace {overview}, found: {error.strerror}") from error
+    genes = [str(g) for g in stored.genes]
+    paths = write_formats(run, stored, genes, options, layout.bounds_px0)
+    figure = plot_overview(
+        stored,
+        genes[:OVERVIEW_GENES],
+        tissue=None if layout.tissue is None else layout.tissue.polygons,
+        verdict=stored.record.get("ood_verdict"),
+        notes=layout.notes,
+        n_bad=int(np.isnan(stored.log1p).any(axis=1).sum()),
+    )
+    save_figure(figure, overview, made_of=shown_key(options))
+    return {**paths, "overview": overview}
+
+
 def write_formats(
     run: RunDir,
     stored: StoredPrediction,
@@ -136,20 +179,23 @@ def write_formats(
     from hespotex.export.spatialdata import write_spatialdata
     from hespotex.export.tables import write_parquet
 
-    writers: dict[str, tuple[Callable[..., None], str]] = {
-        "geojson": (partial(write_geojson, bounds_offset_px0=bounds_px0), ".geojson"),
-        "parquet": (write_parquet, ".parquet"),
-        "spatialdata": (write_spatialdata, ".zarr"),
-        "ome-tiff": (write_ome_tiff, ".ome.tif"),
+    writers: dict[str, Callable[..., None]] = {
+        "geojson": partial(write_geojson, bounds_offset_px0=bounds_px0),
+        "parquet": write_parquet,
+        "spatialdata": write_spatialdata,
+        "ome-tiff": write_ome_tiff,
     }
-    paths: dict[str, Path] = {}
-    for kind in options.formats:
-        write, suffix = writers[kind]
-        paths[kind] = run.predictions / f"{stored.section_id}{suffix}"
+    paths = format_paths(run, stored.section_id, options)
+    for kind, path in paths.items():
         # Nobody looks through fifty channels that nobody asked for.
         few = kind == "ome-tiff" and options.genes is None
-        write(paths[kind], stored, genes=genes[:MAX_CHANNELS] if few else genes)
+        writers[kind](path, stored, genes=genes[:MAX_CHANNELS] if few else genes)
     return paths
+
+
+def format_paths(run: RunDir, section_id: str, options: SlideOptions) -> dict[str, Path]:
+    """Where each format that was asked for is written."""
+    return {kind: run.predictions / f"{section_id}{_SUFFIXES[kind]}" for kind in options.formats}
 
 
 def _marked(finished: Finished) -> Section:

@@ -27,6 +27,7 @@ from hespotex.run_checks import check_same_encoder, genes_to_write
 from hespotex.runs import RunDir, StageClock, content_key, file_key, sweep_leftovers, versions
 from hespotex.section import ManifestRow, Section, read_section
 from hespotex.slide import open_slide, slide_key
+from hespotex.slide_prediction.beside import complete_slide, refuse_unwritten
 from hespotex.slide_prediction.decode import (
     FLAG,
     composition_shift,
@@ -38,7 +39,7 @@ from hespotex.slide_prediction.encode import encode_slide
 from hespotex.slide_prediction.layout import Layout, lay_out
 from hespotex.slide_prediction.nuclei import find_slide_nuclei, mask_of, nuclei_key
 from hespotex.slide_prediction.options import SlideResult, SlideTask
-from hespotex.slide_prediction.outputs import Finished, chosen_genes, write_outputs
+from hespotex.slide_prediction.outputs import Finished, write_outputs
 from hespotex.slide_prediction.store import CHUNK_SPOTS, FeatureStore, open_work
 from hespotex.training.bundle import Bundle, read_model
 from hespotex.training.fit import device_name
@@ -120,8 +121,8 @@ def _predict_slide(
 ) -> SlideResult:
     bundle, clock = predictor.bundle, StageClock()
     grades = bundle_grades(bundle)
-    chosen_genes(bundle, grades, task.options.genes, 1)  # an unknown gene is said before the work
     columns = genes_to_write(grades, task.options.all_genes, Silent())  # said once by the caller
+    refuse_unwritten(bundle, task.options)
     options = task.options
     nuclei = for_prediction(
         bundle, options.nuclei, Silent(), bounds_offset=options.bounds_offset
@@ -131,7 +132,8 @@ def _predict_slide(
     path = run.predictions / f"{task.section_id}.h5ad"
     there = _finished(path, key)
     if there is not None:
-        return SlideResult(task.section_id, there, skipped=True, paths={"prediction": path})
+        paths = complete_slide(run, path, bundle, columns, task)
+        return SlideResult(task.section_id, there, skipped=True, paths=paths)
     for folder in (run.predictions, run.figures):
         sweep_leftovers(folder, task.section_id)
     work = run.work / task.section_id
@@ -230,7 +232,7 @@ def _predict_slide(
 def _prediction_key(
     predictor: Predictor, task: SlideTask, columns: npt.NDArray[np.intp], nuclei: str
 ) -> str:
-    """Key of everything that the files of a slide depend on."""
+    """Key of everything that the h5ad of a slide depends on."""
     options = task.options
     return content_key(
         versions()["hespotex"],
@@ -241,7 +243,7 @@ def _prediction_key(
         [options.mpp, options.pitch_um, options.diameter_um, options.grid],
         [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
         None if task.row is None else _row_key(predictor, task.row, options.choices),
-        [list(options.formats), options.genes, options.bounds_offset],
+        options.bounds_offset and options.tissue is not None,
         [sets_key(predictor.bundle.gene_sets), predictor.bundle.validation.get(GRADES)],
         columns,
         nuclei,

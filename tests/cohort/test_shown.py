@@ -1,0 +1,153 @@
+"""Genes and formats to show: refused before the work, changed on a finished folder without encoding again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from hespotex import cohort, pipeline
+from hespotex.cohort import run
+from hespotex.config import Machine
+from hespotex.errors import GenePanelError, RunError
+from hespotex.slide.decoded import DecodedImage
+from hespotex.slide_prediction import SlideOptions
+from hespotex.training.bundle import Bundle, write_model
+from toy_slide import MPP, SIZE_PX, ToyEncoder, graded, toy_bundle, toy_predictor, write_slide
+
+OPTIONS = SlideOptions(mpp=MPP)
+
+
+class CountingEncoder(ToyEncoder):
+    """Counts the batches that it is given."""
+
+    batches = 0
+
+    def encode(self, patches):  # type: ignore[no-untyped-def]
+        type(self).batches += 1
+        return super().encode(patches)
+
+
+def _machine(cache: Path) -> Machine:
+    return Machine(device="cpu", threads=1, cache=cache)
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """Every second gene is graded D."""
+    whole = toy_bundle()
+    whole = graded(whole, {gene: "D" if j % 2 else "B" for j, gene in enumerate(whole.genes)})
+    size = replace(whole.encoder, name="toy", key="toy-key", dim=12, size_px=SIZE_PX)
+    return replace(whole, encoder=replace(size, mean=ToyEncoder.mean, std=ToyEncoder.std))
+
+
+@pytest.fixture(autouse=True)
+def _counted(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CountingEncoder, "batches", 0)
+    predictor = replace(toy_predictor(bundle), encoder=CountingEncoder())
+    monkeypatch.setattr(run, "open_predictor", lambda *_args: predictor)
+    monkeypatch.setattr(pipeline, "get_encoder", lambda *_args, **_more: CountingEncoder())
+
+
+@pytest.fixture
+def model(bundle: Bundle, tmp_path: Path) -> Path:
+    write_model(tmp_path / "toy.hespotex", bundle)
+    return tmp_path / "toy.hespotex"
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    return write_slide(tmp_path / "s.png")
+
+
+@pytest.fixture
+def sections(slide: Path, tmp_path: Path) -> Path:
+    """A manifest whose only row has spots."""
+    x, y = np.meshgrid(np.arange(150, 550, 50), np.arange(150, 450, 50))
+    spots = pd.DataFrame({"x": x.ravel() // 50, "y": y.ravel() // 50})
+    spots = spots.assign(new_x=spots.x, new_y=spots.y, pixel_x=x.ravel(), pixel_y=y.ravel())
+    spots.assign(selected=1).to_csv(tmp_path / "s.tsv", sep="\t", index=False)
+    header = "section_id,patient_id,slide,format,spots,mpp"
+    (tmp_path / "m.csv").write_text(f"{header}\ns,P,{slide.name},legacy_st,s.tsv,2\n")
+    return tmp_path / "m.csv"
+
+
+def test_a_finished_slide_gets_exports_and_genes_without_encoding_again(
+    model: Path, slide: Path, tmp_path: Path
+) -> None:
+    shown = replace(OPTIONS, formats=("geojson", "parquet"), genes=("G02", "G00"))
+    cohort.predict(model, slide, tmp_path / "fresh", options=shown)
+    cohort.predict(model, slide, tmp_path / "out", options=OPTIONS)
+    before = (tmp_path / "out/predictions/s.h5ad").read_bytes()
+    CountingEncoder.batches = 0
+    again = cohort.predict(model, slide, tmp_path / "out", options=shown)
+    assert (CountingEncoder.batches, again.slides[0].status) == (0, "skipped")
+    assert (tmp_path / "out/predictions/s.h5ad").read_bytes() == before
+    for part in ("predictions/s.geojson", "figures/s_overview.png"):
+        one, other = (tmp_path / way / part for way in ("fresh", "out"))
+        assert one.read_bytes() == other.read_bytes(), part
+    one, other = (pd.read_parquet(tmp_path / w / "predictions/s.parquet") for w in ("fresh", "out"))
+    pd.testing.assert_frame_equal(one, other)
+    written = (tmp_path / "out/predictions/s.geojson").stat().st_mtime_ns
+    cohort.predict(model, slide, tmp_path / "out", options=shown)
+    assert (tmp_path / "out/predictions/s.geojson").stat().st_mtime_ns == written
+
+
+def test_bounds_of_a_finished_slide_move_its_exports_alone(
+    model: Path, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DecodedImage, "bounds_px0", (40.0, 10.0))
+    shown = replace(OPTIONS, formats=("geojson",), genes=("G02",))
+    cohort.predict(model, slide, tmp_path / "out", options=shown)
+    before = (tmp_path / "out/predictions/s.geojson").read_bytes()
+    CountingEncoder.batches = 0
+    moved = replace(shown, bounds_offset=True)
+    cohort.predict(model, slide, tmp_path / "out", options=moved)
+    assert CountingEncoder.batches == 0
+    assert (tmp_path / "out/predictions/s.geojson").read_bytes() != before
+    outline = replace(OPTIONS, nuclei="classical")
+    cohort.predict(model, slide, tmp_path / "nuclei", options=outline)
+    with pytest.raises(RunError, match=r"options\.bounds_offset: False there, True now"):
+        cohort.predict(
+            model, slide, tmp_path / "nuclei", options=replace(outline, bounds_offset=True)
+        )
+
+
+def test_finished_sections_get_exports_and_genes_without_encoding_again(
+    model: Path, sections: Path, tmp_path: Path
+) -> None:
+    cohort.predict(model, sections, tmp_path / "out", machine=_machine(tmp_path / "a"))
+    assert CountingEncoder.batches > 0
+    CountingEncoder.batches = 0
+    shown = SlideOptions(formats=("parquet", "geojson"), genes=("G02", "G00"))
+    other = _machine(tmp_path / "b")
+    cohort.predict(model, sections, tmp_path / "out", options=shown, machine=other)
+    assert CountingEncoder.batches == 0
+    stored = anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad")
+    frame = pd.read_parquet(tmp_path / "out/predictions/s.parquet")
+    np.testing.assert_array_equal(frame["G02"], stored[:, "G02"].X[:, 0])
+    assert (tmp_path / "out/predictions/s.geojson").exists()
+
+
+@pytest.mark.parametrize("kind", ["slide", "sections"])
+def test_a_gene_that_its_grade_leaves_out_is_refused_before_the_work(
+    model: Path, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source = request.getfixturevalue(kind)
+    options = OPTIONS if kind == "slide" else SlideOptions()
+    wanted = replace(options, genes=("G00", "G01"))
+    with pytest.raises(GenePanelError, match=r"found graded D .* G01 \(D\); give --all-genes"):
+        cohort.predict(model, source, tmp_path / "out", options=wanted)
+    with pytest.raises(GenePanelError, match="found unknown: NOPE"):
+        cohort.predict(model, source, tmp_path / "out", options=replace(options, genes=("NOPE",)))
+    assert CountingEncoder.batches == 0
+    assert not (tmp_path / "out").exists()
+    all_genes = replace(wanted, all_genes=True)
+    machine = _machine(tmp_path / "cache")
+    cohort.predict(model, source, tmp_path / "out", options=all_genes, machine=machine)
+    assert CountingEncoder.batches > 0
+    assert "G01" in anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").var_names
