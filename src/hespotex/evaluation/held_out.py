@@ -218,7 +218,7 @@ def _scores(
         "model": lambda: score(prediction.log1p, prediction.composition),
         "depth_only": lambda: score(oracle, oracle, in_units=False),
         "predicted_depth_only": lambda: score(image, image, in_units=False),
-        "neighbours": lambda: score(*around, in_units=True),
+        "neighbours": lambda: score(*around),
     }
     for name, pair in rivals.items():
         makers[name] = lambda pair=pair: score(*pair)  # type: ignore[misc]
