@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hespotex.config import Machine, NucleiConfig, RunConfig
 from hespotex.errors import ConfigError, ModelFileError
-from hespotex.nuclei import NucleiOrigin, count_section, with_counts
+from hespotex.nuclei import NucleiOrigin, count_section, refuse_coarse, with_counts
 from hespotex.postprocess import nuclei_factor
 from hespotex.progress import Reporter
 from hespotex.section import Section
@@ -74,7 +74,10 @@ def with_masks(
 
     Raises:
         ConfigError: a section has no mask, or one file is meant for several.
+        NucleiError: a slide is too coarse for a segmenter.
     """
+    for section in sections:
+        refuse_unseen(section, nuclei)
     if nuclei.mode == "off" or nuclei.source != "mask":
         return tuple(replace(s, nuclei_file=None) for s in sections)
     origin = NucleiOrigin.parse(option or "mask")
@@ -82,6 +85,12 @@ def with_masks(
     return tuple(
         replace(s, nuclei_file=origin.mask_of(s.section_id, s.nuclei_file)) for s in sections
     )
+
+
+def refuse_unseen(section: Section, nuclei: NucleiConfig) -> None:
+    """Raise NucleiError where a segmenter is meant to find nuclei on a slide that is too coarse for it."""
+    if nuclei.mode != "off" and nuclei.source != "mask":
+        refuse_coarse(section.geometry.mpp, section.section_id)
 
 
 def refuse_one_mask(origin: NucleiOrigin, n_sections: int) -> None:

@@ -213,6 +213,7 @@ def test_a_model_with_nuclei_refuses_to_predict_without(slide: Path, tmp_path: P
         NucleiError, match=r"section s: expected a slide of at most 1 um per pixel .* found 2"
     ):
         predict_slide(seen, _task(slide, spots), tmp_path)
+    assert not (tmp_path / "work").exists()  # said before anything was encoded
     foreign = replace(seen.bundle, sections=())
     with pytest.raises(ModelFileError, match=r"trained with nuclei elsewhere, .* give --nuclei"):
         for_prediction(foreign, None, Silent())
@@ -259,6 +260,13 @@ def test_masks_are_handed_out_by_section(slide: Path, mask: Path) -> None:
         ConfigError, match="section s: expected a nuclei mask in the manifest's column"
     ):
         with_masks(sections, config, None)
+
+
+def test_a_slide_too_coarse_for_a_segmenter_is_named_before_the_work(slide: Path) -> None:
+    sections = [_section(slide, np.zeros((1, 2)))]
+    with pytest.raises(NucleiError, match="section s: expected a slide of at most 1 um per pixel"):
+        with_masks(sections, NucleiConfig(mode="density"), None)
+    assert with_masks(sections, NucleiConfig(), None) == tuple(sections)
 
 
 def test_features_without_a_slide_have_no_nuclei() -> None:

@@ -9,7 +9,7 @@ from hespotex.nuclei.section_counts import (
     square_um,
     with_counts,
 )
-from hespotex.nuclei.segmenters import SegmenterInfo, list_segmenters
+from hespotex.nuclei.segmenters import SegmenterInfo, list_segmenters, refuse_coarse
 
 __all__ = [
     "NucleiCounts",
@@ -20,6 +20,7 @@ __all__ = [
     "counts_on",
     "list_segmenters",
     "open_labels",
+    "refuse_coarse",
     "square_um",
     "with_counts",
 ]

@@ -188,12 +188,13 @@ class SlideLabels:
         return self._segmenter.key()
 
 
-def refuse_coarse(mpp: float) -> None:
-    """Raise NucleiError where nuclei cannot be seen."""
+def refuse_coarse(mpp: float, section: str | None = None) -> None:
+    """Raise NucleiError, which names the section, where nuclei cannot be seen."""
     if mpp > COARSEST_MPP:
         raise NucleiError(
             f"expected a slide of at most {COARSEST_MPP:g} um per pixel to find nuclei, found {mpp:.3g}: a nucleus has "
-            f"{6 / mpp:.0f} pixels across; give a finer image, a mask (--nuclei mask:PATH), or train with nuclei off"
+            f"{6 / mpp:.0f} pixels across; give a finer image, a mask (--nuclei mask:PATH), or train with nuclei off",
+            section=section,
         )
 
 

@@ -20,7 +20,7 @@ from hespotex.export.h5ad import Thumbnail
 from hespotex.export.run_outputs import THUMBNAIL_SIDE_PX, provenance
 from hespotex.features import features_key
 from hespotex.gene_sets import sets_key
-from hespotex.nuclei_stage import for_prediction
+from hespotex.nuclei_stage import for_prediction, refuse_unseen
 from hespotex.patches import PatchPlan
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import check_same_encoder, genes_to_write
@@ -144,6 +144,7 @@ def _predict_slide(
         for note in layout.notes:
             reporter.say(f"{task.section_id}: {note}")
         section = layout.section
+        refuse_unseen(section, nuclei)  # before the hours of encoding
         # What is done outlives a change of options that it does not depend on.
         encoded = _features_key(predictor, task, section)
         open_work(work / "features", encoded)
