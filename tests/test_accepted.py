@@ -124,6 +124,23 @@ def test_inspect_shows_in_yellow_what_is_accepted(turned: Path) -> None:
     assert finding.found.startswith("accepted by the user: ")
 
 
+def test_inspect_says_where_accepting_an_mpp_does_nothing(tmp_path: Path) -> None:
+    rows = [write_legacy(tmp_path, name, XY, seed=seed) for seed, name in enumerate("AB")]
+
+    def silent(mpp: str, *accept: str) -> list[str]:
+        manifest = write_manifest(tmp_path, [rows[0] | {"mpp": mpp}, rows[1] | {"mpp": ""}])
+        findings = inspect_input(manifest, choices=InputChoices(accept)).findings
+        said = [f for f in findings if "--accept mpp does nothing" in f.found]
+        assert {f.colour for f in said} <= {"yellow"}
+        return [f.subject for f in said]
+
+    assert silent("", "mpp") == ["A", "B"]
+    assert silent("", "mpp:A") == ["A"]
+    assert silent("2.5", "mpp") == []
+    assert silent("2.5", "mpp:B") == ["B"]
+    assert silent("") == []
+
+
 def test_every_output_says_what_was_accepted(turned: Path, tmp_path: Path) -> None:
     config = RunConfig.from_values(
         {

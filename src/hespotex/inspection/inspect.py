@@ -23,7 +23,7 @@ from hespotex.inspection.placement import (
     placement_findings,
     total_counts,
 )
-from hespotex.inspection.reading import check_named
+from hespotex.inspection.reading import check_named, idle_mpp
 from hespotex.inspection.slides import SlideView, slide_findings, view_slide
 from hespotex.manifest import CheckedRow
 from hespotex.progress import Reporter, Silent
@@ -169,6 +169,7 @@ def inspect_input(
                 read.append(section)
             advance(1)
     notes = [Finding(path.name, "reading", "info", note) for note in found.notes]
+    notes += idle_mpp(choices, found.rows)
     together, _ = accept_findings(check_together(read), choices)
     mapping: dict[str, str] = {}
     if any(f.topic == "genes" and f.colour == "red" for f in together):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hespotex.config import InputChoices
 from hespotex.errors import ConfigError
 from hespotex.inspection.checks import check_sections, refuse_errors
-from hespotex.inspection.findings import accept_findings
+from hespotex.inspection.findings import Finding, accept_findings
 from hespotex.progress import Reporter
 from hespotex.section import ManifestRow, Section, check_distinct, read_section
 
@@ -56,3 +56,21 @@ def check_named(choices: InputChoices, section_ids: Sequence[str]) -> None:
         raise ConfigError(
             f"expected sections of {', '.join(section_ids)} with --accept, found {', '.join(unknown)}"
         )
+
+
+def idle_mpp(choices: InputChoices, rows: Sequence[ManifestRow]) -> list[Finding]:
+    """Say of `--accept mpp` where it does nothing: it lets the manifest's mpp win, and there is none."""
+    silent = [row.section_id for row in rows if row.mpp is None]
+    named = [section_id for section_id in silent if f"mpp:{section_id}" in choices.accept]
+    if "mpp" in choices.accept and len(silent) == len(rows):
+        named = silent
+    return [
+        Finding(
+            section_id,
+            "scale",
+            "warning",
+            "--accept mpp does nothing: it lets the mpp of a manifest count, and none is stated",
+            "state the true mpp in a manifest, or leave --accept mpp out",
+        )
+        for section_id in named
+    ]
