@@ -7,7 +7,7 @@ FINGERPRINT := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f
 STAMP := $(VENV)/.installed-$(FINGERPRINT)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint types layers unit install format bench bench-full clean
+.PHONY: demo test lint types layers unit install format bench bench-trust bench-full clean
 
 demo: $(STAMP)
 	$(BIN)/hespotex demo --out demo
@@ -32,6 +32,10 @@ unit: $(STAMP)
 # Versions of all cases that take a quarter of an hour, and the stated sizes; both go on where they were interrupted.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
+
+# False discoveries, coverage of intervals, out-of-distribution check, nuclei.
+bench-trust: $(STAMP)
+	$(BIN)/python -m benchmarks.run --only coverage out_of_distribution simulated_truth nuclei
 
 bench-full: $(STAMP)
 	$(BIN)/python -m benchmarks.run --full

@@ -42,22 +42,27 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     config = RunConfig().with_genes(sections[0].genes.tolist())
     ids = [s.section_id for s in sections]
     fold = make_folds(ids, [s.patient_id for s in sections], "section")[parameters["fold"]]
-    train, stages = cohort.subset(fold.train), {}
+    train, stages, peaks = cohort.subset(fold.train), {}, {}
     with timed() as spent:
         bundle = fit_bundle(train, config, machine=where)
     stages["fit"] = spent.as_dict()
+    peaks["fit"] = peak_memory_gb()
     with timed() as spent:
         bundle = cv.with_baselines(bundle, train)
     stages["baselines"] = spent.as_dict()
+    peaks["baselines"] = peak_memory_gb()
     with timed() as spent:
         bundle = cv.calibrated(bundle, train, machine=where)
     stages["calibrate"] = spent.as_dict()
+    peaks["calibrate"] = peak_memory_gb()
     with timed() as spent:
         held = evaluate_bundle(bundle, train, cohort.subset(fold.held_out), machine=where)
     stages["evaluate"] = spent.as_dict()
+    peaks["evaluate"] = peak_memory_gb()
     with timed() as spent:
         write_fold(RunDir(folder), 0, cv.FoldOutcome(fold, bundle, held))
     stages["write"] = spent.as_dict()
+    peaks["write"] = peak_memory_gb()
     shutil.rmtree(folder, ignore_errors=True)
     tables = [s.counts for s in sections if s.counts is not None]
     return {
@@ -66,6 +71,7 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
         "density": sum(t.nnz for t in tables) / sum(t.shape[0] * t.shape[1] for t in tables),
         "features": list(cohort.items[0].features.shape[1:]),
         "peak_gb": peak_memory_gb(),
+        "peak_after_gb": peaks,
         "peak_before_gb": made,
         "scores": {k: replace(v.summary).as_dict() for k, v in held[0].scores.items()},
     }

@@ -25,7 +25,7 @@ BAR_GB, BAR_FLAT, BAR_FLOOR, BAR_LAZYSLIDE = 2.0, 1.15, 1.25, 3.0
 PITCH_UM = 100.0
 _GENES, _MANY_GENES = 300, 5_457
 _SIDES = {
-    False: [(_GENES, 2_000), (_GENES, 5_000)],
+    False: [(_GENES, 2_000), (_GENES, 4_000)],
     True: [(_GENES, side) for side in (10_000, 20_000, 40_000)]
     + [(_MANY_GENES, side) for side in (10_000, 20_000, 40_000)],
 }

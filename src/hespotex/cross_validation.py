@@ -26,7 +26,7 @@ from hespotex.evaluation.out_of_distribution import fit_ood
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import Trust
 from hespotex.evaluation.units import units_compare
-from hespotex.expression import GenePanel, log1p_cpm
+from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
 from hespotex.gene_sets import GeneSet
 from hespotex.nested_search import Choice, choose
 from hespotex.predict import predict_section
@@ -35,7 +35,7 @@ from hespotex.runs import StageClock
 from hespotex.splits import Fold, inner_folds, spatial_blocks
 from hespotex.training.bundle import Bundle
 from hespotex.training.fit import fit_bundle, training_section
-from hespotex.training.types import Cohort
+from hespotex.training.types import Cohort, Prediction
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -171,17 +171,7 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
             n_spots += counts.counts.shape[0]
             if not units_compare(inner.pooled, counts.measured):
                 continue
-            # Only the error counts: one table of all spots and genes is kept, not two.
-            error = log1p_cpm(counts.counts)
-            error -= prediction.log1p
-            held.append(
-                intervals.HeldOut(
-                    np.broadcast_to(np.float32(0), error.shape),
-                    error,
-                    prediction.spread,
-                    counts.measured & fitted,
-                )
-            )
+            held.append(_errors(counts, prediction, counts.measured & fitted))
     in_units = sum(len(h.measured) for h in held)
     colours = [item.colours for item in train.items]
     trust = Trust(
@@ -218,6 +208,18 @@ def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> 
         )
         arrays |= {f"{NEAREST}{name}": array for name, array in nearest.tensors().items()}
     return replace(bundle, trust={**bundle.trust, **arrays, "train_mean.log1p": mean.log1p})
+
+
+def _errors(
+    counts: PanelCounts, prediction: Prediction, genes: npt.NDArray[np.bool_]
+) -> intervals.HeldOut:
+    """What intervals need of a section: errors and spread, no two tables more, in half precision (0.05 %)."""
+    error = log1p_cpm(counts.counts)
+    error -= prediction.log1p
+    spread = None if prediction.spread is None else prediction.spread.astype(np.float16)
+    return intervals.HeldOut(
+        np.broadcast_to(np.float32(0), error.shape), error.astype(np.float16), spread, genes
+    )
 
 
 def _inner_parts(train: Cohort, config: RunConfig) -> list[tuple[Cohort, Cohort]]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks
 
-Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Array = npt.NDArray[np.float16] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 _MIN_SPOTS = 20
