@@ -60,7 +60,9 @@ def test_lazyslide_runs_a_registered_model_on_features_of_all_sides(
     from lazyslide_models import MODEL_REGISTRY
     from wsidata import open_wsi
 
-    predictor = toy_predictor(graded(toy_bundle(), {"G03": "D"}))
+    bundle = toy_bundle()
+    grades = {gene: "D" if gene == "G03" else "B" for gene in bundle.genes}
+    predictor = toy_predictor(graded(bundle, grades))
     monkeypatch.setattr(tl, "open_predictor", lambda *_args: predictor)
     write_model(tmp_path / "toy.hespotex", predictor.bundle)
     wsi = open_wsi(str(shared_data / "wsi" / "CMU-1-Small-Region.svs"), store=None)
