@@ -55,6 +55,19 @@ def test_it_is_what_the_listing_says(plain: Encoder) -> None:
     assert plain.mean == plain.std == (0.5, 0.5, 0.5)
 
 
+def test_a_kept_conversion_runs_without_loading_the_network(
+    fast: Encoder, patches: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden() -> None:
+        raise AssertionError("the network was loaded")
+
+    expected = fast.encode(patches)
+    monkeypatch.setattr(offline, "build_model", forbidden)
+    again = get_encoder("efficientnet-lite0", threads=1)
+    assert again.engine == "openvino"
+    np.testing.assert_array_equal(again.encode(patches), expected)
+
+
 def test_its_weights_tell_objects_apart() -> None:
     """The classifier that comes with the weights works: order and names were mapped rightly."""
     import timm

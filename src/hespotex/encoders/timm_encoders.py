@@ -1,15 +1,13 @@
-"""Owns encoders that are timm networks: the offline default and any `timm:<name>`."""
+"""Owns encoders that are timm networks: any `timm:<name>`."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import Any
 
-from hespotex.encoders import offline
 from hespotex.encoders.base import Encoder, FeatureRows, Patches
 from hespotex.encoders.engine import Engine, build_forward, weights_key
 from hespotex.encoders.hub import asking_the_hub, require
-from hespotex.encoders.stages import StageStatistics
 from hespotex.errors import EncoderError
 from hespotex.runs import content_key
 
@@ -23,8 +21,6 @@ class TimmEncoder(Encoder):
     Args:
         name: as in the registry.
         model: the network in eval mode, with its configuration.
-        reading: what of it is read, (b, 3, size, size) -> (b, dim); None: the network itself.
-        dim: features of that reading; None: the network's.
         device, threads, engine: see `get_encoder`.
     """
 
@@ -35,8 +31,6 @@ class TimmEncoder(Encoder):
         name: str,
         model: Any,
         *,
-        reading: Any | None = None,
-        dim: int | None = None,
         device: str,
         threads: int | None,
         engine: Engine,
@@ -54,9 +48,9 @@ class TimmEncoder(Encoder):
         self.size_px = int(height)
         self.mean = tuple(float(v) for v in config["mean"])
         self.std = tuple(float(v) for v in config["std"])
-        self.dim = dim or int(model.num_features)
+        self.dim = int(model.num_features)
         self.licence = str((model.pretrained_cfg or {}).get("license") or "not stated")
-        self._model = reading if reading is not None else model
+        self._model = model
         self._forward, self.engine = build_forward(
             self._model,
             key=self.key(),
@@ -79,23 +73,6 @@ class TimmEncoder(Encoder):
     def encode(self, patches: Patches) -> FeatureRows:
         """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
         return self._forward(patches)
-
-
-def build_offline(name: str, *, device: str, threads: int | None, engine: Engine) -> TimmEncoder:
-    """One of the offline encoders: all stages, or the pooled head."""
-    model = offline.build_model()
-    reading = StageStatistics(model).eval() if name == offline.NAME else None
-    built = TimmEncoder(
-        name,
-        model,
-        reading=reading,
-        dim=offline.DIMS[name],
-        device=device,
-        threads=threads,
-        engine=engine,
-    )
-    built.licence = offline.info(name).licence
-    return built
 
 
 def build_timm(name: str, *, device: str, threads: int | None, engine: Engine) -> TimmEncoder:
