@@ -133,28 +133,83 @@ def test_outlines_that_start_at_the_bounds_are_moved(tmp_path: Path) -> None:
     assert labels.key() != open_mask(path, SIZE, MPP).key()
 
 
-@pytest.mark.parametrize("as_list", [False, True])
-def test_annotations_and_tiles_of_qupath_are_no_nuclei(tmp_path: Path, as_list: bool) -> None:
-    path = _outlines(tmp_path)
-    found = json.loads(path.read_text())["features"]
-    nuclei = [f | {"properties": {"objectType": "detection"}} for f in found]
+def _typed(kind: str | None, version: str) -> dict[str, object]:
+    """The type of an object as the versions of QuPath write it; `bare` says none."""
+    old = {
+        "detection": "PathDetectionObject",
+        "cell": "PathCellObject",
+        "tma_core": "TMACoreObject",
+    }
+    classified = {"classification": {"name": "Tumor", "colorRGB": -3670016}}
+    match version:
+        case "0.2":
+            name = old.get(str(kind)) or f"Path{str(kind).title()}Object"
+            return {"id": name, "properties": classified | {"isLocked": False, "measurements": []}}
+        case "0.3":
+            return {"properties": classified | {"object_type": kind}}
+        case "0.4":
+            return {"id": "0c1d", "properties": classified | {"objectType": kind, "name": "Größe"}}
+        case _:
+            return {"properties": classified}
+
+
+def _region(kind: str | None, version: str) -> dict[str, object]:
     whole = [[0, 0], [WIDTH, 0], [WIDTH, HEIGHT], [0, HEIGHT], [0, 0]]
-    others = [
-        {
-            "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [whole]},
-            "properties": {"objectType": kind},
-        }
-        for kind in ("root", "annotation", "tile")
-    ]
-    features = [*others, *nuclei]
-    everything = features if as_list else {"type": "FeatureCollection", "features": features}
-    path.write_text(json.dumps(everything))
+    shape = {"type": "Polygon", "coordinates": [whole]}
+    return {"type": "Feature", "geometry": shape} | _typed(kind, version)
+
+
+@pytest.mark.parametrize("layout", ["collection", "list", "collection with a head and a BOM"])
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [
+        ("detection", "0.4"), ("cell", "0.4"), ("annotation", "0.4"), ("detection", "0.3"), ("annotation", "0.3"),
+        ("detection", "0.2"), ("cell", "0.2"), ("annotation", "0.2"), (None, "bare"),
+    ],
+)  # fmt: skip
+def test_nuclei_of_every_version_of_qupath_are_counted_and_regions_are_not(
+    tmp_path: Path, kind: str | None, version: str, layout: str
+) -> None:
+    path = _outlines(tmp_path, cells=kind == "cell")
+    nuclei = [f | _typed(kind, version) for f in json.loads(path.read_text())["features"]]
+    kinds = [None] if version == "bare" else ["root", "annotation", "tile", "tma_core"]
+    others = [_region(k, version) for k in kinds]
+    features = [*others, *nuclei, {"type": "Feature", "geometry": None}]
+    collection = {"type": "FeatureCollection", "features": features}
+    head = {"crs": {"type": "name", "properties": {"name": "pixels"}}}
+    everything = {"collection": collection, "list": features}.get(layout, head | collection)
+    bom = "utf-8-sig" if "BOM" in layout else "utf-8"
+    path.write_text(json.dumps(everything, ensure_ascii=False, indent=1), encoding=bom)
     counts = count_nuclei(open_mask(path, SIZE, MPP), XY, SIDE_PX * MPP, MPP, SIZE)
     np.testing.assert_array_equal(counts.nuclei, in_squares(PAINTED.centres + 0.5, XY, SIDE_PX))
     path.write_text(json.dumps(others))
-    with pytest.raises(NucleiError, match=r"found 3 objects that are none .* export detections"):
+    with pytest.raises(
+        NucleiError, match=rf"found {len(others)} objects that are none .* export detections"
+    ):
         open_mask(path, SIZE, MPP)
+
+
+def test_small_annotations_beside_cells_are_no_nuclei(tmp_path: Path) -> None:
+    path = _outlines(tmp_path)
+    found = json.loads(path.read_text())["features"]
+    cells, drawn = found[::2], found[1::2]
+    path.write_text(
+        json.dumps(
+            [f | _typed("annotation", "0.4") for f in drawn]
+            + [f | _typed("cell", "0.4") for f in cells]
+        )
+    )
+    counts = count_nuclei(open_mask(path, SIZE, MPP), XY, SIDE_PX * MPP, MPP, SIZE)
+    expected = in_squares(PAINTED.centres[::2] + 0.5, XY, SIDE_PX)
+    np.testing.assert_array_equal(counts.nuclei, expected)
+
+
+def test_outlines_that_change_while_they_are_read_are_one_line(tmp_path: Path) -> None:
+    path = _outlines(tmp_path)
+    mask = open_mask(path, SIZE, MPP)
+    path.write_text(path.read_text()[:4000])
+    with pytest.raises(NucleiError, match=r"as they were when the run began, found: .*run again"):
+        mask.read(0, 0, *SIZE)
 
 
 @pytest.mark.parametrize("text", ['{"features": [3]}', '{"features": [{"geometry": null}, {"ge'])

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.text import Packed, open_text
-
-_START = re.compile(r'"features"\s*:\s*\[')
-_BETWEEN = re.compile(r"[\s,]*")
+from hespotex.geojson_features import read_features
+from hespotex.spots.text import Packed, open_binary
 
 
 def read_outlines(path: Path | Packed) -> dict[int, tuple[float, float]]:
@@ -27,43 +23,39 @@ def read_outlines(path: Path | Packed) -> dict[int, tuple[float, float]]:
     Raises:
         SpotTableError: no GeoJSON, cut short, or a cell that is no polygon.
     """
-    with open_text(path) as stream:
-        text = stream.read()
     centres = {}
-    for place, feature in enumerate(_features(text, path)):
-        try:
-            number = int(feature["properties"]["cell_id"])
-            geometry = feature["geometry"]
-            several = geometry.get("type") == "MultiPolygon"
-            pieces = geometry["coordinates"] if several else [geometry["coordinates"]]
-            rings = [np.asarray(piece[0], dtype=np.float64) for piece in pieces]
-            centres[number] = max((_area_and_centre(ring) for ring in rings), key=lambda f: f[0])[1]
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise SpotTableError(
-                f"expected cell_id and a polygon in feature {place} of {path}, found: {error}"
-            ) from error
+    with open_binary(path) as file:
+        for place, cell in enumerate(_cells(file, path)):
+            try:
+                number, centre = _centre(cell)
+            except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+                raise SpotTableError(
+                    f"expected a GeoJSON FeatureCollection with cell_id and a polygon in feature {place} of {path}, "
+                    f"found: {error}"
+                ) from error
+            centres[number] = centre
     return centres
 
 
-def _features(text: str, path: Path | Packed) -> Iterator[Any]:
-    found = _START.search(text)
-    if found is None:
+def _cells(file: IO[bytes], path: Path | Packed) -> Iterator[Any]:
+    try:
+        for feature in read_features(file):
+            yield feature.value
+    except (ValueError, RecursionError) as error:
         raise SpotTableError(
-            f"expected a GeoJSON FeatureCollection in {path}, found no list of features ({text[:40]!r}...)"
-        )
-    decoder, at = json.JSONDecoder(), found.end()
-    while True:
-        between = _BETWEEN.match(text, at)
-        at = between.end() if between is not None else at
-        if text[at : at + 1] == "]":
-            return
-        try:
-            feature, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
-            raise SpotTableError(
-                f"expected a whole GeoJSON FeatureCollection in {path}, found: {error}; copy it again"
-            ) from error
-        yield feature
+            f"expected a whole GeoJSON FeatureCollection in {path}, found: {error}; copy it again"
+        ) from error
+
+
+def _centre(cell: Any) -> tuple[int, tuple[float, float]]:
+    """Number of a cell and the centre of its largest piece."""
+    geometry = cell["geometry"]
+    several = geometry.get("type") == "MultiPolygon"
+    pieces = geometry["coordinates"] if several else [geometry["coordinates"]]
+    rings = [np.asarray(piece[0], dtype=np.float64) for piece in pieces]
+    return int(cell["properties"]["cell_id"]), max(
+        (_area_and_centre(ring) for ring in rings), key=lambda found: found[0]
+    )[1]
 
 
 def _area_and_centre(ring: npt.NDArray[np.float64]) -> tuple[float, tuple[float, float]]:

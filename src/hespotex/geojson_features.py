@@ -1,0 +1,75 @@
+"""Owns how large GeoJSON files are read: feature by feature, so that memory holds one of them; pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import IO, Any, Final, NamedTuple
+
+_PIECE: Final = 1 << 20
+_BOM: Final = b"\xef\xbb\xbf"
+_START: Final = re.compile(r'\s*\[|\s*\{.*?"features"\s*:\s*\[', re.DOTALL)
+_BETWEEN: Final = re.compile(r"[\s,]*")
+
+
+class Feature(NamedTuple):
+    """One feature and where its text stands.
+
+    Attributes:
+        value: as JSON gives it; characters beyond ASCII are not decoded.
+        start: its first byte in the file.
+        length: bytes.
+    """
+
+    value: Any
+    start: int
+    length: int
+
+
+def read_features(file: IO[bytes]) -> Iterator[Feature]:
+    """The features of a FeatureCollection or a list; a file that is neither is one feature.
+
+    The structure of JSON is ASCII, and UTF-8 keeps it so: the bytes are read as Latin-1, where a character
+    is a byte, so that a feature can be found again by its place.
+
+    Raises:
+        ValueError: no JSON, or the file is cut short.
+    """
+    text, at = "", 0
+    if file.read(len(_BOM)) == _BOM:
+        at = len(_BOM)
+    file.seek(at)
+    found = None
+    while found is None and (piece := file.read(max(_PIECE, len(text)))):
+        text += piece.decode("latin-1")
+        found = _START.match(text)
+    if found is None:
+        yield Feature(json.loads(text), at, len(text))
+        return
+    yield from _listed(file, text[found.end() :], at + found.end())
+
+
+def _listed(file: IO[bytes], text: str, at: int) -> Iterator[Feature]:
+    """The items of a list whose text goes on in the file; `at` is the place of the text's first byte."""
+    decoder, place = json.JSONDecoder(), 0
+    while True:
+        place = _end(_BETWEEN, text, place)
+        if text[place : place + 1] == "]":
+            return
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except ValueError:
+            # Cut by the end of the piece, unless there is no more: twice as much each time.
+            piece = file.read(max(_PIECE, len(text) - place))
+            if not piece:
+                raise
+            at, text, place = at + place, text[place:] + piece.decode("latin-1"), 0
+            continue
+        yield Feature(value, at + place, end - place)
+        place = end
+
+
+def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
+    found = pattern.match(text, place)
+    return place if found is None else found.end()
