@@ -537,6 +537,28 @@ def test_a_thumbnail_says_its_scale(tmp_path: Path) -> None:
         np.testing.assert_array_equal(same, quarters(613, 401))
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_the_thumbnail_of_a_jpeg_shows_every_place_where_the_whole_image_has_it(
+    tmp_path: Path, orientation: int, mode: str
+) -> None:
+    picture = cv2.GaussianBlur(noise(1003, 801), (0, 0), 12)
+    picture = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture).convert(mode).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    with open_slide(tmp_path / "a.jpg") as slide:
+        small, scale = slide.thumbnail(60)
+        height, width = small.shape[:2]
+        region = slide.read_region(0, 0, width * scale, height * scale, width, height)
+        inside = np.s_[: int(slide.height_px0 / scale), : int(slide.width_px0 / scale)]
+    assert max(height, width) == 60
+    difference = np.abs(small[inside].astype(int) - region[inside])
+    assert difference.mean() < 1.5
+    moved = np.abs(small[inside][:, 1:].astype(int) - region[inside][:, :-1])
+    assert moved.mean() > 4 * difference.mean()
+
+
 def test_a_region_without_size_is_refused(tmp_path: Path) -> None:
     with open_slide(_png(tmp_path / "a.png", "RGB")) as slide:
         for box in [(0, 0, 0, 5, 5, 5), (0, 0, 5, 5, 0, 5)]:

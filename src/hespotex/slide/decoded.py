@@ -78,6 +78,19 @@ class DecodedImage:
                 self._pixels = _decode(self.path)
         return self._pixels[y : y + height, x : x + width]
 
+    def reduced(self, scale: float) -> tuple[npt.NDArray[np.uint8], int] | None:
+        """The whole image at about twice the size that `scale` asks for, and level-0 pixels per pixel of it.
+
+        JPEG holds blocks of 8 x 8 frequencies: leaving the upper ones out gives a half, a quarter or an eighth of
+        the image in a tenth of the time. None for other images, turned ones, and where it would not be smaller.
+        """
+        by = max((f for f in (2, 4, 8) if 2 * f <= scale), default=1)
+        with _opened(self.path) as image:
+            if by == 1 or image.format != "JPEG" or not _is_upright(image):
+                return None
+            image.draft(None, (max(1, image.width // by), max(1, image.height // by)))
+            return _load(image), by
+
     def close(self) -> None:
         """Let go of the pixels."""
         self._pixels = None
@@ -121,23 +134,24 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _decode(path: Path) -> npt.NDArray[np.uint8]:
-    from PIL import ImageOps
-
     with _opened(path) as image:
         pixels = _plain_jpeg(path, image)
-        if pixels is not None:
-            return pixels
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)  # a copy would double the memory
-        return _to_rgb(image)
+        return _load(image) if pixels is None else pixels
+
+
+def _load(image: Any) -> npt.NDArray[np.uint8]:
+    from PIL import ImageOps
+
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)  # a copy would double the memory
+    return _to_rgb(image)
 
 
 def _plain_jpeg(path: Path, image: Any) -> npt.NDArray[np.uint8] | None:
     """Pixels of an upright colour JPEG, the same as Pillow's in half the memory; None for all other images."""
     import imagecodecs
 
-    upright = image.getexif().get(_EXIF_ORIENTATION, 1) == 1
-    if image.format != "JPEG" or image.mode != "RGB" or not upright:
+    if image.format != "JPEG" or image.mode != "RGB" or not _is_upright(image):
         return None
     try:
         pixels = np.asarray(imagecodecs.jpeg8_decode(path.read_bytes()))
@@ -145,6 +159,10 @@ def _plain_jpeg(path: Path, image: Any) -> npt.NDArray[np.uint8] | None:
         return None  # Pillow says what is wrong
     width, height = image.size
     return pixels if pixels.shape == (height, width, 3) else None
+
+
+def _is_upright(image: Any) -> bool:
+    return bool(image.getexif().get(_EXIF_ORIENTATION, 1) == 1)
 
 
 def _mpp_tags(image: Any) -> dict[str, tuple[float, float]]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hespotex.errors import SlideError
 from hespotex.runs import content_key, file_key
+from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.pixel_size import MAX_MPP, PixelSize, judge
 from hespotex.slide.sources import LevelSource, open_source, read_padded
 from hespotex.slide.zarr_image import image_path, is_zarr, zarr_key
@@ -140,6 +141,11 @@ class Slide:
         scale = max(1.0, max(self.width_px0, self.height_px0) / max_side_px)
         width = max(1, math.ceil(self.width_px0 / scale - 1e-9))
         height = max(1, math.ceil(self.height_px0 / scale - 1e-9))
+        if isinstance(self._source, DecodedImage):
+            reduced = self._source.reduced(scale)
+            if reduced is not None:
+                pixels, by = reduced
+                return _average(pixels, scale / by, width, height), scale
         return self.read_region(0, 0, width * scale, height * scale, width, height), scale
 
     def _level_for(self, scale: float) -> int:
@@ -160,6 +166,22 @@ class Slide:
         rows = math.ceil(y + height) + _CUBIC_MARGIN - top
         pixels = self._chunks.read(level, left, top, columns, rows)
         return _enlarge(pixels, (x - left, y - top, width, height), out_width, out_height)
+
+
+def _average(
+    pixels: npt.NDArray[np.uint8], scale: float, out_width: int, out_height: int
+) -> npt.NDArray[np.uint8]:
+    """Weighted means of about `scale` pixels a side, to fractions of a pixel; white beyond the last ones."""
+    from PIL import Image
+
+    rows, columns = pixels.shape[:2]
+    width, height = out_width * scale, out_height * scale
+    whole = Image.new(
+        "RGB", (max(columns, math.ceil(width)), max(rows, math.ceil(height))), "white"
+    )
+    whole.paste(Image.fromarray(pixels))
+    box = (0, 0, width, height)
+    return np.asarray(whole.resize((out_width, out_height), Image.Resampling.HAMMING, box))
 
 
 def _shrink(

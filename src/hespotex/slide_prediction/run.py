@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.config import InputChoices, Machine
+from hespotex.config import InputChoices, Machine, NucleiConfig
 from hespotex.encoders import get_encoder
 from hespotex.encoders.base import Encoder
 from hespotex.errors import HESpotExError
@@ -22,11 +24,11 @@ from hespotex.features import features_key
 from hespotex.gene_sets import sets_key
 from hespotex.nuclei_stage import for_prediction, refuse_unseen
 from hespotex.patches import PatchPlan
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Advance, Reporter, Silent
 from hespotex.run_checks import check_same_encoder, genes_to_write
 from hespotex.runs import RunDir, StageClock, content_key, file_key, sweep_leftovers, versions
 from hespotex.section import ManifestRow, Section, read_section
-from hespotex.slide import open_slide, slide_key
+from hespotex.slide import Slide, open_slide, slide_key
 from hespotex.slide_prediction.beside import complete_slide, refuse_unwritten
 from hespotex.slide_prediction.decode import (
     FLAG,
@@ -40,7 +42,7 @@ from hespotex.slide_prediction.layout import Layout, lay_out
 from hespotex.slide_prediction.nuclei import find_slide_nuclei, mask_of, nuclei_key
 from hespotex.slide_prediction.options import SlideResult, SlideTask
 from hespotex.slide_prediction.outputs import Finished, write_outputs
-from hespotex.slide_prediction.store import CHUNK_SPOTS, FeatureStore, open_work
+from hespotex.slide_prediction.store import CHUNK_SPOTS, FeatureStore, PredictionStore, open_work
 from hespotex.training.bundle import Bundle, read_model
 from hespotex.training.fit import device_name
 from hespotex.training.types import EncoderRecord
@@ -116,117 +118,172 @@ def predict_slide(
         raise type(error)(str(error), section=task.section_id) from error
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One slide on its way: what was asked, decided before the slide is opened, and who hears of it."""
+
+    predictor: Predictor
+    task: SlideTask
+    run: RunDir
+    reporter: Reporter
+    clock: StageClock
+    grades: list[str]
+    columns: npt.NDArray[np.intp]
+    nuclei: NucleiConfig
+    mask: Path | None
+    key: str
+
+    @property
+    def work(self) -> Path:
+        """Folder of what is kept between a kill and the next call."""
+        return self.run.work / self.task.section_id
+
+    @contextmanager
+    def stage(self, name: str, what: str, n_spots: int) -> Iterator[Advance]:
+        """Time a stage over all spots and show how far it is."""
+        title = f"{self.task.section_id}: {what}"
+        with self.clock.stage(name), self.reporter.task(title, n_spots) as advance:
+            yield advance
+
+
 def _predict_slide(
     predictor: Predictor, task: SlideTask, run: RunDir, reporter: Reporter
 ) -> SlideResult:
-    bundle, clock = predictor.bundle, StageClock()
-    grades = bundle_grades(bundle)
-    columns = genes_to_write(grades, task.options.all_genes, Silent())  # said once by the caller
-    refuse_unwritten(bundle, task.options)
-    options = task.options
-    nuclei = for_prediction(
-        bundle, options.nuclei, Silent(), bounds_offset=options.bounds_offset
-    )  # said once by the caller
-    mask = mask_of(task, nuclei)
-    key = _prediction_key(predictor, task, columns, nuclei_key(mask, nuclei))
+    job = _prepare(predictor, task, run, reporter)
     path = run.predictions / f"{task.section_id}.h5ad"
-    there = _finished(path, key)
+    there = _finished(path, job.key)
     if there is not None:
-        paths = complete_slide(run, path, bundle, columns, task)
+        paths = complete_slide(run, path, predictor.bundle, job.columns, task)
         return SlideResult(task.section_id, there, skipped=True, paths=paths)
     for folder in (run.predictions, run.figures):
         sweep_leftovers(folder, task.section_id)
-    work = run.work / task.section_id
     with open_slide(task.slide, mpp=task.options.mpp) as slide:
-        with clock.stage("layout"):
-            layout = lay_out(slide, task, bundle)
-            image, px0_per_px = slide.thumbnail(THUMBNAIL_SIDE_PX)
+        with job.clock.stage("layout"):
+            layout = lay_out(slide, task, predictor.bundle)
+            thumbnail = Thumbnail(*slide.thumbnail(THUMBNAIL_SIDE_PX))
         for note in layout.notes:
             reporter.say(f"{task.section_id}: {note}")
-        section = layout.section
-        refuse_unseen(section, nuclei)  # before the hours of encoding
+        refuse_unseen(layout.section, job.nuclei)  # before the hours of encoding
         # What is done outlives a change of options that it does not depend on.
-        encoded = _features_key(predictor, task, section)
-        open_work(work / "features", encoded)
-        features = FeatureStore(work / "features", section.n_spots)
-        with (
-            clock.stage("encode"),
-            reporter.task(f"{task.section_id}: encoding", section.n_spots) as advance,
-        ):
-            encode_slide(
-                slide,
-                section.xy_px0,
-                section.geometry.mpp,
-                predictor.encoder,
-                predictor.plan,
-                features,
-                projection=bundle.config.encoder.projection,
-                max_bad=task.options.max_bad_tiles,
-                advance=advance,
-            )
-        with (
-            clock.stage("nuclei"),
-            reporter.task(f"{task.section_id}: nuclei", section.n_spots) as advance,
-        ):
-            section, factor = find_slide_nuclei(
-                slide,
-                section,
-                mask,
-                nuclei,
-                work / "nuclei.safetensors",
-                encoded,
-                device=device_name(predictor.machine),
-                advance=advance,
-            )
-        layout = replace(layout, section=section)
+        encoded = _features_key(predictor, task, layout.section)
+        features = _encode(job, slide, layout.section, encoded)
+        section, factor = _count_nuclei(job, slide, layout.section, encoded)
+    layout = replace(layout, section=section)
+    store = _decode(job, section, features, encoded, factor)
+    finished = _finish(job, layout, store, features, thumbnail)
+    with job.clock.stage("write"):
+        paths = write_outputs(run, predictor.bundle, finished, task.options)
+    shutil.rmtree(job.work, ignore_errors=True)
+    return SlideResult(
+        task.section_id,
+        section.n_spots,
+        int(finished.bad.sum()),
+        finished.verdict or "",
+        note="; ".join(layout.notes),
+        paths=paths,
+        seconds=dict(job.clock.seconds),
+    )
+
+
+def _prepare(predictor: Predictor, task: SlideTask, run: RunDir, reporter: Reporter) -> _Job:
+    """What to write and under which key; the choices themselves are told once, by the caller."""
+    bundle, options, quiet = predictor.bundle, task.options, Silent()
+    grades = bundle_grades(bundle)
+    columns = genes_to_write(grades, options.all_genes, quiet)
+    refuse_unwritten(bundle, options)
+    nuclei = for_prediction(bundle, options.nuclei, quiet, bounds_offset=options.bounds_offset)
+    mask = mask_of(task, nuclei)
+    key = _prediction_key(predictor, task, columns, nuclei_key(mask, nuclei))
+    return _Job(predictor, task, run, reporter, StageClock(), grades, columns, nuclei, mask, key)
+
+
+def _encode(job: _Job, slide: Slide, section: Section, encoded: str) -> FeatureStore:
+    """Features of all spots, on the disk; chunks that are there are kept."""
+    open_work(job.work / "features", encoded)
+    features = FeatureStore(job.work / "features", section.n_spots)
+    with job.stage("encode", "encoding", section.n_spots) as advance:
+        encode_slide(
+            slide,
+            section.xy_px0,
+            section.geometry.mpp,
+            job.predictor.encoder,
+            job.predictor.plan,
+            features,
+            projection=job.predictor.bundle.config.encoder.projection,
+            max_bad=job.task.options.max_bad_tiles,
+            advance=advance,
+        )
+    return features
+
+
+def _count_nuclei(
+    job: _Job, slide: Slide, section: Section, encoded: str
+) -> tuple[Section, npt.NDArray[np.float64] | None]:
+    """The section with its nuclei, and the factor they make; as it was where the model uses none."""
+    with job.stage("nuclei", "nuclei", section.n_spots) as advance:
+        return find_slide_nuclei(
+            slide,
+            section,
+            job.mask,
+            job.nuclei,
+            job.work / "nuclei.safetensors",
+            encoded,
+            device=device_name(job.predictor.machine),
+            advance=advance,
+        )
+
+
+def _decode(
+    job: _Job,
+    section: Section,
+    features: FeatureStore,
+    encoded: str,
+    factor: npt.NDArray[np.float64] | None,
+) -> PredictionStore:
+    """Expression of all genes, on the disk, tile by tile; chunks that are there are kept."""
+    bundle, folder = job.predictor.bundle, job.work / "predictions"
     open_work(
-        work / "predictions",
+        folder,
         content_key(encoded, factor, versions()["hespotex"], bundle.model_id, CHUNK_SPOTS),
     )
-    store = open_predictions(
-        work / "predictions", section.n_spots, len(bundle.genes), predictor.trust
-    )
-    with (
-        clock.stage("predict"),
-        reporter.task(f"{task.section_id}: predicting", section.n_spots) as advance,
-    ):
+    store = open_predictions(folder, section.n_spots, len(bundle.genes), job.predictor.trust)
+    with job.stage("predict", "predicting", section.n_spots) as advance:
         decode_slide(
             bundle.model,
-            predictor.trust,
+            job.predictor.trust,
             section.xy_um,
             features,
             store,
             nuclei=factor,
-            device=device_name(predictor.machine),
+            device=device_name(job.predictor.machine),
             advance=advance,
         )
-    none = np.zeros(0, dtype=bool)
-    bad = np.concatenate([none, *(chunk.bad for chunk in features)])
+    return store
+
+
+def _finish(
+    job: _Job,
+    layout: Layout,
+    store: PredictionStore,
+    features: FeatureStore,
+    thumbnail: Thumbnail,
+) -> Finished:
+    """What the files need beside the chunks: unreadable spots, the verdict on the slide, where it comes from."""
+    predictor = job.predictor
+    bad = np.concatenate([np.zeros(0, dtype=bool), *(chunk.bad for chunk in features)])
     verdict = (
         _verdict(predictor.trust, store.column(FLAG), features, bad) if _scored(store) else None
     )
-    finished = Finished(
+    return Finished(
         layout=layout,
         store=store,
-        shift=composition_shift(bundle.model, store),
+        shift=composition_shift(predictor.bundle.model, store),
         bad=bad,
         verdict=verdict,
-        grades=grades,
-        thumbnail=Thumbnail(image, px0_per_px),
-        provenance=_provenance(predictor, layout, key, verdict),
-        columns=columns,
-    )
-    with clock.stage("write"):
-        paths = write_outputs(run, bundle, finished, task.options)
-    shutil.rmtree(work, ignore_errors=True)
-    return SlideResult(
-        task.section_id,
-        section.n_spots,
-        int(bad.sum()),
-        verdict or "",
-        note="; ".join(layout.notes),
-        paths=paths,
-        seconds=dict(clock.seconds),
+        grades=job.grades,
+        thumbnail=thumbnail,
+        provenance=_provenance(predictor, layout, job.key, verdict),
+        columns=job.columns,
     )
 
 
