@@ -192,25 +192,16 @@ def predict(
     del seed
     from hespotex import cohort
 
+    how = slide_options.slide_options(
+        nuclei=nuclei, mpp=mpp, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid,
+        max_bad_tiles=max_bad_tiles, show_genes=show_genes, formats=formats, bounds_offset=bounds_offset,
+        all_genes=all_genes, choices=options.choices(allow_hires, accept),
+    )  # fmt: skip
     result = cohort.predict(
         model,
         source,
         out,
-        options=slide_options.slide_options(
-            nuclei=nuclei,
-            mpp=mpp,
-            tissue=tissue,
-            spots=spots,
-            pitch_um=pitch_um,
-            diameter_um=diameter_um,
-            grid=grid,
-            max_bad_tiles=max_bad_tiles,
-            show_genes=show_genes,
-            formats=formats,
-            bounds_offset=bounds_offset,
-            all_genes=all_genes,
-            choices=options.choices(allow_hires, accept),
-        ),
+        options=how,
         sections=options.split_ids(sections),
         gene_sets=options.read_gene_sets(gene_sets),
         cluster=slide_options.cluster(scheduler, workers),

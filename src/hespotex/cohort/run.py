@@ -29,7 +29,13 @@ from hespotex.nuclei_stage import for_prediction, refuse_one_mask
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import genes_to_write, name_lacking_sets
 from hespotex.runs import RunDir, StageClock, atomic_path, versions
-from hespotex.slide_prediction import SlideOptions, open_predictor, refuse_unwritten, write_beside
+from hespotex.slide_prediction import (
+    Predictor,
+    SlideOptions,
+    open_predictor,
+    refuse_unwritten,
+    write_beside,
+)
 from hespotex.training.bundle import read_model
 
 TABLE: Final = "slides.csv"
@@ -92,33 +98,11 @@ def predict(
     options, reporter = options or SlideOptions(), reporter or Silent()
     tasks = plan_slides(source, options, sections)
     if tasks is None:
-        refuse_options_of_slides(options, cluster)
-        if options.genes is not None:
-            refuse_unwritten(read_model(model), options)
-        done = pipeline.predict(
-            model,
-            source,
-            out,
-            sections=sections,
-            nuclei=options.nuclei,
-            bounds_offset=options.bounds_offset,
-            gene_sets=gene_sets,
-            all_genes=options.all_genes,
-            choices=options.choices,
-            machine=machine,
-            reporter=reporter,
+        return _predict_sections(
+            model, source, out, options, sections, gene_sets, cluster, machine, reporter
         )
-        rows = read_manifest(source, sections).rows
-        return CohortResult({**done.paths, "pictures": write_beside(RunDir(out), rows, options)})
     clock, run = StageClock(), RunDir(out)
-    predictor = open_predictor(model, machine)
-    predictor = replace(predictor, bundle=with_gene_sets(predictor.bundle, gene_sets))
-    name_lacking_sets(predictor.bundle, reporter)
-    for_prediction(predictor.bundle, options.nuclei, reporter)
-    if options.nuclei is not None:
-        refuse_one_mask(NucleiOrigin.parse(options.nuclei), len(tasks))
-    genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
-    refuse_unwritten(predictor.bundle, options)
+    predictor = _ready_predictor(model, options, gene_sets, len(tasks), machine, reporter)
     identity = {
         "verb": _VERB,
         "hespotex": versions()["hespotex"],
@@ -142,6 +126,58 @@ def predict(
         if run.work.is_dir() and not any(run.work.iterdir()):
             run.work.rmdir()
     return result
+
+
+def _predict_sections(
+    model: Path,
+    source: Path,
+    out: Path,
+    options: SlideOptions,
+    sections: Sequence[str] | None,
+    gene_sets: Sequence[GeneSet] | None,
+    cluster: Cluster | None,
+    machine: Machine | None,
+    reporter: Reporter,
+) -> CohortResult:
+    """A manifest whose every row has spots: predicted at these, pictures and other formats beside."""
+    refuse_options_of_slides(options, cluster)
+    if options.genes is not None:
+        refuse_unwritten(read_model(model), options)
+    done = pipeline.predict(
+        model,
+        source,
+        out,
+        sections=sections,
+        nuclei=options.nuclei,
+        bounds_offset=options.bounds_offset,
+        gene_sets=gene_sets,
+        all_genes=options.all_genes,
+        choices=options.choices,
+        machine=machine,
+        reporter=reporter,
+    )
+    rows = read_manifest(source, sections).rows
+    return CohortResult({**done.paths, "pictures": write_beside(RunDir(out), rows, options)})
+
+
+def _ready_predictor(
+    model: Path,
+    options: SlideOptions,
+    gene_sets: Sequence[GeneSet] | None,
+    n_slides: int,
+    machine: Machine | None,
+    reporter: Reporter,
+) -> Predictor:
+    """The model, loaded; what the options ask of it in vain is said before the first slide."""
+    predictor = open_predictor(model, machine)
+    predictor = replace(predictor, bundle=with_gene_sets(predictor.bundle, gene_sets))
+    name_lacking_sets(predictor.bundle, reporter)
+    for_prediction(predictor.bundle, options.nuclei, reporter)
+    if options.nuclei is not None:
+        refuse_one_mask(NucleiOrigin.parse(options.nuclei), n_slides)
+    genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
+    refuse_unwritten(predictor.bundle, options)
+    return predictor
 
 
 def _shaping(options: SlideOptions) -> dict[str, Any]:

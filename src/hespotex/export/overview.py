@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -24,8 +25,12 @@ _LEFT: Final = 5.55
 _STEP: Final = 2.58
 _SECOND: Final = _TOP + 2.72
 _BOTTOM: Final = 6.62
+_LOWEST: Final = 7.3
+_LINE: Final = 0.19
+_COLUMNS: Final = 3
 _MARGIN_UM: Final = 150.0
 _LONGEST_NAME: Final = 24
+_LONGEST_ID: Final = 48
 _WIDE_TITLE: Final = 26
 _OUTLINE: Final = "#0b8f5a"
 _ALARM: Final = "#b3261e"
@@ -52,70 +57,90 @@ def plot_overview(
         n_bad: spots whose pixels could not be read.
     """
     figure = style.new_figure()
-    n = len(slide.barcodes)
-    style.heading(figure, f"Slide {slide.section_id}: predicted expression", _subtitle(slide))
-    axes = style.place(figure, 0.3, _TOP, *_LARGE)
-    style.caption(
-        figure, 0.3, _TOP - 0.12, "H&E" + ("" if tissue is None else ", outline of the tissue")
-    )
-    if n == 0:
-        _draw_whole(axes, slide)
-        style.caption(figure, _LEFT, _TOP + 0.4, "No tissue found: nothing was predicted.", size=15)
-        _write_lines(figure, _TOP + 0.9, _facts(slide, verdict, notes, n_bad))
+    name = _short(slide.section_id, _LONGEST_ID)
+    style.heading(figure, f"Slide {name}: predicted expression", _subtitle(slide))
+    facts = _facts(slide, verdict, notes, n_bad)
+    if not len(slide.barcodes):
+        _draw_nothing(figure, slide, tissue, facts)
         return figure
-    style.draw_tissue(axes, slide)
-    _fill(axes, slide, _LARGE)
-    _draw_outline(axes, slide, tissue)
-    style.draw_scale_bar(axes, slide)
+    _draw_slide(figure, slide, tissue)
     place = {str(g): j for j, g in enumerate(slide.genes)}
     for k, gene in enumerate(genes[:3]):
-        column = place[gene]
-        grade = None if slide.extras.grades is None else slide.extras.grades[column]
-        values = slide.log1p[:, column]
-        _map(figure, slide, values, (_LEFT + k * _STEP, _TOP), _titled(gene, grade), "log1p(CPM)")
+        grade = None if slide.extras.grades is None else slide.extras.grades[place[gene]]
+        values = slide.log1p[:, place[gene]]
+        _draw_map(figure, slide, _Map(_titled(gene, grade), values, "log1p(CPM)"), k, _TOP)
+    maps = _maps_of_spots(slide)
+    for k, shown in enumerate(maps):
+        _draw_map(figure, slide, shown, k, _SECOND)
+    if len(maps) < _COLUMNS:
+        x = _LEFT + len(maps) * _STEP
+        style.caption(figure, x, _SECOND - 0.12, "trust")
+        _write_lines(figure, _SECOND + 0.12, facts, x=x)
+    else:
+        style.caption(figure, _LEFT, _BOTTOM - 0.02, "trust")
+        _write_lines(figure, _BOTTOM + 0.2, _joined(facts))
+    return figure
+
+
+@dataclass(frozen=True)
+class _Map:
+    """One small map: what it shows of every spot, in which unit and colours."""
+
+    title: str
+    values: npt.NDArray[Any]
+    unit: str
+    colours: str = style.EXPRESSION_COLOURS
+    limits: tuple[float, float] | None = None
+
+
+def _maps_of_spots(slide: StoredPrediction) -> list[_Map]:
+    """What is shown below the genes: depth, likeness to training, the best gene set; what there is."""
+    maps = []
     if np.isfinite(slide.depth).any():
-        values = np.log10(1 + slide.depth)
-        _map(
-            figure,
-            slide,
-            values,
-            (_LEFT, _SECOND),
-            "predicted depth",
-            "log10 total",
-            colours="cividis",
-        )
+        depth = np.log10(1 + slide.depth)
+        maps.append(_Map("predicted depth", depth, "log10 total", "cividis"))
     if slide.extras.ood_score is not None:
-        _map(
-            figure,
-            slide,
-            np.asarray(slide.extras.ood_score),
-            (_LEFT + _STEP, _SECOND),
-            "unlike training",
-            "above 1: flagged",
-            colours=_OOD_COLOURS,
-            limits=(0.0, 2.0),
-        )
-    facts = _facts(slide, verdict, notes, n_bad)
+        unlike = np.asarray(slide.extras.ood_score)
+        maps.append(_Map("unlike training", unlike, "above 1: flagged", _OOD_COLOURS, (0.0, 2.0)))
     sets = slide.extras.gene_sets
     if sets is not None and sets.values is not None and len(sets.names):
         best = int(sets.best(1)[0])
         title = _titled(sets.names[best], sets.grades[best])
-        place_of_map = (_LEFT + 2 * _STEP, _SECOND)
-        _map(figure, slide, sets.values[:, best], place_of_map, title, "log share vs training")
-        style.caption(figure, _LEFT, _BOTTOM - 0.02, "trust")
-        _write_lines(figure, _BOTTOM + 0.2, _joined(facts))
-        return figure
-    n_maps = 1 if slide.extras.ood_score is None else 2
-    x = _LEFT + n_maps * _STEP if np.isfinite(slide.depth).any() else _LEFT
-    style.caption(figure, x, _SECOND - 0.12, "trust")
-    _write_lines(figure, _SECOND + 0.12, facts, x=x)
-    return figure
+        maps.append(_Map(title, sets.values[:, best], "log share vs training"))
+    return maps
+
+
+def _draw_slide(figure: Figure, slide: StoredPrediction, tissue: Any) -> None:
+    """The large picture: H&E, outline, scale."""
+    outlined = "" if tissue is None else ", outline of the tissue"
+    style.caption(figure, 0.3, _TOP - 0.12, "H&E" + outlined)
+    axes = style.place(figure, 0.3, _TOP, *_LARGE)
+    style.draw_tissue(axes, slide)
+    _fill(axes, slide, _LARGE)
+    _draw_outline(axes, slide, tissue)
+    style.draw_scale_bar(axes, slide)
+
+
+def _draw_nothing(
+    figure: Figure, slide: StoredPrediction, tissue: Any, facts: Sequence[str]
+) -> None:
+    """The whole slide, and why nothing was predicted on it."""
+    found = tissue is not None and not tissue.is_empty
+    style.caption(figure, 0.3, _TOP - 0.12, "H&E")
+    _draw_whole(style.place(figure, 0.3, _TOP, *_LARGE), slide)
+    why = "No spot of the grid lies on the tissue" if found else "No tissue found"
+    style.caption(figure, _LEFT, _TOP + 0.4, f"{why}: nothing was predicted.", size=15)
+    _write_lines(figure, _TOP + 0.9, facts)
 
 
 def _titled(name: str, grade: str | None) -> str:
     """A name with its grade, cut to the width of a map."""
-    shown = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    shown = _short(name, _LONGEST_NAME)
     return shown if grade is None else f"{shown} ({_grade(grade)})"
+
+
+def _short(name: str, longest: int) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def _joined(facts: Sequence[str]) -> list[str]:
@@ -160,13 +185,15 @@ def _facts(
         lines += [f"This slide is {told}.", f"{share:.0%} of the spots are flagged."]
     elif len(slide.barcodes):
         lines.append("The model carries no check against its training slides.")
-    if slide.extras.grades is not None and set(slide.extras.grades) == {"ungraded"}:
+    grades = slide.extras.grades if len(slide.barcodes) else None
+    if grades is not None and set(grades) == {"ungraded"}:
         lines.append("Genes are ungraded: the model was not cross-validated.")
-    elif slide.extras.grades is not None and min(slide.extras.grades, default="") == "D":
+    elif grades is not None and min(grades, default="") == "D":
         lines.append("No gene is graded better than D: beyond depth their maps say nothing.")
     if n_bad:
         lines.append(f"{n_bad:,} spots have unreadable pixels (hollow).")
-    return lines + [note[0].upper() + note[1:] + "." for note in notes[:3]]
+    others = [note for note in notes if note != "no tissue found"]  # the picture says it at large
+    return lines + [note[0].upper() + note[1:] + "." for note in others[:3]]
 
 
 def _write_lines(figure: Figure, y: float, lines: Sequence[str], x: float = _LEFT) -> None:
@@ -174,33 +201,29 @@ def _write_lines(figure: Figure, y: float, lines: Sequence[str], x: float = _LEF
 
     width = max(int((style.SLIDE_INCHES[0] - x - 0.2) * 13.5), 16)
     for line in lines:
-        for part in wrap(line, width):
+        parts = wrap(line, width)
+        fitting = max(int((_LOWEST - y) / _LINE) + 1, 0)
+        if len(parts) > fitting:  # what is left out stands in the h5ad and in slides.csv
+            parts = parts[: max(fitting - 1, 0)] + ["…"] * bool(fitting)
+        for part in parts:
             colour = _ALARM if _is_alarming(line) else style.MUTED
             style.caption(figure, x, y, part, size=9.5, colour=colour)
-            y += 0.19
+            y += _LINE
         y += 0.09
 
 
-def _map(
-    figure: Figure,
-    slide: StoredPrediction,
-    values: npt.NDArray[Any],
-    corner: tuple[float, float],
-    title: str,
-    unit: str,
-    *,
-    colours: str = style.EXPRESSION_COLOURS,
-    limits: tuple[float, float] | None = None,
+def _draw_map(
+    figure: Figure, slide: StoredPrediction, shown: _Map, column: int, top: float
 ) -> None:
-    x, y = corner
-    side = _SMALL
-    axes = style.place(figure, x, y, side, side)
+    x, side = _LEFT + column * _STEP, _SMALL
+    axes = style.place(figure, x, top, side, side)
     style.draw_tissue(axes, slide, fade=FADE)
     _fill(axes, slide, (side, side))
-    limits = limits or style.robust_limits([values])
-    spots = style.draw_spots(axes, slide, values, limits=limits, colours=colours)
-    style.caption(figure, x, y - 0.12, title, size=11 if len(title) <= _WIDE_TITLE else 9)
-    style.colour_bar(figure, spots, x + side + 0.05, y + 0.1, side - 0.2, unit)
+    limits = shown.limits or style.robust_limits([shown.values])
+    spots = style.draw_spots(axes, slide, shown.values, limits=limits, colours=shown.colours)
+    small = len(shown.title) > _WIDE_TITLE
+    style.caption(figure, x, top - 0.12, shown.title, size=9 if small else 11)
+    style.colour_bar(figure, spots, x + side + 0.05, top + 0.1, side - 0.2, shown.unit)
 
 
 def _draw_whole(axes: Axes, slide: StoredPrediction) -> None:

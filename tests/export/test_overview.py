@@ -1,0 +1,93 @@
+"""The overview of a slide: words stay on the page and tell what was found, however long names and notes are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from toy_prediction import GENES, toy_extras, toy_prediction, toy_section, toy_thumbnail
+
+from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.overview import plot_overview
+
+TISSUE = shapely.MultiPolygon([shapely.box(80, 120, 640, 580)])
+NOTES = [
+    "predicted at its own spots; measured values are written by a manifest of sections alone",
+    "0.5 um per pixel is used as stated; the slide's tag openslide.mpp says 0.25",
+    "accepted by the user: spots of the section lie outside the image, and are left out of all that follows",
+]
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredPrediction:
+    section = toy_section()
+    write_prediction(
+        tmp_path / "S1.h5ad",
+        section=section,
+        genes=GENES,
+        prediction=toy_prediction(section),
+        thumbnail=toy_thumbnail(section),
+        extras=toy_extras(section),
+    )
+    return read_prediction(tmp_path / "S1.h5ad")
+
+
+def _nothing(stored: StoredPrediction) -> StoredPrediction:
+    none = np.zeros(0, dtype=np.intp)
+    return replace(
+        stored, barcodes=stored.barcodes[none], xy_px0=stored.xy_px0[none], log1p=stored.log1p[none],
+        depth=stored.depth[none],
+    )  # fmt: skip
+
+
+def _words(figure) -> list[str]:  # type: ignore[no-untyped-def]
+    return [text.get_text() for text in figure.texts]
+
+
+@pytest.mark.parametrize("genes", [GENES[:3], GENES[:1], ()])
+@pytest.mark.parametrize("depth", [True, False])
+def test_words_stay_on_the_page(
+    stored: StoredPrediction, genes: tuple[str, ...], depth: bool
+) -> None:
+    named = replace(stored, section_id="slide of a very long name " * 8)
+    if not depth:
+        named = replace(named, depth=np.full_like(named.depth, np.nan))
+    figure = plot_overview(
+        named, genes, tissue=TISSUE, verdict="unlike: tissue, staining", notes=NOTES, n_bad=3
+    )
+    figure.canvas.draw()
+    page = figure.bbox
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert all(b.x0 >= 0 and b.y0 >= 0 and b.x1 <= page.x1 and b.y1 <= page.y1 for b in boxes)
+    apart = [
+        (one, other)
+        for k, one in enumerate(boxes)
+        for other in boxes[k + 1 :]
+        if one.overlaps(other)
+    ]
+    assert not apart
+    assert "…" in _words(figure)[0]
+
+
+@pytest.mark.parametrize(
+    ("tissue", "note", "told"),
+    [
+        (shapely.MultiPolygon(), "no tissue found", ["No tissue found: nothing was predicted."]),
+        (
+            TISSUE,
+            "the outline in t.geojson holds no spot of the grid on this slide",
+            [
+                "No spot of the grid lies on the tissue: nothing was predicted.",
+                "The outline in t.geojson holds no spot of the grid on this slide.",
+            ],
+        ),
+    ],
+)
+def test_a_slide_without_spots_says_why_and_nothing_of_grades(
+    stored: StoredPrediction, tissue: shapely.MultiPolygon, note: str, told: list[str]
+) -> None:
+    figure = plot_overview(_nothing(stored), (), tissue=tissue, notes=[note])
+    assert _words(figure)[2:] == ["H&E", *told]
