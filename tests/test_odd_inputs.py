@@ -51,15 +51,14 @@ def run(*arguments: object, quick: bool = True) -> Said:
     return Said(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 
-def refused(result: Said, *words: str) -> None:
-    """Exit code 2 and one line that says what was expected, and these words."""
+def refusal(result: Said) -> str:
+    """The one line with which a command ended; it says what was expected and what was found."""
     assert result.exit_code == 2, result.output
     (line,) = [x for x in result.stderr.splitlines() if x.startswith("hespotex: ")]
     assert "expected" in line
     assert "found" in line
-    for word in words:
-        assert word in line
     assert "Traceback" not in result.output
+    return line
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
@@ -75,9 +74,9 @@ def dense(item: EncodedSection) -> np.ndarray:
 
 def test_one_section_cannot_be_cross_validated_and_trains_ungraded(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "c", toy_items(8)[:1])
-    refused(
-        run("cross-validate", manifest, "--out", tmp_path / "r"), "two sections", "hespotex train"
-    )
+    said = refusal(run("cross-validate", manifest, "--out", tmp_path / "r"))
+    assert "two sections" in said
+    assert "hespotex train" in said
     assert not (tmp_path / "r").exists()
     result = run("train", manifest, "--out", tmp_path / "m.hespotex")
     assert result.exit_code == 0, result.output
@@ -143,7 +142,10 @@ def test_the_same_section_under_two_names_is_refused(verb: str, tmp_path: Path) 
         features=first.features,
     )
     manifest = write_cohort(tmp_path / "c", [first, second, twin])
-    refused(run(verb, manifest, "--out", tmp_path / "m.hespotex"), "A1 again as Other", "keep one")
+    said = refusal(run(verb, manifest, "--out", tmp_path / "m.hespotex"))
+    assert "A1 again as Other" in said
+    assert "keep one" in said
+    assert not (tmp_path / "m.hespotex").exists()
 
 
 def test_sections_of_twelve_spots_are_scored_without_claims(tmp_path: Path) -> None:
@@ -151,9 +153,7 @@ def test_sections_of_twelve_spots_are_scored_without_claims(tmp_path: Path) -> N
     items = [item.spots(twelve) for item in toy_items(6)]
     manifest = write_cohort(tmp_path / "c", items)
     result = run("cross-validate", manifest, "--out", tmp_path / "r")
-    if result.exit_code != 0:
-        refused(result)
-        return
+    assert result.exit_code == 0, result.output
     metrics = metrics_of(tmp_path / "r")
     assert all(s["n_spots"] == 12 for s in metrics["sections"])
     genes = read_genes(RunDir(tmp_path / "r"))
@@ -285,5 +285,8 @@ def test_an_empty_patient_id_is_refused_whatever_the_folds(
 ) -> None:
     manifest = write_cohort(tmp_path / "c", toy_items(6)[:3], patient_id=patients)
     result = run("cross-validate", manifest, "--out", tmp_path / "r", "--folds", folds)
-    refused(result, f"{patients.count('')} problem", "row 3 (section A2)", "found an empty cell")
+    said = refusal(result)
+    assert f"{patients.count('')} problem" in said
+    assert "row 3 (section A2)" in said
+    assert "found an empty cell" in said
     assert not (tmp_path / "r").exists()

@@ -108,7 +108,10 @@ def test_model_does_not_depend_on_what_is_only_carried_along(
     section: Section, tmp_path: Path
 ) -> None:
     there = with_inputs(bundle(section), [section])
-    check_same_model(tmp_path / "m", there, CONFIG, [replace(section, obs=None)])
+    carried = replace(section, obs=None)
+    assert carried.carried_key() != section.carried_key()
+    assert there.sections == with_inputs(bundle(section), [carried]).sections
+    check_same_model(tmp_path / "m", there, CONFIG, [carried])
 
 
 def test_model_file_without_its_inputs_is_known_by_its_spots(
