@@ -24,6 +24,9 @@ from hespotex.cross_validation import (
     with_baselines,
 )
 from hespotex.evaluation.held_out import HeldOut, evaluate_bundle
+from hespotex.evaluation.held_out import _rivals as held_out_rivals
+from hespotex.expression import GenePanel
+from hespotex.gene_sets import GeneSet
 from hespotex.section import Section
 from hespotex.splits import Fold, make_folds
 from hespotex.training.bundle import Bundle, read_model
@@ -130,6 +133,40 @@ def test_permuting_held_out_counts_changes_nothing_that_is_searched() -> None:
         {"model.hidden": 16},
     ]
     _assert_same_fit(plain, run_fold(_with_scrambled(cohort, fold.held_out), fold, config))
+
+
+def test_permuting_held_out_counts_changes_nothing_beside_the_fit() -> None:
+    """A listed panel, gene sets, colour limits, and what the baselines say of the held-out slide."""
+    plain_cohort = toy_cohort(n_side=6)
+    rng = np.random.default_rng(1)
+    items = [
+        replace(i, colours=rng.normal(size=(36, 6)).astype(np.float32)) for i in plain_cohort.items
+    ]
+    cohort = replace(plain_cohort, items=tuple(items))
+    genes = tuple(f"G{j:02d}" for j in range(20))
+    panel = {"kind": "list", "genes": genes}
+    config = RunConfig.from_values({"panel": panel}, QUICK[1:])
+    sets = (GeneSet("first", genes[:5]), GeneSet("last", genes[-5:]))
+    fold = Fold(("B1", "B2"), ("A1", "A2"))
+
+    def all_of(scrambled: tuple[str, ...]) -> tuple[FoldOutcome, list[Any]]:
+        mixed = _with_scrambled(cohort, scrambled)
+        outcome = run_fold(mixed, fold, config, gene_sets=sets)
+        panel = GenePanel(outcome.bundle.genes, outcome.bundle.training_totals)
+        blind = [item.without_expression() for item in mixed.subset(fold.held_out).items]
+        return outcome, [
+            held_out_rivals(outcome.bundle, panel, mixed.subset(fold.train), item) for item in blind
+        ]
+
+    plain, ours = all_of(())
+    scrambled, theirs = all_of(fold.held_out)
+    _assert_same_fit(plain, scrambled)
+    assert any(name.startswith("ood.colours") for name in plain.bundle.trust)
+    assert plain.bundle.gene_sets == scrambled.bundle.gene_sets == sets
+    assert [set(r) for r in ours] == [{"ridge", "nearest_patches", "train_mean"}] * 2
+    for one, other in zip(ours, theirs, strict=True):
+        for name, pair in one.items():
+            np.testing.assert_array_equal(pair[0], other[name][0], err_msg=name)
 
 
 def test_permuting_held_out_counts_changes_no_bit_of_a_fit_with_nuclei() -> None:

@@ -15,6 +15,7 @@ from hespotex.config import InputChoices
 from hespotex.errors import GeometryError, SlideError, SpotTableError
 from hespotex.manifest import read_manifest
 from hespotex.section import ManifestRow, check_distinct, read_section, weigh_orientation
+from toy_cohort import toy_cohort
 
 
 @pytest.fixture
@@ -127,6 +128,22 @@ def test_the_same_section_under_two_ids_is_refused(row: ManifestRow) -> None:
     check_distinct([one])
     with pytest.raises(SpotTableError, match=r"section T: .*positions and counts of S again as T"):
         check_distinct([one, other])
+
+
+@pytest.mark.parametrize("part", [slice(None, None, -1), slice(0, 40), slice(10, 81)])
+def test_a_copy_with_other_positions_order_or_fewer_spots_is_refused(part: slice) -> None:
+    sections = [item.section for item in toy_cohort().items]
+    spots = np.arange(sections[0].n_spots)[part]
+    item = toy_cohort().items[0].spots(spots)
+    copied = replace(
+        item.section, section_id="Z", patient_id="Z", xy_px0=2 * item.section.xy_px0 + 5
+    )
+    assert copied.expression_key() not in {s.expression_key() for s in sections}
+    with pytest.raises(
+        SpotTableError, match=r"counts of \d+ of \d+ spots of A1 again in Z; keep one"
+    ):
+        check_distinct([*sections, copied])
+    check_distinct(sections)
 
 
 def test_two_formats_of_one_section_give_the_same_section(row: ManifestRow, tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ def evidence(**changes: object) -> GeneEvidence:
     [
         ({}, "A"),
         ({"patients": ("P", "P")}, "B"),
+        # Who was trained on, too, is no held-out patient.
+        ({"patients": ("P", "")}, "B"),
+        ({"patients": ("", "")}, "B"),
         ({"coverage": np.array([0.80])}, "B"),
         ({"coverage": np.array([np.nan])}, "B"),
         ({"z": np.array([[4.0], [1.0]])}, "B"),

@@ -38,8 +38,10 @@ VALIDATION = {
     "mean": {
         "model": {"pcc_composition_mean": 0.205, "pcc_log1p_mean": 0.326, "rmse_log1p": 2.5},
         "ridge": {"pcc_composition_mean": 0.166, "pcc_log1p_mean": 0.273, "rmse_log1p": None},
+        "depth_only": {"pcc_composition_mean": 0.058, "pcc_log1p_mean": 0.383, "rmse_log1p": None},
     },
-    "grades": {"ACTB": "D", "HLA-A": "A"},
+    # OTHER is of a fold's panel alone: the model does not predict it.
+    "grades": {"ACTB": "D", "HLA-A": "A", "OTHER": "B"},
 }
 
 
@@ -70,6 +72,7 @@ def test_scores_grades_and_folds_are_those_of_the_validation() -> None:
     assert "| HESpotEx | 0.205 | – | 0.326 | 2.500 |" in card
     assert "Genes by grade: 1 A, 1 D." in card
     assert "correlated at 0.205" in card
+    assert "(measured depth alone: 0.058)" in card
     assert "Ridge regression on the same features did as well" not in card
 
 

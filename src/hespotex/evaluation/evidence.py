@@ -157,8 +157,8 @@ def judge_genes(
     Args:
         genes: rows of genes.csv: section_id, gene, null_z, pcc_partial, ceiling_composition,
             depth_only_pcc_composition, coverage.
-        patients: patient of every held-out section that was held out as a whole patient; one
-            common value where sections of the same patient were in training.
+        patients: patient of every held-out section that was held out as a whole patient; empty
+            where sections of the same patient were in training.
         owners: patient of every section: sections of one patient are no independent evidence.
         nominal: stated coverage of the intervals behind `coverage`.
         trained_on: sections in the training of the model that predicted a section; None: none of these.

@@ -26,7 +26,7 @@ class GeneEvidence:
         ceiling: (S, G) what counting noise leaves to a perfect prediction.
         coverage: (G,) share of held-out values inside the intervals of `nominal`; NaN if unknown.
         nominal: stated coverage of those intervals.
-        patients: (S,) who was held out; one common name where the section's patient was in training.
+        patients: (S,) who was held out; empty where the section's patient was in training.
     """
 
     score: npt.NDArray[np.float64]
@@ -81,11 +81,11 @@ class GradeRule:
         """The rule in words, one sentence a grade, best first."""
         return (
             f"A: as B, and supported (z at least {self.z_section:g}) in {self.sections_a:.0%} of the held-out "
-            f"sections, mean score at least {self.score_a:g} and {self.share_a:.0%} of its noise ceiling, interval "
+            f"sections with a score, mean score at least {self.score_a:g} and {self.share_a:.0%} of its noise ceiling, interval "
             f"coverage at most {100 * self.coverage_slack:g} points below nominal, and scores in at least "
             f"{self.patients_a} held-out patients.",
-            f"B: as C, and supported in at least {self.sections_b:.0%} of the held-out sections, and at least "
-            f"{self.share_b:.0%} of its noise ceiling.",
+            f"B: as C, and supported in at least {self.sections_b:.0%} of the held-out sections with a score, and at "
+            f"least {self.share_b:.0%} of its noise ceiling.",
             f"C: predicted better than a smooth random map beyond depth over all held-out sections (FDR "
             f"{self.fdr:.0%}), and better than measured depth alone.",
             "D: everything else: on this evidence the image says nothing about the gene beyond depth.",
@@ -112,9 +112,10 @@ def grade_genes(evidence: GeneEvidence, rule: GradeRule | None = None) -> npt.ND
 
 
 def _n_patients(evidence: GeneEvidence, scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.int_]:
-    """(G,) held-out patients in which the gene has a score."""
+    """(G,) held-out patients in which the gene has a score; one that was trained on is none."""
     owner = np.asarray(evidence.patients)
-    return np.asarray(np.sum([scored[owner == p].any(axis=0) for p in np.unique(owner)], axis=0))
+    held_out = [scored[owner == p].any(axis=0) for p in np.unique(owner) if p]
+    return np.asarray(np.sum(held_out, axis=0, dtype=np.int_) + np.zeros(scored.shape[1], np.int_))
 
 
 def ungraded(n_genes: int) -> npt.NDArray[np.str_]:

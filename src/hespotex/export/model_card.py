@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hespotex.evaluation.grades import count_grades
 from hespotex.evaluation.set_scores import bundle_sets
-from hespotex.evaluation.trust import inner_folds_note
+from hespotex.evaluation.trust import bundle_grades, inner_folds_note
 from hespotex.export.report_tables import coverage_rows, interval_text, search_text, span_text, text
 from hespotex.export.style import PREDICTOR_NAMES
 from hespotex.runs import atomic_path, versions
@@ -59,7 +60,7 @@ def render_model_card(bundle: Bundle) -> str:
         n_spots=f"{sum(s.n_spots for s in bundle.sections):,}",
         scores=_score_rows(bundle.validation),
         folds_by=bundle.validation.get("folds_by"),
-        grades=_grades(bundle.validation),
+        grades=_grades(bundle),
         gene_sets=_gene_sets(bundle),
         grade_rule=bundle.validation.get("grade_rule", []),
         headline=bundle.validation.get("headline", ""),
@@ -111,13 +112,17 @@ def _score_rows(validation: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def _grades(validation: Mapping[str, Any]) -> str:
-    grades = validation.get("grades")
-    if not grades:
+def _grades(bundle: Bundle) -> str:
+    """How many of the model's own genes have each grade: other genes of single folds are not predicted."""
+    if not bundle.validation.get("grades"):
         return ""
-    listed = list(grades.values()) if isinstance(grades, Mapping) else list(grades)
-    names, counts = np.unique(np.asarray(listed, dtype=str), return_counts=True)
-    return ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+    counts = count_grades(np.asarray(bundle_grades(bundle)))
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+
+
+def _depth_alone(mean: Mapping[str, Any]) -> str:
+    score = mean.get("depth_only", {}).get("pcc_composition_mean")
+    return "" if score is None else f" (measured depth alone: {score:.3f})"
 
 
 def _limits(bundle: Bundle, n_patients: int) -> list[str]:
@@ -132,8 +137,8 @@ def _limits(bundle: Bundle, n_patients: int) -> list[str]:
         )
     else:
         limits.append(
-            f"Beyond depth, predicted and measured shares of a gene correlated at {share:.3f} on held-out "
-            "sections, on average over genes; single genes lie far above and below: look at a gene's own "
+            f"Predicted and measured shares of a gene correlated at {share:.3f} on held-out sections, on "
+            f"average over genes{_depth_alone(mean)}; single genes lie far above and below: look at a gene's own "
             "score or grade before using it."
         )
     if share is not None and rival is not None and share <= rival:

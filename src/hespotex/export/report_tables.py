@@ -63,7 +63,7 @@ def headline(run: Run, genes: pd.DataFrame) -> str:
         return "Predicted expression; no measured values to compare with."
     model = run.metrics["mean"]["model"]
     return (
-        "Beyond depth, predicted and measured shares correlate at "
+        "Predicted and measured shares of the spot's total correlate at "
         f"{text(model['pcc_composition_mean'], 3)} per gene on average."
     )
 

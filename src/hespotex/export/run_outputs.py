@@ -287,7 +287,7 @@ def _calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _units(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What a held-out section counts as: its patient, or one common unit if the patient was trained on."""
+    """What a held-out section counts as: its patient, or nobody if the patient was trained on."""
     return {
         s["section_id"]: "" if s["patient_in_training"] else f"patient {s['patient_id']}"
         for s in sections

@@ -73,13 +73,14 @@ def check_section(
         found += placement_findings(name, placement)
     found += count_findings(section)
     found += [
-        Finding(name, "left out", "info", _left_out(reason, count))
+        Finding(name, "left out", "info", left_out_text(reason, count))
         for reason, count in section.dropped.items()
     ]
     return found, placement
 
 
-def _left_out(reason: str, count: int) -> str:
+def left_out_text(reason: str, count: int) -> str:
+    """What a reader counted: left out, or kept and to be known of."""
     kept = "kept)" in reason
     return f"{count:,} {reason}" if kept else f"{count:,} left out: {reason}"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hespotex.config import InputChoices
 from hespotex.errors import ConfigError
-from hespotex.inspection.checks import check_sections, refuse_errors
+from hespotex.inspection.checks import check_sections, left_out_text, refuse_errors
 from hespotex.inspection.findings import Finding, accept_findings
 from hespotex.progress import Reporter
 from hespotex.section import ManifestRow, Section, check_distinct, read_section
@@ -30,7 +30,7 @@ def read_checked(
             section = read_section(row, choices)
             sections.append(section)
             for reason, count in section.dropped.items():
-                reporter.say(f"section {section.section_id}: {count} left out: {reason}")
+                reporter.say(f"section {section.section_id}: {left_out_text(reason, count)}")
             for sentence in section.accepted:
                 reporter.warn(f"section {section.section_id}: accepted: {sentence}")
             advance(1)

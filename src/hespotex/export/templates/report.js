@@ -147,7 +147,7 @@
   const list = () => {
     const wanted = $("search").value.trim().toLowerCase();
     const hits = order.filter((k) => names[k].toLowerCase().includes(wanted));
-    $("found").textContent = hits.length > 15 ? `${hits.length.toLocaleString("en")} genes, the first 15 shown` : `${hits.length} genes`;
+    $("found").textContent = hits.length > 15 ? `${hits.length.toLocaleString("en")} genes, the first 15 shown` : `${hits.length} gene${hits.length === 1 ? "" : "s"}`;
     $("genes").tBodies[0].replaceChildren(...hits.slice(0, 15).map((k) => {
       const row = make("tr", { tabIndex: 0 }, make("td", { textContent: names[k] }), ...columns.map((c) => cell(c, k)));
       const go = () => { if (mapped.has(k)) { open(k); $("maps").scrollIntoView({ behavior: "smooth" }); } };
