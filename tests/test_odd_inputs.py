@@ -252,7 +252,7 @@ def test_labels_with_missing_values_are_kept_as_missing(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "c", items, labels=["labels.csv", "", "", ""])
     result = run("cross-validate", manifest, "--out", tmp_path / "r")
     assert result.exit_code == 0, result.output
-    assert "16 left out: spots without a label (kept)" in " ".join(result.stderr.split())
+    assert "section A1: 16 spots without a label (kept)" in " ".join(result.stderr.split())
     obs = anndata.read_h5ad(tmp_path / "r" / "predictions" / "A1.h5ad").obs
     assert len(obs) == 36
     if "layer" in obs:
