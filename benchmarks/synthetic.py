@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 from scipy import sparse
 
+from hespotex.appearance import Appearance
 from hespotex.features import default_sides
 from hespotex.geometry import Geometry
 from hespotex.section import Section
@@ -76,9 +77,9 @@ def _section(section_id, patient, n, share, effect, into_features, names, depth,
         mean *= (total[rows] / mean.sum(axis=1))[:, None]
         blocks.append(sparse.csr_matrix(rng.poisson(mean).astype(np.int32)))
     counts = sparse.vstack(blocks, format="csr")
-    colours = rng.random((n, 6)).astype(np.float32)
+    seen = Appearance(rng.random((n, 6), np.float32), np.zeros((n, 0), np.float32))
     features = features.reshape(n, len(SIDES_UM), dim)
-    return section_of(section_id, patient, xy_um, counts, features, names=names, colours=colours)
+    return section_of(section_id, patient, xy_um, counts, features, names=names, appearance=seen)
 
 
 def section_of(
@@ -89,7 +90,7 @@ def section_of(
     features: np.ndarray,
     *,
     names: np.ndarray | None = None,
-    colours: np.ndarray | None = None,
+    appearance: Appearance | None = None,
 ) -> EncodedSection:
     """An encoded section of these numbers, at 0.5 um a pixel."""
     section = Section(
@@ -102,7 +103,7 @@ def section_of(
         counts=counts,
         genes=np.array([f"G{i:05d}" for i in range(counts.shape[1])]) if names is None else names,
     )
-    return EncodedSection(section, features.astype(np.float32), colours=colours)
+    return EncodedSection(section, features.astype(np.float32), appearance=appearance)
 
 
 def gaussian_maps(

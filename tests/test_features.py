@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from hespotex.appearance import patch_colours
 from hespotex.config import PatchConfig
 from hespotex.encoders.base import Encoder
 from hespotex.errors import ConfigError, GeometryError, SlideError
@@ -19,7 +20,6 @@ from hespotex.features import (
     default_sides,
     encode_section,
     orthonormal_projection,
-    patch_colours,
     patch_plan,
 )
 from hespotex.features_file import read_features_file

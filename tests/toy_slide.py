@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from hespotex.appearance import Appearance
 from hespotex.config import Machine, RunConfig
 from hespotex.encoders.base import Encoder, FeatureRows, Patches
 from hespotex.evaluation.intervals import ConformalIntervals
@@ -62,7 +63,10 @@ def toy_trust(n_genes: int = N_GENES) -> Trust:
     ood = fit_ood(
         [item.features for item in items],
         [item.section.xy_um for item in items],
-        [rng.uniform(0.4, 0.6, size=(len(item.features), 6)) for item in items],
+        [
+            Appearance(rng.uniform(0.4, 0.6, size=(n, 6)), np.zeros((n, 0)))
+            for n in (len(item.features) for item in items)
+        ],
     )
     return Trust(intervals, ood)
 

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.data import machine, warm_encoder
 from benchmarks.harness import Context, Row, Table
 from benchmarks.measure import timed
+from hespotex.appearance import Appearance
 
 NAME = "out_of_distribution"
 BAR = 0.10
@@ -57,14 +58,14 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
             ood = fit_ood(
                 [s["features"] for s in own],
                 [s["xy_um"] for s in own],
-                [s["colours"] for s in own],
+                [_appearance(s) for s in own],
                 [PATIENTS[t] for t in trained],
             )
             for name, slide in slides.items():
                 section, _, fault = name.partition(".")
                 if fault == "plain" and section in trained:
                     continue
-                report = ood.report(slide["features"], slide["colours"])
+                report = ood.report(slide["features"], _appearance(slide))
                 kind = "skin" if section == "skin" else _kind(section)
                 found.append(
                     {
@@ -80,12 +81,16 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     return {"reports": found, **spent.as_dict()}
 
 
+def _appearance(slide: Mapping[str, np.ndarray]) -> Appearance:
+    return Appearance(slide["colours"], slide["textures"])
+
+
 def _kind(section: str) -> str:
     return next(kind for kind, members in _KINDS.items() if section in members)
 
 
 def _encode_all(context: Context) -> dict[str, dict[str, np.ndarray]]:
-    """Features, colours and positions of every slide and fault, kept in the benchmarks' folder."""
+    """Features, appearance and positions of every slide and fault, kept in the benchmarks' folder."""
     from hespotex.pipeline import read_sections
     from hespotex.progress import Silent
     from hespotex.slide import open_slide
@@ -113,7 +118,9 @@ def _encode_all(context: Context) -> dict[str, dict[str, np.ndarray]]:
         if not kept.exists():
             _encode_one(context, kept, slides[name], fault, factor)
         with np.load(kept) as arrays:
-            done[f"{name}.{fault}"] = {k: arrays[k] for k in ("features", "colours", "xy_um")}
+            done[f"{name}.{fault}"] = {
+                k: arrays[k] for k in ("features", "colours", "textures", "xy_um")
+            }
     return done
 
 
@@ -136,7 +143,7 @@ def _encode_one(
         path = kept.with_suffix(".png")
         Image.fromarray(change(picture, mpp)).save(path, compress_level=1)
     with open_slide(path, mpp=mpp * factor) as source:
-        features, colours = encode_spots(
+        features, seen = encode_spots(
             source,
             xy_px0,
             encoder,
@@ -144,7 +151,8 @@ def _encode_one(
             mpp * factor,
             lambda _n: None,
         )
-    np.savez(kept, features=features, colours=colours, xy_um=xy_px0 * mpp)
+    arrays = {"features": features, "colours": seen.colours, "textures": seen.textures}
+    np.savez(kept, **arrays, xy_um=xy_px0 * mpp)
     if change is not None:
         path.unlink()
 

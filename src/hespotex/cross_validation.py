@@ -173,13 +173,13 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
                 continue
             held.append(_errors(counts, prediction, counts.measured & fitted))
     in_units = sum(len(h.measured) for h in held)
-    colours = [item.colours for item in train.items]
+    looks = [item.appearance for item in train.items if item.appearance is not None]
     trust = Trust(
         intervals.calibrate(held) if in_units >= _MIN_TO_CALIBRATE else None,
         fit_ood(
             [item.features for item in train.items],
             [item.section.xy_um for item in train.items],
-            [c for c in colours if c is not None] if all(c is not None for c in colours) else None,
+            looks if len(looks) == len(train.items) else None,
             [item.section.patient_id for item in train.items],
         )
         if n_spots >= _MIN_TO_CALIBRATE

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.appearance import N_COLOURS, Appearance, describe_patches, n_textures
 from hespotex.config import PatchConfig
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.cache import cache_folder
@@ -23,11 +24,11 @@ from hespotex.slide import Slide, open_slide, slide_key
 _SIDES_UM = (77.2, 154.5, 309.0, 617.9)
 _CONTEXTS = (1, 2, 4, 8)
 _BATCH = 16
-# Version of how patches are cut and resampled: another one makes other features.
-_RECIPE = 2
+# Version of how patches are cut, resampled and described: another one makes other features.
+_RECIPE = 3
 
 
-Encoded = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Encoded = tuple[npt.NDArray[np.float32], Appearance]
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,14 @@ class Features:
 
     Attributes:
         values: (n, S, D) float32, spots in the order of the section, smallest patch first.
-        colours: (n, 6) mean and standard deviation of R, G and B in the smallest patch; None where
-            features were given.
+        appearance: of the patches; None where features were given.
         key: key of everything that the values depend on.
         sides_um: sides of the patches in microns, (S,).
         mpp: microns per pixel that the encoder saw, (S,).
     """
 
     values: npt.NDArray[np.float32]
-    colours: npt.NDArray[np.float32] | None
+    appearance: Appearance | None
     key: str
     sides_um: tuple[float, ...]
     mpp: tuple[float, ...]
@@ -145,12 +145,12 @@ def _encode_or_read(
     cached = read_cached(path, shape)
     if cached is not None:
         tell(section.n_spots)
-        values, colours = cached
+        values, appearance = cached
     else:
         with open_slide(section.slide, mpp=mpp) as slide:
-            values, colours = encode_spots(slide, section.xy_px0, encoder, plan, mpp, tell)
-        _write_cached(path, values, colours)
-    return Features(values, colours, key, plan.sides_um, plan.effective_mpp(mpp))
+            values, appearance = encode_spots(slide, section.xy_px0, encoder, plan, mpp, tell)
+        _write_cached(path, values, appearance)
+    return Features(values, appearance, key, plan.sides_um, plan.effective_mpp(mpp))
 
 
 def features_key(
@@ -174,28 +174,23 @@ def encode_spots(
     mpp: float,
     tell: Callable[[int], None],
 ) -> Encoded:
-    """Features (n, S, D) and colours (n, 6) of spots, made now; decoding runs beside the encoder."""
+    """Features (n, S, D) and appearance of spots, made now; decoding runs beside the encoder."""
     n_sides, size = len(plan.sides_um), plan.size_px
     values = np.empty((len(xy_px0), n_sides, encoder.dim), np.float32)
-    colours = np.empty((len(xy_px0), 6), np.float32)
+    colours = np.empty((len(xy_px0), N_COLOURS), np.float32)
+    textures = np.empty((len(xy_px0), n_textures(n_sides, size)), np.float32)
+    pitches_um = plan.effective_mpp(mpp)
     for indices, patches in crop_patches(slide, xy_px0, mpp, plan, _BATCH):
         flat = encoder.encode(patches.reshape(-1, size, size, 3))
         values[indices] = flat.reshape(len(indices), n_sides, encoder.dim)
-        colours[indices] = patch_colours(patches[:, 0])
+        seen = describe_patches(patches, pitches_um, mpp)
+        colours[indices], textures[indices] = seen.colours, seen.textures
         tell(len(indices))
-    return values, colours
-
-
-def patch_colours(patches: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """(b, 6) mean and standard deviation of R, G and B of patches (b, H, W, 3), on a scale of 0 to 1."""
-    import cv2
-
-    moments = [np.concatenate(cv2.meanStdDev(patch)).ravel() for patch in patches]
-    return np.asarray(np.reshape(moments, (len(patches), 6)) / 255, dtype=np.float32)
+    return values, Appearance(colours, textures)
 
 
 def read_cached(path: Path, shape: tuple[int, ...]) -> Encoded | None:
-    """Features and colours in the cache; None where there are none, or the file is damaged."""
+    """Features and appearance in the cache; None where there are none, or the file is damaged."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -203,23 +198,29 @@ def read_cached(path: Path, shape: tuple[int, ...]) -> Encoded | None:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError):
         return None
-    values, colours = tensors.get("features"), tensors.get("colours")
+    values, colours, textures = (tensors.get(n) for n in ("features", "colours", "textures"))
     if values is None or values.shape != shape or values.dtype != np.float32:
         return None
-    if colours is None or bytes(tensors.get("checksum", b"")) != _checksum(values, colours):
+    if colours is None or textures is None or len(colours) != len(textures):
         return None
-    return np.asarray(values), np.asarray(colours)
+    appearance = Appearance(np.asarray(colours), np.asarray(textures))
+    if bytes(tensors.get("checksum", b"")) != _checksum(values, appearance):
+        return None
+    return np.asarray(values), appearance
 
 
-def _write_cached(
-    path: Path, values: npt.NDArray[np.float32], colours: npt.NDArray[np.float32]
-) -> None:
+def _write_cached(path: Path, values: npt.NDArray[np.float32], appearance: Appearance) -> None:
     from safetensors.numpy import save_file
 
-    checksum = np.frombuffer(_checksum(values, colours), np.uint8)
+    tensors = {
+        "features": values,
+        "colours": appearance.colours,
+        "textures": appearance.textures,
+        "checksum": np.frombuffer(_checksum(values, appearance), np.uint8),
+    }
     with atomic_path(path) as temporary:
-        save_file({"features": values, "colours": colours, "checksum": checksum}, temporary)
+        save_file(tensors, temporary)
 
 
-def _checksum(values: npt.NDArray[np.float32], colours: npt.NDArray[np.float32]) -> bytes:
-    return bytes.fromhex(content_key(values, colours))
+def _checksum(values: npt.NDArray[np.float32], appearance: Appearance) -> bytes:
+    return bytes.fromhex(content_key(values, appearance.colours, appearance.textures))

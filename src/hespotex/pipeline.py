@@ -112,7 +112,7 @@ def encode(
                 cache_dir=machine.cache,
                 advance=advance,
             )
-            items.append(EncodedSection(section, encoded.values, colours=encoded.colours))
+            items.append(EncodedSection(section, encoded.values, appearance=encoded.appearance))
             sides_um = encoded.sides_um
     cohort = Cohort(tuple(items), encoder_record(encoder, items[0].features.shape[2]), sides_um)
     return find_nuclei(cohort, config.nuclei, machine, reporter)
@@ -383,7 +383,7 @@ def predict(
     with clock.stage("predict"), reporter.task("predicting", len(read)) as advance:
         for item in cohort.items:
             prediction = predict_section(bundle, item.without_expression(), machine=machine)
-            extras = trust.extras(prediction, item.features, item.colours, grades)
+            extras = trust.extras(prediction, item.features, item.appearance, grades)
             write_section_prediction(run, item.section, bundle, prediction, extras, columns=columns)
             say_verdict(item.section, extras, reporter)
             advance(1)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from hespotex.appearance import Appearance
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.out_of_distribution import fit_ood
 
@@ -18,6 +19,11 @@ def slide(
     basis = np.random.default_rng(99).normal(size=(5, n_features))
     values = rng.normal(size=(n, 5)) @ basis + 0.3 * rng.normal(size=(n, n_features))
     return (values + 10 + shift).astype(np.float32)
+
+
+def coloured(colours: npt.NDArray[np.float32]) -> Appearance:
+    """Spots of these colours, of unknown texture."""
+    return Appearance(colours, np.zeros((len(colours), 0), np.float32))
 
 
 def positions(n: int = 200) -> npt.NDArray[np.float64]:
@@ -54,21 +60,26 @@ def test_only_the_odd_spots_of_a_slide_are_flagged() -> None:
 
 def test_another_colour_is_called_staining_and_another_texture_tissue() -> None:
     sections = [slide(i) for i in range(3)]
-    colours = [slide(50 + i, n_features=6) for i in range(3)]
+    colours = [coloured(slide(50 + i, n_features=6)) for i in range(3)]
     model = fit_ood(sections, [positions()] * 3, colours)
     odd = slide(10, shift=6.0)
     # Another colour moves the features as well, and less.
-    assert model.report(odd, slide(60, n_features=6, shift=40.0)).verdict == "unlike: staining"
-    assert model.report(odd, slide(60, n_features=6)).verdict == "unlike: tissue"
-    assert model.report(odd, slide(60, n_features=6, shift=4.0)).verdict == "unlike: tissue"
+    assert (
+        model.report(odd, coloured(slide(60, n_features=6, shift=40.0))).verdict
+        == "unlike: staining"
+    )
+    assert model.report(odd, coloured(slide(60, n_features=6))).verdict == "unlike: tissue"
+    assert (
+        model.report(odd, coloured(slide(60, n_features=6, shift=4.0))).verdict == "unlike: tissue"
+    )
 
 
 def test_another_colour_is_seen_even_where_the_encoder_looks_past_it() -> None:
-    colours = [slide(50 + i, n_features=6) for i in range(3)]
+    colours = [coloured(slide(50 + i, n_features=6)) for i in range(3)]
     model = fit_ood([slide(i) for i in range(3)], [positions()] * 3, colours)
-    same = model.report(slide(10), slide(60, n_features=6))
+    same = model.report(slide(10), coloured(slide(60, n_features=6)))
     assert same.share < 0.1
-    inverted = model.report(slide(10), -slide(60, n_features=6))
+    inverted = model.report(slide(10), coloured(-slide(60, n_features=6)))
     assert inverted.share > 0.95
     assert inverted.verdict == "unlike: staining"
 
@@ -123,14 +134,13 @@ def test_sections_of_one_patient_leave_more_room_than_as_many_patients() -> None
 def test_parts_of_a_slide_score_as_the_whole() -> None:
     sections, colours = (
         [slide(i) for i in range(3)],
-        [slide(50 + i, n_features=6) for i in range(3)],
+        [coloured(slide(50 + i, n_features=6)) for i in range(3)],
     )
     model = fit_ood(sections, [positions()] * 3, colours)
-    new, colour = slide(10), slide(60, n_features=6)
-    place = model.place((new[i : i + 50], colour[i : i + 50]) for i in range(0, 200, 50))
-    parts = [
-        model.report(new[i : i + 50], colour[i : i + 50], place).score for i in range(0, 200, 50)
-    ]
+    new, colour = slide(10), coloured(slide(60, n_features=6))
+    rows = [np.arange(i, i + 50) for i in range(0, 200, 50)]
+    place = model.place((new[r], colour.spots(r)) for r in rows)
+    parts = [model.report(new[r], colour.spots(r), place).score for r in rows]
     np.testing.assert_allclose(np.concatenate(parts), model.report(new, colour).score, rtol=1e-5)
 
 

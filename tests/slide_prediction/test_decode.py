@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hespotex.appearance import Appearance
 from hespotex.evaluation.trust import Trust
 from hespotex.graph import knn_edges
 from hespotex.predict import predict_expression
@@ -30,8 +31,9 @@ N_SIDE = 12
 def _stored(folder: Path, features: np.ndarray, bad: np.ndarray) -> FeatureStore:
     store = FeatureStore(folder, len(features))
     for number, rows in enumerate(store.slices):
-        colours = np.full((rows.stop - rows.start, 6), 0.5, np.float32)
-        store.write(number, FeatureChunk(features[rows], colours, bad[rows]))
+        n = rows.stop - rows.start
+        grey = Appearance(np.full((n, 6), 0.5, np.float32), np.zeros((n, 0), np.float32))
+        store.write(number, FeatureChunk(features[rows], grey, bad[rows]))
     return store
 
 

@@ -65,7 +65,7 @@ def test_bare_slide_on_a_sections_spots_equals_the_section(
     np.testing.assert_allclose(found.X, whole.log1p, atol=1e-5)
     np.testing.assert_allclose(found.layers["composition"], whole.composition, atol=1e-5)
     np.testing.assert_allclose(found.obs["predicted_depth"], whole.depth, rtol=1e-5)
-    extras = toy_trust().extras(whole, features.values, features.colours)
+    extras = toy_trust().extras(whole, features.values, features.appearance)
     np.testing.assert_allclose(found.layers["upper"], extras.upper, atol=1e-5)
     np.testing.assert_allclose(found.obs["ood_score"], extras.ood_score, rtol=1e-4)
     record = found.uns["hespotex"]

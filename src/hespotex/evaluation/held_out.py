@@ -106,7 +106,7 @@ def evaluate_bundle(
         with clock.stage("predict"):
             prediction = predict_section(bundle, blind, machine=machine)
             extras = bundle_trust(bundle).extras(
-                prediction, blind.features, blind.colours, bundle_grades(bundle)
+                prediction, blind.features, blind.appearance, bundle_grades(bundle)
             )
         with clock.stage("baselines"):
             rivals = _rivals(bundle, panel, train, blind)

@@ -4,7 +4,8 @@ Mahalanobis distance in the principal components of the training features, in tw
 unlike as a whole or in single spots. A slide's centre is compared with the centres of the training sections: it
 may lie from the nearest one as far as the spots of one section lie from their own centre. A spot is compared with its
 slide's centre. Both are measured against training sections that were left out of the fit in turn. Raw features:
-standardising within a section would hide the very shift that is looked for.
+standardising within a section would hide the very shift that is looked for. The same is done for colour statistics;
+`evaluation.texture` compares slides by texture.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.appearance import Appearance
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.components import drawn_evenly, fit_components
+from hespotex.evaluation.texture import MEDIAN_VARIANCE, TextureSpace, fit_textures
 from hespotex.splits import inner_folds, spatial_blocks
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float64]
-Verdict = Literal["like the training slides", "unlike: staining", "unlike: tissue"]
+Verdict = Literal[
+    "like the training slides", "unlike: staining", "unlike: scale or sharpness", "unlike: tissue"
+]
 
 _N_COMPONENTS = 32
 # What is added to every variance, as share of their mean: weak directions are not trusted.
@@ -38,8 +43,6 @@ _COLOUR_SLIDE_LIMIT = 4.0
 _SLIDE_SHARE = 0.5
 _N_BLOCKS = 4
 _MAX_FOLDS = 5
-# Variance of a median of n normal values is about this over n.
-_MEDIAN_VARIANCE = np.pi / 2
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class SectionSpace:
         """Where the slide of these spots lies, (n, K); a centre of few spots gets the benefit of its error."""
         centre = np.median(projected, axis=0)
         squares = np.square(centre - self.centres).mean(axis=1).min() / self.scatter
-        error = _MEDIAN_VARIANCE / len(projected)
+        error = MEDIAN_VARIANCE / len(projected)
         return Place(centre, float(max(squares - error, 0.0) / self.slide_limit))
 
     def spot_score(self, projected: Floats, centre: Floats) -> Floats:
@@ -102,15 +105,27 @@ class SectionSpace:
 
 @dataclass(frozen=True)
 class SlidePlace:
-    """Where a slide lies by its features, and by its colours where it has any."""
+    """Where a slide lies by its features, and by its appearance where that is known.
+
+    Attributes:
+        features: by raw features.
+        colours: by colour statistics, or None.
+        texture: shift of its texture, in units of the limit.
+    """
 
     features: Place
     colours: Place | None = None
+    texture: float = 0.0
 
     @property
     def shift(self) -> float:
-        """The larger of the two shifts."""
-        return max(self.features.shift, self.colours.shift if self.colours else 0.0)
+        """The largest of the shifts."""
+        return max(self.features.shift, self.colour, self.texture)
+
+    @property
+    def colour(self) -> float:
+        """Shift of its colours, in units of the limit."""
+        return self.colours.shift if self.colours else 0.0
 
 
 @dataclass(frozen=True)
@@ -138,44 +153,52 @@ class OodModel:
     Attributes:
         features: of the encoder's raw features.
         colours: of colour statistics per spot; None if there were none.
+        textures: of texture per spot; None if there was none.
     """
 
     features: SectionSpace
     colours: SectionSpace | None = None
+    textures: TextureSpace | None = None
 
-    def place(self, parts: Iterable[tuple[Array, Array | None]]) -> SlidePlace:
-        """Where a slide lies, from (features, colours) of all its spots, part by part.
+    def place(self, parts: Iterable[tuple[Array, Appearance | None]]) -> SlidePlace:
+        """Where a slide lies, from (features, appearance) of all its spots, part by part.
 
         Raises:
             HESpotExError: no spot, or another encoder's features.
         """
-        features, colours = [], []
-        for values, colour in parts:
+        features, looks = [], []
+        for values, appearance in parts:
             features.append(self.features.project(values))
-            if self.colours is not None and colour is not None:
-                colours.append(self.colours.project(colour))
+            if appearance is not None:
+                looks.append(appearance)
         if not sum(map(len, features)):
             raise HESpotExError("expected spots to compare with the training slides, found none")
-        whole = self.features.place(np.concatenate(features))
-        if self.colours is None or not colours:
-            return SlidePlace(whole)
-        return SlidePlace(whole, self.colours.place(np.concatenate(colours)))
+        place = SlidePlace(self.features.place(np.concatenate(features)))
+        if not looks:
+            return place
+        seen = Appearance.joined(looks)
+        if self.colours is not None:
+            place = replace(place, colours=self.colours.place(self.colours.project(seen.colours)))
+        if self.textures is not None:
+            place = replace(place, texture=self.textures.shift(seen.textures))
+        return place
 
     def report(
-        self, features: Array, colours: Array | None = None, place: SlidePlace | None = None
+        self, features: Array, appearance: Appearance | None = None, place: SlidePlace | None = None
     ) -> OodReport:
         """Compare the spots of one slide, or of a part of it.
 
         Args:
             features: (n, S, D) or (n, P) raw features.
-            colours: (n, C) colour statistics, as in training; without them every unlike slide is `tissue`.
+            appearance: of the same spots; without it every unlike slide is `tissue`.
             place: of the whole slide; None: these spots are the whole slide.
         """
-        where = place or self.place([(features, colours)])
+        where = place or self.place([(features, appearance)])
         score = self.features.spot_score(self.features.project(features), where.features.centre)
-        if self.colours is not None and colours is not None and where.colours is not None:
+        if self.colours is not None and appearance is not None and where.colours is not None:
             # Encoders are trained to look past colour; who trusts a prediction should not.
-            of_colour = self.colours.spot_score(self.colours.project(colours), where.colours.centre)
+            projected = self.colours.project(appearance.colours)
+            of_colour = self.colours.spot_score(projected, where.colours.centre)
             score = np.maximum(score, of_colour)
         score = np.maximum(score, np.sqrt(where.shift))
         flagged = score > 1
@@ -183,8 +206,11 @@ class OodModel:
 
     def verdict(self, flagged: npt.NDArray[np.bool_], place: SlidePlace) -> Verdict:
         """On a whole slide, from the flags (n,) of its spots and where it lies."""
-        if place.shift > 1 and place.colours and place.colours.shift > place.features.shift:
+        if place.colour > max(place.features.shift, 1.0):
             return "unlike: staining"
+        # Another tissue has another texture, too: that alone names scale or sharpness.
+        if place.texture > 1 >= place.features.shift:
+            return "unlike: scale or sharpness"
         if place.shift > 1 or float(flagged.mean()) > _SLIDE_SHARE:
             return "unlike: tissue"
         return "like the training slides"
@@ -193,7 +219,7 @@ class OodModel:
 def fit_ood(
     features: Sequence[Array],
     xy_um: Sequence[npt.NDArray[np.float64]],
-    colours: Sequence[Array] | None = None,
+    appearance: Sequence[Appearance] | None = None,
     patients: Sequence[str] | None = None,
 ) -> OodModel:
     """Learn what the training slides look like.
@@ -201,7 +227,7 @@ def fit_ood(
     Args:
         features: per training section (n, S, D) or (n, P) raw features.
         xy_um: per section (n, 2); with one section, spatial blocks of it are left out in turn.
-        colours: per section (n, C) colour statistics, for instance mean and deviation of R, G and B.
+        appearance: per section, of its spots.
         patients: of every section; None: all different.
 
     Raises:
@@ -209,9 +235,14 @@ def fit_ood(
     """
     owners = list(patients) if patients is not None else [f"{i}" for i in range(len(features))]
     space = _fit(features, xy_um, owners, _QUANTILE, _SLIDE_LIMIT)
-    if colours is None:
+    if appearance is None:
         return OodModel(space)
-    return OodModel(space, _fit(colours, xy_um, owners, _COLOUR_QUANTILE, _COLOUR_SLIDE_LIMIT))
+    colours = [a.colours for a in appearance]
+    return OodModel(
+        space,
+        _fit(colours, xy_um, owners, _COLOUR_QUANTILE, _COLOUR_SLIDE_LIMIT),
+        fit_textures([a.textures for a in appearance], owners),
+    )
 
 
 def _fit(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.appearance import Appearance
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.intervals import ConformalIntervals
 from hespotex.evaluation.out_of_distribution import OodModel, SectionSpace, SlidePlace
+from hespotex.evaluation.texture import TextureSpace
 from hespotex.gene_sets import SetScores
 from hespotex.splits import inner_note
 from hespotex.training.bundle import Bundle
@@ -22,6 +24,8 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 # Coverage of the interval that predictions carry.
 LEVEL = 0.9
+
+_Space = TypeVar("_Space", SectionSpace, TextureSpace)
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,17 @@ class Trust:
             arrays |= _arrays("ood.features", self.ood.features)
             if self.ood.colours is not None:
                 arrays |= _arrays("ood.colours", self.ood.colours)
+            if self.ood.textures is not None:
+                arrays |= _arrays("ood.textures", self.ood.textures)
         return arrays
 
     @classmethod
     def from_tensors(cls, tensors: Tensors) -> Trust:
         """What `tensors` wrote; parts that are not there are None."""
         intervals = _values("intervals", tensors)
-        features, colours = _space("ood.features", tensors), _space("ood.colours", tensors)
+        features = _space(SectionSpace, "ood.features", tensors)
+        colours = _space(SectionSpace, "ood.colours", tensors)
+        textures = _space(TextureSpace, "ood.textures", tensors)
         return cls(
             None
             if intervals is None
@@ -82,14 +90,14 @@ class Trust:
                 n_sections=int(intervals.pop("n_sections")),
                 **intervals,
             ),
-            None if features is None else OodModel(features, colours),
+            None if features is None else OodModel(features, colours, textures),
         )
 
     def extras(
         self,
         prediction: Prediction,
         features: npt.NDArray[np.float32],
-        colours: npt.NDArray[np.float32] | None = None,
+        appearance: Appearance | None = None,
         grades: Sequence[str] | None = None,
         place: SlidePlace | None = None,
     ) -> Extras:
@@ -98,7 +106,7 @@ class Trust:
         Args:
             prediction: of n spots.
             features: (n, S, D) raw features of the same spots.
-            colours: (n, C) colour statistics of the same spots, where there are any.
+            appearance: of the same spots, where it is known.
             grades: (G,) of the model.
             place: of the whole slide; None: these spots are the whole slide.
         """
@@ -106,7 +114,7 @@ class Trust:
         if self.intervals is not None:
             lower, upper = self.intervals.interval(prediction.log1p, prediction.spread, level=LEVEL)
         if self.ood is not None:
-            report = self.ood.report(features, colours, place)
+            report = self.ood.report(features, appearance, place)
             score, flagged = report.score.astype(np.float32), report.flagged
             verdict = str(report.verdict)
         return Extras(lower, upper, score, flagged, grades, verdict)
@@ -131,7 +139,9 @@ def inner_folds_note(bundle: Bundle) -> str:
     return inner_note([s.section_id for s in sections], [s.patient_id for s in sections])
 
 
-def _arrays(prefix: str, value: ConformalIntervals | SectionSpace) -> dict[str, npt.NDArray[Any]]:
+def _arrays(
+    prefix: str, value: ConformalIntervals | SectionSpace | TextureSpace
+) -> dict[str, npt.NDArray[Any]]:
     return {f"{prefix}.{f.name}": np.asarray(getattr(value, f.name)) for f in fields(value)}
 
 
@@ -144,10 +154,10 @@ def _values(prefix: str, tensors: Tensors) -> dict[str, Any] | None:
     return found or None
 
 
-def _space(prefix: str, tensors: Tensors) -> SectionSpace | None:
+def _space(kind: type[_Space], prefix: str, tensors: Tensors) -> _Space | None:
     """None also for what an older version wrote, which measured another distance."""
     values = _values(prefix, tensors)
-    if values is None or values.keys() != {f.name for f in fields(SectionSpace)}:
+    if values is None or values.keys() != {f.name for f in fields(kind)}:
         return None
     scalars = {name: float(v) for name, v in values.items() if np.ndim(v) == 0}
-    return SectionSpace(**{**values, **scalars})
+    return kind(**{**values, **scalars})

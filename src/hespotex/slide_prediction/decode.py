@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.appearance import Appearance
 from hespotex.evaluation.out_of_distribution import SlidePlace
 from hespotex.evaluation.trust import Trust
 from hespotex.graph import Edges, knn_edges
@@ -131,7 +132,7 @@ def decode_slide(
                 features,
                 good[around],
                 np.isin(around, tile),
-                chunk.colours[~chunk.bad],
+                chunk.appearance.spots(~chunk.bad),
                 None if nuclei is None else nuclei[good[around]],
                 device,
             )
@@ -147,7 +148,7 @@ def slide_place(trust: Trust, features: FeatureStore) -> SlidePlace | None:
     """How the slide as a whole lies to the training slides; None without a check or a readable spot."""
     if trust.ood is None or all(chunk.bad.all() for chunk in features):
         return None
-    return trust.ood.place((c.features[~c.bad], c.colours[~c.bad]) for c in features)
+    return trust.ood.place((c.features[~c.bad], c.appearance.spots(~c.bad)) for c in features)
 
 
 def _predict_tile(
@@ -159,11 +160,11 @@ def _predict_tile(
     store: FeatureStore,
     spots: npt.NDArray[np.intp],
     inner: npt.NDArray[np.bool_],
-    colours: npt.NDArray[np.float32],
+    appearance: Appearance,
     nuclei: npt.NDArray[np.float64] | None,
     device: str,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Predict `spots` and keep the inner ones, whose colours are given."""
+    """Predict `spots` and keep the inner ones, whose appearance is given."""
     features = store.rows(spots)
     whole = predict_expression(
         model,
@@ -187,7 +188,7 @@ def _predict_tile(
         DEPTH: kept.depth,
     }
     # The one place where a slide's predictions get intervals and out-of-distribution scores.
-    extras = trust.extras(kept, features[inner], colours, place=place)
+    extras = trust.extras(kept, features[inner], appearance, place=place)
     optional = {LOWER: extras.lower, UPPER: extras.upper, SCORE: extras.ood_score, FLAG: extras.ood}
     return arrays | {name: values for name, values in optional.items() if values is not None}
 

@@ -7,9 +7,10 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.appearance import Appearance, describe_patches
 from hespotex.encoders.base import Encoder
 from hespotex.errors import SlideError
-from hespotex.features import orthonormal_projection, patch_colours
+from hespotex.features import orthonormal_projection
 from hespotex.patches import PatchPlan, crop_patches
 from hespotex.progress import Advance
 from hespotex.slide import Slide
@@ -65,7 +66,7 @@ def encode_slide(
     parts: list[FeatureChunk] = []
     filled, waiting = 0, iter(missing)
     number = next(waiting)
-    size, n_sides = plan.size_px, len(plan.sides_um)
+    size, n_sides, pitches_um = plan.size_px, len(plan.sides_um), plan.effective_mpp(mpp)
     batches = crop_patches(slide, xy_px0[rows], mpp, plan, _BATCH, on_bad=unreadable)
     for indices, patches in batches:
         flat = encoder.encode(patches.reshape(-1, size, size, 3))
@@ -73,7 +74,8 @@ def encode_slide(
         if matrix is not None:
             features = np.matmul(features, matrix).astype(np.float32)
         bad = np.array([int(i) in unreadable.spots for i in indices], dtype=bool)
-        parts.append(FeatureChunk(features, patch_colours(patches[:, 0]), bad))
+        seen = describe_patches(patches, pitches_um, mpp)
+        parts.append(FeatureChunk(features, seen, bad))
         filled += len(indices)
         advance(len(indices))
         if filled == _length(store.slices[number]):
@@ -113,7 +115,7 @@ class _Unreadable:
 def _join(parts: list[FeatureChunk]) -> FeatureChunk:
     return FeatureChunk(
         np.concatenate([p.features for p in parts]),
-        np.concatenate([p.colours for p in parts]),
+        Appearance.joined([p.appearance for p in parts]),
         np.concatenate([p.bad for p in parts]),
     )
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.appearance import Appearance
 from hespotex.errors import RunError
 from hespotex.runs import atomic_path, write_json
 
@@ -31,12 +32,12 @@ class FeatureChunk:
 
     Attributes:
         features: (b, S, D) raw encoder features.
-        colours: (b, C) colour statistics of the smallest patch.
+        appearance: of the patches.
         bad: (b,) True where pixels could not be read; features are then those of a white patch.
     """
 
     features: npt.NDArray[np.float32]
-    colours: npt.NDArray[np.float32]
+    appearance: Appearance
     bad: npt.NDArray[np.bool_]
 
 
@@ -95,7 +96,8 @@ class FeatureStore:
 
         arrays = {
             "features": chunk.features,
-            "colours": chunk.colours,
+            "colours": chunk.appearance.colours,
+            "textures": chunk.appearance.textures,
             "bad": chunk.bad.astype(np.uint8),
         }
         with atomic_path(self._path(number)) as temporary, _disk_errors(self._path(number)):
@@ -109,7 +111,8 @@ class FeatureStore:
             self._recent.move_to_end(number)
             return self._recent[number]
         arrays = load_file(self._path(number))
-        chunk = FeatureChunk(arrays["features"], arrays["colours"], arrays["bad"].astype(bool))
+        seen = Appearance(arrays["colours"], arrays["textures"])
+        chunk = FeatureChunk(arrays["features"], seen, arrays["bad"].astype(bool))
         self._recent[number] = chunk
         while len(self._recent) > _KEPT_CHUNKS:
             self._recent.popitem(last=False)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from hespotex.appearance import Appearance
 from hespotex.section import Section
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -80,13 +81,13 @@ class EncodedSection:
         section: spots, and counts where they were measured.
         features: (n, S, D) float32 raw encoder features, smallest patch first.
         nuclei: (n,) nuclei factor, or None where the model has none.
-        colours: (n, C) colour statistics of the smallest patch; None where features were given.
+        appearance: of the patches; None where features were given.
     """
 
     section: Section
     features: npt.NDArray[np.float32]
     nuclei: npt.NDArray[np.float64] | None = None
-    colours: npt.NDArray[np.float32] | None = None
+    appearance: Appearance | None = None
 
     def without_expression(self) -> EncodedSection:
         """The same section as a model may see it when it predicts."""
@@ -99,7 +100,7 @@ class EncodedSection:
             section=self.section.spots(index),
             features=self.features[index],
             nuclei=None if self.nuclei is None else self.nuclei[index],
-            colours=None if self.colours is None else self.colours[index],
+            appearance=None if self.appearance is None else self.appearance.spots(index),
         )
 
 
