@@ -124,7 +124,7 @@ def test_without_texture_in_common_there_is_no_check() -> None:
 
 def test_texture_of_another_length_is_an_error(model: OodModel) -> None:
     assert model.textures is not None
-    with pytest.raises(HESpotExError, match="expected 6 texture values a spot .* found 5"):
+    with pytest.raises(HESpotExError, match=r"expected 6 texture values a spot .* found 5"):
         model.textures.shift(np.zeros((N, 5), np.float32))
 
 
