@@ -15,6 +15,7 @@ from scipy import sparse
 
 from feature_cohort import SMALL, toy_items, write_cohort
 from hespotex import cross_validation, pipeline
+from hespotex.appearance import Appearance
 from hespotex.config import Machine, RunConfig
 from hespotex.cross_validation import (
     FoldOutcome,
@@ -136,11 +137,12 @@ def test_permuting_held_out_counts_changes_nothing_that_is_searched() -> None:
 
 
 def test_permuting_held_out_counts_changes_nothing_beside_the_fit() -> None:
-    """A listed panel, gene sets, colour limits, and what the baselines say of the held-out slide."""
+    """A listed panel, gene sets, limits of colour and texture, and what the baselines say of the held-out slide."""
     plain_cohort = toy_cohort(n_side=6)
     rng = np.random.default_rng(1)
+    seen = rng.normal(size=(36, 10)).astype(np.float32)
     items = [
-        replace(i, colours=rng.normal(size=(36, 6)).astype(np.float32)) for i in plain_cohort.items
+        replace(i, appearance=Appearance(seen[:, :6], seen[:, 6:])) for i in plain_cohort.items
     ]
     cohort = replace(plain_cohort, items=tuple(items))
     genes = tuple(f"G{j:02d}" for j in range(20))
@@ -161,7 +163,8 @@ def test_permuting_held_out_counts_changes_nothing_beside_the_fit() -> None:
     plain, ours = all_of(())
     scrambled, theirs = all_of(fold.held_out)
     _assert_same_fit(plain, scrambled)
-    assert any(name.startswith("ood.colours") for name in plain.bundle.trust)
+    for part in ("ood.colours.", "ood.textures."):
+        assert any(name.startswith(part) for name in plain.bundle.trust)
     assert plain.bundle.gene_sets == scrambled.bundle.gene_sets == sets
     assert [set(r) for r in ours] == [{"ridge", "nearest_patches", "train_mean"}] * 2
     for one, other in zip(ours, theirs, strict=True):
