@@ -88,6 +88,28 @@ def test_verdicts(shift: tuple[float, ...], verdict: str) -> None:
     assert _log1p(run("old", FLAT), run("new", changed)).verdict.startswith(verdict)
 
 
+def test_depth_alone_stands_beside_both_runs_as_a_mean_over_genes_then_sections() -> None:
+    first, second = run("old", FLAT), run("new", BETTER)
+    assert np.isnan(_log1p(first, second).depth)
+    levels = {"s1": 0.4, "s2": 0.2, "s3": 0.1, "s4": 0.1}
+    for scores in (first, second):
+        scores.genes["depth_only_pcc_log1p"] = scores.genes["section_id"].map(levels)
+    assert _log1p(first, second).depth == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("shift", "words"),
+    [
+        (0.0, "(few to tell by)"),
+        (0.1, "100% of genes are better in new"),
+        (-0.1, "100% of genes are better in old"),
+    ],
+)
+def test_genes_are_better_where_they_differ_alone(shift: float, words: str) -> None:
+    sections = dict.fromkeys(SECTIONS[:2], 0.0)
+    assert words in _log1p(run("old", sections), run("new", dict.fromkeys(sections, shift))).verdict
+
+
 def test_equal_runs_have_no_difference() -> None:
     for difference in compare_runs(run("a", FLAT), run("b", FLAT)).differences:
         assert difference.difference == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +113,7 @@ def compare(
             d.score,
             f"{d.first:.4f}",
             f"{d.second:.4f}",
+            "" if math.isnan(d.depth) else f"{d.depth:.4f}",
             f"{d.difference:+.4f}",
             d.over_sections.text(),
             d.over_patients.text() if d.over_patients else "one patient",
@@ -119,7 +121,7 @@ def compare(
         )
         for d in comparison.differences
     ]
-    header = ("score", str(first), str(second), "difference", "95 % interval", "95 % interval",
+    header = ("score", str(first), str(second), "depth alone", "difference", "95 % interval", "95 % interval",
               "genes better")  # fmt: skip
     terminal.print_table("Second run against the first, paired by gene and section", header, rows)
     for d in comparison.differences:

@@ -14,6 +14,7 @@ from hespotex.errors import RunError
 
 SCORES = ("pcc_composition", "pcc_partial", "pcc_log1p", "rmse_log1p")
 _LESS_IS_BETTER = frozenset({"rmse_log1p"})
+_DEPTH = "depth_only_"
 _FEW = 3
 _KEYS = ["section_id", "gene"]
 
@@ -73,6 +74,7 @@ class ScoreDifference:
         over_sections: its interval with sections as units: what it is on these patients.
         over_patients: with patients as units: what to expect of other patients; None with one patient.
         better_genes: share of genes that are better in the second run, on the mean over sections.
+        depth: what measured depth alone reaches on the same genes and sections; NaN where no run says.
         verdict: in words, by patients where there are two.
     """
 
@@ -83,6 +85,7 @@ class ScoreDifference:
     over_sections: Interval
     over_patients: Interval | None
     better_genes: float
+    depth: float
     verdict: str
 
 
@@ -178,9 +181,19 @@ def _difference(
         over_sections,
         over_patients,
         float((per_gene > 0).mean()) if len(per_gene) else float("nan"),
+        _depth(rows, score),
         _verdict(values, over_patients or over_sections, sign, names)
         + _few(per_gene, over_patients or over_sections, names),
     )
+
+
+def _depth(rows: pd.DataFrame, score: str) -> float:
+    """Mean over genes, then sections; the runs have the same measured depth but for the genes of their panels."""
+    columns = [f"{_DEPTH}{score}{suffix}" for suffix in ("_second", "_first", "")]
+    known = [c for c in columns if c in rows]
+    if not known:
+        return float("nan")
+    return float(rows.groupby("section_id")[known[0]].mean().mean())
 
 
 def _verdict(
@@ -204,9 +217,11 @@ def _few(per_gene: pd.Series[float], interval: Interval, names: tuple[str, str])
     """With few units an interval tells little; how one-sided the genes are is said beside it."""
     if interval.n > _FEW or not len(per_gene):
         return ""
-    share = float((per_gene > 0).mean())
-    better = names[1] if share >= 0.5 else names[0]
-    return f" (few to tell by; {max(share, 1 - share):.0%} of genes are better in {better})"
+    shares = [float((per_gene < 0).mean()), float((per_gene > 0).mean())]
+    if shares[0] == shares[1]:
+        return " (few to tell by)"
+    most = int(np.argmax(shares))
+    return f" (few to tell by; {shares[most]:.0%} of genes are better in {names[most]})"
 
 
 def _check_same_folds(first: RunScores, second: RunScores, sections: list[str]) -> None:
