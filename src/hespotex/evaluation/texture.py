@@ -7,7 +7,7 @@ two, or coarse JPEG. Octave bands do: they move by a whole band, or lose one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ Floats = npt.NDArray[np.float64]
 
 # What is added to every variance, as share of their mean.
 _SHRINKAGE = 0.05
-# Mean squared distance of centres, in variances of the spots of one section, that a slide of the same kind may have.
+# Mean squared distance of centres, in variances of the spots of one section, that a slide of the same kind may have;
+# with P patients in training times 1 + 1 / P: of what patients and their scans differ by, 1 / P is not known.
 _LIMIT = 1.0
 _MAX_FOLDS = 5
 # Variance of a median of n normal values is about this over n.
@@ -79,15 +80,16 @@ def fit_textures(
     space = _space(textures)
     if not np.isfinite(space.centres).all(axis=0).any():
         return None
+    limit = _LIMIT * (1 + 1 / len(set(patients)))
     if len(textures) == 1:
-        return space
+        return replace(space, slide_limit=limit)
     names, shifts = [f"{i}" for i in range(len(textures))], []
     for fold in inner_folds(names, list(patients), max_folds=_MAX_FOLDS):
         rest = _space([textures[int(i)] for i in fold.train])
         shifts += [rest.shift(textures[int(i)]) for i in fold.held_out]
     # What training sections differ by is usual, however much.
     usual = float(np.quantile(shifts, 0.9, method="higher"))
-    return TextureSpace(space.centres, space.covariance, max(_LIMIT, usual))
+    return replace(space, slide_limit=max(limit, usual))
 
 
 def _space(textures: Sequence[npt.NDArray[np.float32]]) -> TextureSpace:
