@@ -44,11 +44,13 @@ class Tissue:
         polygons: shapely geometry (MultiPolygon, may be empty) in level-0 pixels; holes are left out.
         source: `detected`, or the file that it was read from.
         pen_share: share of the slide that was taken for pen marks; NaN where nobody looked.
+        unreadable_share: share of the slide whose pixels cannot be read: no tissue is seen there.
     """
 
     polygons: Any
     source: str
     pen_share: float = float("nan")
+    unreadable_share: float = 0.0
 
     @property
     def is_empty(self) -> bool:
@@ -94,10 +96,10 @@ def outline_tissue(slide: Slide, mpp: float) -> Tissue:
     """
     longest = max(slide.width_px0, slide.height_px0)
     side = min(max(int(longest * mpp / _WORK_UM), 64), _MOST_PX)
-    rgb, px0_per_px = slide.thumbnail(side)
+    rgb, px0_per_px, unreadable = slide.thumbnail_around_holes(side)
     um_per_px = px0_per_px * mpp
     mask, pen = tissue_mask(rgb, um_per_px)
-    return Tissue(_polygons(mask, um_per_px, px0_per_px), "detected", float(pen.mean()))
+    return Tissue(_polygons(mask, um_per_px, px0_per_px), "detected", float(pen.mean()), unreadable)
 
 
 def tissue_mask(

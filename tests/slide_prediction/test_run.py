@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import tifffile
 
 from hespotex.errors import GenePanelError, RunError, SlideError
 from hespotex.export.h5ad import read_prediction, write_prediction
 from hespotex.features import encode_section
 from hespotex.predict import predict_expression
 from hespotex.section import Geometry, Section
-from hespotex.slide import Slide
+from hespotex.slide import Slide, open_slide
 from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide
 from hespotex.slide_prediction import decode as decoding
 from hespotex.slide_prediction import encode as encoding
@@ -249,6 +250,55 @@ def test_too_many_unreadable_tiles_stop_with_the_first_cause_and_keep_what_is_do
             predict_slide(predictor, _task(slide), tmp_path)
     assert any((tmp_path / "work" / "s" / "features").iterdir())
     assert not _prediction(tmp_path).exists()
+
+
+@pytest.fixture
+def damaged(slide: Path, tmp_path: Path) -> Path:
+    """The slide without a pyramid, the tile in its upper left corner zeroed: its thumbnail has a hole, too."""
+    path = tmp_path / "damaged.tif"
+    with open_slide(slide, mpp=MPP) as whole:
+        size = whole.width_px0, whole.height_px0
+        pixels = whole.read_region(0, 0, *size, *size)
+    tifffile.imwrite(path, pixels, tile=(64, 64), compression="jpeg", photometric="rgb")
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        start, length = page.dataoffsets[0], page.databytecounts[0]
+    content = bytearray(path.read_bytes())
+    content[start : start + length] = bytes(length)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_damaged_tile_on_the_only_level_leaves_a_hole(
+    predictor: Predictor, damaged: Path, tmp_path: Path
+) -> None:
+    with open_slide(damaged, mpp=MPP) as slide:
+        with pytest.raises(SlideError, match="damaged"):
+            slide.thumbnail(300)
+        rgb, scale, share = slide.thumbnail_around_holes(300)
+        side = int(64 / scale)
+        assert (rgb[: side - 8, : side - 8] == 255).all()
+        assert rgb.shape[1] == 300
+        # Pixels are decoded in chunks of several tiles, and lost so.
+        assert 64 * 64 / (slide.width_px0 * slide.height_px0) <= share < 1
+        assert rgb[-8:, -8:].min() < 255
+    with pytest.raises(SlideError, match=r"at most 1\.00% of damaged\.tif unreadable .* found \d+"):
+        predict_slide(predictor, _task(damaged), tmp_path)
+    result = predict_slide(predictor, _task(damaged, max_bad_tiles=1.0), tmp_path)
+    assert result.n_spots > 0
+    assert "of the slide cannot be read: no tissue is looked for there" in result.note
+
+
+def test_a_slide_without_a_readable_pixel_is_an_error(
+    slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_self: Slide, *_box: float) -> np.ndarray:
+        raise SlideError("expected pixels, found damage")
+
+    monkeypatch.setattr(Slide, "read_region", read)
+    with open_slide(slide, mpp=MPP) as opened, pytest.raises(SlideError, match="found damage"):
+        opened.thumbnail_around_holes(64)
 
 
 def test_full_disk_is_one_line_and_keeps_what_is_done(

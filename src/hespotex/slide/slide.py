@@ -27,6 +27,8 @@ _CACHE_BYTES = 128 * 2**20
 _LEVEL_SLACK = 1.005
 # Regions above this many pixels of a level are read and shrunk band by band.
 _BAND_PIXELS = 2**25
+# Blocks a side into which the thumbnail of a damaged slide is divided.
+_THUMBNAIL_BLOCKS = 64
 _CUBIC_MARGIN = 3
 
 
@@ -147,6 +149,32 @@ class Slide:
                 pixels, by = reduced
                 return _average(pixels, scale / by, width, height), scale
         return self.read_region(0, 0, width * scale, height * scale, width, height), scale
+
+    def thumbnail_around_holes(
+        self, max_side_px: int
+    ) -> tuple[npt.NDArray[np.uint8], float, float]:
+        """As `thumbnail`, with blocks that cannot be read left white; and the share of those.
+
+        Raises:
+            SlideError: no block can be read.
+        """
+        try:
+            return *self.thumbnail(max_side_px), 0.0
+        except SlideError as error:
+            scale = max(1.0, max(self.width_px0, self.height_px0) / max_side_px)
+            width, height = (math.ceil(n / scale - 1e-9) for n in (self.width_px0, self.height_px0))
+            rgb = np.full((height, width, 3), 255, np.uint8)
+            side, unreadable = math.ceil(max(width, height) / _THUMBNAIL_BLOCKS), 0
+            for y, x in itertools.product(range(0, height, side), range(0, width, side)):
+                w, h = min(side, width - x), min(side, height - y)
+                try:
+                    block = self.read_region(x * scale, y * scale, w * scale, h * scale, w, h)
+                    rgb[y : y + h, x : x + w] = block
+                except SlideError:
+                    unreadable += w * h
+            if unreadable == width * height:
+                raise error
+            return rgb, scale, unreadable / (width * height)
 
     def _level_for(self, scale: float) -> int:
         fits = [i for i, d in enumerate(self.level_downsamples) if d <= scale * _LEVEL_SLACK]

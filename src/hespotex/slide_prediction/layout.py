@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hespotex.config import InputChoices
-from hespotex.errors import GeometryError, HESpotExError, SpotTableError
+from hespotex.errors import GeometryError, HESpotExError, SlideError, SpotTableError
 from hespotex.geometry import Geometry, StatedScale, decide_geometry
 from hespotex.inspection import read_checked
 from hespotex.patches import reading_order
@@ -70,6 +70,7 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     pitch = options.pitch_um or bundle.spot_pitch_um
     diameter = options.diameter_um or bundle.spot_diameter_um
     tissue = outline_tissue(slide, mpp) if options.tissue is None else read_tissue(options.tissue)
+    notes += _unreadable(slide, tissue.unreadable_share, options.max_bad_tiles)
     if options.tissue is not None and options.bounds_offset:
         tissue = tissue.moved(slide.bounds_px0)
     xy_px0, places = spot_grid(slide.width_px0, slide.height_px0, mpp, pitch, options.grid)
@@ -91,6 +92,18 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         array_xy=places[kept].astype(np.float64),
     )
     return Layout(section, tissue, notes)
+
+
+def _unreadable(slide: Slide, share: float, most: float) -> tuple[str, ...]:
+    """What to know of places where no tissue could be looked for; too much of them is an error."""
+    if share > most:
+        raise SlideError(
+            f"expected at most {most:.2%} of {slide.path.name} unreadable (--max-bad-tiles), found {share:.2%}: tissue "
+            "cannot be looked for there; copy or export the slide again, or allow more"
+        )
+    return (f"{share:.2%} of the slide cannot be read: no tissue is looked for there",) * (
+        share > 0
+    )
 
 
 def _of_row(row: ManifestRow, choices: InputChoices, bundle: Bundle) -> Layout:

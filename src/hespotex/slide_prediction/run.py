@@ -160,7 +160,7 @@ def _predict_slide(
     with open_slide(task.slide, mpp=task.options.mpp) as slide:
         with job.clock.stage("layout"):
             layout = lay_out(slide, task, predictor.bundle)
-            thumbnail = Thumbnail(*slide.thumbnail(THUMBNAIL_SIDE_PX))
+            thumbnail = Thumbnail(*slide.thumbnail_around_holes(THUMBNAIL_SIDE_PX)[:2])
         for note in layout.notes:
             reporter.say(f"{task.section_id}: {note}")
         refuse_unseen(layout.section, job.nuclei)  # before the hours of encoding
