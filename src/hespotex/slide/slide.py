@@ -266,6 +266,7 @@ class _ChunkCache:
     def __init__(self, source: LevelSource) -> None:
         self._source = source
         self._chunks: OrderedDict[tuple[int, int, int], npt.NDArray[np.uint8]] = OrderedDict()
+        self._broken: set[tuple[int, int, int]] = set()
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -280,16 +281,24 @@ class _ChunkCache:
         right, bottom = min(x + width, full_width), min(y + height, full_height)
         for j in range(top // rows, -(-bottom // rows) if top < bottom else 0):
             for i in range(left // columns, -(-right // columns) if left < right else 0):
-                chunk = self._chunk(level, i, j)
                 x0, y0 = i * columns, j * rows
                 a, b = max(left, x0), min(right, x0 + columns)
                 c, d = max(top, y0), min(bottom, y0 + rows)
-                out[c - y : d - y, a - x : b - x] = chunk[c - y0 : d - y0, a - x0 : b - x0]
+                chunk = self._chunk(level, i, j)
+                if chunk is None:  # what lies beside the damage is still there
+                    with self._lock:
+                        part = self._source.read(level, a, c, b - a, d - c)
+                else:
+                    part = chunk[c - y0 : d - y0, a - x0 : b - x0]
+                out[c - y : d - y, a - x : b - x] = part
         return out
 
-    def _chunk(self, level: int, i: int, j: int) -> npt.NDArray[np.uint8]:
+    def _chunk(self, level: int, i: int, j: int) -> npt.NDArray[np.uint8] | None:
+        """None where it cannot be decoded as a whole: the file's own tiles may be smaller."""
         with self._lock:
             key = (level, i, j)
+            if key in self._broken:
+                return None
             if key in self._chunks:
                 self._chunks.move_to_end(key)
                 return self._chunks[key]
@@ -297,7 +306,11 @@ class _ChunkCache:
             full_width, full_height = self._source.level_sizes[level]
             x, y = i * columns, j * rows
             width, height = min(columns, full_width - x), min(rows, full_height - y)
-            chunk = self._source.read(level, x, y, width, height)
+            try:
+                chunk = self._source.read(level, x, y, width, height)
+            except SlideError:
+                self._broken.add(key)
+                return None
             self._chunks[key] = chunk
             self._bytes += chunk.nbytes
             while self._bytes > _CACHE_BYTES and len(self._chunks) > 1:
