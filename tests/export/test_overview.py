@@ -72,6 +72,17 @@ def test_words_stay_on_the_page(
     assert "…" in _words(figure)[0]
 
 
+def test_colour_bars_of_small_numbers_stay_on_the_page(stored: StoredPrediction) -> None:
+    small = replace(stored, log1p=(stored.log1p - stored.log1p.mean()) / 100)
+    figure = plot_overview(small, GENES[:3], tissue=TISSUE)
+    figure.canvas.draw()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= width
+    assert box.y1 <= height
+
+
 @pytest.mark.parametrize(
     ("tissue", "note", "told"),
     [

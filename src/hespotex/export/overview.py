@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 # Inches.
 _TOP: Final = 1.45
 _LARGE: Final = (4.95, 5.6)
-_SMALL: Final = 1.95
-_LEFT: Final = 5.55
-_STEP: Final = 2.58
+_SMALL: Final = 1.88
+_LEFT: Final = 5.5
+_STEP: Final = 2.53
 _SECOND: Final = _TOP + 2.72
 _BOTTOM: Final = 6.62
 _LOWEST: Final = 7.3
@@ -34,7 +34,7 @@ _LONGEST_ID: Final = 48
 _WIDE_TITLE: Final = 26
 _OUTLINE: Final = "#0b8f5a"
 _ALARM: Final = "#b3261e"
-_OOD_COLOURS: Final = "magma"
+_OOD_COLOURS: Final = "magma_r"
 
 
 def plot_overview(
