@@ -114,6 +114,21 @@ def test_outline_of_qupath_is_read_with_its_holes(tmp_path: Path, content: objec
     assert tissue.contains(np.array([[10.0, 10.0], [50.0, 50.0]])).tolist() == [True, False]
 
 
+def test_cells_of_an_export_are_tissue_only_where_no_area_is_drawn(tmp_path: Path) -> None:
+    ring = [[200, 200], [210, 200], [210, 210], [200, 210], [200, 200]]
+    cell = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "cell"},
+    }
+    drawn = {"type": "Feature", "geometry": HOLED, "properties": {"objectType": "annotation"}}
+    path = tmp_path / "t.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [drawn, cell]}))
+    assert read_tissue(path).polygons.area == 100 * 100 - 20 * 20
+    path.write_text(json.dumps([cell]))
+    assert read_tissue(path).polygons.area == 100
+
+
 CROSSING = [
     [[170, 120], [100, 50], [60, 0], [10, 0], [30, 160], [120, 180], [170, 120]],
     [[100, 120], [190, 140], [120, 100], [110, 180], [50, 160], [130, 0], [100, 120]],

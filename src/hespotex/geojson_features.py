@@ -1,4 +1,4 @@
-"""Owns how large GeoJSON files are read: feature by feature, so that memory holds one of them; pure."""
+"""Owns how large GeoJSON files are read, feature by feature, and what QuPath says an object is; pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ _PIECE: Final = 1 << 20
 _BOM: Final = b"\xef\xbb\xbf"
 _START: Final = re.compile(r'\s*\[|\s*\{.*?"features"\s*:\s*\[', re.DOTALL)
 _BETWEEN: Final = re.compile(r"[\s,]*")
+# QuPath says what an object is by properties.objectType (object_type in 0.3), before that by the feature's id.
+_OLD_TYPES: Final = {
+    "PathRootObject": "root",
+    "PathAnnotationObject": "annotation",
+    "PathTileObject": "tile",
+    "TMACoreObject": "tma_core",
+    "PathDetectionObject": "detection",
+    "PathCellObject": "cell",
+}
 
 
 class Feature(NamedTuple):
@@ -48,6 +57,15 @@ def read_features(file: IO[bytes]) -> Iterator[Feature]:
         yield Feature(json.loads(text), at, len(text))
         return
     yield from _listed(file, text[found.end() :], at + found.end())
+
+
+def object_type(feature: Any) -> str | None:
+    """The type that QuPath gives an object, in any of its versions; None where nothing says it."""
+    properties = feature.get("properties") or {}
+    kind = properties.get("objectType") or properties.get("object_type")
+    if kind is not None:
+        return str(kind)
+    return "cell" if "nucleusGeometry" in feature else _OLD_TYPES.get(str(feature.get("id")))
 
 
 def _listed(file: IO[bytes], text: str, at: int) -> Iterator[Feature]:

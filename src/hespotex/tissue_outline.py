@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import GeometryError
+from hespotex.geojson_features import object_type
 from hespotex.slide import Slide
 
 # Outlines are found at so many microns per pixel, on a picture of at most so many pixels a side.
@@ -34,6 +35,8 @@ _SPECK_UM2 = 40_000.0
 _PEN_WIDTH_UM = 60.0
 _PEN_UM2 = 60_000.0
 _PEN_MARGIN_UM = 80.0
+# Objects of QuPath that nobody draws around tissue.
+_NO_REGIONS = {"detection", "cell", "tile"}
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,8 @@ def _as_multipolygon(geometry: Any) -> Any:
 def read_tissue(path: Path) -> Tissue:
     """Read an outline that was drawn in QuPath, or any GeoJSON with areas in level-0 pixels.
 
+    An export of everything holds detections, cells and tiles, too: they are tissue only where nothing else is.
+
     Args:
         path: a FeatureCollection, a list of features, a feature or a geometry. Points and lines in it
             are passed over.
@@ -261,11 +266,16 @@ def read_tissue(path: Path) -> Tissue:
 
 
 def _geometries(content: Any) -> list[Any]:
+    """Of a collection that has areas beside detections, cells and tiles: these areas alone."""
+    features = _features(content)
+    regions = [f for f in features if f["type"] != "Feature" or object_type(f) not in _NO_REGIONS]
+    outlines = [f["geometry"] if f["type"] == "Feature" else f for f in regions or features]
+    return [outline for outline in outlines if outline]
+
+
+def _features(content: Any) -> list[Any]:
     if isinstance(content, list):
-        return [g for item in content for g in _geometries(item)]
-    kind = content["type"]
-    if kind == "FeatureCollection":
-        return _geometries(content["features"])
-    if kind == "Feature":
-        return [content["geometry"]] if content["geometry"] else []
+        return [f for item in content for f in _features(item)]
+    if content["type"] == "FeatureCollection":
+        return _features(content["features"])
     return [content]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import NucleiError
-from hespotex.geojson_features import read_features
+from hespotex.geojson_features import object_type, read_features
 from hespotex.nuclei.labels import Labels
 from hespotex.runs import content_key, file_key
 
@@ -21,16 +21,8 @@ from hespotex.runs import content_key, file_key
 OUTLINE_MPP: Final = 0.5
 # An annotation, or an object of unknown type, that is larger is a region, not a nucleus.
 _REGION_UM2: Final = 48.0**2
-# What QuPath exports beside nuclei, by properties.objectType (object_type in 0.3, the id before).
+# What QuPath exports beside nuclei.
 _NO_NUCLEI: Final = {"root", "tile", "tma_core"}
-_OLD_TYPES: Final = {
-    "PathRootObject": "root",
-    "PathAnnotationObject": "annotation",
-    "PathTileObject": "tile",
-    "TMACoreObject": "tma_core",
-    "PathDetectionObject": "detection",
-    "PathCellObject": "cell",
-}
 _SUBPIXEL_BITS = 4
 _FARTHEST_PX0 = 1e9
 
@@ -66,7 +58,7 @@ class OutlineLabels:
         nuclei, drawn, others = _Index(), _Index(), 0
         with path.open("rb") as file:
             for feature in read_features(file):
-                kind, shape = _kind(feature.value), _shape(feature.value)
+                kind, shape = object_type(feature.value), _shape(feature.value)
                 if shape is None or not shape.area > 0:
                     continue
                 region = shape.area * mpp**2 > _REGION_UM2
@@ -170,15 +162,6 @@ class _Index:
         moved = np.concatenate([np.floor(moved_px0), np.ceil(moved_px0)]).astype(np.int32)
         places = np.stack([self._starts, self._lengths], axis=1).astype(np.int64)
         return places[order], bounds[order] + moved
-
-
-def _kind(feature: Any) -> str | None:
-    """The type that QuPath gives an object, in any of its versions; None where nothing says it."""
-    properties = feature.get("properties") or {}
-    kind = properties.get("objectType") or properties.get("object_type")
-    if kind is not None:
-        return str(kind)
-    return "cell" if "nucleusGeometry" in feature else _OLD_TYPES.get(str(feature.get("id")))
 
 
 def _shape(feature: Any) -> Any:
