@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hespotex.errors import SpotTableError
@@ -71,6 +71,12 @@ matrices = st.lists(st.lists(number, min_size=2, max_size=4).map(" ".join), max_
 
 @settings(max_examples=60, deadline=None)
 @given(content=matrices)
+@example(
+    content=b"%%MatrixMarket matrix coordinate integer general\n0 0 1\n0 0\n0 2147483648.0",
+)
+@example(content=b"%%MatrixMarket matrix coordinate integer general\n0 0 1\n0 inf 1")
+@example(content=b"%%MatrixMarket matrix coordinate integer general\n0 0 1\n1e99 0 1")
+@example(content=b"%%MatrixMarket matrix coordinate integer general\n0 0 1\n0 0 0 0")
 def test_any_matrix_is_read_or_named(content: bytes) -> None:
     message = fault(read_matrix_market, content)
     assert message is None or ("the file.csv" in message and message.startswith("expected "))

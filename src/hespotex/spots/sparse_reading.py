@@ -5,6 +5,7 @@ A count of a spot takes eight bytes here; libraries take twenty and more on the 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,11 @@ def read_matrix_market(path: Path | Packed) -> sparse.csr_matrix:
         )
     try:
         n_features, n_barcodes, n = (int(word) for word in line.split())
-        return _read_entries(path, n_lines + 1, (n_barcodes, n_features), n)
-    except (ValueError, OverflowError, MemoryError) as error:
+        # A place beyond 32 bits or a line of four numbers would be cut with no more than a warning.
+        with np.errstate(invalid="raise"), warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return _read_entries(path, n_lines + 1, (n_barcodes, n_features), n)
+    except (ValueError, ArithmeticError, MemoryError, pd.errors.ParserWarning) as error:
         raise SpotTableError(
             f"expected a whole MatrixMarket file at {path}, found: {str(error).strip()}; copy it again"
         ) from error
