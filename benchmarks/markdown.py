@@ -12,6 +12,7 @@ _START, _END = (
     "<!-- numbers: written by `python -m benchmarks.run --markdown` -->",
     "<!-- end of numbers -->",
 )
+_HEADINGS = {"quick": "`make bench` and `make bench-trust`", "full": "`make bench-full`"}
 
 
 def write_page() -> str:
@@ -38,7 +39,7 @@ def _of_mode(mode: str, entry: dict[str, Any]) -> str:
         for k in ("load_before", "load_after")
     ]
     lines = [
-        f"### `{entry['command']}`",
+        f"### {_HEADINGS[mode]}",
         "",
         f"{machine['processor']}, {machine['threads_used']} of {machine['cores']} cores, {machine['memory_gib']} GiB; {named}; "
         f"{entry['finished'][:10]}. Load of the machine while it ran: up to {max(loads, default=0):.1f}.",
