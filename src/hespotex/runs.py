@@ -60,6 +60,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` where a folder is to be made; on success it takes the place of `path`.
+
+    Raises:
+        RunError: the folder cannot be written, or the disk is full.
+    """
+    temporary, replaced = (path.with_name(f".{path.name}.{m}{path.suffix}") for m in ("tmp", "old"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in (temporary, replaced):
+            shutil.rmtree(left_over, ignore_errors=True)
+        yield temporary
+        if path.exists():
+            path.rename(replaced)
+        temporary.rename(path)
+    except OSError as error:
+        raise RunError(
+            f"expected to write {path}, found: {error.strerror or error}; free space or choose another folder"
+        ) from error
+    finally:
+        for left_over in (temporary, replaced):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+
 def sweep_leftovers(folder: Path, stem: str) -> None:
     """Delete what killed processes left of `stem`'s files in a folder; nobody may be writing them."""
     name = re.compile(

@@ -110,7 +110,10 @@ def test_positions_outside_the_slide_are_refused(
         ({"pitch_um": -1.0}, "--spot-pitch-um above 0"),
         ({"max_bad_tiles": 1.5}, "--max-bad-tiles as a share from 0 to 1, found 1.5"),
         ({"grid": "round"}, "--grid hexagonal or square, found 'round'"),
-        ({"formats": ("pdf",)}, "formats of geojson, parquet, spatialdata, ome-tiff, found 'pdf'"),
+        (
+            {"formats": ("pdf",)},
+            "formats of geojson, parquet, spatialdata, ome-tiff, png, found 'pdf'",
+        ),
     ],
 )
 def test_options_out_of_range_are_refused(values: dict[str, object], match: str) -> None:

@@ -76,7 +76,7 @@ Formats = Annotated[
     typer.Option(
         "--export",
         metavar="FORMAT",
-        help="Also write geojson | parquet | spatialdata | ome-tiff, with the shown genes; repeatable.",
+        help="Also write geojson | parquet | spatialdata | ome-tiff | png, with the shown genes; repeatable.",
         show_default=False,
     ),
 ]

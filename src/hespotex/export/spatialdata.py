@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.export.h5ad import UNITS, StoredPrediction, add_set_scores, set_table
 from hespotex.export.tables import chosen_columns
+from hespotex.runs import atomic_folder
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -61,26 +61,10 @@ def write_store(path: Path, store: SpatialData) -> None:
     Raises:
         RunError: the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp.zarr")
-    replaced = path.with_name(f".{path.name}.old.zarr")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for left_over in (temporary, replaced):
-            shutil.rmtree(left_over, ignore_errors=True)
-        with warnings.catch_warnings():
-            # The library warns of its own dependencies' futures while it writes.
-            warnings.simplefilter("ignore")
-            store.write(temporary)
-        if path.exists():
-            path.rename(replaced)
-        temporary.rename(path)
-    except OSError as error:
-        raise RunError(
-            f"expected to write {path}, found: {error.strerror or error}; free space or choose another folder"
-        ) from error
-    finally:
-        for left_over in (temporary, replaced):
-            shutil.rmtree(left_over, ignore_errors=True)
+    with atomic_folder(path) as temporary, warnings.catch_warnings():
+        # The library warns of its own dependencies' futures while it writes.
+        warnings.simplefilter("ignore")
+        store.write(temporary)
 
 
 def build_spatialdata(section: StoredPrediction, genes: Sequence[str] | None = None) -> SpatialData:

@@ -13,8 +13,8 @@ from hespotex.section import ManifestRow
 from hespotex.slide.pixel_size import MAX_MPP
 from hespotex.spots.base import GridKind
 
-Format = Literal["geojson", "parquet", "spatialdata", "ome-tiff"]
-FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata", "ome-tiff")
+Format = Literal["geojson", "parquet", "spatialdata", "ome-tiff", "png"]
+FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata", "ome-tiff", "png")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,10 @@ _SUFFIXES = {
     "parquet": ".parquet",
     "spatialdata": ".zarr",
     "ome-tiff": ".ome.tif",
+    "png": ".pictures",
 }
+# Nobody looks through fifty maps that nobody asked for.
+_FEW = {"ome-tiff", "png"}
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ def write_formats(
     bounds_px0: tuple[float, float],
 ) -> dict[str, Path]:
     """Write these genes of a prediction in every format that was asked for; the paths by format."""
+    from hespotex.export.gene_pictures import write_gene_pictures
     from hespotex.export.geojson import write_geojson
     from hespotex.export.pyramid import MAX_CHANNELS, write_ome_tiff
     from hespotex.export.spatialdata import write_spatialdata
@@ -184,11 +188,11 @@ def write_formats(
         "parquet": write_parquet,
         "spatialdata": write_spatialdata,
         "ome-tiff": write_ome_tiff,
+        "png": write_gene_pictures,
     }
     paths = format_paths(run, stored.section_id, options)
     for kind, path in paths.items():
-        # Nobody looks through fifty channels that nobody asked for.
-        few = kind == "ome-tiff" and options.genes is None
+        few = kind in _FEW and options.genes is None
         writers[kind](path, stored, genes=genes[:MAX_CHANNELS] if few else genes)
     return paths
 
