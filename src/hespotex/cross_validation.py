@@ -163,6 +163,7 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     panel = GenePanel(bundle.genes)
     held, n_spots = [], 0
     for part, rest in _inner_parts(train, bundle.config):
+        share = intervals.offset_share(*_n_units(rest, train))
         inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
         fitted = np.any([panel.counts(item.section).measured for item in rest.items], axis=0)
         for item in part.items:
@@ -171,7 +172,7 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
             n_spots += counts.counts.shape[0]
             if not units_compare(inner.pooled, counts.measured):
                 continue
-            held.append(_errors(counts, prediction, counts.measured & fitted))
+            held.append(_errors(counts, prediction, counts.measured & fitted, share))
     in_units = sum(len(h.measured) for h in held)
     looks = [item.appearance for item in train.items if item.appearance is not None]
     trust = Trust(
@@ -210,12 +211,26 @@ def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> 
     return replace(bundle, trust={**bundle.trust, **arrays, "train_mean.log1p": mean.log1p})
 
 
+def _n_units(*cohorts: Cohort) -> list[int]:
+    """What inner folds leave out, patients or sections of one patient, in each cohort; the last one says which."""
+    owners = [[item.section.patient_id.strip() for item in c.items] for c in cohorts]
+    by_patient = len(set(owners[-1])) > 1 and all(owners[-1])
+    return [len(set(own)) if by_patient else len(own) for own in owners]
+
+
 def _errors(
-    counts: PanelCounts, prediction: Prediction, genes: npt.NDArray[np.bool_]
+    counts: PanelCounts,
+    prediction: Prediction,
+    genes: npt.NDArray[np.bool_],
+    offset_share: float,
 ) -> intervals.HeldOut:
-    """What intervals need of a section: errors and spread, no two tables more, in half precision (0.05 %)."""
+    """What intervals need of a section: errors and spread, no two tables more, in half precision (0.05 %).
+
+    Of the gene's mean error over the section only a share is kept, see `offset_share`.
+    """
     error = log1p_cpm(counts.counts)
     error -= prediction.log1p
+    error -= (1 - offset_share) * error.mean(axis=0)
     spread = None if prediction.spread is None else prediction.spread.astype(np.float16)
     return intervals.HeldOut(
         np.broadcast_to(np.float32(0), error.shape), error.astype(np.float16), spread, genes

@@ -137,6 +137,18 @@ def calibrate(sections: Sequence[HeldOut], levels: Sequence[float] = LEVELS) -> 
     return ConformalIntervals(tuple(levels), lower, upper, usual.astype(np.float32), len(sections))
 
 
+def offset_share(n_fitted: int, n_final: int) -> float:
+    """What a section's mean error would be under the final model, as share of that under a model of fewer units.
+
+    A unit (patient or section) and the mean of n others differ with a variance in proportion to 1 + 1/n.
+
+    Args:
+        n_fitted: units that the calibration's model was fitted on.
+        n_final: units that the final model is fitted on; not fewer.
+    """
+    return float(np.sqrt((1 + 1 / n_final) / (1 + 1 / n_fitted)))
+
+
 def coverage(
     intervals: ConformalIntervals, sections: Sequence[HeldOut], *, floor: float = 0.0
 ) -> npt.NDArray[np.float64]:
