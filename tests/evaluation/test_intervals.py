@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hespotex.errors import HESpotExError
-from hespotex.evaluation.intervals import LEVELS, HeldOut, calibrate, coverage
+from hespotex.evaluation.intervals import LEVELS, HeldOut, calibrate, coverage, offset_share
 
 
 def draw(rng: np.random.Generator, n: int = 150, n_genes: int = 30, shift: float = 0.0) -> HeldOut:
@@ -115,3 +115,16 @@ def test_other_genes_are_an_error() -> None:
     intervals = calibrate([draw(np.random.default_rng(0))])
     with pytest.raises(HESpotExError, match="predictions of 30 genes, found 29"):
         intervals.interval(np.zeros((1, 29)))
+
+
+def test_mean_errors_of_sections_are_brought_to_those_of_the_final_model() -> None:
+    rng = np.random.default_rng(0)
+    units = rng.normal(size=(200_000, 6))
+
+    def mean_error(n_fitted: int) -> float:
+        return float((units[:, -1] - units[:, :n_fitted].mean(axis=1)).std())
+
+    for n_fitted, n_final in ((1, 2), (2, 3), (3, 5)):
+        share = offset_share(n_fitted, n_final)
+        assert mean_error(n_fitted) * share == pytest.approx(mean_error(n_final), rel=0.01)
+    assert offset_share(4, 4) == 1
