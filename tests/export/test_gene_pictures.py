@@ -8,25 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toy_prediction import GENES, toy_extras, toy_prediction, toy_section, toy_thumbnail
+from toy_prediction import GENES, toy_stored
 
 from hespotex.errors import GenePanelError
 from hespotex.export.gene_pictures import plot_gene, write_gene_pictures
-from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.h5ad import StoredPrediction
 
 
 @pytest.fixture
 def stored(tmp_path: Path) -> StoredPrediction:
-    section = toy_section()
-    write_prediction(
-        tmp_path / "S1.h5ad",
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-        thumbnail=toy_thumbnail(section),
-        extras=toy_extras(section),
-    )
-    return read_prediction(tmp_path / "S1.h5ad")
+    return toy_stored(tmp_path)
 
 
 def test_a_folder_holds_the_wanted_genes_alone_and_is_replaced_as_a_whole(

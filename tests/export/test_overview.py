@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from toy_prediction import GENES, toy_extras, toy_prediction, toy_section, toy_thumbnail
+from toy_prediction import GENES, toy_stored
 
-from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.overview import plot_overview
 
 TISSUE = shapely.MultiPolygon([shapely.box(80, 120, 640, 580)])
@@ -23,16 +23,7 @@ NOTES = [
 
 @pytest.fixture
 def stored(tmp_path: Path) -> StoredPrediction:
-    section = toy_section()
-    write_prediction(
-        tmp_path / "S1.h5ad",
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-        thumbnail=toy_thumbnail(section),
-        extras=toy_extras(section),
-    )
-    return read_prediction(tmp_path / "S1.h5ad")
+    return toy_stored(tmp_path)
 
 
 def _nothing(stored: StoredPrediction) -> StoredPrediction:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from hespotex.export.h5ad import Extras, Thumbnail
+from hespotex.export.h5ad import (
+    Extras,
+    StoredPrediction,
+    Thumbnail,
+    read_prediction,
+    write_prediction,
+)
 from hespotex.expression import PanelCounts
 from hespotex.geometry import Geometry
 from hespotex.section import Section
@@ -77,3 +85,17 @@ def toy_extras(section: Section) -> Extras:
         ood=np.linspace(0, 1, n) > 0.9,
         grades=["A", "B", "C", "D", "D", "A"],
     )
+
+
+def toy_stored(folder: Path) -> StoredPrediction:
+    """The section with its prediction, thumbnail and extras, written to a folder and read again."""
+    section = toy_section()
+    write_prediction(
+        folder / "S1.h5ad",
+        section=section,
+        genes=GENES,
+        prediction=toy_prediction(section),
+        thumbnail=toy_thumbnail(section),
+        extras=toy_extras(section),
+    )
+    return read_prediction(folder / "S1.h5ad")
