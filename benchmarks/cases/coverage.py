@@ -36,7 +36,7 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
     size = {
         "seeds": 100 if context.full else 50,
         "train": 5,
-        "held_out": 2,
+        "held_out": 6,
         "spots": 200,
         "genes": 200,
     }

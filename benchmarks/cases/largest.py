@@ -67,7 +67,7 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     tables = [s.counts for s in sections if s.counts is not None]
     return {
         "stages": stages,
-        "inner_folds": config.trust.inner_folds,
+        "inner_folds": len(cv.inner_parts(train, config)),
         "density": sum(t.nnz for t in tables) / sum(t.shape[0] * t.shape[1] for t in tables),
         "features": list(cohort.items[0].features.shape[1:]),
         "peak_gb": peak_memory_gb(),

@@ -207,8 +207,9 @@ class TrustConfig(StageConfig):
     nearest_spots: int = Field(2048, ge=0)
     """Training spots whose measured counts the model file keeps, so that `evaluate` can show the nearest patches
     beside the model; 0 keeps none, for models that leave the house without anybody's counts."""
-    inner_folds: int = Field(3, ge=2)
-    """More training patients (or sections) than this are left out in groups; each costs a fit."""
+    inner_folds: int | None = Field(None, ge=2)
+    """Training patients (or sections) are left out in so many groups at most, each costs a fit; None: up to five
+    are left out one by one, more in three groups."""
 
 
 class SearchConfig(StageConfig):

@@ -41,6 +41,8 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 _BLOCKS = 4
+# A model of fewer sections errs more than the final one: that shows in the coverage of few, and costs fits with many.
+_LEFT_OUT_SINGLY, _GROUPS = 5, 3
 _MIN_TO_CALIBRATE = 20
 
 
@@ -114,7 +116,7 @@ def searched(
     if not config.search.grid:
         return Choice(config, {})
     with (clock or StageClock()).stage("search"):
-        return choose(config, _inner_parts(train, config), machine=machine)
+        return choose(config, inner_parts(train, config), machine=machine)
 
 
 def fit_for_use(
@@ -162,7 +164,7 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
         return bundle
     panel = GenePanel(bundle.genes)
     held, n_spots = [], 0
-    for part, rest in _inner_parts(train, bundle.config):
+    for part, rest in inner_parts(train, bundle.config):
         share = intervals.offset_share(*_n_units(rest, train))
         inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
         fitted = np.any([panel.counts(item.section).measured for item in rest.items], axis=0)
@@ -237,10 +239,16 @@ def _errors(
     )
 
 
-def _inner_parts(train: Cohort, config: RunConfig) -> list[tuple[Cohort, Cohort]]:
+def inner_parts(train: Cohort, config: RunConfig) -> list[tuple[Cohort, Cohort]]:
+    """What is left out of the training sections in turn, and the rest that a fit of it may see.
+
+    Patients where there are two, else sections, else blocks of the one section; none of fewer than 40 spots.
+    """
     ids = [item.section.section_id for item in train.items]
     patients = [item.section.patient_id for item in train.items]
-    folds = inner_folds(ids, patients, max_folds=config.trust.inner_folds)
+    n_units = _n_units(train)[0]
+    usual = max(n_units, 2) if n_units <= _LEFT_OUT_SINGLY else _GROUPS
+    folds = inner_folds(ids, patients, max_folds=config.trust.inner_folds or usual)
     if folds.by != "blocks":
         return [(train.subset(f.held_out), train.subset(f.train)) for f in folds]
     item = train.items[0]
