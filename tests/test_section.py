@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from hespotex.config import InputChoices
+from hespotex.copies import check_distinct
 from hespotex.errors import GeometryError, SlideError, SpotTableError
 from hespotex.manifest import read_manifest
-from hespotex.section import ManifestRow, check_distinct, read_section, weigh_orientation
+from hespotex.section import ManifestRow, read_section, weigh_orientation
 from toy_cohort import toy_cohort
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from hespotex.errors import ConfigError
-from hespotex.splits import Fold, inner_folds, make_folds, spatial_blocks
+from hespotex.splits import Fold, external_note, inner_folds, make_folds, spatial_blocks
 
 COHORTS = st.lists(st.integers(0, 5), min_size=2, max_size=14).map(
     lambda patients: ([f"s{i}" for i in range(len(patients))], [f"p{p}" for p in patients])
@@ -90,6 +90,13 @@ def test_sections_of_a_shared_patient_are_named_under_section() -> None:
     note = make_folds(["B4", "C2", "C3"], ["B", "C", "C"], "section").note
     assert "C2, C3" in note
     assert "B4" not in note
+
+
+def test_a_model_says_whose_sections_it_may_have_seen() -> None:
+    assert external_note(["s"], ["p"], ["q", "r"]) == ""
+    assert "for s other sections of the same" in external_note(["s", "t"], ["p", "q"], ["p"])
+    assert "for s other sections of the same" in external_note(["s"], [" "], ["p"])
+    assert "does not say what it was trained on" in external_note(["s"], ["p"], [])
 
 
 def test_a_single_section_says_what_to_do() -> None:

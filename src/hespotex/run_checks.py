@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hespotex.config import NucleiConfig, PatchConfig, RunConfig
 from hespotex.config_values import differing_keys
+from hespotex.copies import copied_spots, sketch, spot_marks
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError, NucleiError, SpotTableError
@@ -24,8 +25,10 @@ from hespotex.progress import Reporter
 from hespotex.runs import file_key, versions
 from hespotex.section import Section
 from hespotex.slide import slide_key
-from hespotex.training.bundle import Bundle
+from hespotex.training.bundle import Bundle, TrainedOn
 from hespotex.training.types import EncoderRecord
+
+_ABUNDANT = 100
 
 
 def run_identity(
@@ -72,12 +75,25 @@ def _mask_key(path: Path) -> str:
 
 
 def with_inputs(bundle: Bundle, sections: Sequence[Section]) -> Bundle:
-    """The bundle with what it was fitted on written down, so that a corrected input is no longer the same."""
-    by_id = {s.section_id: section_inputs(s) for s in sections}
-    return replace(
-        bundle,
-        sections=tuple(replace(s, inputs=by_id[s.section_id]) for s in bundle.sections),
-    )
+    """The bundle with what it was fitted on written down: a corrected input is no longer the same, a copy is known."""
+    by_id, abundant = {s.section_id: s for s in sections}, _abundant(bundle)
+
+    def noted(trained: TrainedOn) -> TrainedOn:
+        section = by_id[trained.section_id]
+        return replace(
+            trained,
+            inputs=section_inputs(section),
+            marks=sketch(spot_marks(section)),
+            abundant_marks=sketch(spot_marks(section, abundant)),
+        )
+
+    return replace(bundle, sections=tuple(noted(trained) for trained in bundle.sections))
+
+
+def _abundant(bundle: Bundle) -> list[str]:
+    """The model's genes with the largest counts in training."""
+    order = np.argsort(-np.asarray(bundle.training_totals), kind="stable")[:_ABUNDANT]
+    return [bundle.genes[j] for j in order]
 
 
 def encode_config(bundle: Bundle, nuclei: NucleiConfig) -> RunConfig:
@@ -181,23 +197,44 @@ def check_same_encoder(model: Path, bundle: Bundle, encoder: EncoderRecord) -> N
 def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section]) -> None:
     """Refuse to score a model on what it was fitted on, under whatever name it comes.
 
+    A copy is known by its key, and by the counts of its spots over all genes or over the model's most abundant,
+    which a filter of genes leaves (`copies` says what is not known); in files of before sketches were kept, and of sections with hardly a gene a spot, by its
+    key alone. An imported model says nothing of its training.
+
     Raises:
         SpotTableError: names the section and its name in training.
     """
-    trained = {s.key: s.section_id for s in bundle.sections}
     for section in sections:
         if section.counts is None:
             raise SpotTableError(
                 "expected measured expression to score against, found none; give `expression` in the manifest",
                 section=section.section_id,
             )
-        known = trained.get(section.expression_key())
-        if known is not None:
+        found = _training_section(bundle, section)
+        if found is not None:
             raise SpotTableError(
-                f"expected sections that {model} was not trained on, found its training section {known}; "
-                "leave it out with --sections, or use cross-validate",
+                f"expected sections that {model} was not trained on, found {found}; leave it out with --sections, "
+                "or use cross-validate",
                 section=section.section_id,
             )
+
+
+def _training_section(bundle: Bundle, section: Section) -> str | None:
+    """Which training section this is or was copied from, in words."""
+    key = section.expression_key()
+    marks, of_abundant = spot_marks(section), spot_marks(section, _abundant(bundle))
+    for trained in bundle.sections:
+        if trained.key == key:
+            return f"its training section {trained.section_id}"
+        copied = copied_spots(marks, trained.marks) or copied_spots(
+            of_abundant, trained.abundant_marks
+        )
+        if copied:
+            return (
+                f"the counts of {copied[0]:,} of {copied[1]:,} compared spots in its training section "
+                f"{trained.section_id}"
+            )
+    return None
 
 
 def genes_to_write(

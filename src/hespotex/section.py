@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,16 +34,11 @@ __all__ = [
     "ManifestRow",
     "Section",
     "SlideFacts",
-    "check_distinct",
     "read_section",
     "weigh_orientation",
 ]
 
 _THUMBNAIL_PX = 600
-# Two spots with so many genes never have the same counts by chance; a section that shares more than this part
-# of its spots with another is a copy of it.
-_MARKED_GENES = 20
-_COPIED_SHARE = 0.5
 # Factors by which positions are typically off, besides the ones that the files state.
 _SCALES = {
     "half": 0.5,
@@ -262,49 +257,6 @@ def weigh_orientation(section: Section) -> OrientationEvidence | None:
         size_px0 = (slide.width_px0, slide.height_px0)
     known = {name: 1 / scale for name, scale in section.image_scales.items()}
     return orientation_evidence(mask, section.xy_px0, size_px0=size_px0, scales=_SCALES | known)
-
-
-def check_distinct(sections: Sequence[Section]) -> None:
-    """Refuse the same section under two ids: one copy would be tested with the other in training.
-
-    A copy is known by positions and counts, and by its counts alone where spots come in another order, on
-    another scale, or in part.
-
-    Raises:
-        SpotTableError: names both ids.
-    """
-    seen: dict[str, str] = {}
-    for section in sections:
-        key = section.expression_key()
-        if key in seen:
-            raise SpotTableError(
-                f"expected different sections, found the positions and counts of {seen[key]} again as "
-                f"{section.section_id}; keep one of the two in the manifest",
-                section=section.section_id,
-            )
-        seen[key] = section.section_id
-    known: list[tuple[str, npt.NDArray[np.uint64]]] = []
-    for section in sections:
-        marks = _spot_marks(section)
-        for other, theirs in known:
-            shared, smaller = len(np.intersect1d(marks, theirs)), min(len(marks), len(theirs))
-            if shared > _COPIED_SHARE * smaller:
-                raise SpotTableError(
-                    f"expected different sections, found the counts of {shared:,} of {smaller:,} spots of {other} "
-                    f"again in {section.section_id}; keep one of the two in the manifest",
-                    section=section.section_id,
-                )
-        known.append((section.section_id, marks))
-
-
-def _spot_marks(section: Section) -> npt.NDArray[np.uint64]:
-    """One number for the counts of every spot with enough genes, whatever the order of spots and genes; sorted."""
-    if section.counts is None or section.genes is None:
-        return np.zeros(0, np.uint64)
-    counts = sparse.csr_matrix(section.counts)
-    weights = pd.util.hash_array(section.genes.astype(object))
-    marks = counts.astype(np.uint64) @ weights  # wraps around, as a hash may
-    return np.unique(marks[np.diff(counts.indptr) >= _MARKED_GENES])
 
 
 def spot_source(row: ManifestRow, grid: GridKind | None = None) -> SpotSource:

@@ -150,7 +150,15 @@ def spatial_blocks(
 def external_note(
     section_ids: Sequence[str], patient_ids: Sequence[str], trained_patients: Sequence[str]
 ) -> str:
-    """What must be said where a model is scored on sections of patients that it was trained on; else empty."""
+    """What must be said where a model is scored on sections of patients that it was or may have been trained on.
+
+    Empty if nothing. A model without training patients is an imported one.
+    """
+    if not trained_patients:
+        return (
+            "the model file does not say what it was trained on: if these sections or others of their patients were "
+            "in its training, these scores say nothing about a new section"
+        )
     known = set(trained_patients)
     shared = [
         s for s, p in zip(section_ids, patient_ids, strict=True) if not p.strip() or p in known

@@ -33,7 +33,7 @@ _FOLD_TEXT: Final = {
     "patient": "Whole patients were held out: no section of a held-out patient was seen by any fit.",
     "section": "Single sections were held out, not patients.",
     "kfold": "Groups of whole patients were held out in turn: no section of a held-out patient was seen by any fit.",
-    "external": "A finished model was scored on sections that it was not trained on.",
+    "external": "A finished model was scored on sections that are none of the training sections that its file names.",
 }
 _FITTED: Final = (
     " Gene panel, scaling, network, epochs, baselines, intervals and thresholds of a fold come from its training "

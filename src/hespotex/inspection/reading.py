@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hespotex.config import InputChoices
+from hespotex.copies import check_distinct
 from hespotex.errors import ConfigError
 from hespotex.inspection.checks import check_sections, left_out_text, refuse_errors
 from hespotex.inspection.findings import Finding, accept_findings
 from hespotex.progress import Reporter
-from hespotex.section import ManifestRow, Section, check_distinct, read_section
+from hespotex.section import ManifestRow, Section, read_section
 
 
 def read_checked(

@@ -36,6 +36,8 @@ class TrainedOn:
     Attributes:
         key: of its positions and counts.
         inputs: all that the fit saw of it, by name; empty in files of before it was written down.
+        marks: `copies.sketch` of its spots' counts; empty likewise.
+        abundant_marks: the same over the model's most abundant genes alone.
     """
 
     section_id: str
@@ -45,6 +47,8 @@ class TrainedOn:
     mpp: float
     accepted: tuple[str, ...] = ()
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    marks: tuple[int, ...] = ()
+    abundant_marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,9 +190,7 @@ def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
         sides_um=tuple(header["sides_um"]),
         spot_pitch_um=header["spot_pitch_um"],
         spot_diameter_um=header["spot_diameter_um"],
-        sections=tuple(
-            TrainedOn(**{**s, "accepted": tuple(s.get("accepted", ()))}) for s in header["sections"]
-        ),
+        sections=tuple(_trained_on(values) for values in header["sections"]),
         model=FittedModel(
             header["profile"],
             {k: v for k, v in tensors.items() if not k.startswith(_TRUST)},
@@ -199,3 +201,8 @@ def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
         trust={k.removeprefix(_TRUST): v for k, v in tensors.items() if k.startswith(_TRUST)},
         gene_sets=tuple(GeneSet(s[0], tuple(s[1:])) for s in header.get("gene_sets", ())),
     )
+
+
+def _trained_on(values: Mapping[str, Any]) -> TrainedOn:
+    lists = {name: tuple(values.get(name, ())) for name in ("accepted", "marks", "abundant_marks")}
+    return TrainedOn(**{**values, **lists})
