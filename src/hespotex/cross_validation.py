@@ -163,8 +163,9 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     if not bundle.config.trust.calibrate:
         return bundle
     panel = GenePanel(bundle.genes)
+    parts = inner_parts(train, bundle.config)
     held, n_spots = [], 0
-    for part, rest in inner_parts(train, bundle.config):
+    for part, rest in parts:
         share = intervals.offset_share(*_n_units(rest, train))
         inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
         fitted = np.any([panel.counts(item.section).measured for item in rest.items], axis=0)
@@ -176,9 +177,10 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
                 continue
             held.append(_errors(counts, prediction, counts.measured & fitted, share))
     in_units = sum(len(h.measured) for h in held)
+    n_units = _n_units(train)[0] if len(train.items) > 1 else len(parts)
     looks = [item.appearance for item in train.items if item.appearance is not None]
     trust = Trust(
-        intervals.calibrate(held) if in_units >= _MIN_TO_CALIBRATE else None,
+        intervals.calibrate(held, n_units=n_units) if in_units >= _MIN_TO_CALIBRATE else None,
         fit_ood(
             [item.features for item in train.items],
             [item.section.xy_um for item in train.items],

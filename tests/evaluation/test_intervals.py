@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from scipy import stats
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.intervals import LEVELS, HeldOut, calibrate, coverage, offset_share
@@ -25,6 +27,57 @@ def test_coverage_is_within_two_points_of_nominal_on_exchangeable_sections(n_sec
         intervals = calibrate([draw(rng) for _ in range(n_sections)])
         seen.append(coverage(intervals, [draw(rng) for _ in range(3)], floor=-99).mean(axis=1))
     np.testing.assert_allclose(np.mean(seen, axis=0), LEVELS, atol=0.02)
+
+
+def _left_out_in_turn(sections: list[npt.NDArray[np.float64]]) -> list[HeldOut]:
+    """Every section predicted by the mean of the others, its mean error brought to that of the mean of all."""
+    share = offset_share(len(sections) - 1, len(sections))
+    held = []
+    for i, measured in enumerate(sections):
+        others = [s.mean(axis=0) for j, s in enumerate(sections) if j != i]
+        error = measured - np.mean(others, axis=0)
+        error -= (1 - share) * error.mean(axis=0)
+        held.append(HeldOut(np.zeros_like(error), error))
+    return held
+
+
+@pytest.mark.parametrize(("n_sections", "between"), [(2, 0.5), (3, 0.5), (5, 0.5), (5, 1.0)])
+def test_coverage_holds_where_all_spots_of_a_section_err_alike(
+    n_sections: int, between: float
+) -> None:
+    seen = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        drawn = [rng.normal(between * rng.normal(size=100), size=(150, 100)) for _ in range(11)]
+        train, others = drawn[:n_sections], drawn[n_sections:]
+        centre = np.mean([s.mean(axis=0) for s in train], axis=0)
+        new = [HeldOut(np.broadcast_to(centre, s.shape), s) for s in others]
+        intervals = calibrate(_left_out_in_turn(train))
+        seen.append(coverage(intervals, new, floor=-np.inf).mean(axis=1))
+    np.testing.assert_allclose(np.mean(seen, axis=0), LEVELS, atol=0.02)
+
+
+def test_far_quantiles_move_out_where_few_units_err_as_a_whole() -> None:
+    rng = np.random.default_rng(0)
+    alike = [HeldOut(np.zeros((50, 1)), rng.normal(m, 1e-3, (50, 1))) for m in (-1.0, 1.0)] * 2
+    levels = (0.5, 0.9)
+    few, many = (calibrate(alike, levels, n_units=n) for n in (2, 4))
+    # All of the error is the sections': n - 1 degrees of freedom, against the normal, against the 50 % level.
+    for n, intervals in ((2, few), (4, many)):
+        t, z = (d.ppf([0.75, 0.95]) for d in (stats.t(n - 1), stats.norm))
+        factor = (t / z)[1] / (t / z)[0]
+        assert intervals.upper[0, 0] == pytest.approx(1, rel=0.01)
+        assert intervals.upper[1, 0] == pytest.approx(factor, rel=0.01)
+        assert intervals.lower[1, 0] == pytest.approx(-factor, rel=0.01)
+
+
+def test_quantiles_stay_where_no_error_is_shared_by_a_section() -> None:
+    rng = np.random.default_rng(0)
+    errors = rng.normal(size=(3, 400, 5))
+    errors -= errors.mean(axis=1, keepdims=True)
+    held = [HeldOut(np.zeros((400, 5)), e) for e in errors]
+    two, three = calibrate(held, n_units=2), calibrate(held)
+    np.testing.assert_allclose(two.upper, three.upper, rtol=1e-5)
 
 
 def test_coverage_says_what_was_seen_where_sections_are_not_exchangeable() -> None:

@@ -3,9 +3,10 @@
 Every training section is predicted by a model that has not seen it. Its residuals, in units of a scale made of
 the ensemble's spread and the gene's usual error, are pooled with equal weight per section, and their quantiles
 are put around the final model's prediction (CV+ of Barber et al. 2021, doi 10.1214/20-AOS1965, without keeping
-the models of the folds: the centre is the final model's prediction instead of each fold's). Coverage holds for
-sections that are exchangeable with the training sections; for another patient or scanner the coverage that was
-seen is what counts.
+the models of the folds: the centre is the final model's prediction instead of each fold's). Where errors are
+shared by all spots of a section and sections are few, the far quantiles are moved out (`_tail_factor`). Coverage
+holds for sections that are exchangeable with the training sections; for another patient or scanner the coverage
+that was seen is what counts.
 """
 
 from __future__ import annotations
@@ -92,26 +93,25 @@ class ConformalIntervals:
         return lower.astype(np.float32), upper.astype(np.float32)
 
 
-def calibrate(sections: Sequence[HeldOut], levels: Sequence[float] = LEVELS) -> ConformalIntervals:
+def calibrate(
+    sections: Sequence[HeldOut],
+    levels: Sequence[float] = LEVELS,
+    *,
+    n_units: int | None = None,
+) -> ConformalIntervals:
     """Calibrate intervals per gene on held-out training sections.
+
+    Args:
+        sections: predicted by models that have not seen them.
+        levels: nominal coverages.
+        n_units: independent units among the sections, such as patients; None: every section is one.
 
     Raises:
         HESpotExError: no section, fewer than 20 spots in all, a level outside (0, 1), shapes that differ.
     """
-    n_spots = sum(len(s.measured) for s in sections)
-    if n_spots < _MIN_SPOTS:
-        raise HESpotExError(
-            f"expected at least {_MIN_SPOTS} spots to calibrate intervals on, found {n_spots}"
-        )
-    if not levels or not all(0 < level < 1 for level in levels):
-        raise HESpotExError(f"expected levels between 0 and 1, found {tuple(levels)}")
-    for section in sections:
-        if section.predicted.shape != section.measured.shape:
-            raise HESpotExError(
-                f"expected predictions of shape {section.measured.shape}, found {section.predicted.shape}"
-            )
+    _check(sections, levels)
     n_genes = sections[0].measured.shape[1]
-    usual = _usual_error(sections, n_genes)
+    usual, shared, count = _error_parts(sections, n_genes)
     lower = np.full((len(levels), n_genes), -np.inf, dtype=np.float32)
     upper = np.full((len(levels), n_genes), np.inf, dtype=np.float32)
     section_weight = np.concatenate(
@@ -134,7 +134,11 @@ def calibrate(sections: Sequence[HeldOut], levels: Sequence[float] = LEVELS) -> 
             upper[row, genes] = _first_at_least(
                 ordered, cumulative, high * (total + share), low=False
             )
-    return ConformalIntervals(tuple(levels), lower, upper, usual.astype(np.float32), len(sections))
+    units = np.minimum(count, len(sections) if n_units is None else n_units)
+    factor = _tail_factor(levels, shared, units)
+    return ConformalIntervals(
+        tuple(levels), lower * factor, upper * factor, usual.astype(np.float32), len(sections)
+    )
 
 
 def offset_share(n_fitted: int, n_final: int) -> float:
@@ -182,6 +186,21 @@ def coverage(
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
+def _check(sections: Sequence[HeldOut], levels: Sequence[float]) -> None:
+    n_spots = sum(len(s.measured) for s in sections)
+    if n_spots < _MIN_SPOTS:
+        raise HESpotExError(
+            f"expected at least {_MIN_SPOTS} spots to calibrate intervals on, found {n_spots}"
+        )
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise HESpotExError(f"expected levels between 0 and 1, found {tuple(levels)}")
+    for section in sections:
+        if section.predicted.shape != section.measured.shape:
+            raise HESpotExError(
+                f"expected predictions of shape {section.measured.shape}, found {section.predicted.shape}"
+            )
+
+
 def _first_at_least(
     ordered: npt.NDArray[np.float64],
     cumulative: npt.NDArray[np.float64],
@@ -202,15 +221,47 @@ def _first_at_least(
     return np.where((place > inside) | np.isnan(value), np.inf, value)
 
 
-def _usual_error(sections: Sequence[HeldOut], n_genes: int) -> npt.NDArray[np.float64]:
-    squares, count = np.zeros(n_genes), np.zeros(n_genes)
+def _error_parts(
+    sections: Sequence[HeldOut], n_genes: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(G,) root mean squared residual, share of its square that is the sections' mean residual, sections that count."""
+    squares, means, count = np.zeros(n_genes), np.zeros(n_genes), np.zeros(n_genes)
     for section in sections:
         mask = np.ones(n_genes, dtype=bool) if section.genes is None else section.genes
         for genes in gene_blocks(n_genes):
             residual = section.measured[:, genes] - section.predicted[:, genes]
             squares[genes] += mask[genes] * np.mean(np.square(residual), axis=0, dtype=np.float64)
+            means[genes] += mask[genes] * np.square(np.mean(residual, axis=0, dtype=np.float64))
         count += mask
-    return np.sqrt(squares / np.maximum(count, 1)) + 1e-6
+    shared = np.divide(means, squares, out=np.zeros(n_genes), where=squares > 0)
+    return np.sqrt(squares / np.maximum(count, 1)) + 1e-6, np.minimum(shared, 1.0), count
+
+
+def _tail_factor(
+    levels: Sequence[float],
+    shared: npt.NDArray[np.float64],
+    n_units: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float32]:
+    """(L, G) how far the quantiles of a level move out because few units say how far sections lie apart.
+
+    The variance of an error is a part shared by the section, known from n - 1 deviations, and a part of single
+    spots, known from thousands. The sum has (n - 1) / share^2 effective degrees of freedom (Satterthwaite 1946,
+    doi 10.2307/3002019); the factor is the quantile of Student's t over the normal one, against that of the 50 % level
+    which the pooled residuals of few sections already meet.
+
+    Args:
+        levels: nominal coverages.
+        shared: (G,) share of the squared error that is the sections' mean error.
+        n_units: (G,) independent units that were calibrated on.
+    """
+    from scipy import stats
+
+    freedom = np.maximum(n_units - 1, 1) / np.maximum(np.square(shared), 1e-6)
+    freedom[n_units < 2] = np.inf  # one unit says nothing of others, not even how little it knows
+    upper_tail = (1 + np.asarray(levels)) / 2
+    heavier = stats.t.ppf(upper_tail[:, None], freedom) / stats.norm.ppf(upper_tail)[:, None]
+    middle = stats.t.ppf(0.75, freedom) / stats.norm.ppf(0.75)
+    return np.asarray(np.maximum(heavier / middle, 1.0), np.float32)
 
 
 def _scaled_residuals(
