@@ -140,4 +140,6 @@ def test_gene_file_faults_are_named(tmp_path: Path, text: str, message: str) -> 
 
 def test_ids_are_split_at_commas() -> None:
     assert split_ids("C2, C3,") == ("C2", "C3")
+    assert split_ids('"A,1", C2') == ("A,1", "C2")
+    assert split_ids("") == ()
     assert split_ids(None) is None

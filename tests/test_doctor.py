@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hespotex import doctor
+from hespotex import cores, doctor
 from hespotex.cli.main import app
 
 
@@ -95,10 +95,10 @@ def test_a_cache_below_a_file_is_yellow(tmp_path: Path) -> None:
 
 
 def test_a_control_groups_quota_limits_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_read_numbers", lambda _path: [150_000.0, 100_000.0])
-    assert doctor.usable_cores() <= 2
-    monkeypatch.setattr(doctor, "_read_numbers", lambda _path: [10_000.0, 100_000.0])
-    assert doctor.usable_cores() == 1
+    monkeypatch.setattr(cores, "read_numbers", lambda _path: [150_000.0, 100_000.0])
+    assert cores.usable_cores() <= 2
+    monkeypatch.setattr(cores, "read_numbers", lambda _path: [10_000.0, 100_000.0])
+    assert cores.usable_cores() == 1
 
 
 def test_the_command_prints_a_table_or_json() -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from hespotex.appearance import patch_colours
 from hespotex.config import PatchConfig
 from hespotex.encoders.base import Encoder
-from hespotex.errors import ConfigError, GeometryError, SlideError
+from hespotex.encoders.cache import cache_folder
+from hespotex.errors import ConfigError, GeometryError, RunError, SlideError
 from hespotex.features import (
     Features,
     default_sides,
@@ -186,6 +187,29 @@ def test_the_cache_folder_is_that_of_the_environment(
     monkeypatch.setenv("HESPOTEX_CACHE", str(tmp_path / "elsewhere"))
     features = encode_section(section, MeanColour(), PLAN)
     assert (tmp_path / "elsewhere" / "features" / f"{features.key}.safetensors").is_file()
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_anything_is_encoded(
+    section: Section, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HESPOTEX_CACHE", str(tmp_path / "file"))
+    encoder = MeanColour()
+    with pytest.raises(
+        RunError, match=r"at .*file/features, found: Not a directory; .*set HESPOTEX_CACHE"
+    ):
+        encode_section(section, encoder, PLAN)
+    assert encoder.n_encoded == 0
+
+
+def test_a_user_without_a_home_is_told_which_variable_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HESPOTEX_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for an unknown user
+    with pytest.raises(RunError, match="found none for this user; set HESPOTEX_CACHE"):
+        cache_folder()
 
 
 def test_a_projection_keeps_lengths_and_angles(section: Section, tmp_path: Path) -> None:

@@ -247,6 +247,18 @@ def test_model_file_predicts_a_training_section_as_the_model_in_memory(
     np.testing.assert_allclose(stored.layers["composition"], in_memory.composition, atol=1e-5)
 
 
+def test_a_model_that_cannot_be_written_is_said_before_the_fit(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(*_arguments: object) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(pipeline, "encode", encode)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"can be written at .*file, found: .*choose another folder"):
+        pipeline.train(cohort, tmp_path / "file" / "m.hespotex", config=CONFIG, validate=False)
+
+
 def test_training_again_into_the_same_file_says_so_or_names_what_differs(
     cohort: Path, machine: Machine, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,16 @@ from safetensors.numpy import save_file
 
 from hespotex import runs
 from hespotex.errors import RunError
-from hespotex.runs import RunDir, StageClock, atomic_path, content_key, file_key, write_json
+from hespotex.runs import (
+    RunDir,
+    StageClock,
+    atomic_path,
+    check_writable,
+    content_key,
+    file_key,
+    sweep_leftovers,
+    write_json,
+)
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -43,6 +53,40 @@ def test_full_disk_is_a_run_error_whatever_library_writes(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_writers_of_one_file_have_temporary_files_of_their_own(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    with atomic_path(target) as one, atomic_path(target) as other:
+        assert one != other
+        assert one.parent == other.parent == tmp_path
+        one.write_text("one")
+        other.write_text("other")
+    assert target.read_text() == "one"  # the last to finish, whole
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_sweeping_one_slide_leaves_what_is_being_written_of_another(tmp_path: Path) -> None:
+    with (
+        atomic_path(tmp_path / "S1_2.h5ad") as other,
+        atomic_path(tmp_path / "S1_overview.png") as mine,
+    ):
+        other.write_text("half")
+        mine.write_text("half")
+        sweep_leftovers(tmp_path, "S1")
+        assert other.exists()
+        assert not mine.exists()
+        mine.write_text("anew")
+
+
+def test_a_folder_is_tried_before_the_work_and_left_empty(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        RunError, match=r"expected a folder that can be written at .*Not a directory; do this"
+    ):
+        check_writable(tmp_path / "file" / "folder", "do this")
 
 
 def test_unwritable_folder_is_a_run_error_that_names_the_file(tmp_path: Path) -> None:
@@ -136,3 +180,12 @@ def test_clock_adds_up_stages_and_knows_the_peak() -> None:
     summary = clock.summary()
     assert set(summary["seconds"]) == {"a"}
     assert summary["peak_memory_mib"] > 10
+
+
+def test_runs_are_written_where_the_system_tells_no_peak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert np.isnan(runs._peak_by_the_system())
+    write_json(tmp_path / "x.json", {"peak_memory_mib": runs._peak_by_the_system()})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"peak_memory_mib": None}

@@ -191,7 +191,7 @@ class Machine:
     Attributes:
         device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one.
         threads: CPU threads; None takes every core this process may use.
-        cache: folder of encoded features and converted encoders; None takes the user's cache folder.
+        cache: folder of encoded features; None takes the user's cache folder, where converted encoders lie, too.
     """
 
     device: str = "auto"

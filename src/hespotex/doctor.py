@@ -18,6 +18,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from hespotex.cores import read_numbers, usable_cores
+
 Level = Literal["ok", "info", "warning", "error"]
 
 # Distribution, module to import, what is lost without it.
@@ -148,18 +150,6 @@ def _version(name: str) -> str | None:
         return None
 
 
-def usable_cores() -> int:
-    """Cores that this process may use: affinity, and the quota of its control group."""
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len(os.sched_getaffinity(0))
-    else:
-        allowed = os.cpu_count() or 1
-    quota = _read_numbers(Path("/sys/fs/cgroup/cpu.max"))
-    if len(quota) == 2 and quota[1] > 0:
-        allowed = min(allowed, max(1, round(quota[0] / quota[1])))
-    return allowed
-
-
 def _cores() -> list[Check]:
     here, usable = os.cpu_count() or 1, usable_cores()
     limit = os.environ.get("OMP_NUM_THREADS")
@@ -188,21 +178,14 @@ def _free_and_total_memory() -> tuple[float | None, float | None]:
     table = Path("/proc/meminfo")
     if not table.exists():
         return None, None
-    rows = dict(line.split(":", 1) for line in table.read_text().splitlines() if ":" in line)
+    lines = table.read_text(encoding="ascii").splitlines()
+    rows = dict(line.split(":", 1) for line in lines if ":" in line)
     free, total = (1024.0 * int(rows[k].split()[0]) for k in ("MemAvailable", "MemTotal"))
-    limit = _read_numbers(Path("/sys/fs/cgroup/memory.max"))
-    used = _read_numbers(Path("/sys/fs/cgroup/memory.current"))
+    limit = read_numbers(Path("/sys/fs/cgroup/memory.max"))
+    used = read_numbers(Path("/sys/fs/cgroup/memory.current"))
     if limit and used:
         total, free = min(total, limit[0]), min(free, limit[0] - used[0])
     return free, total
-
-
-def _read_numbers(path: Path) -> list[float]:
-    """Numbers of a one-line file of the kernel; empty where there is none, or no limit."""
-    try:
-        return [float(word) for word in path.read_text().split()]
-    except (OSError, ValueError):
-        return []
 
 
 def _gpu() -> list[Check]:
@@ -281,7 +264,7 @@ def _caches(cache: Path | None) -> list[Check]:
         (
             "cache",
             cache or cache_folder(),
-            f"patches are encoded again in every run; set {ENVIRONMENT}",
+            f"nothing can be encoded; set {ENVIRONMENT} to a folder of yours",
         ),
         (
             "hub cache",

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hespotex.appearance import N_COLOURS, Appearance, describe_patches, n_textures
 from hespotex.config import PatchConfig
 from hespotex.encoders.base import Encoder
-from hespotex.encoders.cache import cache_folder
+from hespotex.encoders.cache import cache_folder, check_cache
 from hespotex.errors import ConfigError, SlideError
 from hespotex.features_file import read_features_file
 from hespotex.patches import PatchPlan, crop_patches
@@ -88,6 +88,7 @@ def encode_section(
 
     Raises:
         SlideError: the slide cannot be read.
+        RunError: the cache cannot be written.
         GeometryError: a features file lies elsewhere than the spots.
         ConfigError: the projection has more columns than the encoder has features.
     """
@@ -147,6 +148,7 @@ def _encode_or_read(
         tell(section.n_spots)
         values, appearance = cached
     else:
+        check_cache(path.parent)
         with open_slide(section.slide, mpp=mpp) as slide:
             values, appearance = encode_spots(slide, section.xy_px0, encoder, plan, mpp, tell)
         _write_cached(path, values, appearance)

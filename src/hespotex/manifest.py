@@ -36,6 +36,8 @@ _ONLY_FOR: Final[Mapping[str, tuple[str, ...]]] = {
     "table_element": ("spatialdata",),
 }
 _FOLDERS: Final = ("space_ranger", "visium_hd", "xenium", "spatialdata")
+# Names of files add an ending to the id, those of half-written ones more: file systems end at 255 bytes.
+MAX_ID_BYTES: Final = 150
 _NOT_IN_FILE_NAMES: Final = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
 _MISSING_GENES: Final = ("zero", "unmeasured")
 
@@ -294,13 +296,13 @@ def _doubled(identifier: str, number: int, places: dict[str, int]) -> list[str]:
 
 def _identifier(text: str) -> str:
     found = _NOT_IN_FILE_NAMES.search(text)
-    if found or text.startswith(".") or len(text.encode()) > 150:
+    if found or text.startswith(".") or len(text.encode()) > MAX_ID_BYTES:
         why = (
             repr(found[0])
             if found
             else "a leading dot"
             if text[0] == "."
-            else "more than 150 bytes"
+            else f"more than {MAX_ID_BYTES} bytes"
         )
         raise ValueError(f"expected a name that can name a file, found {text[:60]!r} with {why}")
     return text

@@ -51,7 +51,7 @@ from hespotex.run_checks import (
     say_verdict,
     with_inputs,
 )
-from hespotex.runs import RunDir, StageClock
+from hespotex.runs import RunDir, StageClock, check_writable
 from hespotex.section import Section
 from hespotex.splits import Fold, Folds, external_note, inner_note, make_folds
 from hespotex.training.bundle import read_model, write_model
@@ -252,6 +252,7 @@ def train(
         check_same_model(out, read_model(out), config, read, gene_sets)
         reporter.say(f"{out} is this very model, finished: nothing to do")
         return out
+    check_writable(out.parent)
     validation: dict[str, Any] = {}
     if validate and len(read) > 1:
         run = RunDir(out.with_suffix(".validation"))

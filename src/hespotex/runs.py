@@ -11,9 +11,10 @@ import json
 import os
 import platform
 import re
-import resource
+import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -42,7 +43,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         RunError: the folder cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    # Not the process id: two machines that share a folder may have the same.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -85,10 +87,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(left_over, ignore_errors=True)
 
 
+def check_writable(folder: Path, remedy: str = "choose another folder") -> None:
+    """Make a folder where there is none, and try to write in it: before hours of work, not after them.
+
+    Raises:
+        RunError: it cannot be made, or nothing can be written in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"expected a folder that can be written at {folder}, found: {error.strerror or error}; {remedy}"
+        ) from error
+
+
 def sweep_leftovers(folder: Path, stem: str) -> None:
-    """Delete what killed processes left of `stem`'s files in a folder; nobody may be writing them."""
+    """Delete what killed processes left of `stem`'s files in a folder; nobody may be writing them.
+
+    Other slides of the folder may be being written meanwhile: S1_2 is none of S1's.
+    """
     name = re.compile(
-        rf"\.{re.escape(stem)}(_\w+)?\.(ome\.)?[a-z0-9]+\.(\d+\.)?(tmp|old)\.[a-z0-9.]+"
+        rf"\.{re.escape(stem)}(_overview)?\.(ome\.)?[a-z0-9]+\.([0-9a-f]+\.)?(tmp|old)\.[a-z0-9.]+"
     )
     for path in list(folder.glob(".*")) if folder.is_dir() else []:
         if name.fullmatch(path.name) and path.is_dir():
@@ -176,7 +197,7 @@ class StageClock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def summary(self) -> dict[str, Any]:
-        """Seconds per stage (rounded to ms) and peak resident memory in MiB."""
+        """Seconds per stage (rounded to ms) and peak resident memory in MiB; NaN where no system call tells it."""
         return {
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "peak_memory_mib": round(_peak_memory_mib(), 1),
@@ -190,8 +211,16 @@ def _peak_memory_mib() -> float:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.split("VmHWM:")[1].split()[0]) / 2**10
     except (OSError, IndexError, ValueError):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+        return _peak_by_the_system()
+
+
+def _peak_by_the_system() -> float:
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def versions() -> dict[str, str]:

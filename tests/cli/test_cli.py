@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,42 @@ def test_a_file_that_is_no_gmt_stops_before_any_work(verb: str, tmp_path: Path) 
     assert isinstance(result.exception, ConfigError)
     assert "with tabs between them, found 'TP53' in" in str(result.exception)
     assert not out.exists()
+
+
+def test_what_the_system_refuses_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    done = _run(
+        "predict", "m.hespotex", f"{tmp_path}/{'x' * 300}.svs", "--out", str(tmp_path / "o")
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"hespotex: expected to use {tmp_path}/xxx")
+    assert "found: File name too long" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hespotex", "inspect", str(tmp_path / "日本.csv")],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 2
+    assert rb"\u65e5\u672c.csv" in done.stdout + done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_user_without_a_home_works_beside_the_cache(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, hespotex.cli.main as main\n"
+        "def home(cls): raise RuntimeError('Could not determine home directory.')\n"
+        "pathlib.Path.home = classmethod(home)\n"
+        "main._give_home()\n"
+        "print(os.environ.get('HOME'))"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "HOME"}
+    for cache, expected in (({"HESPOTEX_CACHE": str(tmp_path)}, str(tmp_path)), ({}, "None")):
+        given = {k: v for k, v in env.items() if k != "HESPOTEX_CACHE"} | cache
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=given
+        )
+        assert done.stdout.strip() == expected

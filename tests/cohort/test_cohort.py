@@ -200,6 +200,44 @@ def test_a_cluster_writes_what_one_process_writes(
         assert one.read_bytes() == other.read_bytes(), part
 
 
+def test_workers_of_this_machine_share_its_cores_unless_threads_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(executor, "usable_cores", lambda: 8)
+    auto, two = Machine(device="cpu"), Machine(device="cpu", threads=2)
+    assert executor.machine_of_worker(cohort.Cluster(workers=3), auto).threads == 2
+    assert executor.machine_of_worker(cohort.Cluster(workers=20), auto).threads == 1
+    assert executor.machine_of_worker(cohort.Cluster(), auto).threads == 1
+    assert executor.machine_of_worker(cohort.Cluster(workers=3), two) == two
+    assert executor.machine_of_worker(cohort.Cluster("tcp://host:8786"), auto) == auto
+
+
+def test_a_slide_whose_name_is_too_long_is_refused_before_it_is_read(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "b.tif").rename(folder / f"{'b' * 151}.tif")
+    result = cohort.predict(MODEL, folder, tmp_path / "out", options=OPTIONS)
+    assert [s.status for s in result.slides] == ["done", "failed", "done"]
+    assert (
+        "name of at most 150 bytes, since files are named by it, found 151" in result.slides[1].why
+    )
+
+
+def test_another_process_may_work_on_another_slide_of_the_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_serially = run.predict_serially
+
+    def predict(*arguments: object) -> object:
+        (tmp_path / "out" / "work" / "z").mkdir(parents=True)  # of the other one
+        return predict_serially(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "predict_serially", predict)
+    result = cohort.predict(MODEL, folder / "a.png", tmp_path / "out", options=OPTIONS)
+    assert result.slides[0].status == "done"
+    assert (tmp_path / "out" / "work" / "z").is_dir()
+
+
 def test_what_a_worker_is_sent_survives_pickling(folder: Path) -> None:
     tasks = cohort.plan_slides(folder, OPTIONS)
     sent = (executor.ToLoad(MODEL, None, Machine(device="cpu")), tasks)

@@ -11,7 +11,7 @@ import torch
 
 from hespotex.encoders import Encoder, get_encoder, offline
 from hespotex.encoders.engine import build_forward, weights_key
-from hespotex.errors import EncoderError
+from hespotex.errors import EncoderError, RunError
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +210,16 @@ def test_a_network_that_openvino_gets_wrong_runs_in_torch(
     some = np.full((2, 8, 8, 3), 51, np.uint8)
     np.testing.assert_allclose(forward(some), 1.2, rtol=1e-5)
     assert not list(tmp_path.rglob("*.zip"))
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HESPOTEX_CACHE", str(tmp_path / "file"))
+    options = {"size_px": 8, "mean": (0.0,) * 3, "std": (1.0,) * 3, "device": "cpu", "threads": 1}
+    with pytest.raises(RunError, match=r"file/engines, found: .*set HESPOTEX_CACHE"):
+        build_forward(torch.nn.Flatten(), key="f", engine="auto", **options)  # type: ignore[arg-type]
 
 
 def test_missing_weights_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,3 +198,14 @@ def test_standard_scores_have_no_mean_unit_deviation_and_keep_gaps() -> None:
     np.testing.assert_allclose(np.nanstd(scores, axis=0), [1, 0, 1])
     np.testing.assert_array_equal(np.isnan(scores), np.isnan(table))
     np.testing.assert_allclose(plots.standard_scores(table[:, 2]), scores[:, 2])
+
+
+def test_names_are_drawn_as_they_are_whatever_signs_they_have(tmp_path: Path) -> None:
+    figure = style.new_figure(4, 3)
+    style.heading(figure, "cost$x^_$ 日本", "b$_{$")
+    style.save_figure(figure, tmp_path / "a.png")  # neither a formula that is none, nor a warning
+    plain = style.new_figure(4, 3)
+    style.heading(plain, "cost", "b")
+    style.save_figure(plain, tmp_path / "b.png")
+    drawn, other = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
+    assert (drawn < 128).sum() > (other < 128).sum()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -56,8 +58,34 @@ def _root(
 
 def main() -> None:
     """Run a verb; an error that the user can cure becomes one line and exit code 2."""
+    _write_any_name()
+    _give_home()
     try:
         app()
     except HESpotExError as error:
         print_error(str(error))
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        print_error(
+            f"expected to use {os.fsdecode(error.filename)}, found: {error.strerror}; check that it is there, and its "
+            "permissions"
+        )
+        sys.exit(2)
+
+
+def _write_any_name() -> None:
+    """Names that the terminal's encoding lacks are escaped; the result of hours does not end in an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _give_home() -> None:
+    """A user without a home (a bare number in a container): libraries keep their caches beside ours."""
+    try:
+        Path.home()
+    except RuntimeError:
+        if cache := os.environ.get("HESPOTEX_CACHE"):
+            os.environ["HOME"] = cache

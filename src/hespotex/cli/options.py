@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -181,10 +182,11 @@ def read_gene_sets(path: Path | None) -> tuple[GeneSet, ...] | None:
 
 
 def split_ids(text: str | None) -> tuple[str, ...] | None:
-    """`A,B` as a tuple; None stays None."""
+    """`A,B` as a tuple, quoted as in a CSV where an id has a comma: `"A,1",B`; None stays None."""
     if text is None:
         return None
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def choices(

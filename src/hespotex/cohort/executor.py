@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hespotex.config import Machine
+from hespotex.cores import usable_cores
 from hespotex.errors import ConfigError, HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.gene_sets import GeneSet
@@ -86,6 +87,14 @@ class ToLoad:
     model: Path
     gene_sets: Sequence[GeneSet] | None
     machine: Machine
+
+
+def machine_of_worker(cluster: Cluster, machine: Machine) -> Machine:
+    """Workers on this machine share its cores, unless threads were asked for; others have their own."""
+    if cluster.scheduler is not None or machine.threads is not None:
+        return machine
+    cores = usable_cores()
+    return replace(machine, threads=max(1, cores // (cluster.workers or cores)))
 
 
 def predict_serially(

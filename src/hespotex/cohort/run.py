@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from hespotex.cohort.executor import (
     Cluster,
     SlideOutcome,
     ToLoad,
+    machine_of_worker,
     predict_on_cluster,
     predict_serially,
 )
@@ -116,14 +118,15 @@ def predict(
         if cluster is None or len(tasks) == 1:
             outcomes = tuple(predict_serially(predictor, tasks, out, reporter))
         else:
-            to_load = ToLoad(model.resolve(), gene_sets, machine or Machine())
+            of_worker = machine_of_worker(cluster, machine or Machine())
+            to_load = ToLoad(model.resolve(), gene_sets, of_worker)
             outcomes = tuple(predict_on_cluster(cluster, to_load, tasks, out, reporter))
     _write_table(out / TABLE, outcomes)
     result = CohortResult(_paths(run, outcomes), outcomes)
     if result.n_failed == 0:
         details = {"slides": [asdict(o) for o in outcomes], **clock.summary()}
         run.finish(identity, details)
-        if run.work.is_dir() and not any(run.work.iterdir()):
+        with suppress(OSError):  # another process works on another slide there
             run.work.rmdir()
     return result
 

@@ -5,14 +5,34 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hespotex.errors import RunError
+from hespotex.runs import check_writable
+
 ENVIRONMENT = "HESPOTEX_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder in HESPOTEX_CACHE, else `hespotex` in the platform's folder for caches."""
+    """The folder in HESPOTEX_CACHE, else `hespotex` in the platform's folder for caches.
+
+    Raises:
+        RunError: the user has no home folder (a bare number in a container) and HESPOTEX_CACHE is not set.
+    """
     stated = os.environ.get(ENVIRONMENT)
-    if stated:
-        return Path(stated).expanduser()
     from platformdirs import user_cache_path
 
-    return user_cache_path("hespotex")
+    try:
+        return Path(stated).expanduser() if stated else user_cache_path("hespotex")
+    except RuntimeError as error:
+        raise RunError(
+            f"expected a home folder for the cache, found none for this user; set {ENVIRONMENT} to a folder "
+            "that can be written"
+        ) from error
+
+
+def check_cache(folder: Path) -> None:
+    """Try the cache before the work whose result it is to keep.
+
+    Raises:
+        RunError: nothing can be written there.
+    """
+    check_writable(folder, f"free space, or set {ENVIRONMENT} to another folder")

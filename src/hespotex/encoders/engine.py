@@ -6,7 +6,6 @@ A network converted to OpenVINO is kept in the cache folder under a key of its w
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import warnings
 import zipfile
@@ -17,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from hespotex.cores import usable_cores
 from hespotex.encoders.base import FeatureRows, Patches
-from hespotex.encoders.cache import cache_folder
-from hespotex.errors import EncoderError
+from hespotex.encoders.cache import cache_folder, check_cache
+from hespotex.errors import EncoderError, RunError
 from hespotex.runs import atomic_path, content_key
 
 Engine = Literal["auto", "openvino", "torch"]
@@ -74,10 +74,13 @@ def build_forward(
 
     Raises:
         EncoderError: OpenVINO was asked for and cannot run this network.
+        RunError: the cache holds no converted network and cannot be written.
     """
     if engine == "openvino" or (engine == "auto" and device == "cpu"):
         try:
             return _openvino_forward(model, key, size_px, mean, std, threads), "openvino"
+        except RunError:  # a cache that cannot be written says nothing of the encoder
+            raise
         except Exception as error:
             if engine == "openvino":
                 raise EncoderError(
@@ -148,13 +151,14 @@ def _openvino_forward(
     core = openvino.Core()
     network = _read_converted(core, path)
     if network is None:
+        check_cache(path.parent)
         loaded = _loaded(model)
         network = _convert(loaded, size_px, mean, std)
         _check_against_torch(core, network, loaded, size_px, mean, std)
         _write_converted(network, path)
         # Read back, it differs in the last bits: every process runs what is kept.
         network = _read_converted(core, path) or network
-    n_streams = threads or _usable_cores()
+    n_streams = threads or usable_cores()
     compiled = _compile(core, network, n_streams)
     requests = openvino.AsyncInferQueue(compiled, n_streams)
     dim = compiled.outputs[0].get_partial_shape()[1]
@@ -189,12 +193,6 @@ def _compile(core: Any, network: Any, n_streams: int) -> Any:
 
 def _probe_width(compiled: Any, size_px: int) -> int:
     return int(compiled(np.zeros((1, size_px, size_px, 3), np.uint8))[0].shape[1])
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _convert(

@@ -5,6 +5,7 @@ A figure belongs to nobody but its caller, so pictures can be drawn on threads a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -74,7 +75,14 @@ def save_figure(figure: Figure, path: Path, made_of: str = "") -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    with atomic_path(path) as temporary:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if "$" in text.get_text():  # in a name of the user's: no formula
+            text.set_parse_math(False)
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # A sign that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         known = {"Software": None} | ({_MADE_OF: made_of} if made_of else {})
         figure.savefig(temporary, dpi=DPI, format="png", metadata=known, pil_kwargs=_COMPRESSION)
 

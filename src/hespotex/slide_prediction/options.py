@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from hespotex.config import InputChoices
-from hespotex.errors import ConfigError
+from hespotex.errors import ConfigError, SlideError
+from hespotex.manifest import MAX_ID_BYTES
 from hespotex.section import ManifestRow
 from hespotex.slide.pixel_size import MAX_MPP
 from hespotex.spots.base import GridKind
@@ -120,3 +122,17 @@ class SlideResult:
     note: str = ""
     paths: Mapping[str, Path] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def check_name(section_id: str) -> None:
+    """Refuse a slide whose name is too long for the files that are named by it.
+
+    Raises:
+        SlideError: it is.
+    """
+    n_bytes = len(os.fsencode(section_id))
+    if n_bytes > MAX_ID_BYTES:
+        raise SlideError(
+            f"expected a slide's name of at most {MAX_ID_BYTES} bytes, since files are named by it, found {n_bytes}; "
+            "rename the slide, or give a manifest (section_id,patient_id,slide,expression,format) with a shorter id"
+        )

@@ -40,11 +40,11 @@ from hespotex.slide_prediction.decode import (
 from hespotex.slide_prediction.encode import encode_slide
 from hespotex.slide_prediction.layout import Layout, lay_out
 from hespotex.slide_prediction.nuclei import find_slide_nuclei, mask_of, nuclei_key
-from hespotex.slide_prediction.options import SlideResult, SlideTask
+from hespotex.slide_prediction.options import SlideResult, SlideTask, check_name
 from hespotex.slide_prediction.outputs import Finished, write_outputs
 from hespotex.slide_prediction.store import CHUNK_SPOTS, FeatureStore, PredictionStore, open_work
 from hespotex.training.bundle import Bundle, read_model
-from hespotex.training.fit import device_name
+from hespotex.training.fit import device_name, use_threads
 from hespotex.training.types import EncoderRecord
 
 _KEY = "prediction_key"
@@ -77,6 +77,7 @@ def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
         EncoderError: the encoder's weights are not here.
     """
     machine = machine or Machine()
+    use_threads(machine)
     bundle = read_model(model)
     config = bundle.config.encoder
     encoder = get_encoder(config.name, device=device_name(machine), threads=machine.threads)
@@ -188,6 +189,7 @@ def _predict_slide(
 def _prepare(predictor: Predictor, task: SlideTask, run: RunDir, reporter: Reporter) -> _Job:
     """What to write and under which key; the choices themselves are told once, by the caller."""
     bundle, options, quiet = predictor.bundle, task.options, Silent()
+    check_name(task.section_id)
     grades = bundle_grades(bundle)
     columns = genes_to_write(grades, options.all_genes, quiet)
     refuse_unwritten(bundle, options)
