@@ -57,16 +57,36 @@ def test_a_difference_is_the_paired_t_interval_over_sections() -> None:
     assert result.better_genes == 1
 
 
-def test_the_interval_is_over_patients_where_there_are_two() -> None:
+def test_the_verdict_goes_by_patients_where_there_are_two() -> None:
     patients = {"s1": "P", "s2": "P", "s3": "Q", "s4": "Q"}
     result = _log1p(run("old", FLAT), run("new", BETTER), patients)
     over = result.over_patients
     assert over is not None
     assert (over.unit, over.n) == ("patient", 2)
-    expected = stats.ttest_1samp([0.11, 0.10], 0).confidence_interval(0.95)
-    assert (over.lower, over.upper) == pytest.approx((expected.low, expected.high))
     assert result.over_sections.n == 4
-    assert "over 2 patients" in result.verdict
+    assert np.isfinite(result.over_sections.lower)
+    assert "new is better in each of 2 patients, by 0.100 to 0.110" in result.verdict
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_two_or_three_units_give_their_range_and_no_interval(n: int) -> None:
+    shift = dict(zip(SECTIONS[:n], (0.1, 0.3, 0.2), strict=False))
+    flat = dict.fromkeys(shift, 0.0)
+    result = _log1p(run("old", flat), run("new", shift))
+    over = result.over_sections
+    assert np.isnan(over.lower)
+    assert np.isnan(over.upper)
+    assert (over.lowest, over.highest) == pytest.approx((0.1, 0.3))
+    assert over.text() == f"none; +0.1000 to +0.3000 in {n} sections"
+    assert result.verdict == (
+        f"new is better in each of {n} sections, by 0.100 to 0.300: too few for an interval, so not enough to tell "
+        "of others (100% of genes are better in new)"
+    )
+    back = _log1p(run("new", shift), run("old", flat))
+    assert back.verdict.startswith(f"new is better in each of {n} sections, by 0.100 to 0.300")
+    mixed = _log1p(run("old", flat), run("new", {**shift, "s1": -0.1}))
+    assert mixed.verdict.startswith("no difference can be told: +0.1")
+    assert f"-0.100 to +0.300 in {n} sections, too few for an interval" in mixed.verdict
 
 
 def test_sections_of_one_patient_are_the_unit_when_there_is_no_other() -> None:
@@ -100,7 +120,7 @@ def test_depth_alone_stands_beside_both_runs_as_a_mean_over_genes_then_sections(
 @pytest.mark.parametrize(
     ("shift", "words"),
     [
-        (0.0, "(few to tell by)"),
+        (0.0, "no difference can be told: +0.000, +0.000 to +0.000 in 2 sections"),
         (0.1, "100% of genes are better in new"),
         (-0.1, "100% of genes are better in old"),
     ],

@@ -28,29 +28,62 @@ SECTIONS = [
     _section("A3", "A", 0.3),
     _section("B1", "B", 0.5),
     _section("C1", "C", 0.4),
+    _section("D1", "D", 0.6),
 ]
 
 
+def _metrics(sections: list[dict[str, Any]]) -> dict[str, Any]:
+    mean = mean_scores([sections])
+    return {"mean": mean, **mean_intervals(mean, sections)}
+
+
 def test_an_interval_over_patients_lies_around_the_mean_over_patients() -> None:
-    mean = mean_scores([SECTIONS])
-    found = mean_intervals(mean, SECTIONS)
-    assert found["intervals_over"] == {"unit": "patient", "n": 3}
-    assert mean["model"]["pcc_log1p_mean"] == pytest.approx(0.36)
-    assert found["interval_centres"]["model"]["pcc_log1p_mean"] == pytest.approx(0.4)
-    half = 4.302653 * 0.1 / np.sqrt(3)
-    assert found["intervals"]["model"]["pcc_log1p_mean"] == pytest.approx([0.4 - half, 0.4 + half])
+    found = _metrics(SECTIONS)
+    assert found["intervals_over"] == {"unit": "patient", "n": 4}
+    assert found["mean"]["model"]["pcc_log1p_mean"] == pytest.approx(0.4)
+    assert found["interval_centres"]["model"]["pcc_log1p_mean"] == pytest.approx(0.45)
+    half = 3.182446 * np.std([0.3, 0.5, 0.4, 0.6], ddof=1) / 2
+    assert found["intervals"]["model"]["pcc_log1p_mean"] == pytest.approx(
+        [0.45 - half, 0.45 + half]
+    )
+    assert found["ranges"] == {}
 
 
 def test_the_report_writes_a_centre_before_its_interval_where_it_is_another_number() -> None:
-    mean = mean_scores([SECTIONS])
-    metrics = {"mean": mean, **mean_intervals(mean, SECTIONS)}
-    assert span_text(metrics, "model", "pcc_log1p_mean") == "0.400 [0.152, 0.648]"
+    metrics = _metrics(SECTIONS)
+    assert span_text(metrics, "model", "pcc_log1p_mean") == "0.450 [0.245, 0.655]"
     assert "mean over patients that differs" in interval_text(metrics)
-    assert score_rows(metrics)[0]["cells"][2]["span"].startswith("0.400 [")
+    assert score_rows(metrics)[0]["cells"][2]["span"].startswith("0.450 [")
 
 
 def test_one_section_a_patient_leaves_one_number() -> None:
-    mean = mean_scores([SECTIONS[2:]])
-    metrics = {"mean": mean, **mean_intervals(mean, SECTIONS[2:])}
+    metrics = _metrics(SECTIONS[2:])
     assert span_text(metrics, "model", "pcc_log1p_mean").startswith("[")
     assert "differs" not in interval_text(metrics)
+
+
+@pytest.mark.parametrize(("n", "span"), [(2, "(0.300 to 0.500)"), (3, "(0.300 to 0.500)")])
+def test_of_two_or_three_units_the_range_is_shown_and_no_interval(n: int, span: str) -> None:
+    metrics = _metrics(SECTIONS[2 : 2 + n])
+    assert metrics["intervals"] == {}
+    assert metrics["ranges"]["model"]["pcc_log1p_mean"] == [0.3, 0.5]
+    assert span_text(metrics, "model", "pcc_log1p_mean") == span
+    assert interval_text(metrics) == (
+        f"In parentheses the lowest and the highest of {n} patients: so few give no interval."
+    )
+
+
+def test_a_single_unit_has_neither() -> None:
+    metrics = _metrics(SECTIONS[:1])
+    assert metrics["intervals"] == metrics["ranges"] == {}
+    assert span_text(metrics, "model", "pcc_log1p_mean") == ""
+    assert interval_text(metrics) == "No interval: there is a single section."
+
+
+def test_an_interval_of_two_units_that_an_older_run_wrote_is_not_shown() -> None:
+    metrics = _metrics(SECTIONS[2:4])
+    old = {
+        **{k: v for k, v in metrics.items() if k != "ranges"},
+        "intervals": {"model": {"pcc_log1p_mean": [-0.961, 1.0]}},
+    }
+    assert span_text(old, "model", "pcc_log1p_mean") == ""

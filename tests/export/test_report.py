@@ -198,6 +198,7 @@ def test_headline_intervals_grades_and_calibration_are_shown_where_they_are(run:
             headline="4 of 6 genes are predicted better than a smooth random map, FDR 5 %",
             note="Only one patient: neighbours were in training.",
             intervals={"model": {"pcc_composition_mean": [0.2, 0.27]}},
+            intervals_over={"unit": "patient", "n": 4},
             calibration=[{"nominal": 0.9, "observed": 0.871, "where": "another patient"}],
         ),
     )

@@ -121,8 +121,8 @@ def compare(
         )
         for d in comparison.differences
     ]
-    header = ("score", str(first), str(second), "depth alone", "difference", "95 % interval", "95 % interval",
-              "genes better")  # fmt: skip
+    header = ("score", str(first), str(second), "depth alone", "difference", "interval over sections",
+              "interval over patients", "genes better")  # fmt: skip
     terminal.print_table("Second run against the first, paired by gene and section", header, rows)
     for d in comparison.differences:
         terminal.stdout().print(f"{d.score}: {d.verdict}", markup=False)

@@ -15,7 +15,9 @@ from hespotex.errors import RunError
 SCORES = ("pcc_composition", "pcc_partial", "pcc_log1p", "rmse_log1p")
 _LESS_IS_BETTER = frozenset({"rmse_log1p"})
 _DEPTH = "depth_only_"
-_FEW = 3
+# A t interval of two values is 18 times as wide as their standard error and says nothing; of three it rests on
+# normality that nobody can see. Of so few the values themselves are shown.
+FEWEST_UNITS = 4
 _KEYS = ["section_id", "gene"]
 
 
@@ -40,25 +42,31 @@ class RunScores:
 
 @dataclass(frozen=True)
 class Interval:
-    """95 % interval of a mean over units that are taken as independent.
+    """95 % interval of a mean over units that are taken as independent, and the range of the units.
 
     Attributes:
-        lower: end of the interval; NaN with a single unit.
+        lower: end of the interval; NaN with fewer than `FEWEST_UNITS`.
         upper: likewise.
+        lowest: smallest value of a unit; NaN without one.
+        highest: likewise.
         unit: `patient` or `section`.
         n: how many units.
     """
 
     lower: float
     upper: float
+    lowest: float
+    highest: float
     unit: str
     n: int
 
     def text(self) -> str:
-        """The interval in words."""
+        """The interval in words, or of few units their range."""
         units = f"{self.n} {self.unit}{'' if self.n == 1 else 's'}"
-        if np.isnan(self.lower):
+        if self.n < 2:
             return f"none over {units}"
+        if self.n < FEWEST_UNITS:
+            return f"none; {self.lowest:+.4f} to {self.highest:+.4f} in {units}"
         return f"{self.lower:+.4f} to {self.upper:+.4f} over {units}"
 
 
@@ -148,16 +156,20 @@ def compare_runs(
 
 
 def half_width(values: npt.NDArray[np.float64]) -> float:
-    """Half of the 95 % t interval of a mean over independent units; NaN with fewer than two."""
+    """Half of the 95 % t interval of a mean over independent units; NaN with fewer than `FEWEST_UNITS`."""
     n = len(values)
-    if n < 2:
+    if n < FEWEST_UNITS:
         return float("nan")
     return float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
 
 
 def _interval(values: npt.NDArray[np.float64], unit: str) -> Interval:
-    mean, half = (float(values.mean()), half_width(values)) if len(values) else (np.nan, np.nan)
-    return Interval(mean - half, mean + half, unit, len(values))
+    if not len(values):
+        return Interval(np.nan, np.nan, np.nan, np.nan, unit, 0)
+    mean, half = float(values.mean()), half_width(values)
+    return Interval(
+        mean - half, mean + half, float(values.min()), float(values.max()), unit, len(values)
+    )
 
 
 def _difference(
@@ -205,6 +217,8 @@ def _verdict(
     mean, units = float(values.mean()), f"{interval.n} {interval.unit}s"
     if interval.n == 1:
         return f"{mean:+.3f} on a single {interval.unit}: not enough to tell"
+    if interval.n < FEWEST_UNITS:
+        return _verdict_of_few(mean, interval, sign, names)
     low, high = sorted((sign * interval.lower, sign * interval.upper))
     if low > 0:
         return f"{names[1]} is better by {sign * mean:.3f} [{low:.3f}, {high:.3f}] over {units}"
@@ -213,15 +227,31 @@ def _verdict(
     return f"no difference can be told: {mean:+.3f} [{interval.lower:.3f}, {interval.upper:.3f}] over {units}"
 
 
+def _verdict_of_few(mean: float, interval: Interval, sign: float, names: tuple[str, str]) -> str:
+    """Two or three units say what was seen in them, and nothing of others."""
+    units = f"{interval.n} {interval.unit}s"
+    low, high = sorted((sign * interval.lowest, sign * interval.highest))
+    if low <= 0 <= high:
+        return (
+            f"no difference can be told: {mean:+.3f}, {interval.lowest:+.3f} to {interval.highest:+.3f} in {units}, "
+            "too few for an interval"
+        )
+    better, (least, most) = (names[1], (low, high)) if low > 0 else (names[0], (-high, -low))
+    return (
+        f"{better} is better in each of {units}, by {least:.3f} to {most:.3f}: too few for an interval, "
+        "so not enough to tell of others"
+    )
+
+
 def _few(per_gene: pd.Series[float], interval: Interval, names: tuple[str, str]) -> str:
-    """With few units an interval tells little; how one-sided the genes are is said beside it."""
-    if interval.n > _FEW or not len(per_gene):
+    """With few units how one-sided the genes are is said beside the verdict."""
+    if interval.n >= FEWEST_UNITS or not len(per_gene):
         return ""
     shares = [float((per_gene < 0).mean()), float((per_gene > 0).mean())]
     if shares[0] == shares[1]:
-        return " (few to tell by)"
+        return ""
     most = int(np.argmax(shares))
-    return f" (few to tell by; {shares[most]:.0%} of genes are better in {names[most]})"
+    return f" ({shares[most]:.0%} of genes are better in {names[most]})"
 
 
 def _check_same_folds(first: RunScores, second: RunScores, sections: list[str]) -> None:

@@ -30,7 +30,7 @@ def mean_scores(folds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
 def mean_intervals(
     mean: Mapping[str, Mapping[str, float]], sections: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """95 % intervals of the means, over patients where there are two, else over sections.
+    """95 % intervals of the means, over patients where there are two, else over sections; of few units their range.
 
     An interval lies around the mean over its units, `interval_centres`: another number than the mean over
     sections and folds where patients have unlike numbers of sections.
@@ -40,12 +40,14 @@ def mean_intervals(
         sections: records of all held-out sections.
 
     Returns:
-        `intervals` and `interval_centres` by predictor and score, and `intervals_over`: unit and number.
+        by predictor and score `intervals`, or with two or three units (`compare.FEWEST_UNITS`) `ranges` from the
+        lowest to the highest, and `interval_centres`; and `intervals_over`: unit and number.
     """
     owners = section_owners(sections)
     by_patient = all(owners.values()) and len(set(owners.values())) > 1
     unit = owners if by_patient else {s: s for s in owners}
-    found: dict[str, dict[str, list[float]]] = {}
+    intervals: dict[str, dict[str, list[float]]] = {}
+    ranges: dict[str, dict[str, list[float]]] = {}
     centres: dict[str, dict[str, float]] = {}
     for name, scores in mean.items():
         rows = [
@@ -54,15 +56,23 @@ def mean_intervals(
         for score in scores:
             values = pd.Series([getattr(row, score) for row in rows], index=list(owners)).dropna()
             units = values.groupby(values.index.map(unit)).mean().to_numpy()
-            half = half_width(units)
+            if len(units) < 2:
+                continue
+            centre, half = float(units.mean()), half_width(units)
+            centres.setdefault(name, {})[score] = centre
             if np.isfinite(half):
                 low, high = _BOUNDS.get(score, (-1.0, 1.0))
-                centre = float(units.mean())
                 ends = [max(centre - half, low), min(centre + half, high)]
-                found.setdefault(name, {})[score] = ends
-                centres.setdefault(name, {})[score] = centre
+                intervals.setdefault(name, {})[score] = ends
+            else:
+                ranges.setdefault(name, {})[score] = [float(units.min()), float(units.max())]
     over = {"unit": "patient" if by_patient else "section", "n": len(set(unit.values()))}
-    return {"intervals": found, "interval_centres": centres, "intervals_over": over}
+    return {
+        "intervals": intervals,
+        "ranges": ranges,
+        "interval_centres": centres,
+        "intervals_over": over,
+    }
 
 
 def section_owners(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from hespotex.evaluation.compare import FEWEST_UNITS
 from hespotex.export.report_data import Run
 from hespotex.export.style import PREDICTOR_NAMES
 
@@ -137,17 +138,18 @@ def interval_text(metrics: Mapping[str, Any]) -> str:
     over = metrics.get("intervals_over")
     if not over:
         return ""
+    units = _count(over["n"], over["unit"])
     if over["n"] < 2:
         return f"No interval: there is a single {over['unit']}."
-    caution = " So few units tell little: the interval is wide." if over["n"] < 4 else ""
+    known = (*metrics.get("intervals", {}), *metrics.get("ranges", {}))
     around = (
-        f" A mean over {over['unit']}s that differs from the table's stands before its interval."
+        f" A mean over {over['unit']}s that differs from the table's stands before it."
+        if any(_centre(metrics, predictor, score) for predictor in known for score in SCORES)
+        else ""
     )
-    off = any(_centre(metrics, p, s) for p in metrics.get("intervals", {}) for s in SCORES)
-    return (
-        f"In brackets the 95 % interval over {_count(over['n'], over['unit'])}."
-        f"{around if off else ''}{caution}"
-    )
+    if over["n"] < FEWEST_UNITS:
+        return f"In parentheses the lowest and the highest of {units}: so few give no interval.{around}"
+    return f"In brackets the 95 % interval over {units}.{around}"
 
 
 def fold_text(metrics: Mapping[str, Any]) -> str:
@@ -283,11 +285,19 @@ def text(value: float | None, digits: int) -> str:
 
 
 def span_text(metrics: Mapping[str, Any], predictor: str, score: str) -> str:
-    """The interval of a mean in brackets, behind its centre where that is another number; empty without one."""
-    interval = metrics.get("intervals", {}).get(predictor, {}).get(score)
-    if interval is None:
+    """The interval of a mean in brackets, or of few units their range in parentheses; empty without one.
+
+    It stands behind its centre where that is another number. An interval of few units is one of an older run.
+    """
+    few = metrics.get("intervals_over", {}).get("n", 0) < FEWEST_UNITS
+    ends = {} if few else metrics.get("intervals", {}).get(predictor, {})
+    if score in ends:
+        span = f"[{text(ends[score][0], 3)}, {text(ends[score][1], 3)}]"
+    elif score in metrics.get("ranges", {}).get(predictor, {}):
+        lowest, highest = metrics["ranges"][predictor][score]
+        span = f"({text(lowest, 3)} to {text(highest, 3)})"
+    else:
         return ""
-    span = f"[{text(interval[0], 3)}, {text(interval[1], 3)}]"
     return f"{_centre(metrics, predictor, score)} {span}".strip()
 
 
