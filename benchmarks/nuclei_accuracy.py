@@ -40,7 +40,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "work" / "nuclei_accuracy.json"
 MODES = ("off", "density", "published")
 HER2ST = {name: pair for name, pair in PAIRS.items() if "MOB" not in name}
-# The benchmark of method.md: 224 px at native resolution, pooled features, 512 columns.
+# The reference benchmark (benchmarks/published_her2st.py): 224 px at native resolution, pooled features, 512 columns.
 PUBLISHED = {
     "profile": "published",
     "encoder": {"projection": 512},

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hespotex.config import InputChoices
 from hespotex.geometry import ORIENTATIONS, orient
 from hespotex.inspection.inspect import inspect_row
 from hespotex.manifest import read_manifest
@@ -72,7 +73,7 @@ def _cells(row: ManifestRow, folder: Path) -> list[tuple[str, str]]:
     moved = _moved(row, folder, lambda xy: xy - shift)
     found.append(("positions moved by an eighth of the image", _verdict(moved, "moved by")))
     for name, factor in (("2", 2.0), ("10", 10.0)):
-        item = inspect_row(row, allow_hires=False)[0]
+        item = inspect_row(row, InputChoices())[0]
         wrong = replace(row, mpp=item.facts["mpp"] * factor)
         found.append((f"mpp in the manifest x {name}", _verdict(wrong, "")))
     return found
@@ -88,7 +89,7 @@ def _moved(row: ManifestRow, folder: Path, move: Callable[[np.ndarray], np.ndarr
 
 
 def _verdict(row: ManifestRow, correction: str) -> str:
-    item, _ = inspect_row(row, allow_hires=False)
+    item, _ = inspect_row(row, InputChoices())
     about = [f for f in item.findings if f.topic in {"position", "reading"} and f.colour != "green"]
     text = " ".join(f"{f.found} {f.remedy}" for f in about)
     if item.verdict == "green":

@@ -2,7 +2,7 @@
 
     python benchmarks/published_her2st.py [--seeds 0 1 2] [--threads 1] [--shared FOLDER]
 
-Settings: method.md, "Two profiles". Panel, scores and definitions: reference_her2st.json. Every case
+Settings: docs/design/published-profile.md. Panel, scores and definitions: reference_her2st.json. Every case
 (section, seed) is kept in benchmarks/results/published_her2st.json as soon as it is done, and a
 second run only prints; --anew starts over. The bar: the mean over sections and seeds of the log1p
 score lies within 0.02 of the reference's honest last epoch.

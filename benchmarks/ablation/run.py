@@ -150,7 +150,7 @@ def run_variant(
 
 
 def run_ridge(sections: Mapping[str, TrainingSection], pair: str) -> tuple[Scores, float]:
-    """Ridge on the model's features, as method.md defines it."""
+    """Ridge on the model's features, as docs/design/method.md defines it."""
     found = []
     for train, held_out in PAIRS[pair]:
         part = [sections[n] for n in train]

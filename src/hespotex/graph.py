@@ -65,13 +65,13 @@ def radius_edges(xy: npt.ArrayLike, radius: float, *, self_loops: bool = False) 
 def published_gate_edges(xy: npt.ArrayLike, query: int = 8) -> Edges:
     """Graph of the published GATE: a query of `query` spots that counts the spot itself.
 
-    The spot and its `query - 1` nearest, made undirected (method.md, Stage 1).
+    The spot and its `query - 1` nearest, made undirected (docs/design/method.md, "GATE").
     """
     return knn_edges(xy, query - 1, self_loops=True, undirected=True)
 
 
 def published_decoder_edges(xy: npt.ArrayLike) -> Edges:
-    """Graph of the published decoder: the 4 nearest, directed, no self-loop (method.md, Stage 2)."""
+    """Graph of the published decoder: the 4 nearest, directed, no self-loop (docs/design/method.md, "Graph decoder")."""
     return knn_edges(xy, 4)
 
 

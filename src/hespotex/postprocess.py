@@ -1,6 +1,6 @@
 """Owns the nuclei factor, what the expression of a spot is multiplied with; pure.
 
-Formulas: method.md, "Nuclei factor". Modes: `published` (relative to the slide), `density` (physical,
+Formulas: docs/design/method.md, "Nuclei factor". Modes: `published` (relative to the slide), `density` (physical,
 comparable between slides), `off` (1 everywhere, nothing to compute).
 """
 

@@ -1,6 +1,6 @@
 """Owns the count likelihood of the default profile: a low-rank read-out to genes and a negative binomial with offset; pure.
 
-Formulas: method.md, "What the published score measures". Read-out and likelihood are one operation, so that
+Formulas: docs/design/method.md, "Counts and scores". Read-out and likelihood are one operation, so that
 no table of spots x genes is ever held but of a block of rows that fits into a core's cache.
 """
 

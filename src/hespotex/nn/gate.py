@@ -1,6 +1,6 @@
 """Owns GATE, the graph attention auto-encoder of the expression stream; pure.
 
-Formulas: method.md, "Stage 1: GATE". A network is an encoder and a decoder; which decoder (free,
+Formulas: docs/design/method.md, "GATE". A network is an encoder and a decoder; which decoder (free,
 tied, or with weights that share the encoder's storage) is chosen when it is built.
 """
 
@@ -79,8 +79,8 @@ class SharedStorageDecoder(FreeDecoder):
     """Published decoder: V2 = W2^T and V1 = W1^T are parameters of their own in the SAME memory.
 
     An optimiser that gets both sets updates the memory twice a step, once from the encoder's and
-    once from the decoder's gradient, each with its own moments (method.md, "Facts about the
-    published training"). Moving the module to another device or dtype breaks the sharing: move
+    once from the decoder's gradient, each with its own moments (docs/design/method.md,
+    "GATE"). Moving the module to another device or dtype breaks the sharing: move
     first, then call `share`.
     """
 

@@ -1,6 +1,6 @@
 """Owns the graph decoder of the image stream, latent -> expression; pure.
 
-Formulas: method.md, "Stage 2: graph decoder". The published decoder and the default one are
+Formulas: docs/design/method.md, "Graph decoder". The published decoder and the default one are
 compositions of the same parts: a message, graph layers in a wiring, a read-out over the layers.
 """
 

@@ -5,7 +5,7 @@
     decoder   y = z + project(LSTM over the graph layers' outputs), when there are graph layers
     genes     f = V y, V of shape (G, latent size): low rank, linear in G
 
-Formulas and why the parts are as they are: method.md, docs/design/model.md.
+Formulas and why the parts are as they are: docs/design/method.md, docs/design/model.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Owns the published losses: latent PCC, expression MSE, gene PCC; pure.
 
-Formulas: method.md, "Two streams, two stages". A PCC of a constant row or column is 0 here, so
+Formulas: docs/design/method.md, "Two streams". A PCC of a constant row or column is 0 here, so
 that training goes on; scores that are reported use hespotex.evaluation, where it is NaN.
 """
 

@@ -1,7 +1,7 @@
 """Owns reading a state dict trained with the reference implementation; reads one file.
 
-The names stand in method.md, "golden/": a reference checkpoint uses these very names, plus layers
-that take no part in the result.
+The names stand in docs/design/method.md, "Graph decoder"; a checkpoint has further layers, which take
+no part in the result.
 """
 
 from __future__ import annotations

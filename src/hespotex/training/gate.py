@@ -117,7 +117,7 @@ def fit_gate_in_turn(
 
     The latent of a section is taken right after its own steps, so latents of different sections
     come from different weights. The decoder shares the encoder's storage and every step updates it
-    twice (method.md, "Facts about the published training"). Adam starts anew for each section.
+    twice (docs/design/method.md, "GATE"). Adam starts anew for each section.
 
     Args and errors: as `fit_gate`; `descent` counts the steps of each section.
     """
