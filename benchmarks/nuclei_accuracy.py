@@ -29,7 +29,7 @@ from hespotex.expression import GenePanel
 from hespotex.nuclei import count_section
 from hespotex.pipeline import encode, read_sections
 from hespotex.postprocess import nuclei_factor
-from hespotex.predict import predict_expression
+from hespotex.prediction import predict_expression
 from hespotex.progress import Silent
 from hespotex.training.fit import training_section, use_threads
 from hespotex.training.loop import fit_model

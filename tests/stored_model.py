@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hespotex.config import Machine, RunConfig
 from hespotex.cross_validation import fit_for_use
 from hespotex.evaluation.trust import bundle_grades, bundle_trust
-from hespotex.predict import predict_expression
+from hespotex.prediction import predict_expression
 from hespotex.training.bundle import Bundle, read_model, write_model
 from toy_cohort import encoded_section, toy_cohort
 

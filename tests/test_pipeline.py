@@ -226,7 +226,7 @@ def test_another_epoch_count_encodes_no_patch_again(
 def test_model_file_predicts_a_training_section_as_the_model_in_memory(
     cohort: Path, machine: Machine, tmp_path: Path
 ) -> None:
-    from hespotex.predict import predict_section
+    from hespotex.prediction import predict_section
     from hespotex.progress import Silent
     from hespotex.training.fit import fit_bundle
 

@@ -13,7 +13,7 @@ import pytest
 from hespotex import tl
 from hespotex.errors import ModelFileError, SlideError
 from hespotex.features import encode_spots
-from hespotex.predict import predict_expression
+from hespotex.prediction import predict_expression
 from hespotex.slide import open_slide
 from hespotex.training.bundle import write_model
 from toy_slide import graded, toy_bundle, toy_predictor

@@ -29,7 +29,7 @@ from hespotex.config import Machine, ModelConfig, PanelConfig, RunConfig
 from hespotex.evaluation.baselines import fit_ridge
 from hespotex.expression import GenePanel, log1p_cpm, pearson_residuals
 from hespotex.pipeline import encode, read_sections
-from hespotex.predict import predict_expression
+from hespotex.prediction import predict_expression
 from hespotex.progress import Silent
 from hespotex.training.calibration import calibrate
 from hespotex.training.fit import training_section, use_threads

@@ -7,13 +7,16 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+# None of these is also the name of a submodule: the first import of that would take the name's place.
 _PUBLIC = {
     "cross_validate": "hespotex.pipeline",
     "train": "hespotex.pipeline",
-    "predict": "hespotex.pipeline",
+    "predict": "hespotex.cohort",
     "evaluate": "hespotex.pipeline",
-    "demo": "hespotex.demo",
+    "demo": "hespotex.demonstration",
     "RunConfig": "hespotex.config",
+    "Machine": "hespotex.config",
+    "SlideOptions": "hespotex.slide_prediction",
     "HESpotExError": "hespotex.errors",
 }
 _MODULES = ("tl",)

@@ -29,7 +29,7 @@ from hespotex.evaluation.units import units_compare
 from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
 from hespotex.gene_sets import GeneSet
 from hespotex.nested_search import Choice, choose
-from hespotex.predict import predict_section
+from hespotex.prediction import predict_section
 from hespotex.progress import Advance
 from hespotex.runs import StageClock
 from hespotex.splits import Fold, inner_folds, spatial_blocks

@@ -13,7 +13,7 @@ from hespotex.errors import ConfigError
 from hespotex.evaluation.scores import ScoreSummary, aggregate, score_section
 from hespotex.evaluation.units import units_compare
 from hespotex.expression import GenePanel
-from hespotex.predict import predict_section
+from hespotex.prediction import predict_section
 from hespotex.training.bundle import Bundle
 from hespotex.training.fit import fit_bundle
 from hespotex.training.types import Cohort

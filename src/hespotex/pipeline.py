@@ -35,7 +35,7 @@ from hespotex.gene_sets import GeneSet, sets_key
 from hespotex.inspection import read_checked
 from hespotex.manifest import read_manifest
 from hespotex.nuclei_stage import configured, find_nuclei, for_prediction, with_masks
-from hespotex.predict import predict_section
+from hespotex.prediction import predict_section
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import (
     check_not_trained_on,

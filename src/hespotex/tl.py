@@ -17,7 +17,7 @@ from hespotex.evaluation.trust import bundle_grades
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.spatialdata import SPOTS, TABLE, build_spatialdata
 from hespotex.features import encode_spots, orthonormal_projection
-from hespotex.predict import predict_expression as predict_spots
+from hespotex.prediction import predict_expression as predict_spots
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import genes_to_write
 from hespotex.slide import open_slide

@@ -10,7 +10,7 @@ import pytest
 from hespotex.appearance import Appearance
 from hespotex.evaluation.trust import Trust
 from hespotex.graph import knn_edges
-from hespotex.predict import predict_expression
+from hespotex.prediction import predict_expression
 from hespotex.slide_prediction.decode import (
     composition_shift,
     decode_slide,

@@ -20,7 +20,7 @@ from hespotex.nuclei import count_nuclei, count_section, counting
 from hespotex.nuclei.outlines import OutlineLabels
 from hespotex.nuclei_stage import configured, find_nuclei, for_prediction, with_masks
 from hespotex.postprocess import nuclei_factor
-from hespotex.predict import predict_expression
+from hespotex.prediction import predict_expression
 from hespotex.progress import Silent
 from hespotex.section import Geometry, Section
 from hespotex.slide.decoded import DecodedImage

@@ -18,7 +18,7 @@ import tifffile
 from hespotex.errors import GenePanelError, RunError, SlideError
 from hespotex.export.h5ad import read_prediction, write_prediction
 from hespotex.features import encode_section
-from hespotex.predict import predict_expression
+from hespotex.prediction import predict_expression
 from hespotex.section import Geometry, Section
 from hespotex.slide import Slide, open_slide
 from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide

@@ -12,7 +12,7 @@ from scipy import sparse
 from default_sections import SMALL, make_section
 from hespotex.errors import ModelFileError, SpotTableError
 from hespotex.expression import log1p_cpm
-from hespotex.predict import predict_expression
+from hespotex.prediction import predict_expression
 from hespotex.training.calibration import Readout
 from hespotex.training.loop import fit_model
 from hespotex.training.preprocessing import feature_stats

@@ -30,7 +30,7 @@ def demo(
 
     Example: hespotex demo --out demo
     """
-    from hespotex.demo import demo as run_demo
+    from hespotex.demonstration import demo as run_demo
 
     result = run_demo(
         out,

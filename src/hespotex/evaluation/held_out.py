@@ -28,7 +28,7 @@ from hespotex.evaluation.set_scores import bundle_sets, score_sets
 from hespotex.evaluation.trust import Extras, bundle_grades, bundle_trust
 from hespotex.evaluation.units import units_compare
 from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
-from hespotex.predict import predict_section
+from hespotex.prediction import predict_section
 from hespotex.runs import StageClock
 from hespotex.training.bundle import Bundle
 from hespotex.training.fit import training_section

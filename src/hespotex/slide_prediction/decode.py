@@ -17,7 +17,7 @@ from hespotex.appearance import Appearance
 from hespotex.evaluation.out_of_distribution import SlidePlace
 from hespotex.evaluation.trust import Trust
 from hespotex.graph import Edges, knn_edges
-from hespotex.predict import predict_expression
+from hespotex.prediction import predict_expression
 from hespotex.progress import Advance
 from hespotex.slide_prediction.encode import slide_stats
 from hespotex.slide_prediction.store import FeatureStore, PredictionStore
