@@ -14,7 +14,6 @@ from hespotex.graph import (
     knn_edges,
     published_decoder_edges,
     published_gate_edges,
-    radius_edges,
 )
 
 LINE = np.array([[0.0, 0], [1, 0], [3, 0], [7, 0]])
@@ -92,11 +91,6 @@ def test_spots_in_one_place_are_neighbours_of_each_other_never_of_themselves():
     assert pairs(edges) == {(i, j) for i in range(3) for j in range(3) if i != j}
 
 
-def test_radius_includes_the_border_and_both_directions():
-    assert pairs(radius_edges(LINE, 2.0)) == {(0, 1), (1, 0), (1, 2), (2, 1)}
-    assert pairs(radius_edges(LINE, 2.0, self_loops=True)) >= {(3, 3)}
-
-
 def test_joined_sections_have_no_edge_between_them():
     graph = knn_edges(LINE, 1)
     assert join_edges([graph, graph], [4, 4]).tolist() == [
@@ -144,7 +138,6 @@ def test_golden_graphs_are_rebuilt_from_positions(golden):
         (lambda: knn_edges(np.zeros((3, 3)), 1), r"shape \(n, 2\), found \(3, 3\)"),
         (lambda: knn_edges([[0, 0], [np.nan, 1]], 1), "found .nan, 1.0. at spot 1: drop"),
         (lambda: knn_edges(LINE, -1), "0 or more, found -1"),
-        (lambda: radius_edges(LINE, 0), "above 0, found 0"),
         (lambda: join_edges([], [3]), "0 graphs and 1 sizes"),
     ],
 )

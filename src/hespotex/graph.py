@@ -47,21 +47,6 @@ def knn_edges(
     return _finish(source, target, n, self_loops=self_loops, undirected=undirected)
 
 
-def radius_edges(xy: npt.ArrayLike, radius: float, *, self_loops: bool = False) -> Edges:
-    """Edges in both directions between spots at most `radius` apart (in the unit of `xy`).
-
-    Returns:
-        edge_index (2, E).
-    """
-    points = _points(xy)
-    if not radius > 0:
-        raise GeometryError(
-            f"radius must be above 0, found {radius}: set a distance in the unit of xy"
-        )
-    pairs = cKDTree(points).query_pairs(radius * (1 + _TIE), output_type="ndarray")
-    return _finish(pairs[:, 0], pairs[:, 1], len(points), self_loops=self_loops, undirected=True)
-
-
 def published_gate_edges(xy: npt.ArrayLike, query: int = 8) -> Edges:
     """Graph of the published GATE: a query of `query` spots that counts the spot itself.
 

@@ -89,11 +89,6 @@ class ImageStream(nn.Module):
         self.graph_branch = _graph_branch(sizes) if sizes.graph_layers else None
         self.genes = nn.Linear(sizes.latent_size, sizes.genes)
 
-    @property
-    def needs_graph(self) -> bool:
-        """Whether a spot's result depends on other rows than its own context."""
-        return self.graph_branch is not None
-
     def forward(
         self, context: Tensor, graph: Adjacency | None = None, rows: Tensor | None = None
     ) -> Decoded:
