@@ -245,6 +245,10 @@ def genes_to_write(
     left_out = int((~kept).sum())
     untested = sum(grade == UNGRADED for grade in grades)
     also = f", {untested:,} of them in no fold's panel and so ungraded" if untested else ""
+    if untested == len(grades):
+        reporter.warn(
+            f"the model carries no grades: all {untested:,} genes are written, and nothing is known of how good any is"
+        )
     if left_out == len(grades):
         reporter.warn(
             f"none of the {left_out:,} genes is graded better than D{also}: all are written, none is to be "

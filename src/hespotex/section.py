@@ -307,12 +307,12 @@ def _assemble_obs(row: ManifestRow, table: SpotTable) -> tuple[pd.DataFrame | No
                 f"expected new names for the columns of {row.labels}, found {', '.join(taken)}, which the spots "
                 "have already; rename them"
             )
-        joined = labels.set_index(labels.columns[0]).reindex(obs.index)
+        # An empty cell is no label: as a text it would be drawn as a class of its own.
+        joined = labels.set_index(labels.columns[0]).reindex(obs.index).replace("", np.nan)
         obs = pd.concat([obs, joined], axis=1)
-        missing = int((~obs.index.isin(names)).sum())
         counted = {
-            "spots without a label (kept)": missing,
-            "labels without a spot": len(names) - (len(obs) - missing),
+            "spots without a label (kept)": int(joined.isna().all(axis=1).sum()),
+            "labels without a spot": int((~names.isin(table.barcodes)).sum()),
         }
     for name, value in row.extra.items():
         obs[name] = value

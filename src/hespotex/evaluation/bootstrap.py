@@ -25,6 +25,7 @@ Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 _N_BLOCKS = 10
 _MIN_BLOCKS = 6
 _MIN_SPOTS_PER_BLOCK = 12
+FEWEST_SPOTS = _MIN_BLOCKS * _MIN_SPOTS_PER_BLOCK  # a section of fewer gets no interval
 _FEWEST_DEGREES = 2.0
 
 

@@ -88,8 +88,8 @@ class CombinedTest:
 
     Attributes:
         z: (G,) Stouffer's sum over the sections with a score; NaN where there is none.
-        p_value: (G,) one-sided; 1 where there is no score.
-        q_value: (G,) Benjamini-Hochberg over all genes with a score; 1 where there is none.
+        p_value: (G,) one-sided; NaN where there is no score.
+        q_value: (G,) Benjamini-Hochberg over all genes with a score; NaN where there is none.
         n_sections: (G,) sections with a score.
     """
 
@@ -290,7 +290,7 @@ def combine_sections(
     combined = np.divide(
         total, np.sqrt(variance), out=np.full(len(total), np.nan), where=n_sections > 0
     )
-    p_value = np.where(n_sections > 0, norm.sf(np.nan_to_num(combined)), 1.0)
+    p_value = np.asarray(norm.sf(combined))
     return CombinedTest(combined, p_value, benjamini_hochberg(p_value, n_sections > 0), n_sections)
 
 
@@ -317,10 +317,10 @@ def training_correlation(
 def benjamini_hochberg(
     p_value: npt.NDArray[np.float64], tested: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    """(G,) q-values over the tested genes; 1 for the others."""
+    """(G,) q-values over the tested genes; NaN for the others."""
     from scipy.stats import false_discovery_control
 
-    q_value = np.ones(len(p_value))
+    q_value = np.full(len(p_value), np.nan)
     if tested.any():
         q_value[tested] = false_discovery_control(p_value[tested])
     return q_value

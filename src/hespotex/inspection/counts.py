@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from hespotex.evaluation.bootstrap import FEWEST_SPOTS
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.genes import GeneNames, describe_genes
 from hespotex.section import Section
@@ -29,9 +30,25 @@ def count_findings(section: Section) -> list[Finding]:
     shown = f"raw counts of {n:,} spots x {g:,} genes, every gene and spot once"
     return [
         Finding(name, "counts", "ok", shown),
+        *_few_spots(name, n),
         _genes(name, genes, names),
         *_depth(name, counts),
         _mitochondrial(name, counts, names),
+    ]
+
+
+def _few_spots(name: str, n_spots: int) -> list[Finding]:
+    if n_spots >= FEWEST_SPOTS:
+        return []
+    return [
+        Finding(
+            name,
+            "counts",
+            "warning",
+            f"{n_spots:,} spots, fewer than {FEWEST_SPOTS}: a correlation over so few is mostly chance, and gets no "
+            "interval",
+            "believe none of this section's own scores",
+        )
     ]
 
 
