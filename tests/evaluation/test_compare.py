@@ -170,15 +170,24 @@ def test_as_many_spots_with_other_content_are_refused() -> None:
         compare_runs(first, second)
 
 
-def test_less_error_is_better() -> None:
-    def with_error(name: str, errors: Mapping[str, float]) -> RunScores:
-        made = run(name, errors)
-        return replace(made, genes=made.genes.rename(columns={"pcc_log1p": "rmse_log1p"}))
+def _error(first: RunScores, second: RunScores) -> ScoreDifference:
+    renamed = [
+        replace(r, genes=r.genes.rename(columns={"pcc_log1p": "rmse_log1p"}))
+        for r in (first, second)
+    ]
+    (error,) = (d for d in compare_runs(*renamed).differences if d.score == "rmse_log1p")
+    return error
 
-    found = compare_runs(with_error("old", BETTER), with_error("new", FLAT)).differences
-    (error,) = (d for d in found if d.score == "rmse_log1p")
+
+def test_less_error_is_better() -> None:
+    error = _error(run("old", BETTER, ("g2",)), run("new", FLAT, ("g2",)))
     assert error.verdict.startswith("new is better by 0.105")
     assert error.better_genes == 1
+
+
+def test_an_error_over_genes_is_the_root_mean_square_that_a_run_reports() -> None:
+    error = _error(run("old", FLAT), run("new", FLAT))
+    assert error.first == error.second == pytest.approx(np.sqrt((0.1**2 + 0.3**2 + 0.5**2) / 3))
 
 
 def test_other_training_sections_are_refused() -> None:

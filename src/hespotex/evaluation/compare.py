@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -177,7 +177,8 @@ def _difference(
 ) -> ScoreDifference:
     rows = joined.dropna(subset=[f"{score}_difference"])
     columns = [f"{score}_first", f"{score}_second", f"{score}_difference"]
-    per_section = rows.groupby("section_id", sort=True)[columns].mean()
+    per_section = rows.groupby("section_id", sort=True)[columns[:2]].agg(_over_genes(score))
+    per_section[columns[2]] = per_section[columns[1]] - per_section[columns[0]]
     values = per_section[columns[2]].to_numpy()
     over_sections, over_patients = _interval(values, "section"), None
     if owners:
@@ -197,6 +198,13 @@ def _difference(
         _verdict(values, over_patients or over_sections, sign, names)
         + _few(per_gene, over_patients or over_sections, names),
     )
+
+
+def _over_genes(score: str) -> Callable[[pd.Series[float]], float]:
+    """How genes make a section's score: as in the tables of a run, errors by their squares."""
+    if score in _LESS_IS_BETTER:
+        return lambda errors: float(np.sqrt((errors**2).mean()))
+    return lambda scores: float(scores.mean())
 
 
 def _depth(rows: pd.DataFrame, score: str) -> float:
