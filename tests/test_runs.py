@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from hespotex import runs
 from hespotex.errors import RunError
+from hespotex.export.run_outputs import write_metrics
 from hespotex.runs import (
     RunDir,
     StageClock,
@@ -23,6 +24,7 @@ from hespotex.runs import (
     sweep_leftovers,
     write_json,
 )
+from hespotex.splits import Fold, Folds
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -189,3 +191,11 @@ def test_runs_are_written_where_the_system_tells_no_peak(
     assert np.isnan(runs._peak_by_the_system())
     write_json(tmp_path / "x.json", {"peak_memory_mib": runs._peak_by_the_system()})
     assert json.loads((tmp_path / "x.json").read_text()) == {"peak_memory_mib": None}
+
+
+def test_a_run_whose_records_another_process_took_away_says_so(tmp_path: Path) -> None:
+    folds = Folds("section", (Fold(("A",), ("B",)),), "")
+    with pytest.raises(
+        RunError, match=r"fold 0 in .*fold-0\.json, found none: another process works in"
+    ):
+        write_metrics(RunDir(tmp_path), folds, score_nan_as_zero=False)

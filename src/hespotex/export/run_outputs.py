@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.cross_validation import FoldOutcome
+from hespotex.errors import RunError
 from hespotex.evaluation.evidence import FDR, headline, held_grades, judge_genes
 from hespotex.evaluation.grades import UNGRADED, GradeRule, count_grades
 from hespotex.evaluation.held_out import HeldOut
@@ -346,5 +347,8 @@ def _genes_path(run: RunDir, number: int) -> Path:
 def _required(run: RunDir, number: int) -> dict[str, Any]:
     record = finished_fold(run, number)
     if record is None:
-        raise FileNotFoundError(_record_path(run, number))
+        raise RunError(
+            f"expected the record of fold {number} in {_record_path(run, number)}, found none: another process works "
+            "in the same folder; wait until it has ended and run again"
+        )
     return record
