@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import anndata
@@ -221,6 +223,18 @@ def test_a_slide_whose_name_is_too_long_is_refused_before_it_is_read(
     assert (
         "name of at most 150 bytes, since files are named by it, found 151" in result.slides[1].why
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_slide_whose_name_is_no_text_is_refused_and_stands_in_the_table(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "b.tif").rename(folder / os.fsdecode(b"b\xe4.tif"))
+    result = cohort.predict(MODEL, folder, tmp_path / "out", options=OPTIONS)
+    assert [s.status for s in result.slides] == ["done", "failed", "done"]
+    assert r"name in UTF-8, found 'b\udce4'" in result.slides[1].why
+    table = pd.read_csv(tmp_path / "out" / "slides.csv")
+    assert table.section_id.tolist() == ["a", r"b\udce4", "c"]
 
 
 def test_another_process_may_work_on_another_slide_of_the_folder(

@@ -215,4 +215,4 @@ def _paths(run: RunDir, outcomes: Sequence[SlideOutcome]) -> dict[str, Path]:
 def _write_table(path: Path, outcomes: Sequence[SlideOutcome]) -> None:
     rows: list[dict[str, Any]] = [asdict(o) for o in outcomes]
     with atomic_path(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+        pd.DataFrame(rows).to_csv(temporary, index=False, errors="backslashreplace")

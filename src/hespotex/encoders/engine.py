@@ -145,9 +145,12 @@ def _openvino_forward(
     std: tuple[float, ...],
     threads: int | None,
 ) -> Forward:
+    folder = (
+        cache_folder() / "engines"
+    )  # first: without a home folder openvino cannot be loaded either
     import openvino
 
-    path = cache_folder() / "engines" / f"openvino-{content_key(key, openvino.__version__)}.zip"
+    path = folder / f"openvino-{content_key(key, openvino.__version__)}.zip"
     core = openvino.Core()
     network = _read_converted(core, path)
     if network is None:

@@ -125,14 +125,17 @@ class SlideResult:
 
 
 def check_name(section_id: str) -> None:
-    """Refuse a slide whose name is too long for the files that are named by it.
+    """Refuse a slide whose name is too long for the files that are named by it, or no text.
 
     Raises:
         SlideError: it is.
     """
+    remedy = "rename the slide, or give a manifest (section_id,patient_id,slide,expression,format) with another id"
     n_bytes = len(os.fsencode(section_id))
     if n_bytes > MAX_ID_BYTES:
         raise SlideError(
             f"expected a slide's name of at most {MAX_ID_BYTES} bytes, since files are named by it, found {n_bytes}; "
-            "rename the slide, or give a manifest (section_id,patient_id,slide,expression,format) with a shorter id"
+            f"{remedy}"
         )
+    if any("\ud800" <= sign <= "\udfff" for sign in section_id):
+        raise SlideError(f"expected a slide's name in UTF-8, found {section_id!a}; {remedy}")
