@@ -16,7 +16,10 @@ from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.config import Machine
 from hespotex.errors import ModelFileError
+from hespotex.gene_sets import GeneSet
 from hespotex.model_import import import_model
+from hespotex.slide_prediction.outputs import chosen_genes
+from hespotex.training.bundle import read_model
 
 GOLDEN = Path(__file__).parent / "golden" / "decoder_forward.npz"
 
@@ -49,25 +52,52 @@ def _files(folder: Path, golden: dict[str, np.ndarray], *, side_px: int = 20) ->
     return folder / "sections.csv"
 
 
+def _imported(folder: Path, golden: dict[str, np.ndarray]) -> Path:
+    """The golden weights as a model file."""
+    state = {k[2:]: torch.as_tensor(v) for k, v in golden.items() if k.startswith("w/")}
+    torch.save(state, folder / "reference.pt")
+    n_genes = golden["expression_hat"].shape[1]
+    genes = folder / "genes.txt"
+    genes.write_text("\n".join(f"G{j}" for j in range(n_genes)))
+    command = ["import-checkpoint", str(folder / "reference.pt"), "--genes", str(genes)]
+    command += ["--encoder", "features-file", "--no-nuclei", "--out", str(folder / "m.hespotex")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    return folder / "m.hespotex"
+
+
 def test_imported_checkpoint_predicts_the_golden_output(
     tmp_path: Path, golden: dict[str, np.ndarray]
 ) -> None:
-    state = {k[2:]: torch.as_tensor(v) for k, v in golden.items() if k.startswith("w/")}
-    torch.save(state, tmp_path / "reference.pt")
-    n_genes = golden["expression_hat"].shape[1]
-    genes = tmp_path / "genes.txt"
-    genes.write_text("\n".join(f"G{j}" for j in range(n_genes)))
-    command = ["import-checkpoint", str(tmp_path / "reference.pt"), "--genes", str(genes)]
-    command += ["--encoder", "features-file", "--no-nuclei", "--out", str(tmp_path / "m.hespotex")]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 0, result.output
-    manifest = _files(tmp_path, golden)
+    model, manifest = _imported(tmp_path, golden), _files(tmp_path, golden)
     machine = Machine(device="cpu", cache=tmp_path / "cache")
-    pipeline.predict(tmp_path / "m.hespotex", manifest, tmp_path / "p", machine=machine)
+    pipeline.predict(model, manifest, tmp_path / "p", machine=machine)
     stored = anndata.read_h5ad(tmp_path / "p" / "predictions" / "S.h5ad")
     expected = golden["expression_hat"] / golden["nuclei_factor"]
     np.testing.assert_allclose(stored.X, expected, atol=1e-5)
     assert set(stored.var["grade"]) == {"ungraded"}
+
+
+def test_scores_of_an_imported_model_say_that_its_training_is_unknown(
+    tmp_path: Path, golden: dict[str, np.ndarray]
+) -> None:
+    model, manifest = _imported(tmp_path, golden), _files(tmp_path, golden)
+    counts = np.random.default_rng(0).poisson(3.0, size=golden["expression_hat"].shape)
+    spots = anndata.read_h5ad(tmp_path / "spots.h5ad")
+    genes = pd.DataFrame(index=[f"G{j}" for j in range(counts.shape[1])])
+    measured = anndata.AnnData(counts.astype(np.float32), obs=spots.obs, var=genes)
+    measured.obsm["spatial"] = spots.obsm["spatial"]
+    measured.write_h5ad(tmp_path / "spots.h5ad")
+    machine = Machine(device="cpu", cache=tmp_path / "cache")
+    result = pipeline.evaluate(model, manifest, tmp_path / "e", machine=machine)
+    assert "does not say what it was trained on" in result.metrics["note"]
+    assert "does not say what it was trained on" in (tmp_path / "e" / "report.html").read_text()
+    scores = result.metrics["mean"]["model"]
+    assert scores["pcc_log1p_mean"] is not None
+    assert scores["pcc_composition_abundant200"] is None  # unknown: abundant in training
+    sets = [GeneSet("set", ("G0", "G1", "G2"))]
+    with pytest.raises(ModelFileError, match=r"training shares .* found an imported one; leave"):
+        pipeline.evaluate(model, manifest, tmp_path / "s", gene_sets=sets, machine=machine)
 
 
 def test_encoder_of_another_size_is_refused(tmp_path: Path, golden: dict[str, np.ndarray]) -> None:
@@ -84,3 +114,12 @@ def test_encoder_of_another_size_is_refused(tmp_path: Path, golden: dict[str, np
             spot_pitch_um=100.0,
         )
     assert not (tmp_path / "m.hespotex").exists()
+
+
+def test_an_imported_model_shows_its_first_genes(
+    tmp_path: Path, golden: dict[str, np.ndarray]
+) -> None:
+    bundle = read_model(_imported(tmp_path, golden))
+    everything = np.arange(len(bundle.genes))
+    shown = chosen_genes(bundle, ["ungraded"] * len(everything), everything, None, 3)
+    assert shown.tolist() == [0, 1, 2]

@@ -159,6 +159,10 @@ def test_sections_of_twelve_spots_are_scored_without_claims(tmp_path: Path) -> N
     assert all(s["n_spots"] == 12 for s in metrics["sections"])
     said = " ".join(result.stderr.split())
     assert "section A1: 12 spots, fewer than 72: a correlation over so few is mostly chance" in said
+    tiny = "fewer than 72 spots in A1, A2, B1, B2: scores there are mostly chance"
+    assert tiny in said
+    assert tiny in metrics["notes"][-1]
+    assert tiny in (tmp_path / "r" / "report.html").read_text()
     genes = read_genes(RunDir(tmp_path / "r"))
     assert genes["pcc_composition_lower"].isna().all()  # too few blocks for an interval
     assert metrics["grades"]["A"] == 0

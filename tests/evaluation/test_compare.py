@@ -150,6 +150,19 @@ def test_it_says_what_it_restricted_to() -> None:
     assert set(result.per_gene["gene"]) == {"g1", "g2"}
 
 
+def test_errors_over_other_panels_are_in_other_units_and_not_compared() -> None:
+    first, second = (
+        replace(r, genes=r.genes.assign(rmse_log1p=1.0))
+        for r in (run("a", FLAT), run("b", FLAT, genes=("g1", "g2")))
+    )
+    assert "rmse_log1p" in {d.score for d in compare_runs(first, first).differences}
+    result = compare_runs(first, second)
+    assert {d.score for d in result.differences} == {"pcc_composition", "pcc_log1p"}
+    assert "errors are in other units and are left out" in result.restricted[0]
+    one_fold = replace(second, genes=pd.concat([second.genes, first.genes.iloc[[2]]]))
+    assert "0 are only in a, 0 only in b" in compare_runs(first, one_fold).restricted[0]
+
+
 def test_a_gene_without_a_score_in_one_run_counts_in_neither() -> None:
     first, second = run("a", FLAT), run("b", FLAT)
     second.genes.loc[second.genes["gene"] == "g3", "pcc_log1p"] = np.nan

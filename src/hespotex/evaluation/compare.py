@@ -14,6 +14,7 @@ from hespotex.errors import RunError
 
 SCORES = ("pcc_composition", "pcc_partial", "pcc_log1p", "rmse_log1p")
 _LESS_IS_BETTER = frozenset({"rmse_log1p"})
+_UNITLESS = tuple(score for score in SCORES if score != "rmse_log1p")
 _DEPTH = "depth_only_"
 # A t interval of two values is 18 times as wide as their standard error and says nothing; of three it rests on
 # normality that nobody can see. Of so few the values themselves are shown.
@@ -141,7 +142,7 @@ def compare_runs(
     owners = {s: (patients or {}).get(s, "") for s in sections}
     by_patient = all(owners.values()) and len(set(owners.values())) > 1
     differences, columns = [], list(_KEYS)
-    for score in SCORES:
+    for score in SCORES if _genes(first, sections) == _genes(second, sections) else _UNITLESS:
         names = [f"{score}_first", f"{score}_second"]
         if not set(names) <= set(joined.columns):
             continue
@@ -291,13 +292,18 @@ def _restrictions(first: RunScores, second: RunScores, sections: list[str]) -> t
         sentences.append(
             f"restricted to {len(sections)} common sections; left out: {', '.join(dict.fromkeys(left_out))}"
         )
-    genes = [
-        set(r.genes.loc[r.genes["section_id"].isin(sections), "gene"]) for r in (first, second)
-    ]
-    if genes[0] != genes[1]:
+    pairs = [_genes(run, sections) for run in (first, second)]
+    if pairs[0] != pairs[1]:
+        genes = [{gene for _, gene in of_run} for of_run in pairs]
         sentences.append(
-            f"restricted to {len(genes[0] & genes[1])} common genes; {len(genes[0] - genes[1])} are only in "
-            f"{first.name}, {len(genes[1] - genes[0])} only in {second.name}; log1p(CPM) and composition are over "
-            "each run's own genes, so their units differ a little: --genes gives both the same"
+            f"restricted to {len(genes[0] & genes[1]):,} common genes; {len(genes[0] - genes[1]):,} are only in "
+            f"{first.name}, {len(genes[1] - genes[0]):,} only in {second.name}; log1p(CPM) and composition are over "
+            "each run's own genes, so errors are in other units and are left out: --genes gives both the same"
         )
     return tuple(sentences)
+
+
+def _genes(run: RunScores, sections: list[str]) -> set[tuple[str, str]]:
+    """Section and gene of every row: panels differ between folds, too."""
+    rows = run.genes[run.genes["section_id"].isin(sections)]
+    return set(zip(rows["section_id"], rows["gene"], strict=True))

@@ -93,13 +93,18 @@ def section_evidence(
         prediction: made without the counts.
         counts: measured over the panel.
         xy_um: (n, 2) spot centres.
-        pooled: (G,) shares of the pooled training counts.
+        pooled: (G,) shares of the pooled training counts; empty where an imported model knows none, and no
+            deviance can be set against them.
         seed: of bootstrap and thinning.
     """
     log1p, residuals = log1p_cpm(counts.counts), pearson_residuals(counts.counts)
     weights = lattice_weights(xy_um)
     ceiling = noise_ceiling(counts.counts, seed=seed)
-    partial, z = (np.full(len(pooled), np.nan) for _ in range(2))
+    partial, z, explained = (np.full(counts.counts.shape[1], np.nan) for _ in range(3))
+    if len(pooled):
+        explained = deviance_explained(
+            prediction.composition, pooled, counts.counts, counts.measured
+        )
     modes = build_modes(xy_um) if len(xy_um) >= MIN_SPOTS else None
     if modes is not None:
         null = score_against_null(prediction.composition, counts.counts, modes)
@@ -120,9 +125,7 @@ def section_evidence(
         ceiling_share=share_of_ceiling(
             pcc_per_gene(prediction.composition, residuals), ceiling.composition
         ),
-        deviance_explained=deviance_explained(
-            prediction.composition, pooled, counts.counts, counts.measured
-        ),
+        deviance_explained=explained,
         moran_measured=morans_i(log1p, weights),
         moran_predicted=morans_i(prediction.log1p, weights),
         ssim=ssim_per_gene(prediction.log1p, log1p, weights),

@@ -157,7 +157,8 @@ def _judge(
     pooled = bundle.pooled
     in_units = units_compare(pooled, counts.measured)
     evidence = section_evidence(prediction, counts, xy_um, pooled, seed=bundle.config.seed)
-    scores = _scores(prediction, rivals, counts, xy_um, panel.abundant(), nan_as_zero, in_units)
+    abundant = panel.abundant() if panel.training_totals else np.zeros(0, np.intp)  # imported
+    scores = _scores(prediction, rivals, counts, xy_um, abundant, nan_as_zero, in_units)
     trust = bundle_trust(bundle)
     covered = None
     if trust.intervals is not None and in_units:
@@ -170,10 +171,10 @@ def _judge(
     ceiling = summarise(
         evidence.ceiling_log1p,
         evidence.ceiling_composition,
-        np.full(len(pooled), np.nan),
+        np.full(len(bundle.genes), np.nan),
         scores["model"].constant,
         counts.measured,
-        panel.abundant(),
+        abundant,
         nan_as_zero=nan_as_zero,
     )
     sets = bundle_sets(bundle)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from hespotex.errors import ModelFileError
 from hespotex.evaluation.baselines import depth_only
 from hespotex.evaluation.bootstrap import pcc_interval
 from hespotex.evaluation.evidence import FDR, judge_genes
@@ -177,9 +178,17 @@ def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:
     Args:
         bundle: the model.
         sets: to score; None keeps the model's own.
+
+    Raises:
+        ModelFileError: an imported model, which knows no training shares to score sets against.
     """
     if sets is None:
         return bundle
+    if sets and not len(bundle.pooled):
+        raise ModelFileError(
+            "expected a model that knows its training shares to score gene sets against them, found an imported one; "
+            "leave out --gene-sets"
+        )
     known = {s.name: frozenset(s.genes) for s in bundle.gene_sets}
     same = {s.name for s in sets if known.get(s.name) == frozenset(s.genes)}
     grades = {n: g for n, g in bundle.validation.get(GRADES, {}).items() if n in same}

@@ -17,7 +17,9 @@ def units_compare(pooled: npt.NDArray[np.float64], measured: npt.NDArray[np.bool
     anything.
 
     Args:
-        pooled: (G,) shares of the training sections, which sum to 1.
+        pooled: (G,) shares of the training sections, which sum to 1; empty where an imported model knows none.
         measured: (G,) genes that the section's assay looked for.
     """
+    if not len(pooled):
+        return bool(measured.all())
     return bool(pooled[measured].sum() >= LEAST_SHARE)

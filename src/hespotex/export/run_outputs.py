@@ -18,6 +18,7 @@ import pandas as pd
 
 from hespotex.cross_validation import FoldOutcome
 from hespotex.errors import RunError
+from hespotex.evaluation.bootstrap import FEWEST_SPOTS
 from hespotex.evaluation.evidence import FDR, headline, held_grades, judge_genes
 from hespotex.evaluation.grades import UNGRADED, GradeRule, count_grades
 from hespotex.evaluation.held_out import HeldOut
@@ -265,13 +266,20 @@ def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _notes(folds: Folds, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Every sentence that the numbers of the run must carry: on its folds, then on their inner folds."""
+    """Every sentence that the numbers of the run must carry: on its folds, their inner folds, tiny sections."""
     inner = [
         f"held out {', '.join(r['held_out'])}: {r['inner_note']}"
         for r in records
         if r["inner_note"]
     ]
-    return [note for note in (folds.note, *inner) if note]
+    few = [s["section_id"] for r in records for s in r["sections"] if s["n_spots"] < FEWEST_SPOTS]
+    tiny = (
+        f"fewer than {FEWEST_SPOTS} spots in {', '.join(few)}: scores there are mostly chance and have no interval, "
+        "and weigh in every mean as those of other sections do"
+        if few
+        else ""
+    )
+    return [note for note in (folds.note, *inner, tiny) if note]
 
 
 def _calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -106,7 +106,8 @@ def chosen_genes(
             )
         return chosen
     rank = np.array(["ABCD".find(g) if g != UNGRADED else len("ABCD") for g in grades])
-    order = np.lexsort((-np.asarray(bundle.training_totals), rank))
+    totals = np.asarray(bundle.training_totals or np.zeros(len(rank)))  # an imported model has none
+    order = np.lexsort((-totals, rank))
     return np.asarray(order[np.isin(order, written)][:most], dtype=np.intp)
 
 
