@@ -17,8 +17,9 @@ from hespotex.nuclei_stage import configured
 def test_toml_round_trip_keeps_every_value(tmp_path: Path) -> None:
     config = RunConfig.from_values({"seed": 3, "patches": {"sides_um": [50.0, 100.0]}})
     file = tmp_path / "run.toml"
-    file.write_text(config.to_toml())
-    assert RunConfig.from_toml(file) == config
+    for encoding in ("utf-8", "utf-8-sig"):  # Notepad writes the mark of the latter
+        file.write_text(config.to_toml(), encoding=encoding)
+        assert RunConfig.from_toml(file) == config
 
 
 def test_unknown_key_is_named_with_its_file(tmp_path: Path) -> None:

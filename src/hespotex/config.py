@@ -292,7 +292,9 @@ class RunConfig(StageConfig):
             ConfigError: the file is missing or no TOML, a key is unknown, a value does not fit.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(
+                path.read_text(encoding="utf-8-sig")
+            )  # editors of Windows add a mark
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"expected a readable TOML file at {path}: {error}") from error
         except tomllib.TOMLDecodeError as error:

@@ -20,6 +20,8 @@ from hespotex.runs import atomic_path, versions
 if TYPE_CHECKING:
     from hespotex.training.bundle import Bundle
 
+_SETS_NAMED = 20
+
 
 def write_model_card(path: Path, bundle: Bundle) -> None:
     """Write the card beside a model file; it holds no path and no name but those of the manifest.
@@ -74,14 +76,16 @@ def render_model_card(bundle: Bundle) -> str:
     return re.sub(r"\n{3,}", "\n\n", card)
 
 
-def _gene_sets(bundle: Bundle, most: int = 20) -> str:
+def _gene_sets(bundle: Bundle) -> str:
     """The best graded sets by name."""
     found = bundle_sets(bundle)
     if found is None:
         return ""
     scores = found[1]
-    shown = [f"{scores.names[k]} ({scores.grades[k]})" for k in scores.best(most).tolist()]
-    more = f" and {len(scores.names) - most:,} more" if len(scores.names) > most else ""
+    shown = [f"{scores.names[k]} ({scores.grades[k]})" for k in scores.best(_SETS_NAMED).tolist()]
+    more = (
+        f" and {len(scores.names) - _SETS_NAMED:,} more" if len(scores.names) > _SETS_NAMED else ""
+    )
     return ", ".join(shown) + more + "."
 
 

@@ -59,15 +59,17 @@ class GenePick:
     pcc_composition: float
 
 
-def pick_genes(table: pd.DataFrame, by: str = "pcc_composition") -> tuple[GenePick, ...]:
+def pick_genes(table: pd.DataFrame) -> tuple[GenePick, ...]:
     """Best, middle and worst gene of one section; fewer where fewer genes have a score.
 
     Args:
         table: rows of genes.csv of one section: gene, pcc_log1p, pcc_composition.
-        by: the score that decides; ties go to the gene that comes first.
+            The latter decides; ties go to the gene that comes first.
     """
     scored = table.dropna(subset=["pcc_log1p", "pcc_composition"])
-    ranked = scored.sort_values(by, ascending=False, kind="stable").reset_index(drop=True)
+    ranked = scored.sort_values("pcc_composition", ascending=False, kind="stable").reset_index(
+        drop=True
+    )
     last = len(ranked) - 1
     places = {"best": 0, "middle": last // 2, "worst": last} if len(ranked) else {}
     unique = {place: label for label, place in reversed(places.items())}
@@ -82,18 +84,12 @@ def pick_genes(table: pd.DataFrame, by: str = "pcc_composition") -> tuple[GenePi
     )
 
 
-def plot_genes(
-    section: StoredPrediction,
-    picks: Sequence[GenePick],
-    *,
-    remark: str = "Held out: its expression was not seen in training.",
-) -> Figure:
+def plot_genes(section: StoredPrediction, picks: Sequence[GenePick]) -> Figure:
     """Measured beside predicted on the tissue: a row a gene, once as log1p(CPM), once depth-free.
 
     Args:
         section: with measured values.
         picks: the genes, as `pick_genes` gives them.
-        remark: how the section stands to the training.
 
     Raises:
         ValueError: the section has no measured values.
@@ -105,7 +101,7 @@ def plot_genes(
     style.heading(
         figure,
         f"Section {section.section_id}: measured and predicted expression",
-        f"{remark} Patient {section.patient_id}, "
+        f"Held out: its expression was not seen in training. Patient {section.patient_id}, "
         f"{len(section.barcodes):,} spots, {len(section.genes):,} genes; "
         "best, middle and worst gene by composition PCC in this section.",
     )
@@ -181,18 +177,17 @@ def standard_scores(values: Floats) -> Floats:
 
 
 def plot_pcc_distribution(
-    genes: pd.DataFrame, predictors: Sequence[str] = tuple(style.PREDICTOR_COLOURS)
+    genes: pd.DataFrame,
 ) -> Figure:
-    """Distribution over genes of both scores, the model above the baselines.
+    """Distribution over genes of both scores, the model above the baselines; those without columns are left out.
 
     Every gene counts once for each held-out section in which it has a score.
 
     Args:
         genes: rows of genes.csv: section_id, gene, `<prefix>pcc_log1p`, `<prefix>pcc_composition`
             with no prefix for the model and `<predictor>_` for each baseline.
-        predictors: from top to bottom; those without columns are left out.
     """
-    shown = [p for p in predictors if f"{score_prefix(p)}pcc_log1p" in genes]
+    shown = [p for p in style.PREDICTOR_COLOURS if f"{score_prefix(p)}pcc_log1p" in genes]
     sections = list(dict.fromkeys(genes.section_id))
     figure = style.new_figure(height=2.0 + 1.0 * len(shown))
     n_genes = genes.gene.nunique()

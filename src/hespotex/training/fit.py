@@ -12,7 +12,6 @@ from statistics import median
 from hespotex.config import Machine, RunConfig, StageConfig
 from hespotex.errors import SpotTableError
 from hespotex.expression import GenePanel
-from hespotex.progress import Advance
 from hespotex.training.bundle import Bundle, TrainedOn
 from hespotex.training.types import Cohort, EncodedSection, FittedModel, TrainingSection
 
@@ -25,7 +24,6 @@ def fit_bundle(
     config: RunConfig,
     *,
     machine: Machine | None = None,
-    advance: Advance | None = None,
     genes: Sequence[str] | None = None,
 ) -> Bundle:
     """Fit the panel and the model on exactly these sections.
@@ -34,7 +32,6 @@ def fit_bundle(
         cohort: training sections, all with counts.
         config: panel, profile, model and seed.
         machine: device and threads.
-        advance: called with the number of finished steps.
         genes: take this panel, of a larger training part, even where no section measured a gene; None
             chooses one by the configuration.
 
@@ -55,9 +52,7 @@ def fit_bundle(
     training = [training_section(item, panel) for item in cohort.items]
     fit, stage = _fit_of(config)
     with _threads_for(sum(s.counts.shape[0] for s in training) * len(panel.genes)):
-        model = fit(
-            training, stage, seed=config.seed, device=device_name(machine), progress=advance
-        )
+        model = fit(training, stage, seed=config.seed, device=device_name(machine))
     return Bundle(
         config=config,
         genes=panel.genes,

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from hespotex.errors import ConfigError
 from hespotex.nn.adjacency import Adjacency
 from hespotex.nn.gate import Gate, GateEncoder, SharedStorageDecoder, TiedDecoder, reset_gate
-from hespotex.progress import Advance
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Edges = npt.NDArray[np.int64]
@@ -76,7 +75,6 @@ def fit_gate(
     seed: int = 0,
     device: str = "cpu",
     decoder: Callable[[GateEncoder], nn.Module] = TiedDecoder,
-    progress: Advance | None = None,
 ) -> GateFit:
     """Train one network on all sections together; every latent comes from the final weights.
 
@@ -91,14 +89,13 @@ def fit_gate(
         seed: of the starting weights, the only chance involved.
         device: torch device.
         decoder: builds the decoder on the encoder: tied weights, or `FreeDecoder`.
-        progress: called with 1 after each step.
 
     Raises:
         ConfigError: inputs and graphs do not fit each other, or a size is not positive.
     """
     descent = Descent(steps, lr, weight_decay, clip)
     gate, parts = _prepare(inputs, graphs, latent_size, hidden, decoder, seed, device)
-    losses = descend(gate, parts, descent, progress)
+    losses = descend(gate, parts, descent)
     return GateFit(_weights(gate), [_latent(gate, part) for part in parts], losses)
 
 
@@ -111,7 +108,6 @@ def fit_gate_in_turn(
     descent: Descent | None = None,
     seed: int = 0,
     device: str = "cpu",
-    progress: Advance | None = None,
 ) -> GateFit:
     """Published training: one network on section 1, then further on section 2, and so on.
 
@@ -125,14 +121,12 @@ def fit_gate_in_turn(
     gate, parts = _prepare(inputs, graphs, latent_size, hidden, SharedStorageDecoder, seed, device)
     latents, losses = [], []
     for part in parts:
-        losses += descend(gate, [part], descent, progress)
+        losses += descend(gate, [part], descent)
         latents.append(_latent(gate, part))
     return GateFit(_weights(gate), latents, losses)
 
 
-def descend(
-    gate: Gate, parts: Sequence[Part], descent: Descent, progress: Advance | None = None
-) -> list[float]:
+def descend(gate: Gate, parts: Sequence[Part], descent: Descent) -> list[float]:
     """Train `gate` in place on sections (x (n_i, F), graph); the loss before each step.
 
     Parameters that share storage are updated one after the other, encoder first: the order and the
@@ -153,8 +147,6 @@ def descend(
         nn.utils.clip_grad_norm_(gate.parameters(), descent.clip)
         optimiser.step()
         losses.append(total)
-        if progress is not None:
-            progress(1)
     return losses
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from hespotex.config import ModelConfig
 from hespotex.graph import knn_edges
-from hespotex.progress import Advance
 from hespotex.training.gate import GateFit, fit_gate
 from hespotex.training.low_rank import fit_low_rank, residuals
 from hespotex.training.types import TrainingSection
@@ -22,7 +21,6 @@ def fit_latents(
     *,
     seed: int,
     device: str = "cpu",
-    progress: Advance | None = None,
 ) -> GateFit:
     """One GATE on all training sections together; it reads components of depth-free values.
 
@@ -31,7 +29,6 @@ def fit_latents(
         config: sizes and steps of GATE.
         seed: of the components and the starting weights.
         device: torch device.
-        progress: called with the number of finished steps.
 
     Returns:
         latents (n_i, latent_size) of each section, from the final weights.
@@ -52,5 +49,4 @@ def fit_latents(
         lr=_LR,
         seed=seed,
         device=device,
-        progress=progress,
     )

@@ -23,7 +23,6 @@ from hespotex.nn.count_likelihood import CountTarget, read_out_loss
 from hespotex.nn.hespotex import ImageStream, ImageStreamSizes, spot_context
 from hespotex.nn.losses import pcc
 from hespotex.nn.stacked import StackedStreams
-from hespotex.progress import Advance
 from hespotex.training.calibration import calibrate, train_mean_log1p
 from hespotex.training.count_rows import row_reader
 from hespotex.training.depth import DepthRidge, fit_depth
@@ -77,7 +76,6 @@ def fit_model(
     *,
     seed: int,
     device: str = "cpu",
-    progress: Advance | None = None,
 ) -> FittedModel:
     """Fit the default model on exactly these sections.
 
@@ -86,7 +84,6 @@ def fit_model(
         config: sizes, rates, what takes part.
         seed: of everything left to chance; the same seed on the same machine gives the same bits.
         device: torch device.
-        progress: called with the number of finished steps.
 
     Raises:
         SpotTableError: no section, sections that differ in features or genes, nuclei in some only,
@@ -94,7 +91,7 @@ def fit_model(
     """
     check_sections(sections)
     with workers() as run:
-        return _fit(sections, config, seed, device, progress, run)
+        return _fit(sections, config, seed, device, run)
 
 
 def _fit(
@@ -102,7 +99,6 @@ def _fit(
     config: ModelConfig,
     seed: int,
     device: str,
-    progress: Advance | None,
     run: Run,
 ) -> FittedModel:
     stats = list(run(feature_stats, [s.features for s in sections]))
@@ -119,14 +115,14 @@ def _fit(
     table = fit_low_rank(sections, residuals, config.latent_size, seed=seed, run=run)
     latents, gate_losses = np.concatenate(table.scores), []
     if config.latent_target == "gate":
-        gate = fit_latents(sections, config, seed=seed, device=device, progress=progress)
+        gate = fit_latents(sections, config, seed=seed, device=device)
         latents, gate_losses = np.concatenate(gate.latents), gate.losses
     lesson = _lesson(sections, inputs, log_depth, latents, config, device)
     contexts = np.split(lesson.context.cpu().numpy(), np.cumsum([len(x) for x in inputs])[:-1])
     share = _variance_share(projection, lesson.context.shape[1], inputs[0].shape[1])
     closed, depth = _closed_form(sections, contexts, log_depth, table, share, config, seed, run)
     seeds = [seed * 1000 + member for member in range(config.ensemble)]
-    nets, losses = train_ensemble(lesson, config, seeds=seeds, progress=progress, run=run)
+    nets, losses = train_ensemble(lesson, config, seeds=seeds, run=run)
     history = {"gate_mse": gate_losses} if gate_losses else {}
     history |= {f"member{member}.loss": values for member, values in enumerate(losses)}
     tensors = {
@@ -198,7 +194,6 @@ def train_ensemble(
     config: ModelConfig,
     *,
     seeds: Sequence[int],
-    progress: Advance | None = None,
     run: Run = in_turn,
 ) -> tuple[list[ImageStream], list[list[float]]]:
     """Train one network a seed, side by side; their losses, averaged over each epoch."""
@@ -229,8 +224,6 @@ def train_ensemble(
             optimiser.step()
             schedule.step()
             losses.append(loss.detach())
-            if progress is not None:
-                progress(len(seeds))
     stack.write_back()
     by_epoch = [
         torch.stack(losses[i : i + per_epoch]).mean(dim=0) for i in range(0, steps, per_epoch)

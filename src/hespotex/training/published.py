@@ -21,7 +21,6 @@ from hespotex.graph import published_decoder_edges, published_gate_edges
 from hespotex.nn.adjacency import Adjacency
 from hespotex.nn.graph_decoder import PublishedNet, build_published_net
 from hespotex.nn.losses import expression_mse, gene_pcc_loss, latent_pcc_loss
-from hespotex.progress import Advance
 from hespotex.training.gate import Descent, fit_gate_in_turn
 from hespotex.training.types import FittedModel, TrainingSection
 
@@ -34,7 +33,6 @@ def fit_published(
     *,
     seed: int = 0,
     device: str = "cpu",
-    progress: Advance | None = None,
 ) -> FittedModel:
     """Train the published network the published way, and keep the LAST epoch.
 
@@ -48,7 +46,6 @@ def fit_published(
         config: sizes, steps and rates.
         seed: of all starting weights, the only chance involved.
         device: torch device.
-        progress: called with the number of finished steps, GATE's and the network's alike.
 
     Raises:
         SpotTableError: no section, sections of different features or genes, or nuclei in some only.
@@ -64,13 +61,12 @@ def fit_published(
         descent=Descent(steps=config.gate_steps),
         seed=seed,
         device=device,
-        progress=progress,
     )
     lessons = [
         _lesson(*parts, device) for parts in zip(sections, expression, gate.latents, strict=True)
     ]
     net = _new_net(lessons[0], config, seed).to(device)
-    history = _train(net, lessons, config, progress)
+    history = _train(net, lessons, config)
     return FittedModel(
         profile="published",
         tensors={k: v.detach().cpu().numpy().copy() for k, v in net.state_dict().items()},
@@ -186,7 +182,6 @@ def _train(
     net: PublishedNet,
     lessons: Sequence[_Lesson],
     config: PublishedConfig,
-    progress: Advance | None,
 ) -> dict[str, list[float]]:
     """All epochs; mean losses of each over its sections, taken before their steps."""
     optimiser = torch.optim.AdamW(
@@ -202,8 +197,6 @@ def _train(
             (losses[0] + losses[1]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             seen += [loss.item() for loss in losses]
-            if progress is not None:
-                progress(1)
         for name, total in zip(names, seen, strict=True):
             history[name].append(float(total / len(lessons)))
     return history
