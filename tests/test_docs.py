@@ -1,0 +1,66 @@
+"""What the pages name is there: links, options, configuration keys, examples."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from hespotex.cli.main import app
+from hespotex.config import RunConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+# Options of pip, ruff, mypy and of the scripts in benchmarks/.
+_OF_OTHERS = {"index-url", "strict", "only", "list", "markdown", "again", "data", "full", "help"}
+# In the pages by a name for all of them.
+_ALL_TOGETHER = {"model", "published"}
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("http"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name) if name else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(_anchor, headings), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_option_that_a_page_names_exists(page: Path) -> None:
+    known = {
+        option
+        for command in typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    text = re.sub(r"--[^\n]*?-->", "", page.read_text(encoding="utf-8"))  # arrows of drawings
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert named - known - {f"--{name}" for name in _OF_OTHERS} == set()
+
+
+def test_every_verb_and_configuration_key_stands_on_the_page_of_usage() -> None:
+    text = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+    for verb in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"| `{verb}` |" in text, verb
+    for name, field in RunConfig.model_fields.items():
+        kind = field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            assert f"| `{name}` |" in text, name
+            continue
+        rows = [row for row in text.splitlines() if row.startswith(f"| `{name}.")]
+        keys = ["*"] if name in _ALL_TOGETHER else list(kind.model_fields)
+        for key in keys:
+            assert any(re.search(rf"[.]{re.escape(key)}`", row) for row in rows), f"{name}.{key}"
