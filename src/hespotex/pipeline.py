@@ -54,7 +54,7 @@ from hespotex.run_checks import (
 from hespotex.runs import RunDir, StageClock, check_writable
 from hespotex.section import Section
 from hespotex.splits import Fold, Folds, external_note, inner_note, make_folds
-from hespotex.training.bundle import read_model, write_model
+from hespotex.training.bundle import beside_model, read_model, write_model
 from hespotex.training.fit import device_name, use_threads
 from hespotex.training.types import Cohort, EncodedSection
 
@@ -255,7 +255,7 @@ def train(
     check_writable(out.parent)
     validation: dict[str, Any] = {}
     if validate and len(read) > 1:
-        run = RunDir(out.with_suffix(".validation"))
+        run = RunDir(beside_model(out, ".validation"))
         scored = _cross_validate(read, run, config, gene_sets, False, machine, reporter, clock)
         validation = {**scored.metrics, "grades": read_grades(run), GRADES: grades_by_set(run)}
     elif validate:
@@ -270,7 +270,7 @@ def train(
         )
         bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets)), read)
     name_lacking_sets(bundle, reporter)
-    write_model_card(out.with_suffix(".model-card.md"), bundle)
+    write_model_card(beside_model(out, ".model-card.md"), bundle)
     write_model(out, bundle)
     return out
 

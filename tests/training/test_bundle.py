@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from hespotex.config import RunConfig
 from hespotex.errors import ModelFileError
-from hespotex.training.bundle import Bundle, TrainedOn, read_model, write_model
+from hespotex.training.bundle import Bundle, TrainedOn, beside_model, read_model, write_model
 from hespotex.training.types import EncoderRecord, FittedModel
 
 
@@ -112,3 +112,10 @@ def test_incomplete_header_is_named(tmp_path: Path, header: str) -> None:
     )
     with pytest.raises(ModelFileError, match="expected a complete header"):
         read_model(tmp_path / "m")
+
+
+def test_two_models_share_no_card_and_no_validation() -> None:
+    names = {beside_model(Path("a") / n, ".validation").name for n in ("lab.1", "lab.2", "lab")}
+    assert names == {"lab.1.validation", "lab.2.validation", "lab.validation"}
+    card = beside_model(Path("a") / "lab.v1.hespotex", ".model-card.md")
+    assert card == Path("a") / "lab.v1.model-card.md"

@@ -124,6 +124,7 @@ def train(
     Example: hespotex train sections.csv --out lab.hespotex
     """
     from hespotex import pipeline
+    from hespotex.training.bundle import beside_model
 
     path = pipeline.train(
         manifest,
@@ -145,7 +146,7 @@ def train(
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
-    card = path.with_suffix(".model-card.md")
+    card = beside_model(path, ".model-card.md")
     terminal.print_paths({"model": path, "model card": card})
 
 

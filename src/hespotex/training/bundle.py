@@ -101,6 +101,15 @@ class Bundle:
         return np.asarray(shares / shares.sum())
 
 
+def beside_model(path: Path, ending: str) -> Path:
+    """What belongs to a model file: `lab.model-card.md` to `lab.hespotex`.
+
+    Of no other ending is the name cut: `lab.1` and `lab.2` share nothing.
+    """
+    name = path.name.removesuffix(".hespotex") or path.name
+    return path.with_name(name + ending)
+
+
 def write_model(path: Path, bundle: Bundle) -> None:
     """Write one file, whole or not at all.
 
