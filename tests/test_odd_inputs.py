@@ -191,6 +191,8 @@ def test_a_gene_constant_in_the_held_out_section_has_no_score_there(tmp_path: Pa
     again = run("cross-validate", manifest, "--out", tmp_path / "zero", "--genes", panel,
                 "--score-nan-as-zero")  # fmt: skip
     assert again.exit_code == 0, again.output
+    assert "counts as 0 in every mean" in " ".join(again.stderr.split())
+    assert "counts as 0 in every mean" in (tmp_path / "zero" / "report.html").read_text()
     (zero,) = (s for s in metrics_of(tmp_path / "zero")["sections"] if s["section_id"] == "B2")
     assert zero["scores"]["model"]["pcc_log1p_mean"] == pytest.approx(own.sum() / 10)
 
@@ -233,6 +235,8 @@ def test_a_panel_gene_missing_in_one_section(missing: str, tmp_path: Path) -> No
     measured = np.asarray(stored[:, "G00"].layers["measured"])
     assert np.isnan(measured).all() if missing == "unmeasured" else not measured.any()
     assert np.isfinite(stored.X).all()
+    partly = "not every gene of the panel was measured in B2 (9 of 10)"
+    assert (partly in " ".join(result.stderr.split())) == (missing == "unmeasured")
 
 
 def test_scores_that_are_nan_are_null_in_every_table(tmp_path: Path) -> None:

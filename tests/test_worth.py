@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from hespotex import pipeline
 from hespotex.cli.main import app
+from hespotex.cli.terminal import print_scores
 from hespotex.cohort import predict as predict_cohort
 from hespotex.config import Machine, RunConfig
 from hespotex.errors import RunError, SpotTableError
@@ -114,7 +115,9 @@ def test_sections_at_their_own_spots_are_exported_as_slides_are(
     assert (result.paths["pictures"] / "P3S1_overview.png").stat().st_size > 10_000
 
 
-def test_evaluation_writes_the_files_of_a_cross_validation(evaluated: Path) -> None:
+def test_evaluation_writes_the_files_of_a_cross_validation(
+    evaluated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     metrics = json.loads((evaluated / "metrics.json").read_text())
     assert metrics["folds_by"] == "external"
     assert metrics["folds"][0]["held_out"] == ["P3S1"]
@@ -126,6 +129,12 @@ def test_evaluation_writes_the_files_of_a_cross_validation(evaluated: Path) -> N
     by_grade = metrics["model_grades"]
     assert sum(row["n_genes"] for row in by_grade) == metrics["folds"][0]["n_genes"]
     assert {row["grade"] for row in by_grade} <= {"A", "B", "C", "D", "ungraded"}
+    print_scores(metrics)
+    best = next(row for row in by_grade if row["grade"] != "ungraded")
+    assert (
+        "that the model's own validation graded: "
+        f"{best['n_significant']} of {best['n_tested']} {best['grade']}"
+    ) in " ".join(capsys.readouterr().out.split())
     assert (evaluated / "figures" / "P3S1_genes.png").is_file()
     assert {
         "model_grade",

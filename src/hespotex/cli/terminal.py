@@ -130,6 +130,17 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     if grades:
         listed = ", ".join(f"{count:,} {name}" for name, count in grades.items() if count)
         stdout().print(f"genes by grade: {listed}", markup=False)
+    again = [
+        f"{row['n_significant']:,} of {row['n_tested']:,} {row['grade']}"
+        for row in metrics.get("model_grades", ())
+        if row["grade"] in "ABCD"
+    ]
+    if again:
+        listed = ", ".join(again)
+        stdout().print(
+            f"found again here of the genes that the model's own validation graded: {listed}",
+            markup=False,
+        )
     _print_gene_sets(metrics.get("gene_sets", {}))
 
 

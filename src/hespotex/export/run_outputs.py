@@ -18,7 +18,6 @@ import pandas as pd
 
 from hespotex.cross_validation import FoldOutcome
 from hespotex.errors import RunError
-from hespotex.evaluation.bootstrap import FEWEST_SPOTS
 from hespotex.evaluation.evidence import FDR, headline, held_grades, judge_genes
 from hespotex.evaluation.grades import UNGRADED, GradeRule, count_grades
 from hespotex.evaluation.held_out import HeldOut
@@ -28,6 +27,7 @@ from hespotex.evaluation.trust import LEVEL, Extras, bundle_trust, inner_folds_n
 from hespotex.export import plots
 from hespotex.export.h5ad import Thumbnail, read_prediction, write_prediction
 from hespotex.export.mean_scores import mean_intervals, mean_scores, section_owners
+from hespotex.export.run_notes import run_notes
 from hespotex.export.set_outputs import write_fold_sets, write_set_metrics
 from hespotex.export.style import save_figure
 from hespotex.expression import GenePanel, empty_spots
@@ -220,7 +220,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
     metrics = {
         "folds_by": folds.by,
         "note": folds.note,
-        "notes": _notes(folds, records),
+        "notes": run_notes(folds, records, score_nan_as_zero=score_nan_as_zero),
         **summarise_sections(judged, sections, note=folds.note),
         "nan_counts_as_zero": score_nan_as_zero,
         "folds": [_fold_metrics(record) for record in records],
@@ -263,23 +263,6 @@ def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
         **{name: record[name] for name in ("inner_note", "search") if record[name]},
         "scores": mean_scores([record["sections"]]),
     }
-
-
-def _notes(folds: Folds, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Every sentence that the numbers of the run must carry: on its folds, their inner folds, tiny sections."""
-    inner = [
-        f"held out {', '.join(r['held_out'])}: {r['inner_note']}"
-        for r in records
-        if r["inner_note"]
-    ]
-    few = [s["section_id"] for r in records for s in r["sections"] if s["n_spots"] < FEWEST_SPOTS]
-    tiny = (
-        f"fewer than {FEWEST_SPOTS} spots in {', '.join(few)}: scores there are mostly chance and have no interval, "
-        "and weigh in every mean as those of other sections do"
-        if few
-        else ""
-    )
-    return [note for note in (folds.note, *inner, tiny) if note]
 
 
 def _calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
