@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hespotex.inspection import check_sections, inspect_input
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.genes import describe_genes
+from hespotex.spots.base import MissingGenes
 from inspected_sections import (
     GENES,
     counts_of,
@@ -201,3 +203,14 @@ def test_no_mapping_is_made_up(tmp_path: Path) -> None:
         "no mapping between them stands in the files"
         in about(inspection.findings, "genes", "red")[0].remedy
     )
+
+
+@pytest.mark.parametrize(("missing", "said"), [("zero", True), ("unmeasured", False)])
+def test_a_filtered_table_whose_absent_genes_would_count_as_zero_is_yellow(
+    missing: MissingGenes, said: bool
+) -> None:
+    xy = spots_on(shape())
+    few = make_section(None, xy + 7, name="B", genes=GENES[:2], counts=counts_of(len(xy), 1)[:, :2])
+    found = check_sections([make_section(None, xy), replace(few, missing_genes=missing)])
+    words = "2 genes, where A has 6: those that it lacks count as 0 in every spot"
+    assert any(words in str(f) and f.colour == "yellow" for f in found) == said

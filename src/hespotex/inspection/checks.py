@@ -23,6 +23,8 @@ from hespotex.section import Section
 from hespotex.slide import slide_key
 
 _SMALL_OVERLAP = 0.5
+# Whole-transcriptome tables of one kind of tissue differ by less: what was never seen in a section is rare.
+_FEW_GENES = 0.5
 _SHOWN = 4
 
 
@@ -115,8 +117,30 @@ def scale_findings(section: Section) -> list[Finding]:
 
 
 def check_together(sections: Sequence[Section]) -> list[Finding]:
-    """Whether the sections fit each other: the same genes' names, no section twice."""
-    return [*_identifiers(sections), *_same_content(sections), *_same_slide(sections)]
+    """Whether the sections fit each other: the same genes' names, none filtered, no section twice."""
+    return [
+        *_identifiers(sections),
+        *_filtered(sections),
+        *_same_content(sections),
+        *_same_slide(sections),
+    ]
+
+
+def _filtered(sections: Sequence[Section]) -> list[Finding]:
+    """Tables with far fewer genes than the largest, whose absent genes would be taken for 0."""
+    listed = [(s, len(s.genes)) for s in sections if s.genes is not None]
+    most, widest = max(((n, s.section_id) for s, n in listed), default=(0, ""))
+    return [
+        Finding(
+            section.section_id,
+            "genes",
+            "warning",
+            f"{n:,} genes, where {widest} has {most:,}: those that it lacks count as 0 in every spot",
+            "if genes were left out of the table, set missing_genes to unmeasured, or give the whole table",
+        )
+        for section, n in listed
+        if section.missing_genes == "zero" and n < _FEW_GENES * most
+    ]
 
 
 @dataclass(frozen=True)
