@@ -247,6 +247,22 @@ def test_model_file_predicts_a_training_section_as_the_model_in_memory(
     np.testing.assert_allclose(stored.layers["composition"], in_memory.composition, atol=1e-5)
 
 
+def test_paths_may_be_given_as_text(cohort: Path, machine: Machine, tmp_path: Path) -> None:
+    import hespotex
+
+    model, out = f"{tmp_path}/m.hespotex", f"{tmp_path}/predicted"
+    trained = pipeline.train(
+        str(cohort), model, config=CONFIG, validate=False, sections=["P1S1"], machine=machine
+    )
+    assert trained == Path(model)
+    hespotex.predict(model, str(cohort), out, sections=["P1S2"], machine=machine)
+    scored = pipeline.evaluate(
+        model, str(cohort), f"{tmp_path}/scored", sections=["P2S1"], machine=machine
+    )
+    assert (Path(out) / "predictions" / "P1S2.h5ad").is_file()
+    assert scored.metrics["folds_by"] == "external"
+
+
 def test_a_model_that_cannot_be_written_is_said_before_the_fit(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from hespotex.synthetic import make_cohort
 
 
 def demo(
-    out: Path,
+    out: str | Path,
     *,
     seed: int = 0,
     machine: Machine | None = None,
@@ -20,12 +20,12 @@ def demo(
     """Paint a cohort whose expression is known, and cross-validate on it.
 
     Example:
-        >>> demo(Path("demo")).metrics["folds_by"]  # doctest: +SKIP
+        >>> demo("demo").metrics["folds_by"]  # doctest: +SKIP
         'patient'
 
     Args: `out` gets cohort/ (slides and counts) and results/; `seed` paints and fits.
     """
-    reporter = reporter or Silent()
+    out, reporter = Path(out), reporter or Silent()
     manifest = out / "cohort" / "sections.csv"
     if not manifest.exists():
         reporter.say(f"painting a synthetic cohort in {manifest.parent}")

@@ -92,10 +92,7 @@ def read_sections(
 def encode(
     sections: Sequence[Section], config: RunConfig, machine: Machine, reporter: Reporter
 ) -> Cohort:
-    """Stage 2: patches of every section become features, nuclei are counted where the model has them.
-
-    Both are done once; the cache remembers them.
-    """
+    """Stage 2: patches become features, nuclei are counted where the model has them; both once, in the cache."""
     use_threads(machine)
     encoder = get_encoder(
         encoder_name(config, sections), device=device_name(machine), threads=machine.threads
@@ -122,8 +119,8 @@ def encode(
 
 
 def cross_validate(
-    manifest: Path,
-    out: Path,
+    manifest: str | Path,
+    out: str | Path,
     *,
     config: RunConfig | None = None,
     sections: Sequence[str] | None = None,
@@ -137,7 +134,7 @@ def cross_validate(
     """Leave out each patient (or section) in turn, fit on the rest, score what is predicted for it.
 
     Example:
-        >>> result = cross_validate(Path("sections.csv"), Path("results"))  # doctest: +SKIP
+        >>> result = cross_validate("sections.csv", "results")  # doctest: +SKIP
         >>> result.metrics["mean"]["model"]["pcc_composition_mean"]  # doctest: +SKIP
 
     Args:
@@ -155,6 +152,7 @@ def cross_validate(
     Raises:
         HESpotExError: an input is wrong; nothing was written under a final name.
     """
+    manifest, out = Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
     config, clock = configured(config or RunConfig(), nuclei), StageClock()
     config.candidates()  # a searched value that does not fit is said before any work
@@ -209,8 +207,8 @@ def _cross_validate(
 
 
 def train(
-    manifest: Path,
-    out: Path,
+    manifest: str | Path,
+    out: str | Path,
     *,
     config: RunConfig | None = None,
     sections: Sequence[str] | None = None,
@@ -227,7 +225,7 @@ def train(
     scores and the grade of every gene travel in the model file.
 
     Example:
-        >>> train(Path("sections.csv"), Path("lab.hespotex"))  # doctest: +SKIP
+        >>> train("sections.csv", "lab.hespotex")  # doctest: +SKIP
 
     Args:
         manifest: table of sections with expression.
@@ -242,6 +240,7 @@ def train(
     Raises:
         HESpotExError: an input is wrong, or `out` is a model of other sections or settings.
     """
+    manifest, out = Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
     config, clock = configured(config or RunConfig(), nuclei), StageClock()
     config.candidates()  # a searched value that does not fit is said before any work
@@ -276,9 +275,9 @@ def train(
 
 
 def evaluate(
-    model: Path,
-    manifest: Path,
-    out: Path,
+    model: str | Path,
+    manifest: str | Path,
+    out: str | Path,
     *,
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] | None = None,
@@ -291,7 +290,7 @@ def evaluate(
     """Score an existing model on newly measured sections: the same files as a cross-validation.
 
     Example:
-        >>> evaluate(Path("lab.hespotex"), Path("new.csv"), Path("external"))  # doctest: +SKIP
+        >>> evaluate("lab.hespotex", "new.csv", "external")  # doctest: +SKIP
 
     Args: as of `cross_validate`; `manifest` names no section that the model was trained on, `gene_sets` None
     takes the model's own, `nuclei` says where those of a model with nuclei come from (None: as in its training).
@@ -299,6 +298,7 @@ def evaluate(
     Raises:
         HESpotExError: an input is wrong, or a section was in the model's training.
     """
+    model, manifest, out = Path(model), Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
     clock, run = StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
@@ -334,9 +334,9 @@ def evaluate(
 
 
 def predict(
-    model: Path,
-    source: Path,
-    out: Path,
+    model: str | Path,
+    source: str | Path,
+    out: str | Path,
     *,
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] | None = None,
@@ -350,7 +350,7 @@ def predict(
     """Predict every section of a manifest; measured values, where given, are written beside.
 
     Example:
-        >>> predict(Path("lab.hespotex"), Path("new.csv"), Path("predicted"))  # doctest: +SKIP
+        >>> predict("lab.hespotex", "new.csv", "predicted")  # doctest: +SKIP
 
     Args:
         model: a model file.
@@ -363,6 +363,7 @@ def predict(
     Raises:
         HESpotExError: an input is wrong, or the encoder is not the one of the model.
     """
+    model, source, out = Path(model), Path(source), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
     clock, run = StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)

@@ -63,9 +63,9 @@ class CohortResult:
 
 
 def predict(
-    model: Path,
-    source: Path,
-    out: Path,
+    model: str | Path,
+    source: str | Path,
+    out: str | Path,
     *,
     options: SlideOptions | None = None,
     sections: Sequence[str] | None = None,
@@ -81,7 +81,7 @@ def predict(
     not stop the others. A single slide that fails raises.
 
     Example:
-        >>> predict(Path("lab.hespotex"), Path("slide.svs"), Path("predicted"))  # doctest: +SKIP
+        >>> predict("lab.hespotex", "slide.svs", "predicted")  # doctest: +SKIP
 
     Args:
         model: a model file.
@@ -97,6 +97,7 @@ def predict(
     Raises:
         HESpotExError: the input, the model or the output folder is wrong.
     """
+    model, source, out = Path(model), Path(source), Path(out)
     options, reporter = options or SlideOptions(), reporter or Silent()
     tasks = plan_slides(source, options, sections)
     if tasks is None:
