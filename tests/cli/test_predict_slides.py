@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hespotex.cli.main import app
+from hespotex.cli.slide_options import slide_options
 from hespotex.cohort import executor, run
 from hespotex.errors import ConfigError, GeometryError
 from toy_slide import toy_bundle, toy_predictor, write_slide
@@ -56,3 +57,13 @@ def test_missing_scale_and_files_are_errors_of_one_line(tmp_path: Path) -> None:
     _, _, error = _predict(slide, tmp_path / "out", "--tissue", str(tmp_path / "no.geojson"))
     assert isinstance(error, ConfigError)
     assert "expected a file with --tissue, found nothing at" in str(error)
+
+
+def test_lists_of_formats_and_genes_are_read_with_commas_and_repeated() -> None:
+    options = slide_options(
+        tissue=None, spots=None, show_genes="A, B,A", formats=["parquet,geojson", "png", "parquet"]
+    )
+    assert options.formats == ("parquet", "geojson", "png")
+    assert options.genes == ("A", "B")
+    with pytest.raises(ConfigError, match="gif"):
+        slide_options(tissue=None, spots=None, show_genes=None, formats=["png,gif"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,8 +76,8 @@ Formats = Annotated[
     list[str] | None,
     typer.Option(
         "--export",
-        metavar="FORMAT",
-        help="Also write geojson | parquet | spatialdata | ome-tiff | png, with the shown genes; repeatable.",
+        metavar="FORMAT,FORMAT",
+        help="Also write geojson | parquet | spatialdata | ome-tiff | png, with the shown genes.",
         show_default=False,
     ),
 ]
@@ -126,16 +127,19 @@ def slide_options(
     for name, path in (("--tissue", tissue), ("--spots", spots)):
         if path is not None and not path.exists():
             raise ConfigError(f"expected a file with {name}, found nothing at {path}")
-    genes = None
-    if show_genes is not None:
-        genes = tuple(part.strip() for part in show_genes.split(",") if part.strip())
     return SlideOptions(
         tissue=tissue,
         spots=spots,
-        genes=genes or None,
-        formats=tuple(dict.fromkeys(formats or ())),  # type: ignore[arg-type]
+        genes=_listed([show_genes or ""]) or None,
+        formats=_listed(formats or ()),  # type: ignore[arg-type]
         **values,
     )
+
+
+def _listed(texts: Iterable[str]) -> tuple[str, ...]:
+    """Each name of comma-separated lists, once."""
+    parts = (part.strip() for text in texts for part in text.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def cluster(scheduler: str | None, workers: int | None) -> Cluster | None:
