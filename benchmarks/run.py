@@ -36,6 +36,7 @@ from benchmarks.cases import (
 )
 from benchmarks.harness import Context, Table
 from benchmarks.markdown import write_page
+from hespotex.cores import usable_cores
 from hespotex.runs import content_key, write_json
 
 CASES = {
@@ -114,7 +115,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(CASES), metavar="NAME")
     parser.add_argument("--again", action="store_true", help="run also what is done")
     parser.add_argument("--data", type=Path, default=harness.ROOT.parent / "shared" / "data")
-    parser.add_argument("--threads", type=int, default=min(2, len(os.sched_getaffinity(0))))
+    parser.add_argument("--threads", type=int, default=min(2, usable_cores()))
     parser.add_argument("--list", action="store_true", help="name the cases")
     parser.add_argument(
         "--markdown", action="store_true", help="latest.json into docs/performance.md"

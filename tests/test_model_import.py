@@ -91,6 +91,7 @@ def test_scores_of_an_imported_model_say_that_its_training_is_unknown(
     machine = Machine(device="cpu", cache=tmp_path / "cache")
     result = pipeline.evaluate(model, manifest, tmp_path / "e", machine=machine)
     assert "does not say what it was trained on" in result.metrics["note"]
+    assert "were, or may have been, in training" in result.metrics["headline"]
     assert "does not say what it was trained on" in (tmp_path / "e" / "report.html").read_text()
     scores = result.metrics["mean"]["model"]
     assert scores["pcc_log1p_mean"] is not None

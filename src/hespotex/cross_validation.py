@@ -163,9 +163,9 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     if not bundle.config.trust.calibrate:
         return bundle
     panel = GenePanel(bundle.genes)
-    parts = inner_parts(train, bundle.config)
+    by_patient = _by_patient(train)
     held, n_spots = [], 0
-    for part, rest in parts:
+    for part, rest in inner_parts(train, bundle.config):
         share = intervals.offset_share(*_n_units(rest, train))
         inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
         fitted = np.any([panel.counts(item.section).measured for item in rest.items], axis=0)
@@ -175,12 +175,12 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
             n_spots += counts.counts.shape[0]
             if not units_compare(inner.pooled, counts.measured):
                 continue
-            held.append(_errors(counts, prediction, counts.measured & fitted, share))
+            errors = _errors(counts, prediction, counts.measured & fitted, share)
+            held.append(replace(errors, unit=item.section.patient_id if by_patient else ""))
     in_units = sum(len(h.measured) for h in held)
-    n_units = _n_units(train)[0] if len(train.items) > 1 else len(parts)
     looks = [item.appearance for item in train.items if item.appearance is not None]
     trust = Trust(
-        intervals.calibrate(held, n_units=n_units) if in_units >= _MIN_TO_CALIBRATE else None,
+        intervals.calibrate(held) if in_units >= _MIN_TO_CALIBRATE else None,
         fit_ood(
             [item.features for item in train.items],
             [item.section.xy_um for item in train.items],
@@ -217,9 +217,15 @@ def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> 
 
 def _n_units(*cohorts: Cohort) -> list[int]:
     """What inner folds leave out, patients or sections of one patient, in each cohort; the last one says which."""
+    by_patient = _by_patient(cohorts[-1])
     owners = [[item.section.patient_id.strip() for item in c.items] for c in cohorts]
-    by_patient = len(set(owners[-1])) > 1 and all(owners[-1])
     return [len(set(own)) if by_patient else len(own) for own in owners]
+
+
+def _by_patient(cohort: Cohort) -> bool:
+    """Whether inner folds leave out patients; with one patient, or unknown ones, they leave out sections."""
+    owners = [item.section.patient_id.strip() for item in cohort.items]
+    return len(set(owners)) > 1 and all(owners)
 
 
 def _errors(

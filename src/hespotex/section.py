@@ -308,7 +308,8 @@ def _assemble_obs(row: ManifestRow, table: SpotTable) -> tuple[pd.DataFrame | No
                 "have already; rename them"
             )
         # An empty cell is no label: as a text it would be drawn as a class of its own.
-        joined = labels.set_index(labels.columns[0]).reindex(obs.index).replace("", np.nan)
+        joined = labels.set_index(labels.columns[0]).reindex(obs.index)
+        joined = joined.where(joined != "")
         obs = pd.concat([obs, joined], axis=1)
         counted = {
             "spots without a label (kept)": int(joined.isna().all(axis=1).sum()),

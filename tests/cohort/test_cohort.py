@@ -207,11 +207,12 @@ def test_workers_of_this_machine_share_its_cores_unless_threads_are_asked_for(
 ) -> None:
     monkeypatch.setattr(executor, "usable_cores", lambda: 8)
     auto, two = Machine(device="cpu"), Machine(device="cpu", threads=2)
-    assert executor.machine_of_worker(cohort.Cluster(workers=3), auto).threads == 2
-    assert executor.machine_of_worker(cohort.Cluster(workers=20), auto).threads == 1
-    assert executor.machine_of_worker(cohort.Cluster(), auto).threads == 1
-    assert executor.machine_of_worker(cohort.Cluster(workers=3), two) == two
-    assert executor.machine_of_worker(cohort.Cluster("tcp://host:8786"), auto) == auto
+    assert executor.machine_of_worker(cohort.Cluster(workers=3), auto, 50).threads == 2
+    assert executor.machine_of_worker(cohort.Cluster(workers=20), auto, 50).threads == 1
+    assert executor.machine_of_worker(cohort.Cluster(), auto, 50).threads == 1
+    assert executor.machine_of_worker(cohort.Cluster(workers=6), auto, 2).threads == 4
+    assert executor.machine_of_worker(cohort.Cluster(workers=3), two, 50) == two
+    assert executor.machine_of_worker(cohort.Cluster("tcp://host:8786"), auto, 50) == auto
 
 
 def test_a_slide_whose_name_is_too_long_is_refused_before_it_is_read(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -61,7 +63,8 @@ def test_far_quantiles_move_out_where_few_units_err_as_a_whole() -> None:
     rng = np.random.default_rng(0)
     alike = [HeldOut(np.zeros((50, 1)), rng.normal(m, 1e-3, (50, 1))) for m in (-1.0, 1.0)] * 2
     levels = (0.5, 0.9)
-    few, many = (calibrate(alike, levels, n_units=n) for n in (2, 4))
+    patients = [replace(section, unit=unit) for section, unit in zip(alike, "ABAB", strict=True)]
+    few, many = calibrate(patients, levels), calibrate(alike, levels)
     # All of the error is the sections': n - 1 degrees of freedom, against the normal, against the 50 % level.
     for n, intervals in ((2, few), (4, many)):
         t, z = (d.ppf([0.75, 0.95]) for d in (stats.t(n - 1), stats.norm))
@@ -76,8 +79,29 @@ def test_quantiles_stay_where_no_error_is_shared_by_a_section() -> None:
     errors = rng.normal(size=(3, 400, 5))
     errors -= errors.mean(axis=1, keepdims=True)
     held = [HeldOut(np.zeros((400, 5)), e) for e in errors]
-    two, three = calibrate(held, n_units=2), calibrate(held)
-    np.testing.assert_allclose(two.upper, three.upper, rtol=1e-5)
+    two = calibrate([replace(h, unit=unit) for h, unit in zip(held, "AAB", strict=True)])
+    np.testing.assert_allclose(two.upper, calibrate(held).upper, rtol=1e-5)
+
+
+def test_intervals_of_sections_that_all_err_to_one_side_hold_one_another() -> None:
+    rng = np.random.default_rng(0)
+    held = [HeldOut(np.zeros((200, 5)), rng.normal(m, 0.1, (200, 5))) for m in (1.0, 1.2, 1.4)]
+    intervals = calibrate(held)
+    assert (np.diff(intervals.lower, axis=0) <= 0).all()
+    assert (np.diff(intervals.upper, axis=0) >= 0).all()
+    assert (coverage(intervals, held).mean(axis=1) >= np.array(LEVELS) - 0.02).all()
+
+
+def test_units_are_counted_gene_by_gene_where_they_were_measured() -> None:
+    rng = np.random.default_rng(0)
+    errors = [rng.normal(m, 1e-3, (50, 2)) for m in (-1.0, 1.0, -1.0, 1.0)]
+    genes = [np.array([True, unit in "AB"]) for unit in "ABCD"]
+    held = [
+        HeldOut(np.zeros((50, 2)), e, genes=g, unit=unit)
+        for e, g, unit in zip(errors, genes, "ABCD", strict=True)
+    ]
+    four, two = calibrate(held).upper[LEVELS.index(0.9)]
+    assert two > 1.5 * four
 
 
 def test_coverage_says_what_was_seen_where_sections_are_not_exchangeable() -> None:

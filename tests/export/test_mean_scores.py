@@ -87,3 +87,4 @@ def test_an_interval_of_two_units_that_an_older_run_wrote_is_not_shown() -> None
         "intervals": {"model": {"pcc_log1p_mean": [-0.961, 1.0]}},
     }
     assert span_text(old, "model", "pcc_log1p_mean") == ""
+    assert interval_text(old) == "No interval: there are only 2 patients."

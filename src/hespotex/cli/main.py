@@ -66,8 +66,8 @@ def main() -> None:
         print_error(str(error))
         sys.exit(2)
     except OSError as error:
-        if error.filename is None or error.strerror is None:
-            raise
+        if not isinstance(error.filename, (str, bytes)) or error.strerror is None:
+            raise  # no path to name: a number stands for an open file
         print_error(
             f"expected to use {os.fsdecode(error.filename)}, found: {error.strerror}; check that it is there, and its "
             "permissions"

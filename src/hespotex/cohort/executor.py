@@ -89,12 +89,13 @@ class ToLoad:
     machine: Machine
 
 
-def machine_of_worker(cluster: Cluster, machine: Machine) -> Machine:
+def machine_of_worker(cluster: Cluster, machine: Machine, n_slides: int) -> Machine:
     """Workers on this machine share its cores, unless threads were asked for; others have their own."""
     if cluster.scheduler is not None or machine.threads is not None:
         return machine
     cores = usable_cores()
-    return replace(machine, threads=max(1, cores // (cluster.workers or cores)))
+    at_once = min(cluster.workers or cores, n_slides)
+    return replace(machine, threads=max(1, cores // at_once))
 
 
 def predict_serially(

@@ -119,7 +119,7 @@ def predict(
         if cluster is None or len(tasks) == 1:
             outcomes = tuple(predict_serially(predictor, tasks, out, reporter))
         else:
-            of_worker = machine_of_worker(cluster, machine or Machine())
+            of_worker = machine_of_worker(cluster, machine or Machine(), len(tasks))
             to_load = ToLoad(model.resolve(), gene_sets, of_worker)
             outcomes = tuple(predict_on_cluster(cluster, to_load, tasks, out, reporter))
     _write_table(out / TABLE, outcomes)

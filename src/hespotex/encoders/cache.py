@@ -35,4 +35,7 @@ def check_cache(folder: Path) -> None:
     Raises:
         RunError: nothing can be written there.
     """
-    check_writable(folder, f"free space, or set {ENVIRONMENT} to another folder")
+    check_writable(
+        folder,
+        f"free space, or name another cache folder ({ENVIRONMENT}, or Machine.cache in Python)",
+    )

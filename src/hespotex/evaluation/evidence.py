@@ -242,7 +242,7 @@ def headline(judged: pd.DataFrame, sections: Sequence[str], *, note: str = "") -
     where = f"{len(sections)} held-out section{'s' if len(sections) != 1 else ''}"
     first = number[0].upper() + number[1:]
     tail = f" ({tested:,} tested)" if found == 0 else ""
-    caution = " Sections of the same patient were in training." if note else ""
+    caution = " Sections of the same patients were, or may have been, in training." if note else ""
     return (
         f"{first} predicted better than a smooth random map beyond depth{tail}, "
         f"FDR {FDR:.0%}, {where}.{caution}"

@@ -35,12 +35,14 @@ class HeldOut:
         measured: (n, G) in the same units.
         spread: (n, G) standard deviation over the ensemble; None if there is none.
         genes: (G,) genes that the section measured; None: all.
+        unit: what it is a sample of, such as its patient; empty: of itself alone.
     """
 
     predicted: Array
     measured: Array
     spread: Array | None = None
     genes: npt.NDArray[np.bool_] | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,25 +95,15 @@ class ConformalIntervals:
         return lower.astype(np.float32), upper.astype(np.float32)
 
 
-def calibrate(
-    sections: Sequence[HeldOut],
-    levels: Sequence[float] = LEVELS,
-    *,
-    n_units: int | None = None,
-) -> ConformalIntervals:
+def calibrate(sections: Sequence[HeldOut], levels: Sequence[float] = LEVELS) -> ConformalIntervals:
     """Calibrate intervals per gene on held-out training sections.
-
-    Args:
-        sections: predicted by models that have not seen them.
-        levels: nominal coverages.
-        n_units: independent units among the sections, such as patients; None: every section is one.
 
     Raises:
         HESpotExError: no section, fewer than 20 spots in all, a level outside (0, 1), shapes that differ.
     """
     _check(sections, levels)
     n_genes = sections[0].measured.shape[1]
-    usual, shared, count = _error_parts(sections, n_genes)
+    usual, shared = _error_parts(sections, n_genes)
     lower = np.full((len(levels), n_genes), -np.inf, dtype=np.float32)
     upper = np.full((len(levels), n_genes), np.inf, dtype=np.float32)
     section_weight = np.concatenate(
@@ -134,10 +126,14 @@ def calibrate(
             upper[row, genes] = _first_at_least(
                 ordered, cumulative, high * (total + share), low=False
             )
-    units = np.minimum(count, len(sections) if n_units is None else n_units)
-    factor = _tail_factor(levels, shared, units)
+    factor = _tail_factor(levels, shared, _n_units(sections, n_genes))
     return ConformalIntervals(
-        tuple(levels), lower * factor, upper * factor, usual.astype(np.float32), len(sections)
+        tuple(levels),
+        lower
+        * np.where(lower < 0, factor, np.float32(1)),  # away from the prediction, never towards it
+        upper * np.where(upper > 0, factor, np.float32(1)),
+        usual.astype(np.float32),
+        len(sections),
     )
 
 
@@ -223,8 +219,8 @@ def _first_at_least(
 
 def _error_parts(
     sections: Sequence[HeldOut], n_genes: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(G,) root mean squared residual, share of its square that is the sections' mean residual, sections that count."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(G,) root mean squared residual, and the share of its square that is the sections' mean residual."""
     squares, means, count = np.zeros(n_genes), np.zeros(n_genes), np.zeros(n_genes)
     for section in sections:
         mask = np.ones(n_genes, dtype=bool) if section.genes is None else section.genes
@@ -234,7 +230,17 @@ def _error_parts(
             means[genes] += mask[genes] * np.square(np.mean(residual, axis=0, dtype=np.float64))
         count += mask
     shared = np.divide(means, squares, out=np.zeros(n_genes), where=squares > 0)
-    return np.sqrt(squares / np.maximum(count, 1)) + 1e-6, np.minimum(shared, 1.0), count
+    return np.sqrt(squares / np.maximum(count, 1)) + 1e-6, np.minimum(shared, 1.0)
+
+
+def _n_units(sections: Sequence[HeldOut], n_genes: int) -> npt.NDArray[np.float64]:
+    """(G,) independent units that measured a gene."""
+    measured: dict[str, npt.NDArray[np.bool_]] = {}
+    for number, section in enumerate(sections):
+        mask = np.ones(n_genes, dtype=bool) if section.genes is None else section.genes
+        unit = section.unit or f"section {number}"
+        measured[unit] = measured[unit] | mask if unit in measured else mask
+    return np.asarray(np.sum(list(measured.values()), axis=0), dtype=np.float64)
 
 
 def _tail_factor(

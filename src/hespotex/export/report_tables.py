@@ -147,9 +147,19 @@ def interval_text(metrics: Mapping[str, Any]) -> str:
         if any(_centre(metrics, predictor, score) for predictor in known for score in SCORES)
         else ""
     )
+    ranges = bool(metrics.get("ranges"))
+    if over["n"] < FEWEST_UNITS and not ranges:  # written before there were ranges
+        return f"No interval: there are only {units}."
     if over["n"] < FEWEST_UNITS:
         return f"In parentheses the lowest and the highest of {units}: so few give no interval.{around}"
-    return f"In brackets the 95 % interval over {units}.{around}"
+    fewer = (
+        f" In parentheses the lowest and the highest, where fewer than {FEWEST_UNITS} have the score."
+        if ranges
+        else ""
+    )
+    return (
+        f"In brackets the 95 % interval over {units}, or as many as have the score.{fewer}{around}"
+    )
 
 
 def fold_text(metrics: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,11 +130,11 @@ def check_name(section_id: str) -> None:
         SlideError: it is.
     """
     remedy = "rename the slide, or give a manifest (section_id,patient_id,slide,expression,format) with another id"
-    n_bytes = len(os.fsencode(section_id))
+    if any("\ud800" <= sign <= "\udfff" for sign in section_id):
+        raise SlideError(f"expected a slide's name in UTF-8, found {section_id!a}; {remedy}")
+    n_bytes = len(section_id.encode())
     if n_bytes > MAX_ID_BYTES:
         raise SlideError(
             f"expected a slide's name of at most {MAX_ID_BYTES} bytes, since files are named by it, found {n_bytes}; "
             f"{remedy}"
         )
-    if any("\ud800" <= sign <= "\udfff" for sign in section_id):
-        raise SlideError(f"expected a slide's name in UTF-8, found {section_id!a}; {remedy}")
