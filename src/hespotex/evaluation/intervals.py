@@ -24,6 +24,10 @@ Array = npt.NDArray[np.float16] | npt.NDArray[np.float32] | npt.NDArray[np.float
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 _MIN_SPOTS = 20
+# Genes that are sorted together: few enough for the residuals of all spots to stay near a core.
+_BLOCK = 32
+# Sums of weights that differ by less than this share are the same.
+_TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -110,22 +114,22 @@ def calibrate(sections: Sequence[HeldOut], levels: Sequence[float] = LEVELS) -> 
         [np.full(len(s.measured), 1 / len(s.measured)) for s in sections]
     )
     tails = np.array([[(1 - level) / 2, (1 + level) / 2] for level in levels])
-    for genes in gene_blocks(n_genes):
-        scaled = np.concatenate([_scaled_residuals(s, usual, genes) for s in sections])
-        order = np.argsort(scaled, axis=0)  # NaN, of unmeasured genes, comes last
-        ordered = np.take_along_axis(scaled, order, axis=0)
-        weight = np.where(np.isnan(ordered), 0.0, section_weight[order])
-        cumulative = np.cumsum(weight, axis=0)
-        total = cumulative[-1]
+    for genes in gene_blocks(n_genes, _BLOCK):
+        scaled = np.concatenate([_scaled_residuals(s, usual, genes).T for s in sections], axis=1)
+        order = np.argsort(scaled, axis=1)  # NaN, of unmeasured genes, comes last
+        weight = section_weight[order]
+        known = np.isfinite(scaled).sum(axis=1)
+        if (known < scaled.shape[1]).any():
+            weight[np.arange(scaled.shape[1]) >= known[:, None]] = 0.0
+        cumulative = np.cumsum(weight, axis=1)
+        total = cumulative[:, -1]
         # A new spot is one more among equals: it takes a share of the weight, beyond either end.
-        share = total / np.maximum(np.isfinite(ordered).sum(axis=0), 1)
+        share = total / np.maximum(known, 1)
         for row, (low, high) in enumerate(tails):
-            lower[row, genes] = _first_at_least(
-                ordered, cumulative, low * (total + share), low=True
-            )
-            upper[row, genes] = _first_at_least(
-                ordered, cumulative, high * (total + share), low=False
-            )
+            place = (cumulative <= (low * (total + share) + _TIE * total)[:, None]).sum(axis=1) - 1
+            lower[row, genes] = _nth(scaled, order, place, -np.inf)
+            place = (cumulative < (high * (total + share) - _TIE * total)[:, None]).sum(axis=1)
+            upper[row, genes] = _nth(scaled, order, place, np.inf)
     factor = _tail_factor(levels, shared, _n_units(sections, n_genes))
     return ConformalIntervals(
         tuple(levels),
@@ -197,24 +201,17 @@ def _check(sections: Sequence[HeldOut], levels: Sequence[float]) -> None:
             )
 
 
-def _first_at_least(
-    ordered: npt.NDArray[np.float64],
-    cumulative: npt.NDArray[np.float64],
-    target: npt.NDArray[np.float64],
-    *,
-    low: bool,
-) -> npt.NDArray[np.float64]:
-    """(g,) smallest ordered value whose cumulative weight reaches the target; infinite beyond the end."""
-    tolerance = 1e-9 * cumulative[-1]
-    if low:
-        # The largest value below which no more than `target` lies.
-        place = (cumulative <= target + tolerance).sum(axis=0) - 1
-        value = np.take_along_axis(ordered, np.maximum(place, 0)[None], axis=0)[0]
-        return np.where((place < 0) | np.isnan(value), -np.inf, value)
-    place = (cumulative < target - tolerance).sum(axis=0)
-    inside = np.minimum(place, len(ordered) - 1)
-    value = np.take_along_axis(ordered, inside[None], axis=0)[0]
-    return np.where((place > inside) | np.isnan(value), np.inf, value)
+def _nth(
+    scaled: npt.NDArray[np.float32],
+    order: npt.NDArray[np.intp],
+    place: npt.NDArray[np.intp],
+    beyond: float,
+) -> npt.NDArray[np.float32]:
+    """(g,) the value of every row that stands at this place of its order; `beyond` where there is none."""
+    row = np.arange(len(scaled))
+    value = scaled[row, order[row, np.clip(place, 0, scaled.shape[1] - 1)]]
+    none = (place < 0) | (place >= scaled.shape[1]) | np.isnan(value)
+    return np.where(none, np.float32(beyond), value)
 
 
 def _error_parts(
@@ -272,10 +269,10 @@ def _tail_factor(
 
 def _scaled_residuals(
     section: HeldOut, usual: npt.NDArray[np.float64], genes: slice
-) -> npt.NDArray[np.float64]:
-    spread = None if section.spread is None else section.spread[:, genes]
-    residual = section.measured[:, genes] - section.predicted[:, genes]
-    scaled = np.asarray(residual / _scale(usual[genes], spread), dtype=np.float64)
+) -> npt.NDArray[np.float32]:
+    spread = None if section.spread is None else section.spread[:, genes].astype(np.float32)
+    scaled = np.asarray(section.measured[:, genes] - section.predicted[:, genes], np.float32)
+    scaled /= _scale(usual[genes].astype(np.float32), spread)
     if section.genes is not None:
         scaled[:, ~section.genes[genes]] = np.nan
     return scaled
