@@ -31,20 +31,19 @@ def _manifest(folder: Path, context: Context, sections: int) -> tuple[Path, list
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from hespotex.config import ModelConfig, RunConfig
-    from hespotex.encoders.timm_encoders import TimmEncoder
     from hespotex.pipeline import train
 
     folder = context.work / "again"
     shutil.rmtree(folder, ignore_errors=True)
     manifest, ids = _manifest(folder, context, parameters["sections"])
-    warm_encoder(context, folder / "cache")
-    where, counted, encode = machine(context, folder / "cache"), [0], TimmEncoder.encode
+    used = type(warm_encoder(context, folder / "cache"))
+    where, counted, encode = machine(context, folder / "cache"), [0], used.encode
 
-    def counting(self: TimmEncoder, pixels: Any) -> Any:
+    def counting(self: Any, pixels: Any) -> Any:
         counted[0] += len(pixels)
         return encode(self, pixels)
 
-    TimmEncoder.encode = counting  # type: ignore[method-assign]
+    used.encode = counting
     found = {}
     try:
         for name, config in (
@@ -61,7 +60,7 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
             )
             found[name] = {"patches_encoded": counted[0], **spent}
     finally:
-        TimmEncoder.encode = encode  # type: ignore[method-assign]
+        used.encode = encode
     shutil.rmtree(folder, ignore_errors=True)
     return {"sections": ids, **found}
 
