@@ -23,6 +23,14 @@ settings.load_profile("project")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user that the system does not know: no home folder, and no cache named."""
+    monkeypatch.delenv("HESPOTEX_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for an unknown user
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with the real sections; a test that asks for it is skipped where it is absent."""

@@ -202,12 +202,8 @@ def test_a_cache_that_cannot_be_written_is_said_before_anything_is_encoded(
     assert encoder.n_encoded == 0
 
 
-def test_a_user_without_a_home_is_told_which_variable_to_set(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("HESPOTEX_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for an unknown user
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_is_told_which_variable_to_set() -> None:
     with pytest.raises(RunError, match="found none for this user; set HESPOTEX_CACHE"):
         cache_folder()
 

@@ -169,14 +169,14 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
         share = intervals.offset_share(*_n_units(rest, train))
         inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
         fitted = np.any([panel.counts(item.section).measured for item in rest.items], axis=0)
-        for item in part.items:
+        for item, owner in zip(part.items, _owners(part), strict=True):
             prediction = predict_section(inner, item.without_expression(), machine=machine)
             counts = panel.counts(item.section)
             n_spots += counts.counts.shape[0]
             if not units_compare(inner.pooled, counts.measured):
                 continue
             errors = _errors(counts, prediction, counts.measured & fitted, share)
-            held.append(replace(errors, unit=item.section.patient_id if by_patient else ""))
+            held.append(replace(errors, unit=owner if by_patient else ""))
     in_units = sum(len(h.measured) for h in held)
     looks = [item.appearance for item in train.items if item.appearance is not None]
     trust = Trust(
@@ -218,14 +218,17 @@ def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> 
 def _n_units(*cohorts: Cohort) -> list[int]:
     """What inner folds leave out, patients or sections of one patient, in each cohort; the last one says which."""
     by_patient = _by_patient(cohorts[-1])
-    owners = [[item.section.patient_id.strip() for item in c.items] for c in cohorts]
-    return [len(set(own)) if by_patient else len(own) for own in owners]
+    return [len(set(_owners(c))) if by_patient else len(c.items) for c in cohorts]
 
 
 def _by_patient(cohort: Cohort) -> bool:
     """Whether inner folds leave out patients; with one patient, or unknown ones, they leave out sections."""
-    owners = [item.section.patient_id.strip() for item in cohort.items]
+    owners = _owners(cohort)
     return len(set(owners)) > 1 and all(owners)
+
+
+def _owners(cohort: Cohort) -> list[str]:
+    return [item.section.patient_id.strip() for item in cohort.items]
 
 
 def _errors(

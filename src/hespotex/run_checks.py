@@ -211,8 +211,8 @@ def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section
     """Refuse to score a model on what it was fitted on, under whatever name it comes.
 
     A copy is known by its key, and by the counts of its spots over all genes or over the model's most abundant,
-    which a filter of genes leaves (`copies` says what is not known); in files of before sketches were kept, and of sections with hardly a gene a spot, by its
-    key alone. An imported model says nothing of its training.
+    which a filter of genes leaves (`copies` says what is not known); by its key alone in files of before sketches
+    were kept, and where spots have hardly a gene. An imported model says nothing of its training.
 
     Raises:
         SpotTableError: names the section and its name in training.

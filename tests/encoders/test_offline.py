@@ -223,12 +223,10 @@ def test_a_cache_that_cannot_be_written_is_no_fault_of_the_encoder(
         build_forward(torch.nn.Flatten(), key="f", engine="auto", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("homeless")
 def test_a_user_without_a_home_is_told_so_and_not_of_openvino(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("HESPOTEX_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for an unknown user
     monkeypatch.setitem(sys.modules, "openvino", None)
     options = {"size_px": 8, "mean": (0.0,) * 3, "std": (1.0,) * 3, "device": "cpu", "threads": 1}
     with pytest.raises(RunError, match="expected a home folder for the cache, found none"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hespotex.cli.options import split_ids
 from hespotex.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -127,19 +127,14 @@ def slide_options(
     for name, path in (("--tissue", tissue), ("--spots", spots)):
         if path is not None and not path.exists():
             raise ConfigError(f"expected a file with {name}, found nothing at {path}")
+    listed = [name for text in formats or () for name in split_ids(text) or ()]
     return SlideOptions(
         tissue=tissue,
         spots=spots,
-        genes=_listed([show_genes or ""]) or None,
-        formats=_listed(formats or ()),  # type: ignore[arg-type]
+        genes=split_ids(show_genes) or None,
+        formats=tuple(dict.fromkeys(listed)),  # type: ignore[arg-type]
         **values,
     )
-
-
-def _listed(texts: Iterable[str]) -> tuple[str, ...]:
-    """Each name of comma-separated lists, once."""
-    parts = (part.strip() for text in texts for part in text.split(","))
-    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def cluster(scheduler: str | None, workers: int | None) -> Cluster | None:

@@ -145,9 +145,7 @@ def _openvino_forward(
     std: tuple[float, ...],
     threads: int | None,
 ) -> Forward:
-    folder = (
-        cache_folder() / "engines"
-    )  # first: without a home folder openvino cannot be loaded either
+    folder = cache_folder() / "engines"  # first: openvino cannot be loaded without a home either
     import openvino
 
     path = folder / f"openvino-{content_key(key, openvino.__version__)}.zip"

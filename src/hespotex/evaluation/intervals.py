@@ -131,11 +131,11 @@ def calibrate(sections: Sequence[HeldOut], levels: Sequence[float] = LEVELS) -> 
             place = (cumulative < (high * (total + share) - _TIE * total)[:, None]).sum(axis=1)
             upper[row, genes] = _nth(scaled, order, place, np.inf)
     factor = _tail_factor(levels, shared, _n_units(sections, n_genes))
+    one = np.float32(1)  # ends move away from the prediction, never towards it
     return ConformalIntervals(
         tuple(levels),
-        lower
-        * np.where(lower < 0, factor, np.float32(1)),  # away from the prediction, never towards it
-        upper * np.where(upper > 0, factor, np.float32(1)),
+        lower * np.where(lower < 0, factor, one),
+        upper * np.where(upper > 0, factor, one),
         usual.astype(np.float32),
         len(sections),
     )
