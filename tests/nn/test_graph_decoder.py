@@ -109,11 +109,17 @@ def test_graph_layer_by_hand():
     np.testing.assert_allclose(layer(x, graph).detach(), expected, rtol=0, atol=1e-15)
 
 
-def test_chained_layers_reach_one_hop_a_layer_and_parallel_layers_one_hop_in_all():
-    torch.manual_seed(0)
-    layers = [GraphLayer(2, MeanMessage()).double() for _ in range(3)]
+def open_layers(number):
+    """Graph layers whose ReLU lets every value pass."""
+    layers = [GraphLayer(2, MeanMessage()).double() for _ in range(number)]
+    generator = torch.Generator().manual_seed(0)
     for layer in layers:
-        nn.init.uniform_(layer.weight, 0.1, 1.0)  # keeps ReLU open
+        nn.init.uniform_(layer.weight, 0.1, 1.0, generator=generator)
+    return layers
+
+
+def test_chained_layers_reach_one_hop_a_layer_and_parallel_layers_one_hop_in_all():
+    layers = open_layers(3)
     x = (X + 1).requires_grad_()
     hops = {}
     for wiring in (ParallelLayers(layers), ChainedLayers(layers)):
@@ -127,7 +133,7 @@ def test_chained_layers_reach_one_hop_a_layer_and_parallel_layers_one_hop_in_all
 
 
 def test_the_first_layer_does_not_depend_on_the_wiring():
-    layers = [GraphLayer(2, MeanMessage()).double() for _ in range(2)]
+    layers = open_layers(2)
     parallel = ParallelLayers(layers)(X, path_of_four())
     chained = ChainedLayers(layers)(X, path_of_four())
     assert torch.equal(parallel[0], chained[0])
