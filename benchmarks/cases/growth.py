@@ -11,8 +11,8 @@ from benchmarks.synthetic import make_cohort
 
 NAME = "growth"
 BAR = 1.1
-_SPOTS = {False: (3_000, 9_000, 27_000), True: (5_000, 20_000, 80_000, 200_000)}
-_GENES = {False: (1_000, 3_000, 9_000), True: (500, 2_000, 6_000, 18_000)}
+_SPOTS = {False: (2_000, 6_000, 18_000), True: (5_000, 20_000, 80_000, 200_000)}
+_GENES = {False: (800, 2_400, 7_200), True: (500, 2_000, 6_000, 18_000)}
 _STAGES = ("fit", "baselines", "predict and score")
 
 
