@@ -124,6 +124,9 @@ def test_evaluation_writes_the_files_of_a_cross_validation(
     assert set(metrics["mean"]) == {*PREDICTORS, "ceiling"}
     assert metrics["headline"].endswith("FDR 5%, 1 held-out section.")
     assert [row["where"] for row in metrics["calibration"]] == ["other patient"] * 4
+    for row in metrics["calibration"]:
+        assert row["lowest"] == row["observed"] == row["highest"]
+        assert row["n_sections"] == 1
     page = (evaluated / "report.html").read_text()
     assert "Do the model's grades hold here?" in page
     by_grade = metrics["model_grades"]

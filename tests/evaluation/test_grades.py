@@ -48,6 +48,8 @@ def evidence(**changes: object) -> GeneEvidence:
         ({"ceiling": np.array([[0.95], [0.95]])}, "B"),
         ({"z": np.array([[1.5], [1.6]])}, "C"),
         ({"score": np.array([[0.12], [0.14]])}, "C"),
+        # No score is a share of a ceiling of 0.
+        ({"ceiling": np.array([[0.0], [0.0]])}, "C"),
         ({"depth_score": np.array([[0.6], [0.6]])}, "D"),
         ({"q_value": np.array([0.06])}, "D"),
         ({"score": np.array([[-0.3], [-0.2]])}, "D"),
@@ -65,6 +67,14 @@ def test_the_rule_is_written_out_with_its_own_limits() -> None:
     assert [sentence[0] for sentence in text] == list("ABCD")
     assert "FDR 10%" in text[2]
     assert "60% of its noise ceiling" in text[0]
+
+
+def test_the_rule_names_the_score_and_every_limit_that_a_grade_can_fail_at() -> None:
+    """Whoever recomputes grades from genes.csv has several PCC to choose from: pcc_partial is meant."""
+    a, b, c, _ = GradeRule().text()
+    assert all("mean PCC given depth" in sentence for sentence in (a, b, c))
+    assert "noise ceiling, which is above 0" in b
+    assert "above 0 and above what measured depth alone reaches (PCC share)" in c
 
 
 def test_a_stricter_rule_gives_a_lower_grade() -> None:

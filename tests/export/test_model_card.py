@@ -76,6 +76,16 @@ def test_scores_grades_and_folds_are_those_of_the_validation() -> None:
     assert "Ridge regression on the same features did as well" not in card
 
 
+def test_coverage_names_the_sections_where_it_is_lowest_and_highest() -> None:
+    row = {"nominal": 0.9, "observed": 0.933, "where": "other patient"}
+    ends = {"lowest": 0.8456, "highest": 0.964, "n_sections": 4}
+    validation = VALIDATION | {"calibration": [row | ends]}
+    card = render_model_card(bundle(validation=validation))
+    assert "90% 93.3% (other patient; sections 84.6% to 96.4%)" in card
+    old = render_model_card(bundle(validation=VALIDATION | {"calibration": [row]}))
+    assert "90% 93.3% (other patient)." in old
+
+
 def test_says_when_ridge_does_as_well_and_when_only_sections_were_held_out() -> None:
     mean = {"model": {"pcc_composition_mean": 0.1}, "ridge": {"pcc_composition_mean": 0.12}}
     card = render_model_card(bundle(validation={"folds_by": "section", "mean": mean}))

@@ -215,6 +215,64 @@ def test_headline_intervals_grades_and_calibration_are_shown_where_they_are(run:
     assert columns["q-value"][0] == 0.01
 
 
+def test_first_numbers_stand_beside_what_depth_alone_reaches(run: RunDir) -> None:
+    """A log1p PCC above ridge's looks good where measured depth alone reaches more."""
+    tiles = re.findall(
+        r'<div class="tile"><b>(.*?)</b><span>(.*?)</span><small>(.*?)</small>', page_of(run)
+    )
+    beside = {name: note for _, name, note in tiles}
+    assert beside["PCC log1p"] == "measured depth alone 0.300 · ridge 0.300"
+    assert beside["PCC share"].startswith("measured depth alone 0.900 · ridge 0.123")
+
+
+def test_coverage_is_said_with_the_section_where_it_fails(run: RunDir) -> None:
+    row = {"nominal": 0.9, "observed": 0.933, "where": "other patient"}
+    ends = {"lowest": 0.8456, "highest": 0.964, "n_sections": 4}
+    write_json(run.path / "metrics.json", metrics(calibration=[row | ends]))
+    page = page_of(run)
+    assert "93.3%<small>(84.6% to 96.4%)</small>" in page
+    assert "the lowest and the highest section" in page
+    write_json(run.path / "metrics.json", metrics(calibration=[row | ends | {"n_sections": 1}]))
+    assert "the lowest and the highest section" not in page_of(run)
+
+
+def test_a_mapped_gene_says_what_its_own_interval_holds(run: RunDir) -> None:
+    table = genes_csv().assign(coverage=np.linspace(0.18, 0.95, len(GENES)))
+    table.to_csv(run.path / "genes.csv", index=False)
+    data = data_of(page_of(run))
+    (section,) = data["sections"]
+    names = [data["genes"]["names"][k] for k in section["genes"]]
+    held = dict(zip(names, section["scores"]["coverage"], strict=True))
+    assert held[GENES[0]] == 0.18
+    assert held[GENES[-1]] == 0.95
+
+
+def test_pcc_per_spot_is_the_mean_over_folds_as_the_other_columns(run: RunDir) -> None:
+    fold = {"train": ["T1"], "n_spots": 30, "n_genes": 6, "scores": metrics()["mean"]}
+    folds = [{"fold": 0, "held_out": ["S1"]} | fold, {"fold": 1, "held_out": ["S2", "S3"]} | fold]
+    sections = [
+        {"section_id": name, "patient_id": "P", "n_spots": 30, "pcc_per_spot": {"model": value}}
+        for name, value in (("S1", 0.2), ("S2", 0.5), ("S3", 0.7))
+    ]
+    write_json(run.path / "metrics.json", metrics(folds=folds, sections=sections))
+    (row,) = re.findall(r'<tr class="p-model">(.*?)</tr>', page_of(run), re.S)
+    assert re.findall(r"<td[^>]*>(.*?)</td>", row)[-1] == "0.400"
+
+
+def test_every_column_of_the_gene_table_is_explained(run: RunDir) -> None:
+    table = genes_csv()
+    for name in ("pcc_partial", "q_value", "ceiling_share", "depth_only_pcc_log1p"):
+        table[name] = 0.1
+    table.assign(grade="D").to_csv(run.path / "genes.csv", index=False)
+    write_json(run.path / "metrics.json", metrics(grade_rule=["D: everything else."]))
+    page = page_of(run)
+    labels = [c["label"] for c in data_of(page)["genes"]["columns"]]
+    assert len(labels) == 9
+    for label in labels:
+        assert f"<b>{label}</b>:" in page or label == "grade", label
+    assert "What the grades mean" in page
+
+
 def test_names_from_files_cannot_break_out_of_the_page(run: RunDir) -> None:
     evil = "</script><script>alert(1)</script>"
     table = genes_csv()

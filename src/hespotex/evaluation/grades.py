@@ -62,7 +62,7 @@ class GradeRule:
         sections_b: the same for B.
         share_a: share of the ceiling that A asks for.
         share_b: the same for B.
-        score_a: mean score that A asks for.
+        score_a: mean PCC given depth that A asks for.
         coverage_slack: how far below nominal the coverage of a gene graded A may be.
         patients_a: held-out patients with a score that A asks for.
     """
@@ -81,13 +81,13 @@ class GradeRule:
         """The rule in words, one sentence a grade, best first."""
         return (
             f"A: as B, and supported (z at least {self.z_section:g}) in {self.sections_a:.0%} of the held-out "
-            f"sections with a score, mean score at least {self.score_a:g} and {self.share_a:.0%} of its noise ceiling, interval "
-            f"coverage at most {100 * self.coverage_slack:g} points below nominal, and scores in at least "
-            f"{self.patients_a} held-out patients.",
-            f"B: as C, and supported in at least {self.sections_b:.0%} of the held-out sections with a score, and at "
-            f"least {self.share_b:.0%} of its noise ceiling.",
+            f"sections with a score, mean PCC given depth at least {self.score_a:g} and {self.share_a:.0%} of its noise "
+            f"ceiling, interval coverage at most {100 * self.coverage_slack:g} points below nominal, and scores in at "
+            f"least {self.patients_a} held-out patients.",
+            f"B: as C, and supported in at least {self.sections_b:.0%} of the held-out sections with a score, and mean "
+            f"PCC given depth at least {self.share_b:.0%} of its noise ceiling, which is above 0.",
             f"C: predicted better than a smooth random map beyond depth over all held-out sections (FDR "
-            f"{self.fdr:.0%}), and better than measured depth alone.",
+            f"{self.fdr:.0%}), and mean PCC given depth above 0 and above what measured depth alone reaches (PCC share).",
             "D: everything else: on this evidence the image says nothing about the gene beyond depth.",
         )
 

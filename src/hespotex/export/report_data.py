@@ -46,7 +46,7 @@ GENE_COLUMNS: Final[Mapping[str, str]] = {
 SECTION_COLUMNS: Final = (
     "pcc_composition", "pcc_composition_lower", "pcc_composition_upper", "pcc_partial", "null_z",
     "ceiling_composition", "pcc_log1p", "pcc_log1p_lower", "pcc_log1p_upper", "depth_only_pcc_log1p",
-    "rmse_log1p", "deviance_explained", "moran_measured", "moran_predicted", "ssim",
+    "rmse_log1p", "coverage", "deviance_explained", "moran_measured", "moran_predicted", "ssim",
 )  # fmt: skip
 
 

@@ -29,6 +29,13 @@ _NOTES: Final = {
     "predicted_depth_only": "one map for all genes",
     "ceiling": "of a perfect prediction",
 }
+# What stands under the model's number: depth first of all, since log1p rises with depth alone.
+_BESIDE: Final = {
+    "depth_only": "measured depth alone",
+    "ridge": "ridge",
+    "train_mean": "train mean",
+    "ceiling": "ceiling",
+}
 _UNFAIR: Final = frozenset({"depth_only", "neighbours", "ceiling"})
 _FOLD_TEXT: Final = {
     "patient": "Whole patients were held out: no section of a held-out patient was seen by any fit.",
@@ -83,9 +90,8 @@ def tiles(metrics: Mapping[str, Any], genes: pd.DataFrame) -> list[Row]:
         value = mean.get("model", {}).get(score)
         if value is None or score == "pcc_log1p_top50":
             continue
-        rival = "train_mean" if score == "rmse_log1p" else "ridge"
-        beside = [(k, mean.get(k, {}).get(score)) for k in (rival, "ceiling")]
-        note = " · ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in beside if v is not None)
+        beside = [(name, mean.get(key, {}).get(score)) for key, name in _BESIDE.items()]
+        note = " · ".join(f"{name} {text(v, 3)}" for name, v in beside if v is not None)
         result.append({"value": f"{value:.3f}", "name": name, "note": note})
     if "grade" in genes:
         counts = genes.grade.value_counts()
@@ -115,15 +121,26 @@ def score_rows(metrics: Mapping[str, Any]) -> list[Row]:
             }
             for score in SCORES
         ]
-        per_spot = [s.get("pcc_per_spot", {}).get(predictor) for s in metrics.get("sections", ())]
-        seen = [v for v in per_spot if v is not None]
-        cells.append({"value": text(float(np.mean(seen)) if seen else None, 3), "span": "",
-                      "best": False})  # fmt: skip
+        cells.append({"value": text(_per_spot(metrics, predictor), 3), "span": "", "best": False})
         name = PREDICTOR_NAMES.get(predictor, predictor)
         rows.append(
             {"key": predictor, "name": name, "note": _NOTES.get(predictor, ""), "cells": cells}
         )
     return rows
+
+
+def _per_spot(metrics: Mapping[str, Any], predictor: str) -> float | None:
+    """PCC per spot, mean over the sections of a fold, then over folds, as the other columns."""
+    values = {
+        s["section_id"]: s.get("pcc_per_spot", {}).get(predictor)
+        for s in metrics.get("sections", ())
+    }
+    folds = [
+        [values[s] for s in fold["held_out"] if values.get(s) is not None]
+        for fold in metrics.get("folds", ())
+    ]
+    means = [float(np.mean(fold)) for fold in folds if fold]
+    return float(np.mean(means)) if means else None
 
 
 def absent_text(metrics: Mapping[str, Any]) -> str:
@@ -203,12 +220,15 @@ def search_text(search: Mapping[str, Any]) -> str:
 
 
 def coverage_rows(metrics: Mapping[str, Any]) -> list[Row]:
-    """Stated coverage beside the coverage seen."""
+    """Stated coverage beside the coverage seen, with the lowest and the highest section: a mean hides one that fails."""
     return [
         {
             "where": row.get("where", "held out"),
             "nominal": f"{row['nominal']:.0%}",
             "observed": f"{row['observed']:.1%}",
+            "span": f"{row['lowest']:.1%} to {row['highest']:.1%}"
+            if row.get("n_sections", 0) > 1
+            else "",
         }
         for row in metrics.get("calibration") or ()
     ]

@@ -266,15 +266,24 @@ def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Nominal coverage beside the coverage seen, for patients in training and for others."""
+    """Nominal coverage beside the coverage seen, for patients in training and for others; mean, lowest, highest section."""
     rows = []
     for inside, where in ((True, "same patient in training"), (False, "other patient")):
         seen = [
             s["coverage"] for s in sections if s["patient_in_training"] == inside and s["coverage"]
         ]
         for level in sorted({level for s in seen for level in s}, key=float):
-            observed = float(np.mean([s[level] for s in seen if level in s]))
-            rows.append({"nominal": float(level), "observed": observed, "where": where})
+            shares = [s[level] for s in seen if level in s]
+            rows.append(
+                {
+                    "nominal": float(level),
+                    "observed": float(np.mean(shares)),
+                    "where": where,
+                    "lowest": min(shares),
+                    "highest": max(shares),
+                    "n_sections": len(shares),
+                }
+            )
     return rows
 
 

@@ -78,6 +78,7 @@
       of("ceiling_composition") && `ceiling ${of("ceiling_composition")}`,
       of("pcc_log1p") && `PCC log1p ${of("pcc_log1p")}${span("pcc_log1p")}, depth alone ${of("depth_only_pcc_log1p")}`,
       of("rmse_log1p") && `RMSE ${of("rmse_log1p")}`,
+      of("coverage") && `90 % interval holds ${number(100 * section.scores.coverage[k], 0)} % of the spots here`,
       of("deviance_explained") && `deviance explained ${of("deviance_explained", 3)}`,
       of("moran_measured") && `Moran’s I ${of("moran_measured")} measured, ${of("moran_predicted")} predicted`,
       of("ssim") && `SSIM ${of("ssim")}`,
