@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from hespotex import cohort
 from hespotex.cohort import executor, run
 from hespotex.config import InputChoices, Machine
 from hespotex.errors import ConfigError, GeometryError, RunError, SlideError
+from hespotex.progress import Silent
 from hespotex.slide_prediction import Predictor, SlideOptions
 from toy_slide import MPP, toy_bundle, toy_predictor, toy_trust, write_slide
 
@@ -184,7 +187,7 @@ def test_a_cluster_writes_what_one_process_writes(
     model.touch()
     serial = cohort.predict(model, folder, tmp_path / "serial", options=OPTIONS)
     with LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=2, threads_per_worker=2, processes=False, dashboard_address="localhost:0"
     ) as local:
         cluster = cohort.Cluster(local.scheduler_address)
         shared = cohort.predict(
@@ -200,6 +203,20 @@ def test_a_cluster_writes_what_one_process_writes(
     ):
         one, other = (tmp_path / way / part for way in ("serial", "shared"))
         assert one.read_bytes() == other.read_bytes(), part
+
+
+def test_workers_are_started_without_a_word_where_somebody_has_dasks_usual_port(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as somebody:
+        with contextlib.suppress(OSError):  # it is taken already
+            somebody.bind(("", 8787))
+            somebody.listen()
+        to_load = executor.ToLoad(tmp_path / "never.hespotex", None, Machine(device="cpu"))
+        outcomes = executor.predict_on_cluster(
+            cohort.Cluster(workers=1), to_load, [], tmp_path, Silent()
+        )
+    assert outcomes == []
 
 
 def test_workers_of_this_machine_share_its_cores_unless_threads_are_asked_for(

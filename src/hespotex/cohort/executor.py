@@ -174,9 +174,10 @@ def _client(cluster: Cluster) -> Iterator[Any]:
         with client:
             yield client
         return
+    # Any free port: without an address the dashboard's own is asked for, which somebody may have.
     with (
         LocalCluster(
-            n_workers=cluster.workers, threads_per_worker=1, dashboard_address=None
+            n_workers=cluster.workers, threads_per_worker=1, dashboard_address="localhost:0"
         ) as local,
         Client(local, set_as_default=False) as client,
     ):
