@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from hespotex.errors import SpotTableError
 from hespotex.expression import GenePanel
 from hespotex.manifest import read_manifest
 from hespotex.progress import Silent
-from hespotex.run_checks import check_not_trained_on, say_absent_genes, with_inputs
+from hespotex.run_checks import check_not_trained_on, with_inputs
 from hespotex.section import Geometry, Section, read_section
 from hespotex.training.bundle import Bundle, TrainedOn, read_model, write_model
 from hespotex.training.types import EncoderRecord, FittedModel
@@ -194,21 +193,3 @@ def test_a_file_of_before_sketches_knows_its_sections_by_their_key_alone(
     check_not_trained_on(path, old, [as_copy(section)])
     with pytest.raises(SpotTableError, match="found its training section C2; leave"):
         check_not_trained_on(path, old, [replace(section, section_id="Z")])
-
-
-def test_a_section_that_lacks_many_of_the_models_genes_is_named(
-    her2st: dict[str, Section], tmp_path: Path
-) -> None:
-    bundle = model_of([her2st["C2"]], tmp_path / "m.hespotex")
-    section = her2st["C3"]
-    short = often_seen(section)
-    assert short.genes is not None
-    few = of_genes(short, np.arange(0, len(short.genes), 2))
-    reporter = Heard()
-    say_absent_genes(bundle, [section, replace(few, missing_genes="unmeasured")], reporter)
-    assert reporter.warned == []
-    say_absent_genes(bundle, [few], reporter)
-    (said,) = reporter.warned
-    assert re.search(
-        r"section C3: [\d,]+ of the model's [\d,]+ genes are absent and count as 0", said
-    )

@@ -241,6 +241,60 @@ def test_a_panel_gene_missing_in_one_section(missing: str, tmp_path: Path) -> No
     assert (partly in " ".join(result.stderr.split())) == (missing == "unmeasured")
 
 
+@pytest.mark.parametrize(("missing", "said"), [("zero", True), ("unmeasured", False)])
+def test_a_section_that_lacks_many_panel_genes_is_named_wherever_it_is_scored(
+    missing: str, said: bool, tmp_path: Path
+) -> None:
+    """A table filtered to a part of the genes reads as genes that nobody expresses there."""
+    items = toy_items(7)
+    section = items[3].section
+    assert section.counts is not None
+    assert section.genes is not None
+    short = replace(section, counts=section.counts[:, 12:], genes=section.genes[12:])
+    items[3] = replace(items[3], section=short)
+    manifest = write_cohort(tmp_path / "c", items, missing_genes=[missing] * 4)
+    panel = tmp_path / "genes.txt"
+    panel.write_text("\n".join(f"G{j:02d}" for j in range(20)))
+    result = run("cross-validate", manifest, "--out", tmp_path / "r", "--genes", panel)
+    assert result.exit_code == 0, result.output
+    note = "absent from the tables of B2 (12 of 20) and count as 0 in every spot there"
+    assert (note in " ".join(result.stderr.split())) == said
+    assert (note in " ".join(metrics_of(tmp_path / "r")["notes"])) == said
+    assert (note in (tmp_path / "r" / "report.html").read_text()) == said
+    model = tmp_path / "m.hespotex"
+    result = run("train", manifest, "--out", model, "--sections", "A1,A2", "--no-validate",
+                 "--genes", panel)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    result = run("evaluate", model, manifest, "--out", tmp_path / "e", "--sections", "B2",
+                 quick=False)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert (note in " ".join(result.stderr.split())) == said
+
+
+def test_a_training_section_of_one_spot_is_no_crash(tmp_path: Path) -> None:
+    """Left alone by an inner fold it cannot be fitted on: that fold is left out."""
+    items = toy_items(9)
+    items[3] = items[3].spots(np.arange(1))
+    manifest = write_cohort(tmp_path / "c", items)
+    result = run("cross-validate", manifest, "--out", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    rows = read_genes(RunDir(tmp_path / "r")).set_index("section_id")
+    assert rows.loc["B2", ["pcc_log1p", "pcc_composition", "null_z"]].isna().all().all()
+    assert np.isfinite(rows.loc["A1", "pcc_log1p"]).any()
+    said = refusal(run("train", manifest, "--out", tmp_path / "m.hespotex", "--sections", "B2",
+                       "--set", "panel.kind=all"))  # fmt: skip
+    assert "at least two training spots, found 1" in said
+
+
+def test_patient_ids_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
+    """One patient spelled in two ways would stand on both sides of a fold by patient."""
+    manifest = write_cohort(tmp_path / "c", toy_items(6)[:3], patient_id=["pat1", "Pat1", "B"])
+    said = refusal(run("cross-validate", manifest, "--out", tmp_path / "r"))
+    assert "column patient_id" in said
+    assert "found Pat1, and pat1 in row 2" in said
+    assert not (tmp_path / "r").exists()
+
+
 def test_scores_that_are_nan_are_null_in_every_table(tmp_path: Path) -> None:
     """Features that never vary leave the model a constant map: no PCC at all, and the report says so."""
     items = [replace(i, features=np.ones_like(i.features)) for i in toy_items(6)]

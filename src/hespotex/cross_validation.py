@@ -34,7 +34,7 @@ from hespotex.progress import Advance
 from hespotex.runs import StageClock
 from hespotex.splits import Fold, inner_folds, spatial_blocks
 from hespotex.training.bundle import Bundle
-from hespotex.training.fit import fit_bundle, training_section
+from hespotex.training.fit import FEWEST_SPOTS, fit_bundle, training_section
 from hespotex.training.types import Cohort, Prediction
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -261,7 +261,12 @@ def inner_parts(train: Cohort, config: RunConfig) -> list[tuple[Cohort, Cohort]]
     usual = max(n_units, 2) if n_units <= _LEFT_OUT_SINGLY else _GROUPS
     folds = inner_folds(ids, patients, max_folds=config.trust.inner_folds or usual)
     if folds.by != "blocks":
-        return [(train.subset(f.held_out), train.subset(f.train)) for f in folds]
+        parts = [(train.subset(f.held_out), train.subset(f.train)) for f in folds]
+        return [
+            (left_out, rest)
+            for left_out, rest in parts
+            if sum(item.section.n_spots for item in rest.items) >= FEWEST_SPOTS
+        ]
     item = train.items[0]
     if item.section.n_spots < 2 * _MIN_TO_CALIBRATE:
         return []

@@ -107,6 +107,7 @@ def read_rows(path: Path) -> tuple[CheckedRow, ...]:
         raise ManifestError(str(path), problems)
     checked: list[CheckedRow] = []
     places: dict[str, int] = {}
+    patients: dict[str, tuple[str, int]] = {}
     for number, cells in lines:
         row, found = _check_row(dict(zip(header, cells, strict=False)), number, path.parent)
         whole = len(cells) == len(header)
@@ -115,6 +116,8 @@ def read_rows(path: Path) -> tuple[CheckedRow, ...]:
         identifier = cells[header.index("section_id")] if whole else ""
         if identifier:
             found = [*found, *_doubled(identifier, number, places)]
+        if whole:
+            found = [*found, *_respelled(cells[header.index("patient_id")], number, patients)]
         name = identifier or f"row {number}"
         checked.append(CheckedRow(name, None if found else row, tuple(found)))
     return tuple(checked)
@@ -292,6 +295,17 @@ def _doubled(identifier: str, number: int, places: dict[str, int]) -> list[str]:
         ]
     places[key] = number
     return []
+
+
+def _respelled(patient: str, number: int, spellings: dict[str, tuple[str, int]]) -> list[str]:
+    """One patient under two spellings would stand on both sides of a fold."""
+    first, row = spellings.setdefault(patient.casefold(), (patient, number))
+    if patient == first:
+        return []
+    return [
+        f"row {number}, column patient_id: expected one spelling of a patient (ids that differ only in case are "
+        f"taken for one), found {patient}, and {first} in row {row}; write both alike, or make them differ"
+    ]
 
 
 def _identifier(text: str) -> str:

@@ -38,7 +38,7 @@ from hespotex.nuclei_stage import configured, find_nuclei, for_prediction, with_
 from hespotex.prediction import predict_section
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import (
-    check_external,
+    check_not_trained_on,
     check_same_encoder,
     check_same_model,
     encode_config,
@@ -304,7 +304,7 @@ def evaluate(
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, bundle.config)
-    check_external(model, bundle, read, reporter)
+    check_not_trained_on(model, bundle, read)
     asked = for_prediction(bundle, nuclei, reporter)
     read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
     identity = run_identity("evaluate", config, read, model_id=bundle.model_id,

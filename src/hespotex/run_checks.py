@@ -29,7 +29,6 @@ from hespotex.training.bundle import Bundle, TrainedOn
 from hespotex.training.types import EncoderRecord
 
 _ABUNDANT = 100
-_MANY_ABSENT = 0.1
 
 
 def run_identity(
@@ -195,18 +194,6 @@ def check_same_encoder(model: Path, bundle: Bundle, encoder: EncoderRecord) -> N
         )
 
 
-def check_external(
-    model: Path, bundle: Bundle, sections: Sequence[Section], reporter: Reporter
-) -> None:
-    """Refuse sections that cannot test a model, and name those that test it badly.
-
-    Raises:
-        SpotTableError: a section without expression, or of the model's training.
-    """
-    check_not_trained_on(model, bundle, sections)
-    say_absent_genes(bundle, sections, reporter)
-
-
 def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section]) -> None:
     """Refuse to score a model on what it was fitted on, under whatever name it comes.
 
@@ -248,19 +235,6 @@ def _training_section(bundle: Bundle, section: Section) -> str | None:
                 f"{trained.section_id}"
             )
     return None
-
-
-def say_absent_genes(bundle: Bundle, sections: Sequence[Section], reporter: Reporter) -> None:
-    """Name sections that lack many of the model's genes and count them as 0: a panel's genes are seen in most tissue."""
-    for section in sections:
-        if section.genes is None or section.missing_genes != "zero":
-            continue
-        absent = len(set(bundle.genes) - set(section.genes.tolist()))
-        if absent > _MANY_ABSENT * len(bundle.genes):
-            reporter.warn(
-                f"section {section.section_id}: {absent:,} of the model's {len(bundle.genes):,} genes are absent and "
-                "count as 0 in every spot; if genes were left out of the table, set missing_genes to unmeasured"
-            )
 
 
 def genes_to_write(

@@ -8,6 +8,9 @@ from typing import Any
 from hespotex.evaluation.bootstrap import FEWEST_SPOTS
 from hespotex.splits import Folds
 
+# A panel's genes are seen in most tissue: a section that lacks more of them was filtered, or is of another kind.
+_MANY_ABSENT = 0.1
+
 
 def run_notes(
     folds: Folds, records: Sequence[Mapping[str, Any]], *, score_nan_as_zero: bool = False
@@ -29,7 +32,8 @@ def run_notes(
         if score_nan_as_zero
         else ""
     )
-    return [n for n in (folds.note, *inner, _tiny(records), _partly_measured(records), zero) if n]
+    found = (folds.note, *inner, _tiny(records), _partly_measured(records), _absent(records), zero)
+    return [n for n in found if n]
 
 
 def _tiny(records: Sequence[Mapping[str, Any]]) -> str:
@@ -54,4 +58,19 @@ def _partly_measured(records: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"not every gene of the panel was measured in {', '.join(parts)}: scores there are over those that were, and do "
         "not compare with scores over the whole panel"
+    )
+
+
+def _absent(records: Sequence[Mapping[str, Any]]) -> str:
+    parts = [
+        f"{s['section_id']} ({s['n_absent_genes']:,} of {r['n_genes']:,})"
+        for r in records
+        for s in r["sections"]
+        if s.get("n_absent_genes", 0) > _MANY_ABSENT * r["n_genes"]
+    ]
+    if not parts:
+        return ""
+    return (
+        f"many genes of the panel are absent from the tables of {', '.join(parts)} and count as 0 in every spot there; if "
+        "genes were left out of a table, set missing_genes to unmeasured"
     )

@@ -140,6 +140,7 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[s
         "n_spots": section.n_spots,
         "n_empty_spots": int(empty_spots(held.counts.counts).sum()),
         "n_unmeasured_genes": int((~held.counts.measured).sum()),
+        "n_absent_genes": _n_absent(bundle, section),
         "scores": {name: scores.summary.as_dict() for name, scores in held.scores.items()},
         "ceiling": held.ceiling.as_dict(),
         "pcc_per_spot": dict(held.pcc_per_spot),
@@ -147,6 +148,13 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[s
         "ood_share": None if held.extras.ood is None else float(held.extras.ood.mean()),
         "ood_verdict": held.extras.verdict,
     }
+
+
+def _n_absent(bundle: Bundle, section: Section) -> int:
+    """Genes that the section's table lacks, and that count as 0 there."""
+    if section.genes is None or section.missing_genes != "zero":
+        return 0
+    return len(set(bundle.genes) - set(section.genes.tolist()))
 
 
 def _coverage(held: HeldOut, bundle: Bundle) -> dict[str, float]:

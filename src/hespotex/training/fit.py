@@ -16,6 +16,7 @@ from hespotex.training.bundle import Bundle, TrainedOn
 from hespotex.training.types import Cohort, EncodedSection, FittedModel, TrainingSection
 
 Fit = Callable[..., FittedModel]
+FEWEST_SPOTS = 2  # a single spot can be scored, and be in training beside others
 _WORTH_SHARING = 20_000_000  # spots x genes
 
 
@@ -36,7 +37,7 @@ def fit_bundle(
             chooses one by the configuration.
 
     Raises:
-        SpotTableError: a section has no counts.
+        SpotTableError: a section has no counts, or there is one spot in all.
         GenePanelError: no gene passes the panel's rules.
     """
     for item in cohort.items:
@@ -46,6 +47,10 @@ def fit_bundle(
                 section=item.section.section_id,
             )
     sections = [item.section for item in cohort.items]
+    if sum(section.n_spots for section in sections) < FEWEST_SPOTS:
+        raise SpotTableError(
+            f"expected at least two training spots, found 1 in {sections[0].section_id}; add sections or spots"
+        )
     panel = (
         GenePanel.fit(sections, config.panel) if genes is None else GenePanel.given(genes, sections)
     )
