@@ -300,9 +300,16 @@ class RunDir:
 
     def finish(self, identity: Mapping[str, Any], details: Mapping[str, Any]) -> None:
         """Mark the run as finished; everything else must be written before."""
+        self.record(identity, details, finished=True)
+
+    def record(
+        self, identity: Mapping[str, Any], details: Mapping[str, Any], *, finished: bool
+    ) -> None:
+        """Write what is known of the run so far."""
+        status = "finished" if finished else "running"
         write_json(
             self.run_json,
-            {"status": "finished", "identity": identity, **details, "versions": versions()},
+            {"status": status, "identity": identity, **details, "versions": versions()},
         )
 
     def _read(self) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,7 +25,8 @@ from hespotex.slide_prediction import (
     predict_slide,
 )
 
-Status = Literal["done", "skipped", "failed"]
+Status = Literal["done", "skipped", "failed", "unfinished"]
+Note = Callable[["SlideOutcome"], None]
 
 _CONNECT_S = 30
 # An encoder's queue belongs to one slide at a time, however many threads a worker has.
@@ -38,7 +39,8 @@ class SlideOutcome:
 
     Attributes:
         section_id: names its files.
-        status: `skipped` where the very same prediction was there already.
+        status: `skipped` where the very same prediction was there already; `unfinished` while a process is at it,
+            or where it was killed.
         n_spots, n_bad: predicted, and unreadable among them.
         verdict: of the out-of-distribution check.
         why: the error, or what to know.
@@ -99,19 +101,25 @@ def machine_of_worker(cluster: Cluster, machine: Machine, n_slides: int) -> Mach
 
 
 def predict_serially(
-    predictor: Predictor, tasks: Sequence[SlideTask], out: Path, reporter: Reporter
+    predictor: Predictor, tasks: Sequence[SlideTask], out: Path, reporter: Reporter, note: Note
 ) -> list[SlideOutcome]:
-    """One slide after another; a single slide that fails raises.
+    """One slide after another; a single slide that fails raises. `note` hears of every slide that ended.
 
     Raises:
         HESpotExError: the only slide cannot be predicted.
     """
     if len(tasks) == 1:
-        result = predict_slide(predictor, tasks[0], out, reporter=reporter)
+        try:
+            result = predict_slide(predictor, tasks[0], out, reporter=reporter)
+        except HESpotExError as error:
+            note(_failed(tasks[0], error))
+            raise
+        note(_finished(result))
         return [_finished(result)]
     outcomes = []
     for task in tasks:
         outcomes.append(_outcome(predictor, task, out, reporter))
+        note(outcomes[-1])
         _warn(outcomes[-1], reporter)
     return outcomes
 
@@ -122,6 +130,7 @@ def predict_on_cluster(
     tasks: Sequence[SlideTask],
     out: Path,
     reporter: Reporter,
+    note: Note,
 ) -> list[SlideOutcome]:
     """Every slide on some worker; what a worker that dies was at fails after three tries.
 
@@ -131,6 +140,7 @@ def predict_on_cluster(
         tasks: in the order of the answer.
         out: folder of the results, shared by all workers.
         reporter: hears of every slide that is finished.
+        note: takes what came of it.
 
     Raises:
         ConfigError: there is no scheduler at the address.
@@ -153,6 +163,7 @@ def predict_on_cluster(
             else:
                 why = " ".join(str(error).split()) or type(error).__name__
                 outcomes[name] = SlideOutcome(name, "failed", why=f"the worker failed: {why}")
+            note(outcomes[name])
             _warn(outcomes[name], reporter)
             advance(1)
     return [outcomes[task.section_id] for task in tasks]
@@ -214,11 +225,15 @@ def _outcome(predictor: Predictor, task: SlideTask, out: Path, reporter: Reporte
     try:
         return _finished(predict_slide(predictor, task, out, reporter=reporter))
     except HESpotExError as error:
-        why = str(error).removeprefix(f"section {task.section_id}: ")
-        return SlideOutcome(task.section_id, "failed", why=why)
+        return _failed(task, error)
     except Exception as error:  # noqa: BLE001 - libraries raise anything; one slide must not end a night's run
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return SlideOutcome(task.section_id, "failed", why=why)
+
+
+def _failed(task: SlideTask, error: HESpotExError) -> SlideOutcome:
+    why = str(error).removeprefix(f"section {task.section_id}: ")
+    return SlideOutcome(task.section_id, "failed", why=why)
 
 
 def _finished(result: SlideResult) -> SlideOutcome:
@@ -228,7 +243,7 @@ def _finished(result: SlideResult) -> SlideOutcome:
         result.n_spots,
         result.n_bad,
         result.verdict,
-        "predicted before" if result.skipped else result.note,
+        "; ".join(p for p in ("predicted before" * result.skipped, result.note) if p),
     )
 
 

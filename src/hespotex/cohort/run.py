@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import pandas as pd
-
 from hespotex import pipeline
 from hespotex.cohort.executor import (
     Cluster,
@@ -20,8 +18,10 @@ from hespotex.cohort.executor import (
     predict_on_cluster,
     predict_serially,
 )
+from hespotex.cohort.ledger import TABLE, Ledger
 from hespotex.cohort.plan import plan_slides, refuse_options_of_slides
 from hespotex.config import Machine
+from hespotex.errors import HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import bundle_grades
 from hespotex.gene_sets import GeneSet, sets_key
@@ -30,7 +30,7 @@ from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei_stage import for_prediction, refuse_one_mask
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import genes_to_write, name_lacking_sets
-from hespotex.runs import RunDir, StageClock, atomic_path, versions
+from hespotex.runs import RunDir, StageClock, versions
 from hespotex.slide_prediction import (
     Predictor,
     SlideOptions,
@@ -40,7 +40,6 @@ from hespotex.slide_prediction import (
 )
 from hespotex.training.bundle import read_model
 
-TABLE: Final = "slides.csv"
 _VERB: Final = "predict slides"
 
 
@@ -115,21 +114,25 @@ def predict(
     }
     _forget_fruitless(run)
     run.begin(identity)
-    with clock.stage("predict"):
-        if cluster is None or len(tasks) == 1:
-            outcomes = tuple(predict_serially(predictor, tasks, out, reporter))
-        else:
-            of_worker = machine_of_worker(cluster, machine or Machine(), len(tasks))
-            to_load = ToLoad(model.resolve(), gene_sets, of_worker)
-            outcomes = tuple(predict_on_cluster(cluster, to_load, tasks, out, reporter))
-    _write_table(out / TABLE, outcomes)
-    result = CohortResult(_paths(run, outcomes), outcomes)
-    if result.n_failed == 0:
-        details = {"slides": [asdict(o) for o in outcomes], **clock.summary()}
-        run.finish(identity, details)
-        with suppress(OSError):  # another process works on another slide there
-            run.work.rmdir()
-    return result
+    ledger = Ledger(run, source)
+    ledger.open(tasks, whole=sections is None)
+    run.record(identity, {}, finished=False)
+    try:
+        with clock.stage("predict"):
+            if cluster is None or len(tasks) == 1:
+                found = predict_serially(predictor, tasks, out, reporter, ledger.note)
+            else:
+                of_worker = machine_of_worker(cluster, machine or Machine(), len(tasks))
+                to_load = ToLoad(model.resolve(), gene_sets, of_worker)
+                found = predict_on_cluster(cluster, to_load, tasks, out, reporter, ledger.note)
+    except HESpotExError:
+        with suppress(HESpotExError):  # a full disk: what was raised first is to be said
+            ledger.publish(identity, clock.summary())
+        raise
+    ledger.publish(identity, clock.summary())
+    with suppress(OSError):  # another process works on another slide there, or one failed
+        run.work.rmdir()
+    return CohortResult(_paths(run, found), tuple(found))
 
 
 def _predict_sections(
@@ -211,9 +214,3 @@ def _paths(run: RunDir, outcomes: Sequence[SlideOutcome]) -> dict[str, Path]:
     if any(o.status != "failed" for o in outcomes):
         paths = {"predictions": run.predictions, "pictures": run.figures}
     return paths | {"slides": run.path / TABLE}
-
-
-def _write_table(path: Path, outcomes: Sequence[SlideOutcome]) -> None:
-    rows: list[dict[str, Any]] = [asdict(o) for o in outcomes]
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, errors="backslashreplace")

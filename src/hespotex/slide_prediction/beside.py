@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from hespotex import keys
 from hespotex.evaluation.trust import bundle_grades
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.h5ad_chunks import read_some_genes
@@ -20,8 +22,9 @@ from hespotex.run_checks import genes_to_write
 from hespotex.runs import RunDir
 from hespotex.slide import open_slide
 from hespotex.slide_prediction.layout import lay_out
-from hespotex.slide_prediction.options import SlideOptions, SlideTask
+from hespotex.slide_prediction.options import SlideOptions, SlideResult, SlideTask
 from hespotex.slide_prediction.outputs import (
+    BAD_TILE,
     OVERVIEW_GENES,
     chosen_genes,
     format_paths,
@@ -30,6 +33,9 @@ from hespotex.slide_prediction.outputs import (
     write_shown,
 )
 from hespotex.training.bundle import Bundle
+
+# Entry of uns with the key of everything that an h5ad depends on.
+KEY: Final = "prediction_key"
 
 
 def write_beside(run: RunDir, rows: Sequence[ManifestRow], options: SlideOptions) -> Path:
@@ -99,3 +105,28 @@ def complete_slide(
         stored = read_some_genes(path, [bundle.genes[j] for j in shown])
         write_shown(run, stored, layout, options)
     return {**paths, "overview": overview, "prediction": path}
+
+
+def finished_before(path: Path, section_id: str, key: str) -> SlideResult | None:
+    """What came of a prediction that is there already; None where it is another one, or none."""
+    import h5py
+    from anndata.io import read_elem
+
+    try:
+        with h5py.File(path, "r") as file:
+            record = file[f"uns/{keys.UNS}"]
+            if record[KEY][()].decode() != key:
+                return None
+            obs = read_elem(file["obs"])
+            verdict = read_elem(record["ood_verdict"]) if "ood_verdict" in record else ""
+            notes = read_elem(record["notes"]) if "notes" in record else ()
+    except (OSError, KeyError, AttributeError, UnicodeDecodeError):
+        return None
+    return SlideResult(
+        section_id,
+        len(obs),
+        int(obs[BAD_TILE].sum()) if BAD_TILE in obs else 0,
+        str(verdict),
+        skipped=True,
+        note="; ".join(str(note) for note in notes),
+    )

@@ -29,7 +29,7 @@ from hespotex.run_checks import check_same_encoder, genes_to_write
 from hespotex.runs import RunDir, StageClock, content_key, file_key, sweep_leftovers, versions
 from hespotex.section import ManifestRow, Section, read_section
 from hespotex.slide import Slide, open_slide, slide_key
-from hespotex.slide_prediction.beside import complete_slide, refuse_unwritten
+from hespotex.slide_prediction.beside import KEY, complete_slide, finished_before, refuse_unwritten
 from hespotex.slide_prediction.decode import (
     FLAG,
     composition_shift,
@@ -46,8 +46,6 @@ from hespotex.slide_prediction.store import CHUNK_SPOTS, FeatureStore, Predictio
 from hespotex.training.bundle import Bundle, read_model
 from hespotex.training.fit import device_name, use_threads
 from hespotex.training.types import EncoderRecord
-
-_KEY = "prediction_key"
 
 
 @dataclass(frozen=True)
@@ -152,10 +150,10 @@ def _predict_slide(
 ) -> SlideResult:
     job = _prepare(predictor, task, run, reporter)
     path = run.predictions / f"{task.section_id}.h5ad"
-    there = _finished(path, job.key)
+    there = finished_before(path, task.section_id, job.key)
     if there is not None:
         paths = complete_slide(run, path, predictor.bundle, job.columns, task)
-        return SlideResult(task.section_id, there, skipped=True, paths=paths)
+        return replace(there, paths=paths)
     for folder in (run.predictions, run.figures):
         sweep_leftovers(folder, task.section_id)
     with open_slide(task.slide, mpp=task.options.mpp) as slide:
@@ -348,18 +346,6 @@ def _positions_key(path: Path) -> str:
         return "missing"  # said by whoever reads it
 
 
-def _finished(path: Path, key: str) -> int | None:
-    """Spots of a prediction that is there already; None where it is another one, or none."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            known = file[f"uns/hespotex/{_KEY}"][()].decode()
-            return int(file["obsm/spatial"].shape[0]) if known == key else None
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError):
-        return None
-
-
 def _scored(store: Any) -> bool:
     return FLAG in store.columns and len(store.slices) > 0
 
@@ -389,5 +375,5 @@ def _provenance(
         "tissue": "given positions" if tissue is None else tissue.source,
         "tissue_mm2": None if tissue is None else tissue.area_mm2(geometry.mpp),
         "notes": list(layout.notes) or None,
-        _KEY: key,
+        KEY: key,
     }

@@ -1,0 +1,192 @@
+"""One folder, many processes: the sums that stand there in the end hold every slide of every process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hespotex import cohort
+from hespotex.cohort import executor, run
+from hespotex.cohort.executor import SlideOutcome
+from hespotex.cohort.ledger import Ledger
+from hespotex.errors import RunError, SlideError
+from hespotex.runs import RunDir
+from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask
+from toy_slide import MPP, paint_tissue, toy_bundle, toy_predictor, toy_trust, write_slide
+
+OPTIONS = SlideOptions(mpp=MPP)
+MODEL = Path("toy.hespotex")
+IDENTITY = {"verb": "predict slides"}
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return toy_predictor(toy_bundle(), toy_trust())
+
+
+@pytest.fixture(autouse=True)
+def _toy_model(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (run, executor):
+        monkeypatch.setattr(module, "open_predictor", lambda *_args: predictor)
+
+
+def _job(out: Path, slide: Path) -> Ledger:
+    """A process that has begun with one slide."""
+    slide.write_bytes(slide.name.encode())
+    ledger = Ledger(RunDir(out), slide)
+    ledger.open([SlideTask(slide.stem, slide, OPTIONS)], whole=True)
+    return ledger
+
+
+def _table(out: Path) -> dict[str, str]:
+    table = pd.read_csv(out / "slides.csv")
+    return dict(zip(table.section_id, table.status, strict=True))
+
+
+def _record(out: Path) -> dict[str, Any]:
+    return json.loads((out / "run.json").read_text())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("order", [("a", "b", "c"), ("c", "a", "b"), ("b", "c", "a")])
+def test_jobs_that_end_in_any_order_leave_a_table_of_all_slides(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    jobs = {name: _job(tmp_path / "out", tmp_path / f"{name}.png") for name in "abc"}
+    for name in order:
+        jobs[name].note(SlideOutcome(name, "done", n_spots=ord(name)))
+        jobs[name].publish(IDENTITY, {})
+    assert _table(tmp_path / "out") == dict.fromkeys("abc", "done")
+    known = _record(tmp_path / "out")
+    assert known["status"] == "finished"
+    assert [(s["section_id"], s["n_spots"]) for s in known["slides"]] == [
+        ("a", 97),
+        ("b", 98),
+        ("c", 99),
+    ]
+
+
+def test_a_job_that_is_killed_leaves_its_slide_unfinished_and_the_run_open(tmp_path: Path) -> None:
+    done, _killed = (_job(tmp_path / "out", tmp_path / f"{name}.png") for name in "ab")
+    done.note(SlideOutcome("a", "done"))
+    done.publish(IDENTITY, {})
+    assert _table(tmp_path / "out") == {"a": "done", "b": "unfinished"}
+    assert _record(tmp_path / "out")["status"] == "running"
+
+
+def test_a_job_that_ends_while_another_writes_the_sums_is_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst moment: the other one has ended and written its sums before ours are renamed over them."""
+    ours, other = (_job(tmp_path / "out", tmp_path / f"{name}.png") for name in "ab")
+    ours.note(SlideOutcome("a", "done"))
+    to_csv: Callable[..., None] = pd.DataFrame.to_csv
+    meanwhile = [True]
+
+    def write(table: pd.DataFrame, *arguments: Any, **named: Any) -> None:
+        to_csv(table, *arguments, **named)
+        if meanwhile.pop() if meanwhile else False:
+            other.note(SlideOutcome("b", "failed", why="broken"))
+            other.publish(IDENTITY, {})
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", write)
+    ours.publish(IDENTITY, {})
+    assert _table(tmp_path / "out") == {"a": "done", "b": "failed"}
+    assert _record(tmp_path / "out")["status"] == "running"
+
+
+def test_jobs_at_the_same_moment_leave_a_table_of_all_slides(tmp_path: Path) -> None:
+    names = [f"s{number:02d}" for number in range(24)]
+    gate = threading.Barrier(len(names))
+
+    def job(name: str) -> None:
+        ledger = _job(tmp_path / "out", tmp_path / f"{name}.png")
+        gate.wait()
+        ledger.note(SlideOutcome(name, "done"))
+        ledger.publish(IDENTITY, {})
+
+    threads = [threading.Thread(target=job, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _table(tmp_path / "out") == dict.fromkeys(names, "done")
+    assert len(_record(tmp_path / "out")["slides"]) == len(names)
+    assert not list((tmp_path / "out").rglob("*.tmp*"))
+
+
+def test_slides_predicted_one_a_call_stand_in_one_table_failures_too(tmp_path: Path) -> None:
+    write_slide(tmp_path / "a.png")
+    shutil.copy(tmp_path / "a.png", tmp_path / "c.png")
+    (tmp_path / "b.tif").write_bytes(b"II*\0 broken")
+    out = tmp_path / "out"
+    cohort.predict(MODEL, tmp_path / "c.png", out, options=OPTIONS)
+    with pytest.raises(SlideError, match="expected a whole TIFF file"):
+        cohort.predict(MODEL, tmp_path / "b.tif", out, options=OPTIONS)
+    cohort.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
+    assert _table(out) == {"a": "done", "b": "failed", "c": "done"}
+    assert _record(out)["status"] == "running"
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.tif")
+    cohort.predict(MODEL, tmp_path / "b.tif", out, options=OPTIONS)
+    assert _table(out) == {"a": "done", "b": "done", "c": "done"}
+    assert _record(out)["status"] == "finished"
+
+
+def test_a_second_call_says_again_what_was_found(tmp_path: Path) -> None:
+    write_slide(tmp_path / "a.png")
+    first = cohort.predict(MODEL, tmp_path / "a.png", tmp_path / "out", options=OPTIONS).slides[0]
+    again = cohort.predict(MODEL, tmp_path / "a.png", tmp_path / "out", options=OPTIONS).slides[0]
+    assert again.status == "skipped"
+    assert (again.n_spots, again.n_bad, again.verdict) == (
+        first.n_spots,
+        first.n_bad,
+        first.verdict,
+    )
+    assert first.verdict
+    assert again.why == "; ".join(["predicted before", *filter(None, [first.why])])
+
+
+def test_a_slide_does_not_replace_the_prediction_of_another_of_its_name(tmp_path: Path) -> None:
+    for folder, image in (("one", paint_tissue()), ("two", paint_tissue()[::-1])):
+        (tmp_path / folder).mkdir()
+        write_slide(tmp_path / folder / "s.png", image)
+    out = tmp_path / "out"
+    cohort.predict(MODEL, tmp_path / "one" / "s.png", out, options=OPTIONS)
+    stored = (out / "predictions" / "s.h5ad").read_bytes()
+    with pytest.raises(
+        SlideError, match=r"that no other slide in .*out has, found .* as s; choose"
+    ):
+        cohort.predict(MODEL, tmp_path / "two" / "s.png", out, options=OPTIONS)
+    assert (out / "predictions" / "s.h5ad").read_bytes() == stored
+    assert _record(out)["status"] == "finished"
+    shutil.copy(tmp_path / "one" / "s.png", tmp_path / "s.png")  # a copy on another disk
+    moved = cohort.predict(MODEL, tmp_path / "s.png", out, options=OPTIONS)
+    assert moved.slides[0].status == "skipped"
+
+
+def test_what_failed_and_is_no_longer_in_the_input_is_forgotten(tmp_path: Path) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    write_slide(folder / "a.png")
+    (folder / "b.tif").write_bytes(b"II*\0 broken")
+    out = tmp_path / "out"
+    cohort.predict(MODEL, folder, out, options=OPTIONS)
+    assert _table(out) == {"a": "done", "b": "failed"}
+    (folder / "b.tif").unlink()
+    cohort.predict(MODEL, folder, out, options=OPTIONS)
+    assert _table(out) == {"a": "skipped"}
+    assert _record(out)["status"] == "finished"
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    ledger = _job(tmp_path / "out", tmp_path / "a.png")
+    (path,) = (tmp_path / "out" / "slides").iterdir()
+    path.write_text("{}")
+    with pytest.raises(RunError, match=r"record of a slide in .*\.json, found: .*; delete that"):
+        ledger.publish(IDENTITY, {})
