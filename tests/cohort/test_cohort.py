@@ -72,6 +72,14 @@ def test_folder_goes_on_after_a_broken_slide_and_ends_with_a_table(
     assert not (tmp_path / "out" / "work").exists()
 
 
+def test_a_link_that_leads_nowhere_is_a_slide_that_failed(folder: Path, tmp_path: Path) -> None:
+    (folder / "b.tif").unlink()
+    (folder / "b.tif").symlink_to(tmp_path / "moved.tif")
+    result = cohort.predict(MODEL, folder, tmp_path / "out", options=OPTIONS)
+    assert [s.status for s in result.slides] == ["done", "failed", "done"]
+    assert "No such file" in result.slides[1].why
+
+
 def test_single_broken_slide_raises(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SlideError, match="section b: expected a whole TIFF file"):
         cohort.predict(MODEL, folder / "b.tif", tmp_path / "out", options=OPTIONS)
@@ -214,7 +222,7 @@ def test_workers_are_started_without_a_word_where_somebody_has_dasks_usual_port(
             somebody.listen()
         to_load = executor.ToLoad(tmp_path / "never.hespotex", None, Machine(device="cpu"))
         outcomes = executor.predict_on_cluster(
-            cohort.Cluster(workers=1), to_load, [], tmp_path, Silent()
+            cohort.Cluster(workers=1), to_load, [], tmp_path, Silent(), lambda _outcome: None
         )
     assert outcomes == []
 

@@ -14,6 +14,7 @@ def slides_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """Slides of a folder in the order of their names: files of these suffixes, Zarr stores with an image.
 
     Hidden entries are passed over, and stores without an image, such as LazySlide leaves beside a slide.
+    A link that leads nowhere stands among them: opening it says so.
 
     Raises:
         SlideError: the folder cannot be read.
@@ -23,7 +24,7 @@ def slides_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
         path
         for path in folder.iterdir()
         if not path.name.startswith(".")
-        and ((path.is_file() and path.suffix.lower() in suffixes) or holds_image(path))
+        and ((_is_file(path) and path.suffix.lower() in suffixes) or holds_image(path))
     )
 
 
@@ -37,3 +38,7 @@ def check_folder(folder: Path) -> None:
         raise SlideError(
             f"expected a readable folder, found: Permission denied ({folder}); check its permissions"
         )
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() or (path.is_symlink() and not path.exists())
