@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ from PIL import Image
 import made_sections
 from hespotex import pipeline
 from hespotex.errors import HESpotExError
-from hespotex.geometry import ORIENTATIONS, Hypothesis, OrientationEvidence, orient
+from hespotex.geometry import ORIENTATIONS, Geometry, Hypothesis, OrientationEvidence, orient
 from hespotex.inspection import check_sections, exit_code, inspect_input, refuse_errors, verdict
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.inputs import resolve_input
 from hespotex.inspection.placement import Placement, array_directions, placement_findings
 from hespotex.inspection.slides import read_thumbnail
 from hespotex.slide import open_slide
+from hespotex.synthetic import make_section_arrays
 from inspected_sections import (
     SIZE,
     counts_of,
@@ -113,6 +115,31 @@ def test_counts_tell_the_orientation_of_symmetric_tissue(tmp_path: Path) -> None
     turned = orient(xy, "turned by 180 degrees", SIZE)
     wrong = check_sections([make_section(path, turned, counts=counts_of(len(xy), depth=depth))])
     assert "speaks for another orientation" in about(wrong, "position", "yellow")[0].found
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("as given", "the positions as given"), ("turned by 180 degrees", "another orientation")],
+)
+def test_counts_are_asked_about_the_orientations_that_the_tissue_leaves_open(
+    tmp_path: Path, name: str, says: str
+) -> None:
+    """A section of the demo: its outline rules six orientations out, and leaves a turn open."""
+    arrays = make_section_arrays(seed=0, patient=0, section=1)
+    path = save(arrays.image, tmp_path / "painted.png")
+    height, width = arrays.image.shape[:2]
+    section = make_section(
+        path,
+        orient(arrays.xy_px0, name, (width, height)),
+        genes=np.array(arrays.truth.genes),
+        counts=arrays.counts,
+    )
+    scale = Geometry(arrays.mpp, 100.0, 55.0, {"slide tag": arrays.mpp, "spot pitch": arrays.mpp})
+    section = replace(section, geometry=scale)
+    (found,) = [f for f in check_sections([section]) if f.topic == "position"]
+    assert "the tissue does not tell the orientation" in found.found
+    assert f"speaks for {says}" in found.found
+    assert (found.colour == "green") == (name == "as given")
 
 
 # ---------------------------------------------------------------------------------------- slides

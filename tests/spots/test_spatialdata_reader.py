@@ -48,6 +48,7 @@ def test_transformations_bring_the_spots_into_pixels(store: Path) -> None:
     assert table.hints.spot_diameter_px0 == pytest.approx(55 / KNOWN.mpp)
     assert table.obs is not None
     assert set(table.obs) == {"array_col", "array_row"}
+    np.testing.assert_array_equal(table.array_xy, table.obs[["array_col", "array_row"]])
 
 
 def test_elements_are_chosen_by_name(store: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -67,12 +67,15 @@ class OrientationEvidence:
         given: the positions as they are.
         best_other: the best of all other hypotheses.
         message: one line with both shares, and what to do.
+        open: names in `ORIENTATIONS` that the tissue does not rule out against the best of the eight; empty where
+            it was not asked.
     """
 
     verdict: Verdict
     given: Hypothesis
     best_other: Hypothesis
     message: str
+    open: tuple[str, ...] = ()
 
 
 def orient(
@@ -131,7 +134,24 @@ def orientation_evidence(
         and shifted.on_tissue >= best.on_tissue + _LEAST_MARGIN
     ):
         return OrientationEvidence("other", given, shifted, _message(shifted, given))
-    return _judge(given, given_hits, best, hits)
+    judged = _judge(given, given_hits, best, hits)
+    return replace(judged, open=_open([(given, given_hits), *others]))
+
+
+def _open(weighed: Sequence[tuple[Hypothesis, npt.NDArray[np.bool_]]]) -> tuple[str, ...]:
+    """Orientations whose share of spots on tissue is not clearly below the best one's."""
+    best, hits = max(weighed, key=lambda pair: pair[0].on_tissue)
+    left = (
+        hypothesis.name
+        for hypothesis, own in weighed
+        if best.on_tissue - hypothesis.on_tissue < _LEAST_MARGIN or _mcnemar_z(hits, own) < _LEAST_Z
+    )
+    return tuple(dict.fromkeys(left))
+
+
+def _mcnemar_z(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    different = int((one != other).sum())
+    return float(abs(int(one.sum()) - int(other.sum())) / max(1.0, different) ** 0.5)
 
 
 def _judge(
@@ -140,9 +160,7 @@ def _judge(
     best: Hypothesis,
     hits: npt.NDArray[np.bool_],
 ) -> OrientationEvidence:
-    margin = given.on_tissue - best.on_tissue
-    different = int((given_hits != hits).sum())
-    z = abs(int(given_hits.sum()) - int(hits.sum())) / max(1.0, different) ** 0.5
+    margin, z = given.on_tissue - best.on_tissue, _mcnemar_z(given_hits, hits)
     shares = f"{_percent(given.on_tissue)} of spots lie on tissue as given, {_percent(best.on_tissue)} otherwise ({best.name})"
     if abs(margin) < _LEAST_MARGIN or z < _LEAST_Z:
         text = f"the tissue does not tell the orientation: {shares}; look at the overlay"

@@ -58,11 +58,20 @@ class Placement:
     least_lead: float = _LEAST_LEAD
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """Orientations that the counts are asked about: where the tissue leaves some open, these alone."""
+        if self.evidence.verdict == "undecidable" and self.evidence.open:
+            return self.evidence.open
+        return tuple(self.depth_correlation)
+
+    @property
     def counts_say(self) -> str | None:
         """The orientation that the counts speak for; None where they are silent."""
-        if len(self.depth_correlation) < 2:
+        values = {name: self.depth_correlation.get(name) for name in self.asked}
+        known = {name: value for name, value in values.items() if value is not None}
+        if len(known) < max(2, len(values)):
             return None
-        ranked = sorted(self.depth_correlation.items(), key=lambda item: -item[1])
+        ranked = sorted(known.items(), key=lambda item: -item[1])
         (best, first), (_, second) = ranked[:2]
         return best if first - second >= self.least_lead and first >= _LEAST_CORRELATION else None
 
@@ -222,10 +231,10 @@ def _depth_correlations(
 
 
 def _correlations(placement: Placement) -> str:
-    """The first two of the eight correlations, that of the positions as given among them."""
+    """The correlation of the positions as given beside the best other one that was asked about."""
     values = placement.depth_correlation
     given = values.get("as given", float("nan"))
-    other = max((k for k in values if k != "as given"), key=lambda k: values[k])
+    other = max((k for k in placement.asked if k != "as given"), key=lambda k: values[k])
     return (
         f"the rank correlation of depth with the tissue's darkness is {given:.2f} as given and "
         f"{values[other]:.2f} otherwise ({other})"

@@ -114,7 +114,7 @@ def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable
         xy_px0=spatial,
         counts=counts,
         genes=parts.genes,
-        array_xy=_array_xy(obs),
+        array_xy=array_places(obs),
         hints=hints,
         obs=obs if len(obs.columns) else None,
         dropped=dropped,
@@ -287,7 +287,8 @@ def _without_images(element: Any) -> Any:
     return read_elem(element)
 
 
-def _array_xy(obs: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+def array_places(obs: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+    """(n, 2) place in the array, from the columns of Space Ranger or our own; None if there are none."""
     for x, y in (("array_col", "array_row"), (keys.ARRAY_X, keys.ARRAY_Y)):
         if x in obs and y in obs:
             columns = [pd.to_numeric(obs[name], errors="coerce") for name in (x, y)]

@@ -14,7 +14,13 @@ from scipy import sparse
 
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
-from hespotex.spots.h5ad import OTHER_LAYERS, OUTSIDE_TISSUE, is_in_tissue, pick_raw_counts
+from hespotex.spots.h5ad import (
+    OTHER_LAYERS,
+    OUTSIDE_TISSUE,
+    array_places,
+    is_in_tissue,
+    pick_raw_counts,
+)
 
 _GLOBAL = "global"
 
@@ -66,6 +72,7 @@ def read(source: SpotSource) -> SpotTable:
         xy_px0=xy_px0,
         counts=counts,
         genes=genes,
+        array_xy=array_places(obs),
         hints=ScaleHints(spot_diameter_px0=_diameter(shapes, to_image)),
         obs=obs if len(obs.columns) else None,
         dropped={reason: number for reason, number in dropped.items() if number},
