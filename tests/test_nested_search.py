@@ -106,3 +106,20 @@ def test_the_command_takes_the_option(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["config"]["search"]["grid"] == {"model.hidden": [8, 16]}
+    (line,) = [line for line in result.output.splitlines() if line.startswith("search chose")]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    chosen = [fold["search"]["chosen"]["model.hidden"] for fold in metrics["folds"]]
+    assert chosen
+    for value in set(chosen):
+        assert f"model.hidden = {value} in {chosen.count(value)} of {len(chosen)} folds" in line
+    assert line.endswith("of 2 candidates by pcc_composition_mean on inner folds")
+
+
+def test_the_command_says_what_was_chosen_for_a_model(tmp_path: Path) -> None:
+    manifest = write_cohort(tmp_path / "cohort", toy_items(n_side=6))
+    command = ["train", str(manifest), "--out", str(tmp_path / "m.hespotex"), "--threads", "1"]
+    command += ["--set", "panel.n_top=10", "--set", "model.epochs=1", "--set", "model.ensemble=1"]
+    command += ["--set", "trust.calibrate=false", "--search", "model.hidden=8", "--no-validate"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "search chose model.hidden = 8 for the model, of 1 candidates" in result.output

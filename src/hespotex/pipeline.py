@@ -48,6 +48,7 @@ from hespotex.run_checks import (
     name_lacking_sets,
     patch_config,
     run_identity,
+    say_searched,
     say_verdict,
     with_inputs,
 )
@@ -269,6 +270,7 @@ def train(
         )
         bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets)), read)
     name_lacking_sets(bundle, reporter)
+    say_searched(bundle, reporter)
     write_model_card(beside_model(out, ".model-card.md"), bundle)
     write_model(out, bundle)
     return out
@@ -323,9 +325,8 @@ def evaluate(
     )
     with clock.stage("write"):
         write_fold(run, 0, FoldOutcome(fold, bundle, held_out))
-    note = external_note(fold.held_out, [s.patient_id for s in read],
-                         [s.patient_id for s in bundle.sections])  # fmt: skip
-    if note:
+    if note := external_note(fold.held_out, [s.patient_id for s in read],
+                             [s.patient_id for s in bundle.sections]):  # fmt: skip
         reporter.warn(note)
     folds = Folds("external", (fold,), note)
     finish_scored_run(run, folds, identity, config, score_nan_as_zero=score_nan_as_zero,

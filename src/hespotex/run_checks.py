@@ -276,6 +276,16 @@ def name_lacking_sets(bundle: Bundle, reporter: Reporter) -> None:
         )
 
 
+def say_searched(bundle: Bundle, reporter: Reporter) -> None:
+    """Say what inner folds chose for a model, where values were searched."""
+    search = bundle.validation.get("search")
+    if search:
+        chosen = ", ".join(f"{key} = {value}" for key, value in search["chosen"].items())
+        reporter.say(
+            f"search chose {chosen} for the model, of {len(search['candidates'])} candidates"
+        )
+
+
 def say_verdict(section: Section, extras: Extras, reporter: Reporter) -> None:
     """Say whether a section is like those of the training, where the model can tell."""
     if extras.verdict is not None and extras.ood is not None:

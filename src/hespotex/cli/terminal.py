@@ -142,6 +142,7 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
             markup=False,
         )
     _print_gene_sets(metrics.get("gene_sets", {}))
+    _print_search(metrics)
 
 
 def _print_gene_sets(of_sets: Mapping[str, Any]) -> None:
@@ -151,6 +152,13 @@ def _print_gene_sets(of_sets: Mapping[str, Any]) -> None:
         from hespotex.gene_sets import left_out_sentence
 
         stdout().print(left_out_sentence(of_sets["left_out"]), markup=False)
+
+
+def _print_search(metrics: Mapping[str, Any]) -> None:
+    from hespotex.export.report_tables import searches_text
+
+    if searched := searches_text(metrics):
+        stdout().print(searched, markup=False)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

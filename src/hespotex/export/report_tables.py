@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -205,11 +206,30 @@ def fold_rows(metrics: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def searches_text(metrics: Mapping[str, Any]) -> str:
+    """What the folds of a run chose, in one line; empty where nothing was searched."""
+    searches = [fold["search"] for fold in metrics.get("folds", ()) if fold.get("search")]
+    if not searches:
+        return ""
+    times = Counter(_chosen(search) for search in searches)
+    listed = ", ".join(
+        f"{chosen} in {n} of {len(searches)} folds" for chosen, n in times.most_common()
+    )
+    n_candidates = len(searches[0]["candidates"])
+    if n_candidates == 1:
+        return f"search chose {listed}: the only candidate"
+    return f"search chose {listed}, of {n_candidates} candidates by {searches[0]['score']} on inner folds"
+
+
+def _chosen(search: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in search["chosen"].items())
+
+
 def search_text(search: Mapping[str, Any]) -> str:
     """What inner folds chose, and among how many candidates; empty where nothing was searched."""
     if not search:
         return ""
-    chosen = ", ".join(f"{key} = {value}" for key, value in search["chosen"].items())
+    chosen = _chosen(search)
     listed = [text(c["score"], 3) for c in search["candidates"]]
     if len(listed) == 1:
         return f"{chosen}: the only candidate"
