@@ -27,8 +27,9 @@ class NoiseCeiling:
     """Largest PCC that a noise-free prediction could reach on one section; NaN for constant genes.
 
     Attributes:
-        log1p: (G,) on log1p(CPM), in [0, 1]; too low for genes with many zeros, where the logarithm of a half is
-            not half the story, and the usual definition all the same.
+        log1p: (G,) on log1p(CPM), in [0, 1]; approximate, since halves have half the depth, where the logarithm
+            bends otherwise. Simulated (250 spots of 800 counts): about 0.07 too high for genes seen in 60 to 99 % of
+            the spots, 0.08 too low for genes seen in all, right for rare ones; the usual definition all the same.
         composition: (G,) on Pearson residuals, in [0, 1].
     """
 
