@@ -359,3 +359,24 @@ def test_an_empty_patient_id_is_refused_whatever_the_folds(
     assert "row 3 (section A2)" in said
     assert "found an empty cell" in said
     assert not (tmp_path / "r").exists()
+
+
+def test_predicting_a_measured_training_section_says_that_it_is_no_test(tmp_path: Path) -> None:
+    manifest = write_cohort(tmp_path / "c", toy_items(9)[:2])
+    model = tmp_path / "m.hespotex"
+    result = run("train", manifest, "--out", model, "--sections", "A1", "--no-validate")
+    assert result.exit_code == 0, result.output
+    result = run("predict", model, manifest, "--out", tmp_path / "p", quick=False)
+    assert result.exit_code == 0, result.output
+    said = "section A1: the model was fitted on this section (its training section A1)"
+    assert said in " ".join(result.stderr.split())
+    assert "section A2: the model was fitted" not in " ".join(result.stderr.split())
+    notes = [
+        anndata.read_h5ad(tmp_path / "p" / "predictions" / f"{name}.h5ad").uns["hespotex"]
+        for name in ("A1", "A2")
+    ]
+    assert notes[0]["training_note"].startswith("the model was fitted on this section")
+    assert "training_note" not in notes[1]
+    page = run("report", tmp_path / "p", quick=False)
+    assert page.exit_code == 0, page.output
+    assert "Section A1: the model was fitted" in (tmp_path / "p" / "report.html").read_text()

@@ -50,6 +50,7 @@ from hespotex.run_checks import (
     run_identity,
     say_searched,
     say_verdict,
+    training_note,
     with_inputs,
 )
 from hespotex.runs import RunDir, StageClock, check_writable
@@ -387,7 +388,10 @@ def predict(
         for item in cohort.items:
             prediction = predict_section(bundle, item.without_expression(), machine=machine)
             extras = trust.extras(prediction, item.features, item.appearance, grades)
-            write_section_prediction(run, item.section, bundle, prediction, extras, columns=columns)
+            note = training_note(bundle, item.section, reporter)
+            write_section_prediction(
+                run, item.section, bundle, prediction, extras, columns=columns, training_note=note
+            )
             say_verdict(item.section, extras, reporter)
             advance(1)
     run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})

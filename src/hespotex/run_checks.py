@@ -219,6 +219,16 @@ def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section
             )
 
 
+def training_note(bundle: Bundle, section: Section, reporter: Reporter) -> str | None:
+    """What must be said of a prediction for a section that the model was fitted on; None for another one."""
+    found = None if section.counts is None else _training_section(bundle, section)
+    if found is None:
+        return None
+    note = f"the model was fitted on this section ({found}): that predicted and measured agree here says nothing of others"
+    reporter.warn(f"section {section.section_id}: {note}")
+    return note
+
+
 def _training_section(bundle: Bundle, section: Section) -> str | None:
     """Which training section this is or was copied from, in words."""
     key = section.expression_key()

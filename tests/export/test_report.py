@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,18 @@ def run(tmp_path: Path) -> RunDir:
     genes_csv().to_csv(folder.path / "genes.csv", index=False)
     folder.finish({"verb": "cross-validate"}, {"config": {"seed": 3}, "seconds": {"fit": 12.0}})
     return folder
+
+
+def in_browser(path: Path, tmp_path: Path) -> str:
+    """The page after its script ran, without a word on the console."""
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
+         "--virtual-time-budget=3000", path.as_uri()],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    return done.stdout
 
 
 def page_of(run: RunDir, **options: Any) -> str:
@@ -189,6 +202,69 @@ def test_a_run_without_measured_values_has_maps_and_no_scores(tmp_path: Path) ->
     assert "Scores beside" not in page
     assert data_of(page)["sections"][0]["kinds"] == ["predicted", "predicted_share"]
     assert data_of(page)["sections"][0]["picture"] is None
+
+
+def predicted_with_measured(tmp_path: Path) -> RunDir:
+    """A predict run of a measured training section: three of the model's six genes were written."""
+    folder, section = RunDir(tmp_path / "run"), toy_section()
+    write_prediction(
+        folder.predictions / "S1.h5ad",
+        section=section,
+        genes=GENES,
+        prediction=toy_prediction(section),
+        counts=toy_counts(section),
+        provenance={
+            "n_panel_genes": 6,
+            "ood_verdict": "unlike: staining",
+            "training_note": "the model was fitted on this section (its training section S1)",
+        },
+        extras=replace(toy_extras(section), grades=["C", "D", "A", "D", "B", "D"]),
+        columns=np.array([0, 2, 4]),
+    )
+    folder.finish({"verb": "predict"}, {})
+    return folder
+
+
+def test_a_prediction_of_a_measured_section_claims_no_score(tmp_path: Path) -> None:
+    page = page_of(predicted_with_measured(tmp_path))
+    assert "no measured values" not in page
+    assert "beside what was measured; nothing was scored" in page
+    assert 'class="headline found"' not in page
+    assert "Section S1: the model was fitted on this section (its training section S1)." in page
+    assert "<td>unlike: staining</td>" in page
+    left_out = "genes of the model that are not graded A to C (--all-genes writes them)</td><td>3"
+    assert left_out in page
+    assert "1 A · 1 B · 1 C" in page
+    assert "A: as B, and supported" in page
+    genes = data_of(page)["genes"]
+    assert genes["names"] == [GENES[2], GENES[4], GENES[0]]  # best grade first
+    assert genes["columns"] == [{"label": "grade", "digits": 3, "values": ["A", "B", "C"]}]
+
+
+def test_measured_shares_are_of_the_whole_panel_though_few_genes_were_written(
+    run: RunDir, tmp_path: Path
+) -> None:
+    def drawn(folder: RunDir, gene: str) -> np.ndarray:
+        data = data_of(page_of(folder))
+        (section,) = data["sections"]
+        values = np.frombuffer(base64.b64decode(section["values"]), np.uint8)
+        table = values.reshape(-1, len(section["kinds"]), section["n"])
+        names = [data["genes"]["names"][g] for g in section["genes"]]
+        return table[names.index(gene), section["kinds"].index("measured_share")]
+
+    few = predicted_with_measured(tmp_path)
+    np.testing.assert_allclose(
+        drawn(few, GENES[0]).astype(int), drawn(run, GENES[0]).astype(int), atol=1
+    )
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed here")
+def test_genes_without_scores_are_called_neither_best_nor_worst(tmp_path: Path) -> None:
+    path = write_report(predicted_with_measured(tmp_path), tmp_path / "report.html")
+    shown = in_browser(path, tmp_path)
+    assert "best of those" not in shown
+    assert "worst of those" not in shown
+    assert shown.count("<canvas") == 3 + 1
 
 
 def test_headline_intervals_grades_and_calibration_are_shown_where_they_are(run: RunDir) -> None:
@@ -300,7 +376,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
 def test_a_gene_called_na_stays_a_gene_and_scores_without_value_stay_last(run: RunDir) -> None:
     table = genes_csv()
     table.loc[1, "gene"] = "NA"
-    ranked = gene_table(table, [])
+    ranked = gene_table(table, {})
     assert ranked.gene.tolist()[:2] == ["ACTB", "NA"]
     assert ranked.gene.tolist()[-1] == "CD3E"
 
@@ -326,14 +402,8 @@ def test_charts_state_the_mean_and_place_coverage() -> None:
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed here")
 def test_a_browser_draws_the_maps_without_an_error(run: RunDir, tmp_path: Path) -> None:
     path = write_report(run, tmp_path / "report.html")
-    done = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
-         "--virtual-time-budget=3000", path.as_uri()],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert "CONSOLE" not in done.stderr
+    shown = in_browser(path, tmp_path)
     # The chosen gene and four examples: measured, predicted, uncertainty; and unlike the training slides.
-    assert done.stdout.count("<canvas") == 5 * 3 + 1
-    assert "6 genes" in done.stdout
-    assert "TUM-01" in done.stdout
+    assert shown.count("<canvas") == 5 * 3 + 1
+    assert "6 genes" in shown
+    assert "TUM-01" in shown

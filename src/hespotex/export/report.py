@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -68,8 +69,9 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections, names, dropped, records = _read_sections(run)
-    genes = gene_table(run.genes, names)
+    seen = _read_sections(run)
+    sections, records = seen.facts, seen.records
+    genes = gene_table(run.genes, seen.grades)
     maps, mapped = _maps(run, genes["gene"].tolist(), sections, map_bytes)
     data = {
         "genes": _gene_columns(genes),
@@ -90,8 +92,13 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         script=Markup((templates / "report.js").read_text(encoding="utf-8")),
         data=Markup(_safe_json(data)),
         title=tables.title(run, [patient for *_, patient in sections], sum(s[1] for s in sections)),
-        headline=tables.headline(run, genes),
-        warnings=[*tables.notes(run.metrics), *accepted_notes(run.record)],
+        headline=tables.headline(run, genes, measured=seen.measured),
+        found=bool(run.metrics.get("n_significant")),
+        warnings=[
+            *tables.notes(run.metrics),
+            *tables.training_notes(records),
+            *accepted_notes(run.record),
+        ],
         tiles=tables.tiles(run.metrics, genes),
         scores=tables.score_rows(run.metrics),
         score_columns=[heading for heading, _ in tables.SCORES.values()],
@@ -103,39 +110,69 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         calibration=Markup(calibration_svg(calibration)) if calibration else "",
         coverage=tables.coverage_rows(run.metrics),
         held_grades=tables.held_grade_rows(run.metrics),
-        slides=tables.slide_rows(run.metrics),
+        slides=tables.slide_rows(run.metrics.get("sections") or seen.slides),
         gene_sets=set_section(run.folder, run.metrics),
-        grade_rule=run.metrics.get("grade_rule", []),
+        grade_rule=tables.grade_rule(run.metrics, genes),
         has_maps=bool(mapped),
         map_note=_map_note(len(mapped), len(genes)),
         n_genes=f"{len(genes):,}",
-        dropped=tables.dropped_rows(dropped, run.metrics, run.genes),
+        dropped=tables.dropped_rows(seen.dropped, run.metrics, run.genes),
         facts=tables.facts(run, records),
         config=json.dumps(run.record.get("config", {}), indent=2),
         units=json.dumps(_plain(record.get("units", {})), indent=2),
     )
 
 
-def _read_sections(
-    run: Run,
-) -> tuple[list[tuple[str, int, int, str]], list[str], list[dict[str, Any]], list[Any]]:
-    """(id, spots, bytes per gene, patient) of each section, all genes, what was dropped, uns records."""
-    facts, dropped, records = [], [], []
-    names: dict[str, None] = {}
+@dataclass(frozen=True)
+class _Seen:
+    """What the predictions of a run tell before any map is drawn.
+
+    Attributes:
+        facts: (id, spots, bytes per gene, patient) of each section.
+        grades: of every gene that is predicted somewhere; empty where a file holds none.
+        measured: whether any section was measured.
+        slides: section, patient, spots, verdict and share of unusual spots, as records of a scored run have them.
+        dropped: what was left out.
+        records: uns["hespotex"] of each section.
+    """
+
+    facts: list[tuple[str, int, int, str]]
+    grades: dict[str, str]
+    measured: bool
+    slides: list[dict[str, Any]]
+    dropped: list[dict[str, Any]]
+    records: list[Mapping[str, Any]]
+
+
+def _read_sections(run: Run) -> _Seen:
+    facts, slides, records, measured = [], [], [], False
+    grades: dict[str, str] = {}
+    dropped: list[dict[str, Any]] = []
     for section in run.sections():
-        facts.append(
-            (
-                section.section_id,
-                len(section.barcodes),
-                bytes_per_gene(section),
-                section.patient_id,
-            )
+        name, record, ood = section.section_id, section.record, section.extras.ood
+        n_spots, n_genes = len(section.barcodes), len(section.genes)
+        facts.append((name, n_spots, bytes_per_gene(section), section.patient_id))
+        own = section.extras.grades or [""] * n_genes
+        grades.update(zip(section.genes.tolist(), own, strict=True))
+        measured |= section.measured is not None
+        records.append(record)
+        slides.append(
+            {
+                "section_id": name,
+                "patient_id": section.patient_id,
+                "n_spots": n_spots,
+                "ood_share": None if ood is None else float(ood.mean()),
+                "ood_verdict": record.get("ood_verdict"),
+            }
         )
-        names |= dict.fromkeys(section.genes.tolist())
-        records.append(section.record)
-        for reason, count in section.record.get("dropped", {}).items():
-            dropped.append({"section": section.section_id, "reason": reason, "count": int(count)})
-    return facts, list(names), dropped, records
+        lost = {reason: int(count) for reason, count in record.get("dropped", {}).items()}
+        left_out = int(record.get("n_panel_genes", n_genes)) - n_genes
+        if left_out:
+            lost["genes of the model that are not graded A to C (--all-genes writes them)"] = (
+                left_out
+            )
+        dropped += [{"section": name, "reason": r, "count": count} for r, count in lost.items()]
+    return _Seen(facts, grades, measured, slides, dropped, records)
 
 
 def _maps(

@@ -15,12 +15,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
 
 from hespotex.errors import RunError
 from hespotex.export.h5ad import StoredPrediction, read_prediction
 from hespotex.export.plots import standard_scores
 from hespotex.export.style import column_limits, robust_limits, view_box
-from hespotex.expression import pearson_residuals
+from hespotex.expression import pearson_residuals, spot_totals
 from hespotex.runs import RunDir
 
 Values = npt.NDArray[np.floating[Any]]
@@ -126,15 +127,18 @@ def _read_genes(path: Any) -> pd.DataFrame:
     )
 
 
-def gene_table(genes: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def gene_table(genes: pd.DataFrame, grades: Mapping[str, str]) -> pd.DataFrame:
     """One row a gene: each score's mean over the sections that have one; best composition first.
 
     Args:
         genes: genes.csv, may be empty.
-        names: genes of the predictions, for a run without scores.
+        grades: of the genes of the predictions (or empty texts), for a run without scores: best grade first.
     """
     if genes.empty:
-        return pd.DataFrame({"gene": list(names)})
+        table = pd.DataFrame({"gene": list(grades), "grade": list(grades.values())})
+        if not any(grades.values()):
+            return table[["gene"]]
+        return table.sort_values("grade", kind="stable").reset_index(drop=True)
     grouped = genes.groupby("gene", sort=False)
     table = pd.DataFrame({"gene": list(grouped.groups)})
     for name in GENE_COLUMNS:
@@ -224,7 +228,7 @@ def _layers(
     }
     if section.measured is not None and section.measured_counts is not None:
         tables["measured"] = section.measured[:, columns]
-        residuals = pearson_residuals(section.measured_counts)[:, columns]
+        residuals = pearson_residuals(_with_rest(section))[:, columns]
         residuals[np.isnan(tables["measured"])] = np.nan
         tables["measured_share"] = standard_scores(residuals)
     if section.extras.lower is not None and section.extras.upper is not None:
@@ -239,6 +243,15 @@ def _layers(
     bounds = {"measured": limits, "predicted": limits, "width": widths}
     stacked = [_as_bytes(tables[k].T, bounds.get(k, z_limits)) for k in _kinds(section)]
     return np.stack(stacked, axis=1), limits, widths
+
+
+def _with_rest(section: StoredPrediction) -> sparse.csr_matrix:
+    """(n, G + 1) measured counts and, last, those of panel genes that were not written: shares are of the whole."""
+    counts = sparse.csr_matrix(section.measured_counts)
+    if section.measured_depth is None:
+        return counts
+    rest = np.maximum(section.measured_depth - spot_totals(counts), 0)
+    return sparse.hstack([counts, sparse.csr_matrix(rest[:, None])], format="csr")
 
 
 def _as_bytes(values: Values, limits: Values) -> npt.NDArray[np.uint8]:

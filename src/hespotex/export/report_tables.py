@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex.evaluation.compare import FEWEST_UNITS
+from hespotex.evaluation.grades import UNGRADED, GradeRule
 from hespotex.export.report_data import Run
 from hespotex.export.style import PREDICTOR_NAMES
 
@@ -64,10 +65,15 @@ def title(run: Run, patients: Sequence[str], n_spots: int) -> str:
     )
 
 
-def headline(run: Run, genes: pd.DataFrame) -> str:
-    """The run's own headline, or what can be said without one."""
+def headline(run: Run, genes: pd.DataFrame, *, measured: bool) -> str:
+    """The run's own headline, or what can be said without one; `measured`: whether any section was."""
     if run.metrics.get("headline"):
         return str(run.metrics["headline"])
+    if "pcc_composition" not in genes and measured:
+        return (
+            "Predicted expression beside what was measured; nothing was scored: hespotex evaluate does, on sections "
+            "that the model was not trained on."
+        )
     if "pcc_composition" not in genes:
         return "Predicted expression; no measured values to compare with."
     model = run.metrics["mean"]["model"]
@@ -97,7 +103,8 @@ def tiles(metrics: Mapping[str, Any], genes: pd.DataFrame) -> list[Row]:
     if "grade" in genes:
         counts = genes.grade.value_counts()
         good = int(counts.get("A", 0)) + int(counts.get("B", 0))
-        rest = " · ".join(f"{counts[g]:,} {g}" for g in ("A", "B", "C", "D") if g in counts)
+        every = ("A", "B", "C", "D", UNGRADED)
+        rest = " · ".join(f"{counts[g]:,} {g}" for g in every if g in counts)
         result.append({"value": f"{good:,}", "name": "genes graded A or B", "note": rest})
     return result
 
@@ -267,10 +274,26 @@ def held_grade_rows(metrics: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def slide_rows(metrics: Mapping[str, Any]) -> list[Row]:
-    """How every held-out slide compares with the training slides."""
+def training_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """On predicted sections that the model was fitted on, one sentence each."""
+    return [
+        f"Section {record['section_id']}: {record['training_note']}."
+        for record in records
+        if record.get("training_note")
+    ]
+
+
+def grade_rule(metrics: Mapping[str, Any], genes: pd.DataFrame) -> list[str]:
+    """The rule in words: of a scored run as it was applied; of a prediction as it is; none without grades."""
+    if "grade_rule" in metrics:
+        return list(metrics["grade_rule"])
+    return list(GradeRule().text()) if "grade" in genes else []
+
+
+def slide_rows(sections: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """How every slide compares with the training slides."""
     rows = []
-    for section in metrics.get("sections", ()):
+    for section in sections:
         share = section.get("ood_share")
         rows.append(
             {

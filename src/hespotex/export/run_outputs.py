@@ -49,6 +49,7 @@ def write_section_prediction(
     extras: Extras,
     *,
     columns: npt.NDArray[np.intp] | None = None,
+    training_note: str | None = None,
 ) -> Path:
     """Write predictions/<section_id>.h5ad, with the measured values where the section has them.
 
@@ -59,6 +60,7 @@ def write_section_prediction(
         prediction: over the whole panel.
         extras: interval, out-of-distribution check, grades.
         columns: which genes to write; None: all.
+        training_note: said of a section that the model was fitted on.
     """
     counts = GenePanel(bundle.genes).counts(section) if section.counts is not None else None
     of_sets = predicted_sets(bundle, prediction.composition, counts)
@@ -70,7 +72,11 @@ def write_section_prediction(
         prediction=prediction,
         counts=counts,
         thumbnail=section_thumbnail(section),
-        provenance={**provenance(bundle), "ood_verdict": extras.verdict},
+        provenance={
+            **provenance(bundle),
+            "ood_verdict": extras.verdict,
+            "training_note": training_note,
+        },
         extras=replace(extras, gene_sets=of_sets),
         columns=columns,
     )
@@ -90,6 +96,7 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
     """What made a prediction; holds no path and no name but those of the manifest."""
     return {
         "model_id": bundle.model_id,
+        "n_panel_genes": len(bundle.genes),
         "profile": bundle.model.profile,
         "encoder": bundle.encoder.name,
         "encoder_key": bundle.encoder.key,

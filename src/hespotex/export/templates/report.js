@@ -87,10 +87,11 @@
   };
   const grades = data.genes.columns.find((c) => c.label === "grade");
   const nameOf = (gene) => data.genes.names[gene] + (grades && grades.values[gene] ? ` (${grades.values[gene]})` : "");
-  /* Best, second best, middle and worst gene by the mean share score: the table is sorted by it. */
+  /* Best, second best, middle and worst gene by the mean share score: the table is sorted by it. None without scores. */
   const examples = (section) => {
     const column = data.genes.columns.find((c) => c.label === "PCC share");
-    const scored = section.genes.filter((gene) => !column || column.values[gene] !== null);
+    if (!column) return [];
+    const scored = section.genes.filter((gene) => column.values[gene] !== null);
     const last = scored.length - 1;
     const picks = [["best", 0], ["second best", 1], ["middle", last >> 1], ["worst", last]];
     const seen = new Set();
