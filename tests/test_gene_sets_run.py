@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,19 @@ def test_the_report_shows_the_sets(scored: RunDir) -> None:
     assert "<h2>Gene sets</h2>" in page
     assert "DOES NOT / FOLLOW" in page
     assert "left out: 1 gene set with fewer than 3 genes in the panel: TOO FEW (1)." in page
+
+
+def test_the_table_of_sets_explains_its_columns_and_shows_no_q_value_as_zero(
+    scored: RunDir, tmp_path: Path
+) -> None:
+    run = RunDir(Path(shutil.copytree(scored.path, tmp_path / "run")))
+    pd.read_csv(run.path / "gene_sets.csv").assign(q_value=1e-6).to_csv(
+        run.path / "gene_sets.csv", index=False
+    )
+    page = write_report(run).read_text().split("<h2>Gene sets</h2>")[1].split("</section>")[0]
+    assert "<td>&lt;0.001</td>" in page
+    for heading in ("PCC share", "depth alone", "PCC given depth", "of its ceiling", "q-value"):
+        assert f"<b>{heading}</b>:" in page
 
 
 def test_sets_travel_in_the_model_file_and_old_files_have_none(tmp_path: Path) -> None:

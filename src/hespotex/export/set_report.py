@@ -43,7 +43,9 @@ def _rows(table: pd.DataFrame) -> list[list[str]]:
         means = {c: float(part[c].mean()) if part[c].notna().any() else np.nan for c in _MEANS}
         genes = _span(part["n_panel_genes"])
         cells = [str(name), str(part["grade"].iloc[0])]
-        cells += [_number(means[c]) for c in _MEANS]
+        cells += [_number(means[c]) for c in _MEANS[:-1]]
+        q_value = means["q_value"]
+        cells += ["<0.001" if q_value < 0.001 else _number(q_value)]
         cells += [str(int(part["pcc_partial"].notna().sum()))]
         cells += [f"{genes} of {int(part['n_listed'].iloc[0])}", f"{part['mean_count'].mean():.3g}"]
         rows.append((cells[1], -np.nan_to_num(means["pcc_partial"], nan=-2.0), cells))
@@ -56,4 +58,4 @@ def _span(values: pd.Series) -> str:
 
 
 def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.3f}"
+    return "–" if np.isnan(value) else f"{value:.3f}".replace("-", "−")
