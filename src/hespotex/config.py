@@ -6,6 +6,7 @@ verbosity are not part of it.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ Grid = Literal["hexagonal", "square"]
 NucleiMode = Literal["off", "published", "density"]
 NucleiSource = Literal["classical", "instanseg", "cellpose", "mask"]
 
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]+)?")
 # What a profile changes of the other stages where nothing else is asked for.
 _PRESETS: Mapping[str, Mapping[str, Any]] = {
     "published": {
@@ -197,6 +199,17 @@ class Machine:
     device: str = "auto"
     threads: int | None = None
     cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.device, str) and _DEVICE.fullmatch(self.device)):
+            raise ConfigError(
+                f"expected a device of auto, cpu, cuda, cuda:N, mps, found {self.device!r}"
+            )
+        whole = self.threads is None or isinstance(self.threads, int)
+        if not whole or (self.threads is not None and self.threads < 1):
+            raise ConfigError(f"expected at least 1 thread, found {self.threads!r}")
+        if self.cache is not None:
+            object.__setattr__(self, "cache", Path(self.cache))
 
 
 class TrustConfig(StageConfig):

@@ -25,6 +25,31 @@ def differing_keys(
     return rows
 
 
+def expect_kind(name: str, value: object, kind: type) -> None:
+    """Refuse an argument of another kind than a function takes.
+
+    Raises:
+        ConfigError: names both kinds.
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(
+            f"expected {name} as hespotex.{kind.__name__}(...), found {type(value).__name__} {str(value)[:60]!r}"
+        )
+
+
+def listed_names(name: str, value: Sequence[str]) -> tuple[str, ...]:
+    """Names in a list; a text would be taken letter by letter.
+
+    Raises:
+        ConfigError: a single text.
+    """
+    if isinstance(value, str):
+        raise ConfigError(
+            f"expected a list of names for {name}, found the text {value!r}; write {value.split(',')!r}"
+        )
+    return tuple(value)
+
+
 def deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings as new dictionaries; other values as they are."""
     return {k: deep_copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}

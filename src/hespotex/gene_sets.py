@@ -84,8 +84,21 @@ def _parse_line(line: str, where: str) -> GeneSet:
     return GeneSet(cells[0], genes)
 
 
+def check_sets(sets: Sequence[GeneSet]) -> None:
+    """Refuse what are no gene sets, such as the path of a file.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if isinstance(sets, str | Path) or not all(isinstance(s, GeneSet) for s in sets):
+        raise ConfigError(
+            f"expected gene sets as hespotex.gene_sets.read_gmt(FILE) returns them, found {str(sets)[:60]!r}"
+        )
+
+
 def sets_key(sets: Sequence[GeneSet]) -> str | None:
     """Content key of gene sets; None where there are none."""
+    check_sets(sets)
     return content_key([[s.name, list(s.genes)] for s in sets]) if sets else None
 
 

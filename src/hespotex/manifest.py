@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from hespotex.config_values import listed_names
 from hespotex.errors import ManifestError, SlideError
 from hespotex.section import ManifestRow
 from hespotex.slide import image_path
@@ -128,6 +129,7 @@ def _select(
 ) -> tuple[ManifestRow, ...]:
     if sections is None:
         return tuple(rows)
+    sections = listed_names("sections", sections)
     known = [row.section_id for row in rows]
     unknown = [name for name in sections if name not in known]
     if unknown or not sections:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hespotex.config import Machine, NucleiConfig, RunConfig
+from hespotex.config_values import expect_kind
 from hespotex.errors import ConfigError, ModelFileError
 from hespotex.nuclei import NucleiOrigin, count_section, refuse_coarse, with_counts
 from hespotex.postprocess import nuclei_factor
@@ -22,6 +23,7 @@ def configured(config: RunConfig, option: str | None) -> RunConfig:
     Raises:
         ConfigError: no such source, or nuclei are switched off by name as well.
     """
+    expect_kind("config", config, RunConfig)
     if option is None:
         return config
     origin, nuclei = NucleiOrigin.parse(option), config.nuclei

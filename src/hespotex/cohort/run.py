@@ -21,6 +21,7 @@ from hespotex.cohort.executor import (
 from hespotex.cohort.ledger import TABLE, Ledger
 from hespotex.cohort.plan import plan_slides, refuse_options_of_slides
 from hespotex.config import Machine
+from hespotex.config_values import expect_kind
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import bundle_grades
@@ -98,6 +99,7 @@ def predict(
     """
     model, source, out = Path(model), Path(source), Path(out)
     options, reporter = options or SlideOptions(), reporter or Silent()
+    expect_kind("options", options, SlideOptions)
     tasks = plan_slides(source, options, sections)
     if tasks is None:
         return _predict_sections(

@@ -25,7 +25,7 @@ from hespotex.evaluation.spatial_null import (
     score_against_null,
 )
 from hespotex.expression import PanelCounts, pearson_residuals
-from hespotex.gene_sets import MIN_GENES, GeneSet, PanelSets, SetScores
+from hespotex.gene_sets import MIN_GENES, GeneSet, PanelSets, SetScores, check_sets
 from hespotex.training.bundle import Bundle
 
 Floats = npt.NDArray[np.float64]
@@ -184,6 +184,7 @@ def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:
     """
     if sets is None:
         return bundle
+    check_sets(sets)
     if sets and not len(bundle.pooled):
         raise ModelFileError(
             "expected a model that knows its training shares to score gene sets against them, found an imported one; "

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Final, Literal
 
 from hespotex.config import InputChoices
+from hespotex.config_values import listed_names
 from hespotex.errors import ConfigError, SlideError
 from hespotex.manifest import MAX_ID_BYTES
 from hespotex.section import ManifestRow
@@ -55,6 +57,16 @@ class SlideOptions:
     nuclei: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("tissue", "spots"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(given))
+        object.__setattr__(self, "formats", listed_names("formats", self.formats))
+        if self.genes is not None:
+            object.__setattr__(self, "genes", listed_names("genes", self.genes))
+        for name in ("mpp", "pitch_um", "diameter_um", "max_bad_tiles"):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, Real):
+                raise ConfigError(f"expected a number for {name}, found {given!r}")
         if self.mpp is not None and not 0 < self.mpp <= MAX_MPP:
             raise ConfigError(
                 f"expected --mpp above 0 and at most {MAX_MPP:g} um per pixel, found {self.mpp:g}; "

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from statistics import median
 
 from hespotex.config import Machine, RunConfig, StageConfig
-from hespotex.errors import SpotTableError
+from hespotex.config_values import expect_kind
+from hespotex.errors import ConfigError, SpotTableError
 from hespotex.expression import GenePanel
 from hespotex.training.bundle import Bundle, TrainedOn
 from hespotex.training.types import Cohort, EncodedSection, FittedModel, TrainingSection
@@ -96,17 +97,33 @@ def training_section(item: EncodedSection, panel: GenePanel) -> TrainingSection:
 
 
 def device_name(machine: Machine | None) -> str:
-    """The torch device of a machine; `auto` is a CUDA GPU where there is one, else the CPU."""
+    """The torch device of a machine; `auto` is a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: this machine, or this build of torch, has no such device.
+    """
     import torch
 
     wanted = machine.device if machine is not None else "cpu"
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto":
+        return "cuda" if n_gpus else "cpu"
+    kind, _, number = wanted.partition(":")
+    if kind == "cuda" and int(number or 0) >= n_gpus:
+        raise ConfigError(
+            f"expected the device {wanted}, found {n_gpus} CUDA GPUs that torch {torch.__version__} can use; choose "
+            "another --device (hespotex doctor says what is missing)"
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(
+            f"expected the device mps, found none that torch {torch.__version__} can use; choose another --device"
+        )
+    return wanted
 
 
 def use_threads(machine: Machine) -> None:
     """Let torch and the BLAS behind numpy use at most the machine's threads; None changes nothing."""
+    expect_kind("machine", machine, Machine)
     if machine.threads is None:
         return
     import torch
