@@ -397,7 +397,3 @@ def test_the_fault_is_named_on_one_line_and_nothing_is_written(tree: Path, fault
     assert "expected" in text
     assert "found" in text
     assert content(tree) == before
-
-
-def test_there_are_at_least_sixty() -> None:
-    assert len(FAULTS) >= 60

@@ -191,15 +191,8 @@ def _cross_validate(
     with reporter.task("folds", len(folds)) as advance:
         for number, fold in enumerate(folds):
             if finished_fold(run, number) is None:
-                outcome = run_fold(
-                    cohort,
-                    fold,
-                    config,
-                    gene_sets=gene_sets,
-                    nan_as_zero=score_nan_as_zero,
-                    machine=machine,
-                    clock=clock,
-                )
+                outcome = run_fold(cohort, fold, config, gene_sets=gene_sets, machine=machine, clock=clock,
+                                   nan_as_zero=score_nan_as_zero)  # fmt: skip
                 with clock.stage("write"):
                     write_fold(run, number, outcome)
             advance(1)

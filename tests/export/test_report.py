@@ -3,122 +3,29 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shutil
-import subprocess
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from toy_prediction import (
     GENES,
-    toy_counts,
-    toy_extras,
     toy_prediction,
     toy_section,
-    toy_thumbnail,
 )
+from toy_report import data_of, genes_csv, in_browser, metrics, page_of, write_scored_run
 
 from hespotex.errors import RunError
 from hespotex.export.charts import calibration_svg, distribution_svg
-from hespotex.export.h5ad import write_prediction
 from hespotex.export.report import write_report
 from hespotex.export.report_data import gene_table, mapped_genes
 from hespotex.runs import RunDir, write_json
 
 
-def scores(share: float, log1p: float | None = 0.3) -> dict[str, Any]:
-    return {
-        "pcc_composition_mean": share,
-        "pcc_composition_abundant200": share,
-        "pcc_log1p_mean": log1p,
-        "pcc_log1p_median": log1p,
-        "pcc_log1p_top50": log1p,
-        "rmse_log1p": None if log1p is None else 2.5,
-        "n_constant_genes": 1,
-    }
-
-
-def metrics(**more: Any) -> dict[str, Any]:
-    table = {
-        "model": scores(0.2346),
-        "ridge": scores(0.1234),
-        "train_mean": scores(0.0, None),
-        "depth_only": scores(0.9),
-    }
-    fold = {"fold": 0, "held_out": ["S1"], "train": ["T1", "T2"], "n_spots": 30, "n_genes": 6}
-    return {
-        "folds_by": "patient",
-        "note": "",
-        "folds": [fold | {"scores": table}],
-        "mean": table,
-        **more,
-    }
-
-
-def genes_csv() -> pd.DataFrame:
-    share = np.linspace(0.6, -0.1, len(GENES))
-    share[3] = np.nan
-    return pd.DataFrame(
-        {
-            "fold": 0,
-            "section_id": "S1",
-            "gene": GENES,
-            "pcc_log1p": share + 0.1,
-            "pcc_composition": share,
-            "ridge_pcc_log1p": share,
-            "ridge_pcc_composition": share - 0.05,
-            "mean_count": 3.0,
-            "constant": [False] * 5 + [True],
-            "measured": [True, True, True, False, True, True],
-        }
-    )
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
-    folder = RunDir(tmp_path / "secret-folder" / "run")
-    section = toy_section()
-    write_prediction(
-        folder.predictions / "S1.h5ad",
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-        counts=toy_counts(section),
-        thumbnail=toy_thumbnail(section),
-        provenance={"model_id": "abc123", "encoder": "efficientnet-lite0", "sides_um": [77.2]},
-        extras=toy_extras(section),
-    )
-    write_json(folder.path / "metrics.json", metrics())
-    genes_csv().to_csv(folder.path / "genes.csv", index=False)
-    folder.finish({"verb": "cross-validate"}, {"config": {"seed": 3}, "seconds": {"fit": 12.0}})
-    return folder
-
-
-def in_browser(path: Path, tmp_path: Path) -> str:
-    """The page after its script ran, without a word on the console."""
-    done = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
-         "--virtual-time-budget=3000", path.as_uri()],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert "CONSOLE" not in done.stderr
-    return done.stdout
-
-
-def page_of(run: RunDir, **options: Any) -> str:
-    return write_report(run, **options).read_text(encoding="utf-8")
-
-
-def data_of(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
-    assert found is not None
-    return dict(json.loads(found[1]))
+    return write_scored_run(tmp_path / "secret-folder" / "run")
 
 
 def test_says_scores_folds_losses_and_provenance(run: RunDir) -> None:
@@ -185,86 +92,6 @@ def test_genes_beyond_the_room_are_listed_without_maps(run: RunDir) -> None:
     assert len(data["genes"]["names"]) == 6
     assert len(data["mapped"]) == 2
     assert "2 of 6 genes have maps here" in page
-
-
-def test_a_run_without_measured_values_has_maps_and_no_scores(tmp_path: Path) -> None:
-    folder, section = RunDir(tmp_path / "run"), toy_section()
-    write_prediction(
-        folder.predictions / "S1.h5ad",
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-    )
-    folder.finish({"verb": "predict"}, {})
-    page = page_of(folder)
-    assert "Prediction of 1 section" in page
-    assert "no measured values" in page
-    assert "Scores beside" not in page
-    assert data_of(page)["sections"][0]["kinds"] == ["predicted", "predicted_share"]
-    assert data_of(page)["sections"][0]["picture"] is None
-
-
-def predicted_with_measured(tmp_path: Path) -> RunDir:
-    """A predict run of a measured training section: three of the model's six genes were written."""
-    folder, section = RunDir(tmp_path / "run"), toy_section()
-    write_prediction(
-        folder.predictions / "S1.h5ad",
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-        counts=toy_counts(section),
-        provenance={
-            "n_panel_genes": 6,
-            "ood_verdict": "unlike: staining",
-            "training_note": "the model was fitted on this section (its training section S1)",
-        },
-        extras=replace(toy_extras(section), grades=["C", "D", "A", "D", "B", "D"]),
-        columns=np.array([0, 2, 4]),
-    )
-    folder.finish({"verb": "predict"}, {})
-    return folder
-
-
-def test_a_prediction_of_a_measured_section_claims_no_score(tmp_path: Path) -> None:
-    page = page_of(predicted_with_measured(tmp_path))
-    assert "no measured values" not in page
-    assert "beside what was measured; nothing was scored" in page
-    assert 'class="headline found"' not in page
-    assert "Section S1: the model was fitted on this section (its training section S1)." in page
-    assert "<td>unlike: staining</td>" in page
-    left_out = "genes of the model that are not graded A to C (--all-genes writes them)</td><td>3"
-    assert left_out in page
-    assert "1 A · 1 B · 1 C" in page
-    assert "A: as B, and supported" in page
-    genes = data_of(page)["genes"]
-    assert genes["names"] == [GENES[2], GENES[4], GENES[0]]  # best grade first
-    assert genes["columns"] == [{"label": "grade", "digits": 3, "values": ["A", "B", "C"]}]
-
-
-def test_measured_shares_are_of_the_whole_panel_though_few_genes_were_written(
-    run: RunDir, tmp_path: Path
-) -> None:
-    def drawn(folder: RunDir, gene: str) -> np.ndarray:
-        data = data_of(page_of(folder))
-        (section,) = data["sections"]
-        values = np.frombuffer(base64.b64decode(section["values"]), np.uint8)
-        table = values.reshape(-1, len(section["kinds"]), section["n"])
-        names = [data["genes"]["names"][g] for g in section["genes"]]
-        return table[names.index(gene), section["kinds"].index("measured_share")]
-
-    few = predicted_with_measured(tmp_path)
-    np.testing.assert_allclose(
-        drawn(few, GENES[0]).astype(int), drawn(run, GENES[0]).astype(int), atol=1
-    )
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed here")
-def test_genes_without_scores_are_called_neither_best_nor_worst(tmp_path: Path) -> None:
-    path = write_report(predicted_with_measured(tmp_path), tmp_path / "report.html")
-    shown = in_browser(path, tmp_path)
-    assert "best of those" not in shown
-    assert "worst of those" not in shown
-    assert shown.count("<canvas") == 3 + 1
 
 
 def test_headline_intervals_grades_and_calibration_are_shown_where_they_are(run: RunDir) -> None:

@@ -73,17 +73,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
     sections, records = seen.facts, seen.records
     genes = gene_table(run.genes, seen.grades)
     maps, mapped = _maps(run, genes["gene"].tolist(), sections, map_bytes)
-    data = {
-        "genes": _gene_columns(genes),
-        "mapped": mapped,
-        "sections": maps,
-        "z_limit": 2.5,
-        "colours": {
-            "expression": _colour_table(EXPRESSION_COLOURS),
-            "diverging": _colour_table(DIVERGING_COLOURS),
-            "depth": _colour_table("cividis"),
-        },
-    }
+    data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps, **_colours()}
     templates = resources.files("hespotex.export") / "templates"
     calibration = run.metrics.get("calibration")
     record = records[0] if records else {}
@@ -94,11 +84,9 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         title=tables.title(run, [patient for *_, patient in sections], sum(s[1] for s in sections)),
         headline=tables.headline(run, genes, measured=seen.measured),
         found=bool(run.metrics.get("n_significant")),
-        warnings=[
-            *tables.notes(run.metrics),
-            *tables.training_notes(records),
-            *accepted_notes(run.record),
-        ],
+        warnings=tables.notes(run.metrics)
+        + tables.training_notes(records)
+        + accepted_notes(run.record),
         tiles=tables.tiles(run.metrics, genes),
         scores=tables.score_rows(run.metrics),
         score_columns=[heading for heading, _ in tables.SCORES.values()],
@@ -121,6 +109,18 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         config=json.dumps(run.record.get("config", {}), indent=2),
         units=json.dumps(_plain(record.get("units", {})), indent=2),
     )
+
+
+def _colours() -> dict[str, Any]:
+    tables_of_bytes = {
+        "expression": EXPRESSION_COLOURS,
+        "diverging": DIVERGING_COLOURS,
+        "depth": "cividis",
+    }
+    return {
+        "z_limit": 2.5,
+        "colours": {name: _colour_table(table) for name, table in tables_of_bytes.items()},
+    }
 
 
 @dataclass(frozen=True)
