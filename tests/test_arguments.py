@@ -40,8 +40,8 @@ def test_lists_of_names_become_tuples() -> None:
         (lambda: hespotex.SlideOptions(formats="geojson"), r"list of names for formats, found the text"),
         (lambda: hespotex.SlideOptions(mpp="0.5"), "expected a number for mpp, found '0.5'"),
         (lambda: hespotex.Machine(device="gpu"), "auto, cpu, cuda, cuda:N, mps, found 'gpu'"),
-        (lambda: hespotex.Machine(threads=0), "at least 1 thread, found 0"),
-        (lambda: hespotex.Machine(threads="2"), "at least 1 thread, found '2'"),
+        (lambda: hespotex.Machine(threads=0), "whole number of threads, at least 1, found 0"),
+        (lambda: hespotex.Machine(threads="2"), "whole number of threads, at least 1, found '2'"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_named_when_they_are_made(

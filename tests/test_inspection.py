@@ -366,3 +366,16 @@ def test_an_unmirrored_array_outweighs_a_small_lead_of_a_mirror(
     (finding, *_) = placement_findings("A", Placement(evidence, {}, array))
     assert finding.level == level
     assert ("speaks against it" in finding.found) == (level == "warning")
+
+
+@pytest.mark.parametrize(("closed", "says"), [(0.3, "as given"), (0.6, None)])
+def test_counts_are_silent_where_an_orientation_that_the_tissue_rules_out_suits_them_better(
+    closed: float, says: str | None
+) -> None:
+    given = Hypothesis("as given", 1.0, 0.6, 0.6)
+    other = Hypothesis("turned by 180 degrees", 1.0, 0.6, 0.6)
+    evidence = OrientationEvidence(
+        "undecidable", given, other, "no telling", open=(given.name, other.name)
+    )
+    correlations = dict.fromkeys(ORIENTATIONS, closed) | {given.name: 0.5, other.name: 0.1}
+    assert Placement(evidence, correlations, None).counts_say == says

@@ -96,6 +96,7 @@ def test_a_model_says_whose_sections_it_may_have_seen() -> None:
     assert external_note(["s"], ["p"], ["q", "r"]) == ""
     assert "for s other sections of the same" in external_note(["s", "t"], ["p", "q"], ["p"])
     assert "for s other sections of the same" in external_note(["s"], [" "], ["p"])
+    assert "for s other sections of the same" in external_note(["s"], ["p1"], ["P1"])
     assert "does not say what it was trained on" in external_note(["s"], ["p"], [])
 
 

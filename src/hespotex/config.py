@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -205,9 +206,10 @@ class Machine:
             raise ConfigError(
                 f"expected a device of auto, cpu, cuda, cuda:N, mps, found {self.device!r}"
             )
-        whole = self.threads is None or isinstance(self.threads, int)
-        if not whole or (self.threads is not None and self.threads < 1):
-            raise ConfigError(f"expected at least 1 thread, found {self.threads!r}")
+        threads: object = self.threads  # whatever was given
+        right = isinstance(threads, Integral) and int(threads) >= 1
+        if threads is not None and not right:
+            raise ConfigError(f"expected a whole number of threads, at least 1, found {threads!r}")
         if self.cache is not None:
             object.__setattr__(self, "cache", Path(self.cache))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -41,8 +41,10 @@ def listed_names(name: str, value: Sequence[str]) -> tuple[str, ...]:
     """Names in a list; a text would be taken letter by letter.
 
     Raises:
-        ConfigError: a single text.
+        ConfigError: a single text, or no list.
     """
+    if not isinstance(value, str | Iterable):
+        raise ConfigError(f"expected a list of names for {name}, found {value!r}")
     if isinstance(value, str):
         raise ConfigError(
             f"expected a list of names for {name}, found the text {value!r}; write {value.split(',')!r}"

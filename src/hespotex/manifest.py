@@ -117,8 +117,8 @@ def read_rows(path: Path) -> tuple[CheckedRow, ...]:
         identifier = cells[header.index("section_id")] if whole else ""
         if identifier:
             found = [*found, *_doubled(identifier, number, places)]
-        if whole:
-            found = [*found, *_respelled(cells[header.index("patient_id")], number, patients)]
+        if row is not None and row.expression is not None:
+            found = [*found, *_respelled(row.patient_id, number, patients)]
         name = identifier or f"row {number}"
         checked.append(CheckedRow(name, None if found else row, tuple(found)))
     return tuple(checked)

@@ -159,9 +159,11 @@ def external_note(
             "the model file does not say what it was trained on: if these sections or others of their patients were "
             "in its training, these scores say nothing about a new section"
         )
-    known = set(trained_patients)
+    known = {p.casefold() for p in trained_patients}
     shared = [
-        s for s, p in zip(section_ids, patient_ids, strict=True) if not p.strip() or p in known
+        s
+        for s, p in zip(section_ids, patient_ids, strict=True)
+        if not p.strip() or p.casefold() in known
     ]
     if not shared:
         return ""

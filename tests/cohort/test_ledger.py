@@ -45,6 +45,14 @@ def _job(out: Path, slide: Path) -> Ledger:
     return ledger
 
 
+def _end(ledger: Ledger, out: Path, name: str, n_spots: int = 0) -> None:
+    """The slide of a process is predicted."""
+    path = RunDir(out).predictions / f"{name}.h5ad"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    ledger.note(SlideOutcome(name, "done", n_spots=n_spots))
+
+
 def _table(out: Path) -> dict[str, str]:
     table = pd.read_csv(out / "slides.csv")
     return dict(zip(table.section_id, table.status, strict=True))
@@ -60,7 +68,7 @@ def test_jobs_that_end_in_any_order_leave_a_table_of_all_slides(
 ) -> None:
     jobs = {name: _job(tmp_path / "out", tmp_path / f"{name}.png") for name in "abc"}
     for name in order:
-        jobs[name].note(SlideOutcome(name, "done", n_spots=ord(name)))
+        _end(jobs[name], tmp_path / "out", name, n_spots=ord(name))
         jobs[name].publish(IDENTITY, {})
     assert _table(tmp_path / "out") == dict.fromkeys("abc", "done")
     known = _record(tmp_path / "out")
@@ -74,7 +82,7 @@ def test_jobs_that_end_in_any_order_leave_a_table_of_all_slides(
 
 def test_a_job_that_is_killed_leaves_its_slide_unfinished_and_the_run_open(tmp_path: Path) -> None:
     done, _killed = (_job(tmp_path / "out", tmp_path / f"{name}.png") for name in "ab")
-    done.note(SlideOutcome("a", "done"))
+    _end(done, tmp_path / "out", "a")
     done.publish(IDENTITY, {})
     assert _table(tmp_path / "out") == {"a": "done", "b": "unfinished"}
     assert _record(tmp_path / "out")["status"] == "running"
@@ -85,7 +93,7 @@ def test_a_job_that_ends_while_another_writes_the_sums_is_in_them(
 ) -> None:
     """The worst moment: the other one has ended and written its sums before ours are renamed over them."""
     ours, other = (_job(tmp_path / "out", tmp_path / f"{name}.png") for name in "ab")
-    ours.note(SlideOutcome("a", "done"))
+    _end(ours, tmp_path / "out", "a")
     to_csv: Callable[..., None] = pd.DataFrame.to_csv
     meanwhile = [True]
 
@@ -108,7 +116,7 @@ def test_jobs_at_the_same_moment_leave_a_table_of_all_slides(tmp_path: Path) -> 
     def job(name: str) -> None:
         ledger = _job(tmp_path / "out", tmp_path / f"{name}.png")
         gate.wait()
-        ledger.note(SlideOutcome(name, "done"))
+        _end(ledger, tmp_path / "out", name)
         ledger.publish(IDENTITY, {})
 
     threads = [threading.Thread(target=job, args=(name,)) for name in names]
@@ -190,3 +198,81 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(RunError, match=r"record of a slide in .*\.json, found: .*; delete that"):
         ledger.publish(IDENTITY, {})
+
+
+def test_a_slide_that_is_gone_once_it_is_predicted_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name in "abc":
+        write_slide(folder / f"{name}.png")
+    predict = executor.predict_slide
+
+    def then_gone(predictor: Predictor, task: SlideTask, *rest: Any, **named: Any) -> Any:
+        result = predict(predictor, task, *rest, **named)
+        if task.section_id == "a":
+            task.slide.unlink()
+        return result
+
+    monkeypatch.setattr(executor, "predict_slide", then_gone)
+    result = cohort.predict(MODEL, folder, tmp_path / "out", options=OPTIONS)
+    assert [s.status for s in result.slides] == ["done"] * 3
+    assert _table(tmp_path / "out") == dict.fromkeys("abc", "done")
+
+
+def test_a_mistyped_path_leaves_a_finished_folder_finished(tmp_path: Path) -> None:
+    write_slide(tmp_path / "a.png")
+    out = tmp_path / "out"
+    cohort.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
+    with pytest.raises(SlideError, match=r"No such file or directory .*typo\.png"):
+        cohort.predict(MODEL, tmp_path / "typo.png", out, options=OPTIONS)
+    assert _table(out) == {"a": "done"}
+    assert _record(out)["status"] == "finished"
+
+
+def test_a_prediction_that_somebody_deleted_is_not_in_the_sums(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in "rs":
+        write_slide(tmp_path / f"{name}.png")
+        cohort.predict(MODEL, tmp_path / f"{name}.png", out, options=OPTIONS)
+    shutil.rmtree(out / "predictions")
+    other = tmp_path / "other" / "s.png"
+    other.parent.mkdir()
+    write_slide(other)
+    cohort.predict(MODEL, other, out, options=OPTIONS)
+    assert _table(out) == {"s": "done"}
+    assert _record(out)["status"] == "finished"
+
+
+def test_an_interruption_leaves_the_table_and_a_finished_folder_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_slide(tmp_path / "a.png")
+    write_slide(tmp_path / "b.png")
+    out = tmp_path / "out"
+    cohort.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
+
+    def interrupted(*_arguments: Any, **_named: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executor, "predict_slide", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cohort.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
+    assert _record(out)["status"] == "finished"
+    with pytest.raises(KeyboardInterrupt):
+        cohort.predict(MODEL, tmp_path / "b.png", out, options=OPTIONS)
+    assert _table(out) == {"a": "done", "b": "unfinished"}
+    assert _record(out)["status"] == "running"
+
+
+def test_the_table_of_an_older_version_is_taken_over(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in "ab":
+        write_slide(tmp_path / f"{name}.png")
+        cohort.predict(MODEL, tmp_path / f"{name}.png", out, options=OPTIONS)
+    whole = (out / "slides.csv").read_text()
+    shutil.rmtree(out / "slides")
+    cohort.predict(MODEL, tmp_path / "b.png", out, options=OPTIONS)
+    assert _table(out) == {"a": "done", "b": "skipped"}
+    assert (out / "slides.csv").read_text().splitlines()[1] == whole.splitlines()[1]

@@ -118,7 +118,7 @@ def predict(
     run.begin(identity)
     ledger = Ledger(run, source)
     ledger.open(tasks, whole=sections is None)
-    run.record(identity, {}, finished=False)
+    ledger.publish(identity, {})
     try:
         with clock.stage("predict"):
             if cluster is None or len(tasks) == 1:
@@ -127,7 +127,7 @@ def predict(
                 of_worker = machine_of_worker(cluster, machine or Machine(), len(tasks))
                 to_load = ToLoad(model.resolve(), gene_sets, of_worker)
                 found = predict_on_cluster(cluster, to_load, tasks, out, reporter, ledger.note)
-    except HESpotExError:
+    except BaseException:  # an interruption, too: the table says what is there
         with suppress(HESpotExError):  # a full disk: what was raised first is to be said
             ledger.publish(identity, clock.summary())
         raise

@@ -121,7 +121,7 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         table["model_grade"] = [known.get(gene, UNGRADED) for gene in table["gene"]]
     with atomic_path(_genes_path(run, number)) as temporary:
         table.to_csv(temporary, index=False)
-    patients = {s.patient_id for s in outcome.bundle.sections}
+    patients = {s.patient_id.casefold() for s in outcome.bundle.sections}
     record = {
         "fold": number,
         "held_out": list(outcome.fold.held_out),
@@ -143,7 +143,7 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[s
         "section_id": section.section_id,
         "patient_id": section.patient_id,
         "key": section.expression_key(),
-        "patient_in_training": section.patient_id in patients,
+        "patient_in_training": section.patient_id.casefold() in patients,
         "n_spots": section.n_spots,
         "n_empty_spots": int(empty_spots(held.counts.counts).sum()),
         "n_unmeasured_genes": int((~held.counts.measured).sum()),

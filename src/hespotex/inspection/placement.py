@@ -66,14 +66,19 @@ class Placement:
 
     @property
     def counts_say(self) -> str | None:
-        """The orientation that the counts speak for; None where they are silent."""
+        """The orientation that the counts speak for; None where they are silent.
+
+        It leads among those that are asked about, and no other one is above it: the correlations of
+        orientations that the tissue rules out show what chance gives.
+        """
         values = {name: self.depth_correlation.get(name) for name in self.asked}
         known = {name: value for name, value in values.items() if value is not None}
         if len(known) < max(2, len(values)):
             return None
         ranked = sorted(known.items(), key=lambda item: -item[1])
         (best, first), (_, second) = ranked[:2]
-        return best if first - second >= self.least_lead and first >= _LEAST_CORRELATION else None
+        leads = first - second >= self.least_lead and first >= max(self.depth_correlation.values())
+        return best if leads and first >= _LEAST_CORRELATION else None
 
 
 def known_scales(
