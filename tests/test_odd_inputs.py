@@ -217,17 +217,23 @@ def test_a_spot_without_counts_is_kept_counted_and_predicted(tmp_path: Path) -> 
     assert "spots without a count of any panel gene (kept)" in page
 
 
-@pytest.mark.parametrize("missing", ["zero", "unmeasured"])
-def test_a_panel_gene_missing_in_one_section(missing: str, tmp_path: Path) -> None:
+def without_first_genes(n: int, n_panel: int, missing: str, tmp_path: Path) -> tuple[Path, Path]:
+    """Manifest and panel of n_panel genes, of which the table of section B2 lacks the first n."""
     items = toy_items(7)
     section = items[3].section
     assert section.counts is not None
     assert section.genes is not None
-    short = replace(section, counts=section.counts[:, 1:], genes=section.genes[1:])
+    short = replace(section, counts=section.counts[:, n:], genes=section.genes[n:])
     items[3] = replace(items[3], section=short)
     manifest = write_cohort(tmp_path / "c", items, missing_genes=[missing] * 4)
     panel = tmp_path / "genes.txt"
-    panel.write_text("\n".join(f"G{j:02d}" for j in range(10)))
+    panel.write_text("\n".join(f"G{j:02d}" for j in range(n_panel)))
+    return manifest, panel
+
+
+@pytest.mark.parametrize("missing", ["zero", "unmeasured"])
+def test_a_panel_gene_missing_in_one_section(missing: str, tmp_path: Path) -> None:
+    manifest, panel = without_first_genes(1, 10, missing, tmp_path)
     result = run("cross-validate", manifest, "--out", tmp_path / "r", "--genes", panel)
     assert result.exit_code == 0, result.output
     row = read_genes(RunDir(tmp_path / "r")).set_index(["section_id", "gene"]).loc[("B2", "G00")]
@@ -246,15 +252,7 @@ def test_a_section_that_lacks_many_panel_genes_is_named_wherever_it_is_scored(
     missing: str, said: bool, tmp_path: Path
 ) -> None:
     """A table filtered to a part of the genes reads as genes that nobody expresses there."""
-    items = toy_items(7)
-    section = items[3].section
-    assert section.counts is not None
-    assert section.genes is not None
-    short = replace(section, counts=section.counts[:, 12:], genes=section.genes[12:])
-    items[3] = replace(items[3], section=short)
-    manifest = write_cohort(tmp_path / "c", items, missing_genes=[missing] * 4)
-    panel = tmp_path / "genes.txt"
-    panel.write_text("\n".join(f"G{j:02d}" for j in range(20)))
+    manifest, panel = without_first_genes(12, 20, missing, tmp_path)
     result = run("cross-validate", manifest, "--out", tmp_path / "r", "--genes", panel)
     assert result.exit_code == 0, result.output
     note = "absent from the tables of B2 (12 of 20) and count as 0 in every spot there"

@@ -20,22 +20,14 @@ from hespotex.cohort import executor, run
 from hespotex.config import InputChoices, Machine
 from hespotex.errors import ConfigError, GeometryError, RunError, SlideError
 from hespotex.progress import Silent
-from hespotex.slide_prediction import Predictor, SlideOptions
-from toy_slide import MPP, toy_bundle, toy_predictor, toy_trust, write_slide
+from hespotex.slide_prediction import SlideOptions
+from toy_slide import MPP, write_slide
 
 OPTIONS = SlideOptions(mpp=MPP)
 MODEL = Path("toy.hespotex")
 
 
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return toy_predictor(toy_bundle(), toy_trust())
-
-
-@pytest.fixture(autouse=True)
-def _toy_model(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run, executor):
-        monkeypatch.setattr(module, "open_predictor", lambda *_args: predictor)
+pytestmark = pytest.mark.usefixtures("toy_model")
 
 
 @pytest.fixture

@@ -13,28 +13,20 @@ import pandas as pd
 import pytest
 
 from hespotex import cohort
-from hespotex.cohort import executor, run
+from hespotex.cohort import executor
 from hespotex.cohort.executor import SlideOutcome
 from hespotex.cohort.ledger import Ledger
 from hespotex.errors import RunError, SlideError
 from hespotex.runs import RunDir
 from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask
-from toy_slide import MPP, paint_tissue, toy_bundle, toy_predictor, toy_trust, write_slide
+from toy_slide import MPP, paint_tissue, write_slide
 
 OPTIONS = SlideOptions(mpp=MPP)
 MODEL = Path("toy.hespotex")
 IDENTITY = {"verb": "predict slides"}
 
 
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return toy_predictor(toy_bundle(), toy_trust())
-
-
-@pytest.fixture(autouse=True)
-def _toy_model(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run, executor):
-        monkeypatch.setattr(module, "open_predictor", lambda *_args: predictor)
+pytestmark = pytest.mark.usefixtures("toy_model")
 
 
 def _job(out: Path, slide: Path) -> Ledger:
