@@ -162,6 +162,28 @@ def test_other_configuration_is_refused_by_key_and_values(tmp_path: Path) -> Non
         run.begin({"config": {"seed": 2, "profile": "default"}})
 
 
+def test_a_run_that_fails_before_its_first_result_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "r")
+    run.begin({"encoder": "absent"})
+    with pytest.raises(ValueError, match="no weights"), run.withdrawn_on_error():
+        raise ValueError("no weights")
+    assert not run.path.exists()
+    assert RunDir(run.path).begin({"encoder": "present"}) is False
+
+
+def test_a_failing_run_keeps_what_is_done_and_claims_of_others(tmp_path: Path) -> None:
+    done, other = RunDir(tmp_path / "done"), RunDir(tmp_path / "other")
+    done.begin({"seed": 1})
+    write_json(done.work / "fold-0.json", {"fold": 0})
+    other.begin({"seed": 1})
+    for run in (done, RunDir(other.path)):  # a second process that shares the folder claimed nothing
+        run.begin({"seed": 1})
+        with pytest.raises(KeyboardInterrupt), run.withdrawn_on_error():
+            raise KeyboardInterrupt
+        with pytest.raises(RunError, match="seed: 1 there, 2 now"):
+            run.begin({"seed": 2})
+
+
 def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r").write_text("")
     with pytest.raises(RunError, match="expected a folder for the output, found a file"):

@@ -186,9 +186,9 @@ def _cross_validate(
         reporter.say(f"{run.path} holds this very run, finished: nothing to do")
         complete_scored_run(run)
         return _scored_result(run)
-    with clock.stage("encode"):
+    with run.withdrawn_on_error(), clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
-    with reporter.task("folds", len(folds)) as advance:
+    with run.withdrawn_on_error(), reporter.task("folds", len(folds)) as advance:
         for number, fold in enumerate(folds):
             if finished_fold(run, number) is None:
                 outcome = run_fold(cohort, fold, config, gene_sets=gene_sets, machine=machine, clock=clock,
@@ -255,7 +255,7 @@ def train(
     elif validate:
         reporter.warn("one section cannot be validated: every gene stays `ungraded`")
     note = inner_note([s.section_id for s in read], [s.patient_id for s in read])
-    if note and config.trust.calibrate:
+    if note and config.trust.calibrate and not validation:  # else it was said of the folds
         reporter.warn(note)
     cohort = encode(read, config, machine, reporter)
     with reporter.task("fitting and calibrating", 2) as advance:
@@ -310,9 +310,9 @@ def evaluate(
         reporter.say(f"{out} holds this very run, finished: nothing to do")
         complete_scored_run(run)
         return _scored_result(run)
-    with clock.stage("encode"):
+    with run.withdrawn_on_error(), clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
-    check_same_encoder(model, bundle, cohort.encoder)
+        check_same_encoder(model, bundle, cohort.encoder)
     fold = Fold(tuple(s.section_id for s in read), tuple(s.section_id for s in bundle.sections))
     held_out = evaluate_bundle(
         bundle, None, cohort, nan_as_zero=score_nan_as_zero, machine=machine, clock=clock
@@ -371,9 +371,9 @@ def predict(
     if run.begin(identity):
         reporter.say(f"{out} holds this very run, finished: nothing to do")
         return RunResult({"predictions": run.predictions})
-    with clock.stage("encode"):
+    with run.withdrawn_on_error(), clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
-    check_same_encoder(model, bundle, cohort.encoder)
+        check_same_encoder(model, bundle, cohort.encoder)
     name_lacking_sets(bundle, reporter)
     trust, grades = bundle_trust(bundle), bundle_grades(bundle)
     columns = genes_to_write(grades, all_genes, reporter)

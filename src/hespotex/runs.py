@@ -246,6 +246,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._claimed_here = False
 
     @property
     def run_json(self) -> Path:
@@ -287,6 +288,7 @@ class RunDir:
         known = self._read()
         if known is None:
             write_json(self.run_json, {"status": "running", "identity": identity})
+            self._claimed_here = True
             return False
         rows = differing_keys(known.get("identity", {}), identity)
         if rows:
@@ -297,6 +299,21 @@ class RunDir:
                 "choose another --out, or delete that folder"
             )
         return bool(known.get("status") == "finished")
+
+    @contextmanager
+    def withdrawn_on_error(self) -> Iterator[None]:
+        """Take back a claim that `begin` made here if the block fails before any result is kept.
+
+        A setting that cannot work, such as an encoder without weights, must not bar its correction.
+        """
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                if self._claimed_here and list(self.path.iterdir()) == [self.run_json]:
+                    self.run_json.unlink()
+                    self.path.rmdir()
+            raise
 
     def finish(self, identity: Mapping[str, Any], details: Mapping[str, Any]) -> None:
         """Mark the run as finished; everything else must be written before."""

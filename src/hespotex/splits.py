@@ -173,6 +173,11 @@ def external_note(
     )
 
 
+def inner_kind(section_ids: Sequence[str], patient_ids: Sequence[str]) -> str:
+    """What inner folds of these training sections leave out: `patient`, `kfold`, `section`, `blocks`; empty for none."""
+    return inner_folds(section_ids, patient_ids).by if section_ids else ""
+
+
 def inner_note(section_ids: Sequence[str], patient_ids: Sequence[str]) -> str:
     """What the numbers that rest on inner folds of these training sections must carry; empty if nothing.
 
@@ -228,7 +233,7 @@ def _fallback_note(patient: str) -> str:
     whose = f"all sections are of patient {patient}" if patient else "no patient ids are given"
     return (
         f"{whose}: sections are left out instead of patients, so sections of the same patient were in "
-        "training and these scores say nothing about another patient"
+        "training, and these scores, grades and intervals say nothing about another patient"
     )
 
 
@@ -238,7 +243,7 @@ def _section_note(sections: tuple[str, ...], patients: tuple[str, ...]) -> str:
         return ""
     return (
         f"sections are left out, not patients: for {', '.join(shared)} other sections of the same or an unknown "
-        "patient were in training, so these scores say nothing about another patient"
+        "patient were in training, so these scores, grades and intervals say nothing about another patient"
     )
 
 

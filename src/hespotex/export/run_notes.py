@@ -10,6 +10,12 @@ from hespotex.splits import Folds
 
 # A panel's genes are seen in most tissue: a section that lacks more of them was filtered, or is of another kind.
 _MANY_ABSENT = 0.1
+_INNER = {
+    "section": "each model was fitted on one patient, so intervals, out-of-distribution limits and searched values rest "
+    "on left-out sections of that patient, and say nothing about another one",
+    "blocks": "each model was fitted on one section, so intervals, out-of-distribution limits and searched values rest "
+    "on spatial blocks of it with a gap, and say nothing about another section",
+}
 
 
 def run_notes(
@@ -19,21 +25,34 @@ def run_notes(
 
     Args:
         folds: of the run.
-        records: of every fold: held_out, n_genes, inner_note, sections.
+        records: of every fold: held_out, n_genes, inner_note, inner_kind, sections.
         score_nan_as_zero: whether a PCC that does not exist counted as 0.
     """
-    inner = [
-        f"held out {', '.join(r['held_out'])}: {r['inner_note']}"
-        for r in records
-        if r["inner_note"]
-    ]
     zero = (
         "a PCC that does not exist counts as 0 in every mean (--score-nan-as-zero)"
         if score_nan_as_zero
         else ""
     )
-    found = (folds.note, *inner, _tiny(records), _partly_measured(records), _absent(records), zero)
+    found = (folds.note, *_inner(folds, records), _tiny(records), _partly_measured(records), _absent(records), zero)
     return [n for n in found if n]
+
+
+def _inner(folds: Folds, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence for each kind of inner folds that limits intervals, whatever the number of folds.
+
+    Where the folds' own note says that a patient was in training, left-out sections of that patient are said.
+    """
+    found = []
+    for kind, text in _INNER.items():
+        limited = [r for r in records if r["inner_note"] and r.get("inner_kind") == kind]
+        if not limited or (kind == "section" and folds.note):
+            continue
+        if len(limited) == 1:
+            found.append(f"held out {', '.join(limited[0]['held_out'])}: {limited[0]['inner_note']}")
+        else:
+            held_out = "; ".join(", ".join(r["held_out"]) for r in limited)
+            found.append(f"held out in turn {held_out}: {text}")
+    return found
 
 
 def _tiny(records: Sequence[Mapping[str, Any]]) -> str:

@@ -34,7 +34,7 @@ from hespotex.expression import GenePanel, empty_spots
 from hespotex.runs import RunDir, atomic_path, versions, write_json
 from hespotex.section import Section
 from hespotex.slide import open_slide
-from hespotex.splits import Folds
+from hespotex.splits import Folds, inner_kind
 from hespotex.training.bundle import Bundle
 from hespotex.training.types import Prediction
 
@@ -121,7 +121,8 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         table["model_grade"] = [known.get(gene, UNGRADED) for gene in table["gene"]]
     with atomic_path(_genes_path(run, number)) as temporary:
         table.to_csv(temporary, index=False)
-    patients = {s.patient_id.casefold() for s in outcome.bundle.sections}
+    trained = outcome.bundle.sections
+    patients = {s.patient_id.casefold() for s in trained}
     record = {
         "fold": number,
         "held_out": list(outcome.fold.held_out),
@@ -131,6 +132,7 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         "model_id": outcome.bundle.model_id,
         "hyper": dict(outcome.bundle.model.hyper),
         "inner_note": inner_folds_note(outcome.bundle),
+        "inner_kind": inner_kind([s.section_id for s in trained], [s.patient_id for s in trained]),
         "search": dict(outcome.search),
         "sections": [_section_record(held, patients, outcome.bundle) for held in outcome.held_out],
     }
