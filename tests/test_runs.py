@@ -176,7 +176,10 @@ def test_a_failing_run_keeps_what_is_done_and_claims_of_others(tmp_path: Path) -
     done.begin({"seed": 1})
     write_json(done.work / "fold-0.json", {"fold": 0})
     other.begin({"seed": 1})
-    for run in (done, RunDir(other.path)):  # a second process that shares the folder claimed nothing
+    for run in (
+        done,
+        RunDir(other.path),
+    ):  # a second process that shares the folder claimed nothing
         run.begin({"seed": 1})
         with pytest.raises(KeyboardInterrupt), run.withdrawn_on_error():
             raise KeyboardInterrupt

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hespotex.cli import options
 from hespotex.cli.main import app
 from hespotex.errors import ConfigError
 
@@ -77,6 +78,20 @@ def test_encoders_lists_the_offline_default_as_present() -> None:
     line = next(row for row in result.output.splitlines() if "efficientnet-lite0" in row)
     assert "yes" in line
     assert "1568" in line
+    assert "hespotex train sections.csv --out lab.hespotex --encoder NAME" in result.output
+
+
+def test_the_encoder_is_chosen_by_an_option(tmp_path: Path) -> None:
+    made = options.build_config(config=None, profile=None, overrides=["encoder.name=other"], genes=None,
+                                folds=None, seed=None, encoder="timm:resnet18.a1_in1k")  # fmt: skip
+    assert made.encoder.name == "timm:resnet18.a1_in1k"
+    for verb in ("cross-validate", "train"):
+        done = CliRunner().invoke(
+            app, [verb, str(tmp_path / "no.csv"), "--out", "o", "--encoder", "x"]
+        )
+        assert "no.csv" in str(
+            done.exception
+        )  # the option was taken; the manifest is what is missing
 
 
 @pytest.mark.parametrize("verb", ["cross-validate", "train", "predict", "evaluate"])

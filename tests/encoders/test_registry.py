@@ -84,6 +84,7 @@ def test_without_lazyslide_its_line_says_how_to_get_it(monkeypatch: pytest.Monke
     ("name", "found"),
     [
         ("resnet50", r"expected efficientnet-lite0, timm:<name> or lazyslide:<name> .*'resnet50'"),
+        ("uni2", r"found 'uni2'; similar: lazyslide:uni2, .*; `hespotex encoders` lists them"),
         ("timm:resnet5", r"knows no model of that name; similar: timm:resnet"),
         ("timm:qqqqqqqq", r"knows no model of that name; timm\.list_models"),
         ("lazyslide:uni3", r"registers no model of that name; similar: .*lazyslide:uni2"),

@@ -34,3 +34,9 @@ def encoders(
     ]
     header = ("encoder", "features", "patch", "mpp", "licence", "weights here", "note")
     terminal.print_table("Encoders", header, rows)
+    terminal.stdout().print(
+        "use one by its name, in training alone (a model keeps its encoder): "
+        "hespotex train sections.csv --out lab.hespotex --encoder NAME",
+        markup=False,
+        soft_wrap=True,
+    )

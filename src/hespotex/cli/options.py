@@ -37,6 +37,15 @@ Set = Annotated[
         show_default=False,
     ),
 ]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        help="Encoder of the patches, as `hespotex encoders` lists them; same as --set encoder.name=NAME.",
+        show_default=False,
+    ),
+]
 Genes = Annotated[
     Path | None,
     typer.Option("--genes", help="File with the gene panel, one gene a line.", show_default=False),
@@ -135,11 +144,13 @@ def build_config(
     folds: str | None,
     seed: int | None,
     search: list[str] | None = None,
+    encoder: str | None = None,
 ) -> RunConfig:
     """One RunConfig from a file, `--set` and the named options, which win in this order."""
     extra = list(overrides or [])
     extra += [f"profile='{profile}'"] if profile else []
     extra += [f"folds.by='{folds}'"] if folds else []
+    extra += [f"encoder.name='{encoder}'"] if encoder else []
     extra += [f"seed={seed}"] if seed is not None else []
     if config is not None:
         made = RunConfig.from_toml(config, extra)

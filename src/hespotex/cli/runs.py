@@ -47,6 +47,7 @@ def cross_validate(
     config: options.Config = None,
     profile: options.Profile = None,
     overrides: options.Set = None,
+    encoder: options.Encoder = None,
     genes: options.Genes = None,
     sections: options.Sections = None,
     folds: options.Folds = None,
@@ -77,6 +78,7 @@ def cross_validate(
             config=config,
             profile=profile,
             overrides=overrides,
+            encoder=encoder,
             genes=genes,
             folds=folds,
             seed=seed,
@@ -101,6 +103,7 @@ def train(
     config: options.Config = None,
     profile: options.Profile = None,
     overrides: options.Set = None,
+    encoder: options.Encoder = None,
     genes: options.Genes = None,
     sections: options.Sections = None,
     folds: options.Folds = None,
@@ -133,6 +136,7 @@ def train(
             config=config,
             profile=profile,
             overrides=overrides,
+            encoder=encoder,
             genes=genes,
             folds=folds,
             seed=seed,
@@ -146,6 +150,7 @@ def train(
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
+    _show_validation(path)
     card = beside_model(path, ".model-card.md")
     terminal.print_paths({"model": path, "model card": card})
 
@@ -213,6 +218,18 @@ def predict(
     terminal.print_paths(result.paths)
     if result.n_failed:
         raise typer.Exit(1)
+
+
+def _show_validation(model: Path) -> None:
+    """The scores and grades that a new model comes with, where it was validated."""
+    from hespotex.export.run_outputs import read_metrics
+    from hespotex.runs import RunDir
+    from hespotex.training.bundle import beside_model
+
+    run = RunDir(beside_model(model, ".validation"))
+    if (run.path / "metrics.json").is_file():
+        terminal.print_scores(read_metrics(run))
+        terminal.print_paths({"validation": run.report})
 
 
 def _show(result: RunResult) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from hespotex.encoders import lazyslide_listing, offline
 from hespotex.encoders.base import Encoder, EncoderInfo
 from hespotex.encoders.given import FEATURES_FILE, GivenFeatures
@@ -49,8 +51,15 @@ def get_encoder(
         return build_lazyslide(name, device=device, threads=threads)
     raise EncoderError(
         f"expected {offline.NAME}, timm:<name> or lazyslide:<name> as encoder, found {name!r}; "
-        "`hespotex encoders` lists them"
+        f"{_similar(name)}`hespotex encoders` lists them"
     )
+
+
+def _similar(name: str) -> str:
+    """The encoders that a name without its family may mean."""
+    short = {info.name.rpartition(":")[2]: info.name for info in list_encoders()}
+    near = difflib.get_close_matches(name.rpartition(":")[2], list(short), n=3)
+    return f"similar: {', '.join(short[n] for n in near)}; " if near else ""
 
 
 def list_encoders() -> list[EncoderInfo]:

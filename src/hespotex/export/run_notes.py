@@ -33,7 +33,14 @@ def run_notes(
         if score_nan_as_zero
         else ""
     )
-    found = (folds.note, *_inner(folds, records), _tiny(records), _partly_measured(records), _absent(records), zero)
+    found = (
+        folds.note,
+        *_inner(folds, records),
+        _tiny(records),
+        _partly_measured(records),
+        _absent(records),
+        zero,
+    )
     return [n for n in found if n]
 
 
@@ -48,7 +55,9 @@ def _inner(folds: Folds, records: Sequence[Mapping[str, Any]]) -> list[str]:
         if not limited or (kind == "section" and folds.note):
             continue
         if len(limited) == 1:
-            found.append(f"held out {', '.join(limited[0]['held_out'])}: {limited[0]['inner_note']}")
+            found.append(
+                f"held out {', '.join(limited[0]['held_out'])}: {limited[0]['inner_note']}"
+            )
         else:
             held_out = "; ".join(", ".join(r["held_out"]) for r in limited)
             found.append(f"held out in turn {held_out}: {text}")
