@@ -14,7 +14,7 @@ def test_training_says_the_limits_of_one_patient_once_and_prints_scores_and_grad
     manifest = write_cohort(tmp_path / "c", toy_items(7)[2:])  # two sections of patient B
     result = run("train", manifest, "--out", tmp_path / "m.hespotex")
     assert result.exit_code == 0, result.output
-    warnings = [w for w in " ".join(result.stderr.split()).split("warning: ")[1:]]
+    warnings = " ".join(result.stderr.split()).split("warning: ")[1:]
     assert sum("another patient" in w or "another one" in w for w in warnings) == 1
     assert sum("spatial blocks of it" in w for w in warnings) == 1  # both folds in one sentence
     assert "held out in turn B1; B2" in " ".join(warnings)
