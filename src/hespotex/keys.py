@@ -28,11 +28,35 @@ ARRAY_Y: Final = "array_y"
 SECTION_ID: Final = "section_id"
 PATIENT_ID: Final = "patient_id"
 
-# var
-GRADE: Final = "grade"
+# var: what may be claimed of a gene on this slide, `evaluation.claims`
+GRADE: Final = "grade"  # A, B, C, D, ungraded
+EVIDENCE: Final = "evidence"  # predicted, not shown, plainly not predicted, untested
+SCOPE: Final = (
+    "scope"  # between_patients, within_patient, none; in uns of the prediction as a whole
+)
+N_PATIENTS: Final = "n_patients"  # held-out patients with a score, nobody of whom was in training
+N_SECTIONS: Final = "n_sections"  # held-out sections with a score
+SCORE: Final = "score"  # mean PCC of composition given measured depth, over these sections
+SCORE_LOWER: Final = "score_lower"  # its 95 % interval
+SCORE_UPPER: Final = "score_upper"
+Q_VALUE: Final = "q_value"
+CEILING_SHARE: Final = "ceiling_share"  # score as part of its noise ceiling
 
 # uns
 UNS: Final = "hespotex"
+FORMAT_VERSION: Final = "format_version"  # schema of the file; 1 was written by hespotex 0.1.0
+SENTENCE: Final = "sentence"  # what is to be read first
+REASON: Final = "reason"  # why genes are untested; absent where none is
+EVIDENCE_COUNTS: Final = "evidence_counts"  # genes of the model's whole panel by evidence
+GRADE_COUNTS: Final = "grade_counts"  # the same by grade
+PATIENT: Final = "patient"  # same, new or unknown: the slide's patient to the training
+SUSPENDED: Final = "suspended"  # True on a slide that is unlike the training slides
+FOUND_HERE: Final = "found_here"  # True where the grades were found on these very sections
+TESTED_PATIENTS: Final = "tested_patients"  # most held-out patients that a gene rests on
+TESTED_SECTIONS: Final = "tested_sections"
+N_FLAGGED: Final = "n_flagged"
+SCORE_IS: Final = "score_is"  # which score var["score"] is, in words
+OOD_VERDICT: Final = "ood_verdict"
 UNIT_LOG1P: Final = "log1p(CPM over the model's gene panel)"
 UNIT_COMPOSITION: Final = "log(p) - log(pooled p of the training sections)"
 UNIT_DEPTH: Final = "expected total count over the model's gene panel"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.appearance import Appearance
+from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.intervals import ConformalIntervals
 from hespotex.evaluation.out_of_distribution import OodModel, SectionSpace, SlidePlace
@@ -39,6 +40,7 @@ class Extras:
         grades: (G,) trust in each gene.
         verdict: on the slide as a whole.
         gene_sets: scores of gene sets.
+        claims: what may be claimed of each gene on this slide; `read_prediction` always gives them.
     """
 
     lower: Floats | None = None
@@ -48,6 +50,13 @@ class Extras:
     grades: Sequence[str] | None = None
     verdict: str | None = None
     gene_sets: SetScores | None = None
+    claims: Claims | None = None
+
+    def claimed_spots(self, n_spots: int) -> npt.NDArray[np.bool_]:
+        """(n,) spots of which anything is claimed: none of an unlike slide, of another one those that are not flagged."""
+        if self.claims is not None and self.claims.suspended:
+            return np.zeros(n_spots, bool)
+        return np.ones(n_spots, bool) if self.ood is None else ~np.asarray(self.ood, bool)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from scipy import sparse
 from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
+from hespotex.export.claims_store import claim_columns, claim_record, read_claims
 from hespotex.expression import PanelCounts, log1p_cpm
 from hespotex.gene_sets import SetScores
 from hespotex.runs import atomic_path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2  # 1, of hespotex 0.1.0, had grades that did not say what they rest on
 UNITS: Final[Mapping[str, str]] = {
     "X": keys.UNIT_LOG1P,
     keys.COMPOSITION: keys.UNIT_COMPOSITION,
@@ -170,7 +171,10 @@ def build_table(
             )
     stored: dict[str, Any] = {name: _dense(values) for name, values in layers.items()}
     var = pd.DataFrame(index=pd.Index(list(genes), dtype=object))
-    if extras.grades is not None:
+    if extras.claims is not None:
+        for name, column in claim_columns(extras.claims).items():
+            var[name] = column
+    elif extras.grades is not None:
         var[keys.GRADE] = pd.Categorical(list(extras.grades))
     if counts is not None:
         measured = log1p_cpm(counts.counts)
@@ -188,7 +192,8 @@ def build_table(
         add_set_scores(table, extras.gene_sets)
     names = [*stored, *table.obs.columns, *table.obsm]
     names += [] if extras.gene_sets is None else [keys.GENE_SETS]
-    table.uns[keys.UNS] = _record(section, provenance or {}, names)
+    told = {} if extras.claims is None else claim_record(extras.claims)
+    table.uns[keys.UNS] = _record(section, {**(provenance or {}), **told}, names)
     if extras.gene_sets is not None:
         table.uns[keys.UNS][keys.GENE_SETS] = set_table(extras.gene_sets)
     if thumbnail is not None:
@@ -319,7 +324,7 @@ def _record(
 ) -> dict[str, Any]:
     record = {
         **_storable(provenance),
-        "format_version": FORMAT_VERSION,
+        keys.FORMAT_VERSION: FORMAT_VERSION,
         keys.SECTION_ID: section.section_id,
         keys.PATIENT_ID: section.patient_id,
         "mpp": float(section.geometry.mpp),
@@ -362,7 +367,9 @@ def _extras(table: AnnData) -> Extras:
         ood_score=obs[keys.OOD_SCORE].to_numpy(np.float32) if keys.OOD_SCORE in obs else None,
         ood=obs[keys.OOD].to_numpy(bool) if keys.OOD in obs else None,
         grades=table.var[keys.GRADE].astype(str).tolist() if keys.GRADE in table.var else None,
+        verdict=table.uns[keys.UNS].get(keys.OOD_VERDICT),
         gene_sets=_set_scores(table),
+        claims=read_claims(table),
     )
 
 

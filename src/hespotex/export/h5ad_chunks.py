@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import StoredPrediction, Thumbnail, build_table, stored_prediction
 from hespotex.runs import atomic_path
@@ -165,7 +166,9 @@ def _spots_table(
         counts=None,
         thumbnail=thumbnail,
         provenance=provenance,
-        extras=replace(extras, lower=interval, upper=interval, grades=None),
+        extras=replace(
+            extras, lower=interval, upper=interval, grades=None, claims=_of_no_gene(extras)
+        ),
     )
 
 
@@ -188,6 +191,10 @@ def _genes_table(
         counts=None,
         thumbnail=None,
         provenance=None,
-        extras=Extras(grades=extras.grades),
+        extras=Extras(grades=extras.grades, claims=extras.claims),
     )
     return table[:, kept].copy().var
+
+
+def _of_no_gene(extras: Extras) -> Claims | None:
+    return None if extras.claims is None else extras.claims.subset(())
