@@ -172,7 +172,7 @@ def test_a_down_scaled_copy_is_not_taken_for_the_slide(row: ManifestRow, tmp_pat
         uns={
             "spatial": {
                 "lib": {
-                    "scalefactors": {"tissue_hires_scalef": 0.25, "spot_diameter_fullres": 26.0},
+                    "scalefactors": {"tissue_hires_scalef": 0.25, "microns_per_pixel": 2.5},
                     "metadata": {"software_version": "2.0"},
                 }
             }

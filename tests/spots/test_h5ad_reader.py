@@ -93,10 +93,13 @@ def test_space_rangers_spot_diameter_stands_for_65_um(tmp_path: Path) -> None:
         "metadata": {"software_version": "spaceranger-1.3.0"},
     }
     table = read(make(uns={"spatial": {"lib": library}}), tmp_path)
-    assert table.hints.mpp == {"spot diameter of library lib (65 um)": 0.5}
+    assert table.hints.mpp == {}
+    assert table.hints.rough_mpp["spot diameter of library lib (65 um)"].likely == 0.5
+    assert table.hints.spot_pitch_um == 100.0  # the printed array of Visium
     assert table.hints.image_scales == {"hires": 0.25}
     del library["metadata"]
-    assert read(make(uns={"spatial": {"lib": library}}), tmp_path).hints.mpp == {}
+    without = read(make(uns={"spatial": {"lib": library}}), tmp_path).hints
+    assert (without.mpp, without.rough_mpp, without.spot_pitch_um) == ({}, {}, None)
 
 
 @pytest.mark.parametrize(

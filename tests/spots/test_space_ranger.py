@@ -38,7 +38,7 @@ def differences(table: SpotTable) -> list[str]:
 def test_scale_and_array_are_visiums(outs: Path) -> None:
     table = read(SpotSource(expression=outs))
     assert differences(table) == []
-    assert table.hints.mpp == {"spot_diameter_fullres (65 um)": 0.5}
+    assert table.hints.rough_mpp["spot_diameter_fullres (65 um)"].likely == 0.5
     assert table.hints.image_scales == {"hires": 0.25, "lowres": 0.075}
     assert (table.hints.spot_pitch_um, table.hints.spot_diameter_um) == (100.0, 55.0)
     assert table.dropped == {}
@@ -111,7 +111,7 @@ def test_spatial_in_an_archive_or_elsewhere(outs: Path, tmp_path: Path) -> None:
         archive.add(moved, "spatial")
     table = read(SpotSource(expression=outs))
     assert differences(table) == []
-    assert table.hints.mpp == {"spot_diameter_fullres (65 um)": 0.5}
+    assert table.hints.rough_mpp["spot_diameter_fullres (65 um)"].likely == 0.5
     whole = (outs / "S1_spatial.tar.gz").read_bytes()
     (outs / "S1_spatial.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SpotTableError, match=r"a whole archive at .*S1_spatial\.tar\.gz"):
@@ -322,10 +322,10 @@ def test_real_outs_without_the_full_image(shared_data: Path) -> None:
     ):
         read_section(row)
     assert read_section(row, InputChoices(allow_hires=True)).geometry.mpp == pytest.approx(
-        1.2946 / 0.0858, rel=1e-3
+        1.2925 / 0.0858, rel=1e-3
     )
     factors = json.loads((outs / "spatial" / "scalefactors_json.json").read_text())
     full = read_section(replace(row, slide=None, features=outs)).geometry
-    assert full.mpp == pytest.approx(65 / factors["spot_diameter_fullres"])
+    assert full.mpp == pytest.approx(65 / factors["spot_diameter_fullres"], rel=3e-3)
     assert all(1.28 < value < 1.305 for value in full.mpp_sources.values())
     assert len(full.mpp_sources) == 2

@@ -17,7 +17,7 @@ import pytest
 from scipy import sparse
 from scipy.io import mmwrite
 
-from hespotex.errors import SpotTableError
+from hespotex.errors import GeometryError, SpotTableError
 from hespotex.geometry import decide_geometry
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.legacy_st import read as read_legacy
@@ -83,15 +83,40 @@ def hexagonal(known: Known) -> Known:
     return replace(known, array_xy=array_xy, xy_px0=xy)
 
 
-@pytest.mark.parametrize(("diameter", "stands_for"), [(130.0, 65), (110.0, 55)])
-def test_the_diameter_stands_for_what_the_array_says(
-    tmp_path: Path, diameter: float, stands_for: int
+@pytest.mark.parametrize(
+    ("diameter", "said"),
+    [
+        (130.0, ""),  # 65 um, as mostly
+        (110.0, "does not decide"),  # 55 um, the printed spot
+        (140.0, "does not decide"),  # 70 um, as with CytAssist
+        (250.0, "are the scale factors of another image or sample?"),
+        (20.0, "are the scale factors of another image or sample?"),
+    ],
+)
+def test_the_pitch_decides_and_the_diameter_can_only_raise_a_doubt(
+    tmp_path: Path, diameter: float, said: str
 ) -> None:
     source = space_ranger(tmp_path / "outs", hexagonal(KNOWN))
     write_scale(tmp_path / "outs/spatial/scalefactors_json.json", spot_diameter_fullres=diameter)
     table = read_spots("space_ranger", source)
-    assert table.hints.mpp == {f"spot_diameter_fullres ({stands_for} um)": pytest.approx(0.5)}
-    assert decide_geometry(table.xy_px0, table.hints).mpp == pytest.approx(0.5)
+    found = decide_geometry(table.xy_px0, table.hints)
+    assert found.mpp == pytest.approx(0.5)
+    assert bool(found.doubts) == ("another image" in said)
+    assert said in " ".join((*found.notes, *found.doubts))
+
+
+def test_a_wrong_tag_is_refused_whatever_the_diameter_says(tmp_path: Path) -> None:
+    table = read_spots("space_ranger", space_ranger(tmp_path / "outs", hexagonal(KNOWN)))
+    with pytest.raises(GeometryError, match=r"slide tag tiff: 1, spot pitch .*: 0\.5 .*2-fold"):
+        decide_geometry(table.xy_px0, table.hints, slide_mpp={"tiff": 1.0})
+
+
+def test_the_diameter_alone_is_assumed_and_says_so(tmp_path: Path) -> None:
+    table = read_spots("space_ranger", space_ranger(tmp_path / "outs", hexagonal(KNOWN)))
+    few = replace(table.hints, spot_pitch_um=None)
+    found = decide_geometry(table.xy_px0, few)
+    assert found.mpp == pytest.approx(0.5)
+    assert "0.5 is assumed, 0.4231 to 0.5615 is possible" in found.doubts[0]
 
 
 def test_one_of_several_samples_in_a_folder_is_told_by_its_matrix(tmp_path: Path) -> None:
@@ -265,7 +290,7 @@ def test_of_several_libraries_that_of_the_spots_counts(tmp_path: Path) -> None:
         data.obs["library_id"] = pd.Categorical(["one"] * 30)
 
     hints = read_spots("h5ad", changed(tmp_path, change)).hints
-    assert hints.mpp == {"spot diameter of library one (65 um)": 0.5}
+    assert hints.rough_mpp["spot diameter of library one (65 um)"].likely == 0.5
     assert hints.image_scales == {"hires": 0.25}
 
 

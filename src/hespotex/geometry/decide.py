@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hespotex.errors import GeometryError
 from hespotex.geometry.lattice import Lattice, fit_lattice
-from hespotex.spots.base import ScaleHints
+from hespotex.spots.base import RoughScale, ScaleHints
 
 AGREEMENT = 0.03
 _PLAUSIBLE_MPP = (0.02, 100.0)
@@ -28,6 +28,7 @@ class Geometry:
         mpp_sources: every source's own value of mpp, by name.
         notes: what was assumed or set aside, one sentence each.
         overruled: sources that disagree, and that the user let the manifest's mpp count against.
+        doubts: what should be looked at before a run, one sentence each.
     """
 
     mpp: float
@@ -36,6 +37,7 @@ class Geometry:
     mpp_sources: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     overruled: Mapping[str, float] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def decide_geometry(
 
     In order of precedence: the manifest, the slide's own tags, what the spot files state, the spot
     pitch against the lattice in the positions, the spot diameter. All that exist must agree within 3 %.
+    A weak source (`ScaleHints.rough_mpp`) decides where there is no other; else it can only raise a doubt.
 
     Args:
         xy_px0: (n, 2) spot centres in level-0 pixels.
@@ -80,6 +83,8 @@ def decide_geometry(
         "spot diameter", "um", stated.spot_diameter_um, hints.spot_diameter_um, section
     )
     sources = _mpp_sources(stated, hints, slide_mpp or {}, lattice, pitch_um, notes)
+    doubts = [] if sources else [_assumed(name, rough) for name, rough in hints.rough_mpp.items()]
+    sources = sources or {name: rough.likely for name, rough in hints.rough_mpp.items()}
     if not sources:
         raise GeometryError(_nothing_known(lattice, pitch_um), section=section)
     overruled: dict[str, float] = {}
@@ -89,6 +94,8 @@ def decide_geometry(
     _check_plausible(sources, section)
     _check_agreement(sources, section)
     mpp = next(iter(sources.values()))
+    for name, rough in hints.rough_mpp.items():
+        _weigh_rough(name, rough, mpp, sources, notes, doubts)
     if pitch_um is None:
         pitch_um = _measured_pitch(xy_px0, lattice, mpp, notes)
     if diameter_um is None:
@@ -100,7 +107,40 @@ def decide_geometry(
                 f"no file states the spot diameter: half the pitch, {diameter_um:.4g} um, is assumed; "
                 "set spot_diameter_um in the manifest"
             )
-    return Geometry(mpp, pitch_um, diameter_um, sources, tuple(notes), overruled)
+    return Geometry(mpp, pitch_um, diameter_um, sources, tuple(notes), overruled, tuple(doubts))
+
+
+def _assumed(name: str, rough: RoughScale) -> str:
+    return (
+        f"{name} is the only source of microns per pixel: {rough.likely:.4g} is assumed, {rough.low:.4g} to "
+        f"{rough.high:.4g} is possible, since versions write circles of different size; set mpp or spot_pitch_um "
+        "in the manifest"
+    )
+
+
+def _weigh_rough(
+    name: str,
+    rough: RoughScale,
+    mpp: float,
+    sources: dict[str, float],
+    notes: list[str],
+    doubts: list[str],
+) -> None:
+    """A weak source beside the scale that was decided: it agrees, is explained, or raises a doubt."""
+    if name in sources:
+        return
+    if _agree([rough.likely, mpp]):
+        sources[name] = rough.likely
+    elif rough.low / (1 + AGREEMENT) <= mpp <= rough.high * (1 + AGREEMENT):
+        notes.append(
+            f"{name} would mean {rough.likely:.4g} um per pixel; versions write circles of different size, so it does "
+            "not decide"
+        )
+    else:
+        doubts.append(
+            f"{name} would mean {rough.low:.4g} to {rough.high:.4g} um per pixel, not {mpp:.4g}: are the scale factors "
+            "of another image or sample?; look at the close-up of the overlay"
+        )
 
 
 def _mpp_sources(

@@ -70,7 +70,8 @@ def fit_to_image(
         return FittedSpots(table.xy_px0, table.hints)
     name, scale = max(fitting.items(), key=lambda item: item[1])
     effective = {source: mpp / scale for source, mpp in table.hints.mpp.items()}
-    mpp = next(iter(effective.values()), None)
+    rough = {source: mpp.scaled(1 / scale) for source, mpp in table.hints.rough_mpp.items()}
+    mpp = next(iter([*effective.values(), *(r.likely for r in rough.values())]), None)
     said = ""
     if mpp is not None:
         said = f", effective {mpp:.3g} um per pixel instead of {mpp * scale:.4g}"
@@ -86,6 +87,7 @@ def fit_to_image(
     smaller = replace(
         hints,
         mpp=effective,
+        rough_mpp=rough,
         spot_diameter_px0=diameter * scale if diameter is not None else None,
         image_scales={},
         trust_slide_mpp=False,  # a copy often keeps the tags of its original

@@ -113,6 +113,9 @@ def scale_findings(section: Section) -> list[Finding]:
                 (remedy or "look at the overlay") if doubtful else "",
             )
         )
+    for doubt in geometry.doubts:
+        text, _, remedy = doubt.partition("; ")
+        found.append(Finding(section.section_id, "scale", "warning", text, remedy))
     return found
 
 

@@ -151,7 +151,9 @@ def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     tags: Mapping[str, float] = slide.mpp_sources
     if options.mpp is not None:
         notes, tags = _tags_beside(slide, options.mpp), {}
-    elif not (tags or hints.mpp or options.pitch_um or hints.spot_pitch_um or known):
+    elif not (
+        tags or hints.mpp or hints.rough_mpp or options.pitch_um or hints.spot_pitch_um or known
+    ):
         raise GeometryError(_no_mpp(slide))
     geometry = decide_geometry(table.xy_px0, hints, stated=stated, slide_mpp=tags)
     order = reading_order(table.xy_px0)

@@ -19,11 +19,36 @@ GridKind = Literal["hexagonal", "square"]
 
 
 @dataclass(frozen=True)
+class RoughScale:
+    """Microns per level-0 pixel from a circle whose physical size differs between versions of a program.
+
+    Attributes:
+        low: with the smallest circle that versions are known to write.
+        likely: with the usual one.
+        high: with the largest.
+    """
+
+    low: float
+    likely: float
+    high: float
+
+    @classmethod
+    def of_spot_diameter(cls, diameter_px0: float) -> RoughScale:
+        """What Space Ranger's `spot_diameter_fullres` says: 65 um mostly, 55 to 73 um by version and chip."""
+        return cls(*(um / diameter_px0 for um in (55.0, 65.0, 73.0)))
+
+    def scaled(self, factor: float) -> RoughScale:
+        """The same of an image whose pixels are `factor` times as large."""
+        return RoughScale(self.low * factor, self.likely * factor, self.high * factor)
+
+
+@dataclass(frozen=True)
 class ScaleHints:
     """What a spot file says of its physical scale; None where it says nothing.
 
     Attributes:
         mpp: microns per level-0 pixel, keyed by where it was found.
+        rough_mpp: the same from weak sources, which decide only where nothing else does.
         spot_pitch_um: distance of neighbouring spots' centres in microns.
         spot_diameter_um: physical diameter of a spot in microns.
         spot_diameter_px0: diameter of a spot in level-0 pixels; it is compared with
@@ -33,6 +58,7 @@ class ScaleHints:
     """
 
     mpp: Mapping[str, float] = field(default_factory=dict)
+    rough_mpp: Mapping[str, RoughScale] = field(default_factory=dict)
     spot_pitch_um: float | None = None
     spot_diameter_um: float | None = None
     spot_diameter_px0: float | None = None

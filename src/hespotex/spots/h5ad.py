@@ -14,12 +14,12 @@ from scipy import sparse
 
 from hespotex import keys
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, distinct_names, find_count_problem, is_control
 from hespotex.spots.sparse_reading import read_compressed, smallest_exact
 
-# Space Ranger's spot_diameter_fullres stands for this, although the printed spot is 55 um wide.
-SPACE_RANGER_DIAMETER_UM = 65.0
+# The printed array of every Visium slide.
+_VISIUM_PITCH_UM = 100.0
 # Why a spot is left out that its file marks so.
 OUTSIDE_TISSUE = "spots outside the tissue (in_tissue = 0)"
 _CHUNK_BYTES = 64 * 2**20
@@ -299,6 +299,7 @@ def array_places(obs: pd.DataFrame) -> npt.NDArray[np.float64] | None:
 def _hints(uns: Mapping[str, Any], library: str | None = None) -> ScaleHints:
     """Scale that the file itself states: what hespotex wrote, or Space Ranger through scanpy."""
     mpp: dict[str, float] = {}
+    rough: dict[str, RoughScale] = {}
     scales: dict[str, float] = {}
     own = uns.get(keys.UNS)
     if isinstance(own, Mapping) and "mpp" in own:
@@ -315,12 +316,18 @@ def _hints(uns: Mapping[str, Any], library: str | None = None) -> ScaleHints:
             if key in factors and len(libraries) == 1:
                 scales[label] = float(factors[key])
         if "software_version" in (entry.get("metadata") or {}):
-            mpp.update(_space_ranger_mpp(factors, f"library {name}"))
-    return ScaleHints(mpp=mpp, image_scales=scales)
+            stated, circle = _space_ranger_mpp(factors, f"library {name}")
+            mpp.update(stated)
+            rough.update(circle)
+    # Bins and cells state their scale; what states a circle alone is the printed array of Visium.
+    pitch = _VISIUM_PITCH_UM if rough and not mpp else None
+    return ScaleHints(mpp=mpp, rough_mpp=rough, image_scales=scales, spot_pitch_um=pitch)
 
 
-def _space_ranger_mpp(factors: Mapping[str, Any], whose: str) -> dict[str, float]:
-    """What Space Ranger's own factors say; other tools store other circles under the same names.
+def _space_ranger_mpp(
+    factors: Mapping[str, Any], whose: str
+) -> tuple[dict[str, float], dict[str, RoughScale]]:
+    """What Space Ranger's own factors say outright, and roughly; other tools store other circles under the same names.
 
     Raises:
         SpotTableError: a factor is no number above 0.
@@ -336,9 +343,10 @@ def _space_ranger_mpp(factors: Mapping[str, Any], whose: str) -> dict[str, float
             found[name] = float(value)
     # Visium HD states it outright; tools that join bins into cells enlarge the diameter beside it.
     if "microns_per_pixel" in found:
-        return {f"microns_per_pixel of {whose}": found["microns_per_pixel"]}
-    if "spot_diameter_fullres" not in found:
-        return {}
-    side = found.get("bin_size_um", SPACE_RANGER_DIAMETER_UM)
-    what = "bin" if "bin_size_um" in found else "spot diameter"
-    return {f"{what} of {whose} ({side:g} um)": side / found["spot_diameter_fullres"]}
+        return {f"microns_per_pixel of {whose}": found["microns_per_pixel"]}, {}
+    diameter, side = found.get("spot_diameter_fullres"), found.get("bin_size_um")
+    if diameter is None:
+        return {}, {}
+    if side is not None:
+        return {f"bin of {whose} ({side:g} um)": side / diameter}, {}
+    return {}, {f"spot diameter of {whose} (65 um)": RoughScale.of_spot_diameter(diameter)}

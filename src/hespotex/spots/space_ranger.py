@@ -10,9 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
-from hespotex.spots.h5ad import SPACE_RANGER_DIAMETER_UM
 from hespotex.spots.ten_x import FeatureMatrix, find_one, read_matrix
 from hespotex.spots.text import (
     Packed,
@@ -25,6 +24,7 @@ from hespotex.spots.text import (
 # The physical array of every Visium slide (6.5 and 11 mm).
 PITCH_UM = 100.0
 DIAMETER_UM = 55.0
+SPOT_DIAMETER = "spot_diameter_fullres (65 um)"
 POSITION_COLUMNS = (
     "barcode",
     "in_tissue",
@@ -43,7 +43,6 @@ _POSITIONS = (
 _FACTORS = ("scalefactors_json.json", "scalefactors_json.json.gz")
 # Counts of spots that the positions place outside the tissue: more than this is another sample.
 _MOST_OUTSIDE = 0.05
-_SAME = 0.03
 
 Spatial = tuple[Path | Packed, Path | Packed | None]
 
@@ -62,7 +61,7 @@ def read(source: SpotSource) -> SpotTable:
     prefix = _prefix(source.expression) if source.spots is None else ""
     positions_file, factors_file = find_spatial(source.spots or outs, prefix)
     positions = read_positions(positions_file)
-    hints = read_scale(factors_file, array_pitch_px(positions))
+    hints = read_scale(factors_file)
     if matrix_path is None:
         positions = positions[positions["in_tissue"] == 1]
         return _table(positions, None, hints, str(positions_file), {})
@@ -248,28 +247,8 @@ def _read_parquet(path: Path | Packed) -> pd.DataFrame:
     return table
 
 
-def array_pitch_px(positions: pd.DataFrame) -> float | None:
-    """Pixels between neighbouring spots, from array and pixel positions; None where that cannot be told.
-
-    In Visium's array two columns are a pitch apart, two rows its root of three.
-    """
-    positions = positions[positions["in_tissue"] == 1]
-    array = positions[["array_col", "array_row"]].to_numpy(np.float64)
-    ones = np.ones((len(array), 1))
-    pixels = positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
-    solved = np.linalg.lstsq(np.hstack([array, ones]), pixels, rcond=None)
-    if solved[2] < 3:
-        return None
-    per_column, per_row = np.hypot(*solved[0][:2].T)
-    across, down = 2 * per_column, per_row / np.sqrt(0.75)
-    return float((across + down) / 2) if abs(across - down) < 0.05 * across else None
-
-
-def read_scale(path: Path | Packed | None, pitch_px: float | None = None) -> ScaleHints:
-    """Scale of Visium: pitch 100 um, spot 55 um, and mpp from the diameter.
-
-    The diameter stands for 65 um, or for the printed 55 um where the array's pitch says so.
-    """
+def read_scale(path: Path | Packed | None) -> ScaleHints:
+    """Scale of Visium: pitch 100 um, spot 55 um, and a rough mpp from the diameter."""
     if path is None:
         return ScaleHints(spot_pitch_um=PITCH_UM, spot_diameter_um=DIAMETER_UM)
     values = read_json(path)
@@ -277,12 +256,9 @@ def read_scale(path: Path | Packed | None, pitch_px: float | None = None) -> Sca
     scales = {
         name: positive_number(values, f"tissue_{name}_scalef", path) for name in ("hires", "lowres")
     }
-    stands_for = SPACE_RANGER_DIAMETER_UM
-    if diameter and pitch_px and abs(diameter / pitch_px / (DIAMETER_UM / PITCH_UM) - 1) < _SAME:
-        stands_for = DIAMETER_UM
-    mpp = {f"spot_diameter_fullres ({stands_for:g} um)": stands_for / diameter} if diameter else {}
+    rough = {SPOT_DIAMETER: RoughScale.of_spot_diameter(diameter)} if diameter else {}
     return ScaleHints(
-        mpp=mpp,
+        rough_mpp=rough,
         spot_pitch_um=PITCH_UM,
         spot_diameter_um=DIAMETER_UM,
         image_scales={name: scale for name, scale in scales.items() if scale is not None},
