@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,14 @@ def _seeded_torch() -> None:
     """Weights that a test draws do not depend on the tests before it; Python's and numpy's are seeded already."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_reader_left() -> Iterator[None]:
+    """Whoever stops in the middle of a slide, by an error too, ends the thread that reads it."""
+    yield
+    left = [t.name for t in threading.enumerate() if t.name == "hespotex-patches"]
+    assert not left, f"{len(left)} threads still read patches"
 
 
 @pytest.fixture

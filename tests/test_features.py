@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,6 +180,23 @@ def test_an_interrupted_encoding_leaves_nothing(section: Section, tmp_path: Path
     fresh = MeanColour()
     encode(section, fresh, tmp_path)
     assert fresh.n_encoded == 60
+
+
+def test_an_error_while_encoding_ends_the_thread_that_reads(
+    section: Section, tmp_path: Path
+) -> None:
+    # More batches than are read ahead, and the error kept, as a caller keeps it that tells of it.
+    many = replace(
+        section,
+        xy_px0=np.tile(section.xy_px0, (8, 1)),
+        barcodes=np.array([f"b{i}" for i in range(240)]),
+    )
+    encoder = MeanColour()
+    encoder.fail_after = 32
+    with pytest.raises(KeyboardInterrupt) as kept:
+        encode(many, encoder, tmp_path)
+    assert kept.value is not None
+    assert "hespotex-patches" not in {t.name for t in threading.enumerate()}
 
 
 def test_the_cache_folder_is_that_of_the_environment(

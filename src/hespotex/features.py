@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -182,12 +183,13 @@ def encode_spots(
     colours = np.empty((len(xy_px0), N_COLOURS), np.float32)
     textures = np.empty((len(xy_px0), n_textures(n_sides, size)), np.float32)
     pitches_um = plan.effective_mpp(mpp)
-    for indices, patches in crop_patches(slide, xy_px0, mpp, plan, _BATCH):
-        flat = encoder.encode(patches.reshape(-1, size, size, 3))
-        values[indices] = flat.reshape(len(indices), n_sides, encoder.dim)
-        seen = describe_patches(patches, pitches_um, mpp)
-        colours[indices], textures[indices] = seen.colours, seen.textures
-        tell(len(indices))
+    with closing(crop_patches(slide, xy_px0, mpp, plan, _BATCH)) as batches:
+        for indices, patches in batches:
+            flat = encoder.encode(patches.reshape(-1, size, size, 3))
+            values[indices] = flat.reshape(len(indices), n_sides, encoder.dim)
+            seen = describe_patches(patches, pitches_um, mpp)
+            colours[indices], textures[indices] = seen.colours, seen.textures
+            tell(len(indices))
     return values, Appearance(colours, textures)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +77,7 @@ def crop_patches(
     batch_size: int = 32,
     *,
     on_bad: Callable[[int, SlideError], None] | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Cut the patches of spots out of a slide, decoding ahead of whoever consumes them.
 
     Each side is resampled from the coarsest level that is not coarser than the patch. All sides and
@@ -95,7 +95,8 @@ def crop_patches(
 
     Yields:
         indices into the spots, (b,), and their patches, (b, S, size, size, 3) uint8 RGB. Every spot
-        comes once; the order is `reading_order`. Closing the iterator early stops the reading.
+        comes once; the order is `reading_order`. A thread reads until the generator ends or is closed: hold it
+        in `contextlib.closing`, so that an error of whoever consumes the batches ends the thread, too.
 
     Raises:
         SlideError: a region cannot be read; raised where the batch would have come.

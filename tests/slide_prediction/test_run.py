@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,8 +157,10 @@ def test_interrupted_run_goes_on_and_equals_the_uninterrupted_one_bit_for_bit(
             from hespotex.slide_prediction import outputs
 
             patch.setattr(outputs, "write_prediction_by_chunks", after("encode", 0, print))
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as kept:
             predict_slide(predictor, task, tmp_path / "cut")
+    assert kept.value is not None
+    assert "hespotex-patches" not in {t.name for t in threading.enumerate()}
     assert not _prediction(tmp_path / "cut").exists()
     n_batches = _count_batches(monkeypatch)
     result = predict_slide(predictor, task, tmp_path / "cut")

@@ -5,6 +5,7 @@ Each function returns a figure; `style.save_figure` writes it.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -108,8 +109,9 @@ def plot_patches(item: Inspected, plan: PatchPlan) -> Figure:
         patches = np.empty(
             (len(centres), len(plan.sides_um), plan.size_px, plan.size_px, 3), np.uint8
         )
-        for indices, batch in crop_patches(slide, centres, picture.mpp, plan, N_PATCHES):
-            patches[indices] = batch
+        with closing(crop_patches(slide, centres, picture.mpp, plan, N_PATCHES)) as batches:
+            for indices, batch in batches:
+                patches[indices] = batch
     n_sides, gap = len(plan.sides_um), 0.22
     side = float(np.clip(plan.size_px / style.DPI, 0.9, 1.5)) + _PATCH_GAP
     width = max(style.SLIDE_INCHES[0], 0.74 + _PER_ROW * n_sides * side + gap * (_PER_ROW - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 import numpy as np
 import numpy.typing as npt
@@ -67,22 +68,23 @@ def encode_slide(
     filled, waiting = 0, iter(missing)
     number = next(waiting)
     size, n_sides, pitches_um = plan.size_px, len(plan.sides_um), plan.effective_mpp(mpp)
-    batches = crop_patches(slide, xy_px0[rows], mpp, plan, _BATCH, on_bad=unreadable)
-    for indices, patches in batches:
-        flat = encoder.encode(patches.reshape(-1, size, size, 3))
-        features = flat.reshape(len(indices), n_sides, encoder.dim)
-        if matrix is not None:
-            features = np.matmul(features, matrix).astype(np.float32)
-        bad = np.array([int(i) in unreadable.spots for i in indices], dtype=bool)
-        seen = describe_patches(patches, pitches_um, mpp)
-        parts.append(FeatureChunk(features, seen, bad))
-        filled += len(indices)
-        advance(len(indices))
-        if filled == _length(store.slices[number]):
-            unreadable.check()  # first: a chunk that is too much is read again by the next run
-            store.write(number, _join(parts))
-            parts, filled = [], 0
-            number = next(waiting, number)
+    patches_of = crop_patches(slide, xy_px0[rows], mpp, plan, _BATCH, on_bad=unreadable)
+    with closing(patches_of) as batches:
+        for indices, patches in batches:
+            flat = encoder.encode(patches.reshape(-1, size, size, 3))
+            features = flat.reshape(len(indices), n_sides, encoder.dim)
+            if matrix is not None:
+                features = np.matmul(features, matrix).astype(np.float32)
+            bad = np.array([int(i) in unreadable.spots for i in indices], dtype=bool)
+            seen = describe_patches(patches, pitches_um, mpp)
+            parts.append(FeatureChunk(features, seen, bad))
+            filled += len(indices)
+            advance(len(indices))
+            if filled == _length(store.slices[number]):
+                unreadable.check()  # first: a chunk that is too much is read again by the next run
+                store.write(number, _join(parts))
+                parts, filled = [], 0
+                number = next(waiting, number)
     return n_bad + len(unreadable.spots)
 
 
