@@ -79,7 +79,9 @@ def test_predictions_hold_the_scores_with_their_names_beside_what_was_measured(
     facts = table.uns["hespotex"]["gene_sets"]
     assert facts.index.tolist() == ["FOLLOWS", "DOES NOT / FOLLOW"]
     assert facts.n_panel_genes.tolist() == [4, 3]
-    assert table.uns["hespotex"]["units"]["gene_sets"].startswith("log of the set's share")
+    assert table.uns["hespotex"]["units"]["gene_sets"].startswith(
+        "composition: log of the set's part"
+    )
     scores = pd.read_csv(scored.path / "gene_sets.csv").set_index(["section_id", "gene_set"])
     for k, name in enumerate(facts.index):
         pair = table.obsm["gene_sets"][:, k], table.obsm["gene_sets_measured"][:, k]
@@ -107,7 +109,13 @@ def test_the_table_of_sets_explains_its_columns_and_shows_no_q_value_as_zero(
     )
     page = write_report(run).read_text().split("<h2>Gene sets</h2>")[1].split("</section>")[0]
     assert "<td>&lt;0.001</td>" in page
-    for heading in ("PCC share", "depth alone", "PCC given depth", "of its ceiling", "q-value"):
+    for heading in (
+        "composition PCC",
+        "depth alone",
+        "PCC given depth",
+        "of its ceiling",
+        "q-value",
+    ):
         assert f"<b>{heading}</b>:" in page
 
 

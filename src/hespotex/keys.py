@@ -14,6 +14,7 @@ COMPOSITION: Final = "composition"  # log(p_sg) - log(pooled p_g of the training
 LOWER: Final = "lower"  # lower end of the interval for X
 UPPER: Final = "upper"
 MEASURED: Final = "measured"  # measured value in the unit of X
+MEASURED_COMPOSITION: Final = "measured_composition"  # in SpatialData tables
 MEASURED_COUNTS: Final = "measured_counts"  # raw counts over the panel
 
 # obs
@@ -59,5 +60,8 @@ SCORE_IS: Final = "score_is"  # which score var["score"] is, in words
 OOD_VERDICT: Final = "ood_verdict"
 UNIT_LOG1P: Final = "log1p(CPM over the model's gene panel)"
 UNIT_COMPOSITION: Final = "log(p) - log(pooled p of the training sections)"
+UNIT_MEASURED_COMPOSITION: Final = "log of the gene's rate in the spot over its rate in the section, counting noise taken out; mean as predicted"
 UNIT_DEPTH: Final = "expected total count over the model's gene panel"
-UNIT_GENE_SETS: Final = "log of the set's share in the panel total, against the training sections"
+UNIT_GENE_SETS: Final = (
+    "composition: log of the set's part of the panel total, against the training sections"
+)

@@ -1,4 +1,4 @@
-"""Owns LazySlide-shaped calls: a model on an open WSIData; writes into the WSIData alone."""
+"""LazySlide-shaped calls: a model on an open WSIData; writes into the WSIData alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hespotex.config import Machine
 from hespotex.errors import ModelFileError, SlideError
 from hespotex.evaluation.trust import bundle_grades
 from hespotex.export.h5ad import read_prediction
+from hespotex.export.shown import Show
 from hespotex.export.spatialdata import SPOTS, TABLE, build_spatialdata
 from hespotex.features import encode_spots, orthonormal_projection
 from hespotex.prediction import predict_expression as predict_spots
@@ -39,8 +40,8 @@ def predict_expression(
 
     Spots lie on a grid over the shapes `tissue_key` where `lazyslide.pp.find_tissues` made them, else
     over the tissue that we find. Added are shapes `key_added` (the square around each spot, level-0
-    pixels) and the table `{key_added}_hespotex` on them: X is log1p(CPM over the panel), with the layer
-    `composition`, obs `predicted_depth` and `ood_score`, var `grade`.
+    pixels) and the table `{key_added}_hespotex` on them: X is composition, with the layer `log1p` (the other way
+    round with `options.show`), obs `predicted_depth` and `ood_score`, var `grade`, `evidence`, `scope` and numbers.
 
     Example:
         >>> from wsidata import open_wsi  # doctest: +SKIP
@@ -78,7 +79,7 @@ def predict_expression(
         task = SlideTask(path.stem, path, options)
         predictor = open_predictor(Path(model), machine)
         result = predict_slide(predictor, task, Path(folder), reporter=reporter)
-        store = build_spatialdata(read_prediction(result.paths["prediction"]))
+        store = build_spatialdata(read_prediction(result.paths["prediction"]), show=options.show)
         wsi.shapes[key_added] = store.shapes[SPOTS]
         table = store.tables[TABLE]
         table.obs["library_id"] = table.obs["library_id"].cat.rename_categories([key_added])
@@ -149,10 +150,12 @@ def extract_features(
         )
 
 
-def register_model(model: str | Path, *, all_genes: bool = False) -> str:
+def register_model(
+    model: str | Path, *, all_genes: bool = False, show: Show = "composition"
+) -> str:
     """Register a model file with LazySlide's models, so that `lazyslide.tl.feature_prediction` runs it.
 
-    Its predictions are log1p(CPM over the model's panel), one column a gene; intervals, grades and the
+    Its predictions are composition, or log1p(CPM over the model's panel), one column a gene; intervals, grades and the
     out-of-distribution check are left behind: `predict_expression` brings them.
 
     Example:
@@ -163,6 +166,7 @@ def register_model(model: str | Path, *, all_genes: bool = False) -> str:
     Args:
         model: model file.
         all_genes: also those graded D.
+        show: composition, or log1p(CPM).
 
     Returns:
         The key under which LazySlide knows it: `hespotex-` and the model's id.
@@ -196,12 +200,13 @@ def register_model(model: str | Path, *, all_genes: bool = False) -> str:
             """Nothing to compile: most of the work is in numpy."""
 
         def predict(self, features: Any, coords: Any = None) -> dict[str, Any]:
-            """(n, S x D) features and (n, 2) tile origins of a whole slide -> log1p(CPM) by gene."""
+            """(n, S x D) features and (n, 2) tile origins of a whole slide -> what is shown, by gene."""
             table = _by_side(np.asarray(features, np.float32), bundle)
             # Only the order of distances between spots counts, so level-0 pixels do as well as microns.
             xy = np.asarray(coords, np.float64)
             prediction = predict_spots(bundle.model, table, xy, spread=False, device=self._device)
-            return {bundle.genes[j]: prediction.log1p[:, j] for j in columns}
+            shown = prediction.composition if show == "composition" else prediction.log1p
+            return {bundle.genes[j]: shown[:, j] for j in columns}
 
     if key in MODEL_REGISTRY:
         del MODEL_REGISTRY[key]

@@ -129,7 +129,7 @@ def test_finished_sections_get_exports_and_genes_without_encoding_again(
     assert CountingEncoder.batches == 0
     stored = anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad")
     frame = pd.read_parquet(tmp_path / "out/predictions/s.parquet")
-    np.testing.assert_array_equal(frame["G02"], stored[:, "G02"].X[:, 0])
+    np.testing.assert_array_equal(frame["G02"], stored[:, "G02"].layers["composition"][:, 0])
     assert (tmp_path / "out/predictions/s.geojson").exists()
 
 

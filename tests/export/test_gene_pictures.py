@@ -38,7 +38,7 @@ def test_colours_follow_the_values_and_the_words_stay_on_the_page(stored: Stored
     figure = plot_gene(stored, 1)
     assert beyond_the_page(figure) == 0
     drawn = next(c for c in figure.axes[0].collections if c.get_array() is not None)
-    np.testing.assert_array_equal(drawn.get_array(), stored.log1p[:, 1])
+    np.testing.assert_array_equal(drawn.get_array(), stored.composition[:, 1])
 
 
 def test_a_name_that_is_no_file_name_is_made_one(stored: StoredPrediction, tmp_path: Path) -> None:

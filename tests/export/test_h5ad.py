@@ -24,6 +24,7 @@ from toy_prediction import (
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.evaluation.claims import untested
 from hespotex.export.h5ad import read_prediction, write_prediction
 from hespotex.expression import log1p_cpm
 
@@ -91,7 +92,8 @@ def test_names_and_units_are_those_of_the_format(written: Path) -> None:
     assert set(table.layers) == {"composition", "lower", "upper", "measured", "measured_counts"}
     assert {"predicted_depth", "measured_depth", "ood_score", "ood", "array_x", "array_y",
             "section_id", "patient_id", "region", "x_batch_run"} == set(table.obs)  # fmt: skip
-    assert set(table.var) == {"grade", "measured"}
+    claimed = set(untested(0, "").columns())
+    assert set(table.var) == {"measured", *claimed}
     units = table.uns["hespotex"]["units"]
     assert units["X"] == keys.UNIT_LOG1P
     assert units["composition"] == keys.UNIT_COMPOSITION

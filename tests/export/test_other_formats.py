@@ -28,6 +28,7 @@ from hespotex.export.geojson import write_geojson
 from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
 from hespotex.export.spatialdata import write_spatialdata
 from hespotex.export.tables import chosen_columns, write_parquet
+from hespotex.keys import UNIT_COMPOSITION
 
 
 @pytest.fixture
@@ -49,8 +50,9 @@ def stored(tmp_path: Path) -> StoredPrediction:
 
 def test_the_best_graded_genes_are_chosen_first(stored: StoredPrediction) -> None:
     assert stored.genes[chosen_columns(stored, None, 3)].tolist() == ["ACTB", "FLAT-02", GENES[1]]
-    ungraded = replace(stored, extras=replace(stored.extras, grades=None))
-    assert chosen_columns(ungraded, None, 3).tolist() == [0, 1, 2]
+    ungraded = replace(stored, extras=replace(stored.extras, claims=None))
+    most_abundant = np.argsort(-stored.log1p.mean(axis=0, dtype=np.float64))
+    assert chosen_columns(ungraded, None, 3).tolist() == most_abundant[:3].tolist()
     assert chosen_columns(stored, ["TUM-01", "ACTB"]).tolist() == [4, 0]
 
 
@@ -79,8 +81,9 @@ def test_geojson_holds_circles_in_level_0_pixels_with_measurements(
     properties = collection["features"][MARKED]["properties"]
     assert properties["objectType"] == "detection"
     assert properties["name"] == stored.barcodes[MARKED]
-    assert properties["measurements"]["TUM-01 log1p(CPM)"] == pytest.approx(
-        stored.log1p[MARKED, 4], abs=1e-4
+    # Graded D: its name says that nothing was shown of it.
+    assert properties["measurements"]["TUM-01 composition, not shown"] == pytest.approx(
+        stored.composition[MARKED, 4], abs=1e-4
     )
     assert len({f["id"] for f in collection["features"]}) == len(stored.barcodes)
 
@@ -104,10 +107,11 @@ def test_parquet_opens_with_units(stored: StoredPrediction, tmp_path: Path) -> N
     assert list(frame.columns) == [
         "spot", "x_px0", "y_px0", "x_um", "y_um", "predicted_depth", "ood_score", "TUM-01", "HLA-A",
     ]  # fmt: skip
-    np.testing.assert_array_equal(frame["TUM-01"], stored.log1p[:, 4])
+    np.testing.assert_array_equal(frame["TUM-01"], stored.composition[:, 4])
     np.testing.assert_allclose(frame["x_um"], stored.xy_px0[:, 0] * MPP)
     about = json.loads(table.schema.metadata[b"hespotex"])
-    assert about["units"]["genes"].startswith("log1p(CPM")
+    assert about["units"]["genes"] == UNIT_COMPOSITION
+    assert (about["shown"], about["n_genes_here"]) == ("composition", 2)
     assert about["model_id"] == "abc123"
 
 
@@ -126,7 +130,9 @@ def test_spatialdata_store_opens_in_spatialdata_and_lazyslide(
     centres = np.stack([boxes.centroid.x, boxes.centroid.y], axis=1)
     np.testing.assert_allclose(centres, stored.xy_px0)
     table = store.tables["hespotex_spots"]
-    np.testing.assert_array_equal(table.X, stored.log1p)
+    np.testing.assert_array_equal(table.X, stored.composition)
+    np.testing.assert_array_equal(table.layers["log1p"], stored.log1p)
+    assert table.uns["hespotex"]["units"]["X"] == UNIT_COMPOSITION
     assert table.uns["spatialdata_attrs"]["region"] == "spots"
     assert table.var["gene"].tolist() == list(GENES)
     assert tuple(store.images["wsi_thumbnail"].shape) == (3, 180, 200)
@@ -136,7 +142,7 @@ def test_spatialdata_store_opens_in_spatialdata_and_lazyslide(
     tifffile.imwrite(slide, white, tile=(256, 256), photometric="rgb", compression="zlib")
     wsi = wsidata.open_wsi(slide, store=str(tmp_path / "S1.zarr"), attach_thumbnail=False)
     features = wsi.fetch.features_anndata("hespotex", tile_key="spots")
-    np.testing.assert_array_equal(features.X, stored.log1p)
+    np.testing.assert_array_equal(features.X, stored.composition)
     np.testing.assert_allclose(features.obsm["spatial"], stored.xy_px0 - 25.0)
     assert wsi.tile_spec("spots").mpp == MPP
 

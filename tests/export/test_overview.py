@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from toy_prediction import GENES, toy_stored
+from toy_prediction import GENES, GRADES, toy_stored
 
 from drawn import beyond_the_page
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.overview import plot_overview
+from made_claims import claims_of
 
 TISSUE = shapely.MultiPolygon([shapely.box(80, 120, 640, 580)])
 NOTES = [
@@ -35,6 +36,16 @@ def _nothing(stored: StoredPrediction) -> StoredPrediction:
     )  # fmt: skip
 
 
+def unlike(stored: StoredPrediction) -> StoredPrediction:
+    verdict = "unlike: tissue, staining"
+    claims = claims_of(GRADES, verdict=verdict)
+    return replace(
+        stored,
+        extras=replace(stored.extras, claims=claims),
+        record={**stored.record, "ood_verdict": verdict},
+    )
+
+
 def _words(figure) -> list[str]:  # type: ignore[no-untyped-def]
     return [text.get_text() for text in figure.texts]
 
@@ -47,9 +58,7 @@ def test_words_stay_on_the_page(
     named = replace(stored, section_id="slide of a very long name " * 8)
     if not depth:
         named = replace(named, depth=np.full_like(named.depth, np.nan))
-    figure = plot_overview(
-        named, genes, tissue=TISSUE, verdict="unlike: tissue, staining", notes=NOTES, n_bad=3
-    )
+    figure = plot_overview(unlike(named), genes, tissue=TISSUE, notes=NOTES, n_bad=3)
     figure.canvas.draw()
     page = figure.bbox
     boxes = [text.get_window_extent() for text in figure.texts]
@@ -88,4 +97,5 @@ def test_a_slide_without_spots_says_why_and_nothing_of_grades(
     stored: StoredPrediction, tissue: shapely.MultiPolygon, note: str, told: list[str]
 ) -> None:
     figure = plot_overview(_nothing(stored), (), tissue=tissue, notes=[note])
-    assert _words(figure)[2:] == ["H&E", *told]
+    words = _words(figure)
+    assert words[words.index("H&E") + 1 :] == told

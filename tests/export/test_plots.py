@@ -20,8 +20,10 @@ from toy_prediction import (
     toy_thumbnail,
 )
 
+from hespotex.evaluation.measured_composition import measured_composition
 from hespotex.export import plots, style
 from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.shown import COMPOSITION_IS
 
 
 @pytest.fixture
@@ -69,12 +71,14 @@ def texts(figure: object) -> str:
     return " | ".join(a.get_text() for a in found)
 
 
-def test_best_middle_and_worst_are_ranked_without_genes_that_have_no_score() -> None:
+def test_genes_to_draw_are_ranked_without_genes_that_have_no_score() -> None:
     table = genes_table(7).sample(frac=1, random_state=1)
     table.loc[table.gene == "G0", "pcc_composition"] = np.nan
     picks = plots.pick_genes(table)
-    assert [(p.label, p.gene) for p in picks] == [("best", "G1"), ("middle", "G3"), ("worst", "G6")]
-    assert picks[2].pcc_composition == pytest.approx(-0.2)
+    assert [(p.label, p.gene) for p in picks] == [
+        ("best", "G1"), ("second best", "G2"), ("middle", "G3"), ("worst", "G6"),
+    ]  # fmt: skip
+    assert picks[3].pcc_composition == pytest.approx(-0.2)
 
 
 @pytest.mark.parametrize(("n", "labels"), [(0, []), (1, ["best"]), (2, ["best", "worst"])])
@@ -112,17 +116,22 @@ def test_spots_have_their_true_size(stored: StoredPrediction) -> None:
     np.testing.assert_allclose(spots.get_widths(), 100.0 / 2.0)
 
 
-def test_measured_and_predicted_of_a_gene_share_one_colour_scale(stored: StoredPrediction) -> None:
+def test_measured_and_predicted_composition_of_a_gene_have_one_scale_around_0(
+    stored: StoredPrediction,
+) -> None:
     picks = (plots.GenePick("best", "TUM-01", 0.61, 0.42),)
     figure = plots.plot_genes(stored, picks)
     collections = [c for c in figure.findobj(EllipseCollection) if c.get_array() is not None]
-    measured, predicted, measured_share, predicted_share = collections
-    np.testing.assert_allclose(measured.get_array(), stored.measured[:, 4])
-    np.testing.assert_allclose(predicted.get_array(), stored.log1p[:, 4])
-    assert measured.get_clim() == predicted.get_clim()
-    assert measured_share.get_clim() == predicted_share.get_clim() == (-2.5, 2.5)
-    assert np.mean(predicted_share.get_array()) == pytest.approx(0, abs=1e-5)
-    for said in ("Section S1", "TUM-01", "0.61", "0.42", "log1p(CPM)", "patient P-7"):
+    measured, predicted = collections
+    expected = measured_composition(stored.measured_counts, np.array([4]))[:, 0]
+    np.testing.assert_allclose(
+        measured.get_array(), expected + stored.composition[:, 4].mean(), atol=1e-5
+    )
+    np.testing.assert_allclose(predicted.get_array(), stored.composition[:, 4])
+    low, high = measured.get_clim()
+    assert (low, high) == predicted.get_clim()
+    assert low == -high
+    for said in ("Section S1", "TUM-01", "0.61", "0.42", COMPOSITION_IS[:30], "patient P-7"):
         assert said.lower() in texts(figure).lower()
 
 
@@ -187,17 +196,6 @@ def test_limits_of_columns_equal_those_of_each_column() -> None:
     table[:, 3] = np.nan
     expected = [style.robust_limits([column]) for column in table.T]
     np.testing.assert_allclose(style.column_limits(table), expected)
-
-
-def test_standard_scores_have_no_mean_unit_deviation_and_keep_gaps() -> None:
-    table = np.random.default_rng(0).normal(3, 5, size=(40, 3))
-    table[:5, 0] = np.nan
-    table[:, 1] = 7.0
-    scores = plots.standard_scores(table)
-    np.testing.assert_allclose(np.nanmean(scores, axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(np.nanstd(scores, axis=0), [1, 0, 1])
-    np.testing.assert_array_equal(np.isnan(scores), np.isnan(table))
-    np.testing.assert_allclose(plots.standard_scores(table[:, 2]), scores[:, 2])
 
 
 def test_names_are_drawn_as_they_are_whatever_signs_they_have(tmp_path: Path) -> None:

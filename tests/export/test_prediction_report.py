@@ -21,6 +21,7 @@ from toy_report import data_of, in_browser, page_of, write_scored_run
 from hespotex.export.h5ad import write_prediction
 from hespotex.export.report import write_report
 from hespotex.runs import RunDir
+from made_claims import claims_of
 
 
 def test_a_run_without_measured_values_has_maps_and_no_scores(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_a_run_without_measured_values_has_maps_and_no_scores(tmp_path: Path) ->
     assert "Prediction of 1 section" in page
     assert "no measured values" in page
     assert "Scores beside" not in page
-    assert data_of(page)["sections"][0]["kinds"] == ["predicted", "predicted_share"]
+    assert data_of(page)["sections"][0]["kinds"] == ["predicted_composition", "predicted_log1p"]
     assert data_of(page)["sections"][0]["picture"] is None
 
 
@@ -51,10 +52,10 @@ def predicted_with_measured(tmp_path: Path) -> RunDir:
         counts=toy_counts(section),
         provenance={
             "n_panel_genes": 6,
-            "ood_verdict": "unlike: staining",
+            "ood_verdict": "like the training slides",
             "training_note": "the model was fitted on this section (its training section S1)",
         },
-        extras=replace(toy_extras(section), grades=["C", "D", "A", "D", "B", "D"]),
+        extras=replace(toy_extras(section), claims=claims_of(["C", "D", "A", "D", "B", "D"])),
         columns=np.array([0, 2, 4]),
     )
     folder.finish({"verb": "predict"}, {})
@@ -65,19 +66,22 @@ def test_a_prediction_of_a_measured_section_claims_no_score(tmp_path: Path) -> N
     page = page_of(predicted_with_measured(tmp_path))
     assert "no measured values" not in page
     assert "beside what was measured; nothing was scored" in page
-    assert 'class="headline found"' not in page
     assert "Section S1: the model was fitted on this section (its training section S1)." in page
-    assert "<td>unlike: staining</td>" in page
-    left_out = "genes of the model that are not graded A to C (--all-genes writes them)</td><td>3"
-    assert left_out in page
+    assert (
+        "<td>like the training slides</td><td>3</td><td>30</td>" in page
+    )  # three spots are flagged
+    assert "genes of the model that are not predicted on this slide" in page
     assert "1 A · 1 B · 1 C" in page
     assert "A: as B, and supported" in page
     genes = data_of(page)["genes"]
     assert genes["names"] == [GENES[2], GENES[4], GENES[0]]  # best grade first
-    assert genes["columns"] == [{"label": "grade", "digits": 3, "values": ["A", "B", "C"]}]
+    columns = {c["label"]: c["values"] for c in genes["columns"]}
+    assert columns["grade"] == ["A", "B", "C"]
+    assert columns["evidence"] == ["predicted"] * 3
+    assert columns["patients"] == [2.0] * 3
 
 
-def test_measured_shares_are_of_the_whole_panel_though_few_genes_were_written(
+def test_measured_composition_is_of_the_whole_panel_though_few_genes_were_written(
     tmp_path: Path,
 ) -> None:
     def drawn(folder: RunDir, gene: str) -> np.ndarray:
@@ -86,7 +90,7 @@ def test_measured_shares_are_of_the_whole_panel_though_few_genes_were_written(
         values = np.frombuffer(base64.b64decode(section["values"]), np.uint8)
         table = values.reshape(-1, len(section["kinds"]), section["n"])
         names = [data["genes"]["names"][g] for g in section["genes"]]
-        return table[names.index(gene), section["kinds"].index("measured_share")]
+        return table[names.index(gene), section["kinds"].index("measured_composition")]
 
     few = predicted_with_measured(tmp_path)
     whole = write_scored_run(tmp_path / "whole")
@@ -101,4 +105,4 @@ def test_genes_without_scores_are_called_neither_best_nor_worst(tmp_path: Path) 
     shown = in_browser(path, tmp_path)
     assert "best of those" not in shown
     assert "worst of those" not in shown
-    assert shown.count("<canvas") == 3 + 1
+    assert shown.count("<canvas") == 2 + 1

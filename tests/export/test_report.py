@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from toy_prediction import (
     GENES,
@@ -19,7 +20,8 @@ from toy_report import data_of, genes_csv, in_browser, metrics, page_of, write_s
 from hespotex.errors import RunError
 from hespotex.export.charts import calibration_svg, distribution_svg
 from hespotex.export.report import write_report
-from hespotex.export.report_data import gene_table, mapped_genes
+from hespotex.export.report_data import gene_table
+from hespotex.export.report_maps import mapped_genes
 from hespotex.runs import RunDir, write_json
 
 
@@ -28,11 +30,17 @@ def run(tmp_path: Path) -> RunDir:
     return write_scored_run(tmp_path / "secret-folder" / "run")
 
 
+def tiles_of(page: str) -> list[tuple[str, str, str]]:
+    """Value, name and note of every tile."""
+    found = r'<div class="tile"><b>(.*?)</b><span>(.*?)</span><small>(.*?)</small>'
+    return re.findall(found, page)
+
+
 def test_says_scores_folds_losses_and_provenance(run: RunDir) -> None:
     page = page_of(run)
     for said in (
         "Cross-validation on 1 section of 1 patient, 30 spots",
-        "0.235",  # the model's share score in the table
+        "0.235",  # the model's composition PCC in the table
         "ridge regression",
         "no section of a held-out patient was seen",
         "T1, T2",
@@ -64,30 +72,34 @@ def test_maps_hold_the_stored_values(run: RunDir) -> None:
     data = data_of(page_of(run))
     (section,) = data["sections"]
     assert section["kinds"] == [
-        "measured",
-        "predicted",
-        "measured_share",
-        "predicted_share",
-        "width",
+        "measured_composition",
+        "predicted_composition",
+        "measured_log1p",
+        "predicted_log1p",
     ]
-    values = np.frombuffer(base64.b64decode(section["values"]), np.uint8).reshape(6, 5, 30)
+    values = np.frombuffer(base64.b64decode(section["values"]), np.uint8).reshape(6, 4, 30)
     ranked = [data["genes"]["names"][g] for g in section["genes"]]
     k = ranked.index("TUM-01")
-    low, high = section["limits"][k]
-    predicted = toy_prediction(toy_section()).log1p[:, GENES.index("TUM-01")]
-    decoded = low + values[k, 1] / 254 * (high - low)
-    np.testing.assert_allclose(decoded, np.clip(predicted, low, high), atol=(high - low) / 200)
+    whole = toy_prediction(toy_section())
+    for layer, unit in ((1, "composition"), (3, "log1p")):
+        low, high = section["limits"][unit][k]
+        predicted = getattr(whole, unit)[:, GENES.index("TUM-01")]
+        decoded = low + values[k, layer] / 254 * (high - low)
+        np.testing.assert_allclose(decoded, np.clip(predicted, low, high), atol=(high - low) / 200)
+    assert section["limits"]["composition"][k][0] == -section["limits"]["composition"][k][1]
+    assert section["claims"][k] == "not shown"
     assert (values[ranked.index("CD3E"), 0] == 255).all()
     xy = np.frombuffer(base64.b64decode(section["xy"]), "<u2").reshape(30, 2) / 65535
     side = section["side_um"] / 2.0
     np.testing.assert_allclose(np.diff(xy[:2, 0]) * side, 100.0, atol=0.05)
     assert section["diameter"] * section["side_um"] == pytest.approx(100.0)
-    trust = np.frombuffer(base64.b64decode(section["trust"]["values"]), np.uint8)
-    assert (trust[0], trust[-1]) == (0, 254)
+    unlike = np.frombuffer(base64.b64decode(section["unlike"]), np.uint8)
+    assert (unlike[0], unlike[-1]) == (0, 127)  # scores of 0 and 1 on a scale from 0 to 2
+    assert data["unlike"] == {"limits": [0.0, 2.0], "limit": 1.0}
 
 
 def test_genes_beyond_the_room_are_listed_without_maps(run: RunDir) -> None:
-    page = page_of(run, map_bytes=30 * 5 * 2)
+    page = page_of(run, map_bytes=30 * 4 * 2)
     data = data_of(page)
     assert len(data["genes"]["names"]) == 6
     assert len(data["mapped"]) == 2
@@ -112,7 +124,8 @@ def test_headline_intervals_grades_and_calibration_are_shown_where_they_are(run:
     assert '<p class="warning">Only one patient' in page
     assert "[0.200, 0.270]" in page
     assert "another patient" in page
-    assert "2 A · 2 B · 1 C · 1 D" in page
+    assert ("4", "genes predicted", "2 A · 1 B · 1 C") in tiles_of(page)
+    assert ("2", "genes not shown", "") in tiles_of(page)
     columns = {c["label"]: c["values"] for c in data_of(page)["genes"]["columns"]}
     assert columns["grade"][0] == "A"
     assert columns["q-value"][0] == 0.01
@@ -120,12 +133,9 @@ def test_headline_intervals_grades_and_calibration_are_shown_where_they_are(run:
 
 def test_first_numbers_stand_beside_what_depth_alone_reaches(run: RunDir) -> None:
     """A log1p PCC above ridge's looks good where measured depth alone reaches more."""
-    tiles = re.findall(
-        r'<div class="tile"><b>(.*?)</b><span>(.*?)</span><small>(.*?)</small>', page_of(run)
-    )
-    beside = {name: note for _, name, note in tiles}
-    assert beside["PCC log1p"] == "measured depth alone 0.300 · ridge 0.300"
-    assert beside["PCC share"].startswith("measured depth alone 0.900 · ridge 0.123")
+    beside = {name: note for _, name, note in tiles_of(page_of(run))}
+    assert beside["log1p PCC"] == "measured depth alone 0.300 · ridge 0.300"
+    assert beside["composition PCC"].startswith("measured depth alone 0.900 · ridge 0.123")
 
 
 def test_coverage_is_said_with_the_section_where_it_fails(run: RunDir) -> None:
@@ -203,7 +213,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
 def test_a_gene_called_na_stays_a_gene_and_scores_without_value_stay_last(run: RunDir) -> None:
     table = genes_csv()
     table.loc[1, "gene"] = "NA"
-    ranked = gene_table(table, {})
+    ranked = gene_table(table, pd.DataFrame())
     assert ranked.gene.tolist()[:2] == ["ACTB", "NA"]
     assert ranked.gene.tolist()[-1] == "CD3E"
 
@@ -230,7 +240,7 @@ def test_charts_state_the_mean_and_place_coverage() -> None:
 def test_a_browser_draws_the_maps_without_an_error(run: RunDir, tmp_path: Path) -> None:
     path = write_report(run, tmp_path / "report.html")
     shown = in_browser(path, tmp_path)
-    # The chosen gene and four examples: measured, predicted, uncertainty; and unlike the training slides.
-    assert shown.count("<canvas") == 5 * 3 + 1
+    # The chosen gene and four examples: measured, predicted; and unlike the training slides.
+    assert shown.count("<canvas") == 5 * 2 + 1
     assert "6 genes" in shown
     assert "TUM-01" in shown

@@ -19,8 +19,10 @@ from hespotex.expression import PanelCounts
 from hespotex.geometry import Geometry
 from hespotex.section import Section
 from hespotex.training.types import Prediction
+from made_claims import claims_of
 
 GENES = ("ACTB", "ENSG00000141736.9", "HLA-A", "CD3E", "TUM-01", "FLAT-02")
+GRADES = ("A", "B", "C", "D", "D", "A")
 MARKED = 7
 DOWNSAMPLE = 4.0
 MPP = 2.0
@@ -83,7 +85,8 @@ def toy_extras(section: Section) -> Extras:
         upper=prediction.log1p + 2,
         ood_score=np.linspace(0, 1, n, dtype=np.float32),
         ood=np.linspace(0, 1, n) > 0.9,
-        grades=["A", "B", "C", "D", "D", "A"],
+        grades=list(GRADES),
+        claims=claims_of(GRADES),
     )
 
 

@@ -33,8 +33,8 @@ def test_gene_maps_lie_where_the_spots_are(
             -(-opened.width_px0 // downsample),
         )
     x, y = (table.obsm["spatial"] / downsample).astype(int).T
-    np.testing.assert_array_equal(image[0, y, x], table[:, "G01"].X[:, 0])
-    np.testing.assert_array_equal(image[1, y, x], table[:, "G00"].X[:, 0])
+    np.testing.assert_array_equal(image[0, y, x], table[:, "G01"].layers["composition"][:, 0])
+    np.testing.assert_array_equal(image[1, y, x], table[:, "G00"].layers["composition"][:, 0])
 
 
 def test_coordinates_for_and_from_qupath_start_at_the_bounds(

@@ -177,6 +177,7 @@ def predict(
     grid: slide_options.Grid = "hexagonal",
     max_bad_tiles: slide_options.MaxBadTiles = 0.01,
     show_genes: slide_options.ShowGenes = None,
+    show: slide_options.Show = "composition",
     formats: slide_options.Formats = None,
     bounds_offset: slide_options.BoundsOffset = False,
     all_genes: slide_options.AllGenes = False,
@@ -200,7 +201,7 @@ def predict(
 
     how = slide_options.slide_options(
         nuclei=nuclei, mpp=mpp, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid,
-        max_bad_tiles=max_bad_tiles, show_genes=show_genes, formats=formats, bounds_offset=bounds_offset,
+        max_bad_tiles=max_bad_tiles, show_genes=show_genes, show=show, formats=formats, bounds_offset=bounds_offset,
         all_genes=all_genes, choices=options.choices(allow_hires, accept),
     )  # fmt: skip
     result = cohort.predict(

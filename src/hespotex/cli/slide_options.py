@@ -68,8 +68,15 @@ ShowGenes = Annotated[
     typer.Option(
         "--show-genes",
         metavar="GENE,GENE",
-        help="Genes of pictures and of --export; default: the best graded.",
+        help="Genes of pictures and of --export, or all; default: the best graded, 50 of a table and 10 of pictures.",
         show_default=False,
+    ),
+]
+Show = Annotated[
+    str,
+    typer.Option(
+        "--show",
+        help="What pictures and --export show of a gene: composition | log1p. The h5ad has both.",
     ),
 ]
 Formats = Annotated[

@@ -35,6 +35,7 @@ from hespotex.runs import RunDir, StageClock, versions
 from hespotex.slide_prediction import (
     Predictor,
     SlideOptions,
+    kept_note,
     open_predictor,
     refuse_unwritten,
     write_beside,
@@ -166,7 +167,9 @@ def _predict_sections(
         reporter=reporter,
     )
     rows = read_manifest(source, sections).rows
-    return CohortResult({**done.paths, "pictures": write_beside(RunDir(out), rows, options)})
+    return CohortResult(
+        {**done.paths, "pictures": write_beside(RunDir(out), rows, options, reporter)}
+    )
 
 
 def _ready_predictor(
@@ -184,15 +187,17 @@ def _ready_predictor(
     for_prediction(predictor.bundle, options.nuclei, reporter)
     if options.nuclei is not None:
         refuse_one_mask(NucleiOrigin.parse(options.nuclei), n_slides)
-    genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
+    written = genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
     refuse_unwritten(predictor.bundle, options)
+    if note := kept_note(options, len(written)):
+        reporter.say(note)
     return predictor
 
 
 def _shaping(options: SlideOptions) -> dict[str, Any]:
     """What the predictions depend on: what is shown and exported of them may be changed later."""
     values = asdict(options)
-    for name in ("max_bad_tiles", "formats", "genes"):
+    for name in ("max_bad_tiles", "formats", "genes", "show"):
         del values[name]
     if options.tissue is None and options.nuclei is None:
         del values["bounds_offset"]  # nothing is read that would be moved

@@ -55,15 +55,13 @@ def claim_record(claims: Claims) -> dict[str, Any]:
 def read_claims(table: AnnData) -> Claims:
     """What a prediction file claims; nothing, of one that 0.1.0 wrote: its grades do not say what they rest on."""
     record, var = table.uns[keys.UNS], table.var
-    return _claims(record, var, table.n_obs, int(record.get("n_panel_genes", len(var))))
+    return _claims(record, var, table.n_obs)
 
 
-def _claims(record: Mapping[str, Any], columns: pd.DataFrame, n_spots: int, n_panel: int) -> Claims:
+def _claims(record: Mapping[str, Any], columns: pd.DataFrame, n_spots: int) -> Claims:
     verdict = record.get(keys.OOD_VERDICT)
     if not {keys.EVIDENCE, keys.SCOPE} <= set(columns) or keys.SCOPE not in record:
-        reason = OF_OLD_VERSION if keys.GRADE in columns else _NOTHING_NOTED
-        whole = untested(n_panel, reason, verdict=verdict)
-        return whole.subset(np.zeros(len(columns), np.intp))
+        return unclaimed(record, len(columns), graded=keys.GRADE in columns)
     return from_columns(
         {name: columns[name].to_numpy() for name in claim_names()},
         scope=str(record[keys.SCOPE]),
@@ -78,6 +76,20 @@ def _claims(record: Mapping[str, Any], columns: pd.DataFrame, n_spots: int, n_pa
         panel=_numbers(record[keys.EVIDENCE_COUNTS]),
         panel_grades=_numbers(record[keys.GRADE_COUNTS]),
     )
+
+
+def unclaimed(record: Mapping[str, Any], n_genes: int, *, graded: bool) -> Claims:
+    """Claims of a prediction that carries none: nothing, whatever its grades are.
+
+    Args:
+        record: uns["hespotex"].
+        n_genes: that are held here.
+        graded: whether there are grades that do not say what they rest on.
+    """
+    reason = OF_OLD_VERSION if graded else _NOTHING_NOTED
+    n_panel = int(record.get("n_panel_genes", n_genes))
+    whole = untested(n_panel, reason, verdict=record.get(keys.OOD_VERDICT))
+    return whole.subset(np.zeros(n_genes, np.intp))
 
 
 def claim_names() -> tuple[str, ...]:

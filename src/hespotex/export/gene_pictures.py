@@ -1,4 +1,4 @@
-"""Owns pictures of single genes on the tissue, one PNG a gene; draws."""
+"""Pictures of single genes on the tissue, one PNG a gene; draws."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hespotex.evaluation.claims import NONE
 from hespotex.export import style
+from hespotex.export.claim_words import claims_of, long, mark, short
 from hespotex.export.h5ad import StoredPrediction
+from hespotex.export.shown import Show, explained, label, scale_of, shown_values
 from hespotex.export.tables import chosen_columns
 from hespotex.runs import atomic_folder
 
@@ -18,52 +21,86 @@ if TYPE_CHECKING:
 MAX_PICTURES: Final = 10
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 # Inches.
-_PAGE: Final = (8.0, 7.9)
+_PAGE: Final = (8.0, 9.0)
 _SIDE: Final = 6.6
-_TOP: Final = 1.05
+_TOP: Final = 1.95
+# Of the tissue: colours of spots must be read, and cells still be seen.
+_FADE: Final = 0.55
 
 
 def write_gene_pictures(
-    folder: Path, section: StoredPrediction, *, genes: Sequence[str] | None = None
+    folder: Path,
+    section: StoredPrediction,
+    *,
+    genes: Sequence[str] | None = None,
+    max_genes: int = MAX_PICTURES,
+    show: Show = "composition",
 ) -> None:
     """Write `GENE.png` for every gene into a folder, which is replaced as a whole; none where there is no spot.
+
+    What is not predicted on this slide has that in its name: `GENE_untested.png`.
 
     Args:
         folder: where the pictures go.
         section: the prediction.
-        genes: which to draw; default the best graded, at most ten.
+        genes: which to draw; default the best graded, at most `max_genes`.
+        max_genes: a picture a gene.
+        show: composition, or log1p(CPM).
 
     Raises:
         GenePanelError: a gene is not in the prediction.
         RunError: the folder cannot be written.
     """
-    columns = chosen_columns(section, genes, MAX_PICTURES)
+    columns = chosen_columns(section, genes, max_genes)
+    taken: set[str] = set()
     with atomic_folder(folder) as temporary:
         temporary.mkdir()
         for column in columns if len(section.barcodes) else ():
-            name = _UNSAFE.sub("_", str(section.genes[column]))
-            style.save_figure(plot_gene(section, int(column)), temporary / f"{name}.png")
+            name = _file_name(section, int(column), taken)
+            style.save_figure(plot_gene(section, int(column), show=show), temporary / name)
 
 
-def plot_gene(section: StoredPrediction, column: int) -> Figure:
-    """The tissue with one gene on it: predicted log1p(CPM), in the spots' true size.
+def _file_name(section: StoredPrediction, column: int, taken: set[str]) -> str:
+    """A name that no other gene of the folder has, also where case does not count."""
+    stem = str(section.genes[column]) + mark(claims_of(section), column).replace(", ", "_")
+    stem = unique = _UNSAFE.sub("_", stem)
+    number = 1
+    while unique.casefold() in taken:
+        number += 1
+        unique = f"{stem}-{number}"
+    taken.add(unique.casefold())
+    return f"{unique}.png"
+
+
+def plot_gene(section: StoredPrediction, column: int, *, show: Show = "composition") -> Figure:
+    """The tissue with one gene on it, in the spots' true size, and what is claimed of the gene.
 
     Args:
         section: with at least one spot.
         column: of the gene.
+        show: composition, or log1p(CPM).
     """
     figure = style.new_figure(*_PAGE)
-    grade = None if section.extras.grades is None else section.extras.grades[column]
-    graded = "" if grade is None else ", ungraded" if grade == "ungraded" else f", grade {grade}"
-    style.heading(
-        figure,
-        f"{section.genes[column]}: predicted expression",
-        f"{section.section_id[:60]}, {len(section.barcodes):,} spots{graded}. Nothing here was measured.",
-    )
+    claims, gene = claims_of(section), str(section.genes[column])
+    title = f"{gene}: predicted {label(show)}, {short(claims, column)}"
+    style.heading(figure, title, size=min(15.0, 780 / max(len(title), 1)))
+    y = style.statement(figure, claims.sentence(), alarm=claims.scope == NONE, y=0.75, size=9.5)
+    about = f"{long(claims, column)}\n{section.section_id[:60]}, {_said(section)}."
+    style.paragraph(figure, 0.24, y + 0.04, 7.3, about, size=8.5)
     axes = style.place(figure, 0.25, _TOP, _SIDE, _SIDE)
-    style.draw_tissue(axes, section)
-    values = section.log1p[:, column]
-    spots = style.draw_spots(axes, section, values, limits=style.robust_limits([values]))
+    style.draw_tissue(axes, section, fade=_FADE)
+    values = shown_values(section, show)[:, column]
+    scale = scale_of(show, [values])
+    spots = style.draw_spots(axes, section, values, limits=scale.limits, colours=scale.colours)
     style.draw_scale_bar(axes, section)
-    style.colour_bar(figure, spots, 0.25 + _SIDE + 0.1, _TOP + 0.3, _SIDE - 0.6, "log1p(CPM)")
+    style.colour_bar(
+        figure, spots, 0.25 + _SIDE + 0.1, _TOP + 0.3, _SIDE - 0.6, label(show), ticks=scale.ticks
+    )
+    style.paragraph(figure, 0.25, _TOP + _SIDE + 0.2, 7.3, explained(show))
     return figure
+
+
+def _said(section: StoredPrediction) -> str:
+    n = len(section.barcodes)
+    measured = "nothing here was measured" if section.measured is None else "predicted values alone"
+    return f"{n:,} spot{'' if n == 1 else 's'}; {measured}"

@@ -1,4 +1,4 @@
-"""Owns GeoJSON for QuPath: spots as detections with measurements, in level-0 pixels."""
+"""GeoJSON for QuPath: spots as detections with measurements, in level-0 pixels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from hespotex.export.claim_words import claims_of, mark
 from hespotex.export.h5ad import StoredPrediction
-from hespotex.export.tables import MAX_GENES, chosen_columns, set_columns
+from hespotex.export.shown import Show, label, shown_values
+from hespotex.export.tables import MAX_GENES, about_file, chosen_columns, set_columns
 from hespotex.runs import atomic_path
 
 _CORNERS: Final = 16
@@ -26,8 +28,12 @@ def write_geojson(
     genes: Sequence[str] | None = None,
     max_genes: int = MAX_GENES,
     bounds_offset_px0: tuple[float, float] = (0.0, 0.0),
+    show: Show = "composition",
 ) -> None:
     """Write a FeatureCollection that QuPath imports by dropping the file on the slide.
+
+    The member `hespotex` beside the features says units, model and what is claimed of each gene; the name of a
+    measurement says so where a gene is not predicted on this slide.
 
     Args:
         path: the .geojson.
@@ -36,6 +42,7 @@ def write_geojson(
         max_genes: QuPath keeps every measurement in memory.
         bounds_offset_px0: x, y of the slide's bounds (openslide.bounds-x/y of MRXS and others), which
             QuPath leaves out of its coordinates; subtracted.
+        show: composition, or log1p(CPM).
 
     Raises:
         GenePanelError: a gene is not in the prediction.
@@ -43,17 +50,20 @@ def write_geojson(
     """
     columns = chosen_columns(section, genes, max_genes)
     of_sets = set_columns(section)
-    names = [f"{section.genes[j]} log1p(CPM)" for j in columns] + list(of_sets)
+    claims, kind = claims_of(section), label(show)
+    names = [f"{section.genes[j]} {kind}{mark(claims, j)}" for j in columns.tolist()]
+    names += list(of_sets)
     values = np.column_stack(
-        [np.asarray(section.log1p[:, columns], dtype=np.float64), *of_sets.values()]
+        [np.asarray(shown_values(section, show)[:, columns], dtype=np.float64), *of_sets.values()]
     )
+    about = json.dumps(about_file(section, columns, show), allow_nan=False)
     turn = 2 * np.pi * np.arange(_CORNERS + 1) / _CORNERS
     radius = section.spot_diameter_um / section.mpp / 2
     circle = radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
     circle[-1] = circle[0]
     # One feature at a time: as Python objects, all of a large slide would take gigabytes.
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
-        handle.write('{"type": "FeatureCollection", "features": [')
+        handle.write(f'{{"type": "FeatureCollection", "hespotex": {about}, "features": [')
         for i in range(len(section.barcodes)):
             ring = np.round(section.xy_px0[i] - np.asarray(bounds_offset_px0) + circle, 2)
             feature = _feature(section, i, ring.tolist(), names, values[i])
@@ -68,7 +78,7 @@ def _feature(
     measurements = dict(zip(names, values.tolist(), strict=True))
     measurements["predicted depth"] = float(section.depth[i])
     if section.extras.ood_score is not None:
-        measurements["unlike training"] = float(section.extras.ood_score[i])
+        measurements["unlike the training"] = float(section.extras.ood_score[i])
     known = {k: round(v, 5) for k, v in measurements.items() if np.isfinite(v)}
     return {
         "type": "Feature",

@@ -40,6 +40,7 @@ UNITS: Final[Mapping[str, str]] = {
     keys.LOWER: keys.UNIT_LOG1P,
     keys.UPPER: keys.UNIT_LOG1P,
     keys.MEASURED: keys.UNIT_LOG1P,
+    keys.MEASURED_COMPOSITION: keys.UNIT_MEASURED_COMPOSITION,
     keys.MEASURED_COUNTS: "raw counts",
     keys.PREDICTED_DEPTH: keys.UNIT_DEPTH,
     keys.MEASURED_DEPTH: "total count over the model's gene panel",

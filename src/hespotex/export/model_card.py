@@ -1,4 +1,4 @@
-"""Owns model-card.md: what a model was trained on, on whom it was tested, where it fails."""
+"""model-card.md: what a model was trained on, on whom it was tested, where it fails."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hespotex.evaluation.grades import count_grades
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import bundle_grades, inner_folds_note
 from hespotex.export.report_tables import coverage_rows, interval_text, search_text, span_text, text
+from hespotex.export.shown import COMPOSITION_IS
 from hespotex.export.style import PREDICTOR_NAMES
 from hespotex.runs import atomic_path, versions
 
@@ -49,6 +50,7 @@ def render_model_card(bundle: Bundle) -> str:
     card = environment.from_string(template.read_text(encoding="utf-8")).render(
         model_id=bundle.model_id,
         profile=bundle.model.profile,
+        composition_is=COMPOSITION_IS,
         n_genes=f"{len(bundle.genes):,}",
         encoder=bundle.encoder.name,
         sides=", ".join(f"{side:g}" for side in bundle.sides_um),
@@ -134,18 +136,18 @@ def _limits(bundle: Bundle, n_patients: int) -> list[str]:
     limits = []
     mean = bundle.validation.get("mean", {})
     model, ridge = mean.get("model", {}), mean.get("ridge", {})
-    share, rival = model.get("pcc_composition_mean"), ridge.get("pcc_composition_mean")
-    if share is None:
+    composition, rival = model.get("pcc_composition_mean"), ridge.get("pcc_composition_mean")
+    if composition is None:
         limits.append(
             "It was not validated: nothing is known of how good any gene is. Cross-validate before use."
         )
     else:
         limits.append(
-            f"Predicted and measured shares of a gene correlated at {share:.3f} on held-out sections, on "
+            f"Predicted and measured composition of a gene correlated at {composition:.3f} on held-out sections, on "
             f"average over genes{_depth_alone(mean)}; single genes lie far above and below: look at a gene's own "
             "score or grade before using it."
         )
-    if share is not None and rival is not None and share <= rival:
+    if composition is not None and rival is not None and composition <= rival:
         limits.append(f"Ridge regression on the same features did as well or better ({rival:.3f}).")
     if n_patients == 1:
         limits.append(

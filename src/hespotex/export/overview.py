@@ -1,4 +1,4 @@
-"""Owns the overview of a predicted slide: one picture for a talk; returns a figure."""
+"""The overview of a predicted slide: one picture for a talk; returns a figure."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hespotex import keys
+from hespotex.evaluation.claims import NONE
+from hespotex.evaluation.grades import UNGRADED
 from hespotex.export import style
+from hespotex.export.claim_words import claims_of, flagged_text, short
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.plots import FADE
+from hespotex.export.shown import Scale, Show, explained, label, scale_of, shown_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Inches.
-_TOP: Final = 1.45
-_LARGE: Final = (4.95, 5.6)
+_TOP: Final = 1.78
+_LARGE: Final = (4.95, 5.3)
 _SMALL: Final = 1.88
 _LEFT: Final = 5.5
 _STEP: Final = 2.53
-_SECOND: Final = _TOP + 2.72
-_BOTTOM: Final = 6.62
-_LOWEST: Final = 7.3
+_SECOND: Final = _TOP + 2.5
+_BOTTOM: Final = 6.5
+_LOWEST: Final = 7.1
 _LINE: Final = 0.19
 _COLUMNS: Final = 3
 _MARGIN_UM: Final = 150.0
@@ -33,8 +38,6 @@ _LONGEST_NAME: Final = 24
 _LONGEST_ID: Final = 48
 _WIDE_TITLE: Final = 26
 _OUTLINE: Final = "#0b8f5a"
-_ALARM: Final = "#b3261e"
-_OOD_COLOURS: Final = "magma_r"
 
 
 def plot_overview(
@@ -42,9 +45,9 @@ def plot_overview(
     genes: Sequence[str],
     *,
     tissue: Any = None,
-    verdict: str | None = None,
     notes: Sequence[str] = (),
     n_bad: int = 0,
+    show: Show = "composition",
 ) -> Figure:
     """The slide with its tissue outline, three genes, depth, and how far the slide is from training.
 
@@ -52,23 +55,27 @@ def plot_overview(
         slide: with a thumbnail; holds the genes that are drawn.
         genes: up to three of its genes.
         tissue: shapely geometry in level-0 pixels, or None.
-        verdict: of the out-of-distribution check, or None.
         notes: what was assumed, one sentence each.
         n_bad: spots whose pixels could not be read.
+        show: composition, or log1p(CPM).
     """
     figure = style.new_figure()
-    name = _short(slide.section_id, _LONGEST_ID)
-    style.heading(figure, f"Slide {name}: predicted expression", _subtitle(slide))
-    facts = _facts(slide, verdict, notes, n_bad)
+    name, claims = _short(slide.section_id, _LONGEST_ID), claims_of(slide)
+    style.heading(figure, f"Slide {name}: predicted {label(show)}")
+    y = style.statement(figure, claims.sentence(), alarm=claims.scope == NONE)
+    style.caption(figure, 0.4, y + 0.03, _subtitle(slide), size=9.5, colour=style.MUTED)
+    facts = _facts(slide, notes, n_bad)
     if not len(slide.barcodes):
         _draw_nothing(figure, slide, tissue, facts)
         return figure
     _draw_slide(figure, slide, tissue)
     place = {str(g): j for j, g in enumerate(slide.genes)}
-    for k, gene in enumerate(genes[:3]):
-        grade = None if slide.extras.grades is None else slide.extras.grades[place[gene]]
-        values = slide.log1p[:, place[gene]]
-        _draw_map(figure, slide, _Map(_titled(gene, grade), values, "log1p(CPM)"), k, _TOP)
+    for k, gene in enumerate(genes[:_COLUMNS]):
+        values = shown_values(slide, show)[:, place[gene]]
+        _draw_map(figure, slide, _gene_map(slide, gene, values, place[gene], show), k, _TOP)
+    if not len(genes):
+        told = "No gene is shown here: of none there is evidence for this slide. --untested writes them, marked."
+        style.paragraph(figure, _LEFT, _TOP + 0.8, 5.5, told, size=11)
     maps = _maps_of_spots(slide)
     for k, shown in enumerate(maps):
         _draw_map(figure, slide, shown, k, _SECOND)
@@ -79,18 +86,26 @@ def plot_overview(
     else:
         style.caption(figure, _LEFT, _BOTTOM - 0.02, "trust")
         _write_lines(figure, _BOTTOM + 0.2, _joined(facts))
+    style.caption(figure, 0.3, 7.34, explained(show), size=8, colour=style.MUTED)
     return figure
 
 
 @dataclass(frozen=True)
 class _Map:
-    """One small map: what it shows of every spot, in which unit and colours."""
+    """One small map: what it shows of every spot, in which unit and colours; `mark` is a limit on its scale."""
 
     title: str
     values: npt.NDArray[Any]
     unit: str
-    colours: str = style.EXPRESSION_COLOURS
-    limits: tuple[float, float] | None = None
+    scale: Scale
+    mark: float | None = None
+
+
+def _gene_map(
+    slide: StoredPrediction, gene: str, values: npt.NDArray[Any], place: int, show: Show
+) -> _Map:
+    title = f"{_short(gene, _LONGEST_NAME)} ({short(claims_of(slide), place)})"
+    return _Map(title, values, label(show), scale_of(show, [values]))
 
 
 def _maps_of_spots(slide: StoredPrediction) -> list[_Map]:
@@ -98,15 +113,21 @@ def _maps_of_spots(slide: StoredPrediction) -> list[_Map]:
     maps = []
     if np.isfinite(slide.depth).any():
         depth = np.log10(1 + slide.depth)
-        maps.append(_Map("predicted depth", depth, "log10 total", "cividis"))
+        scale = Scale(style.DEPTH_COLOURS, style.robust_limits([depth]))
+        maps.append(_Map("predicted depth", depth, "log10 total", scale))
     if slide.extras.ood_score is not None:
         unlike = np.asarray(slide.extras.ood_score)
-        maps.append(_Map("unlike training", unlike, "above 1: flagged", _OOD_COLOURS, (0.0, 2.0)))
+        scale = Scale(style.UNLIKE_COLOURS, style.UNLIKE_LIMITS, (0.0, 0.5, 1.0, 1.5, 2.0))
+        title = "unlike the training"
+        maps.append(_Map(title, unlike, "above 1: flagged", scale, style.UNLIKE_LIMIT))
     sets = slide.extras.gene_sets
     if sets is not None and sets.values is not None and len(sets.names):
         best = int(sets.best(1)[0])
-        title = _titled(sets.names[best], sets.grades[best])
-        maps.append(_Map(title, sets.values[:, best], "log share vs training"))
+        values = sets.values[:, best]
+        scale = scale_of("composition", [values])
+        maps.append(
+            _Map(_titled(sets.names[best], sets.grades[best]), values, "composition", scale)
+        )
     return maps
 
 
@@ -133,10 +154,10 @@ def _draw_nothing(
     _write_lines(figure, _TOP + 0.9, facts)
 
 
-def _titled(name: str, grade: str | None) -> str:
-    """A name with its grade, cut to the width of a map."""
+def _titled(name: str, grade: str) -> str:
+    """The name of a gene set with its grade, cut to the width of a map."""
     shown = _short(name, _LONGEST_NAME)
-    return shown if grade is None else f"{shown} ({_grade(grade)})"
+    return f"{shown} ({grade if grade == UNGRADED else f'grade {grade}'})"
 
 
 def _short(name: str, longest: int) -> str:
@@ -151,7 +172,7 @@ def _joined(facts: Sequence[str]) -> list[str]:
 
 
 def _is_alarming(fact: str) -> bool:
-    return any(s in fact for s in ("unlike the training", "unreadable", "better than D"))
+    return any(s in fact for s in ("unlike the training", "unreadable"))
 
 
 def _fill(axes: Axes, slide: StoredPrediction, inches: tuple[float, float]) -> None:
@@ -164,32 +185,26 @@ def _fill(axes: Axes, slide: StoredPrediction, inches: tuple[float, float]) -> N
 
 
 def _subtitle(slide: StoredPrediction) -> str:
-    model = slide.record.get("model_id", "")
+    measured = (
+        "nothing here was measured"
+        if slide.measured is None
+        else "what was measured stands beside it in the h5ad"
+    )
+    n = len(slide.barcodes)
     return (
-        f"{len(slide.barcodes):,} spot{'' if len(slide.barcodes) == 1 else 's'} of {slide.spot_diameter_um:g} µm, {slide.mpp:.4g} µm per pixel; "
-        f"nothing here was measured. Model {model}. Genes: log1p(CPM over the model's panel)."
+        f"{n:,} spot{'' if n == 1 else 's'} of {slide.spot_diameter_um:g} µm, {slide.mpp:.4g} µm per pixel; {measured}. "
+        f"Model {slide.record.get('model_id', '')}."
     )
 
 
-def _grade(grade: str) -> str:
-    return grade if grade == "ungraded" else f"grade {grade}"
-
-
-def _facts(
-    slide: StoredPrediction, verdict: str | None, notes: Sequence[str], n_bad: int
-) -> list[str]:
+def _facts(slide: StoredPrediction, notes: Sequence[str], n_bad: int) -> list[str]:
     lines = []
+    verdict = slide.record.get(keys.OOD_VERDICT)
     if verdict is not None and slide.extras.ood is not None:
-        share = float(np.mean(slide.extras.ood)) if len(slide.extras.ood) else 0.0
-        told = verdict.replace("unlike: ", "unlike the training slides: ")
-        lines += [f"This slide is {told}.", f"{share:.0%} of the spots are flagged."]
+        told = str(verdict).replace("unlike: ", "unlike the training slides: ")
+        lines += [f"This slide is {told}.", f"{flagged_text(slide.extras.ood)}."]
     elif len(slide.barcodes):
         lines.append("The model carries no check against its training slides.")
-    grades = slide.extras.grades if len(slide.barcodes) else None
-    if grades is not None and set(grades) == {"ungraded"}:
-        lines.append("Genes are ungraded: the model was not cross-validated.")
-    elif grades is not None and min(grades, default="") == "D":
-        lines.append("No gene is graded better than D: beyond depth their maps say nothing.")
     if n_bad:
         lines.append(f"{n_bad:,} spots have unreadable pixels (hollow).")
     others = [note for note in notes if note != "no tissue found"]  # the picture says it at large
@@ -206,7 +221,7 @@ def _write_lines(figure: Figure, y: float, lines: Sequence[str], x: float = _LEF
         if len(parts) > fitting:  # what is left out stands in the h5ad and in slides.csv
             parts = parts[: max(fitting - 1, 0)] + ["…"] * bool(fitting)
         for part in parts:
-            colour = _ALARM if _is_alarming(line) else style.MUTED
+            colour = style.ALARM if _is_alarming(line) else style.MUTED
             style.caption(figure, x, y, part, size=9.5, colour=colour)
             y += _LINE
         y += 0.09
@@ -219,11 +234,20 @@ def _draw_map(
     axes = style.place(figure, x, top, side, side)
     style.draw_tissue(axes, slide, fade=FADE)
     _fill(axes, slide, (side, side))
-    limits = shown.limits or style.robust_limits([shown.values])
-    spots = style.draw_spots(axes, slide, shown.values, limits=limits, colours=shown.colours)
+    scale = shown.scale
+    spots = style.draw_spots(axes, slide, shown.values, limits=scale.limits, colours=scale.colours)
     small = len(shown.title) > _WIDE_TITLE
     style.caption(figure, x, top - 0.12, shown.title, size=9 if small else 11)
-    style.colour_bar(figure, spots, x + side + 0.05, top + 0.1, side - 0.2, shown.unit)
+    style.colour_bar(
+        figure,
+        spots,
+        x + side + 0.05,
+        top + 0.1,
+        side - 0.2,
+        shown.unit,
+        mark=shown.mark,
+        ticks=scale.ticks,
+    )
 
 
 def _draw_whole(axes: Axes, slide: StoredPrediction) -> None:

@@ -16,30 +16,23 @@ import pandas as pd
 from hespotex.evaluation.scores import pcc_per_gene
 from hespotex.export import style
 from hespotex.export.h5ad import StoredPrediction
-from hespotex.expression import pearson_residuals
+from hespotex.export.shown import COMPOSITION_IS, MEASURED_IS, label, measured_beside, scale_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import EllipseCollection
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.floating[Any]]
 
 FADE: Final = 0.72
-_Z_LIMITS: Final = (-2.5, 2.5)
 # Above so many genes single dots say less than the outline of their density.
 _MAX_DOTS: Final = 400
-# Inches: height of the heading, side of a small map, left edges of the two pairs of maps.
-_TOP: Final = 1.5
-_ROW: Final = 1.93
-_X_LOG1P: Final = 4.35
-_X_SHARE: Final = 8.85
-_READING: Final = (
-    "Measured and predicted share one colour scale.",
-    "Share, measured: Pearson residuals of the",
-    "counts; predicted: log ratio to the training",
-    "sections; both as z-scores over the spots.",
-)
+# Inches: height of the heading, side of a small map, height of a gene, left edges of the two columns of genes.
+_TOP: Final = 1.6
+_SIDE: Final = 1.85
+_ROW: Final = 2.34
+_COLUMNS: Final = (3.45, 8.4)
+_ROWS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class GenePick:
     """A gene to draw.
 
     Attributes:
-        label: why it was chosen: `best`, `middle`, `worst`.
+        label: why it was chosen: `best`, `middle`, `worst`, ...
         gene: its name.
         pcc_log1p: in this section.
         pcc_composition: in this section.
@@ -60,7 +53,7 @@ class GenePick:
 
 
 def pick_genes(table: pd.DataFrame) -> tuple[GenePick, ...]:
-    """Best, middle and worst gene of one section; fewer where fewer genes have a score.
+    """The three best genes of one section, and those a quarter, half and all of the way down; fewer of fewer genes.
 
     Args:
         table: rows of genes.csv of one section: gene, pcc_log1p, pcc_composition.
@@ -71,8 +64,14 @@ def pick_genes(table: pd.DataFrame) -> tuple[GenePick, ...]:
         drop=True
     )
     last = len(ranked) - 1
-    places = {"best": 0, "middle": last // 2, "worst": last} if len(ranked) else {}
-    unique = {place: label for label, place in reversed(places.items())}
+    places = (
+        ("best", 0), ("worst", last), ("middle", last // 2), ("second best", 1), ("third best", 2),
+        ("upper quarter", last // 4),
+    )  # fmt: skip
+    unique: dict[int, str] = {}
+    for why, place in places:
+        if 0 <= place <= last:
+            unique.setdefault(place, why)
     return tuple(
         GenePick(
             unique[place],
@@ -85,7 +84,7 @@ def pick_genes(table: pd.DataFrame) -> tuple[GenePick, ...]:
 
 
 def plot_genes(section: StoredPrediction, picks: Sequence[GenePick]) -> Figure:
-    """Measured beside predicted on the tissue: a row a gene, once as log1p(CPM), once depth-free.
+    """Measured beside predicted composition on the tissue: two columns of genes.
 
     Args:
         section: with measured values.
@@ -94,86 +93,60 @@ def plot_genes(section: StoredPrediction, picks: Sequence[GenePick]) -> Figure:
     Raises:
         ValueError: the section has no measured values.
     """
-    if section.measured is None or section.measured_counts is None:
-        raise ValueError(f"section {section.section_id}: expected measured values, found none")
-    rows = max(len(picks), 1)
-    figure = style.new_figure(height=_TOP + _ROW * rows + 0.1)
+    rows = min(max(len(picks), 1), _ROWS)
+    figure = style.new_figure(height=_TOP + max(_ROW * rows, 5.1))
     style.heading(
         figure,
-        f"Section {section.section_id}: measured and predicted expression",
+        f"Section {section.section_id}: measured and predicted composition",
         f"Held out: its expression was not seen in training. Patient {section.patient_id}, "
-        f"{len(section.barcodes):,} spots, {len(section.genes):,} genes; "
-        "best, middle and worst gene by composition PCC in this section.",
+        f"{len(section.barcodes):,} spots, {len(section.genes):,} genes; chosen by composition PCC in this section.",
     )
     tissue = style.place(figure, 0.25, _TOP, 2.7, 2.7)
     style.draw_tissue(tissue, section)
     style.draw_scale_bar(tissue, section)
     style.caption(figure, 0.25, _TOP - 0.1, "H&E")
-    for x, title in (
-        (_X_LOG1P, "log1p(CPM over the panel)"),
-        (_X_SHARE, "share of the spot's total (depth removed)"),
-    ):
-        style.caption(figure, x + _ROW, _TOP - 0.33, title, align="center")
-        style.caption(figure, x, _TOP - 0.1, "measured")
-        style.caption(figure, x + _ROW, _TOP - 0.1, "predicted")
-    for line, text in enumerate(_READING):
-        style.caption(figure, 0.25, _TOP + 3.05 + 0.19 * line, text, size=8, colour=style.MUTED)
-    residuals = pearson_residuals(section.measured_counts)
-    for row, pick in enumerate(picks):
-        _gene_row(figure, _TOP + row * _ROW, section, pick, residuals)
+    reading = f"{COMPOSITION_IS}\n{MEASURED_IS}\nMeasured and predicted have one colour scale."
+    style.paragraph(figure, 0.25, _TOP + 3.0, 2.75, reading)
+    columns = np.array([int(np.flatnonzero(section.genes == p.gene)[0]) for p in picks], np.intp)
+    measured = measured_beside(section, columns)
+    for k, pick in enumerate(picks):
+        column, row = divmod(k, rows)
+        pair = (measured[:, k], section.composition[:, columns[k]])
+        _gene_pair(figure, _COLUMNS[column], _TOP + row * _ROW, section, pick, pair)
     return figure
 
 
-def _gene_row(
-    figure: Figure, y: float, section: StoredPrediction, pick: GenePick, residuals: Floats
-) -> None:
-    j = int(np.flatnonzero(section.genes == pick.gene)[0])
-    measured = np.empty(0) if section.measured is None else section.measured[:, j]
-    x = 3.1
-    style.caption(figure, x, y + 0.55, pick.label, colour=style.MUTED)
-    style.caption(figure, x, y + 0.80, pick.gene, size=min(12.5, 130 / max(len(pick.gene), 1)))
-    style.caption(figure, x, y + 1.08, f"PCC log1p {pick.pcc_log1p:.2f}", size=9.5)
-    style.caption(figure, x, y + 1.30, f"PCC share  {pick.pcc_composition:.2f}", size=9.5)
-
-    log1p = (measured, section.log1p[:, j])
-    limits = style.robust_limits(log1p)
-    spots = _pair(figure, _X_LOG1P, y, section, log1p, limits, style.EXPRESSION_COLOURS)
-    style.colour_bar(figure, spots, _X_LOG1P + 2 * _ROW + 0.02, y + 0.2, _ROW - 0.4, "log1p(CPM)")
-    residual = np.where(np.isfinite(measured), residuals[:, j], np.nan)
-    shares = (standard_scores(residual), standard_scores(section.composition[:, j]))
-    spots = _pair(figure, _X_SHARE, y, section, shares, _Z_LIMITS, style.DIVERGING_COLOURS)
-    style.colour_bar(figure, spots, _X_SHARE + 2 * _ROW + 0.02, y + 0.2, _ROW - 0.4, "z over spots")
-
-
-def _pair(
+def _gene_pair(
     figure: Figure,
     x: float,
     y: float,
     section: StoredPrediction,
+    pick: GenePick,
     pair: tuple[Floats, Floats],
-    limits: tuple[float, float],
-    colours: str,
-) -> EllipseCollection:
-    for offset, values in enumerate(pair):
-        axes = style.place(figure, x + offset * _ROW, y, _ROW - 0.06, _ROW - 0.06)
+) -> None:
+    """One gene: its name and scores, then measured and predicted."""
+    style.caption(figure, x, y - 0.27, pick.gene, size=min(12, 330 / max(len(pick.gene), 1)))
+    said = (
+        f"{pick.label}: composition PCC {pick.pcc_composition:.2f}, log1p PCC {pick.pcc_log1p:.2f}"
+    )
+    style.caption(figure, x, y - 0.09, said, size=8.5, colour=style.MUTED)
+    scale = scale_of("composition", pair)
+    for offset, (values, title) in enumerate(zip(pair, ("measured", "predicted"), strict=True)):
+        axes = style.place(figure, x + offset * _SIDE, y, _SIDE - 0.06, _SIDE - 0.06)
         style.draw_tissue(axes, section, fade=FADE)
-        spots = style.draw_spots(axes, section, values, limits=limits, colours=colours)
-    return spots
-
-
-def standard_scores(values: Floats) -> Floats:
-    """Values as a correlation over spots sees them: mean 0, deviation 1; zeros where nothing varies.
-
-    Args:
-        values: (n,) or (n, g); NaN is left out of mean and deviation and stays NaN.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    known = np.isfinite(values)
-    n = np.maximum(known.sum(axis=0), 1)
-    centred = values - np.where(known, values, 0).sum(axis=0) / n
-    spread = np.sqrt((np.where(known, centred, 0) ** 2).sum(axis=0) / n)
-    varies = spread > 1e-9
-    return np.asarray(np.where(varies, centred, centred * 0) / np.where(varies, spread, 1))
+        spots = style.draw_spots(axes, section, values, limits=scale.limits, colours=scale.colours)
+        style.caption(
+            figure, x + 0.05 + offset * _SIDE, y + _SIDE - 0.14, title, size=8, colour=style.MUTED
+        )
+    style.colour_bar(
+        figure,
+        spots,
+        x + 2 * _SIDE + 0.02,
+        y + 0.2,
+        _SIDE - 0.4,
+        label("composition"),
+        ticks=scale.ticks,
+    )
 
 
 def plot_pcc_distribution(
@@ -201,7 +174,7 @@ def plot_pcc_distribution(
     height = figure.get_size_inches()[1] - 1.9
     panels = (
         ("pcc_log1p", "log1p(CPM): the usual score, rises with depth alone", 2.05),
-        ("pcc_composition", "share of the spot's total: what is known of the gene itself", 7.8),
+        ("pcc_composition", "composition: what is known of the gene itself", 7.8),
     )
     for score, title, x in panels:
         axes = style.place(figure, x, 1.3, 4.5, height)
@@ -300,7 +273,9 @@ def plot_depth(section: StoredPrediction) -> Figure:
         if values is None:
             style.draw_scale_bar(axes, section)
         else:
-            spots = style.draw_spots(axes, section, values, limits=limits, colours="cividis")
+            spots = style.draw_spots(
+                axes, section, values, limits=limits, colours=style.DEPTH_COLOURS
+            )
     style.colour_bar(figure, spots, 9.33, 1.8, 2.3, "log10(1 + total)")
     axes = style.place(figure, 10.55, 1.5, 2.5, 2.75)
     axes.scatter(measured, predicted, s=9, color=style.ACCENT, alpha=0.55, linewidths=0)

@@ -1,4 +1,4 @@
-"""Owns gene maps as a pyramidal OME-TIFF: one channel a gene, rendered tile by tile from the spots.
+"""Gene maps as a pyramidal OME-TIFF: one channel a gene, rendered tile by tile from the spots.
 
 The first pixel's corner is the slide's, and a pixel covers a whole number of level-0 pixels, so tools that place
 images by their physical size (QuPath, napari) lay the maps on the slide without a shift or a turn.
@@ -6,10 +6,11 @@ images by their physical size (QuPath, napari) lay the maps on the slide without
 
 from __future__ import annotations
 
+import json
 import math
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import RunError
-from hespotex.export.h5ad import UNITS, StoredPrediction
-from hespotex.export.tables import chosen_columns
+from hespotex.export.claim_words import claims_of, long, mark
+from hespotex.export.h5ad import StoredPrediction
+from hespotex.export.shown import Show, explained, label, shown_values, unit
+from hespotex.export.tables import about_file, chosen_columns
 from hespotex.runs import atomic_path, content_key
 
 MAX_CHANNELS: Final = 10
-NO_VALUE: Final = 0.0
+# Where nothing was predicted: 0 is a value of composition, and none of log1p(CPM).
+NO_VALUE: Final[Mapping[Show, float]] = {"composition": math.nan, "log1p": 0.0}
 _TILE: Final = 256
 _PIXELS_PER_PITCH: Final = 8
 _SMALLEST_SIDE: Final = 512
@@ -46,8 +50,9 @@ def write_ome_tiff(
     *,
     genes: Sequence[str] | None = None,
     max_genes: int = MAX_CHANNELS,
+    show: Show = "composition",
 ) -> None:
-    """Write one channel a gene, float32 in the unit of X; 0 where nothing was predicted.
+    """Write one channel a gene, float32 composition (NaN where nothing was predicted) or log1p(CPM) (0 there).
 
     Every pixel has the value of the nearest spot, no farther than 0.72 pitches from it: nothing is
     interpolated. A spot is about eight pixels wide at the finest level.
@@ -57,6 +62,7 @@ def write_ome_tiff(
         section: the prediction; its thumbnail tells the size of the slide.
         genes: which to write; default the best graded, at most `max_genes`.
         max_genes: a plane a gene.
+        show: composition, or log1p(CPM).
 
     Raises:
         GenePanelError: a gene is not in the prediction.
@@ -70,7 +76,7 @@ def write_ome_tiff(
             f"expected spots or a picture of the slide for {path}, found neither; write no map of this section"
         )
     levels = _levels(section)
-    render = _Renderer(section, columns)
+    render = _Renderer(section, columns, show)
     size = {"tile": (_TILE, _TILE), "dtype": np.float32, "compression": "zlib"}
     with atomic_path(path) as temporary, TiffWriter(temporary, bigtiff=True, ome=True) as file:
         for level in levels:
@@ -79,7 +85,7 @@ def write_ome_tiff(
                 render.tiles(level),
                 shape=(len(columns), level.height, level.width),
                 photometric="minisblack",
-                metadata=_metadata(section, columns, level) if first else None,
+                metadata=_metadata(section, columns, level, show) if first else None,
                 subifds=len(levels) - 1 if first else 0,
                 subfiletype=0 if first else 1,
                 resolutionunit="CENTIMETER",
@@ -123,13 +129,17 @@ class _Renderer:
     What was found is kept for the next channel, packed: a few bytes a spot, whatever the slide's size.
     """
 
-    def __init__(self, section: StoredPrediction, columns: npt.NDArray[np.intp]) -> None:
+    def __init__(
+        self, section: StoredPrediction, columns: npt.NDArray[np.intp], show: Show
+    ) -> None:
         from scipy.spatial import cKDTree
 
         self._tree = cKDTree(section.xy_px0)
         self._reach_px0 = _REACH * _pitch_px0(section)
-        values = np.nan_to_num(section.log1p[:, columns], nan=NO_VALUE).astype(np.float32)
-        nothing = np.full((1, len(columns)), NO_VALUE, np.float32)
+        nowhere = NO_VALUE[show]
+        shown = shown_values(section, show)[:, columns]
+        values = np.where(np.isfinite(shown), shown, nowhere).astype(np.float32)
+        nothing = np.full((1, len(columns)), nowhere, np.float32)
         self._values = np.concatenate([values, nothing])  # the tree's index for "too far" is n
         self._found: dict[tuple[_Level, int, int], bytes] = {}
 
@@ -163,13 +173,17 @@ class _Renderer:
 
 
 def _metadata(
-    section: StoredPrediction, columns: npt.NDArray[np.intp], level: _Level
+    section: StoredPrediction, columns: npt.NDArray[np.intp], level: _Level, show: Show
 ) -> dict[str, Any]:
     pixel_um = section.mpp * level.downsample
     # Of the content: tifffile's own would hold the time and the machine's address.
     content = content_key(
-        section.section_id, list(section.genes[columns]), section.xy_px0, section.log1p[:, columns]
+        section.section_id,
+        list(section.genes[columns]),
+        section.xy_px0,
+        shown_values(section, show)[:, columns],
     )
+    claims = claims_of(section)
     return {
         "axes": "CYX",
         "UUID": str(uuid.UUID(hex=content)),
@@ -178,9 +192,22 @@ def _metadata(
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": pixel_um,
         "PhysicalSizeYUnit": "µm",
-        "Channel": {"Name": [str(g) for g in section.genes[columns]]},
-        "Description": (
-            f"{UNITS['X']}, predicted; 0: nothing predicted here. Pixel (0, 0) starts at level-0 pixel (0, 0) of "
-            f"the slide; one pixel covers {level.downsample} level-0 pixels."
-        ),
+        "Channel": {"Name": [f"{section.genes[j]}{mark(claims, j)}" for j in columns.tolist()]},
+        "Description": _description(section, columns, level, show),
     }
+
+
+def _description(
+    section: StoredPrediction, columns: npt.NDArray[np.intp], level: _Level, show: Show
+) -> str:
+    """What is claimed first, then how to read the values, then everything again as JSON in the last line."""
+    claims = claims_of(section)
+    nowhere = "NaN" if math.isnan(NO_VALUE[show]) else f"{NO_VALUE[show]:g}"
+    lines = [
+        claims.sentence(),
+        f"Predicted {label(show)}: {unit(show)}; {nowhere}: nothing predicted here. {explained(show)}",
+        f"Pixel (0, 0) starts at level-0 pixel (0, 0) of the slide; one pixel covers {level.downsample} level-0 pixels.",
+        *(f"{section.genes[j]}: {long(claims, j)}" for j in columns.tolist()),
+        json.dumps(about_file(section, columns, show), allow_nan=False),
+    ]
+    return "\n".join(lines)

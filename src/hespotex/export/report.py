@@ -1,4 +1,4 @@
-"""Owns report.html: one self-contained page for a finished run; opens without a network."""
+"""report.html: one self-contained page for a finished run; opens without a network."""
 
 from __future__ import annotations
 
@@ -10,30 +10,50 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from hespotex import keys
+from hespotex.evaluation.claims import EVIDENCE, Claims
 from hespotex.export import report_tables as tables
 from hespotex.export.charts import calibration_svg, distribution_svg
+from hespotex.export.claim_words import claims_of
 from hespotex.export.plots import score_prefix
+from hespotex.export.report_claims import claim_lines, claimed_genes, evidence_tiles
 from hespotex.export.report_data import (
     GENE_COLUMNS,
-    MAP_BYTES,
+    TEXT_COLUMNS,
     Run,
     accepted_notes,
-    bytes_per_gene,
     gene_table,
-    mapped_genes,
     read_run,
-    section_maps,
     section_scores,
 )
+from hespotex.export.report_maps import MAP_BYTES, bytes_per_gene, mapped_genes, section_maps
+from hespotex.export.report_sections import (
+    dropped_rows,
+    facts,
+    failed_slides,
+    slide_row,
+    training_notes,
+)
 from hespotex.export.set_report import set_section
-from hespotex.export.style import DIVERGING_COLOURS, EXPRESSION_COLOURS
+from hespotex.export.shown import COMPOSITION_IS, LOG1P_IS, MEASURED_IS
+from hespotex.export.style import (
+    COMPOSITION_COLOURS,
+    EXPRESSION_COLOURS,
+    UNLIKE_COLOURS,
+    UNLIKE_LIMIT,
+    UNLIKE_LIMITS,
+    colour_map,
+)
 from hespotex.runs import RunDir, atomic_path
 
 # Predictors whose scores over all genes are drawn, in this order.
 _DRAWN: Final = ("model", "ridge", "nearest_patches", "predicted_depth_only", "depth_only",
                  "neighbours")  # fmt: skip
+_DIGITS: Final = {"mean_count": 2, keys.N_PATIENTS: 0, keys.N_SECTIONS: 0}
+_LEFT_OUT: Final = "genes of the model that are not predicted on this slide (--untested writes those without evidence, --all-genes all)"
 
 
 def write_report(run: RunDir, out: Path | None = None, *, map_bytes: int = MAP_BYTES) -> Path:
@@ -71,7 +91,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
     )
     seen = _read_sections(run)
     sections, records = seen.facts, seen.records
-    genes = gene_table(run.genes, seen.grades)
+    genes = gene_table(run.genes, seen.genes)
     maps, mapped = _maps(run, genes["gene"].tolist(), sections, map_bytes)
     data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps, **_colours()}
     templates = resources.files("hespotex.export") / "templates"
@@ -82,12 +102,17 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         script=Markup((templates / "report.js").read_text(encoding="utf-8")),
         data=Markup(_safe_json(data)),
         title=tables.title(run, [patient for *_, patient in sections], sum(s[1] for s in sections)),
+        claims=claim_lines(seen.claims),
+        composition_is=COMPOSITION_IS,
+        measured_is=MEASURED_IS if seen.measured else "",
+        log1p_is=LOG1P_IS,
         headline=tables.headline(run, genes, measured=seen.measured),
         found=bool(run.metrics.get("n_significant")),
-        warnings=tables.notes(run.metrics)
-        + tables.training_notes(records)
+        warnings=failed_slides(run.record)
+        + tables.notes(run.metrics)
+        + training_notes(records)
         + accepted_notes(run.record),
-        tiles=tables.tiles(run.metrics, genes),
+        tiles=evidence_tiles(seen.claims) + tables.tiles(run.metrics),
         scores=tables.score_rows(run.metrics),
         score_columns=[heading for heading, _ in tables.SCORES.values()],
         absent_text=tables.absent_text(run.metrics),
@@ -98,28 +123,30 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         calibration=Markup(calibration_svg(calibration)) if calibration else "",
         coverage=tables.coverage_rows(run.metrics),
         held_grades=tables.held_grade_rows(run.metrics),
-        slides=tables.slide_rows(run.metrics.get("sections") or seen.slides),
+        slides=seen.slides,
+        evidence=EVIDENCE,
         gene_sets=set_section(run.folder, run.metrics),
+        genes_claimed=keys.SCORE in genes,
         grade_rule=tables.grade_rule(run.metrics, genes),
         has_maps=bool(mapped),
         map_note=_map_note(len(mapped), len(genes)),
         n_genes=f"{len(genes):,}",
-        dropped=tables.dropped_rows(seen.dropped, run.metrics, run.genes),
-        facts=tables.facts(run, records),
+        dropped=dropped_rows(seen.dropped, run.metrics, run.genes),
+        facts=facts(run, records),
         config=json.dumps(run.record.get("config", {}), indent=2),
         units=json.dumps(_plain(record.get("units", {})), indent=2),
     )
 
 
 def _colours() -> dict[str, Any]:
-    tables_of_bytes = {
-        "expression": EXPRESSION_COLOURS,
-        "diverging": DIVERGING_COLOURS,
-        "depth": "cividis",
+    names = {
+        "composition": COMPOSITION_COLOURS,
+        "log1p": EXPRESSION_COLOURS,
+        "unlike": UNLIKE_COLOURS,
     }
     return {
-        "z_limit": 2.5,
-        "colours": {name: _colour_table(table) for name, table in tables_of_bytes.items()},
+        "unlike": {"limits": UNLIKE_LIMITS, "limit": UNLIKE_LIMIT},
+        "colours": {name: _colour_table(table) for name, table in names.items()},
     }
 
 
@@ -129,15 +156,17 @@ class _Seen:
 
     Attributes:
         facts: (id, spots, bytes per gene, patient) of each section.
-        grades: of every gene that is predicted somewhere; empty where a file holds none.
+        genes: what is claimed of every gene that is predicted somewhere.
+        claims: of each section.
         measured: whether any section was measured.
-        slides: section, patient, spots, verdict and share of unusual spots, as records of a scored run have them.
+        slides: rows of the table of slides.
         dropped: what was left out.
         records: uns["hespotex"] of each section.
     """
 
     facts: list[tuple[str, int, int, str]]
-    grades: dict[str, str]
+    genes: pd.DataFrame
+    claims: list[tuple[str, Claims]]
     measured: bool
     slides: list[dict[str, Any]]
     dropped: list[dict[str, Any]]
@@ -145,34 +174,24 @@ class _Seen:
 
 
 def _read_sections(run: Run) -> _Seen:
-    facts, slides, records, measured = [], [], [], False
-    grades: dict[str, str] = {}
+    facts, slides, records, claims, measured = [], [], [], [], False
+    genes: list[npt.NDArray[np.str_]] = []
     dropped: list[dict[str, Any]] = []
     for section in run.sections():
-        name, record, ood = section.section_id, section.record, section.extras.ood
-        n_spots, n_genes = len(section.barcodes), len(section.genes)
-        facts.append((name, n_spots, bytes_per_gene(section), section.patient_id))
-        own = section.extras.grades or [""] * n_genes
-        grades.update(zip(section.genes.tolist(), own, strict=True))
+        name, record, n_genes = section.section_id, section.record, len(section.genes)
+        facts.append((name, len(section.barcodes), bytes_per_gene(section), section.patient_id))
+        claims.append((name, claims_of(section)))
+        genes.append(section.genes)
         measured |= section.measured is not None
         records.append(record)
-        slides.append(
-            {
-                "section_id": name,
-                "patient_id": section.patient_id,
-                "n_spots": n_spots,
-                "ood_share": None if ood is None else float(ood.mean()),
-                "ood_verdict": record.get("ood_verdict"),
-            }
-        )
+        slides.append(slide_row(section))
         lost = {reason: int(count) for reason, count in record.get("dropped", {}).items()}
         left_out = int(record.get("n_panel_genes", n_genes)) - n_genes
         if left_out:
-            lost["genes of the model that are not graded A to C (--all-genes writes them)"] = (
-                left_out
-            )
+            lost[_LEFT_OUT] = left_out
         dropped += [{"section": name, "reason": r, "count": count} for r, count in lost.items()]
-    return _Seen(facts, grades, measured, slides, dropped, records)
+    told = claimed_genes([(g, c) for g, (_, c) in zip(genes, claims, strict=True)])
+    return _Seen(facts, told, claims, measured, slides, dropped, records)
 
 
 def _maps(
@@ -199,8 +218,8 @@ def _distributions(genes: pd.DataFrame) -> list[dict[str, Any]]:
     if genes.empty:
         return []
     captions = {
-        "pcc_composition": "PCC of the share of the spot's total: what is known of the gene itself.",
-        "pcc_log1p": "PCC of log1p(CPM): rises with depth alone.",
+        "pcc_composition": "Composition PCC: what is known of the gene itself.",
+        "pcc_log1p": "log1p PCC: rises with depth alone.",
     }
     result = []
     for score, caption in captions.items():
@@ -221,12 +240,10 @@ def _gene_columns(genes: pd.DataFrame) -> dict[str, Any]:
         values = genes[name]
         listed = (
             values.tolist()
-            if name == "grade"
+            if name in TEXT_COLUMNS
             else [None if np.isnan(v) else round(float(v), 4) for v in values]
         )
-        columns.append(
-            {"label": label, "digits": 2 if name == "mean_count" else 3, "values": listed}
-        )
+        columns.append({"label": label, "digits": _DIGITS.get(name, 3), "values": listed})
     return {"names": genes["gene"].tolist(), "columns": columns}
 
 
@@ -240,9 +257,7 @@ def _map_note(n_mapped: int, n_genes: int) -> str:
 
 
 def _colour_table(name: str) -> list[int]:
-    from matplotlib import colormaps
-
-    table = colormaps[name](np.linspace(0, 1, 256))[:, :3]
+    table = colour_map(name)(np.linspace(0, 1, 256))[:, :3]
     return [int(v) for v in np.round(table * 255).ravel()]
 
 

@@ -1,4 +1,4 @@
-"""Owns the words and tables of the report, from a run's records; it draws nothing. What a run lacks is left out."""
+"""The words and tables of the report, from a run's records; it draws nothing. What a run lacks is left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex.evaluation.compare import FEWEST_UNITS
-from hespotex.evaluation.grades import UNGRADED, GradeRule
+from hespotex.evaluation.grades import GradeRule
 from hespotex.export.report_data import Run
 from hespotex.export.style import PREDICTOR_NAMES
 
@@ -18,10 +18,10 @@ Row = dict[str, Any]
 
 SCORES: Final[Mapping[str, tuple[str, int]]] = {
     # heading, +1 where more is better and -1 where less is
-    "pcc_composition_mean": ("PCC share", 1),
-    "pcc_composition_abundant200": ("PCC share, 200 most abundant", 1),
-    "pcc_log1p_mean": ("PCC log1p", 1),
-    "pcc_log1p_top50": ("PCC log1p, best 50", 1),
+    "pcc_composition_mean": ("composition PCC", 1),
+    "pcc_composition_abundant200": ("composition PCC, 200 most abundant", 1),
+    "pcc_log1p_mean": ("log1p PCC", 1),
+    "pcc_log1p_top50": ("log1p PCC, best 50", 1),
     "rmse_log1p": ("RMSE log1p", -1),
 }
 _NOTES: Final = {
@@ -78,7 +78,7 @@ def headline(run: Run, genes: pd.DataFrame, *, measured: bool) -> str:
         return "Predicted expression; no measured values to compare with."
     model = run.metrics["mean"]["model"]
     return (
-        "Predicted and measured shares of the spot's total correlate at "
+        "Predicted and measured composition correlate at "
         f"{text(model['pcc_composition_mean'], 3)} per gene on average."
     )
 
@@ -89,8 +89,8 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
     return list(metrics.get("notes", single))
 
 
-def tiles(metrics: Mapping[str, Any], genes: pd.DataFrame) -> list[Row]:
-    """The few numbers that come first, each beside a rival's."""
+def tiles(metrics: Mapping[str, Any]) -> list[Row]:
+    """The few scores that come first, each beside a rival's."""
     mean = metrics.get("mean", {})
     result = []
     for score, (name, _) in SCORES.items():
@@ -100,12 +100,6 @@ def tiles(metrics: Mapping[str, Any], genes: pd.DataFrame) -> list[Row]:
         beside = [(name, mean.get(key, {}).get(score)) for key, name in _BESIDE.items()]
         note = " · ".join(f"{name} {text(v, 3)}" for name, v in beside if v is not None)
         result.append({"value": f"{value:.3f}", "name": name, "note": note})
-    if "grade" in genes:
-        counts = genes.grade.value_counts()
-        good = int(counts.get("A", 0)) + int(counts.get("B", 0))
-        every = ("A", "B", "C", "D", UNGRADED)
-        rest = " · ".join(f"{counts[g]:,} {g}" for g in every if g in counts)
-        result.append({"value": f"{good:,}", "name": "genes graded A or B", "note": rest})
     return result
 
 
@@ -205,7 +199,7 @@ def fold_rows(metrics: Mapping[str, Any]) -> list[Row]:
                 "train": ", ".join(fold["train"]),
                 "n_spots": f"{fold['n_spots']:,}",
                 "n_genes": f"{fold['n_genes']:,}",
-                "share": text(model.get("pcc_composition_mean"), 3),
+                "composition": text(model.get("pcc_composition_mean"), 3),
                 "log1p": text(model.get("pcc_log1p_mean"), 3),
                 "search": search_text(fold.get("search", {})),
             }
@@ -268,18 +262,9 @@ def held_grade_rows(metrics: Mapping[str, Any]) -> list[Row]:
             "grade": row["grade"],
             "n_genes": f"{row['n_genes']:,}",
             "found": f"{row['n_significant']:,} of {row['n_tested']:,}",
-            "share": text(row["pcc_composition"], 3),
+            "composition": text(row["pcc_composition"], 3),
         }
         for row in metrics.get("model_grades", ())
-    ]
-
-
-def training_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """On predicted sections that the model was fitted on, one sentence each."""
-    return [
-        f"Section {record['section_id']}: {record['training_note']}."
-        for record in records
-        if record.get("training_note")
     ]
 
 
@@ -288,68 +273,6 @@ def grade_rule(metrics: Mapping[str, Any], genes: pd.DataFrame) -> list[str]:
     if "grade_rule" in metrics:
         return list(metrics["grade_rule"])
     return list(GradeRule().text()) if "grade" in genes else []
-
-
-def slide_rows(sections: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """How every slide compares with the training slides."""
-    rows = []
-    for section in sections:
-        share = section.get("ood_share")
-        rows.append(
-            {
-                "section": section["section_id"],
-                "patient": section["patient_id"] or "–",
-                "n_spots": f"{section['n_spots']:,}",
-                "share": "–" if share is None else f"{share:.0%}",
-                "verdict": section.get("ood_verdict") or "–",
-            }
-        )
-    return rows
-
-
-def dropped_rows(
-    dropped: Sequence[Row], metrics: Mapping[str, Any], genes: pd.DataFrame
-) -> list[Row]:
-    """Spots and genes that were left out or have no score: counted, never scored as 0."""
-    rows = list(dropped)
-    for section in metrics.get("sections", ()):
-        if section.get("n_empty_spots"):
-            reason = "spots without a count of any panel gene (kept)"
-            rows.append({"section": section["section_id"], "reason": reason,
-                         "count": section["n_empty_spots"]})  # fmt: skip
-    reasons = {
-        "constant": ("True", "genes without score: the same value in every spot"),
-        "measured": ("False", "genes without score: not measured in this section"),
-    }
-    for column, (wanted, reason) in reasons.items():
-        if column not in genes:
-            continue
-        hit = genes[genes[column].astype(str) == wanted]
-        for section_id, count in hit.groupby("section_id", sort=False).size().items():
-            rows.append({"section": section_id, "reason": reason, "count": int(count)})
-    return rows
-
-
-def facts(run: Run, records: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Provenance: names, keys and versions; no path and no user name."""
-    record = records[0] if records else {}
-    models = dict.fromkeys(str(r["model_id"]) for r in records if r.get("model_id"))
-    memory = run.record.get("peak_memory_mib")
-    found = {
-        "Models" if len(models) > 1 else "Model": " · ".join(models),
-        "Profile": record.get("profile"),
-        "Encoder": record.get("encoder"),
-        "Patch sides": " · ".join(f"{v:g} µm" for v in np.ravel(record.get("sides_um", []))),
-        "Seed": run.record.get("config", {}).get("seed"),
-        "Time": " · ".join(f"{k} {v:.0f} s" for k, v in run.record.get("seconds", {}).items()),
-        "Peak memory": None if memory is None else f"{memory:,.0f} MiB",
-        "Versions": " · ".join(f"{k} {v}" for k, v in run.record.get("versions", {}).items()),
-        "Content keys": " · ".join(
-            f"{k} {v.get('spots', '')[:12]}"
-            for k, v in run.record.get("identity", {}).get("inputs", {}).items()
-        ),
-    }
-    return [{"name": k, "value": str(v)} for k, v in found.items() if v not in (None, "")]
 
 
 def text(value: float | None, digits: int) -> str:

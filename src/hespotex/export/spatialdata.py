@@ -1,4 +1,4 @@
-"""Owns the SpatialData store of a prediction, laid out as wsidata's, so that LazySlide opens it."""
+"""The SpatialData store of a prediction, laid out as wsidata's, so that LazySlide opens it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.export.claim_words import claims_of
+from hespotex.export.claims_store import claim_record
 from hespotex.export.h5ad import UNITS, StoredPrediction, add_set_scores, set_table
+from hespotex.export.shown import SHOWN, Show, explained, measured_beside, shown_values, unit
 from hespotex.export.tables import chosen_columns
 from hespotex.runs import atomic_folder
 
@@ -26,7 +29,11 @@ _THUMBNAIL: Final = "wsi_thumbnail"
 
 
 def write_spatialdata(
-    path: Path, section: StoredPrediction, *, genes: Sequence[str] | None = None
+    path: Path,
+    section: StoredPrediction,
+    *,
+    genes: Sequence[str] | None = None,
+    show: Show = "composition",
 ) -> None:
     """Write a zarr store with the spots as shapes and the prediction as a table; replaces a store.
 
@@ -34,13 +41,14 @@ def write_spatialdata(
         path: the .zarr folder.
         section: the prediction.
         genes: which to write; default all.
+        show: X of the table: composition, or log1p(CPM); the other one is a layer.
 
     Raises:
         GenePanelError: a gene is not in the prediction.
         RunError: the folder cannot be written, or holds something that is no store.
     """
     check_store_path(path)
-    write_store(path, build_spatialdata(section, genes))
+    write_store(path, build_spatialdata(section, genes, show))
 
 
 def check_store_path(path: Path) -> None:
@@ -67,7 +75,11 @@ def write_store(path: Path, store: SpatialData) -> None:
         store.write(temporary)
 
 
-def build_spatialdata(section: StoredPrediction, genes: Sequence[str] | None = None) -> SpatialData:
+def build_spatialdata(
+    section: StoredPrediction,
+    genes: Sequence[str] | None = None,
+    show: Show = "composition",
+) -> SpatialData:
     """The store in memory: shapes `spots`, table `hespotex_spots`, the slide's small picture.
 
     Each spot is the square that encloses it, as wsidata writes tiles; `global` is level-0 pixels.
@@ -78,7 +90,7 @@ def build_spatialdata(section: StoredPrediction, genes: Sequence[str] | None = N
         from spatialdata import SpatialData
     store = SpatialData(
         shapes={SPOTS: _shapes(section)},
-        tables={TABLE: _table(section, genes)},
+        tables={TABLE: _table(section, genes, show)},
         images={_THUMBNAIL: _image(section)} if section.thumbnail is not None else {},
     )
     side = max(round(section.spot_diameter_um / section.mpp), 1)
@@ -115,7 +127,7 @@ def _shapes(section: StoredPrediction) -> Any:
     return ShapesModel.parse(frame)
 
 
-def _table(section: StoredPrediction, genes: Sequence[str] | None) -> Any:
+def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show) -> Any:
     from anndata import AnnData
     from spatialdata.models import TableModel
 
@@ -132,14 +144,18 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None) -> Any:
     )
     if section.extras.ood_score is not None:
         obs[keys.OOD_SCORE] = section.extras.ood_score
+    claims = claims_of(section)
     var = pd.DataFrame(index=[_valid_name(g) for g in section.genes[columns]])
     var["gene"] = section.genes[columns].astype(object)
-    if section.extras.grades is not None:
-        var[keys.GRADE] = np.asarray(section.extras.grades, dtype=object)[columns]
-    table = AnnData(X=section.log1p[:, columns], obs=obs, var=var)
-    table.layers[keys.COMPOSITION] = section.composition[:, columns]
+    for name, values in claims.subset(columns).columns().items():
+        var[name] = values.astype(object) if values.dtype.kind == "U" else values
+    shown, other = (show, *(kind for kind in SHOWN if kind != show))
+    table = AnnData(X=shown_values(section, shown)[:, columns], obs=obs, var=var)
+    table.layers[other] = shown_values(section, other)[:, columns]
     if section.measured is not None:
         table.layers[keys.MEASURED] = section.measured[:, columns]
+        beside = measured_beside(section, columns)
+        table.layers[keys.MEASURED_COMPOSITION] = beside.astype(np.float32)
     table.obsm[keys.SPATIAL] = section.xy_px0
     if section.extras.gene_sets is not None:
         add_set_scores(table, section.extras.gene_sets)
@@ -147,7 +163,17 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None) -> Any:
         keys.SECTION_ID: section.section_id,
         "mpp": section.mpp,
         "model_id": str(section.record.get("model_id", "")),
-        "units": {k: UNITS[k] for k in ("X", keys.COMPOSITION, keys.PREDICTED_DEPTH)},
+        "shown": show,
+        "explained": explained(show),
+        "units": {
+            "X": unit(shown),
+            other: unit(other),
+            keys.PREDICTED_DEPTH: UNITS[keys.PREDICTED_DEPTH],
+            **{
+                k: UNITS[k] for k in (keys.MEASURED, keys.MEASURED_COMPOSITION) if k in table.layers
+            },
+        },
+        **claim_record(claims),
     }
     if section.extras.gene_sets is not None:
         table.uns[keys.UNS][keys.GENE_SETS] = set_table(section.extras.gene_sets)

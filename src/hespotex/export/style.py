@@ -19,6 +19,7 @@ from hespotex.runs import atomic_path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import EllipseCollection
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -29,8 +30,15 @@ INK: Final = "#1b2230"
 MUTED: Final = "#6b7485"
 FAINT: Final = "#d9dde4"
 ACCENT: Final = "#0b6e8f"
+ALARM: Final = "#b3261e"
 EXPRESSION_COLOURS: Final = "viridis"
-DIVERGING_COLOURS: Final = "RdBu_r"
+# Blue and red stay apart for every kind of colour vision.
+COMPOSITION_COLOURS: Final = "RdBu_r"
+DEPTH_COLOURS: Final = "cividis"
+UNLIKE_COLOURS: Final = "unlike"
+# The same on every slide: a spot is flagged above 1.
+UNLIKE_LIMITS: Final = (0.0, 2.0)
+UNLIKE_LIMIT: Final = 1.0
 PREDICTOR_COLOURS: Final = {
     "model": ACCENT,
     "ridge": "#d08c2e",
@@ -57,6 +65,20 @@ def new_figure(width: float = SLIDE_INCHES[0], height: float = SLIDE_INCHES[1]) 
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+# Grey up to the limit, then orange to dark red: what is flagged stands out, and nothing else does.
+_UNLIKE: Final = ((0.0, "#f3f1ec"), (0.5, "#98a1ac"), (0.5, "#f0a03c"), (1.0, "#6d0f16"))
+
+
+def colour_map(name: str) -> Colormap:
+    """A colour map by name, of matplotlib or our own."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LinearSegmentedColormap
+
+    if name != UNLIKE_COLOURS:
+        return colormaps[name]
+    return LinearSegmentedColormap.from_list(name, _UNLIKE)
 
 
 _MADE_OF = "hespotex"
@@ -98,12 +120,25 @@ def figure_made_of(path: Path) -> str:
         return ""
 
 
-def heading(figure: Figure, title: str, subtitle: str = "") -> None:
+def heading(figure: Figure, title: str, subtitle: str = "", *, size: float = 17) -> None:
     """What the picture shows, and in smaller letters how to read it."""
     height = figure.get_size_inches()[1]
-    figure.text(0.03, 1 - 0.30 / height, title, size=17, weight="bold", color=INK, va="top")
+    figure.text(0.03, 1 - 0.30 / height, title, size=size, weight="bold", color=INK, va="top")
     if subtitle:
         figure.text(0.03, 1 - 0.68 / height, subtitle, size=10.5, color=MUTED, va="top")
+
+
+def statement(
+    figure: Figure, text: str, *, alarm: bool, y: float = 0.82, size: float = 10.5
+) -> float:
+    """What is to be read first, below the title; red where it warns. The base line after it, inches from the top."""
+    from textwrap import wrap
+
+    wide = figure.get_size_inches()[0]
+    for line in wrap(text, int((0.95 * wide) * 128 / size)):
+        caption(figure, 0.03 * wide, y, line, size=size, colour=ALARM if alarm else INK)
+        y += 0.019 * size
+    return y
 
 
 def place(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
@@ -128,16 +163,54 @@ def caption(
     figure.text(x / full_width, 1 - y / full_height, text, size=size, color=colour, ha=align)
 
 
-def colour_bar(
-    figure: Figure, spots: EllipseCollection, x: float, y: float, height: float, label: str
+def paragraph(
+    figure: Figure, x: float, y: float, width: float, text: str, *, size: float = 8
 ) -> None:
-    """An upright colour scale with its unit, at a place in inches."""
+    """Wrapped lines of quiet text; a line break starts a new sentence with a gap. Inches, y from the top."""
+    from textwrap import wrap
+
+    for part in text.split("\n"):
+        for line in wrap(part, max(int(width * 110 / size), 16)):
+            caption(figure, x, y, line, size=size, colour=MUTED)
+            y += size * 0.021
+        y += size * 0.011
+
+
+def colour_bar(
+    figure: Figure,
+    spots: EllipseCollection,
+    x: float,
+    y: float,
+    height: float,
+    label: str,
+    *,
+    mark: float | None = None,
+    ticks: Sequence[float] | None = None,
+) -> None:
+    """An upright colour scale with its unit, at a place in inches; a line across it at `mark`."""
     bar = figure.colorbar(spots, cax=place(figure, x, y, 0.07, height))
+    if mark is not None:
+        for colour, width in (("white", 3.0), (INK, 1.4)):
+            bar.ax.plot([-0.6, 1.6], [mark, mark], color=colour, linewidth=width, clip_on=False)
     bar.set_label(label, size=8, color=MUTED, labelpad=2)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7.5, length=2, colors=MUTED, pad=1.5)
-    bar.locator = _few_ticks()
+    bar.locator = _few_ticks() if ticks is None else _fixed_ticks(ticks)
+    if ticks is not None:
+        bar.formatter = _plain_numbers()
     bar.update_ticks()
+
+
+def _plain_numbers() -> Any:
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _at: f"{value:g}".replace("-", "−"))
+
+
+def _fixed_ticks(ticks: Sequence[float]) -> Any:
+    from matplotlib.ticker import FixedLocator
+
+    return FixedLocator(list(ticks))
 
 
 def _few_ticks() -> Any:
@@ -225,7 +298,12 @@ def draw_spots(
         (~known, {"facecolors": "none", "edgecolors": MUTED, "linewidths": 0.4}),
         (
             known,
-            {"edgecolors": "#1b223040", "linewidths": 0.3, "array": values[known], "cmap": colours},
+            {
+                "edgecolors": "#1b223040",
+                "linewidths": 0.3,
+                "array": values[known],
+                "cmap": colour_map(colours),
+            },
         ),
     ):
         size = np.full(int(mask.sum()), diameter)

@@ -1,11 +1,11 @@
-"""Owns flat tables of a prediction for people without AnnData: which genes, and Parquet."""
+"""Flat tables of a prediction for people without AnnData: which genes, and Parquet."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,26 +13,27 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import GenePanelError
+from hespotex.export.claim_words import as_record, best_first, claims_of
 from hespotex.export.h5ad import UNITS, StoredPrediction
+from hespotex.export.shown import Show, explained, shown_values, unit
 from hespotex.runs import atomic_path
 
 MAX_GENES: Final = 50
 MAX_SETS: Final = 20
+# Entry of a prediction's record: genes of the h5ad, where fewer are held in memory.
+N_WRITTEN: Final = "n_written_genes"
 
 
 def chosen_columns(
     section: StoredPrediction, genes: Sequence[str] | None, max_genes: int = MAX_GENES
 ) -> npt.NDArray[np.intp]:
-    """Columns of the genes to write: those asked for, else the best graded in the order of the panel.
+    """Columns of the genes to write: those asked for, else the best graded, in a grade by score.
 
     Raises:
         GenePanelError: a gene is not in the prediction; the message names those that are missing.
     """
     if genes is None:
-        if section.extras.grades is None:
-            return np.arange(min(max_genes, len(section.genes)))
-        order = np.argsort(np.asarray(section.extras.grades, dtype=str), kind="stable")
-        return np.asarray(order[:max_genes], dtype=np.intp)
+        return best_first(claims_of(section), _abundance(section))[:max_genes]
     place = {name: j for j, name in enumerate(section.genes.tolist())}
     missing = [g for g in genes if g not in place]
     if missing:
@@ -45,10 +46,20 @@ def chosen_columns(
     return np.array([place[g] for g in genes], dtype=np.intp)
 
 
+def _abundance(section: StoredPrediction) -> npt.NDArray[np.float64]:
+    """(G,) mean predicted log1p(CPM), which ranks genes of equal grade and score."""
+    known = np.isfinite(section.log1p)
+    total = np.where(known, section.log1p, 0).sum(axis=0, dtype=np.float64)
+    return np.asarray(total / np.maximum(known.sum(axis=0), 1))
+
+
 def prediction_frame(
-    section: StoredPrediction, genes: Sequence[str] | None = None, max_genes: int = MAX_GENES
+    section: StoredPrediction,
+    genes: Sequence[str] | None = None,
+    max_genes: int = MAX_GENES,
+    show: Show = "composition",
 ) -> pd.DataFrame:
-    """One row a spot: name, place, depth, log1p(CPM) of each gene, the scores of the best graded gene sets."""
+    """One row a spot: name, place, depth, what is shown of each gene, the best graded gene sets."""
     columns = chosen_columns(section, genes, max_genes)
     x, y = section.xy_px0.T
     facts = {
@@ -61,7 +72,8 @@ def prediction_frame(
     }
     if section.extras.ood_score is not None:
         facts[keys.OOD_SCORE] = section.extras.ood_score
-    values = pd.DataFrame(section.log1p[:, columns], columns=section.genes[columns].astype(object))
+    shown = shown_values(section, show)[:, columns]
+    values = pd.DataFrame(shown, columns=section.genes[columns].astype(object))
     of_sets = pd.DataFrame(set_columns(section))
     return pd.concat([pd.DataFrame(facts), values, of_sets], axis=1)
 
@@ -76,14 +88,37 @@ def set_columns(section: StoredPrediction) -> dict[str, npt.NDArray[np.float32]]
     }
 
 
+def about_file(
+    section: StoredPrediction, columns: npt.NDArray[np.intp], show: Show
+) -> dict[str, Any]:
+    """What a file of chosen genes says of itself, as JSON values: units, model, and what is claimed of each gene."""
+    known = UNITS if section.extras.gene_sets is not None else {}
+    return {
+        keys.SECTION_ID: section.section_id,
+        keys.PATIENT_ID: section.patient_id,
+        "model_id": str(section.record.get("model_id", "")),
+        "shown": show,
+        "explained": explained(show),
+        "units": {
+            "genes": unit(show),
+            keys.PREDICTED_DEPTH: UNITS[keys.PREDICTED_DEPTH],
+            **{name: known[name] for name in (keys.GENE_SETS,) if name in known},
+        },
+        "n_genes_here": len(columns),
+        "n_genes_in_h5ad": int(section.record.get(N_WRITTEN, len(section.genes))),
+        "claims": as_record(claims_of(section).subset(columns), section.genes[columns]),
+    }
+
+
 def write_parquet(
     path: Path,
     section: StoredPrediction,
     *,
     genes: Sequence[str] | None = None,
     max_genes: int = MAX_GENES,
+    show: Show = "composition",
 ) -> None:
-    """Write `prediction_frame` as Parquet; its metadata `hespotex` says units, section and model.
+    """Write `prediction_frame` as Parquet; its metadata `hespotex` says units, section, model and claims.
 
     Raises:
         GenePanelError: a gene is not in the prediction.
@@ -92,17 +127,13 @@ def write_parquet(
     import pyarrow as pa
     from pyarrow import parquet
 
-    table = pa.Table.from_pandas(prediction_frame(section, genes, max_genes), preserve_index=False)
-    about = {
-        keys.SECTION_ID: section.section_id,
-        keys.PATIENT_ID: section.patient_id,
-        "model_id": str(section.record.get("model_id", "")),
-        "units": {
-            "genes": UNITS["X"],
-            keys.GENE_SETS: UNITS[keys.GENE_SETS],
-            keys.PREDICTED_DEPTH: UNITS[keys.PREDICTED_DEPTH],
-        },
+    table = pa.Table.from_pandas(
+        prediction_frame(section, genes, max_genes, show), preserve_index=False
+    )
+    about = about_file(section, chosen_columns(section, genes, max_genes), show)
+    metadata = {
+        **(table.schema.metadata or {}),
+        b"hespotex": json.dumps(about, allow_nan=False).encode(),
     }
-    metadata = {**(table.schema.metadata or {}), b"hespotex": json.dumps(about).encode()}
     with atomic_path(path) as temporary:
         parquet.write_table(table.replace_schema_metadata(metadata), temporary)

@@ -2,6 +2,7 @@
 
 from hespotex.slide_prediction.beside import refuse_unwritten, write_beside
 from hespotex.slide_prediction.options import FORMATS, SlideOptions, SlideResult, SlideTask
+from hespotex.slide_prediction.outputs import kept_note
 from hespotex.slide_prediction.run import Predictor, open_predictor, predict_slide
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "SlideOptions",
     "SlideResult",
     "SlideTask",
+    "kept_note",
     "open_predictor",
     "predict_slide",
     "refuse_unwritten",

@@ -1,8 +1,9 @@
-"""Owns what is written beside an h5ad that is there already: chosen genes for other tools, the overview."""
+"""What is written beside an h5ad that is there already: chosen genes for other tools, the overview."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,19 +16,20 @@ from hespotex.export.h5ad import read_prediction
 from hespotex.export.h5ad_chunks import read_some_genes
 from hespotex.export.overview import plot_overview
 from hespotex.export.style import figure_made_of, save_figure
-from hespotex.export.tables import MAX_GENES, chosen_columns
+from hespotex.export.tables import MAX_GENES, N_WRITTEN, chosen_columns
 from hespotex.manifest import ManifestRow
-from hespotex.progress import Silent
+from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import genes_to_write
 from hespotex.runs import RunDir
 from hespotex.slide import open_slide
 from hespotex.slide_prediction.layout import lay_out
-from hespotex.slide_prediction.options import SlideOptions, SlideResult, SlideTask
+from hespotex.slide_prediction.options import ALL_GENES, SlideOptions, SlideResult, SlideTask
 from hespotex.slide_prediction.outputs import (
     BAD_TILE,
     OVERVIEW_GENES,
     chosen_genes,
     format_paths,
+    kept_note,
     shown_key,
     write_formats,
     write_shown,
@@ -38,13 +40,16 @@ from hespotex.training.bundle import Bundle
 KEY: Final = "prediction_key"
 
 
-def write_beside(run: RunDir, rows: Sequence[ManifestRow], options: SlideOptions) -> Path:
+def write_beside(
+    run: RunDir, rows: Sequence[ManifestRow], options: SlideOptions, reporter: Reporter
+) -> Path:
     """Write the formats that were asked for and the overview of every predicted section.
 
     Args:
         run: holds the h5ad of each section.
         rows: of the manifest.
         options: formats, genes, whether coordinates start at the slide's bounds.
+        reporter: hears of formats that hold fewer genes than the h5ad.
 
     Returns:
         The folder of pictures.
@@ -53,18 +58,24 @@ def write_beside(run: RunDir, rows: Sequence[ManifestRow], options: SlideOptions
         GenePanelError: a wanted gene is not in the prediction.
         RunError: a file cannot be written.
     """
+    said = {""}
     for row in rows:
         stored = read_prediction(run.predictions / f"{row.section_id}.h5ad")
-        genes = [str(g) for g in stored.genes[chosen_columns(stored, options.genes)]]
+        n_written = len(stored.genes)
+        wanted, most = (
+            (None, n_written) if options.genes == ALL_GENES else (options.genes, MAX_GENES)
+        )
+        genes = [str(g) for g in stored.genes[chosen_columns(stored, wanted, most)]]
+        if (note := kept_note(options, n_written)) not in said:
+            reporter.say(note)
+            said.add(note)
         bounds_px0 = (0.0, 0.0)
         if options.bounds_offset and row.slide is not None:
             with open_slide(row.slide) as slide:
                 bounds_px0 = slide.bounds_px0
         write_formats(run, stored, genes, options, bounds_px0)
         if stored.thumbnail is not None:
-            figure = plot_overview(
-                stored, genes[:OVERVIEW_GENES], verdict=stored.record.get("ood_verdict")
-            )
+            figure = plot_overview(stored, genes[:OVERVIEW_GENES], show=options.show)
             save_figure(figure, run.figures / f"{row.section_id}_overview.png")
     return run.figures
 
@@ -103,6 +114,7 @@ def complete_slide(
         with open_slide(task.slide, mpp=options.mpp) as slide:
             layout = lay_out(slide, task, bundle)
         stored = read_some_genes(path, [bundle.genes[j] for j in shown])
+        stored = replace(stored, record={**stored.record, N_WRITTEN: len(written)})
         write_shown(run, stored, layout, options)
     return {**paths, "overview": overview, "prediction": path}
 

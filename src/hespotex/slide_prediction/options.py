@@ -1,4 +1,4 @@
-"""Owns what a user may say of the prediction of a slide without spots, and what comes of it; pure."""
+"""What a user may say of the prediction of a slide without spots, and what comes of it; pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Final, Literal
 from hespotex.config import InputChoices
 from hespotex.config_values import listed_names
 from hespotex.errors import ConfigError, SlideError
+from hespotex.export.shown import SHOWN, Show
 from hespotex.manifest import MAX_ID_BYTES
 from hespotex.section import ManifestRow
 from hespotex.slide.pixel_size import MAX_MPP
 from hespotex.spots.base import GridKind
 
 Format = Literal["geojson", "parquet", "spatialdata", "ome-tiff", "png"]
+ALL_GENES: Final = ("all",)
 FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata", "ome-tiff", "png")
 
 
@@ -37,7 +39,8 @@ class SlideOptions:
         bounds_offset: QuPath's coordinates start at the bounds of the slide (MRXS): taken off in GeoJSON that
             is written, added to the outline in `tissue` and to outlines of nuclei.
         genes: the chosen genes of pictures and of `formats`; None: the best graded, or where nothing
-            is graded the most abundant in training.
+            is graded the most abundant in training; `("all",)`: every gene that is written.
+        show: what pictures and `formats` show of a gene: composition, or log1p(CPM).
         choices: what the preflight would refuse of sections among the slides, and the user accepts.
         nuclei: where those of a model with nuclei come from; None: as in its training.
     """
@@ -52,6 +55,7 @@ class SlideOptions:
     all_genes: bool = False
     formats: tuple[Format, ...] = ()
     genes: tuple[str, ...] | None = None
+    show: Show = "composition"
     choices: InputChoices = field(default_factory=InputChoices)
     bounds_offset: bool = False
     nuclei: str | None = None
@@ -84,6 +88,8 @@ class SlideOptions:
             )
         if self.grid not in ("hexagonal", "square"):
             raise ConfigError(f"expected --grid hexagonal or square, found {self.grid!r}")
+        if self.show not in SHOWN:
+            raise ConfigError(f"expected --show {' or '.join(SHOWN)}, found {self.show!r}")
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown:
             raise ConfigError(f"expected formats of {', '.join(FORMATS)}, found {unknown[0]!r}")

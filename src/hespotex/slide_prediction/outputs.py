@@ -1,4 +1,4 @@
-"""Owns what is written of a predicted slide: the h5ad by chunks, chosen genes for other tools, the overview."""
+"""What is written of a predicted slide: the h5ad by chunks, chosen genes for other tools, the overview."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import StoredPrediction, Thumbnail
 from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
 from hespotex.export.overview import plot_overview
+from hespotex.export.pyramid import MAX_CHANNELS
 from hespotex.export.style import save_figure
-from hespotex.export.tables import MAX_GENES, MAX_SETS
+from hespotex.export.tables import MAX_GENES, MAX_SETS, N_WRITTEN
 from hespotex.gene_sets import PanelSets, SetScores
 from hespotex.runs import RunDir, content_key
 from hespotex.section import Section
 from hespotex.slide_prediction.decode import COMPOSITION, DEPTH, FLAG, LOG1P, LOWER, SCORE, UPPER
 from hespotex.slide_prediction.layout import Layout
-from hespotex.slide_prediction.options import SlideOptions
+from hespotex.slide_prediction.options import ALL_GENES, SlideOptions
 from hespotex.slide_prediction.store import PredictionStore
 from hespotex.training.bundle import Bundle
 
@@ -77,7 +78,8 @@ def chosen_genes(
     wanted: tuple[str, ...] | None,
     most: int,
 ) -> npt.NDArray[np.intp]:
-    """Columns of the panel to show: those asked for, else the best graded, among equals the most abundant.
+    """Columns of the panel to show: those asked for, else (or with `all`, each of) the best graded, among equals the
+    most abundant.
 
     Args:
         bundle: the model.
@@ -89,6 +91,8 @@ def chosen_genes(
     Raises:
         GenePanelError: a gene is not in the model's panel, or its grade leaves it out.
     """
+    if wanted == ALL_GENES:
+        wanted, most = None, len(written)
     if wanted is not None:
         place = {gene: j for j, gene in enumerate(bundle.genes)}
         unknown = [gene for gene in wanted if gene not in place]
@@ -113,7 +117,7 @@ def chosen_genes(
 
 def shown_key(options: SlideOptions) -> str:
     """Key of what may be chosen anew of a finished slide."""
-    return content_key(list(options.formats), options.genes, options.bounds_offset)
+    return content_key(list(options.formats), options.genes, options.bounds_offset, options.show)
 
 
 def write_outputs(
@@ -162,9 +166,9 @@ def write_shown(
         stored,
         genes[:OVERVIEW_GENES],
         tissue=None if layout.tissue is None else layout.tissue.polygons,
-        verdict=stored.record.get("ood_verdict"),
         notes=layout.notes,
         n_bad=int(np.isnan(stored.log1p).any(axis=1).sum()),
+        show=options.show,
     )
     save_figure(figure, overview, made_of=shown_key(options))
     return {**paths, "overview": overview}
@@ -180,7 +184,7 @@ def write_formats(
     """Write these genes of a prediction in every format that was asked for; the paths by format."""
     from hespotex.export.gene_pictures import write_gene_pictures
     from hespotex.export.geojson import write_geojson
-    from hespotex.export.pyramid import MAX_CHANNELS, write_ome_tiff
+    from hespotex.export.pyramid import write_ome_tiff
     from hespotex.export.spatialdata import write_spatialdata
     from hespotex.export.tables import write_parquet
 
@@ -193,9 +197,28 @@ def write_formats(
     }
     paths = format_paths(run, stored.section_id, options)
     for kind, path in paths.items():
-        few = kind in _FEW and options.genes is None
-        writers[kind](path, stored, genes=genes[:MAX_CHANNELS] if few else genes)
+        kept = genes[: _most(kind, options)]
+        writers[kind](path, stored, genes=kept, show=options.show)
     return paths
+
+
+def _most(kind: str, options: SlideOptions) -> int | None:
+    """How many genes a format gets where none are named; None: all of them."""
+    if options.genes is not None:
+        return None
+    return MAX_CHANNELS if kind in _FEW else MAX_GENES
+
+
+def kept_note(options: SlideOptions, n_written: int) -> str:
+    """What is to be said of formats that hold fewer genes than the h5ad; empty where none does."""
+    of_format = {kind: _most(kind, options) for kind in options.formats}
+    fewer = [f"{kind} {n}" for kind, n in of_format.items() if n is not None and n < n_written]
+    if not fewer:
+        return ""
+    return (
+        f"of {n_written:,} written genes the best graded are exported: {', '.join(fewer)}; --show-genes all exports all, "
+        "--show-genes GENE,GENE those named"
+    )
 
 
 def format_paths(run: RunDir, section_id: str, options: SlideOptions) -> dict[str, Path]:
@@ -278,5 +301,9 @@ def _chosen(
         measured_depth=None,
         thumbnail=finished.thumbnail,
         extras=replace(extras, grades=[finished.grades[j] for j in columns]),
-        record={**finished.provenance, "spot_pitch_um": section.geometry.spot_pitch_um},
+        record={
+            **finished.provenance,
+            "spot_pitch_um": section.geometry.spot_pitch_um,
+            N_WRITTEN: len(finished.columns),
+        },
     )

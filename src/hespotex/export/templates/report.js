@@ -11,59 +11,63 @@
   const number = (v, digits) => (v === null || v === undefined ? "–" : v.toFixed(digits).replace("-", "−"));
 
   /* ---- maps ---- */
-  const titles = {
-    measured: "measured", predicted: "predicted", measured_share: "measured",
-    predicted_share: "predicted", width: "uncertainty",
-  };
-  const units = { log1p: ["measured", "predicted", "width"], share: ["measured_share", "predicted_share", "width"] };
-  const unitNames = { log1p: "log1p(CPM over the panel)", share: "share of the spot's total" };
+  const unitNames = { composition: "composition", log1p: "log1p(CPM over the panel)" };
   const sections = (data.sections || []).map((s) => ({
     ...s, xy: new Uint16Array(bytes(s.xy).buffer), values: bytes(s.values),
-    trust: s.trust && { limits: s.trust.limits, values: bytes(s.trust.values) },
+    unlike: s.unlike && bytes(s.unlike),
     row: new Map(s.genes.map((gene, k) => [gene, k])),
   }));
-  const state = { section: 0, unit: "share", gene: 0 };
+  const state = { section: 0, unit: "composition", gene: 0 };
 
   const colour = (table, value) => {
     const k = Math.min(255, Math.round((value / 254) * 255)) * 3;
     return `rgb(${table[k]},${table[k + 1]},${table[k + 2]})`;
   };
-  const drawSpots = (canvas, section, values, table) => {
+  /* `own`: what the bytes 0 and 254 stand for; `limits`: of the colour scale. */
+  const drawSpots = (canvas, section, values, table, own, limits) => {
     const side = canvas.width, radius = (section.diameter * side) / 2, context = canvas.getContext("2d");
     for (let i = 0; i < section.n; i++) {
       context.beginPath();
       context.arc((section.xy[2 * i] / 65535) * side, (section.xy[2 * i + 1] / 65535) * side, Math.max(radius, 1.2), 0, 7);
       if (values[i] === 255) { context.strokeStyle = "#8a919e"; context.lineWidth = 1; context.stroke(); continue; }
-      context.fillStyle = colour(table, values[i]);
+      const value = own[0] + (values[i] / 254) * (own[1] - own[0]);
+      context.fillStyle = colour(table, Math.min(1, Math.max(0, (value - limits[0]) / (limits[1] - limits[0]))) * 254);
       context.fill();
     }
   };
-  const panel = (section, title, values, table, limits, unit) => {
+  const panel = (section, title, values, table, own, limits, unit, mark) => {
     const view = make("div", { className: values ? "view faded" : "view" });
     if (section.picture) view.append(make("img", { src: section.picture, alt: `H&E of section ${section.id}` }));
     const node = make("div", { className: "panel" }, make("b", { textContent: title }), view);
     if (!values) return node;
     const canvas = make("canvas", { width: 560, height: 560 });
-    drawSpots(canvas, section, values, table);
+    drawSpots(canvas, section, values, table, own, limits);
     view.append(canvas);
-    const bar = make("i");
-    const stops = [0, 64, 128, 191, 254].map((v) => colour(table, v));
+    const bar = make("i"), stops = Array.from({ length: 33 }, (_, k) => colour(table, k * 254 / 32));
     bar.style.background = `linear-gradient(90deg,${stops.join(",")})`;
-    const digits = unit === "z" ? 1 : 2;
-    node.append(make("div", { className: "scale" }, number(limits[0], digits), bar, number(limits[1], digits), make("span", { textContent: unit })));
+    if (mark !== undefined) {
+      const line = make("u", { title: `limit: ${mark}` });
+      line.style.left = `calc(${100 * (mark - limits[0]) / (limits[1] - limits[0])}% - 1px)`;
+      bar.append(line);
+    }
+    const middle = mark === undefined ? [] : [make("span", { textContent: `limit ${mark}` })];
+    node.append(make("div", { className: "scale" }, short(limits[0]), bar, short(limits[1]), ...middle, make("span", { textContent: unit })));
     return node;
   };
-  const mapsOf = (section, k) => {
-    const nodes = [];
-    for (const kind of units[state.unit]) {
-      const layer = section.kinds.indexOf(kind);
-      if (layer < 0) continue;
+  const short = (value) => String(Math.round(value * 100) / 100).replace("-", "−");
+  /* One scale for a gene in all sections: a section is not stretched to its own range. */
+  const shared = (gene, unit) => {
+    const own = sections.filter((s) => s.row.has(gene)).map((s) => s.limits[unit][s.row.get(gene)]);
+    return [Math.min(...own.map((l) => l[0])), Math.max(...own.map((l) => l[1]))];
+  };
+  const mapsOf = (section, gene) => {
+    const k = section.row.get(gene), limits = shared(gene, state.unit), nodes = [];
+    section.kinds.forEach((kind, layer) => {
+      const [what, unit] = kind.split("_");
+      if (unit !== state.unit) return;
       const start = (k * section.kinds.length + layer) * section.n;
-      const diverging = kind.endsWith("_share");
-      const limits = diverging ? [-data.z_limit, data.z_limit] : kind === "width" ? section.widths[k] : section.limits[k];
-      const table = diverging ? data.colours.diverging : kind === "width" ? data.colours.depth : data.colours.expression;
-      nodes.push(panel(section, titles[kind], section.values.subarray(start, start + section.n), table, limits, diverging ? "z" : "log1p"));
-    }
+      nodes.push(panel(section, what, section.values.subarray(start, start + section.n), data.colours[unit], section.limits[unit][k], limits, unit));
+    });
     return nodes;
   };
   const facts = (section, k) => {
@@ -73,10 +77,10 @@
     };
     const span = (name) => (of(`${name}_lower`) === null ? "" : ` [${of(`${name}_lower`)}, ${of(`${name}_upper`)}]`);
     const said = [
-      of("pcc_composition") === null ? "share: no score here" : `PCC share ${of("pcc_composition")}${span("pcc_composition")}`,
+      of("pcc_composition") === null ? "composition: no score here" : `composition PCC ${of("pcc_composition")}${span("pcc_composition")}`,
       of("pcc_partial") && `given depth ${of("pcc_partial")} (z ${of("null_z", 1)})`,
       of("ceiling_composition") && `ceiling ${of("ceiling_composition")}`,
-      of("pcc_log1p") && `PCC log1p ${of("pcc_log1p")}${span("pcc_log1p")}, depth alone ${of("depth_only_pcc_log1p")}`,
+      of("pcc_log1p") && `log1p PCC ${of("pcc_log1p")}${span("pcc_log1p")}, depth alone ${of("depth_only_pcc_log1p")}`,
       of("rmse_log1p") && `RMSE ${of("rmse_log1p")}`,
       of("coverage") && `90 % interval holds ${number(100 * section.scores.coverage[k], 0)} % of the spots here`,
       of("deviance_explained") && `deviance explained ${of("deviance_explained", 3)}`,
@@ -85,11 +89,11 @@
     ];
     return Object.keys(section.scores).length ? said.filter(Boolean).join(" · ") : "";
   };
-  const grades = data.genes.columns.find((c) => c.label === "grade");
-  const nameOf = (gene) => data.genes.names[gene] + (grades && grades.values[gene] ? ` (${grades.values[gene]})` : "");
-  /* Best, second best, middle and worst gene by the mean share score: the table is sorted by it. None without scores. */
+  /* What is claimed of a gene on this very slide. */
+  const nameOf = (section, gene) => data.genes.names[gene] + (section.row.has(gene) ? ` (${section.claims[section.row.get(gene)]})` : "");
+  /* Best, second best, middle and worst gene by the mean composition score: the table is sorted by it. None without scores. */
   const examples = (section) => {
-    const column = data.genes.columns.find((c) => c.label === "PCC share");
+    const column = data.genes.columns.find((c) => c.label === "composition PCC");
     if (!column) return [];
     const scored = section.genes.filter((gene) => column.values[gene] !== null);
     const last = scored.length - 1;
@@ -101,18 +105,19 @@
     const section = sections[state.section], k = section.row.get(state.gene), panels = $("panels");
     panels.replaceChildren(panel(section, `H&E, ${Math.round(section.side_um).toLocaleString("en")} µm wide`, null));
     if (k === undefined) {
-      $("said").textContent = `${nameOf(state.gene)} has no map in section ${section.id}: the fold that held it out has another gene panel.`;
+      $("said").textContent = `${nameOf(section, state.gene)} has no map in section ${section.id}: the fold that held it out has another gene panel.`;
     } else {
-      $("said").replaceChildren(make("b", { textContent: nameOf(state.gene) }), ` in section ${section.id}, ${unitNames[state.unit]}. ${facts(section, k)}`);
-      panels.append(...mapsOf(section, k));
+      $("said").replaceChildren(make("b", { textContent: nameOf(section, state.gene) }), ` in section ${section.id}, ${unitNames[state.unit]}. ${facts(section, k)}`);
+      panels.append(...mapsOf(section, state.gene));
     }
-    if (section.trust) {
-      panels.append(panel(section, "unlike the training slides", section.trust.values, data.colours.depth, section.trust.limits, "score"));
+    if (section.unlike) {
+      const scale = data.unlike.limits;
+      panels.append(panel(section, "unlike the training", section.unlike, data.colours.unlike, scale, scale, "", data.unlike.limit));
     }
     $("more").replaceChildren(...examples(section).map(([why, gene]) => {
       const at = section.row.get(gene);
-      const line = make("p", { className: "fine" }, make("b", { textContent: `${nameOf(gene)}, ${why} of those with maps here. ` }), facts(section, at));
-      return make("div", { className: "example" }, line, make("div", { className: "panels small" }, ...mapsOf(section, at)));
+      const line = make("p", { className: "fine" }, make("b", { textContent: `${nameOf(section, gene)}, ${why} of those with maps here. ` }), facts(section, at));
+      return make("div", { className: "example" }, line, make("div", { className: "panels small" }, ...mapsOf(section, gene)));
     }));
   };
   const option = (text, value) => make("option", { textContent: text, value });
@@ -123,7 +128,7 @@
   };
   if (sections.length) {
     $("section").append(...sections.map((s, k) => option(`${s.id} (patient ${s.patient})`, k)));
-    $("unit").append(...Object.keys(units).map((u) => option(unitNames[u], u)));
+    $("unit").append(...Object.keys(unitNames).map((u) => option(unitNames[u], u)));
     $("unit").value = state.unit;
     $("gene").append(...data.mapped.map((g) => option(data.genes.names[g], g)));
     /* A gene that every section has, if there is one: panels differ between folds. */
