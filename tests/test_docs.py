@@ -64,3 +64,35 @@ def test_every_verb_and_configuration_key_stands_on_the_page_of_usage() -> None:
         keys = ["*"] if name in _ALL_TOGETHER else list(kind.model_fields)
         for key in keys:
             assert any(re.search(rf"[.]{re.escape(key)}`", row) for row in rows), f"{name}.{key}"
+
+
+_OLD_NAMES = re.compile(
+    r"PCC share|share PCC|depth removed|depth-free|"
+    r"\bshares? of (the|a) genes?\b|(measured|predicted) shares? (of|against)|\blog shares? (vs|against)\b|\bShare\b</b>",
+    re.IGNORECASE,
+)
+_TEXTS = sorted(
+    path
+    for folder, endings in (
+        ("src", ("py", "j2", "js", "css")), ("docs", ("md",)), ("benchmarks", ("py",)),
+    )
+    for ending in endings
+    for path in (ROOT / folder).rglob(f"*.{ending}")
+)  # fmt: skip
+
+
+def test_composition_has_one_name() -> None:
+    for path in (*_TEXTS, ROOT / "README.md", ROOT / "CHANGELOG.md"):
+        found = _OLD_NAMES.search(path.read_text(encoding="utf-8"))
+        assert found is None, f"{path.relative_to(ROOT)}: {found and found[0]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_a_page_that_speaks_of_composition_explains_it_where_it_does_first(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))
+    parts = [" ".join(part.split()) for part in text.split("\n\n")]
+    first = next((k for k, part in enumerate(parts) if "omposition" in part), None)
+    if first is None or page.name in {"CHANGELOG.md", "contracts.md"}:  # lists of names
+        return
+    near = " ".join(parts[first : first + 3])
+    assert "a gene's part of all counts of a spot" in near, parts[first][:200]

@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 import tifffile
 from matplotlib import pyplot as plt
 
+from export.toy_prediction import GENES, toy_prediction, toy_section, toy_thumbnail
 from hespotex import tl
+from hespotex.export.h5ad import write_prediction
 from hespotex.gene_sets import GeneSet
 from hespotex.slide_prediction import SlideOptions, SlideTask, predict_slide
 from hespotex.training.bundle import write_model
@@ -20,10 +23,37 @@ from toy_slide import MPP, paint_tissue, toy_bundle, toy_predictor, toy_trust
 PAGE = Path(__file__).parents[1] / "docs" / "usage.md"
 
 
+def _examples() -> list[str]:
+    section = PAGE.read_text("utf-8").split("## Into other tools")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n_genes", [3, 0])
+def test_scanpy_and_squidpy_draw_a_prediction_without_gene_sets_also_one_without_genes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_genes: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mpl.use("Agg")
+    section = toy_section()
+    write_prediction(
+        Path("predicted/predictions/slide.h5ad"),
+        section=section,
+        genes=GENES,
+        prediction=toy_prediction(section),
+        thumbnail=toy_thumbnail(section),
+        columns=np.arange(n_genes),
+    )
+    names: dict[str, object] = {}
+    for example in _examples()[:2]:
+        exec(example, names)
+    assert plt.get_fignums()
+    plt.close("all")
+
+
 @pytest.mark.filterwarnings("ignore")  # the libraries announce changes of their own dependencies
 def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = PAGE.read_text("utf-8").split("## Into other tools")[1].split("\n## ")[0]
-    examples = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    examples = _examples()
     assert len(examples) == 7
     monkeypatch.chdir(tmp_path)
     mpl.use("Agg")

@@ -163,6 +163,7 @@ def _left_out(r: dict[str, Any], context: Context) -> Table:
         for score in SCORES
     )
     notes = (
+        "Composition is a gene's part of all counts of a spot, as natural log ratio to its part in the training sections. "
         f"her2st C2, C3, C4 left out in turn, {r['genes']:,} genes of the reference, mean over the three; scored by "
         f"{r['scored_by']}; NaN as 0. Reference: honest last epoch / epoch picked on the test section. `ridge` is fitted in "
         "the same run on the model's own features; `depth` is the spot's measured total, an oracle.",

@@ -1,7 +1,7 @@
 """Owns gene sets: how a GMT file is read, and the score of a set in a prediction; reads files, else pure.
 
-A set is scored like one gene whose counts are those of its members together: log of the set's share in the
-spot's panel total, against the same share in the training sections. Depth cancels, no spot knows of another,
+A set is scored like one gene whose counts are those of its members together: its composition, the log of the set's
+part of the spot's panel total, against the same part in the training sections. Depth cancels, no spot knows of another,
 and the same sum of counts is what a measured section says of the set.
 """
 
@@ -164,7 +164,7 @@ class PanelSets:
         pooled: npt.NDArray[np.float64],
         measured: npt.NDArray[np.bool_] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Log of every set's share in the total, against its share in the training sections.
+        """Composition of every set: log of its part of the total, against its part in the training sections.
 
         score = log(sum of p over the set) - log(sum of pooled p over the set), p = pooled x exp(composition),
         normalised to sum to 1.

@@ -74,7 +74,7 @@ def test_the_rule_names_the_score_and_every_limit_that_a_grade_can_fail_at() -> 
     a, b, c, _ = GradeRule().text()
     assert all("mean PCC given depth" in sentence for sentence in (a, b, c))
     assert "noise ceiling, which is above 0" in b
-    assert "above 0 and above what measured depth alone reaches (PCC share)" in c
+    assert "above 0 and above what measured depth alone reaches (composition PCC)" in c
 
 
 def test_a_stricter_rule_gives_a_lower_grade() -> None:

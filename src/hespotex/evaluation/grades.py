@@ -87,7 +87,7 @@ class GradeRule:
             f"B: as C, and supported in at least {self.sections_b:.0%} of the held-out sections with a score, and mean "
             f"PCC given depth at least {self.share_b:.0%} of its noise ceiling, which is above 0.",
             f"C: predicted better than a smooth random map beyond depth over all held-out sections (FDR "
-            f"{self.fdr:.0%}), and mean PCC given depth above 0 and above what measured depth alone reaches (PCC share).",
+            f"{self.fdr:.0%}), and mean PCC given depth above 0 and above what measured depth alone reaches (composition PCC).",
             "D: everything else: on this evidence the image says nothing about the gene beyond depth.",
         )
 

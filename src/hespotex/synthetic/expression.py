@@ -13,7 +13,7 @@ from hespotex.synthetic.tissue import TISSUES, Points, Scene, at_points
 
 Values = npt.NDArray[np.float64]
 
-# Share of the genes in each programme; the rest is `flat`.
+# How many of all genes each programme has, as a fraction; the rest is `flat`.
 _PROGRAMME_SHARE: Final = {
     **dict.fromkeys(TISSUES, 0.08),
     "smooth": 0.20,

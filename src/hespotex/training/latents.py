@@ -22,7 +22,7 @@ def fit_latents(
     seed: int,
     device: str = "cpu",
 ) -> GateFit:
-    """One GATE on all training sections together; it reads components of depth-free values.
+    """One GATE on all training sections together; it reads components of Pearson residuals.
 
     Args:
         sections: training sections.
