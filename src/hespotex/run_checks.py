@@ -20,6 +20,7 @@ from hespotex.errors import ConfigError, ModelFileError, NucleiError, SpotTableE
 from hespotex.evaluation.grades import UNGRADED, written_by_default
 from hespotex.evaluation.set_scores import GRADES
 from hespotex.evaluation.trust import Extras
+from hespotex.export.claim_words import flagged_text
 from hespotex.gene_sets import GeneSet, PanelSets, left_out_sentence, sets_key
 from hespotex.progress import Reporter
 from hespotex.runs import file_key, versions
@@ -300,6 +301,5 @@ def say_verdict(section: Section, extras: Extras, reporter: Reporter) -> None:
     """Say whether a section is like those of the training, where the model can tell."""
     if extras.verdict is not None and extras.ood is not None:
         reporter.say(
-            f"section {section.section_id}: {extras.verdict}; "
-            f"{extras.ood.mean():.0%} of the spots are flagged"
+            f"section {section.section_id}: {extras.verdict}; {flagged_text(extras.ood).lower()}"
         )

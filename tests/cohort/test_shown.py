@@ -14,6 +14,7 @@ from hespotex import cohort, pipeline
 from hespotex.cohort import run
 from hespotex.config import Machine
 from hespotex.errors import GenePanelError, RunError
+from hespotex.progress import Silent
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide_prediction import SlideOptions
 from hespotex.training.bundle import Bundle, write_model
@@ -151,3 +152,56 @@ def test_a_gene_that_its_grade_leaves_out_is_refused_before_the_work(
     cohort.predict(model, source, tmp_path / "out", options=all_genes, machine=machine)
     assert CountingEncoder.batches > 0
     assert "G01" in anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").var_names
+
+
+class Listener(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.mark.parametrize("kind", ["slide", "sections"])
+def test_exports_say_how_many_genes_they_keep_and_all_keeps_all(
+    model: Path,
+    kind: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hespotex.slide_prediction.outputs.MAX_CHANNELS", 2)
+    source, out = request.getfixturevalue(kind), tmp_path / "out"
+    options = OPTIONS if kind == "slide" else SlideOptions()
+    few, heard = replace(options, formats=("parquet", "png")), Listener()
+    machine = _machine(tmp_path / "cache")
+    cohort.predict(model, source, out, options=few, machine=machine, reporter=heard)
+    n = anndata.read_h5ad(out / "predictions/s.h5ad").n_vars
+    pictures = out / "predictions/s.pictures"
+    assert len(list(pictures.iterdir())) == 2 < n
+    note = f"of {n} written genes the best graded are exported: png 2; --show-genes all exports all, --show-genes GENE,GENE those named"
+    assert heard.said.count(note) == 1  # parquet has all of so few
+    whole, heard = replace(few, genes=("all",)), Listener()
+    cohort.predict(model, source, out, options=whole, machine=machine, reporter=heard)
+    assert len(list(pictures.iterdir())) == n
+    assert not [s for s in heard.said if "exported" in s]
+
+
+@pytest.mark.parametrize("kind", ["slide", "sections"])
+def test_the_unit_of_what_is_shown_may_be_changed_of_a_finished_folder(
+    model: Path, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source, out = request.getfixturevalue(kind), tmp_path / "out"
+    options = replace(OPTIONS if kind == "slide" else SlideOptions(), formats=("parquet",))
+    machine = _machine(tmp_path / "cache")
+    for show in ("composition", "log1p"):
+        CountingEncoder.batches = 0
+        shown = replace(options, show=show, genes=("G02",))  # type: ignore[arg-type]
+        cohort.predict(model, source, out, options=shown, machine=machine)
+        stored = anndata.read_h5ad(out / "predictions/s.h5ad")[:, "G02"]
+        values = stored.layers["composition"] if show == "composition" else stored.X
+        frame = pd.read_parquet(out / "predictions/s.parquet")
+        np.testing.assert_array_equal(frame["G02"], values[:, 0])
+    assert CountingEncoder.batches == 0

@@ -210,6 +210,45 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
         write_report(run)
 
 
+def _over_slides(run: RunDir, **statuses: str) -> RunDir:
+    """A run over slides with a prediction of S1 alone."""
+    rows = [
+        {
+            "section_id": name,
+            "status": status,
+            "n_spots": 0,
+            "n_bad": 0,
+            "verdict": "",
+            "why": f"why of {name}",
+        }
+        for name, status in statuses.items()
+    ]
+    whole = all(row["status"] in {"done", "skipped"} for row in rows)
+    run.record({"verb": "predict slides"}, {"slides": rows}, finished=whole)
+    return run
+
+
+def test_a_folder_with_slides_that_failed_has_a_report_of_the_others_that_names_them(
+    run: RunDir,
+) -> None:
+    (run.path / "metrics.json").unlink()
+    (run.path / "genes.csv").unlink()
+    page = page_of(_over_slides(run, S1="done", S2="failed", S3="unfinished"))
+    assert "Slide S2 could not be predicted: why of S2. Nothing of it is shown here." in page
+    assert "Slide S3 is not finished: why of S3. Nothing of it is shown here." in page
+    assert [s["id"] for s in data_of(page)["sections"]] == ["S1"]
+    assert "could not be predicted" not in page_of(_over_slides(run, S1="skipped"))
+
+
+def test_a_folder_where_every_slide_failed_says_why_and_not_to_run_again(tmp_path: Path) -> None:
+    run = _over_slides(RunDir(tmp_path / "run"), S2="failed", S4="failed", S5="unfinished")
+    with pytest.raises(RunError) as caught:
+        write_report(run)
+    assert str(caught.value) == (
+        f"expected a prediction in {run.path}, found none: slide S2 could not be predicted: why of S2 (and 1 more slide)"
+    )
+
+
 def test_a_gene_called_na_stays_a_gene_and_scores_without_value_stay_last(run: RunDir) -> None:
     table = genes_csv()
     table.loc[1, "gene"] = "NA"

@@ -93,7 +93,8 @@ def _some_done(record: Mapping[str, Any]) -> bool:
 def _no_run(folder: RunDir, record: Mapping[str, Any] | None) -> str:
     failed = [row for row in (record or {}).get("slides", ()) if row["status"] == "failed"]
     if failed:
-        more = f" (and {len(failed) - 1:,} more slides)" if len(failed) > 1 else ""
+        others = len(failed) - 1
+        more = f" (and {others:,} more slide{'' if others == 1 else 's'})" if others else ""
         return (
             f"expected a prediction in {folder.path}, found none: slide {failed[0]['section_id']} could not be "
             f"predicted: {failed[0]['why']}{more}"
