@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from hespotex.export.report_claims import evidence_cells
 from hespotex.export.report_data import Run
 
 Row = dict[str, Any]
+
+# A page is passed on: it names no folder of this machine.
+_FOLDERS: Final = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\:;,]+[/\\])+")
 
 
 def training_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -40,10 +44,10 @@ def slide_row(section: StoredPrediction) -> Row:
 
 
 def failed_slides(record: Mapping[str, Any]) -> list[str]:
-    """One sentence on every slide of a run that has no prediction."""
+    """One sentence on every slide of a run that has no prediction; files by their names alone."""
     states = {"failed": "could not be predicted", "unfinished": "is not finished"}
     return [
-        f"Slide {row['section_id']} {states[row['status']]}: {row['why']}. Nothing of it is shown here."
+        f"Slide {row['section_id']} {states[row['status']]}: {_FOLDERS.sub('', row['why'])}. Nothing of it is shown here."
         for row in record.get("slides", ())
         if row["status"] in states
     ]
