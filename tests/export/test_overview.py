@@ -73,6 +73,15 @@ def test_words_stay_on_the_page(
     assert "…" in _words(figure)[0]
 
 
+def test_a_section_that_was_measured_is_not_said_to_be_unmeasured(stored: StoredPrediction) -> None:
+    told = " ".join(_words(plot_overview(stored, GENES[:3])))
+    assert "nothing here was measured" in told
+    measured = replace(stored, measured=stored.log1p)
+    told = " ".join(_words(plot_overview(measured, GENES[:3])))
+    assert "nothing here was measured" not in told
+    assert "what was measured stands beside it in the h5ad" in told
+
+
 def test_colour_bars_of_small_numbers_stay_on_the_page(stored: StoredPrediction) -> None:
     small = replace(stored, log1p=(stored.log1p - stored.log1p.mean()) / 100)
     figure = plot_overview(small, GENES[:3], tissue=TISSUE)

@@ -219,7 +219,7 @@ def _over_slides(run: RunDir, **statuses: str) -> RunDir:
             "n_spots": 0,
             "n_bad": 0,
             "verdict": "",
-            "why": f"why of {name}",
+            "why": f"cut short: /lab/x-1/{name}.svs: copy it",
         }
         for name, status in statuses.items()
     ]
@@ -234,8 +234,13 @@ def test_a_folder_with_slides_that_failed_has_a_report_of_the_others_that_names_
     (run.path / "metrics.json").unlink()
     (run.path / "genes.csv").unlink()
     page = page_of(_over_slides(run, S1="done", S2="failed", S3="unfinished"))
-    assert "Slide S2 could not be predicted: why of S2. Nothing of it is shown here." in page
-    assert "Slide S3 is not finished: why of S3. Nothing of it is shown here." in page
+    assert (
+        "Slide S2 could not be predicted: cut short: S2.svs: copy it. Nothing of it is shown here."
+        in page
+    )
+    assert (
+        "Slide S3 is not finished: cut short: S3.svs: copy it. Nothing of it is shown here." in page
+    )
     assert [s["id"] for s in data_of(page)["sections"]] == ["S1"]
     assert "could not be predicted" not in page_of(_over_slides(run, S1="skipped"))
 
@@ -245,7 +250,7 @@ def test_a_folder_where_every_slide_failed_says_why_and_not_to_run_again(tmp_pat
     with pytest.raises(RunError) as caught:
         write_report(run)
     assert str(caught.value) == (
-        f"expected a prediction in {run.path}, found none: slide S2 could not be predicted: why of S2 (and 1 more slide)"
+        f"expected a prediction in {run.path}, found none: slide S2 could not be predicted: cut short: /lab/x-1/S2.svs: copy it (and 1 more slide)"
     )
 
 
