@@ -31,6 +31,7 @@ from benchmarks.cases import (
     largest,
     nuclei,
     out_of_distribution,
+    shown,
     simulated_truth,
     slides,
 )
@@ -55,11 +56,12 @@ CASES = {
         out_of_distribution,
         simulated_truth,
         nuclei,
+        shown,
     )
 }
 
 # What numbers are worth: an hour on its own, so it is run by name (`make bench-trust`), or with everything else.
-TRUST = ("coverage", "out_of_distribution", "simulated_truth", "nuclei")
+TRUST = ("coverage", "out_of_distribution", "simulated_truth", "nuclei", "shown")
 
 
 def main() -> int:

@@ -50,7 +50,7 @@
       line.style.left = `calc(${100 * (mark - limits[0]) / (limits[1] - limits[0])}% - 1px)`;
       bar.append(line);
     }
-    const middle = mark === undefined ? [] : [make("span", { textContent: `limit ${mark}` })];
+    const middle = mark === undefined ? [] : [make("span", { className: "mark", textContent: `limit ${mark}` })];
     node.append(make("div", { className: "scale" }, short(limits[0]), bar, short(limits[1]), ...middle, make("span", { textContent: unit })));
     return node;
   };
@@ -82,7 +82,7 @@
       of("ceiling_composition") && `ceiling ${of("ceiling_composition")}`,
       of("pcc_log1p") && `log1p PCC ${of("pcc_log1p")}${span("pcc_log1p")}, depth alone ${of("depth_only_pcc_log1p")}`,
       of("rmse_log1p") && `RMSE ${of("rmse_log1p")}`,
-      of("coverage") && `90 % interval holds ${number(100 * section.scores.coverage[k], 0)} % of the spots here`,
+      of("coverage") && `90 % interval of log1p holds ${number(100 * section.scores.coverage[k], 0)} % of the spots here`,
       of("deviance_explained") && `deviance explained ${of("deviance_explained", 3)}`,
       of("moran_measured") && `Moran’s I ${of("moran_measured")} measured, ${of("moran_predicted")} predicted`,
       of("ssim") && `SSIM ${of("ssim")}`,
