@@ -222,6 +222,8 @@ class SetScores:
         n_panel: (K,) genes of them in the panel.
         values: (n, K) as `PanelSets.scores`; None where they are written chunk by chunk.
         measured: (n, K) Pearson residuals of the sets' counts; None without expression.
+        evidence: (K,) the grade in words (`evaluation.claims`); empty where nobody asked.
+        scopes: (K,) which kind of held-out sections the grade rests on; empty likewise.
     """
 
     names: tuple[str, ...]
@@ -230,6 +232,8 @@ class SetScores:
     n_panel: npt.NDArray[np.int_]
     values: npt.NDArray[np.float32] | None = None
     measured: npt.NDArray[np.float32] | None = None
+    evidence: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
 
     def best(self, at_most: int) -> npt.NDArray[np.intp]:
         """Places of the best graded sets, among equals in the order of the file."""
@@ -245,4 +249,6 @@ class SetScores:
             self.n_panel[places],
             None if self.values is None else self.values[:, places],
             None if self.measured is None else self.measured[:, places],
+            tuple(self.evidence[k] for k in places) if self.evidence else (),
+            tuple(self.scopes[k] for k in places) if self.scopes else (),
         )

@@ -17,19 +17,19 @@ from typing import Any
 from hespotex.config import InputChoices, Machine, RunConfig
 from hespotex.cross_validation import FoldOutcome, fit_for_use, run_fold
 from hespotex.encoders import get_encoder
+from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.held_out import evaluate_bundle
-from hespotex.evaluation.set_scores import GRADES, with_gene_sets
-from hespotex.evaluation.trust import bundle_grades, bundle_trust
+from hespotex.evaluation.set_scores import with_gene_sets
+from hespotex.evaluation.trust import bundle_trust
 from hespotex.export.model_card import write_model_card
 from hespotex.export.run_outputs import (
     finished_fold,
-    read_grades,
+    read_evidence,
     read_metrics,
     write_fold,
     write_section_prediction,
 )
 from hespotex.export.scored_run import complete_scored_run, finish_scored_run
-from hespotex.export.set_outputs import grades_by_set
 from hespotex.features import encode_section, patch_plan
 from hespotex.gene_sets import GeneSet, sets_key
 from hespotex.inspection import read_checked
@@ -47,7 +47,9 @@ from hespotex.run_checks import (
     genes_to_write,
     name_lacking_sets,
     patch_config,
+    patient_of,
     run_identity,
+    say_same_id,
     say_searched,
     say_verdict,
     training_note,
@@ -251,7 +253,7 @@ def train(
     if validate and len(read) > 1:
         run = RunDir(beside_model(out, ".validation"))
         scored = _cross_validate(read, run, config, gene_sets, False, machine, reporter, clock)
-        validation = {**scored.metrics, "grades": read_grades(run), GRADES: grades_by_set(run)}
+        validation = {**scored.metrics, **read_evidence(run)}
     elif validate:
         reporter.warn("one section cannot be validated: every gene stays `ungraded`")
     note = inner_note([s.section_id for s in read], [s.patient_id for s in read])
@@ -279,6 +281,7 @@ def evaluate(
     gene_sets: Sequence[GeneSet] | None = None,
     nuclei: str | None = None,
     score_nan_as_zero: bool = False,
+    same_patient: bool = False,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
@@ -289,7 +292,8 @@ def evaluate(
         >>> evaluate("lab.hespotex", "new.csv", "external")  # doctest: +SKIP
 
     Args: as of `cross_validate`; `manifest` names no section that the model was trained on, `gene_sets` None
-    takes the model's own, `nuclei` says where those of a model with nuclei come from (None: as in its training).
+    takes the model's own, `nuclei` says where those of a model with nuclei come from (None: as in its training),
+    `same_patient` that equal patient ids mean the same patient (see docs/trust.md).
 
     Raises:
         HESpotExError: an input is wrong, or a section was in the model's training.
@@ -304,19 +308,22 @@ def evaluate(
     asked = for_prediction(bundle, nuclei, reporter)
     read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
     identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
-                            gene_sets=sets_key(bundle.gene_sets),
+                            gene_sets=sets_key(bundle.gene_sets), same_patient=same_patient,
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
     if run.begin(identity):
         reporter.say(f"{out} holds this very run, finished: nothing to do")
         complete_scored_run(run)
         return _scored_result(run)
+    say_same_id(bundle, [s.patient_id for s in read], same_patient, reporter)
     with run.withdrawn_on_error(), clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
         check_same_encoder(model, bundle, cohort.encoder)
     fold = Fold(tuple(s.section_id for s in read), tuple(s.section_id for s in bundle.sections))
-    held_out = evaluate_bundle(
-        bundle, None, cohort, nan_as_zero=score_nan_as_zero, machine=machine, clock=clock
-    )
+    whose = {
+        s.section_id: patient_of(bundle, s.patient_id, same_patient=same_patient) for s in read
+    }
+    held_out = evaluate_bundle(bundle, None, cohort, nan_as_zero=score_nan_as_zero,
+                               patient_of=whose.__getitem__, machine=machine, clock=clock)  # fmt: skip
     with clock.stage("write"):
         write_fold(run, 0, FoldOutcome(fold, bundle, held_out))
     if note := external_note(fold.held_out, [s.patient_id for s in read],
@@ -337,6 +344,8 @@ def predict(
     gene_sets: Sequence[GeneSet] | None = None,
     nuclei: str | None = None,
     bounds_offset: bool = False,
+    same_patient: bool = False,
+    untested: bool = False,
     all_genes: bool = False,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
@@ -352,7 +361,8 @@ def predict(
         source, sections: table of sections, with or without expression; only these ids of it.
         out: folder for predictions/ and run.json.
         gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
-        all_genes: write genes graded D too.
+        same_patient: an equal patient id in manifest and training means the same patient.
+        untested, all_genes: also write genes without evidence for a section's patient; genes of every grade.
         nuclei, choices, machine, reporter: as of `evaluate`; bounds_offset: outlines start at the slide's bounds.
 
     Raises:
@@ -367,6 +377,7 @@ def predict(
     asked = for_prediction(bundle, nuclei, reporter, bounds_offset=bounds_offset)
     read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
     identity = run_identity("predict", config, read, model_id=bundle.model_id, all_genes=all_genes,
+                            untested=untested, same_patient=same_patient,
                             gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
     if run.begin(identity):
         reporter.say(f"{out} holds this very run, finished: nothing to do")
@@ -375,17 +386,24 @@ def predict(
         cohort = encode(read, config, machine, reporter)
         check_same_encoder(model, bundle, cohort.encoder)
     name_lacking_sets(bundle, reporter)
-    trust, grades = bundle_trust(bundle), bundle_grades(bundle)
-    columns = genes_to_write(grades, all_genes, reporter)
+    say_same_id(bundle, [s.patient_id for s in read], same_patient, reporter)
+    trust = bundle_trust(bundle)
     with clock.stage("predict"), reporter.task("predicting", len(read)) as advance:
         for item in cohort.items:
+            section = item.section
             prediction = predict_section(bundle, item.without_expression(), machine=machine)
-            extras = trust.extras(prediction, item.features, item.appearance, grades)
-            note = training_note(bundle, item.section, reporter)
+            extras = trust.extras(prediction, item.features, item.appearance)
+            note = training_note(bundle, section, reporter)
+            whose = patient_of(bundle, section.patient_id, same_patient=same_patient,
+                               trained_on=note is not None)  # fmt: skip
+            claims = bundle_claims(bundle, whose, verdict=extras.verdict, flagged=extras.ood)
+            extras = extras.with_claims(claims)
+            say_verdict(section, extras, reporter)
+            columns = genes_to_write(claims, reporter, untested=untested, all_genes=all_genes,
+                                     name=f"section {section.section_id}")  # fmt: skip
             write_section_prediction(
-                run, item.section, bundle, prediction, extras, columns=columns, training_note=note
+                run, section, bundle, prediction, extras, columns=columns, training_note=note
             )
-            say_verdict(item.section, extras, reporter)
             advance(1)
     run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
     return RunResult({"predictions": run.predictions})

@@ -17,8 +17,9 @@ from hespotex.copies import copied_spots, sketch, spot_marks
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError, NucleiError, SpotTableError
-from hespotex.evaluation.grades import UNGRADED, written_by_default
-from hespotex.evaluation.set_scores import GRADES
+from hespotex.evaluation.by_scope import set_claims
+from hespotex.evaluation.claims import Claims, Patient
+from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.trust import Extras
 from hespotex.export.claim_words import flagged_text
 from hespotex.gene_sets import GeneSet, PanelSets, left_out_sentence, sets_key
@@ -222,12 +223,17 @@ def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section
 
 def training_note(bundle: Bundle, section: Section, reporter: Reporter) -> str | None:
     """What must be said of a prediction for a section that the model was fitted on; None for another one."""
-    found = None if section.counts is None else _training_section(bundle, section)
+    found = trained_section(bundle, section)
     if found is None:
         return None
     note = f"the model was fitted on this section ({found}): that predicted and measured agree here says nothing of others"
     reporter.warn(f"section {section.section_id}: {note}")
     return note
+
+
+def trained_section(bundle: Bundle, section: Section) -> str | None:
+    """Which training section this is or was copied from, in words; None where that cannot be told, or it is none."""
+    return None if section.counts is None else _training_section(bundle, section)
 
 
 def _training_section(bundle: Bundle, section: Section) -> str | None:
@@ -248,29 +254,80 @@ def _training_section(bundle: Bundle, section: Section) -> str | None:
     return None
 
 
-def genes_to_write(
-    grades: Sequence[str], all_genes: bool, reporter: Reporter
-) -> npt.NDArray[np.intp]:
-    """Places of the genes that a prediction writes: graded A to C, or of a model without grades, unless all are asked for."""
-    kept = np.ones(len(grades), bool) if all_genes else written_by_default(np.asarray(grades))
-    left_out = int((~kept).sum())
-    untested = sum(grade == UNGRADED for grade in grades)
-    also = f", {untested:,} of them in no fold's panel and so ungraded" if untested else ""
-    if untested == len(grades):
-        reporter.warn(
-            f"the model carries no grades: all {untested:,} genes are written, and nothing is known of how good any is"
-        )
-    if left_out == len(grades):
-        reporter.warn(
-            f"none of the {left_out:,} genes is graded better than D{also}: all are written, none is to be "
-            "believed beyond depth"
-        )
-        return np.arange(len(grades))
-    if left_out:
+def patient_of(
+    bundle: Bundle, patient_id: str | None, *, same_patient: bool = False, trained_on: bool = False
+) -> Patient:
+    """Whether a slide is of a patient of the training.
+
+    Every lab has a patient P1, so an equal id alone does not make two patients one.
+
+    Args:
+        bundle: the model.
+        patient_id: as the user gave it; None for a bare slide of which nothing is said.
+        same_patient: equal ids mean the same patient.
+        trained_on: the model was fitted on this very section, or a copy of it.
+    """
+    if trained_on:
+        return "same"
+    if patient_id is None:
+        return "unknown"
+    return "same" if same_patient and is_trained_patient(bundle, patient_id) else "new"
+
+
+def is_trained_patient(bundle: Bundle, patient_id: str) -> bool:
+    """Whether a patient of the training has this id, whatever its case."""
+    return patient_id.strip().casefold() in {
+        s.patient_id.strip().casefold() for s in bundle.sections if s.patient_id.strip()
+    }
+
+
+def say_same_id(
+    bundle: Bundle, patient_ids: Sequence[str], same_patient: bool, reporter: Reporter
+) -> None:
+    """Say of ids that the training has, too, that nobody is taken for the same patient by an id alone."""
+    shared = [p for p in dict.fromkeys(patient_ids) if is_trained_patient(bundle, p)]
+    if shared and not same_patient:
         reporter.say(
-            f"{left_out:,} of {len(grades):,} genes are not graded A to C and left out{also}; --all-genes writes them"
+            f"patient {', '.join(shared)}: the training has a patient of this name; it is taken for another one, "
+            "--same-patient says that it is the same"
         )
-    return np.flatnonzero(kept)
+
+
+def genes_to_write(
+    claims: Claims,
+    reporter: Reporter,
+    *,
+    untested: bool = False,
+    all_genes: bool = False,
+    name: str = "",
+) -> npt.NDArray[np.intp]:
+    """Places of the genes that a prediction writes (`Claims.written`); says so in one line.
+
+    Args:
+        claims: of the whole panel on this slide.
+        reporter: hears of it.
+        untested: also genes without evidence for this slide.
+        all_genes: every gene of any grade.
+        name: of the slide, for the line.
+    """
+    kept = np.flatnonzero(claims.written(untested=untested, all_genes=all_genes))
+    n, counts = len(claims), claims.counts()
+    if len(kept) == n:
+        tail = f"all {n:,} genes are written, each marked"
+    elif len(kept):
+        ways = "--all-genes writes every gene"
+        if counts["untested"] and not untested:
+            ways = f"--untested writes the {counts['untested']:,} untested ones, {ways}"
+        tail = f"{len(kept):,} genes are written; {ways}"
+    else:
+        ways = (
+            "--untested writes the untested genes"
+            if counts["untested"]
+            else "--all-genes writes every gene"
+        )
+        tail = f"depth, unlike scores and tissue alone are written, no gene; {ways}, marked"
+    reporter.say(f"{name}{': ' if name else ''}{claims.sentence()} {tail[0].upper()}{tail[1:]}.")
+    return kept
 
 
 def name_lacking_sets(bundle: Bundle, reporter: Reporter) -> None:
@@ -278,8 +335,8 @@ def name_lacking_sets(bundle: Bundle, reporter: Reporter) -> None:
     sets = PanelSets.of(bundle.gene_sets, bundle.genes)
     if sets.left_out:
         reporter.warn(left_out_sentence(sets.left_out))
-    known = bundle.validation.get(GRADES, {})
-    ungraded = [name for name in sets.names if known.get(name, UNGRADED) == UNGRADED]
+    claims = set_claims(bundle, sets.names, "same")
+    ungraded = [n for n, grade in zip(sets.names, claims.grade, strict=True) if grade == UNGRADED]
     if ungraded:
         reporter.warn(
             f"{len(ungraded):,} of {len(sets):,} gene sets are ungraded: nothing is known of how good they are; "

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hespotex.config import Machine
 from hespotex.errors import ModelFileError, SlideError
-from hespotex.evaluation.trust import bundle_grades
+from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.shown import Show
 from hespotex.export.spatialdata import SPOTS, TABLE, build_spatialdata
@@ -151,7 +151,11 @@ def extract_features(
 
 
 def register_model(
-    model: str | Path, *, all_genes: bool = False, show: Show = "composition"
+    model: str | Path,
+    *,
+    untested: bool = False,
+    all_genes: bool = False,
+    show: Show = "composition",
 ) -> str:
     """Register a model file with LazySlide's models, so that `lazyslide.tl.feature_prediction` runs it.
 
@@ -165,21 +169,28 @@ def register_model(
 
     Args:
         model: model file.
-        all_genes: also those graded D.
+        untested: also genes without evidence for a patient outside the training, which every slide counts as here.
+        all_genes: genes of every grade.
         show: composition, or log1p(CPM).
 
     Returns:
         The key under which LazySlide knows it: `hespotex-` and the model's id.
 
     Raises:
-        ModelFileError: the file is no model.
+        ModelFileError: the file is no model, or it has no gene to offer for a patient outside the training.
     """
     from lazyslide_models import MODEL_REGISTRY
     from lazyslide_models._model_registry import register
     from lazyslide_models.base import FeaturePredictionModel, ModelTask
 
     bundle = read_model(Path(model))
-    columns = genes_to_write(bundle_grades(bundle), all_genes, Silent())
+    claims = bundle_claims(bundle, "unknown")
+    columns = genes_to_write(claims, Silent(), untested=untested, all_genes=all_genes)
+    if not len(columns):
+        raise ModelFileError(
+            f"expected a model with genes graded A to C for other patients, found none in {model}: {claims.sentence()} "
+            "untested=True or all_genes=True registers them all the same"
+        )
     key = _registry_key(bundle)
 
     class HESpotEx(FeaturePredictionModel):  # type: ignore[misc]

@@ -180,6 +180,9 @@ def predict(
     show: slide_options.Show = "composition",
     formats: slide_options.Formats = None,
     bounds_offset: slide_options.BoundsOffset = False,
+    patient: slide_options.Patient = None,
+    same_patient: slide_options.SamePatient = False,
+    untested: slide_options.Untested = False,
     all_genes: slide_options.AllGenes = False,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
@@ -202,7 +205,8 @@ def predict(
     how = slide_options.slide_options(
         nuclei=nuclei, mpp=mpp, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid,
         max_bad_tiles=max_bad_tiles, show_genes=show_genes, show=show, formats=formats, bounds_offset=bounds_offset,
-        all_genes=all_genes, choices=options.choices(allow_hires, accept),
+        patient=patient, same_patient=same_patient, untested=untested, all_genes=all_genes,
+        choices=options.choices(allow_hires, accept),
     )  # fmt: skip
     result = cohort.predict(
         model,

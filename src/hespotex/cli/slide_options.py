@@ -113,7 +113,31 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
-AllGenes = Annotated[bool, typer.Option("--all-genes", help="Write genes graded D too.")]
+AllGenes = Annotated[
+    bool, typer.Option("--all-genes", help="Write every gene of any grade, marked with it.")
+]
+Untested = Annotated[
+    bool,
+    typer.Option(
+        "--untested", help="Also write genes without evidence for this patient, marked as untested."
+    ),
+]
+Patient = Annotated[
+    str | None,
+    typer.Option(
+        "--patient",
+        metavar="ID",
+        help="Whose the slide is; a manifest names the patient of every row. Default: not known.",
+        show_default=False,
+    ),
+]
+SamePatient = Annotated[
+    bool,
+    typer.Option(
+        "--same-patient",
+        help="A patient id that the training has, too, means the same patient (every lab has a P1).",
+    ),
+]
 
 
 def slide_options(

@@ -34,6 +34,12 @@ PREDICTORS = {
 }
 
 
+_WHOM = {
+    "between_patients": "for patients outside the training",
+    "within_patient": "within the patients of the training",
+}
+
+
 def stdout() -> Console:
     """The console of results."""
     from rich.console import Console
@@ -126,23 +132,30 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     stdout().print(table)
     if metrics.get("headline"):
         stdout().print(metrics["headline"], markup=False)
-    grades = metrics.get("grades")
-    if grades:
-        listed = ", ".join(f"{count:,} {name}" for name, count in grades.items() if count)
-        stdout().print(f"genes by grade: {listed}", markup=False)
-    again = [
-        f"{row['n_significant']:,} of {row['n_tested']:,} {row['grade']}"
-        for row in metrics.get("model_grades", ())
-        if row["grade"] in "ABCD"
-    ]
-    if again:
-        listed = ", ".join(again)
-        stdout().print(
-            f"found again here of the genes that the model's own validation graded: {listed}",
-            markup=False,
-        )
+    for scope, found in metrics.get("by_scope", {}).items():
+        grades = ", ".join(f"{count:,} {name}" for name, count in found["grades"].items() if count)
+        words = ", ".join(f"{count:,} {word}" for word, count in found["evidence"].items() if count)
+        stdout().print(f"genes by grade {_WHOM[scope]}: {grades} ({words})", markup=False)
+    _print_held(metrics.get("model_grades", ()))
     _print_gene_sets(metrics.get("gene_sets", {}))
     _print_search(metrics)
+
+
+def _print_held(rows: Sequence[Mapping[str, Any]]) -> None:
+    """How the grades of a model hold on new sections, by what they rest on."""
+    for scope in dict.fromkeys(row["scope"] for row in rows):
+        again = [
+            f"{row['n_significant']:,} of {row['n_tested']:,} {row['grade']}"
+            for row in rows
+            if row["scope"] == scope and row["grade"] in "ABCD"
+        ]
+        if again:
+            stdout().print(
+                f"found again here of the genes that the model's own validation graded {_WHOM[scope]}: "
+                f"{', '.join(again)}",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def _print_gene_sets(of_sets: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hespotex.cli import options, terminal
+from hespotex.cli import options, slide_options, terminal
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)]
 
@@ -25,6 +25,7 @@ def evaluate(
     score_nan_as_zero: Annotated[
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
+    same_patient: slide_options.SamePatient = False,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     device: options.Device = "auto",
@@ -49,6 +50,7 @@ def evaluate(
         gene_sets=options.read_gene_sets(gene_sets),
         nuclei=nuclei,
         score_nan_as_zero=score_nan_as_zero,
+        same_patient=same_patient,
         choices=options.choices(allow_hires, accept),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),

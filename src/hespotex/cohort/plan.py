@@ -48,6 +48,11 @@ def plan_slides(
     if source.suffix.lower() in MANIFEST_SUFFIXES:
         rows = read_manifest(source, sections).rows
         check_named(options.choices, [row.section_id for row in rows])
+        if options.patient is not None:
+            raise ConfigError(
+                f"expected a slide or a folder of slides with --patient, found a manifest ({source}), which names the "
+                "patient of every row; leave --patient out"
+            )
         if all(row.has_spots for row in rows):
             return None
         return tuple(_of_row(row, options) for row in rows)

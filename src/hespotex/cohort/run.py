@@ -24,18 +24,16 @@ from hespotex.config import Machine
 from hespotex.config_values import expect_kind
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
-from hespotex.evaluation.trust import bundle_grades
 from hespotex.gene_sets import GeneSet, sets_key
 from hespotex.manifest import read_manifest
 from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei_stage import for_prediction, refuse_one_mask
 from hespotex.progress import Reporter, Silent
-from hespotex.run_checks import genes_to_write, name_lacking_sets
+from hespotex.run_checks import name_lacking_sets, say_same_id
 from hespotex.runs import RunDir, StageClock, versions
 from hespotex.slide_prediction import (
     Predictor,
     SlideOptions,
-    kept_note,
     open_predictor,
     refuse_unwritten,
     write_beside,
@@ -108,6 +106,8 @@ def predict(
         )
     clock, run = StageClock(), RunDir(out)
     predictor = _ready_predictor(model, options, gene_sets, len(tasks), machine, reporter)
+    named = [task.known_patient for task in tasks if task.known_patient is not None]
+    say_same_id(predictor.bundle, named, options.same_patient, reporter)
     identity = {
         "verb": _VERB,
         "hespotex": versions()["hespotex"],
@@ -161,6 +161,8 @@ def _predict_sections(
         nuclei=options.nuclei,
         bounds_offset=options.bounds_offset,
         gene_sets=gene_sets,
+        same_patient=options.same_patient,
+        untested=options.untested,
         all_genes=options.all_genes,
         choices=options.choices,
         machine=machine,
@@ -187,10 +189,7 @@ def _ready_predictor(
     for_prediction(predictor.bundle, options.nuclei, reporter)
     if options.nuclei is not None:
         refuse_one_mask(NucleiOrigin.parse(options.nuclei), n_slides)
-    written = genes_to_write(bundle_grades(predictor.bundle), options.all_genes, reporter)
     refuse_unwritten(predictor.bundle, options)
-    if note := kept_note(options, len(written)):
-        reporter.say(note)
     return predictor
 
 

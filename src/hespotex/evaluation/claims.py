@@ -255,6 +255,15 @@ def decide(
     )
 
 
+def evidence_words(
+    grade: npt.NDArray[np.str_], plain: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.object_]:
+    """(G,) grades in words; `plain` tells which of the D are plainly not predicted."""
+    words: dict[str, Evidence] = {"A": "predicted", "B": "predicted", "C": "predicted"}
+    found = [words.get(str(g), UNTESTED if g == UNGRADED else "not shown") for g in grade]
+    return np.where(plain, "plainly not predicted", np.asarray(found, object))
+
+
 def untested(n_genes: int, reason: str, *, verdict: str | None = None) -> Claims:
     """Claims where nothing is known of any of so many genes."""
     names = [str(j) for j in range(n_genes)]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
+from hespotex import keys
 from hespotex.evaluation.bootstrap import pcc_interval
-from hespotex.evaluation.grades import GeneEvidence, grade_genes
+from hespotex.evaluation.claims import evidence_words
+from hespotex.evaluation.grades import (
+    GeneEvidence,
+    count_patients,
+    grade_genes,
+    plainly_not_predicted,
+)
 from hespotex.evaluation.noise_ceiling import noise_ceiling, share_of_ceiling
 from hespotex.evaluation.scores import (
     deviance_explained,
@@ -159,7 +165,7 @@ def judge_genes(
 
     Args:
         genes: rows of genes.csv: section_id, gene, null_z, pcc_partial, ceiling_composition,
-            depth_only_pcc_composition, coverage.
+            depth_only_pcc_composition, coverage, pcc_composition with its _lower and _upper.
         patients: patient of every held-out section that was held out as a whole patient; empty
             where sections of the same patient were in training.
         owners: patient of every section: sections of one patient are no independent evidence.
@@ -167,7 +173,8 @@ def judge_genes(
         trained_on: sections in the training of the model that predicted a section; None: none of these.
 
     Returns:
-        One row a gene: gene, p_value, q_value, n_sections, grade.
+        One row a gene: gene, p_value, and the columns of `claims.TABLE_COLUMNS`. The interval of the score adds what the
+        block bootstrap of each section says of its PCC of composition; how patients differ is not in it.
     """
     names = list(dict.fromkeys(genes["gene"]))
 
@@ -196,57 +203,34 @@ def judge_genes(
         nominal=nominal,
         patients=tuple(patients[s] for s in sections),
     )
+    pcc, lower, upper = (table(f"pcc_composition{end}") for end in ("", "_lower", "_upper"))
+    grade = grade_genes(evidence)
+    plain = (grade == "D") & plainly_not_predicted(upper, ceiling)
+    score = _mean_over_sections(evidence.score)
     return pd.DataFrame(
         {
             "gene": names,
             "p_value": test.p_value,
-            "q_value": test.q_value,
-            "n_sections": test.n_sections,
-            "grade": grade_genes(evidence),
+            keys.Q_VALUE: test.q_value,
+            keys.N_SECTIONS: test.n_sections,
+            keys.GRADE: grade,
+            keys.EVIDENCE: evidence_words(grade, plain),
+            keys.N_PATIENTS: count_patients(evidence.score, evidence.patients),
+            keys.SCORE: score,
+            keys.SCORE_LOWER: score - _mean_width(pcc - lower, evidence.score),
+            keys.SCORE_UPPER: score + _mean_width(upper - pcc, evidence.score),
+            keys.CEILING_SHARE: share_of_ceiling(score, _mean_over_sections(ceiling)),
         }
     )
 
 
-def held_grades(genes: pd.DataFrame, judged: pd.DataFrame) -> list[dict[str, Any]]:
-    """How the grades of a model's own validation hold on new sections, best grade first.
-
-    Args:
-        genes: rows of genes.csv with `model_grade` and `pcc_composition`.
-        judged: as `judge_genes` gives it, on the new sections.
-
-    Returns:
-        grade, n_genes, n_tested, n_significant (FDR 5 % on the new sections), pcc_composition (mean).
-    """
-    merged = genes.merge(judged[["gene", "q_value", "n_sections"]], on="gene", how="left")
-    rows = []
-    for grade, part in merged.groupby("model_grade", sort=True):
-        once = part.drop_duplicates("gene")
-        tested = once[once["n_sections"] > 0]
-        rows.append(
-            {
-                "grade": str(grade),
-                "n_genes": len(once),
-                "n_tested": len(tested),
-                "n_significant": int((tested["q_value"] <= FDR).sum()),
-                "pcc_composition": float(part["pcc_composition"].mean()),
-            }
-        )
-    return rows
-
-
-def headline(judged: pd.DataFrame, sections: Sequence[str], *, note: str = "") -> str:
-    """The one sentence that every report begins with."""
-    tested = int((judged["n_sections"] > 0).sum())
-    found = int((judged["q_value"] <= FDR).sum())
-    number = "no gene is" if found == 0 else f"{found:,} of {tested:,} genes are"
-    where = f"{len(sections)} held-out section{'s' if len(sections) != 1 else ''}"
-    first = number[0].upper() + number[1:]
-    tail = f" ({tested:,} tested)" if found == 0 else ""
-    caution = " Sections of the same patients were, or may have been, in training." if note else ""
-    return (
-        f"{first} predicted better than a smooth random map beyond depth{tail}, "
-        f"FDR {FDR:.0%}, {where}.{caution}"
-    )
+def _mean_width(width: Floats, score: Floats) -> Floats:
+    """(G,) how far the mean of independent sections may lie off; NaN where no section has a score and a width."""
+    known = np.isfinite(width) & np.isfinite(score)
+    count = known.sum(axis=0)
+    total = np.sqrt(np.square(np.where(known, width, 0.0)).sum(axis=0))
+    found: Floats = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    return found
 
 
 def _mean_over_sections(values: Floats) -> Floats:

@@ -65,6 +65,8 @@ class GradeRule:
         score_a: mean PCC given depth that A asks for.
         coverage_slack: how far below nominal the coverage of a gene graded A may be.
         patients_a: held-out patients with a score that A asks for.
+        ceiling_plain: a section can show that a gene is plainly not predicted where its ceiling is at least this.
+        share_plain: upper end of the PCC of composition as part of the ceiling, below which that is shown.
     """
 
     fdr: float = 0.05
@@ -76,6 +78,8 @@ class GradeRule:
     score_a: float = 0.2
     coverage_slack: float = 0.05
     patients_a: int = 2
+    ceiling_plain: float = 0.3
+    share_plain: float = 0.2
 
     def text(self) -> tuple[str, ...]:
         """The rule in words, one sentence a grade, best first."""
@@ -88,7 +92,9 @@ class GradeRule:
             f"PCC given depth at least {self.share_b:.0%} of its noise ceiling, which is above 0.",
             f"C: predicted better than a smooth random map beyond depth over all held-out sections (FDR "
             f"{self.fdr:.0%}), and mean PCC given depth above 0 and above what measured depth alone reaches (composition PCC).",
-            "D: everything else: on this evidence the image says nothing about the gene beyond depth.",
+            f"D: everything else: not shown to be predicted, which is no proof that it cannot be. It is called plainly not "
+            f"predicted where in every held-out section with a ceiling of at least {self.ceiling_plain:g} the upper 95 % end "
+            f"of the PCC of composition is below {self.share_plain:.0%} of that ceiling.",
         )
 
 
@@ -107,27 +113,40 @@ def grade_genes(evidence: GeneEvidence, rule: GradeRule | None = None) -> npt.ND
     is_b = is_c & (supported >= limits.sections_b) & (share >= limits.share_b)
     covered = evidence.coverage >= evidence.nominal - limits.coverage_slack  # False if unknown
     is_a = is_b & (supported >= limits.sections_a) & (share >= limits.share_a) & covered
-    is_a &= (score >= limits.score_a) & (_n_patients(evidence, scored) >= limits.patients_a)
+    is_a &= (score >= limits.score_a) & (
+        count_patients(evidence.score, evidence.patients) >= limits.patients_a
+    )
     return np.select([n_scored == 0, is_a, is_b, is_c], [UNGRADED, "A", "B", "C"], default="D")
 
 
-def _n_patients(evidence: GeneEvidence, scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.int_]:
-    """(G,) held-out patients in which the gene has a score; one that was trained on is none."""
-    owner = np.asarray(evidence.patients)
+def plainly_not_predicted(
+    upper: npt.NDArray[np.float64], ceiling: npt.NDArray[np.float64], rule: GradeRule | None = None
+) -> npt.NDArray[np.bool_]:
+    """(G,) genes that every held-out section able to tell shows not to be predicted.
+
+    Args:
+        upper: (S, G) upper 95 % end of the PCC of composition, by block bootstrap; NaN where it does not exist.
+        ceiling: (S, G) what counting noise leaves to a perfect prediction.
+        rule: the limits.
+    """
+    limits = rule or GradeRule()
+    telling = np.isfinite(upper) & (ceiling >= limits.ceiling_plain)
+    low = np.where(telling, upper, 0.0) < limits.share_plain * np.where(telling, ceiling, 1.0)
+    return np.asarray(telling.any(axis=0) & (low | ~telling).all(axis=0))
+
+
+def count_patients(
+    score: npt.NDArray[np.float64], patients: tuple[str, ...]
+) -> npt.NDArray[np.int_]:
+    """(G,) held-out patients with a score of (S, G); a section of nobody (its patient was in training) is none."""
+    owner, scored = np.asarray(patients), np.isfinite(score)
     held_out = [scored[owner == p].any(axis=0) for p in np.unique(owner) if p]
-    return np.asarray(np.sum(held_out, axis=0, dtype=np.int_) + np.zeros(scored.shape[1], np.int_))
+    return np.asarray(np.sum(held_out, axis=0, dtype=np.int_) + np.zeros(score.shape[1], np.int_))
 
 
 def ungraded(n_genes: int) -> npt.NDArray[np.str_]:
     """(G,) what a model without cross-validation carries."""
     return np.full(n_genes, UNGRADED)
-
-
-def written_by_default(grades: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
-    """(G,) genes that a prediction writes unless all are asked for: A to C; all where no gene has a grade."""
-    if (grades == UNGRADED).all():
-        return np.ones(len(grades), bool)
-    return np.isin(grades, ("A", "B", "C"))
 
 
 def count_grades(grades: npt.NDArray[np.str_]) -> dict[str, int]:

@@ -21,11 +21,13 @@ from hespotex.evaluation.baselines import (
     depth_only,
     predicted_depth_only,
 )
+from hespotex.evaluation.by_scope import bundle_claims
+from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
 from hespotex.evaluation.neighbours import NearestPatches, fit_nearest, measured_neighbours
 from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
 from hespotex.evaluation.set_scores import bundle_sets, score_sets
-from hespotex.evaluation.trust import Extras, bundle_grades, bundle_trust
+from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.evaluation.units import units_compare
 from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
 from hespotex.prediction import predict_section
@@ -85,6 +87,7 @@ def evaluate_bundle(
     held_out: Cohort,
     *,
     nan_as_zero: bool = False,
+    patient_of: Callable[[str], Patient] | None = None,
     machine: Machine | None = None,
     clock: StageClock | None = None,
 ) -> tuple[HeldOut, ...]:
@@ -95,6 +98,7 @@ def evaluate_bundle(
         train: its training sections, for the nearest patches; None: those that the bundle keeps.
         held_out: sections with expression.
         nan_as_zero: a PCC that does not exist counts as 0 in means.
+        patient_of: whose a section is, by its id, for what the model may claim there; None: all are of new patients.
         machine: device and threads.
         clock: gets the seconds of baselines, predict and score.
     """
@@ -105,9 +109,10 @@ def evaluate_bundle(
         blind = item.without_expression()
         with clock.stage("predict"):
             prediction = predict_section(bundle, blind, machine=machine)
-            extras = bundle_trust(bundle).extras(
-                prediction, blind.features, blind.appearance, bundle_grades(bundle)
-            )
+            extras = bundle_trust(bundle).extras(prediction, blind.features, blind.appearance)
+            whose = patient_of(item.section.section_id) if patient_of else "new"
+            claims = bundle_claims(bundle, whose, verdict=extras.verdict, flagged=extras.ood)
+            extras = extras.with_claims(claims)
         with clock.stage("baselines"):
             rivals = _rivals(bundle, panel, train, blind)
         with clock.stage("score"):

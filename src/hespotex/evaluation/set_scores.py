@@ -14,8 +14,17 @@ from scipy import sparse
 from hespotex.errors import ModelFileError
 from hespotex.evaluation.baselines import depth_only
 from hespotex.evaluation.bootstrap import pcc_interval
-from hespotex.evaluation.evidence import FDR, judge_genes
-from hespotex.evaluation.grades import UNGRADED, count_grades
+from hespotex.evaluation.by_scope import (
+    SETS,
+    Judged,
+    judge_by_scope,
+    main_scope,
+    of_same_sets,
+    set_claims,
+    summarise_scope,
+)
+from hespotex.evaluation.claims import Patient, Scope
+from hespotex.evaluation.evidence import FDR
 from hespotex.evaluation.noise_ceiling import noise_ceiling, share_of_ceiling
 from hespotex.evaluation.scores import pcc_per_gene
 from hespotex.evaluation.spatial_null import (
@@ -30,7 +39,6 @@ from hespotex.training.bundle import Bundle
 
 Floats = npt.NDArray[np.float64]
 
-GRADES: Final = "gene_set_grades"  # of a bundle's validation
 GRADE_NOTE: Final = "Sets are graded by the rule of the genes; they carry no interval, so A does not ask for its coverage."
 
 
@@ -126,8 +134,8 @@ def judge_sets(
     patients: Mapping[str, str],
     owners: Mapping[str, str],
     trained_on: Mapping[str, Collection[str]] | None = None,
-) -> pd.DataFrame:
-    """Test, false discovery rate over sets, and grade of every set over all held-out sections.
+) -> dict[Scope, pd.DataFrame]:
+    """Test, false discovery rate over sets, and grade of every set, by kind of held-out section.
 
     Args:
         table: rows of gene_sets.csv.
@@ -136,15 +144,15 @@ def judge_sets(
         trained_on: likewise.
 
     Returns:
-        One row a set: gene_set, p_value, q_value, n_sections, grade.
+        By kind, one row a set: gene_set, and what `judge_genes` says of a gene.
     """
     as_genes = table.rename(columns={"gene_set": "gene"}).assign(coverage=1.0)
-    judged = judge_genes(as_genes, patients, owners, nominal=1.0, trained_on=trained_on)
-    return judged.rename(columns={"gene": "gene_set"})
+    judged = judge_by_scope(as_genes, patients, owners, nominal=1.0, trained_on=trained_on)
+    return {scope: found.rename(columns={"gene": "gene_set"}) for scope, found in judged.items()}
 
 
 def summarise_sets(
-    judged: pd.DataFrame, table: pd.DataFrame, left_out: Mapping[str, int]
+    judged: Judged, table: pd.DataFrame, left_out: Mapping[str, int]
 ) -> dict[str, Any]:
     """What metrics.json says of the sets: how many are found, their grades, and which were left out.
 
@@ -153,8 +161,9 @@ def summarise_sets(
         table: rows of gene_sets.csv.
         left_out: name -> panel genes of the sets that no fold could score.
     """
-    tested = int((judged["n_sections"] > 0).sum())
-    found = int((judged["q_value"] <= FDR).sum())
+    of_scope = {scope: summarise_scope(found) for scope, found in judged.items()}
+    main = of_scope[main_scope(judged)]
+    tested, found = main["n_tested"], main["n_significant"]
     scores = table["pcc_composition"].to_numpy(np.float64)
     known = scores[np.isfinite(scores)]
     return {
@@ -165,7 +174,10 @@ def summarise_sets(
         "n_tested": tested,
         "n_significant": found,
         "pcc_composition_mean": float(known.mean()) if len(known) else None,
-        "grades": count_grades(judged["grade"].to_numpy(dtype=str)),
+        "scope": main_scope(judged),
+        "grades": main["grades"],
+        "evidence": main["evidence"],
+        "by_scope": of_scope,
         "grade_note": GRADE_NOTE,
         "min_genes": MIN_GENES,
         "left_out": {name: int(n) for name, n in left_out.items()},
@@ -190,30 +202,44 @@ def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:
             "expected a model that knows its training shares to score gene sets against them, found an imported one; "
             "leave out --gene-sets"
         )
-    known = {s.name: frozenset(s.genes) for s in bundle.gene_sets}
-    same = {s.name for s in sets if known.get(s.name) == frozenset(s.genes)}
-    grades = {n: g for n, g in bundle.validation.get(GRADES, {}).items() if n in same}
-    return replace(bundle, gene_sets=tuple(sets), validation={**bundle.validation, GRADES: grades})
+    validation = {**bundle.validation, SETS: of_same_sets(bundle, sets)}
+    return replace(bundle, gene_sets=tuple(sets), validation=validation)
 
 
-def bundle_sets(bundle: Bundle) -> tuple[PanelSets, SetScores] | None:
-    """A bundle's gene sets in its panel, and what is known of them; None where none has enough genes."""
+def bundle_sets(
+    bundle: Bundle, patient: Patient = "unknown", *, verdict: str | None = None
+) -> tuple[PanelSets, SetScores] | None:
+    """A bundle's gene sets in its panel, and what may be claimed of them on a slide; None where none has enough genes.
+
+    Args:
+        bundle: the model.
+        patient: whose slide it is.
+        verdict: whether the slide is like the training slides.
+    """
     sets = PanelSets.of(bundle.gene_sets, bundle.genes)
     if not len(sets):
         return None
-    known = bundle.validation.get(GRADES, {})
-    grades = tuple(str(known.get(name, UNGRADED)) for name in sets.names)
-    return sets, SetScores(sets.names, grades, sets.n_listed, sets.n_panel)
+    claims = set_claims(bundle, sets.names, patient, verdict=verdict)
+    grades, evidence = tuple(claims.grade.tolist()), tuple(claims.evidence.tolist())
+    scopes = tuple(claims.gene_scope.tolist())
+    return sets, SetScores(
+        sets.names, grades, sets.n_listed, sets.n_panel, evidence=evidence, scopes=scopes
+    )
 
 
 def predicted_sets(
-    bundle: Bundle, composition: npt.NDArray[np.float32], counts: PanelCounts | None = None
+    bundle: Bundle,
+    composition: npt.NDArray[np.float32],
+    counts: PanelCounts | None = None,
+    *,
+    patient: Patient = "unknown",
+    verdict: str | None = None,
 ) -> SetScores | None:
     """Scores of a bundle's gene sets in a prediction of some spots, the measured ones beside them.
 
     The measured side is NaN where fewer than MIN_GENES genes of a set were measured.
     """
-    found = bundle_sets(bundle)
+    found = bundle_sets(bundle, patient, verdict=verdict)
     if found is None:
         return None
     sets, scores = found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from hespotex.appearance import Appearance
 from hespotex.evaluation.claims import Claims
-from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.intervals import ConformalIntervals
 from hespotex.evaluation.out_of_distribution import OodModel, SectionSpace, SlidePlace
 from hespotex.evaluation.texture import TextureSpace
@@ -51,6 +50,10 @@ class Extras:
     verdict: str | None = None
     gene_sets: SetScores | None = None
     claims: Claims | None = None
+
+    def with_claims(self, claims: Claims) -> Extras:
+        """The same with what may be claimed of each gene."""
+        return replace(self, claims=claims, grades=claims.grade.tolist())
 
     def claimed_spots(self, n_spots: int) -> npt.NDArray[np.bool_]:
         """(n,) spots of which anything is claimed: none of an unlike slide, of another one those that are not flagged."""
@@ -132,12 +135,6 @@ class Trust:
 def bundle_trust(bundle: Bundle) -> Trust:
     """What a bundle carries of trust."""
     return Trust.from_tensors(bundle.trust)
-
-
-def bundle_grades(bundle: Bundle) -> list[str]:
-    """(G,) grade of every gene of a bundle's panel; `ungraded` where there is none."""
-    known = bundle.validation.get("grades", {})
-    return [str(known.get(gene, UNGRADED)) for gene in bundle.genes]
 
 
 def inner_folds_note(bundle: Bundle) -> str:

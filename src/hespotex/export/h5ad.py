@@ -19,6 +19,7 @@ from scipy import sparse
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.trust import Extras
 from hespotex.export.claims_store import claim_columns, claim_record, read_claims
 from hespotex.expression import PanelCounts, log1p_cpm
@@ -287,14 +288,25 @@ def add_set_scores(table: AnnData, scores: SetScores) -> None:
 
 def set_table(scores: SetScores) -> pd.DataFrame:
     """One row a gene set, in the order of the columns in obsm."""
+    words = {keys.EVIDENCE: scores.evidence, keys.SCOPE: scores.scopes}
     return pd.DataFrame(
         {
             keys.GRADE: pd.Categorical(list(scores.grades)),
+            **{name: pd.Categorical(list(found)) for name, found in words.items() if found},
             "n_listed": scores.n_listed,
             "n_panel_genes": scores.n_panel,
         },
         index=pd.Index(list(scores.names), dtype=object, name="gene_set"),
     )
+
+
+def set_words(claims: Claims) -> dict[str, pd.Categorical]:
+    """What is claimed of gene sets, as columns of their table."""
+    columns = claims.columns()
+    return {
+        name: pd.Categorical(columns[name].astype(object))
+        for name in (keys.GRADE, keys.EVIDENCE, keys.SCOPE)
+    }
 
 
 def _set_scores(table: AnnData) -> SetScores | None:
@@ -309,6 +321,10 @@ def _set_scores(table: AnnData) -> SetScores | None:
         known["n_panel_genes"].to_numpy(),
         np.asarray(obsm[keys.GENE_SETS]) if keys.GENE_SETS in obsm else None,
         np.asarray(obsm[keys.GENE_SETS_MEASURED]) if keys.GENE_SETS_MEASURED in obsm else None,
+        *(
+            tuple(known[name].astype(str)) if name in known else ()
+            for name in (keys.EVIDENCE, keys.SCOPE)
+        ),
     )
 
 

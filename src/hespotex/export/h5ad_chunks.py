@@ -136,6 +136,25 @@ def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
     return stored_prediction(table, path)
 
 
+def stored_genes(path: Path) -> list[str]:
+    """Names of the genes that a prediction holds.
+
+    Raises:
+        RunError: the file is cut short.
+    """
+    import h5py
+    from anndata.io import read_elem
+
+    try:
+        with h5py.File(path, "r") as file:
+            return [str(name) for name in read_elem(file["var"]).index]
+    except (OSError, KeyError, ValueError) as error:
+        raise RunError(
+            f"expected a prediction of hespotex in {path}, found: {' '.join(str(error).split())}; delete it and "
+            "predict again"
+        ) from error
+
+
 def _columns_of(dataset: Any, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
     out = np.empty((dataset.shape[0], len(columns)), np.float32)
     for start in range(0, len(out), _ROWS):

@@ -8,11 +8,12 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from hespotex.evaluation.grades import count_grades
+from hespotex import keys
+from hespotex.evaluation.by_scope import bundle_tables
+from hespotex.evaluation.claims import BETWEEN, EVIDENCE, UNTESTED
+from hespotex.evaluation.grades import UNGRADED, count_grades
 from hespotex.evaluation.set_scores import bundle_sets
-from hespotex.evaluation.trust import bundle_grades, inner_folds_note
+from hespotex.evaluation.trust import inner_folds_note
 from hespotex.export.report_tables import coverage_rows, interval_text, search_text, span_text, text
 from hespotex.export.shown import COMPOSITION_IS
 from hespotex.export.style import PREDICTOR_NAMES
@@ -37,7 +38,7 @@ def write_model_card(path: Path, bundle: Bundle) -> None:
 def render_model_card(bundle: Bundle) -> str:
     """The card as Markdown.
 
-    `bundle.validation` may hold the content of metrics.json, and `grades` by gene.
+    `bundle.validation` may hold the content of metrics.json and of evidence.json.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -118,12 +119,25 @@ def _score_rows(validation: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def _grades(bundle: Bundle) -> str:
-    """How many of the model's own genes have each grade: other genes of single folds are not predicted."""
-    if not bundle.validation.get("grades"):
-        return ""
-    counts = count_grades(np.asarray(bundle_grades(bundle)))
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+def _grades(bundle: Bundle) -> list[str]:
+    """For whom how many of the model's own genes have which grade and evidence; other genes of folds are not predicted."""
+    lines = []
+    for scope, table in bundle_tables(bundle).items():
+        own = table.reindex(list(bundle.genes))
+        counts = count_grades(own[keys.GRADE].fillna(UNGRADED).to_numpy(dtype=str))
+        words = own[keys.EVIDENCE].fillna(UNTESTED).value_counts()
+        grades = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        evidence = ", ".join(f"{words.get(word, 0):,} {word}" for word in EVIDENCE)
+        n = int(own[keys.N_PATIENTS].max()) if scope == BETWEEN else 0
+        whom = (
+            f"for a patient outside the training (tested on {n} patient{'' if n == 1 else 's'})"
+            if scope == BETWEEN
+            else "for other sections of the training's patients, and nobody else"
+        )
+        lines.append(f"Genes {whom}: {grades}; in words: {evidence}.")
+    if lines and BETWEEN not in bundle_tables(bundle):
+        lines.append("For any other patient every gene is untested.")
+    return lines
 
 
 def _depth_alone(mean: Mapping[str, Any]) -> str:

@@ -125,7 +125,8 @@ def _json(path: Any) -> dict[str, Any] | None:
 
 def _read_genes(path: Any) -> pd.DataFrame:
     columns = pd.read_csv(path, nrows=0).columns
-    text = ("section_id", "gene", *TEXT_COLUMNS)
+    words = ("section_id", "gene", *TEXT_COLUMNS)
+    text = [c for c in columns if c in words or c.startswith("model_grade")]
     return pd.read_csv(
         path,
         dtype={name: str for name in text if name in columns},

@@ -255,11 +255,19 @@ def coverage_rows(metrics: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+_GRADED_ON = {
+    "between_patients": " (graded on patients outside the training)",
+    "within_patient": " (graded within the training's patients)",
+}
+
+
 def held_grade_rows(metrics: Mapping[str, Any]) -> list[Row]:
     """How the grades of a model's own validation hold here; empty but for an external validation."""
     return [
         {
-            "grade": row["grade"],
+            "grade": f"{row['grade']}{_GRADED_ON[row['scope']]}"
+            if "scope" in row
+            else row["grade"],
             "n_genes": f"{row['n_genes']:,}",
             "found": f"{row['n_significant']:,} of {row['n_tested']:,}",
             "composition": text(row["pcc_composition"], 3),

@@ -16,20 +16,36 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hespotex import keys
 from hespotex.cross_validation import FoldOutcome
 from hespotex.errors import RunError
-from hespotex.evaluation.evidence import FDR, headline, held_grades, judge_genes
-from hespotex.evaluation.grades import UNGRADED, GradeRule, count_grades
+from hespotex.evaluation.by_scope import (
+    GENES,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SETS,
+    Judged,
+    bundle_tables,
+    headline,
+    held_grades,
+    judge_by_scope,
+    main_scope,
+    model_grade,
+    record_tables,
+    summarise_scope,
+    with_evidence,
+)
+from hespotex.evaluation.claims import Patient
+from hespotex.evaluation.evidence import FDR
+from hespotex.evaluation.grades import UNGRADED, GradeRule
 from hespotex.evaluation.held_out import HeldOut
 from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.set_scores import predicted_sets
 from hespotex.evaluation.trust import LEVEL, Extras, bundle_trust, inner_folds_note
-from hespotex.export import plots
-from hespotex.export.h5ad import Thumbnail, read_prediction, write_prediction
+from hespotex.export.h5ad import Thumbnail, write_prediction
 from hespotex.export.mean_scores import mean_intervals, mean_scores, section_owners
 from hespotex.export.run_notes import run_notes
-from hespotex.export.set_outputs import write_fold_sets, write_set_metrics
-from hespotex.export.style import save_figure
+from hespotex.export.set_outputs import TABLES, write_fold_sets, write_set_metrics
 from hespotex.expression import GenePanel, empty_spots
 from hespotex.runs import RunDir, atomic_path, versions, write_json
 from hespotex.section import Section
@@ -39,6 +55,8 @@ from hespotex.training.bundle import Bundle
 from hespotex.training.types import Prediction
 
 THUMBNAIL_SIDE_PX = 1200
+# Every gene's evidence by kind of held-out section: what a model file takes over.
+EVIDENCE_FILE = "evidence.json"
 
 
 def write_section_prediction(
@@ -63,7 +81,10 @@ def write_section_prediction(
         training_note: said of a section that the model was fitted on.
     """
     counts = GenePanel(bundle.genes).counts(section) if section.counts is not None else None
-    of_sets = predicted_sets(bundle, prediction.composition, counts)
+    patient: Patient = "unknown" if extras.claims is None else extras.claims.patient
+    of_sets = predicted_sets(
+        bundle, prediction.composition, counts, patient=patient, verdict=extras.verdict
+    )
     path = run.predictions / f"{section.section_id}.h5ad"
     write_prediction(
         path,
@@ -116,9 +137,11 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         )
     write_fold_sets(run, number, outcome)
     table = pd.concat([gene_rows(number, outcome.bundle.genes, held) for held in outcome.held_out])
-    known = outcome.bundle.validation.get("grades")
-    if known:  # of the model's own validation, to be held against what is found here
-        table["model_grade"] = [known.get(gene, UNGRADED) for gene in table["gene"]]
+    for scope, known in bundle_tables(
+        outcome.bundle
+    ).items():  # to be held against what is found here
+        found = known[keys.GRADE].reindex(table["gene"]).fillna(UNGRADED)
+        table[model_grade(scope)] = found.to_numpy()
     with atomic_path(_genes_path(run, number)) as temporary:
         table.to_csv(temporary, index=False)
     trained = outcome.bundle.sections
@@ -226,47 +249,53 @@ def _pcc_columns(held: HeldOut, predictor: str) -> dict[str, Any]:
 def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict[str, Any]:
     """Write genes.csv and metrics.json from the records of all folds.
 
-    metrics.json holds no time and no path, so that equal runs give equal files.
+    evidence.json beside them has what a model file takes over. metrics.json holds no time and no path, so that equal
+    runs give equal files.
     """
     records = [_required(run, number) for number in range(len(folds))]
     genes = pd.concat([_read_gene_rows(_genes_path(run, n)) for n in range(len(folds))])
     sections = [section for record in records for section in record["sections"]]
     patients, owners = _units(sections), section_owners(sections)
     trained_on = {s: record["train"] for record in records for s in record["held_out"]}
-    judged = judge_genes(genes, patients, owners, nominal=LEVEL, trained_on=trained_on)
+    judged = judge_by_scope(genes, patients, owners, nominal=LEVEL, trained_on=trained_on)
+    genes = with_evidence(genes, judged, patients)
     metrics = {
         "folds_by": folds.by,
         "note": folds.note,
         "notes": run_notes(folds, records, score_nan_as_zero=score_nan_as_zero),
-        **summarise_sections(judged, sections, note=folds.note),
+        **summarise_sections(judged, sections, patients),
         "nan_counts_as_zero": score_nan_as_zero,
         "folds": [_fold_metrics(record) for record in records],
         "mean": mean_scores([record["sections"] for record in records]),
     }
     metrics |= mean_intervals(metrics["mean"], sections)
     with atomic_path(run.path / "genes.csv") as temporary:
-        genes.merge(judged.drop(columns="n_sections"), on="gene", how="left").to_csv(
-            temporary, index=False
-        )
-    if "model_grade" in genes:
-        metrics["model_grades"] = held_grades(genes, judged)
+        genes.to_csv(temporary, index=False)
+    held = held_grades(genes, judged)
+    if held:
+        metrics["model_grades"] = held
+    tables = {SCHEMA: SCHEMA_VERSION, GENES: record_tables(judged)}
     of_sets = write_set_metrics(run, len(folds), patients, owners, trained_on)
     if of_sets is not None:
+        tables[SETS] = of_sets.pop(TABLES, {})
         metrics["gene_sets"] = of_sets
+    write_json(run.path / EVIDENCE_FILE, tables)
     write_json(run.path / "metrics.json", metrics)
     return metrics
 
 
 def summarise_sections(
-    judged: pd.DataFrame, sections: Sequence[Mapping[str, Any]], *, note: str = ""
+    judged: Judged, sections: Sequence[Mapping[str, Any]], patients: Mapping[str, str]
 ) -> dict[str, Any]:
     """What is said of a run as a whole: headline, grades, calibration, every section's record."""
+    of_scope = {scope: summarise_scope(table) for scope, table in judged.items()}
+    main = main_scope(judged)
     return {
-        "headline": headline(judged, [s["section_id"] for s in sections], note=note),
-        "n_tested": int((judged["n_sections"] > 0).sum()),
-        "n_significant": int((judged["q_value"] <= FDR).sum()),
+        "headline": headline(judged, patients),
+        "scope": main,
+        **of_scope[main],
+        "by_scope": of_scope,
         "fdr": FDR,
-        "grades": count_grades(judged["grade"].to_numpy(dtype=str)),
         "grade_rule": list(GradeRule().text()),
         "calibration": _calibration(sections),
         "sections": list(sections),
@@ -312,32 +341,22 @@ def _units(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def write_figures(run: RunDir) -> None:
-    """Draw genes and depth of every held-out section, and the scores over all genes."""
-    genes = read_genes(run)
-    for section_id in dict.fromkeys(genes["section_id"]):
-        stored = read_prediction(run.predictions / f"{section_id}.h5ad")
-        picks = plots.pick_genes(genes[genes["section_id"] == section_id])
-        save_figure(plots.plot_genes(stored, picks), run.figures / f"{section_id}_genes.png")
-        if np.isfinite(stored.depth).all():
-            save_figure(plots.plot_depth(stored), run.figures / f"{section_id}_depth.png")
-    save_figure(plots.plot_pcc_distribution(genes), run.figures / "pcc_per_gene.png")
-
-
 def read_genes(run: RunDir) -> pd.DataFrame:
     """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
     return _read_gene_rows(run.path / "genes.csv")
 
 
-def read_grades(run: RunDir) -> dict[str, str]:
-    """Gene -> grade of a scored run."""
-    genes = read_genes(run).drop_duplicates("gene")
-    return dict(zip(genes["gene"], genes["grade"], strict=True))
+def read_evidence(run: RunDir) -> dict[str, Any]:
+    """The tables of evidence of a scored run, as `Bundle.validation` keeps them."""
+    value = json.loads((run.path / EVIDENCE_FILE).read_text(encoding="utf-8"))
+    return dict(value)
 
 
 def _read_gene_rows(path: Path) -> pd.DataFrame:
-    names = ("section_id", "gene")
-    numbers = [c for c in pd.read_csv(path, nrows=0).columns if c not in names]
+    words = ("section_id", "gene", keys.SCOPE, keys.EVIDENCE, keys.GRADE)
+    columns = pd.read_csv(path, nrows=0).columns
+    names = [c for c in columns if c in words or c.startswith("model_grade")]
+    numbers = [c for c in columns if c not in names]
     return pd.read_csv(
         path,
         dtype=dict.fromkeys(names, str),

@@ -6,9 +6,15 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from hespotex.config import RunConfig
+from hespotex.export import plots
+from hespotex.export.found_claims import write_found_claims
+from hespotex.export.h5ad import read_prediction
 from hespotex.export.report import write_report
-from hespotex.export.run_outputs import write_figures, write_metrics
+from hespotex.export.run_outputs import read_genes, write_metrics
+from hespotex.export.style import save_figure
 from hespotex.progress import Reporter
 from hespotex.runs import RunDir, StageClock
 from hespotex.splits import Folds
@@ -37,6 +43,8 @@ def finish_scored_run(
     """
     with clock.stage("write"):
         metrics = write_metrics(run, folds, score_nan_as_zero=score_nan_as_zero)
+        if folds.by != "external":  # else the predictions carry what their model claims
+            write_found_claims(run, metrics["sections"])
         write_figures(run)
     for note in metrics["notes"]:
         if note != folds.note:
@@ -45,6 +53,18 @@ def finish_scored_run(
     run.finish(identity, {**details, **clock.summary()})
     write_report(run)
     complete_scored_run(run)
+
+
+def write_figures(run: RunDir) -> None:
+    """Draw genes and depth of every held-out section, and the scores over all genes."""
+    genes = read_genes(run)
+    for section_id in dict.fromkeys(genes["section_id"]):
+        stored = read_prediction(run.predictions / f"{section_id}.h5ad")
+        picks = plots.pick_genes(genes[genes["section_id"] == section_id])
+        save_figure(plots.plot_genes(stored, picks), run.figures / f"{section_id}_genes.png")
+        if np.isfinite(stored.depth).all():
+            save_figure(plots.plot_depth(stored), run.figures / f"{section_id}_depth.png")
+    save_figure(plots.plot_pcc_distribution(genes), run.figures / "pcc_per_gene.png")
 
 
 def complete_scored_run(run: RunDir) -> None:

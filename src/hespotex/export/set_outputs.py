@@ -9,12 +9,14 @@ from typing import Any, Final
 import pandas as pd
 
 from hespotex.cross_validation import FoldOutcome
+from hespotex.evaluation.by_scope import record_tables, with_evidence
 from hespotex.evaluation.set_scores import judge_sets, summarise_sets
 from hespotex.gene_sets import PanelSets
 from hespotex.runs import RunDir, atomic_path, write_json
 
 TABLE: Final = "gene_sets.csv"
-_TEXT: Final = ("section_id", "gene_set", "grade")
+TABLES: Final = "evidence_tables"
+_TEXT: Final = ("section_id", "gene_set", "grade", "evidence", "scope")
 
 
 def write_fold_sets(run: RunDir, number: int, outcome: FoldOutcome) -> None:
@@ -52,7 +54,7 @@ def write_set_metrics(
         trained_on: likewise.
 
     Returns:
-        The entry `gene_sets` of metrics.json; None for a run without gene sets.
+        The entry `gene_sets` of metrics.json, with `evidence_tables` to be kept apart; None for a run without gene sets.
     """
     notes = [run.work / f"fold-{n}-sets.json" for n in range(n_folds)]
     if not all(path.exists() for path in notes):
@@ -67,12 +69,12 @@ def write_set_metrics(
         return {"left_out": left_out}
     table = pd.concat(rows, ignore_index=True)
     judged = judge_sets(table, patients, owners, trained_on)
-    merged = table.merge(judged.drop(columns="n_sections"), on="gene_set", how="left")
+    merged = with_evidence(table, judged, patients, "gene_set")
     with atomic_path(run.path / TABLE) as temporary:
         merged.to_csv(temporary, index=False)
     scored = set(table["gene_set"])
     nowhere = {name: n for name, n in left_out.items() if name not in scored}
-    return summarise_sets(judged, table, nowhere)
+    return {**summarise_sets(judged, table, nowhere), TABLES: record_tables(judged, "gene_set")}
 
 
 def read_sets(run: RunDir) -> pd.DataFrame:
@@ -91,9 +93,3 @@ def read_sets_table(path: Any) -> pd.DataFrame:
         na_values={name: [""] for name in columns if name not in _TEXT},
         float_precision="round_trip",
     )
-
-
-def grades_by_set(run: RunDir) -> dict[str, str]:
-    """Grade of every scored gene set of a finished run."""
-    table = read_sets(run)
-    return {} if table.empty else dict(zip(table["gene_set"], table["grade"], strict=True))

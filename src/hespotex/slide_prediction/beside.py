@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from hespotex import keys
-from hespotex.evaluation.trust import bundle_grades
+from hespotex.errors import GenePanelError
+from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.export.h5ad import read_prediction
-from hespotex.export.h5ad_chunks import read_some_genes
+from hespotex.export.h5ad_chunks import read_some_genes, stored_genes
 from hespotex.export.overview import plot_overview
 from hespotex.export.style import figure_made_of, save_figure
 from hespotex.export.tables import MAX_GENES, N_WRITTEN, chosen_columns
 from hespotex.manifest import ManifestRow
-from hespotex.progress import Reporter, Silent
-from hespotex.run_checks import genes_to_write
+from hespotex.progress import Reporter
 from hespotex.runs import RunDir
 from hespotex.slide import open_slide
 from hespotex.slide_prediction.layout import lay_out
@@ -81,22 +80,30 @@ def write_beside(
 
 
 def refuse_unwritten(bundle: Bundle, options: SlideOptions) -> None:
-    """Raise GenePanelError where a wanted gene is not in the panel, or its grade leaves it out."""
-    grades = bundle_grades(bundle)
-    written = genes_to_write(grades, options.all_genes, Silent())
-    chosen_genes(bundle, grades, written, options.genes, 1)
+    """Raise GenePanelError where a wanted gene is not in the panel, or is written on no slide whatever its patient."""
+    if options.genes in (None, ALL_GENES):
+        return
+    found = [bundle_claims(bundle, patient) for patient in ("same", "new")]
+    written = np.any(
+        [c.written(untested=options.untested, all_genes=options.all_genes) for c in found], axis=0
+    )
+    everything = np.arange(len(bundle.genes))
+    chosen = chosen_genes(bundle, found[0], everything, options.genes, 1)
+    left_out = [f"{bundle.genes[j]} ({found[1].evidence[j]})" for j in chosen if not written[j]]
+    if left_out:
+        raise GenePanelError(
+            f"expected genes that are written with --show-genes, found {', '.join(left_out[:5])}; give --untested or "
+            "--all-genes, or leave them out"
+        )
 
 
-def complete_slide(
-    run: RunDir, path: Path, bundle: Bundle, written: npt.NDArray[np.intp], task: SlideTask
-) -> dict[str, Path]:
+def complete_slide(run: RunDir, path: Path, bundle: Bundle, task: SlideTask) -> dict[str, Path]:
     """Write what is now asked for beside a finished slide's h5ad, unless it is there; nothing is encoded.
 
     Args:
         run: holds the h5ad.
         path: of the h5ad.
         bundle: the model that it was predicted with.
-        written: columns of the panel that it holds.
         task: slide, formats, genes.
 
     Returns:
@@ -108,9 +115,15 @@ def complete_slide(
     options = task.options
     paths = format_paths(run, task.section_id, options)
     overview = run.figures / f"{task.section_id}_overview.png"
-    whole = all(p.exists() for p in paths.values())
-    if not whole or figure_made_of(overview) != shown_key(options):
-        shown = chosen_genes(bundle, bundle_grades(bundle), written, options.genes, MAX_GENES)
+    complete = all(p.exists() for p in paths.values())
+    if not complete or figure_made_of(overview) != shown_key(options):
+        held = set(stored_genes(path))
+        written = np.flatnonzero([gene in held for gene in bundle.genes])
+        claims = read_some_genes(path, [bundle.genes[j] for j in written[:1]]).extras.claims
+        patient = "unknown" if claims is None else claims.patient
+        verdict = None if claims is None else claims.verdict
+        whole = bundle_claims(bundle, patient, verdict=verdict)
+        shown = chosen_genes(bundle, whole, written, options.genes, MAX_GENES)
         with open_slide(task.slide, mpp=options.mpp) as slide:
             layout = lay_out(slide, task, bundle)
         stored = read_some_genes(path, [bundle.genes[j] for j in shown])

@@ -22,6 +22,9 @@ ALL_GENES: Final = ("all",)
 FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata", "ome-tiff", "png")
 
 
+UNKNOWN_PATIENT: Final = "unknown"
+
+
 @dataclass(frozen=True)
 class SlideOptions:
     """How a slide without spots is predicted.
@@ -34,7 +37,10 @@ class SlideOptions:
         diameter_um: of a spot; None: as in the model's training.
         grid: lattice that is laid over the tissue.
         max_bad_tiles: share of spots whose pixels may be unreadable.
-        all_genes: write genes graded D too.
+        patient: whose the slide is; None: as in the manifest, or not known.
+        same_patient: a patient id that the training has, too, means the same patient.
+        untested: also write genes without evidence for this patient.
+        all_genes: write every gene of any grade.
         formats: what is written beside the h5ad, with chosen genes only.
         bounds_offset: QuPath's coordinates start at the bounds of the slide (MRXS): taken off in GeoJSON that
             is written, added to the outline in `tissue` and to outlines of nuclei.
@@ -52,6 +58,9 @@ class SlideOptions:
     diameter_um: float | None = None
     grid: GridKind = "hexagonal"
     max_bad_tiles: float = 0.01
+    patient: str | None = None
+    same_patient: bool = False
+    untested: bool = False
     all_genes: bool = False
     formats: tuple[Format, ...] = ()
     genes: tuple[str, ...] | None = None
@@ -111,9 +120,18 @@ class SlideTask:
     section_id: str
     slide: Path
     options: SlideOptions
-    patient_id: str = "unknown"
+    patient_id: str = UNKNOWN_PATIENT
     row: ManifestRow | None = None
     nuclei_mask: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.options.patient is not None:
+            object.__setattr__(self, "patient_id", self.options.patient)
+
+    @property
+    def known_patient(self) -> str | None:
+        """Whose slide it is; None where nobody said."""
+        return None if self.patient_id == UNKNOWN_PATIENT else self.patient_id
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hespotex import keys
 from hespotex.errors import GenePanelError, RunError
+from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import Extras
@@ -54,7 +55,7 @@ class Finished:
         shift: (G,) to take off the stored composition, or None.
         bad: (n,) spots whose pixels could not be read.
         verdict: of the out-of-distribution check, or None.
-        grades: (G,) of the model.
+        claims: what the model may claim of its genes on this slide.
         thumbnail: small picture of the slide.
         provenance: what made the prediction.
         columns: genes that the h5ad holds.
@@ -65,7 +66,7 @@ class Finished:
     shift: npt.NDArray[np.float32] | None
     bad: npt.NDArray[np.bool_]
     verdict: str | None
-    grades: list[str]
+    claims: Claims
     thumbnail: Thumbnail
     provenance: Mapping[str, Any]
     columns: npt.NDArray[np.intp]
@@ -73,23 +74,23 @@ class Finished:
 
 def chosen_genes(
     bundle: Bundle,
-    grades: list[str],
+    claims: Claims,
     written: npt.NDArray[np.intp],
     wanted: tuple[str, ...] | None,
     most: int,
 ) -> npt.NDArray[np.intp]:
-    """Columns of the panel to show: those asked for, else (or with `all`, each of) the best graded, among equals the
-    most abundant.
+    """Columns of the panel to show: those asked for that are written, else (or with `all`, each of) the best graded,
+    among equals the most abundant.
 
     Args:
         bundle: the model.
-        grades: (G,) of its panel.
+        claims: of its panel on this slide.
         written: columns of the panel that are written at all.
         wanted: names of genes, or None.
         most: how many at most, where none are named.
 
     Raises:
-        GenePanelError: a gene is not in the model's panel, or its grade leaves it out.
+        GenePanelError: a gene is not in the model's panel.
     """
     if wanted == ALL_GENES:
         wanted, most = None, len(written)
@@ -102,14 +103,8 @@ def chosen_genes(
                 "names are those of the model's panel"
             )
         chosen = np.array([place[gene] for gene in wanted], dtype=np.intp)
-        left_out = [f"{bundle.genes[j]} ({grades[j]})" for j in chosen if j not in set(written)]
-        if left_out:
-            raise GenePanelError(
-                f"expected genes that are written with --show-genes, found graded D or ungraded: "
-                f"{', '.join(left_out[:5])}; give --all-genes, or leave them out"
-            )
-        return chosen
-    rank = np.array(["ABCD".find(g) if g != UNGRADED else len("ABCD") for g in grades])
+        return chosen[np.isin(chosen, written)]
+    rank = np.array(["ABCD".find(g) if g != UNGRADED else len("ABCD") for g in claims.grade])
     totals = np.asarray(bundle.training_totals or np.zeros(len(rank)))  # an imported model has none
     order = np.lexsort((-totals, rank))
     return np.asarray(order[np.isin(order, written)][:most], dtype=np.intp)
@@ -129,8 +124,9 @@ def write_outputs(
         RunError: a file cannot be written.
     """
     name = finished.layout.section.section_id
-    shown = chosen_genes(bundle, finished.grades, finished.columns, options.genes, MAX_GENES)
-    sets = bundle_sets(bundle)
+    claims = finished.claims
+    shown = chosen_genes(bundle, claims, finished.columns, options.genes, MAX_GENES)
+    sets = bundle_sets(bundle, claims.patient, verdict=claims.verdict)
     stored = _chosen(bundle, finished, shown, sets)
     paths = write_shown(run, stored, finished.layout, options)
     paths["prediction"] = run.predictions / f"{name}.h5ad"
@@ -246,8 +242,9 @@ def _spot_extras(finished: Finished) -> Extras:
     return Extras(
         ood_score=store.column(SCORE) if has_score else None,
         ood=store.column(FLAG) > 0 if has_score else None,
-        grades=finished.grades,
+        grades=finished.claims.grade.tolist(),
         verdict=finished.verdict,
+        claims=finished.claims,
     )
 
 
@@ -300,7 +297,11 @@ def _chosen(
         measured_counts=None,
         measured_depth=None,
         thumbnail=finished.thumbnail,
-        extras=replace(extras, grades=[finished.grades[j] for j in columns]),
+        extras=replace(
+            extras,
+            grades=finished.claims.grade[columns].tolist(),
+            claims=finished.claims.subset(columns),
+        ),
         record={
             **finished.provenance,
             "spot_pitch_um": section.geometry.spot_pitch_um,

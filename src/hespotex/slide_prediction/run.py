@@ -16,8 +16,9 @@ from hespotex.config import InputChoices, Machine, NucleiConfig
 from hespotex.encoders import get_encoder
 from hespotex.encoders.base import Encoder
 from hespotex.errors import HESpotExError
-from hespotex.evaluation.set_scores import GRADES
-from hespotex.evaluation.trust import Trust, bundle_grades, bundle_trust
+from hespotex.evaluation.by_scope import GENES, SETS, bundle_claims
+from hespotex.evaluation.claims import Patient
+from hespotex.evaluation.trust import Trust, bundle_trust
 from hespotex.export.h5ad import Thumbnail
 from hespotex.export.run_outputs import THUMBNAIL_SIDE_PX, provenance
 from hespotex.features import features_key
@@ -25,7 +26,7 @@ from hespotex.gene_sets import sets_key
 from hespotex.nuclei_stage import for_prediction, refuse_unseen
 from hespotex.patches import PatchPlan
 from hespotex.progress import Advance, Reporter, Silent
-from hespotex.run_checks import check_same_encoder, genes_to_write
+from hespotex.run_checks import check_same_encoder, genes_to_write, patient_of
 from hespotex.runs import RunDir, StageClock, content_key, file_key, sweep_leftovers, versions
 from hespotex.section import ManifestRow, Section, read_section
 from hespotex.slide import Slide, open_slide, slide_key
@@ -41,7 +42,7 @@ from hespotex.slide_prediction.encode import encode_slide
 from hespotex.slide_prediction.layout import Layout, lay_out
 from hespotex.slide_prediction.nuclei import find_slide_nuclei, mask_of, nuclei_key
 from hespotex.slide_prediction.options import SlideResult, SlideTask, check_name
-from hespotex.slide_prediction.outputs import Finished, write_outputs
+from hespotex.slide_prediction.outputs import Finished, kept_note, write_outputs
 from hespotex.slide_prediction.store import CHUNK_SPOTS, FeatureStore, PredictionStore, open_work
 from hespotex.training.bundle import Bundle, read_model
 from hespotex.training.fit import device_name, use_threads
@@ -126,8 +127,7 @@ class _Job:
     run: RunDir
     reporter: Reporter
     clock: StageClock
-    grades: list[str]
-    columns: npt.NDArray[np.intp]
+    patient: Patient
     nuclei: NucleiConfig
     mask: Path | None
     key: str
@@ -152,7 +152,7 @@ def _predict_slide(
     path = run.predictions / f"{task.section_id}.h5ad"
     there = finished_before(path, task.section_id, job.key)
     if there is not None:
-        paths = complete_slide(run, path, predictor.bundle, job.columns, task)
+        paths = complete_slide(run, path, predictor.bundle, task)
         return replace(there, paths=paths)
     for folder in (run.predictions, run.figures):
         sweep_leftovers(folder, task.section_id)
@@ -188,13 +188,12 @@ def _prepare(predictor: Predictor, task: SlideTask, run: RunDir, reporter: Repor
     """What to write and under which key; the choices themselves are told once, by the caller."""
     bundle, options, quiet = predictor.bundle, task.options, Silent()
     check_name(task.section_id)
-    grades = bundle_grades(bundle)
-    columns = genes_to_write(grades, options.all_genes, quiet)
+    patient = patient_of(bundle, task.known_patient, same_patient=options.same_patient)
     refuse_unwritten(bundle, options)
     nuclei = for_prediction(bundle, options.nuclei, quiet, bounds_offset=options.bounds_offset)
     mask = mask_of(task, nuclei)
-    key = _prediction_key(predictor, task, columns, nuclei_key(mask, nuclei))
-    return _Job(predictor, task, run, reporter, StageClock(), grades, columns, nuclei, mask, key)
+    key = _prediction_key(predictor, task, patient, nuclei_key(mask, nuclei))
+    return _Job(predictor, task, run, reporter, StageClock(), patient, nuclei, mask, key)
 
 
 def _encode(job: _Job, slide: Slide, section: Section, encoded: str) -> FeatureStore:
@@ -271,25 +270,35 @@ def _finish(
     """What the files need beside the chunks: unreadable spots, the verdict on the slide, where it comes from."""
     predictor = job.predictor
     bad = np.concatenate([np.zeros(0, dtype=bool), *(chunk.bad for chunk in features)])
-    verdict = (
-        _verdict(predictor.trust, store.column(FLAG), features, bad) if _scored(store) else None
+    verdict = flagged = None
+    if _scored(store):
+        flags = store.column(FLAG)
+        verdict, flagged = _verdict(predictor.trust, flags, features, bad), flags > 0
+    options = job.task.options
+    claims = bundle_claims(predictor.bundle, job.patient, verdict=verdict, flagged=flagged)
+    columns = genes_to_write(
+        claims,
+        job.reporter,
+        untested=options.untested,
+        all_genes=options.all_genes,
+        name=job.task.section_id,
     )
+    if note := kept_note(options, len(columns)):
+        job.reporter.say(f"{job.task.section_id}: {note}")
     return Finished(
         layout=layout,
         store=store,
         shift=composition_shift(predictor.bundle.model, store),
         bad=bad,
         verdict=verdict,
-        grades=job.grades,
+        claims=claims,
         thumbnail=thumbnail,
         provenance=_provenance(predictor, layout, job.key, verdict),
-        columns=job.columns,
+        columns=columns,
     )
 
 
-def _prediction_key(
-    predictor: Predictor, task: SlideTask, columns: npt.NDArray[np.intp], nuclei: str
-) -> str:
+def _prediction_key(predictor: Predictor, task: SlideTask, patient: Patient, nuclei: str) -> str:
     """Key of everything that the h5ad of a slide depends on."""
     options = task.options
     return content_key(
@@ -302,8 +311,9 @@ def _prediction_key(
         [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
         None if task.row is None else _row_key(predictor, task.row, options.choices),
         options.bounds_offset and options.tissue is not None,
-        [sets_key(predictor.bundle.gene_sets), predictor.bundle.validation.get(GRADES)],
-        columns,
+        [sets_key(predictor.bundle.gene_sets)],
+        [predictor.bundle.validation.get(kind) for kind in (GENES, SETS)],
+        [patient, options.untested, options.all_genes],
         nuclei,
         CHUNK_SPOTS,
     )

@@ -25,7 +25,7 @@ from hespotex.runs import atomic_path, content_key, versions
 from hespotex.training.types import EncoderRecord, FittedModel
 
 FORMAT = "hespotex-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1, of hespotex 0.1.0, had grades that did not say what they rest on
 _TRUST = "trust."
 
 

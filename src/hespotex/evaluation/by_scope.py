@@ -1,0 +1,267 @@
+"""Evidence by kind of held-out section: judged apart, kept in the model file, asked for one slide; pure.
+
+A section whose patient nobody had in training speaks for other patients; one whose patient was in training speaks
+for that patient alone. The two are never pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.evaluation.claims import (
+    BETWEEN,
+    EVIDENCE,
+    NOT_VALIDATED,
+    OF_OLD_VERSION,
+    TABLE_COLUMNS,
+    WITHIN,
+    Claims,
+    Patient,
+    Scope,
+    Tables,
+    decide,
+)
+from hespotex.evaluation.evidence import FDR, judge_genes
+from hespotex.evaluation.grades import UNGRADED, count_grades
+from hespotex.gene_sets import GeneSet
+from hespotex.training.bundle import Bundle
+
+# Entries of a bundle's validation: the tables of `record_tables`, and their schema.
+GENES: Final = "gene_evidence"
+SETS: Final = "gene_set_evidence"
+SCHEMA: Final = "evidence_schema"
+SCHEMA_VERSION: Final = 1
+
+Judged = Mapping[Scope, pd.DataFrame]
+
+
+def judge_by_scope(
+    genes: pd.DataFrame,
+    patients: Mapping[str, str],
+    owners: Mapping[str, str],
+    *,
+    nominal: float,
+    trained_on: Mapping[str, Collection[str]] | None = None,
+) -> dict[Scope, pd.DataFrame]:
+    """`judge_genes` of each kind of held-out section by itself; a kind without sections is left out.
+
+    Args: as of `judge_genes`.
+    """
+    found: dict[Scope, pd.DataFrame] = {}
+    for scope in (BETWEEN, WITHIN):
+        rows = genes[genes["section_id"].map(lambda s: scope_of(patients[s])) == scope]
+        if len(rows):
+            found[scope] = judge_genes(
+                rows, patients, owners, nominal=nominal, trained_on=trained_on
+            )
+    return found
+
+
+def scope_of(patient: str) -> Scope:
+    """For whom a held-out section speaks; `patient` is empty where sections of the same patient were in training."""
+    return BETWEEN if patient else WITHIN
+
+
+def main_scope(judged: Judged) -> Scope:
+    """The kind that a run's headline is about: between patients where there is any such section."""
+    return BETWEEN if BETWEEN in judged else WITHIN
+
+
+def with_evidence(
+    genes: pd.DataFrame, judged: Judged, patients: Mapping[str, str], name: str = "gene"
+) -> pd.DataFrame:
+    """Rows of genes.csv (or gene_sets.csv) with the verdict of their own kind of section."""
+    rows = genes.assign(**{keys.SCOPE: [scope_of(patients[s]) for s in genes["section_id"]]})
+    verdicts = pd.concat([table.assign(**{keys.SCOPE: scope}) for scope, table in judged.items()])
+    own = {c: f"gene_{c}" for c in (keys.CEILING_SHARE,) if c in rows}  # of all sections together
+    verdicts = verdicts.drop(columns=keys.N_SECTIONS).rename(columns=own)
+    return rows.merge(verdicts, on=[name, keys.SCOPE], how="left")
+
+
+def summarise_scope(table: pd.DataFrame) -> dict[str, Any]:
+    """What metrics.json says of one kind of held-out section."""
+    words = table[keys.EVIDENCE].to_numpy(dtype=str)
+    return {
+        "grades": count_grades(table[keys.GRADE].to_numpy(dtype=str)),
+        "evidence": {word: int((words == word).sum()) for word in EVIDENCE},
+        "n_tested": int((table[keys.N_SECTIONS] > 0).sum()),
+        "n_significant": int((table[keys.Q_VALUE] <= FDR).sum()),
+        "n_sections": int(table[keys.N_SECTIONS].max()),
+        "n_patients": int(table[keys.N_PATIENTS].max()),
+    }
+
+
+def headline(judged: Judged, patients: Mapping[str, str]) -> str:
+    """The one sentence that every report begins with: what was found, and for whom it holds.
+
+    Args:
+        judged: of `judge_by_scope`.
+        patients: by section, as of `judge_genes`.
+    """
+    scope = main_scope(judged)
+    table = judged[scope]
+    sections = [s for s, p in patients.items() if scope_of(p) == scope]
+    tested = int((table[keys.N_SECTIONS] > 0).sum())
+    found = int((table[keys.Q_VALUE] <= FDR).sum())
+    number = f"{found:,} of {tested:,} genes are" if found else "No gene is"
+    tail = "" if found else f" ({tested:,} tested)"
+    where = f"{len(sections)} held-out section{'' if len(sections) == 1 else 's'}"
+    if scope == BETWEEN:
+        n = len({patients[s] for s in sections})
+        whose = f" of {n} patient{'' if n == 1 else 's'} outside the training"
+        caution = " Evidence of one patient says little of the next." if n == 1 else ""
+    else:
+        whose = ""
+        caution = (
+            " Sections of the same patients were, or may have been, in training: this says nothing about another "
+            "patient."
+        )
+    return (
+        f"{number} predicted better than a smooth random map beyond depth{tail}, FDR {FDR:.0%}, {where}{whose}."
+        f"{caution}"
+    )
+
+
+def held_grades(genes: pd.DataFrame, judged: Judged) -> list[dict[str, Any]]:
+    """How the grades of a model's own validation hold on new sections, by the kind of evidence, best grade first.
+
+    Args:
+        genes: rows of genes.csv with `pcc_composition`, and `model_grade_<scope>` of every kind that the model has.
+        judged: as `judge_by_scope` gives it, on the new sections.
+
+    Returns:
+        scope (of the model's grade), seen (kind of the new sections), grade, n_genes, n_tested, n_significant (FDR 5 %
+        on the new sections), pcc_composition (mean).
+    """
+    rows = []
+    for seen, table in judged.items():
+        here = genes[genes[keys.SCOPE] == seen]
+        merged = here.merge(
+            table[["gene", keys.Q_VALUE, keys.N_SECTIONS]].rename(columns={keys.Q_VALUE: "_q"}),
+            on="gene",
+        )
+        for scope in (BETWEEN, WITHIN):
+            column = model_grade(scope)
+            if column not in merged:
+                continue
+            for grade, part in merged.groupby(column, sort=True):
+                once = part.drop_duplicates("gene")
+                tested = once[once[keys.N_SECTIONS] > 0]
+                rows.append(
+                    {
+                        "scope": scope,
+                        "seen": seen,
+                        "grade": str(grade),
+                        "n_genes": len(once),
+                        "n_tested": len(tested),
+                        "n_significant": int((tested["_q"] <= FDR).sum()),
+                        "pcc_composition": float(part["pcc_composition"].mean()),
+                    }
+                )
+    return rows
+
+
+def model_grade(scope: Scope) -> str:
+    """Column of genes.csv with the grade that the model's own validation gave."""
+    return f"model_grade_{scope}"
+
+
+# ------------------------------------------------------------------------------------ in the model file
+
+
+def record_tables(judged: Judged, name: str = "gene") -> dict[str, Any]:
+    """Tables by kind as JSON-like values, for `Bundle.validation`; NaN becomes None."""
+    return {
+        scope: {
+            "names": table[name].astype(str).tolist(),
+            **{column: _listed(table[column]) for column in TABLE_COLUMNS},
+        }
+        for scope, table in judged.items()
+    }
+
+
+def _listed(column: pd.Series) -> list[Any]:
+    values = column.astype(object).where(column.notna(), None)
+    return [v.item() if isinstance(v, np.generic) else v for v in values.tolist()]
+
+
+def bundle_tables(bundle: Bundle, kind: str = GENES) -> Tables:
+    """What a model's validation says of its genes (or gene sets), by kind; empty where it says nothing."""
+    return tables_of(bundle.validation, kind)
+
+
+def tables_of(evidence: Mapping[str, Any], kind: str = GENES) -> Tables:
+    """The tables that `record_tables` recorded under `kind`."""
+    known = evidence.get(kind) or {}
+    tables: dict[Scope, pd.DataFrame] = {}
+    for scope in (BETWEEN, WITHIN):
+        if scope in known:
+            columns = dict(known[scope])
+            names = pd.Index(columns.pop("names"), dtype=object)
+            table = pd.DataFrame({c: columns[c] for c in TABLE_COLUMNS}, index=names)
+            numbers = [c for c in TABLE_COLUMNS if c not in (keys.GRADE, keys.EVIDENCE)]
+            tables[scope] = table.astype(dict.fromkeys(numbers, np.float64))
+    return tables
+
+
+def bundle_claims(
+    bundle: Bundle,
+    patient: Patient,
+    *,
+    verdict: str | None = None,
+    flagged: npt.NDArray[np.bool_] | None = None,
+) -> Claims:
+    """What a model may claim of its genes on one slide; arguments as of `claims.decide`."""
+    return decide(
+        bundle.genes,
+        bundle_tables(bundle),
+        patient,
+        verdict=verdict,
+        flagged=flagged,
+        untested_because=why_untested(bundle),
+    )
+
+
+def set_claims(
+    bundle: Bundle,
+    names: Sequence[str],
+    patient: Patient,
+    *,
+    verdict: str | None = None,
+) -> Claims:
+    """The same of gene sets by name."""
+    return decide(
+        names,
+        bundle_tables(bundle, SETS),
+        patient,
+        verdict=verdict,
+        untested_because=why_untested(bundle),
+    )
+
+
+def why_untested(bundle: Bundle) -> str:
+    """Why a model has no evidence, where it has none."""
+    of_old = "grades" in bundle.validation and SCHEMA not in bundle.validation
+    return OF_OLD_VERSION if of_old else NOT_VALIDATED
+
+
+def of_same_sets(bundle: Bundle, sets: Sequence[GeneSet]) -> dict[str, Any]:
+    """The evidence of a model's gene sets that are among these with the very same genes."""
+    known = {s.name: frozenset(s.genes) for s in bundle.gene_sets}
+    same = {s.name for s in sets if known.get(s.name) == frozenset(s.genes)}
+    kept: dict[str, Any] = {}
+    for scope, columns in (bundle.validation.get(SETS) or {}).items():
+        at = [k for k, name in enumerate(columns["names"]) if name in same]
+        kept[scope] = {name: [values[k] for k in at] for name, values in columns.items()}
+    return kept
+
+
+def is_graded(bundle: Bundle) -> bool:
+    """Whether any gene of a model has a grade."""
+    return any((t[keys.GRADE] != UNGRADED).any() for t in bundle_tables(bundle).values())
