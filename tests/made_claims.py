@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from hespotex.evaluation.by_scope import GENES, SCHEMA, SCHEMA_VERSION, record_tables
 from hespotex.evaluation.claims import BETWEEN, TABLE_COLUMNS, Claims, Scope, decide
 
 EVIDENCE_OF = dict.fromkeys("ABC", "predicted") | {"D": "not shown", "ungraded": "untested"}
@@ -47,3 +48,12 @@ def claims_of(
     table = evidence_table(names, n_patients=2 * (scope == BETWEEN))
     patient = "new" if scope == BETWEEN else "same"
     return decide(list(names), {scope: table}, patient, verdict=verdict)  # type: ignore[arg-type]
+
+
+def validation_of(
+    grades: Mapping[str, str], *, scope: Scope = BETWEEN, kind: str = GENES
+) -> dict[str, object]:
+    """What a model file keeps of a validation that found these grades by this kind of held-out section."""
+    table = evidence_table(grades, n_patients=2 * (scope == BETWEEN))
+    named = table.assign(gene=table.index)
+    return {SCHEMA: SCHEMA_VERSION, kind: record_tables({scope: named})}

@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from hespotex.config import Machine, RunConfig
 from hespotex.cross_validation import fit_for_use
-from hespotex.evaluation.trust import bundle_grades, bundle_trust
+from hespotex.evaluation.trust import bundle_trust
 from hespotex.prediction import predict_expression
 from hespotex.training.bundle import Bundle, read_model, write_model
+from made_claims import validation_of
 from toy_cohort import encoded_section, toy_cohort
 
 STORED = Path(__file__).parent / "stored"
@@ -24,7 +25,7 @@ def predict_stored(
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Everything in numbers that a prediction carries, by name."""
     found = predict_expression(bundle.model, features, xy_um)
-    extras = bundle_trust(bundle).extras(found, features, grades=bundle_grades(bundle))
+    extras = bundle_trust(bundle).extras(found, features)
     arrays = {
         "log1p": found.log1p,
         "composition": found.composition,
@@ -56,7 +57,7 @@ def make() -> None:
     )
     machine = Machine(device="cpu", threads=1)
     cohort = toy_cohort(n_side=6)
-    bundle = fit_for_use(cohort, config, validation={"grades": GRADES}, machine=machine)
+    bundle = fit_for_use(cohort, config, validation=validation_of(GRADES), machine=machine)
     write_model(MODEL, bundle)
     item = encoded_section("C1", "C", 9, n_side=6)
     inputs = {"features": item.features, "xy_um": item.section.xy_um}

@@ -14,17 +14,18 @@ import pytest
 
 from hespotex.config import RunConfig
 from hespotex.cross_validation import run_fold
-from hespotex.evaluation.set_scores import GRADES
+from hespotex.evaluation.by_scope import SETS as SETS_EVIDENCE
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.model_card import render_model_card
 from hespotex.export.report import write_report
 from hespotex.export.run_outputs import write_fold, write_metrics
-from hespotex.export.set_outputs import grades_by_set
+from hespotex.export.set_outputs import read_sets
 from hespotex.gene_sets import GeneSet, PanelSets
 from hespotex.runs import RunDir
 from hespotex.slide_prediction import SlideOptions, SlideTask, predict_slide
 from hespotex.splits import make_folds
 from hespotex.training.bundle import read_model, write_model
+from made_claims import validation_of
 from toy_cohort import toy_cohort
 from toy_slide import toy_bundle, toy_predictor, toy_trust, write_slide
 
@@ -69,7 +70,7 @@ def test_sets_are_scored_and_graded_over_folds(scored: RunDir) -> None:
     assert of_sets["left_out"] == {"TOO FEW": 1}
     assert of_sets["n_tested"] == 2
     assert sum(of_sets["grades"].values()) == 2
-    assert grades_by_set(scored).keys() == {"FOLLOWS", "DOES NOT / FOLLOW"}
+    assert set(read_sets(scored)["gene_set"]) == {"FOLLOWS", "DOES NOT / FOLLOW"}
 
 
 def test_predictions_hold_the_scores_with_their_names_beside_what_was_measured(
@@ -120,7 +121,9 @@ def test_the_table_of_sets_explains_its_columns_and_shows_no_q_value_as_zero(
 
 
 def test_sets_travel_in_the_model_file_and_old_files_have_none(tmp_path: Path) -> None:
-    bundle = replace(toy_bundle(), gene_sets=SETS, validation={GRADES: {"FOLLOWS": "B"}})
+    bundle = replace(
+        toy_bundle(), gene_sets=SETS, validation=validation_of({"FOLLOWS": "B"}, kind=SETS_EVIDENCE)
+    )
     write_model(tmp_path / "m.hespotex", bundle)
     read = read_model(tmp_path / "m.hespotex")
     assert read.gene_sets == SETS
@@ -131,13 +134,17 @@ def test_a_bare_slide_gets_the_scores_chunk_by_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hespotex.slide_prediction.store.CHUNK_SPOTS", 16)
-    bundle = replace(toy_bundle(), gene_sets=SETS, validation={GRADES: {"FOLLOWS": "B"}})
+    bundle = replace(
+        toy_bundle(), gene_sets=SETS, validation=validation_of({"FOLLOWS": "B"}, kind=SETS_EVIDENCE)
+    )
     options = SlideOptions(mpp=2.0, formats=("geojson", "parquet", "spatialdata"), all_genes=True)
     task = SlideTask("slide", write_slide(tmp_path / "slide.png"), options)
     result = predict_slide(toy_predictor(bundle, toy_trust()), task, tmp_path / "out")
     table = anndata.read_h5ad(result.paths["prediction"])
     facts = table.uns["hespotex"]["gene_sets"]
-    assert facts.grade.tolist() == ["B", "ungraded"]
+    # The painted slide is unlike the toy cohort: no grade of the model holds on it.
+    assert facts.grade.tolist() == ["ungraded", "ungraded"]
+    assert set(facts.evidence) == {"untested"}
     sets = PanelSets.of(SETS, bundle.genes)
     expected = sets.scores(table.layers["composition"], bundle.pooled)
     np.testing.assert_allclose(table.obsm["gene_sets"], expected, atol=1e-5)
@@ -155,7 +162,9 @@ def test_a_bare_slide_gets_the_scores_chunk_by_chunk(
 
 
 def test_the_model_card_names_the_sets_with_their_grades() -> None:
-    bundle = replace(toy_bundle(), gene_sets=SETS, validation={GRADES: {"FOLLOWS": "B"}})
+    bundle = replace(
+        toy_bundle(), gene_sets=SETS, validation=validation_of({"FOLLOWS": "B"}, kind=SETS_EVIDENCE)
+    )
     card = render_model_card(bundle)
     assert "Gene sets: FOLLOWS (B), DOES NOT / FOLLOW (ungraded)." in card
     assert "Gene sets" not in render_model_card(toy_bundle())

@@ -89,8 +89,16 @@ def test_one_section_cannot_be_cross_validated_and_trains_ungraded(tmp_path: Pat
     assert read_model(tmp_path / "m.hespotex").validation == {}
     result = run("predict", tmp_path / "m.hespotex", manifest, "--out", tmp_path / "p", quick=False)
     assert result.exit_code == 0, result.output
-    assert "carries no grades: all" in " ".join(result.stderr.split())
-    stored = anndata.read_h5ad(tmp_path / "p" / "predictions" / "A1.h5ad")
+    said = " ".join(result.stderr.split())
+    assert "No gene is tested for this patient: the model was never validated." in said
+    assert "depth, unlike scores and tissue alone are written, no gene; --untested writes" in said
+    assert anndata.read_h5ad(tmp_path / "p" / "predictions" / "A1.h5ad").n_vars == 0
+    result = run("predict", tmp_path / "m.hespotex", manifest, "--out", tmp_path / "u", "--untested",
+                 quick=False)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    stored = anndata.read_h5ad(tmp_path / "u" / "predictions" / "A1.h5ad")
+    assert stored.n_vars > 0
+    assert set(stored.var["evidence"]) == {"untested"}
     assert set(stored.var["grade"]) == {"ungraded"}
     assert "spatial blocks" in str(stored.uns["hespotex"]["inner_note"])
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.neighbours import NearestPatches
-from hespotex.evaluation.trust import bundle_grades, bundle_trust
+from hespotex.evaluation.trust import bundle_trust
 from hespotex.training.bundle import read_model
 from stored_model import GRADES, MODEL, PREDICTION, predict_stored
 
@@ -20,9 +21,19 @@ def test_a_stored_model_file_predicts_the_stored_table() -> None:
             np.testing.assert_allclose(array, stored[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-def test_a_stored_model_file_keeps_grades_intervals_and_baselines() -> None:
+def test_a_model_of_0_1_0_claims_nothing_since_its_grades_do_not_say_what_they_rest_on() -> None:
     bundle = read_model(MODEL)
-    assert dict(zip(bundle.genes, bundle_grades(bundle), strict=True)) == GRADES
+    assert bundle.validation["grades"] == GRADES
+    for patient in ("same", "new", "unknown"):
+        claims = bundle_claims(bundle, patient)
+        assert set(claims.grade) == {"ungraded"}
+        assert set(claims.evidence) == {"untested"}
+        assert claims.scope == "none"
+        assert "graded by hespotex 0.1.0" in claims.sentence()
+
+
+def test_a_stored_model_file_keeps_intervals_and_baselines() -> None:
+    bundle = read_model(MODEL)
     intervals = bundle_trust(bundle).intervals
     assert intervals is not None
     assert intervals.upper.shape == (len(intervals.levels), len(bundle.genes))

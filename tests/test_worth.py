@@ -17,6 +17,7 @@ from hespotex.cli.terminal import print_scores
 from hespotex.cohort import predict as predict_cohort
 from hespotex.config import Machine, RunConfig
 from hespotex.errors import RunError, SpotTableError
+from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.held_out import PREDICTORS
 from hespotex.export.run_comparison import compare_folders
 from hespotex.export.run_outputs import read_genes
@@ -75,7 +76,12 @@ def test_model_file_carries_the_scores_and_grades_of_its_own_validation(model: P
     metrics = json.loads((validation.path / "metrics.json").read_text())
     assert bundle.validation["mean"] == metrics["mean"]
     genes = read_genes(validation).drop_duplicates("gene").set_index("gene")
-    assert bundle.validation["grades"] == genes["grade"].to_dict()
+    assert set(genes["scope"]) == {"between_patients"}
+    claims = bundle_claims(bundle, "new")
+    assert dict(zip(bundle.genes, claims.grade, strict=True)) == {
+        gene: genes["grade"].get(gene, "ungraded") for gene in bundle.genes
+    }
+    assert claims.n_patients.max() == claims.tested_patients == 2
     assert bundle.trust["intervals.lower"].shape[1] == len(bundle.genes)
     card = model.with_suffix(".model-card.md").read_text()
     assert bundle.model_id in card
@@ -85,7 +91,7 @@ def test_prediction_holds_genes_graded_a_to_c_unless_asked_for_all(
     model: Path, cohort: Path, machine: Machine, tmp_path: Path
 ) -> None:
     bundle = read_model(model)
-    grades = [bundle.validation["grades"].get(g, "ungraded") for g in bundle.genes]
+    grades = bundle_claims(bundle, "new").grade
     kept = [g for g, grade in zip(bundle.genes, grades, strict=True) if grade in "ABC"]
     assert 0 < len(kept) < len(bundle.genes)
     for all_genes, expected in ((False, kept), (True, list(bundle.genes))):

@@ -19,6 +19,7 @@ from hespotex.patches import PatchPlan
 from hespotex.slide_prediction import Predictor
 from hespotex.training.bundle import Bundle
 from hespotex.training.fit import fit_bundle
+from made_claims import validation_of
 from toy_cohort import N_GENES, SIDES_UM, toy_cohort
 
 MPP = 2.0
@@ -78,7 +79,7 @@ def toy_predictor(bundle: Bundle, trust: Trust | None = None) -> Predictor:
 
 def graded(bundle: Bundle, grades: dict[str, str]) -> Bundle:
     """The same model with a grade for some genes."""
-    return replace(bundle, validation={"grades": grades})
+    return replace(bundle, validation=validation_of(grades))
 
 
 def paint_tissue(

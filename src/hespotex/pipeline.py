@@ -10,7 +10,7 @@ nothing else. What a stage does stands in the module that it is imported from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,15 @@ from hespotex.export.model_card import write_model_card
 from hespotex.export.run_outputs import (
     finished_fold,
     read_evidence,
-    read_metrics,
     write_fold,
     write_section_prediction,
 )
-from hespotex.export.scored_run import complete_scored_run, finish_scored_run
+from hespotex.export.scored_run import (
+    RunResult,
+    complete_scored_run,
+    finish_scored_run,
+    scored_result,
+)
 from hespotex.features import encode_section, patch_plan
 from hespotex.gene_sets import GeneSet, sets_key
 from hespotex.inspection import read_checked
@@ -47,9 +51,8 @@ from hespotex.run_checks import (
     genes_to_write,
     name_lacking_sets,
     patch_config,
-    patient_of,
+    patients_of,
     run_identity,
-    say_same_id,
     say_searched,
     say_verdict,
     training_note,
@@ -61,20 +64,6 @@ from hespotex.splits import Fold, Folds, external_note, inner_note, make_folds
 from hespotex.training.bundle import beside_model, read_model, write_model
 from hespotex.training.fit import device_name, use_threads
 from hespotex.training.types import Cohort, EncodedSection
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a verb made.
-
-    Attributes:
-        paths: what was written, by label.
-        metrics: the content of metrics.json; empty where nothing was scored.
-    """
-
-    paths: Mapping[str, Path]
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-
 
 # ---------------------------------------------------------------------------------------- stages
 
@@ -184,10 +173,9 @@ def _cross_validate(
         reporter.warn(folds.note)
     identity = run_identity("cross-validate", config, read, gene_sets=sets_key(gene_sets),
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
-    if run.begin(identity):
-        reporter.say(f"{run.path} holds this very run, finished: nothing to do")
+    if _finished_before(run, identity, reporter):
         complete_scored_run(run)
-        return _scored_result(run)
+        return scored_result(run)
     with run.withdrawn_on_error(), clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
     with run.withdrawn_on_error(), reporter.task("folds", len(folds)) as advance:
@@ -200,7 +188,7 @@ def _cross_validate(
             advance(1)
     finish_scored_run(run, folds, identity, config, score_nan_as_zero=score_nan_as_zero,
                       reporter=reporter, clock=clock)  # fmt: skip
-    return _scored_result(run)
+    return scored_result(run)
 
 
 def train(
@@ -310,20 +298,16 @@ def evaluate(
     identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
                             gene_sets=sets_key(bundle.gene_sets), same_patient=same_patient,
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
-    if run.begin(identity):
-        reporter.say(f"{out} holds this very run, finished: nothing to do")
+    if _finished_before(run, identity, reporter):
         complete_scored_run(run)
-        return _scored_result(run)
-    say_same_id(bundle, [s.patient_id for s in read], same_patient, reporter)
+        return scored_result(run)
+    whose = patients_of(bundle, read, same_patient, reporter)
     with run.withdrawn_on_error(), clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
         check_same_encoder(model, bundle, cohort.encoder)
     fold = Fold(tuple(s.section_id for s in read), tuple(s.section_id for s in bundle.sections))
-    whose = {
-        s.section_id: patient_of(bundle, s.patient_id, same_patient=same_patient) for s in read
-    }
     held_out = evaluate_bundle(bundle, None, cohort, nan_as_zero=score_nan_as_zero,
-                               patient_of=whose.__getitem__, machine=machine, clock=clock)  # fmt: skip
+                               patients=whose, machine=machine, clock=clock)  # fmt: skip
     with clock.stage("write"):
         write_fold(run, 0, FoldOutcome(fold, bundle, held_out))
     if note := external_note(fold.held_out, [s.patient_id for s in read],
@@ -332,7 +316,7 @@ def evaluate(
     folds = Folds("external", (fold,), note)
     finish_scored_run(run, folds, identity, config, score_nan_as_zero=score_nan_as_zero,
                       reporter=reporter, clock=clock)  # fmt: skip
-    return _scored_result(run)
+    return scored_result(run)
 
 
 def predict(
@@ -379,24 +363,21 @@ def predict(
     identity = run_identity("predict", config, read, model_id=bundle.model_id, all_genes=all_genes,
                             untested=untested, same_patient=same_patient,
                             gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
-    if run.begin(identity):
-        reporter.say(f"{out} holds this very run, finished: nothing to do")
+    if _finished_before(run, identity, reporter):
         return RunResult({"predictions": run.predictions})
     with run.withdrawn_on_error(), clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
         check_same_encoder(model, bundle, cohort.encoder)
     name_lacking_sets(bundle, reporter)
-    say_same_id(bundle, [s.patient_id for s in read], same_patient, reporter)
-    trust = bundle_trust(bundle)
+    whose, trust = patients_of(bundle, read, same_patient, reporter), bundle_trust(bundle)
     with clock.stage("predict"), reporter.task("predicting", len(read)) as advance:
         for item in cohort.items:
             section = item.section
             prediction = predict_section(bundle, item.without_expression(), machine=machine)
             extras = trust.extras(prediction, item.features, item.appearance)
             note = training_note(bundle, section, reporter)
-            whose = patient_of(bundle, section.patient_id, same_patient=same_patient,
-                               trained_on=note is not None)  # fmt: skip
-            claims = bundle_claims(bundle, whose, verdict=extras.verdict, flagged=extras.ood)
+            patient = "same" if note else whose[section.section_id]
+            claims = bundle_claims(bundle, patient, verdict=extras.verdict, flagged=extras.ood)
             extras = extras.with_claims(claims)
             say_verdict(section, extras, reporter)
             columns = genes_to_write(claims, reporter, untested=untested, all_genes=all_genes,
@@ -409,7 +390,9 @@ def predict(
     return RunResult({"predictions": run.predictions})
 
 
-def _scored_result(run: RunDir) -> RunResult:
-    names = {"scores": "metrics.json", "genes": "genes.csv", "predictions": "predictions",
-             "pictures": "figures", "report": "report.html"}  # fmt: skip
-    return RunResult({label: run.path / name for label, name in names.items()}, read_metrics(run))
+def _finished_before(run: RunDir, identity: Mapping[str, Any], reporter: Reporter) -> bool:
+    """Claim the folder for a run; True, and said, where the very same one is finished there."""
+    if not run.begin(identity):
+        return False
+    reporter.say(f"{run.path} holds this very run, finished: nothing to do")
+    return True

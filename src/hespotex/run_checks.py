@@ -281,6 +281,16 @@ def is_trained_patient(bundle: Bundle, patient_id: str) -> bool:
     }
 
 
+def patients_of(
+    bundle: Bundle, sections: Sequence[Section], same_patient: bool, reporter: Reporter
+) -> dict[str, Patient]:
+    """`patient_of` every section, by its id; says of ids that the training has, too."""
+    say_same_id(bundle, [s.patient_id for s in sections], same_patient, reporter)
+    return {
+        s.section_id: patient_of(bundle, s.patient_id, same_patient=same_patient) for s in sections
+    }
+
+
 def say_same_id(
     bundle: Bundle, patient_ids: Sequence[str], same_patient: bool, reporter: Reporter
 ) -> None:

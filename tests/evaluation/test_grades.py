@@ -12,9 +12,9 @@ from hespotex.evaluation.grades import (
     GeneEvidence,
     GradeRule,
     count_grades,
+    count_patients,
     grade_genes,
-    ungraded,
-    written_by_default,
+    plainly_not_predicted,
 )
 
 
@@ -81,11 +81,22 @@ def test_a_stricter_rule_gives_a_lower_grade() -> None:
     assert grade_genes(evidence(), GradeRule(score_a=0.6)).tolist() == ["B"]
 
 
-def test_predictions_hold_a_to_c_or_everything_of_a_model_without_grades() -> None:
+def test_grades_are_counted_best_first() -> None:
     grades = np.array(["A", "B", "C", "D", "ungraded"])
-    assert written_by_default(grades).tolist() == [True, True, True, False, False]
     assert count_grades(grades) == {"A": 1, "B": 1, "C": 1, "D": 1, "ungraded": 1}
-    assert written_by_default(ungraded(3)).all()
+
+
+def test_plainly_not_predicted_asks_every_section_that_can_tell() -> None:
+    ceiling = np.array([[0.5, 0.5, 0.5, 0.2, 0.5], [0.8, 0.8, 0.1, 0.2, np.nan]])
+    upper = np.array([[0.05, 0.05, 0.09, 0.01, np.nan], [0.1, 0.2, 0.9, 0.01, 0.0]])
+    # below a fifth of the ceiling twice; once not; the second section cannot tell; nobody can tell; no bound
+    assert plainly_not_predicted(upper, ceiling).tolist() == [True, False, True, False, False]
+
+
+def test_patients_count_once_and_only_where_they_were_not_in_training() -> None:
+    score = np.array([[0.1, np.nan], [0.2, 0.3], [0.3, 0.1], [0.4, 0.2]])
+    assert count_patients(score, ("P", "P", "Q", "")).tolist() == [2, 2]
+    assert count_patients(score, ("P", "Q", "", "")).tolist() == [2, 1]
 
 
 def test_evidence_on_other_genes_is_an_error() -> None:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from hespotex.evaluation.by_scope import SETS
 from hespotex.evaluation.set_scores import (
-    GRADES,
     bundle_sets,
     judge_sets,
     predicted_sets,
@@ -20,6 +20,7 @@ from hespotex.evaluation.set_scores import (
 from hespotex.evaluation.spatial_null import build_modes, score_against_null
 from hespotex.expression import PanelCounts, pearson_residuals
 from hespotex.gene_sets import GeneSet, PanelSets
+from made_claims import validation_of
 from toy_cohort import lattice
 from toy_slide import toy_bundle
 
@@ -84,22 +85,28 @@ def test_the_false_discovery_rate_runs_over_sets_and_grades_follow_the_rule_of_g
         )
     table = pd.concat(rows)
     owners = {f"S{n}": f"P{n}" for n in range(3)}
-    judged = judge_sets(table, owners, owners).set_index("gene_set")
+    judged = judge_sets(table, owners, owners)["between_patients"].set_index("gene_set")
     assert judged.grade.to_dict() == {"SIGNAL": "A", "NOISE": "D"}
     assert judged.q_value["SIGNAL"] < 0.01 < judged.q_value["NOISE"]
     one_patient = judge_sets(table, dict.fromkeys(owners, "P"), dict.fromkeys(owners, "P"))
-    assert one_patient.set_index("gene_set").grade["SIGNAL"] == "B"
+    assert one_patient["between_patients"].set_index("gene_set").grade["SIGNAL"] == "B"
 
 
 def test_a_grade_belongs_to_the_very_genes_that_it_was_given_for() -> None:
     bundle = toy_bundle()
     first, second = GeneSet("X", bundle.genes[:4]), GeneSet("Y", bundle.genes[4:9])
-    known = replace(bundle, gene_sets=(first, second), validation={GRADES: {"X": "B", "Y": "C"}})
+    known = replace(
+        bundle, gene_sets=(first, second), validation=validation_of({"X": "B", "Y": "C"}, kind=SETS)
+    )
     assert with_gene_sets(known, None) is known
     other = with_gene_sets(known, [GeneSet("X", bundle.genes[1:5]), second])
     found = bundle_sets(other)
     assert found is not None
     assert found[1].grades == ("ungraded", "C")
+    assert found[1].evidence == ("untested", "predicted")
+    unlike = bundle_sets(other, "new", verdict="unlike: tissue")
+    assert unlike is not None
+    assert unlike[1].grades == ("ungraded", "ungraded")
     assert bundle_sets(with_gene_sets(known, [GeneSet("few", bundle.genes[:2])])) is None
     composition = np.zeros((2, len(bundle.genes)), np.float32)
     scores = predicted_sets(known, composition)

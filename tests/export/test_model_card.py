@@ -13,6 +13,7 @@ from hespotex.config import RunConfig
 from hespotex.export.model_card import render_model_card, write_model_card
 from hespotex.training.bundle import Bundle, TrainedOn
 from hespotex.training.types import EncoderRecord, FittedModel
+from made_claims import validation_of
 
 
 def bundle(n_patients: int = 2, **changes: Any) -> Bundle:
@@ -41,7 +42,7 @@ VALIDATION = {
         "depth_only": {"pcc_composition_mean": 0.058, "pcc_log1p_mean": 0.383, "rmse_log1p": None},
     },
     # OTHER is of a fold's panel alone: the model does not predict it.
-    "grades": {"ACTB": "D", "HLA-A": "A", "OTHER": "B"},
+    **validation_of({"ACTB": "D", "HLA-A": "A", "OTHER": "B"}),
 }
 
 
@@ -70,7 +71,8 @@ def test_scores_grades_and_folds_are_those_of_the_validation() -> None:
     card = render_model_card(bundle(validation=VALIDATION))
     assert "held out by patient" in card
     assert "| HESpotEx | 0.205 | – | 0.326 | 2.500 |" in card
-    assert "Genes by grade: 1 A, 1 D." in card
+    assert "Genes for a patient outside the training (tested on 2 patients): 1 A, 1 D;" in card
+    assert "1 predicted, 1 not shown, 0 plainly not predicted, 0 untested" in card
     assert "correlated at 0.205" in card
     assert "(measured depth alone: 0.058)" in card
     assert "Ridge regression on the same features did as well" not in card

@@ -10,7 +10,7 @@ import typer
 from hespotex.cli import options, slide_options, terminal
 
 if TYPE_CHECKING:
-    from hespotex.pipeline import RunResult
+    from hespotex.export.scored_run import RunResult
 
 Manifest = Annotated[
     Path, typer.Argument(help="Table of sections (CSV or TSV).", show_default=False)

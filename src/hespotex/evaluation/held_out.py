@@ -87,7 +87,7 @@ def evaluate_bundle(
     held_out: Cohort,
     *,
     nan_as_zero: bool = False,
-    patient_of: Callable[[str], Patient] | None = None,
+    patients: Mapping[str, Patient] | None = None,
     machine: Machine | None = None,
     clock: StageClock | None = None,
 ) -> tuple[HeldOut, ...]:
@@ -98,7 +98,7 @@ def evaluate_bundle(
         train: its training sections, for the nearest patches; None: those that the bundle keeps.
         held_out: sections with expression.
         nan_as_zero: a PCC that does not exist counts as 0 in means.
-        patient_of: whose a section is, by its id, for what the model may claim there; None: all are of new patients.
+        patients: whose a section is, by its id, for what the model may claim there; None: all are of new patients.
         machine: device and threads.
         clock: gets the seconds of baselines, predict and score.
     """
@@ -110,7 +110,7 @@ def evaluate_bundle(
         with clock.stage("predict"):
             prediction = predict_section(bundle, blind, machine=machine)
             extras = bundle_trust(bundle).extras(prediction, blind.features, blind.appearance)
-            whose = patient_of(item.section.section_id) if patient_of else "new"
+            whose = patients[item.section.section_id] if patients else "new"
             claims = bundle_claims(bundle, whose, verdict=extras.verdict, flagged=extras.ood)
             extras = extras.with_claims(claims)
         with clock.stage("baselines"):

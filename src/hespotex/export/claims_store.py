@@ -32,6 +32,15 @@ def claim_columns(claims: Claims) -> dict[str, Any]:
     }
 
 
+def set_words(claims: Claims) -> dict[str, Any]:
+    """What is claimed of gene sets, as columns of their table."""
+    columns = claims.columns()
+    return {
+        name: pd.Categorical(columns[name].astype(object))
+        for name in (keys.GRADE, keys.EVIDENCE, keys.SCOPE)
+    }
+
+
 def claim_record(claims: Claims) -> dict[str, Any]:
     """Entries of uns["hespotex"]: what holds for the prediction as a whole."""
     record = {

@@ -12,8 +12,7 @@ import numpy as np
 from hespotex import keys
 from hespotex.evaluation.by_scope import SETS, tables_of
 from hespotex.evaluation.claims import NOT_VALIDATED, Claims, decide
-from hespotex.export.claims_store import claim_columns, claim_record
-from hespotex.export.h5ad import set_words
+from hespotex.export.claims_store import claim_columns, claim_record, set_words
 from hespotex.export.run_outputs import read_evidence
 from hespotex.runs import RunDir, atomic_path
 

@@ -19,7 +19,6 @@ from scipy import sparse
 
 from hespotex import keys
 from hespotex.errors import RunError
-from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.trust import Extras
 from hespotex.export.claims_store import claim_columns, claim_record, read_claims
 from hespotex.expression import PanelCounts, log1p_cpm
@@ -298,15 +297,6 @@ def set_table(scores: SetScores) -> pd.DataFrame:
         },
         index=pd.Index(list(scores.names), dtype=object, name="gene_set"),
     )
-
-
-def set_words(claims: Claims) -> dict[str, pd.Categorical]:
-    """What is claimed of gene sets, as columns of their table."""
-    columns = claims.columns()
-    return {
-        name: pd.Categorical(columns[name].astype(object))
-        for name in (keys.GRADE, keys.EVIDENCE, keys.SCOPE)
-    }
 
 
 def _set_scores(table: AnnData) -> SetScores | None:

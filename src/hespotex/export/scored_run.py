@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,24 @@ from hespotex.export import plots
 from hespotex.export.found_claims import write_found_claims
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.report import write_report
-from hespotex.export.run_outputs import read_genes, write_metrics
+from hespotex.export.run_outputs import read_genes, read_metrics, write_metrics
 from hespotex.export.style import save_figure
 from hespotex.progress import Reporter
 from hespotex.runs import RunDir, StageClock
 from hespotex.splits import Folds
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a verb made.
+
+    Attributes:
+        paths: what was written, by label.
+        metrics: the content of metrics.json; empty where nothing was scored.
+    """
+
+    paths: Mapping[str, Path]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 def finish_scored_run(
@@ -72,3 +87,10 @@ def complete_scored_run(run: RunDir) -> None:
     if not run.report.exists():
         write_report(run)
     shutil.rmtree(run.work, ignore_errors=True)
+
+
+def scored_result(run: RunDir) -> RunResult:
+    """What a finished run that was scored holds."""
+    names = {"scores": "metrics.json", "genes": "genes.csv", "predictions": "predictions",
+             "pictures": "figures", "report": "report.html"}  # fmt: skip
+    return RunResult({label: run.path / name for label, name in names.items()}, read_metrics(run))
