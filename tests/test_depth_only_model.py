@@ -10,7 +10,7 @@ from scipy import sparse
 
 from hespotex.config import RunConfig
 from hespotex.cross_validation import run_fold
-from hespotex.evaluation.evidence import headline, judge_genes
+from hespotex.evaluation.by_scope import headline, judge_by_scope
 from hespotex.evaluation.grades import count_grades
 from hespotex.export.run_outputs import gene_rows
 from hespotex.splits import make_folds
@@ -54,11 +54,11 @@ def test_a_model_of_depth_scores_well_in_log1p_and_no_gene_is_found_beyond_depth
         for held in outcome.held_out:
             rows.append(gene_rows(number, outcome.bundle.genes, held))
             scores.append(held.scores["model"].summary)
-    judged = judge_genes(pd.concat(rows), owners, owners, nominal=0.9, trained_on=trained_on)
+    judged = judge_by_scope(pd.concat(rows), owners, owners, nominal=0.9, trained_on=trained_on)
     # Of what measured depth itself would score (an oracle), nearly everything.
     assert np.mean([s.pcc_log1p_mean for s in scores]) > 0.25
     assert abs(np.mean([s.pcc_composition_mean for s in scores])) < 0.1
-    assert headline(judged, ids).startswith(
+    assert headline(judged, owners).startswith(
         f"No gene is predicted better than a smooth random map beyond depth ({N_GENES} tested)"
     )
-    assert count_grades(judged["grade"].to_numpy(dtype=str))["D"] == N_GENES
+    assert count_grades(judged["between_patients"]["grade"].to_numpy(dtype=str))["D"] == N_GENES

@@ -57,6 +57,7 @@ def run(parameters: Mapping[str, Any], _context: Context) -> dict[str, Any]:
                     "gene": panel.genes,
                     "depth_only_pcc_composition": depth,
                     "coverage": 0.9,
+                    "pcc_composition": evidence.pcc_partial,
                     **evidence.columns(),
                 }
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hespotex.config import Machine, RunConfig
-from hespotex.export.scored_run import RunResult, cross_validate
+from hespotex.export.scored_run import RunResult
+from hespotex.pipeline import cross_validate
 from hespotex.progress import Reporter, Silent
 from hespotex.synthetic import make_cohort
 
