@@ -115,7 +115,7 @@ def test_sections_at_their_own_spots_are_exported_as_slides_are(
     )
     stored = anndata.read_h5ad(tmp_path / "predictions" / "P3S1.h5ad")
     table = pd.read_parquet(tmp_path / "predictions" / "P3S1.parquet")
-    np.testing.assert_array_equal(table[gene], np.asarray(stored[:, gene].X).ravel())
+    np.testing.assert_array_equal(table[gene], stored[:, gene].layers["composition"].ravel())
     features = json.loads((tmp_path / "predictions" / "P3S1.geojson").read_text())["features"]
     assert len(features) == stored.n_obs
     assert (result.paths["pictures"] / "P3S1_overview.png").stat().st_size > 10_000
