@@ -91,7 +91,7 @@ def test_one_section_cannot_be_cross_validated_and_trains_ungraded(tmp_path: Pat
     assert result.exit_code == 0, result.output
     said = " ".join(result.stderr.split())
     assert "No gene is tested for this patient: the model was never validated." in said
-    assert "depth, unlike scores and tissue alone are written, no gene; --untested writes" in said
+    assert "Depth, unlike scores and tissue alone are written, no gene; --untested writes" in said
     assert anndata.read_h5ad(tmp_path / "p" / "predictions" / "A1.h5ad").n_vars == 0
     result = run("predict", tmp_path / "m.hespotex", manifest, "--out", tmp_path / "u", "--untested",
                  quick=False)  # fmt: skip
@@ -344,9 +344,11 @@ def test_external_sections_of_a_training_patient_are_said(tmp_path: Path) -> Non
     assert said in " ".join(result.stderr.split())
     metrics = metrics_of(tmp_path / "e")
     assert metrics["note"].startswith(said)
-    assert (
-        "Sections of the same patients were, or may have been, in training" in metrics["headline"]
-    )
+    assert "1 held-out section of 1 patient outside the training" in metrics["headline"]
+    assert {s: v["n_sections"] for s, v in metrics["by_scope"].items()} == {
+        "between_patients": 1,
+        "within_patient": 1,
+    }
     assert "rest on spatial blocks" in metrics["notes"][1]
     page = (tmp_path / "e" / "report.html").read_text()
     assert "for A2 other sections of the same" in page

@@ -20,7 +20,7 @@ def test_training_says_the_limits_of_one_patient_once_and_prints_scores_and_grad
     assert "held out in turn B1; B2" in " ".join(warnings)
     assert "composition PCC (200 abundant)" in result.stdout
     assert "depth alone, measured (oracle)" in result.stdout
-    assert "genes by grade: " in result.stdout
+    assert "genes by grade within the patients of the training: " in result.stdout
     notes = metrics_of(tmp_path / "m.validation")["notes"]
     assert len(notes) == len(set(notes))
 

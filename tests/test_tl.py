@@ -15,6 +15,7 @@ from hespotex.errors import ModelFileError, SlideError
 from hespotex.features import encode_spots
 from hespotex.prediction import predict_expression
 from hespotex.slide import open_slide
+from hespotex.slide_prediction import SlideOptions
 from hespotex.training.bundle import write_model
 from toy_slide import graded, toy_bundle, toy_predictor
 
@@ -42,7 +43,9 @@ def test_prediction_is_added_to_the_open_slide(
         wsi = open_wsi(str(shared_data / "wsi" / "CMU-1-Small-Region.svs"), store=None)
         box = geopandas.GeoDataFrame(geometry=[shapely.box(600, 500, 1600, 2500)])
         wsi.shapes["tissues"] = ShapesModel.parse(box)
-        tl.predict_expression(wsi, "toy.hespotex", key_added="spots")
+        tl.predict_expression(
+            wsi, "toy.hespotex", key_added="spots", options=SlideOptions(untested=True)
+        )
     table = wsi.tables["spots_hespotex"]
     centres = np.asarray(table.obsm["spatial"])
     assert table.X.shape == (len(wsi.shapes["spots"]), len(predictor.bundle.genes))

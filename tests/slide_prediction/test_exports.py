@@ -21,7 +21,7 @@ BOUNDS_PX0 = (40.0, 10.0)
 def test_gene_maps_lie_where_the_spots_are(
     predictor: Predictor, slide: Path, tmp_path: Path
 ) -> None:
-    options = SlideOptions(mpp=MPP, formats=("ome-tiff",), genes=("G01", "G00"))
+    options = SlideOptions(untested=True, mpp=MPP, formats=("ome-tiff",), genes=("G01", "G00"))
     result = predict_slide(predictor, SlideTask("slide", slide, options), tmp_path)
     table = anndata.read_h5ad(result.paths["prediction"])
     assert result.paths["ome-tiff"].name == "slide.ome.tif"

@@ -25,6 +25,7 @@ from hespotex.slide import Slide, open_slide
 from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide
 from hespotex.slide_prediction import decode as decoding
 from hespotex.slide_prediction import encode as encoding
+from made_claims import validation_of
 from toy_slide import MPP, ToyEncoder, graded, toy_trust, write_slide
 
 OPTIONS = SlideOptions(mpp=MPP)
@@ -105,7 +106,7 @@ def test_file_written_by_chunks_is_that_of_write_prediction(
         prediction=Prediction(stored.log1p, stored.composition, stored.depth),
         thumbnail=stored.thumbnail,
         provenance=made_by,
-        extras=replace(stored.extras, claims=None),
+        extras=stored.extras,
     )
     assert _content(tmp_path / "whole.h5ad") == _content(_prediction(tmp_path))
 
@@ -327,7 +328,7 @@ def test_slide_without_tissue_gives_an_empty_table_and_a_picture(
     blank = write_slide(tmp_path / "blank.png", np.full((300, 400, 3), 240, np.uint8))
     result = predict_slide(predictor, _task(blank, formats=("geojson", "parquet")), tmp_path)
     table = anndata.read_h5ad(_prediction(tmp_path))
-    assert table.shape == (0, len(predictor.bundle.genes))
+    assert table.shape == (0, 0)  # a model that was never validated offers no gene
     assert result.note == "no tissue found"
     assert (tmp_path / "figures" / "s_overview.png").stat().st_size > 10_000
 
@@ -338,7 +339,7 @@ def test_exports_hold_the_chosen_genes_and_open_in_other_libraries(
     import warnings
 
     genes = (predictor.bundle.genes[5], predictor.bundle.genes[2])
-    task = _task(slide, genes=genes, formats=("geojson", "parquet", "spatialdata"))
+    task = _task(slide, genes=genes, formats=("geojson", "parquet", "spatialdata"), untested=True)
     predict_slide(predictor, task, tmp_path)
     table = anndata.read_h5ad(_prediction(tmp_path))
     folder = tmp_path / "predictions"
@@ -375,13 +376,52 @@ def test_genes_graded_d_are_left_out_unless_asked_for(
 ) -> None:
     genes = predictor.bundle.genes
     grades = {gene: "D" if j % 2 else "B" for j, gene in enumerate(genes)}
-    chosen = replace(predictor, bundle=graded(predictor.bundle, grades))
-    predict_slide(chosen, _task(slide), tmp_path / "some")
-    predict_slide(chosen, _task(slide, all_genes=True), tmp_path / "all")
+    unlike = replace(predictor, bundle=graded(predictor.bundle, grades))
+    like = replace(unlike, trust=replace(unlike.trust, ood=None))
+    predict_slide(like, _task(slide), tmp_path / "some")
+    predict_slide(like, _task(slide, all_genes=True), tmp_path / "all")
     some, whole = (anndata.read_h5ad(_prediction(tmp_path / n)) for n in ("some", "all"))
     assert list(some.var_names) == list(genes[::2])
     assert list(whole.var_names) == list(genes)
+    assert set(some.var["scope"]) == {"between_patients"}
+    assert some.uns["hespotex"]["patient"] == "unknown"
     np.testing.assert_array_equal(some.X, whole[:, genes[::2]].X)
+
+
+def test_on_an_unlike_slide_no_grade_holds_and_depth_alone_is_written(
+    predictor: Predictor, slide: Path, tmp_path: Path
+) -> None:
+    chosen = replace(
+        predictor, bundle=graded(predictor.bundle, dict.fromkeys(predictor.bundle.genes, "A"))
+    )
+    predict_slide(chosen, _task(slide), tmp_path / "none")
+    table = anndata.read_h5ad(_prediction(tmp_path / "none"))
+    assert table.n_vars == 0
+    assert {"predicted_depth", "ood_score", "ood"} <= set(table.obs)
+    assert table.uns["hespotex"]["sentence"].startswith("This slide is unlike the training slides")
+    predict_slide(chosen, _task(slide, untested=True), tmp_path / "marked")
+    marked = anndata.read_h5ad(_prediction(tmp_path / "marked"))
+    assert set(marked.var["grade"]) == {"ungraded"}
+    assert set(marked.var["evidence"]) == {"untested"}
+
+
+def test_a_patient_of_the_training_is_one_by_word_of_the_user_alone(
+    predictor: Predictor, slide: Path, tmp_path: Path
+) -> None:
+    trained = predictor.bundle.sections[0].patient_id
+    within = validation_of(dict.fromkeys(predictor.bundle.genes, "B"), scope="within_patient")
+    bundle = replace(predictor.bundle, validation=within)
+    chosen = replace(predictor, bundle=bundle, trust=replace(predictor.trust, ood=None))
+    for name, options, n_genes in (
+        ("bare", {}, 0),
+        ("named", {"patient": trained}, 0),
+        ("same", {"patient": trained.lower(), "same_patient": True}, len(bundle.genes)),
+        ("other", {"patient": "somebody else", "same_patient": True}, 0),
+    ):
+        predict_slide(chosen, _task(slide, **options), tmp_path / name)
+        table = anndata.read_h5ad(_prediction(tmp_path / name))
+        assert table.n_vars == n_genes, name
+        assert table.uns["hespotex"]["scope"] == ("within_patient" if n_genes else "none")
 
 
 def test_batches_never_straddle_chunks() -> None:
