@@ -55,7 +55,21 @@ def about(findings: list[Finding] | tuple[Finding, ...], topic: str, colour: str
             1,
         ),
         (["ENSRNOG00000034234", "ENSRNOG00000000001"], "Ensembl ids", "rat", 0),
-        (["ENSG00000198804", "ACTB"], "mixed", "human", 1),
+        (["ENSG00000198804", "ACTB"], "symbols and Ensembl ids", "human", 1),
+        (["ENSG00000198804.2", "ENSG00000075624"], "Ensembl ids, some with version", "human", 1),
+        (["ENSG00000182378.15_PAR_Y", "ENSG00000075624.1"], "Ensembl ids with version", "human", 0),
+        (
+            ["ENSG00000141510_TP53", "ENSG00000075624_ACTB"],
+            "ids and symbols in one name",
+            "human",
+            0,
+        ),
+        (["Xkr4|ENSMUSG00000051951.5"], "ids and symbols in one name", "mouse", 0),
+        (["GRCh38_ENSG00000198804"], "Ensembl ids", "human", 1),
+        (["hg19_MT-CO1", "hg19_ACTB"], "symbols", "human", 1),
+        (["MT.CO1", "HLA.A", "ACTB"], "symbols", "human", 1),
+        (["LOC100911", "RGD1305184", "Actb", "Mt-co1"], "symbols", "mouse or rat", 1),
+        (["actb1", "mt-co1", "sox10"], "symbols", None, 1),
         (["1", "2"], "symbols", None, 0),
     ],
 )
@@ -94,10 +108,34 @@ def test_mitochondrial_share_is_the_median_over_spots() -> None:
     assert "median 58.3 % (1 genes)" in share.found  # 700 of 1,200
 
 
-def test_mixed_names_in_one_table_are_red() -> None:
+def test_symbols_with_ids_where_none_is_known_are_said_and_pass() -> None:
     genes = np.array([*GENES[:3], "ENSG00000000003", "ENSG00000000005", "ENSG00000000419"])
     found = check_sections([make_section(None, spots_on(shape()), genes=genes)])
-    assert "several kinds" in about(found, "genes", "red")[0].found
+    assert not about(found, "genes", "red")
+    assert [f.found for f in about(found, "genes", "green")] == [
+        "symbols and Ensembl ids as of human"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["1-Mar", "ACTB", "2-Sep"], "2 gene names are dates, numbers or errors of a spreadsheet"),
+        (
+            ["2.31E+19", "Actb", "Xkr4"],
+            "1 gene names are dates, numbers or errors of a spreadsheet",
+        ),
+        (
+            ["ENSG00000141510_TP53"],
+            "every gene name holds an id and a symbol (ENSG00000141510_TP53)",
+        ),
+    ],
+)
+def test_names_that_join_with_no_other_table_are_yellow(names: list[str], said: str) -> None:
+    xy = spots_on(shape())
+    counts = np.full((len(xy), len(names)), 90)
+    found = check_sections([make_section(None, xy, genes=np.array(names), counts=counts)])
+    assert said in about(found, "genes", "yellow")[0].found
 
 
 # ----------------------------------------------------------------------------- sections together
@@ -115,24 +153,7 @@ def test_symbols_and_ids_in_two_sections_are_red() -> None:
     assert "no mapping between them stands in the files" in red.remedy
 
 
-def test_versions_of_ids_are_offered_to_be_cut_off() -> None:
-    bare = np.array([f"ENSG{i:011d}" for i in range(len(GENES))])
-    versioned = np.array([f"{name}.{i}" for i, name in enumerate(bare)])
-    xy = spots_on(shape())
-    found = check_sections(
-        [
-            make_section(None, xy, genes=bare),
-            make_section(None, xy, name="B", seed=1, genes=versioned),
-        ]
-    )
-    (red,) = about(found, "genes", "red")
-    assert (
-        f"cut off the versions (what follows the dot): then {len(GENES)} genes are shared"
-        in red.remedy
-    )
-
-
-def test_two_species_are_red_and_foreign_genes_yellow() -> None:
+def test_two_species_and_foreign_genes_are_red() -> None:
     xy = spots_on(shape())
     mouse = np.array([g.capitalize() for g in GENES])
     other = np.array([f"LOC{i}" for i in range(len(GENES))])
@@ -141,8 +162,9 @@ def test_two_species_are_red_and_foreign_genes_yellow() -> None:
         for seed, (name, genes) in enumerate({"M": mouse, "O": other}.items(), 1)
     ]
     found = check_sections(sections)
-    assert [f.subject for f in about(found, "genes", "red")] == ["M"]
-    assert f"only 0 of {len(GENES)} genes are also in A" in about(found, "genes", "yellow")[0].found
+    mouse_red, foreign_red = about(found, "genes", "red")
+    assert "keep the sections of one species" in mouse_red.remedy
+    assert "none of its 6 genes (LOC0, ...) is one of the 6 of A (ACTB, ...)" in foreign_red.found
 
 
 def test_the_same_counts_under_two_ids_are_red_wherever_the_spots_lie() -> None:

@@ -1,4 +1,4 @@
-"""Owns the gene panel and what is computed from counts: depth, log1p(CPM), residuals, composition; pure."""
+"""The gene panel and what is computed from counts: depth, log1p(CPM), residuals, composition; pure."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class GenePanel:
         if len(set(self.genes)) != len(self.genes):
             doubled = sorted(g for g in set(self.genes) if self.genes.count(g) > 1)
             raise GenePanelError(
-                f"expected every gene once in the panel, found doubled: {_shorten(doubled)}; remove the repeats"
+                f"expected every gene once in the panel, found doubled: {shorten(doubled)}; remove the repeats"
             )
         if self.training_totals and len(self.training_totals) != len(self.genes):
             raise GenePanelError(
@@ -81,7 +81,7 @@ class GenePanel:
             )
         union = np.unique(np.concatenate([_names(s) for s in sections]))
         if config.kind == "list":
-            _check_listed(config.genes or (), union, sections)
+            check_listed(config.genes or (), sections)
             union = np.union1d(union, np.asarray(config.genes))
         tables = [_align(s, union) for s in sections]
         if config.kind == "list":
@@ -111,7 +111,7 @@ class GenePanel:
         result = _align(section, np.asarray(self.genes, dtype=np.str_))
         if not set(self.genes).intersection(_names(section)):
             raise GenePanelError(
-                f"expected some of the panel's {len(self.genes)} genes ({_shorten(self.genes)}), found none "
+                f"expected some of the panel's {len(self.genes)} genes ({shorten(self.genes)}), found none "
                 f"among the section's {len(_names(section))}; "
                 "check species and kind of gene names",
                 section=section.section_id,
@@ -311,23 +311,26 @@ def _align(section: Section, genes: npt.NDArray[np.str_]) -> PanelCounts:
     return PanelCounts(aligned, measured)
 
 
-def _check_listed(
-    genes: tuple[str, ...], union: npt.NDArray[np.str_], sections: Sequence[Section]
-) -> None:
-    """Refuse a list that is not of these sections' genes.
+def check_listed(genes: tuple[str, ...], sections: Sequence[Section]) -> list[str]:
+    """Listed genes that no section's table has.
 
     Whole-transcriptome tables leave out genes that were never seen, so a listed gene may be absent
     from them; where most are, the list is of another kind of names. A targeted panel lists all that
     it looked for, so there an absent gene was never measured.
+
+    Raises:
+        GenePanelError: the list is empty, doubled, or not of these sections' genes.
     """
     GenePanel(genes)  # not empty, every gene once
-    unknown = np.asarray(genes)[~np.isin(genes, union)].tolist()
+    known = set().union(*(_names(s).tolist() for s in sections))
+    unknown = [gene for gene in genes if gene not in known]
     targeted = all(s.missing_genes == "unmeasured" for s in sections)
     if unknown and (targeted or 2 * len(unknown) > len(genes)):
         raise GenePanelError(
             f"expected listed genes that the training sections have, found {len(unknown)} of {len(genes)} unknown: "
-            f"{_shorten(unknown)}; remove them from the list or check the kind of gene names"
+            f"{shorten(unknown)}; remove them from the list or check the kind of gene names"
         )
+    return unknown
 
 
 def _chosen_by_rules(
@@ -356,6 +359,7 @@ def _chosen_by_rules(
     return chosen
 
 
-def _shorten(names: Sequence[str], limit: int = 10) -> str:
+def shorten(names: Sequence[str], limit: int = 10) -> str:
+    """The first few names of a list, and how many more there are."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

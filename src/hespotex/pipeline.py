@@ -36,7 +36,7 @@ from hespotex.export.scored_run import (
 )
 from hespotex.features import encode_section, patch_plan
 from hespotex.gene_sets import GeneSet, sets_key
-from hespotex.inspection import read_checked
+from hespotex.inspection import given_panel, read_checked
 from hespotex.manifest import read_manifest
 from hespotex.nuclei_stage import configured, find_nuclei, for_prediction, with_masks
 from hespotex.prediction import predict_section
@@ -61,7 +61,7 @@ from hespotex.run_checks import (
 from hespotex.runs import RunDir, StageClock, check_writable
 from hespotex.section import Section
 from hespotex.splits import Fold, Folds, external_note, inner_note, make_folds
-from hespotex.training.bundle import beside_model, read_model, write_model
+from hespotex.training.bundle import Bundle, beside_model, read_model, write_model
 from hespotex.training.fit import device_name, use_threads
 from hespotex.training.types import Cohort, EncodedSection
 
@@ -73,13 +73,12 @@ def read_sections(
     ids: Sequence[str] | None,
     reporter: Reporter,
     choices: InputChoices | None = None,
-    config: RunConfig | None = None,
+    of: RunConfig | Bundle | None = None,
 ) -> tuple[Section, ...]:
-    """Stage 1: a manifest becomes sections, checked as `hespotex inspect` does; red stops here."""
-    grid = (config or RunConfig()).pooling.grid
-    return read_checked(
-        read_manifest(manifest, ids).rows, replace(choices or InputChoices(), grid=grid), reporter
-    )
+    """Stage 1: a manifest becomes sections, checked as `hespotex inspect` does, for a fit or for a model; red stops here."""
+    config = of.config if isinstance(of, Bundle) else of or RunConfig()
+    choices = replace(choices or InputChoices(), grid=config.pooling.grid)
+    return read_checked(read_manifest(manifest, ids).rows, choices, reporter, given_panel(of))
 
 
 def encode(
@@ -291,7 +290,7 @@ def evaluate(
     clock, run = StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
-        read = read_sections(manifest, sections, reporter, choices, bundle.config)
+        read = read_sections(manifest, sections, reporter, choices, bundle)
     check_not_trained_on(model, bundle, read)
     asked = for_prediction(bundle, nuclei, reporter)
     read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
@@ -357,7 +356,7 @@ def predict(
     clock, run = StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
-        read = read_sections(source, sections, reporter, choices, bundle.config)
+        read = read_sections(source, sections, reporter, choices, bundle)
     asked = for_prediction(bundle, nuclei, reporter, bounds_offset=bounds_offset)
     read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
     identity = run_identity("predict", config, read, model_id=bundle.model_id, all_genes=all_genes,

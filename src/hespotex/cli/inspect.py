@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -136,9 +137,12 @@ def _write(inspection: Inspection, out: Path) -> dict[str, object]:
             terminal.print_error(f"no picture of {item.name}: {error}")
     paths: dict[str, object] = {}
     if inspection.gene_names:
-        rows = "".join(f"{name},{symbol}\n" for name, symbol in inspection.gene_names.items())
-        with atomic_path(out / "gene_names.csv") as temporary:
-            temporary.write_text(f"id,symbol\n{rows}", encoding="utf-8")
+        with (
+            atomic_path(out / "gene_names.csv") as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            rows = [("id", "symbol"), *inspection.gene_names.items()]
+            csv.writer(stream, lineterminator="\n").writerows(rows)
         paths["gene names"] = out / "gene_names.csv"
     return {**paths, "inspection": out / "inspection.json", "pictures": out}
 

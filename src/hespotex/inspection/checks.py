@@ -1,4 +1,4 @@
-"""Owns the checks that run before every run: of each section, and of all sections together.
+"""The checks that run before every run: of each section, and of all sections together.
 
 Quick beyond the reading: one small picture of each slide is looked at.
 """
@@ -6,33 +6,30 @@ Quick beyond the reading: one small picture of each slide is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from hespotex.errors import HESpotExError
 from hespotex.inspection.counts import count_findings
 from hespotex.inspection.findings import Finding
-from hespotex.inspection.genes import GeneNames, describe_genes, without_version
+from hespotex.inspection.naming import NO_PANEL, GivenPanel, compare_names
 from hespotex.inspection.placement import Placement, place_section, placement_findings
 from hespotex.inspection.slides import SlideView, slide_findings, view_slide
 from hespotex.runs import content_key
 from hespotex.section import Section
 from hespotex.slide import slide_key
 
-_SMALL_OVERLAP = 0.5
 # Whole-transcriptome tables of one kind of tissue differ by less: what was never seen in a section is rare.
 _FEW_GENES = 0.5
+_SAME_PLACE = 0.1
 _SHOWN = 4
 
 
-def check_sections(sections: Sequence[Section]) -> list[Finding]:
+def check_sections(sections: Sequence[Section], panel: GivenPanel = NO_PANEL) -> list[Finding]:
     """Check sections that were read, each by itself and against the others.
 
     Args:
-        sections: as `section.read_section` gives them.
+        sections: as `section.read_section` gives them, their genes joined.
+        panel: as of `check_together`.
 
     Returns:
         every finding, the sections' own first; a red one must stop a run.
@@ -44,7 +41,7 @@ def check_sections(sections: Sequence[Section]) -> list[Finding]:
     for section in sections:
         view = view_slide(section.slide) if section.slide is not None else None
         found += check_section(section, view)[0]
-    return found + check_together(sections)
+    return found + check_together(sections, panel)
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:
@@ -119,10 +116,15 @@ def scale_findings(section: Section) -> list[Finding]:
     return found
 
 
-def check_together(sections: Sequence[Section]) -> list[Finding]:
-    """Whether the sections fit each other: the same genes' names, none filtered, no section twice."""
+def check_together(sections: Sequence[Section], panel: GivenPanel = NO_PANEL) -> list[Finding]:
+    """Whether the sections fit each other: the same genes' names, none filtered, no section twice.
+
+    Args:
+        sections: joined by `naming.join_sections`.
+        panel: that they are given to.
+    """
     return [
-        *_identifiers(sections),
+        *compare_names(sections, panel),
         *_filtered(sections),
         *_same_content(sections),
         *_same_slide(sections),
@@ -144,78 +146,6 @@ def _filtered(sections: Sequence[Section]) -> list[Finding]:
         for section, n in listed
         if section.missing_genes == "zero" and n < _FEW_GENES * most
     ]
-
-
-@dataclass(frozen=True)
-class _Named:
-    """A section's genes, by name."""
-
-    section_id: str
-    genes: npt.NDArray[np.str_]
-    names: GeneNames
-
-
-def _identifiers(sections: Sequence[Section]) -> list[Finding]:
-    measured = [
-        _Named(s.section_id, s.genes, describe_genes(s.genes))
-        for s in sections
-        if s.genes is not None and len(s.genes)
-    ]
-    found = (_compare_names(measured[0], other) for other in measured[1:])
-    return [finding for finding in found if finding is not None]
-
-
-def _compare_names(first: _Named, other: _Named) -> Finding | None:
-    """What keeps two sections' genes from being one panel; None where nothing does."""
-    a, b = first.names, other.names
-    if a.species and b.species and not _same_species(a.species, b.species):
-        return Finding(
-            other.section_id,
-            "genes",
-            "error",
-            f"{b.describe()}, where {first.section_id} has {a.describe()}",
-            "keep the sections of one species in a manifest (--accept genes where both are meant)",
-        )
-    if a.kind != b.kind:
-        return _other_identifiers(first, other)
-    fewest = min(len(first.genes), len(other.genes))
-    shared = len(np.intersect1d(first.genes, other.genes))
-    if shared >= _SMALL_OVERLAP * fewest:
-        return None
-    return Finding(
-        other.section_id,
-        "genes",
-        "warning",
-        f"only {shared:,} of {fewest:,} genes are also in {first.section_id}",
-        "check that both come from one reference: only shared genes can be predicted well",
-    )
-
-
-def _same_species(a: str, b: str) -> bool:
-    """Symbols of mouse and rat look alike."""
-    return a in b.split(" or ") or b in a.split(" or ")
-
-
-def _other_identifiers(first: _Named, other: _Named) -> Finding:
-    """An error; with the mapping that the names themselves hold, where they do."""
-    remedy = (
-        "name the genes of all sections in one way; no mapping between them stands in the files"
-    )
-    if {first.names.kind, other.names.kind} == {"Ensembl ids", "Ensembl ids with version"}:
-        a, b = without_version(first.genes), without_version(other.genes)
-        if len(np.unique(a)) == len(a) and len(np.unique(b)) == len(b):
-            shared = len(np.intersect1d(a, b))
-            remedy = (
-                f"cut off the versions (what follows the dot): then {shared:,} genes are shared"
-            )
-    return Finding(
-        other.section_id,
-        "genes",
-        "error",
-        f"genes are named by {other.names.kind} ({other.genes[0]}), "
-        f"in {first.section_id} by {first.names.kind} ({first.genes[0]})",
-        remedy,
-    )
 
 
 def _same_content(sections: Sequence[Section]) -> list[Finding]:
@@ -260,7 +190,7 @@ def _same_slide(sections: Sequence[Section]) -> list[Finding]:
                 "check the manifest's column slide",
             )
             for other in same
-            if _overlap(section.xy_px0, other.xy_px0)
+            if _overlap(section, other)
         ]
         same.append(section)
     return found
@@ -271,7 +201,10 @@ def _size(path: Path) -> int:
     return 0 if path.is_dir() else path.stat().st_size
 
 
-def _overlap(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> bool:
-    low = np.maximum(a.min(axis=0), b.min(axis=0))
-    high = np.minimum(a.max(axis=0), b.max(axis=0))
-    return bool((low < high).all())
+def _overlap(one: Section, other: Section) -> bool:
+    """Whether many spots of one section lie on the other's: two pieces of tissue on one slide may interlock."""
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(one.xy_px0).query(other.xy_px0)
+    near = distance * one.geometry.mpp < one.geometry.spot_pitch_um / 2
+    return bool(near.sum() > _SAME_PLACE * min(one.n_spots, other.n_spots))

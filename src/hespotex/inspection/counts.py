@@ -1,4 +1,4 @@
-"""Owns the checks of one section's counts that a reader does not make: depth, genes, emptiness; pure."""
+"""The checks of one section's counts that a reader does not make: depth, genes, emptiness; pure."""
 
 from __future__ import annotations
 
@@ -53,13 +53,21 @@ def _few_spots(name: str, n_spots: int) -> list[Finding]:
 
 
 def _genes(name: str, genes: npt.NDArray[np.str_], names: GeneNames) -> Finding:
-    if names.kind == "mixed":
+    if names.n_spoilt:
         return Finding(
             name,
             "genes",
-            "error",
-            f"gene names of several kinds in one table ({', '.join(genes[:3])}, ...)",
-            "name all genes in one way",
+            "warning",
+            f"{names.n_spoilt:,} gene names are dates, numbers or errors of a spreadsheet, as 1-Mar for MARCH1",
+            "take the table as it was before a spreadsheet opened it",
+        )
+    if names.kind == "ids and symbols in one name":
+        return Finding(
+            name,
+            "genes",
+            "warning",
+            f"every gene name holds an id and a symbol ({genes[0]})",
+            "keep one of the two, as other sections, gene lists and gene sets name genes",
         )
     if names.also is not None:
         return Finding(

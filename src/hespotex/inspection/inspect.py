@@ -17,6 +17,7 @@ from hespotex.inspection.copies import copy_findings, find_copies
 from hespotex.inspection.findings import Colour, Finding, accept_findings, exit_code, verdict
 from hespotex.inspection.inputs import resolve_input
 from hespotex.inspection.mapping import offer_mapping
+from hespotex.inspection.naming import join_sections
 from hespotex.inspection.placement import (
     known_scales,
     place,
@@ -170,10 +171,11 @@ def inspect_input(
             advance(1)
     notes = [Finding(path.name, "reading", "info", note) for note in found.notes]
     notes += idle_mpp(choices, found.rows)
-    together, _ = accept_findings(check_together(read), choices)
+    joined, renamed = join_sections(read)
+    together, _ = accept_findings([*renamed, *check_together(joined)], choices)
     mapping: dict[str, str] = {}
     if any(f.topic == "genes" and f.colour == "red" for f in together):
-        mapping, offer = offer_mapping(found.rows, read)
+        mapping, offer = offer_mapping(found.rows, joined)
         notes += offer
     return Inspection(path.name, found.kind, tuple(items), (*together, *notes), mapping)
 

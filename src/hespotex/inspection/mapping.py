@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hespotex.gene_names import bare_names, without_version
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.genes import describe_genes, is_ensembl
 from hespotex.section import ManifestRow, Section
@@ -48,7 +49,7 @@ def offer_mapping(
     findings = []
     for section in sections:
         if section.genes is not None and "Ensembl" in kinds[section.section_id]:
-            known = sum(g.split(".")[0] in mapping for g in section.genes.tolist())
+            known = sum(bare in mapping for bare in bare_names(section.genes.tolist()))
             findings.append(
                 Finding(
                     section.section_id,
@@ -65,7 +66,7 @@ def _pairs(path: Path) -> Pairs:
     """(id without version, symbol) of every gene for which a file has both."""
     for identifier, symbol in _read(path):
         if is_ensembl(identifier) and symbol:
-            yield identifier.split(".")[0], symbol
+            yield without_version(identifier), symbol
 
 
 def _read(path: Path) -> Pairs:

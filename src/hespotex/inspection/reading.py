@@ -1,42 +1,60 @@
-"""Owns how a run reads its sections: all of them, checked as `hespotex inspect` does, red stops."""
+"""How a run reads its sections: all of them, checked as `hespotex inspect` does, red stops."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hespotex.config import InputChoices
+from hespotex.config import InputChoices, RunConfig
 from hespotex.copies import check_distinct
 from hespotex.errors import ConfigError
+from hespotex.expression import check_listed, shorten
 from hespotex.inspection.checks import check_sections, left_out_text, refuse_errors
 from hespotex.inspection.findings import Finding, accept_findings
+from hespotex.inspection.naming import NO_PANEL, GivenPanel, join_sections
 from hespotex.progress import Reporter
 from hespotex.section import ManifestRow, Section, read_section
+from hespotex.training.bundle import Bundle
 
 
 def read_checked(
-    rows: Sequence[ManifestRow], choices: InputChoices, reporter: Reporter
+    rows: Sequence[ManifestRow],
+    choices: InputChoices,
+    reporter: Reporter,
+    panel: GivenPanel = NO_PANEL,
 ) -> tuple[Section, ...]:
-    """Read sections and check them, each by itself and against the others.
+    """Read sections and check them, each by itself, against the others and against a model's genes.
 
-    What was accepted is warned of and stands in `Section.accepted`, from where every output has it.
+    Genes have one name in all of them, the panel's where it has one. What was accepted is warned of and stands in
+    `Section.accepted`, from where every output has it.
+
+    Args:
+        rows: of a manifest.
+        choices: what the user accepts.
+        reporter: hears what was left out, joined and accepted.
+        panel: that the sections are given to.
 
     Raises:
         HESpotExError: a section cannot be read, or a red finding was not accepted.
     """
     check_named(choices, [row.section_id for row in rows])
-    sections = []
+    read = []
     with reporter.task("reading sections", len(rows)) as advance:
         for row in rows:
             section = read_section(row, choices)
-            sections.append(section)
+            read.append(section)
             for reason, count in section.dropped.items():
                 reporter.say(f"section {section.section_id}: {left_out_text(reason, count)}")
             for sentence in section.accepted:
                 reporter.warn(f"section {section.section_id}: accepted: {sentence}")
             advance(1)
+    sections, joined = join_sections(read, panel)
+    for finding in joined:
+        reporter.say(str(finding))
     check_distinct(sections)
-    findings, accepted = accept_findings(check_sections(sections), choices)
+    if panel.listed:
+        _check_listed(panel.genes, sections, reporter)
+    findings, accepted = accept_findings(check_sections(sections, panel), choices)
     for finding in findings:
         if finding.colour == "yellow":
             reporter.warn(str(finding))
@@ -44,6 +62,24 @@ def read_checked(
     return tuple(
         replace(s, accepted=(*s.accepted, *accepted.get(s.section_id, ()))) for s in sections
     )
+
+
+def given_panel(of: RunConfig | Bundle | None) -> GivenPanel:
+    """The genes of a model, or those that a configuration lists; none where it chooses by rules."""
+    if isinstance(of, Bundle):
+        return GivenPanel(of.genes)
+    listed = of.panel.genes if of is not None and of.panel.kind == "list" else None
+    return GivenPanel(listed, listed=True) if listed else NO_PANEL
+
+
+def _check_listed(genes: tuple[str, ...], sections: Sequence[Section], reporter: Reporter) -> None:
+    """Say before any work which listed genes no table has, and refuse a list of other names."""
+    unknown = check_listed(genes, [s for s in sections if s.genes is not None])
+    if unknown:
+        reporter.warn(
+            f"{len(unknown):,} of {len(genes):,} listed genes are in no section's table, and count as 0 where tables "
+            f"leave out what was never seen: {shorten(unknown)}"
+        )
 
 
 def check_named(choices: InputChoices, section_ids: Sequence[str]) -> None:
