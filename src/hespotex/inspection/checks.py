@@ -42,7 +42,7 @@ def check_sections(sections: Sequence[Section]) -> list[Finding]:
     """
     found: list[Finding] = []
     for section in sections:
-        view = view_slide(section.slide) if section.slide is not None else None
+        view = view_slide(section.slide, section.geometry.mpp) if section.slide is not None else None
         found += check_section(section, view)[0]
     return found + check_together(sections)
 
