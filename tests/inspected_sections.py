@@ -29,8 +29,10 @@ def shape(*, disc: bool = False) -> np.ndarray:
 
 
 def paint(mask: np.ndarray, shade: np.ndarray | None = None) -> np.ndarray:
-    """RGB of the tissue; `shade` darkens it by a factor per pixel."""
+    """RGB of the tissue, lighter and darker from cell to cell; `shade` darkens it by a factor per pixel."""
     image = np.where(mask[..., None], np.array(TISSUE), np.array(GLASS)).astype(float)
+    cells = np.random.default_rng(1).uniform(0.75, 1.25, (180, 240)).repeat(5, axis=0)
+    image[mask] *= cells.repeat(5, axis=1)[mask][:, None]
     if shade is not None:
         image[mask] *= shade[mask][:, None]
     noise = np.random.default_rng(0).normal(0, 2, image.shape)

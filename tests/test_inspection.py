@@ -166,16 +166,28 @@ def test_a_reduced_jpeg_looks_as_the_slide_does_turned_by_exif_too(tmp_path: Pat
             np.where((np.arange(1200) > 900)[None, :, None], 0, paint(shape())).astype(np.uint8),
             "black",
         ),
-        (np.full((300, 300, 3), 230, np.uint8), "no tissue"),
-        (paint(shape())[400:416, 100:116], "16 x 16 px"),
+        (paint(shape())[400:560, 100:260], "160 x 160 px"),
     ],
-    ids=["grey", "black tiles", "empty", "tiny"],
+    ids=["grey", "black tiles", "small"],
 )
 def test_doubtful_images_are_yellow(tmp_path: Path, image: np.ndarray, text: str) -> None:
     path = save(image, tmp_path / "slide.png")
     inspection = inspect_input(path)
     assert inspection.exit_code == 1
     assert any(text in f.found for f in about(inspection.findings, "slide", "yellow"))
+
+
+@pytest.mark.parametrize("value", [0, 230, 255])
+def test_a_slide_without_tissue_is_red_since_nothing_can_be_predicted_on_it(
+    tmp_path: Path, value: int
+) -> None:
+    path = save(np.full((300, 300, 3), value, np.uint8), tmp_path / "slide.png")
+    (red,) = about(inspect_input(path).findings, "slide", "red")
+    assert red.found == "no tissue can be told from the background"
+    assert "--tissue or --spots" in red.remedy
+    spots = make_section(path, spots_on(shape()) / 4)
+    yellow = about(check_sections([spots]), "slide", "yellow")  # its spots are given
+    assert "no tissue" in " ".join(f.found for f in yellow)
 
 
 # ---------------------------------------------------------------------------------------- inputs
@@ -313,7 +325,7 @@ def test_visium_without_its_full_image_says_so_with_the_effective_mpp(shared_dat
     [
         ("CMU-1-Small-Region.svs", 0, "0.499 um per pixel (aperio mpp 0.499)"),
         ("boxes.tiff", 1, "says nothing believable"),
-        ("boxes_0.dcm", 1, "only 16 x 16 px"),
+        ("boxes_0.dcm", 2, "only 16 x 16 px"),
         ("sm_image_jpegls.dcm", 2, "JPEG-LS lossless"),
     ],
 )

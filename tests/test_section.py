@@ -15,7 +15,7 @@ from hespotex.config import InputChoices
 from hespotex.copies import check_distinct
 from hespotex.errors import GeometryError, SlideError, SpotTableError
 from hespotex.manifest import read_manifest
-from hespotex.section import ManifestRow, read_section, weigh_orientation
+from hespotex.section import ManifestRow, read_section
 from toy_cohort import toy_cohort
 
 
@@ -190,32 +190,6 @@ def test_a_down_scaled_copy_is_not_taken_for_the_slide(row: ManifestRow, tmp_pat
     section = read_section(visium, InputChoices(allow_hires=True))
     assert section.geometry.mpp == pytest.approx(10.0)
     np.testing.assert_allclose(section.xy_px0, read_section(row).xy_px0)
-
-
-def test_the_orientation_is_weighed_on_the_slide(row: ManifestRow, tmp_path: Path) -> None:
-    image = np.full((900, 1200, 3), 245, dtype=np.uint8)
-    image[100:700, 100:400] = (190, 80, 160)
-    image[550:700, 100:1000] = (190, 80, 160)
-    Image.fromarray(image).save(tmp_path / "slide.png")
-    grid = [(x, y) for x in range(24) for y in range(18) if image[y * 50 + 25, x * 50 + 25, 1] < 99]
-
-    def section(place: str) -> ManifestRow:
-        at = {"right": lambda x, y: (x, y), "mirrored": lambda x, y: (1200 - x, y)}[place]
-        lines = ["x\ty\tpixel_x\tpixel_y"]
-        for x, y in grid:
-            px, py = at(x * 50 + 25, y * 50 + 25)
-            lines.append(f"{x}\t{y}\t{px}\t{py}")
-        (tmp_path / f"{place}.tsv").write_text("\n".join(lines))
-        return replace(row, expression=None, spots=tmp_path / f"{place}.tsv")
-
-    right = weigh_orientation(read_section(section("right")))
-    assert right is not None
-    assert right.verdict == "as given"
-    wrong = weigh_orientation(read_section(section("mirrored")))
-    assert wrong is not None
-    assert (wrong.verdict, wrong.best_other.name) == ("other", "mirrored left to right")
-    without = read_section(replace(section("right"), slide=None, features=row.slide))
-    assert weigh_orientation(without) is None
 
 
 def test_real_sections_are_read(shared_data: Path) -> None:

@@ -95,7 +95,7 @@ def _encode_all(context: Context) -> dict[str, dict[str, np.ndarray]]:
     from hespotex.progress import Silent
     from hespotex.slide import open_slide
     from hespotex.spots.grid import spot_grid
-    from hespotex.tissue_outline import outline_tissue
+    from hespotex.tissue import find_tissue
 
     machine(context)
     folder = context.work.parent / "cache" / NAME
@@ -109,7 +109,7 @@ def _encode_all(context: Context) -> dict[str, dict[str, np.ndarray]]:
     with open_slide(path) as slide:
         mpp = slide.mpp or 0.5
         xy_px0, _ = spot_grid(slide.width_px0, slide.height_px0, mpp, _SKIN_PITCH_UM, "square")
-        slides["skin"] = (path, mpp, xy_px0[outline_tissue(slide, mpp).contains(xy_px0)])
+        slides["skin"] = (path, mpp, xy_px0[find_tissue(slide, mpp).contains(xy_px0)])
     wanted = [(name, "plain", 1.0) for name in slides]
     wanted += [(name, fault, factor) for name in FAULTY for fault, factor in FAULTS.values()]
     done = {}

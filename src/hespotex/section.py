@@ -15,12 +15,10 @@ from hespotex.config import InputChoices
 from hespotex.errors import HESpotExError, SpotTableError
 from hespotex.geometry import (
     Geometry,
-    OrientationEvidence,
     SlideFacts,
     StatedScale,
     decide_geometry,
     fit_to_image,
-    orientation_evidence,
     outside_error,
     spots_outside,
 )
@@ -35,19 +33,7 @@ __all__ = [
     "Section",
     "SlideFacts",
     "read_section",
-    "weigh_orientation",
 ]
-
-_THUMBNAIL_PX = 600
-# Factors by which positions are typically off, besides the ones that the files state.
-_SCALES = {
-    "half": 0.5,
-    "quarter": 0.25,
-    "tenth": 0.1,
-    "double": 2.0,
-    "4-fold": 4.0,
-    "10-fold": 10.0,
-}
 
 
 @dataclass(frozen=True)
@@ -237,26 +223,6 @@ def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
         image_scales=hints.image_scales,
         accepted=tuple(accepted),
     )
-
-
-def weigh_orientation(section: Section) -> OrientationEvidence | None:
-    """Whether the spots lie on the tissue as given, or rather mirrored, turned, moved or scaled.
-
-    Looks at a thumbnail of the slide. None for a section without a slide.
-
-    Raises:
-        SlideError: the slide cannot be read.
-    """
-    if section.slide is None:
-        return None
-    from hespotex.slide import open_slide
-    from hespotex.tissue import find_tissue
-
-    with open_slide(section.slide) as slide:
-        mask = find_tissue(slide.thumbnail(_THUMBNAIL_PX)[0])
-        size_px0 = (slide.width_px0, slide.height_px0)
-    known = {name: 1 / scale for name, scale in section.image_scales.items()}
-    return orientation_evidence(mask, section.xy_px0, size_px0=size_px0, scales=_SCALES | known)
 
 
 def spot_source(row: ManifestRow, grid: GridKind | None = None) -> SpotSource:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from hespotex.errors import ConfigError, GeometryError, SpotTableError
+from hespotex.errors import ConfigError, GeometryError, SlideError, SpotTableError
 from hespotex.slide import open_slide
 from hespotex.slide_prediction import SlideOptions, SlideTask
 from hespotex.slide_prediction.layout import Layout, lay_out
@@ -70,11 +70,31 @@ def test_outline_from_qupath_replaces_the_detector(
     assert layout.tissue.source == "t.geojson"
 
 
-def test_slide_without_tissue_is_an_answer(tmp_path: Path, bundle: Bundle) -> None:
-    blank = write_slide(tmp_path / "blank.png", np.full((300, 400, 3), 240, np.uint8))
-    layout = _layout(blank, bundle, mpp=MPP)
-    assert layout.section.n_spots == 0
-    assert layout.notes == ("no tissue found",)
+@pytest.mark.parametrize("value", [0, 240, 255])
+def test_a_slide_without_tissue_is_refused_with_what_to_give(
+    tmp_path: Path, bundle: Bundle, value: int
+) -> None:
+    blank = write_slide(tmp_path / "blank.png", np.full((300, 400, 3), value, np.uint8))
+    with pytest.raises(
+        SlideError, match=r"expected tissue on blank.png, found none.* give --tissue.* --spots"
+    ):
+        _layout(blank, bundle, mpp=MPP)
+
+
+def test_an_outline_beside_the_grid_and_tissue_between_its_spots_are_refused(
+    tmp_path: Path, slide: Path, bundle: Bundle
+) -> None:
+    path = tmp_path / "t.geojson"
+    ring = [[9000, 9000], [9500, 9000], [9500, 9500], [9000, 9000]]
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    with pytest.raises(
+        SlideError, match=r"inside the outline in t.geojson, found none on .*level-0"
+    ):
+        _layout(slide, bundle, mpp=MPP, tissue=path)
+    corner = write_slide(tmp_path / "c.png", paint_tissue(centre=(620, 520), radius=60))
+    with pytest.raises(SlideError, match=r"spots 900 um apart .*lower --spot-pitch-um"):
+        _layout(corner, bundle, mpp=MPP, pitch_um=900.0)
+    assert _layout(corner, bundle, mpp=MPP, pitch_um=60.0).section.n_spots > 0
 
 
 def test_given_positions_of_known_pitch_give_the_scale(

@@ -322,15 +322,11 @@ def test_full_disk_is_one_line_and_keeps_what_is_done(
         predict_slide(predictor, _task(slide), tmp_path)
 
 
-def test_slide_without_tissue_gives_an_empty_table_and_a_picture(
-    predictor: Predictor, tmp_path: Path
-) -> None:
+def test_slide_without_tissue_is_no_success(predictor: Predictor, tmp_path: Path) -> None:
     blank = write_slide(tmp_path / "blank.png", np.full((300, 400, 3), 240, np.uint8))
-    result = predict_slide(predictor, _task(blank, formats=("geojson", "parquet")), tmp_path)
-    table = anndata.read_h5ad(_prediction(tmp_path))
-    assert table.shape == (0, 0)  # a model that was never validated offers no gene
-    assert result.note == "no tissue found"
-    assert (tmp_path / "figures" / "s_overview.png").stat().st_size > 10_000
+    with pytest.raises(SlideError, match=r"section s: expected tissue on blank.png, found none"):
+        predict_slide(predictor, _task(blank, formats=("geojson", "parquet")), tmp_path)
+    assert not _prediction(tmp_path).exists()
 
 
 def test_exports_hold_the_chosen_genes_and_open_in_other_libraries(

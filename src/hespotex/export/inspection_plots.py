@@ -5,6 +5,7 @@ Each function returns a figure; `style.save_figure` writes it.
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from hespotex.inspection.findings import Colour
 from hespotex.inspection.inspect import Inspected, Picture
 from hespotex.patches import PatchPlan, crop_patches
 from hespotex.slide import Slide, open_slide
-from hespotex.tissue import find_tissue
+from hespotex.tissue import Tissue, find_tissue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +36,8 @@ _ROUND_UM: Final = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 _CLOSE_PITCHES: Final = 5.0
 # Above so many spots a dark rim around each would hide the tissue.
 _MANY_SPOTS: Final = 1000
+# Patches of a slide alone lie farther from the glass than this share of its tissue.
+_INNER: Final = 0.3
 
 
 def plot_overlay(item: Inspected) -> Figure:
@@ -64,8 +67,9 @@ def plot_overlay(item: Inspected) -> Figure:
     with open_slide(picture.path) as slide:
         _draw_region(left, slide, (0.0, 0.0, float(slide.width_px0), float(slide.height_px0)))
         if picture.xy_px0 is None:
-            _draw_tissue_outline(left, slide)
-            centre = _tissue_points(slide, 1)[0]
+            tissue = find_tissue(slide, picture.mpp)
+            _draw_tissue_outline(left, tissue)
+            centre = _tissue_points(slide, tissue, 1)[0]
         else:
             _draw_spots(left, picture, 0.5 if len(picture.xy_px0) <= _MANY_SPOTS else 0.25)
             low, high = picture.xy_px0.min(axis=0), picture.xy_px0.max(axis=0)
@@ -222,12 +226,10 @@ def _show_all(
     axes.add_patch(_rectangle((0.0, 0.0, float(slide.width_px0), float(slide.height_px0)), 0.6))
 
 
-def _draw_tissue_outline(axes: Axes, slide: Slide) -> None:
-    image, scale = slide.thumbnail(800)
-    mask = find_tissue(image)
-    if mask.any() and not mask.all():
-        y, x = (np.arange(n) * scale + scale / 2 for n in mask.shape)
-        axes.contour(x, y, mask.astype(float), levels=[0.5], colors=[_TISSUE], linewidths=1.0)
+def _draw_tissue_outline(axes: Axes, tissue: Tissue) -> None:
+    for polygon in tissue.polygons.geoms:
+        for ring in (polygon.exterior, *polygon.interiors):
+            axes.plot(*np.asarray(ring.coords)[:, :2].T, color=_TISSUE, linewidth=1.0)
 
 
 def _rectangle(box: tuple[float, float, float, float], width: float = 1.4) -> Rectangle:
@@ -267,7 +269,7 @@ def _scale_bar(axes: Axes, mpp: float | None) -> None:
 def _patch_centres(picture: Picture, slide: Slide) -> npt.NDArray[np.float64]:
     """Up to nine places, spread over the spots, or over the tissue of a slide without."""
     if picture.xy_px0 is None:
-        return _tissue_points(slide, N_PATCHES)
+        return _tissue_points(slide, find_tissue(slide, picture.mpp), N_PATCHES)
     inside = ((picture.xy_px0 >= 0) & (picture.xy_px0 < [slide.width_px0, slide.height_px0])).all(
         axis=1
     )
@@ -279,10 +281,16 @@ def _patch_centres(picture: Picture, slide: Slide) -> npt.NDArray[np.float64]:
     return np.asarray(spots[order[chosen]])
 
 
-def _tissue_points(slide: Slide, n: int) -> npt.NDArray[np.float64]:
+def _tissue_points(slide: Slide, tissue: Tissue, n: int) -> npt.NDArray[np.float64]:
     """Places on the tissue, spread over it; the middle of the slide where there is none."""
-    image, scale = slide.thumbnail(400)
-    rows, columns = np.nonzero(find_tissue(image))
+    from scipy.ndimage import distance_transform_edt
+
+    longest = max(slide.width_px0, slide.height_px0)
+    scale = max(1.0, longest / 400)
+    shape = (math.ceil(slide.height_px0 / scale), math.ceil(slide.width_px0 / scale))
+    depth = distance_transform_edt(np.pad(tissue.mask(shape, scale), 1))[1:-1, 1:-1]
+    inner = np.quantile(depth[depth > 0], _INNER) if depth.any() else 0.0
+    rows, columns = np.nonzero((depth > 0) & (depth >= inner))
     if not len(rows):
         return np.array([[slide.width_px0 / 2, slide.height_px0 / 2]])
     chosen = np.unique(((np.arange(n) + 0.5) / n * len(rows)).astype(int))

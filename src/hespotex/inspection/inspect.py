@@ -193,7 +193,7 @@ def inspect_row(row: ManifestRow, choices: InputChoices) -> tuple[Inspected, Sec
     view, slide_error = None, None
     if row.slide is not None:
         try:
-            view = view_slide(row.slide)
+            view = view_slide(row.slide, row.mpp, alone=not row.has_spots)
         except SlideError as error:
             slide_error = error
             findings.append(_error(row.section_id, error))
@@ -270,7 +270,7 @@ def _slide_alone(
 ) -> Inspected:
     if view is None:
         return Inspected(row.section_id, tuple(findings))
-    found = slide_findings(row.section_id, view, alone=row.mpp is None)
+    found = slide_findings(row.section_id, view, alone=True, scale_stated=row.mpp is not None)
     mpp = row.mpp if row.mpp is not None else view.mpp
     if row.mpp is not None:
         shown = f"{row.mpp:.4g} um per pixel, as the manifest says"

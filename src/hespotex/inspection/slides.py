@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hespotex.inspection.findings import Finding
 from hespotex.slide import Slide, open_slide
 from hespotex.slide.tiff import empty_tiles
-from hespotex.tissue import find_tissue
+from hespotex.tissue import LEAST_PX, find_tissue
 
 THUMBNAIL_PX = 800
 # A JPEG can be decoded at an eighth, a quarter or half of its size at a fraction of the cost.
@@ -63,14 +63,23 @@ class SlideView:
         return values[0] if values and max(values) <= 1.03 * min(values) else None
 
 
-def view_slide(path: Path) -> SlideView:
+def view_slide(path: Path, mpp: float | None = None, *, alone: bool = False) -> SlideView:
     """Open a slide and look at it as a whole.
+
+    Args:
+        path: the slide.
+        mpp: microns per level-0 pixel where somebody states it; else the tags' is taken, where they have one.
+        alone: no spots lie on it: its tissue is then that of `predict`. Under spots a small slide is looked at
+            more finely.
 
     Raises:
         SlideError: it cannot be read.
     """
-    with open_slide(path) as slide:
+    least_px = LEAST_PX if alone else THUMBNAIL_PX
+    with open_slide(path, mpp=mpp) as slide:
         thumbnail = read_thumbnail(slide)
+        shape = thumbnail.shape[:2]
+        px0_per_px = max(slide.width_px0, slide.height_px0) / max(shape)
         return SlideView(
             path=path,
             reader=slide.reader,
@@ -79,7 +88,7 @@ def view_slide(path: Path) -> SlideView:
             mpp_sources=dict(slide.mpp_sources),
             mpp_rejected=dict(slide.mpp_rejected),
             thumbnail=thumbnail,
-            tissue=find_tissue(thumbnail),
+            tissue=find_tissue(slide, slide.mpp, least_px=least_px).mask(shape, px0_per_px),
             empty_tiles=empty_tiles(path) if path.is_file() else (0, 0),
         )
 
@@ -120,13 +129,16 @@ def _decode_reduced(path: Path, reduce: int) -> npt.NDArray[np.uint8] | None:
     return None if bgr is None else np.ascontiguousarray(bgr[..., ::-1])
 
 
-def slide_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
+def slide_findings(
+    name: str, view: SlideView, *, alone: bool, scale_stated: bool = False
+) -> list[Finding]:
     """Facts and doubts about a slide.
 
     Args:
         name: what the findings are about.
         view: the slide.
-        alone: no spots belong to it, so that only its tags can tell mpp.
+        alone: no spots belong to it, so that only its tissue can tell where to predict, and its tags mpp.
+        scale_stated: somebody states mpp, so that the tags are not asked.
     """
     width, height = view.size_px0
     levels = ", ".join(f"{d:.4g}" for d in view.level_downsamples)
@@ -138,8 +150,9 @@ def slide_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
     )
     return [
         Finding(name, "slide", "ok", shown),
-        *_tag_findings(name, view, alone=alone),
+        *_tag_findings(name, view, alone=alone and not scale_stated),
         *_tile_findings(name, view),
+        _tissue_finding(name, view, alone=alone),
         *_picture_findings(name, view),
     ]
 
@@ -191,6 +204,17 @@ def _tag_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
     return found
 
 
+def _tissue_finding(name: str, view: SlideView, *, alone: bool) -> Finding:
+    if view.tissue.any():
+        shown = f"tissue on {100 * view.tissue.mean():.0f} % of the slide"
+        return Finding(name, "slide", "ok", shown)
+    shown, look = "no tissue can be told from the background", "look at the picture"
+    if alone:  # predict has nowhere to predict
+        remedy = f"{look}: is it a slide of stained tissue? predict then needs --tissue or --spots"
+        return Finding(name, "slide", "error", shown, remedy)
+    return Finding(name, "slide", "warning", shown, f"{look}: is it a slide of stained tissue?")
+
+
 def _picture_findings(name: str, view: SlideView) -> list[Finding]:
     found = []
     image = view.thumbnail[::2, ::2]
@@ -205,19 +229,6 @@ def _picture_findings(name: str, view: SlideView) -> list[Finding]:
                 "give the slide itself, not its label or a piece of it",
             )
         )
-    if not view.tissue.any():
-        found.append(
-            Finding(
-                name,
-                "slide",
-                "warning",
-                "no tissue can be told from the background",
-                "look at the picture: is it a slide of stained tissue?",
-            )
-        )
-    else:
-        share = f"tissue on {100 * view.tissue.mean():.0f} % of the slide"
-        found.append(Finding(name, "slide", "ok", share))
     spread = image.max(axis=2).astype(int) - image.min(axis=2)
     tissue = view.tissue[::2, ::2]
     # On the tissue alone: a grey image may carry coloured marks.
@@ -238,7 +249,7 @@ def _picture_findings(name: str, view: SlideView) -> list[Finding]:
                 name,
                 "slide",
                 "warning",
-                f"{100 * black:.0f} % of the slide is pure black, as tiles that were never written are",
+                f"{100 * black:.0f} % of the slide is pure black: a mat or padding around it, or tiles that were never written",
                 "look at the picture; export or copy the slide again if tissue is missing",
             )
         )

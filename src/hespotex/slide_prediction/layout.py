@@ -19,7 +19,8 @@ from hespotex.slide_prediction.options import SlideTask
 from hespotex.spots.base import SpotTable
 from hespotex.spots.given import read_positions
 from hespotex.spots.grid import spot_grid
-from hespotex.tissue_outline import Tissue, outline_tissue, read_tissue
+from hespotex.tissue import DETECTED, Tissue, find_tissue
+from hespotex.tissue_outline import read_tissue
 from hespotex.training.bundle import Bundle
 
 _AGREEMENT = 0.03
@@ -48,7 +49,7 @@ def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     Raises:
         GeometryError: microns per pixel are unknown, or positions and scale contradict each other.
         SpotTableError: the given positions are malformed or lie outside the slide.
-        SlideError: the slide cannot be read.
+        SlideError: the slide cannot be read, or no spot lies on its tissue.
     """
     try:
         if task.row is not None:
@@ -69,16 +70,14 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     mpp, notes = _scale(slide, options.mpp)
     pitch = options.pitch_um or bundle.spot_pitch_um
     diameter = options.diameter_um or bundle.spot_diameter_um
-    tissue = outline_tissue(slide, mpp) if options.tissue is None else read_tissue(options.tissue)
+    tissue = find_tissue(slide, mpp) if options.tissue is None else read_tissue(options.tissue)
     notes += _unreadable(slide, tissue.unreadable_share, options.max_bad_tiles)
     if options.tissue is not None and options.bounds_offset:
         tissue = tissue.moved(slide.bounds_px0)
     xy_px0, places = spot_grid(slide.width_px0, slide.height_px0, mpp, pitch, options.grid)
     kept = np.flatnonzero(tissue.contains(xy_px0))
-    if options.tissue is not None and not len(kept):
-        notes += (f"the outline in {options.tissue.name} holds no spot of the grid on this slide",)
-    elif not len(kept):
-        notes += ("no tissue found",)
+    if not len(kept):
+        raise SlideError(_no_spots(slide, tissue, mpp, pitch))
     kept = kept[reading_order(xy_px0[kept])]
     section = Section(
         section_id=task.section_id,
@@ -92,6 +91,25 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         array_xy=places[kept].astype(np.float64),
     )
     return Layout(section, tissue, notes)
+
+
+def _no_spots(slide: Slide, tissue: Tissue, mpp: float, pitch_um: float) -> str:
+    name = slide.path.name
+    if tissue.is_empty:
+        return (
+            f"expected tissue on {name}, found none: nothing on it is stained and textured as tissue is; check the "
+            "picture and --mpp, or draw the tissue in QuPath and give --tissue, or give positions with --spots"
+        )
+    if tissue.source == DETECTED:
+        return (
+            f"expected spots {pitch_um:g} um apart on the tissue of {name} ({tissue.area_mm2(mpp):.2g} mm2), found "
+            "none that lies on it; check --mpp, lower --spot-pitch-um, or give positions with --spots"
+        )
+    return (
+        f"expected spots of the grid inside the outline in {tissue.source}, found none on {name} "
+        f"({slide.width_px0} x {slide.height_px0} px); draw it on this slide, in its level-0 pixels (of an outline that "
+        "starts at the slide's bounds: --bounds-offset), or lower --spot-pitch-um"
+    )
 
 
 def _unreadable(slide: Slide, share: float, most: float) -> tuple[str, ...]:
