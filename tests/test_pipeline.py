@@ -241,7 +241,9 @@ def test_model_file_predicts_a_training_section_as_the_model_in_memory(
         sections=["P1S1", "P2S2"],
         machine=machine,
     )
-    pipeline.predict(model, cohort, tmp_path / "p", sections=["P1S1"], machine=machine)
+    pipeline.predict(
+        model, cohort, tmp_path / "p", sections=["P1S1"], untested=True, machine=machine
+    )
     stored = anndata.read_h5ad(tmp_path / "p" / "predictions" / "P1S1.h5ad")
     np.testing.assert_allclose(stored.X, in_memory.log1p, atol=1e-5)
     np.testing.assert_allclose(stored.layers["composition"], in_memory.composition, atol=1e-5)

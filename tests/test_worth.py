@@ -128,7 +128,7 @@ def test_evaluation_writes_the_files_of_a_cross_validation(
     assert metrics["folds_by"] == "external"
     assert metrics["folds"][0]["held_out"] == ["P3S1"]
     assert set(metrics["mean"]) == {*PREDICTORS, "ceiling"}
-    assert metrics["headline"].endswith("FDR 5%, 1 held-out section.")
+    assert "FDR 5%, 1 held-out section of 1 patient outside the training." in metrics["headline"]
     assert [row["where"] for row in metrics["calibration"]] == ["other patient"] * 4
     for row in metrics["calibration"]:
         assert row["lowest"] == row["observed"] == row["highest"]

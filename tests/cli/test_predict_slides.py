@@ -29,7 +29,8 @@ def _predict(source: Path, out: Path, *options: str) -> tuple[int, str, BaseExce
 
 def test_slide_is_predicted_and_its_files_are_named(tmp_path: Path) -> None:
     slide = write_slide(tmp_path / "a.png")
-    options = ("--mpp", "2", "--grid", "square", "--export", "geojson", "--show-genes", "G01,G02")
+    options = ("--mpp", "2", "--grid", "square", "--export", "geojson", "--show-genes", "G01,G02",
+               "--untested")  # fmt: skip
     code, output, _ = _predict(slide, tmp_path / "out", *options)
     assert code == 0
     assert "done" in output

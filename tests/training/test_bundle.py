@@ -99,7 +99,7 @@ def test_newer_format_asks_for_an_update(tmp_path: Path) -> None:
         tmp_path / "new",
         metadata={"format": "hespotex-model", "format_version": "99", "header": "{}"},
     )
-    with pytest.raises(ModelFileError, match=r"format 1 or older, found 99.*update hespotex"):
+    with pytest.raises(ModelFileError, match=r"format 2 or older, found 99.*update hespotex"):
         read_model(tmp_path / "new")
 
 
