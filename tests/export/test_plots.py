@@ -164,7 +164,7 @@ def test_distribution_counts_every_gene_once_a_section(n_genes: int, tmp_path: P
     assert "measured depth only" not in said
     style.save_figure(figure, tmp_path / "pcc.png")
     with Image.open(tmp_path / "pcc.png") as picture:
-        assert picture.size == (1999, 600)
+        assert picture.size == (1999, 630)
 
 
 def test_a_predictor_without_any_score_leaves_an_empty_row() -> None:

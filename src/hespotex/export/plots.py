@@ -136,7 +136,7 @@ def _gene_pair(
         style.draw_tissue(axes, section, fade=FADE)
         spots = style.draw_spots(axes, section, values, limits=scale.limits, colours=scale.colours)
         style.caption(
-            figure, x + 0.05 + offset * _SIDE, y + _SIDE - 0.14, title, size=8, colour=style.MUTED
+            figure, x + offset * _SIDE, y + _SIDE + 0.07, title, size=8, colour=style.MUTED
         )
     style.colour_bar(
         figure,
@@ -162,7 +162,7 @@ def plot_pcc_distribution(
     """
     shown = [p for p in style.PREDICTOR_COLOURS if f"{score_prefix(p)}pcc_log1p" in genes]
     sections = list(dict.fromkeys(genes.section_id))
-    figure = style.new_figure(height=2.0 + 1.0 * len(shown))
+    figure = style.new_figure(height=2.2 + 1.0 * len(shown))
     n_genes = genes.gene.nunique()
     style.heading(
         figure,
@@ -171,10 +171,12 @@ def plot_pcc_distribution(
         f"{len(sections)} section{'s' if len(sections) != 1 else ''}. "
         "Measured depth is an oracle: it uses the held-out counts.",
     )
-    height = figure.get_size_inches()[1] - 1.9
+    page = float(figure.get_size_inches()[1])
+    height = page - 2.1
+    style.caption(figure, 0.4, page - 0.1, COMPOSITION_IS, size=8, colour=style.MUTED)
     panels = (
-        ("pcc_log1p", "log1p(CPM): the usual score, rises with depth alone", 2.05),
-        ("pcc_composition", "composition: what is known of the gene itself", 7.8),
+        ("pcc_composition", "composition: what is known of the gene itself", 2.05),
+        ("pcc_log1p", "log1p(CPM): the usual score, rises with depth alone", 7.8),
     )
     for score, title, x in panels:
         axes = style.place(figure, x, 1.3, 4.5, height)
