@@ -141,7 +141,7 @@ def test_a_gene_that_its_grade_leaves_out_is_refused_before_the_work(
     source = request.getfixturevalue(kind)
     options = OPTIONS if kind == "slide" else SlideOptions()
     wanted = replace(options, genes=("G00", "G01"))
-    with pytest.raises(GenePanelError, match=r"found graded D .* G01 \(D\); give --all-genes"):
+    with pytest.raises(GenePanelError, match=r"found G01 \(not shown\); give .*--all-genes"):
         cohort.predict(model, source, tmp_path / "out", options=wanted)
     with pytest.raises(GenePanelError, match="found unknown: NOPE"):
         cohort.predict(model, source, tmp_path / "out", options=replace(options, genes=("NOPE",)))
@@ -182,7 +182,7 @@ def test_exports_say_how_many_genes_they_keep_and_all_keeps_all(
     pictures = out / "predictions/s.pictures"
     assert len(list(pictures.iterdir())) == 2 < n
     note = f"of {n} written genes the best graded are exported: png 2; --show-genes all exports all, --show-genes GENE,GENE those named"
-    assert heard.said.count(note) == 1  # parquet has all of so few
+    assert sum(note in said for said in heard.said) == 1  # parquet has all of so few
     whole, heard = replace(few, genes=("all",)), Listener()
     cohort.predict(model, source, out, options=whole, machine=machine, reporter=heard)
     assert len(list(pictures.iterdir())) == n
