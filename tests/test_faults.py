@@ -304,10 +304,6 @@ FAULTS: dict[str, tuple[Break, str]] = {
         r"section L: .*set mpp .*spot_pitch_um",
     ),
     "scale: diameter 0": (factors(spot_diameter_fullres=0), r"spot_diameter_fullres above 0"),
-    "scale: diameter of another image": (
-        factors(spot_diameter_fullres=32.5),
-        r"spot_diameter_fullres \(65 um\): 2, spot pitch",
-    ),
     "scale: no JSON": (
         raw("visium/spatial/scalefactors_json.json", lambda b: b[:-5]),
         r"expected JSON in .*scalefactors_json\.json",

@@ -16,6 +16,7 @@ from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.config import Machine
 from hespotex.errors import ModelFileError
+from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.gene_sets import GeneSet
 from hespotex.model_import import import_model
 from hespotex.slide_prediction.outputs import chosen_genes
@@ -71,7 +72,7 @@ def test_imported_checkpoint_predicts_the_golden_output(
 ) -> None:
     model, manifest = _imported(tmp_path, golden), _files(tmp_path, golden)
     machine = Machine(device="cpu", cache=tmp_path / "cache")
-    pipeline.predict(model, manifest, tmp_path / "p", machine=machine)
+    pipeline.predict(model, manifest, tmp_path / "p", untested=True, machine=machine)
     stored = anndata.read_h5ad(tmp_path / "p" / "predictions" / "S.h5ad")
     expected = golden["expression_hat"] / golden["nuclei_factor"]
     np.testing.assert_allclose(stored.X, expected, atol=1e-5)
@@ -122,5 +123,5 @@ def test_an_imported_model_shows_its_first_genes(
 ) -> None:
     bundle = read_model(_imported(tmp_path, golden))
     everything = np.arange(len(bundle.genes))
-    shown = chosen_genes(bundle, ["ungraded"] * len(everything), everything, None, 3)
+    shown = chosen_genes(bundle, bundle_claims(bundle, "unknown"), everything, None, 3)
     assert shown.tolist() == [0, 1, 2]

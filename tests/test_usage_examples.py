@@ -18,7 +18,7 @@ from hespotex.export.h5ad import write_prediction
 from hespotex.gene_sets import GeneSet
 from hespotex.slide_prediction import SlideOptions, SlideTask, predict_slide
 from hespotex.training.bundle import write_model
-from toy_slide import MPP, paint_tissue, toy_bundle, toy_predictor, toy_trust
+from toy_slide import MPP, graded, paint_tissue, toy_bundle, toy_predictor, toy_trust
 
 PAGE = Path(__file__).parents[1] / "docs" / "usage.md"
 
@@ -67,11 +67,14 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         resolutionunit="CENTIMETER",
     )
     bundle = toy_bundle()
+    bundle = graded(bundle, dict.fromkeys(bundle.genes, "B"))
     bundle = replace(bundle, gene_sets=(GeneSet("SET", bundle.genes[:4]),))
     write_model(tmp_path / "lab.hespotex", bundle)
     predictor = toy_predictor(bundle, toy_trust())
     monkeypatch.setattr(tl, "open_predictor", lambda *_args: predictor)
-    options = SlideOptions(formats=("geojson", "parquet", "spatialdata", "ome-tiff"))
+    options = SlideOptions(
+        formats=("geojson", "parquet", "spatialdata", "ome-tiff"), all_genes=True
+    )
     predict_slide(predictor, SlideTask("slide", Path("slide.tif"), options), Path("predicted"))
     names: dict[str, object] = {}
     for example in examples:

@@ -54,6 +54,8 @@ def write_ome_tiff(
 ) -> None:
     """Write one channel a gene, float32 composition (NaN where nothing was predicted) or log1p(CPM) (0 there).
 
+    Of a prediction without genes the channels are predicted depth and how unlike the training each spot is.
+
     Every pixel has the value of the nearest spot, no farther than 0.72 pitches from it: nothing is
     interpolated. A spot is about eight pixels wide at the finest level.
 
@@ -76,22 +78,51 @@ def write_ome_tiff(
             f"expected spots or a picture of the slide for {path}, found neither; write no map of this section"
         )
     levels = _levels(section)
-    render = _Renderer(section, columns, show)
+    channels = _channels(section, columns, show)
+    render = _Renderer(section, channels)
     size = {"tile": (_TILE, _TILE), "dtype": np.float32, "compression": "zlib"}
     with atomic_path(path) as temporary, TiffWriter(temporary, bigtiff=True, ome=True) as file:
         for level in levels:
             first = level is levels[0]
             file.write(
                 render.tiles(level),
-                shape=(len(columns), level.height, level.width),
+                shape=(len(channels.names), level.height, level.width),
                 photometric="minisblack",
-                metadata=_metadata(section, columns, level, show) if first else None,
+                metadata=_metadata(section, columns, channels, level, show) if first else None,
                 subifds=len(levels) - 1 if first else 0,
                 subfiletype=0 if first else 1,
                 resolutionunit="CENTIMETER",
                 resolution=(1e4 / (section.mpp * level.downsample),) * 2,
                 **size,
             )
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """What is rendered: (n, C) values of the spots, their names, and what stands where there is no spot."""
+
+    names: tuple[str, ...]
+    values: npt.NDArray[np.float32]
+    nowhere: float
+    said: str
+
+
+def _channels(section: StoredPrediction, columns: npt.NDArray[np.intp], show: Show) -> _Channels:
+    if len(columns):
+        claims = claims_of(section)
+        names = tuple(f"{section.genes[j]}{mark(claims, j)}" for j in columns.tolist())
+        said = f"Predicted {label(show)}: {unit(show)}; {_word(NO_VALUE[show])}: nothing predicted here. {explained(show)}"
+        return _Channels(names, shown_values(section, show)[:, columns], NO_VALUE[show], said)
+    of_spots = {"predicted depth": section.depth}
+    if section.extras.ood_score is not None:
+        of_spots["unlike training"] = section.extras.ood_score
+    said = "No gene is written. predicted depth: expected total count; unlike training: above 1 is flagged; NaN: no spot."
+    values = np.column_stack(list(of_spots.values())).astype(np.float32)
+    return _Channels(tuple(of_spots), values, math.nan, said)
+
+
+def _word(nowhere: float) -> str:
+    return "NaN" if math.isnan(nowhere) else f"{nowhere:g}"
 
 
 def _levels(section: StoredPrediction) -> list[_Level]:
@@ -129,17 +160,14 @@ class _Renderer:
     What was found is kept for the next channel, packed: a few bytes a spot, whatever the slide's size.
     """
 
-    def __init__(
-        self, section: StoredPrediction, columns: npt.NDArray[np.intp], show: Show
-    ) -> None:
+    def __init__(self, section: StoredPrediction, channels: _Channels) -> None:
         from scipy.spatial import cKDTree
 
         self._tree = cKDTree(section.xy_px0)
         self._reach_px0 = _REACH * _pitch_px0(section)
-        nowhere = NO_VALUE[show]
-        shown = shown_values(section, show)[:, columns]
+        shown, nowhere = channels.values, channels.nowhere
         values = np.where(np.isfinite(shown), shown, nowhere).astype(np.float32)
-        nothing = np.full((1, len(columns)), nowhere, np.float32)
+        nothing = np.full((1, shown.shape[1]), nowhere, np.float32)
         self._values = np.concatenate([values, nothing])  # the tree's index for "too far" is n
         self._found: dict[tuple[_Level, int, int], bytes] = {}
 
@@ -173,17 +201,15 @@ class _Renderer:
 
 
 def _metadata(
-    section: StoredPrediction, columns: npt.NDArray[np.intp], level: _Level, show: Show
+    section: StoredPrediction,
+    columns: npt.NDArray[np.intp],
+    channels: _Channels,
+    level: _Level,
+    show: Show,
 ) -> dict[str, Any]:
     pixel_um = section.mpp * level.downsample
     # Of the content: tifffile's own would hold the time and the machine's address.
-    content = content_key(
-        section.section_id,
-        list(section.genes[columns]),
-        section.xy_px0,
-        shown_values(section, show)[:, columns],
-    )
-    claims = claims_of(section)
+    content = content_key(section.section_id, list(channels.names), section.xy_px0, channels.values)
     return {
         "axes": "CYX",
         "UUID": str(uuid.UUID(hex=content)),
@@ -192,20 +218,23 @@ def _metadata(
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": pixel_um,
         "PhysicalSizeYUnit": "µm",
-        "Channel": {"Name": [f"{section.genes[j]}{mark(claims, j)}" for j in columns.tolist()]},
-        "Description": _description(section, columns, level, show),
+        "Channel": {"Name": list(channels.names)},
+        "Description": _description(section, columns, channels, level, show),
     }
 
 
 def _description(
-    section: StoredPrediction, columns: npt.NDArray[np.intp], level: _Level, show: Show
+    section: StoredPrediction,
+    columns: npt.NDArray[np.intp],
+    channels: _Channels,
+    level: _Level,
+    show: Show,
 ) -> str:
     """What is claimed first, then how to read the values, then everything again as JSON in the last line."""
     claims = claims_of(section)
-    nowhere = "NaN" if math.isnan(NO_VALUE[show]) else f"{NO_VALUE[show]:g}"
     lines = [
         claims.sentence(),
-        f"Predicted {label(show)}: {unit(show)}; {nowhere}: nothing predicted here. {explained(show)}",
+        channels.said,
         f"Pixel (0, 0) starts at level-0 pixel (0, 0) of the slide; one pixel covers {level.downsample} level-0 pixels.",
         *(f"{section.genes[j]}: {long(claims, j)}" for j in columns.tolist()),
         json.dumps(about_file(section, columns, show), allow_nan=False),

@@ -168,7 +168,7 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[s
         "section_id": section.section_id,
         "patient_id": section.patient_id,
         "key": section.expression_key(),
-        "patient_in_training": section.patient_id.casefold() in patients,
+        "patient_in_training": _may_be_trained_on(section.patient_id, patients),
         "n_spots": section.n_spots,
         "n_empty_spots": int(empty_spots(held.counts.counts).sum()),
         "n_unmeasured_genes": int((~held.counts.measured).sum()),
@@ -180,6 +180,14 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[s
         "ood_share": None if held.extras.ood is None else float(held.extras.ood.mean()),
         "ood_verdict": held.extras.verdict,
     }
+
+
+def _may_be_trained_on(patient_id: str, patients: set[str]) -> bool:
+    """Whether a section's patient was in training, or may have been, since one of them is not known."""
+    unknown = {"", "unknown"}
+    patient = patient_id.strip().casefold()
+    trained = {name.strip() for name in patients}
+    return not trained or patient in trained or bool((trained | {patient}) & unknown)
 
 
 def _n_absent(bundle: Bundle, section: Section) -> int:
