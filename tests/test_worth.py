@@ -141,7 +141,7 @@ def test_evaluation_writes_the_files_of_a_cross_validation(
     print_scores(metrics)
     best = next(row for row in by_grade if row["grade"] != "ungraded")
     assert (
-        "that the model's own validation graded: "
+        "that the model's own validation graded for patients outside the training: "
         f"{best['n_significant']} of {best['n_tested']} {best['grade']}"
     ) in " ".join(capsys.readouterr().out.split())
     assert (evaluated / "figures" / "P3S1_genes.png").is_file()
