@@ -146,7 +146,7 @@ def test_evaluation_writes_the_files_of_a_cross_validation(
     ) in " ".join(capsys.readouterr().out.split())
     assert (evaluated / "figures" / "P3S1_genes.png").is_file()
     assert {
-        "model_grade",
+        "model_grade_between_patients",
         "pcc_log1p_lower",
         "null_p",
         "grade",
