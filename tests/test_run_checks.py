@@ -14,10 +14,11 @@ from scipy import sparse
 
 from hespotex.config import RunConfig
 from hespotex.errors import ModelFileError, NucleiError
-from hespotex.run_checks import check_same_model, run_identity, with_inputs
+from hespotex.run_checks import check_same_model, patient_of, run_identity, with_inputs
 from hespotex.section import Geometry, Section
 from hespotex.training.bundle import Bundle, TrainedOn, read_model, write_model
 from hespotex.training.types import EncoderRecord, FittedModel
+from toy_slide import toy_bundle
 
 CONFIG = RunConfig()
 
@@ -141,3 +142,12 @@ def test_mask_that_is_gone_is_named(section: Section, tmp_path: Path) -> None:
     gone = replace(section, nuclei_file=tmp_path / "gone.tif")
     with pytest.raises(NucleiError, match=r"readable nuclei mask, found: No such file.*gone\.tif"):
         run_identity("predict", CONFIG, [gone])
+
+
+def test_a_patient_is_of_the_training_by_the_users_word_or_by_the_section_itself() -> None:
+    bundle = toy_bundle()  # of patients A and B
+    assert patient_of(bundle, "A") == "new"
+    assert patient_of(bundle, " a", same_patient=True) == "same"
+    assert patient_of(bundle, "Z", same_patient=True) == "new"
+    assert patient_of(bundle, "Unknown", same_patient=True) == patient_of(bundle, "") == "unknown"
+    assert patient_of(bundle, "unknown", trained_on=True) == "same"

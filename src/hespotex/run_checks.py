@@ -18,7 +18,7 @@ from hespotex.encoders.base import Encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError, NucleiError, SpotTableError
 from hespotex.evaluation.by_scope import set_claims
-from hespotex.evaluation.claims import Claims, Patient
+from hespotex.evaluation.claims import UNKNOWN_PATIENTS, Claims, Patient
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.trust import Extras
 from hespotex.export.claim_words import flagged_text
@@ -223,17 +223,12 @@ def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section
 
 def training_note(bundle: Bundle, section: Section, reporter: Reporter) -> str | None:
     """What must be said of a prediction for a section that the model was fitted on; None for another one."""
-    found = trained_section(bundle, section)
+    found = None if section.counts is None else _training_section(bundle, section)
     if found is None:
         return None
     note = f"the model was fitted on this section ({found}): that predicted and measured agree here says nothing of others"
     reporter.warn(f"section {section.section_id}: {note}")
     return note
-
-
-def trained_section(bundle: Bundle, section: Section) -> str | None:
-    """Which training section this is or was copied from, in words; None where that cannot be told, or it is none."""
-    return None if section.counts is None else _training_section(bundle, section)
 
 
 def _training_section(bundle: Bundle, section: Section) -> str | None:
@@ -255,7 +250,7 @@ def _training_section(bundle: Bundle, section: Section) -> str | None:
 
 
 def patient_of(
-    bundle: Bundle, patient_id: str | None, *, same_patient: bool = False, trained_on: bool = False
+    bundle: Bundle, patient_id: str, *, same_patient: bool = False, trained_on: bool = False
 ) -> Patient:
     """Whether a slide is of a patient of the training.
 
@@ -263,22 +258,21 @@ def patient_of(
 
     Args:
         bundle: the model.
-        patient_id: as the user gave it; None for a bare slide of which nothing is said.
+        patient_id: as the user gave it; empty or `unknown` where nobody said whose the slide is.
         same_patient: equal ids mean the same patient.
         trained_on: the model was fitted on this very section, or a copy of it.
     """
     if trained_on:
         return "same"
-    if patient_id is None:
+    if patient_id.strip().casefold() in UNKNOWN_PATIENTS:
         return "unknown"
     return "same" if same_patient and is_trained_patient(bundle, patient_id) else "new"
 
 
 def is_trained_patient(bundle: Bundle, patient_id: str) -> bool:
     """Whether a patient of the training has this id, whatever its case."""
-    return patient_id.strip().casefold() in {
-        s.patient_id.strip().casefold() for s in bundle.sections if s.patient_id.strip()
-    }
+    trained = {s.patient_id.strip().casefold() for s in bundle.sections} - UNKNOWN_PATIENTS
+    return patient_id.strip().casefold() in trained
 
 
 def patients_of(

@@ -151,9 +151,8 @@ def tissue_mask(
     if around.all():
         return np.zeros(around.shape, bool), np.zeros(around.shape, bool)
     glass = _glass(smooth, around, window)
-    if (
-        around.any()
-    ):  # filled with glass, it ends at tissue as glass does, and at glass without an edge
+    if around.any():
+        # Filled with glass, it ends at tissue as glass does, and at glass without an edge.
         picture[around] = glass
         smooth = cv2.GaussianBlur(picture, (0, 0), 1)
     fine = _density(picture, glass).mean(axis=2)

@@ -18,6 +18,7 @@ from hespotex.progress import Silent
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide_prediction import SlideOptions
 from hespotex.training.bundle import Bundle, write_model
+from made_claims import validation_of
 from toy_slide import MPP, SIZE_PX, ToyEncoder, graded, toy_bundle, toy_predictor, write_slide
 
 OPTIONS = SlideOptions(mpp=MPP)
@@ -35,6 +36,16 @@ class CountingEncoder(ToyEncoder):
 
 def _machine(cache: Path) -> Machine:
     return Machine(device="cpu", threads=1, cache=cache)
+
+
+class Listener(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -154,14 +165,29 @@ def test_a_gene_that_its_grade_leaves_out_is_refused_before_the_work(
     assert "G01" in anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").var_names
 
 
-class Listener(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
+@pytest.mark.parametrize("kind", ["slide", "sections"])
+def test_wanted_genes_without_evidence_for_the_patient_are_named_and_the_work_is_kept(
+    bundle: Bundle,
+    kind: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model of one patient may write G00 of that patient, so that the command cannot be refused beforehand."""
+    grades = dict.fromkeys(bundle.genes, "B")
+    within = replace(bundle, validation=validation_of(grades, scope="within_patient"))
+    write_model(tmp_path / "one.hespotex", within)
+    predictor = replace(toy_predictor(within), encoder=CountingEncoder())
+    monkeypatch.setattr(run, "open_predictor", lambda *_args: predictor)
+    source, heard = request.getfixturevalue(kind), Listener()
+    options = OPTIONS if kind == "slide" else SlideOptions()
+    wanted = replace(options, genes=("G00",), formats=("parquet", "ome-tiff", "png"))
+    machine = _machine(tmp_path / "cache")
+    model = tmp_path / "one.hespotex"
+    cohort.predict(model, source, tmp_path / "out", options=wanted, machine=machine, reporter=heard)
+    assert sum("not predicted on this slide and so not shown: G00" in s for s in heard.said) == 1
+    assert anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").n_vars == 0
+    assert "G00" not in pd.read_parquet(tmp_path / "out/predictions/s.parquet")
 
 
 @pytest.mark.parametrize("kind", ["slide", "sections"])

@@ -106,8 +106,7 @@ def predict(
         )
     clock, run = StageClock(), RunDir(out)
     predictor = _ready_predictor(model, options, gene_sets, len(tasks), machine, reporter)
-    named = [task.known_patient for task in tasks if task.known_patient is not None]
-    say_same_id(predictor.bundle, named, options.same_patient, reporter)
+    say_same_id(predictor.bundle, [t.patient_id for t in tasks], options.same_patient, reporter)
     identity = {
         "verb": _VERB,
         "hespotex": versions()["hespotex"],

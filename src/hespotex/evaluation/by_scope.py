@@ -28,7 +28,7 @@ from hespotex.evaluation.claims import (
     decide,
 )
 from hespotex.evaluation.evidence import FDR, judge_genes
-from hespotex.evaluation.grades import UNGRADED, count_grades
+from hespotex.evaluation.grades import count_grades
 from hespotex.gene_sets import GeneSet
 from hespotex.training.bundle import Bundle
 
@@ -54,8 +54,9 @@ def judge_by_scope(
     Args: as of `judge_genes`.
     """
     found: dict[Scope, pd.DataFrame] = {}
+    scopes = _scope_of_rows(genes, patients)
     for scope in (BETWEEN, WITHIN):
-        rows = genes[genes["section_id"].map(lambda s: scope_of(patients[s])) == scope]
+        rows = genes[scopes == scope]
         if len(rows):
             found[scope] = judge_genes(
                 rows, patients, owners, nominal=nominal, trained_on=trained_on
@@ -68,6 +69,10 @@ def scope_of(patient: str) -> Scope:
     return BETWEEN if patient else WITHIN
 
 
+def _scope_of_rows(genes: pd.DataFrame, patients: Mapping[str, str]) -> pd.Series:
+    return genes["section_id"].map({s: scope_of(p) for s, p in patients.items()})
+
+
 def main_scope(judged: Judged) -> Scope:
     """The kind that a run's headline is about: between patients where there is any such section."""
     return BETWEEN if BETWEEN in judged else WITHIN
@@ -77,7 +82,7 @@ def with_evidence(
     genes: pd.DataFrame, judged: Judged, patients: Mapping[str, str], name: str = "gene"
 ) -> pd.DataFrame:
     """Rows of genes.csv (or gene_sets.csv) with the verdict of their own kind of section."""
-    rows = genes.assign(**{keys.SCOPE: [scope_of(patients[s]) for s in genes["section_id"]]})
+    rows = genes.assign(**{keys.SCOPE: _scope_of_rows(genes, patients)})
     verdicts = pd.concat([table.assign(**{keys.SCOPE: scope}) for scope, table in judged.items()])
     own = {c: f"gene_{c}" for c in (keys.CEILING_SHARE,) if c in rows}  # of all sections together
     verdicts = verdicts.drop(columns=keys.N_SECTIONS).rename(columns=own)
@@ -105,10 +110,9 @@ def headline(judged: Judged, patients: Mapping[str, str]) -> str:
         patients: by section, as of `judge_genes`.
     """
     scope = main_scope(judged)
-    table = judged[scope]
     sections = [s for s, p in patients.items() if scope_of(p) == scope]
-    tested = int((table[keys.N_SECTIONS] > 0).sum())
-    found = int((table[keys.Q_VALUE] <= FDR).sum())
+    summary = summarise_scope(judged[scope])
+    tested, found = summary["n_tested"], summary["n_significant"]
     number = f"{found:,} of {tested:,} genes are" if found else "No gene is"
     tail = "" if found else f" ({tested:,} tested)"
     where = f"{len(sections)} held-out section{'' if len(sections) == 1 else 's'}"
@@ -260,8 +264,3 @@ def of_same_sets(bundle: Bundle, sets: Sequence[GeneSet]) -> dict[str, Any]:
         at = [k for k, name in enumerate(columns["names"]) if name in same]
         kept[scope] = {name: [values[k] for k in at] for name, values in columns.items()}
     return kept
-
-
-def is_graded(bundle: Bundle) -> bool:
-    """Whether any gene of a model has a grade."""
-    return any((t[keys.GRADE] != UNGRADED).any() for t in bundle_tables(bundle).values())

@@ -31,6 +31,8 @@ BETWEEN: Final[Scope] = "between_patients"
 WITHIN: Final[Scope] = "within_patient"
 NONE: Final[Scope] = "none"
 UNTESTED: Final[Evidence] = "untested"
+# Ids (in lower case) that name nobody.
+UNKNOWN_PATIENTS: Final = frozenset({"", "unknown"})
 SCORE: Final = "mean over held-out sections of the PCC of composition given measured depth"
 
 NOT_VALIDATED: Final = "the model was never validated"
@@ -117,11 +119,6 @@ class Claims:
     def suspended(self) -> bool:
         """Whether the slide is unlike the training slides, so that no grade of the model holds on it."""
         return is_unlike(self.verdict)
-
-    @property
-    def patient_known(self) -> bool:
-        """Whether anybody said whose slide it is."""
-        return self.patient != "unknown"
 
     def counts(self) -> dict[str, int]:
         """How many of the model's genes have each of the four words of evidence, in the order of `EVIDENCE`."""
@@ -259,9 +256,9 @@ def evidence_words(
     grade: npt.NDArray[np.str_], plain: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.object_]:
     """(G,) grades in words; `plain` tells which of the D are plainly not predicted."""
-    words: dict[str, Evidence] = {"A": "predicted", "B": "predicted", "C": "predicted"}
-    found = [words.get(str(g), UNTESTED if g == UNGRADED else "not shown") for g in grade]
-    return np.where(plain, "plainly not predicted", np.asarray(found, object))
+    cases = [plain, np.isin(grade, ("A", "B", "C")), grade == UNGRADED]
+    words = np.asarray(["plainly not predicted", "predicted", UNTESTED], object)
+    return np.asarray(np.select(cases, list(words), default="not shown"), object)
 
 
 def untested(n_genes: int, reason: str, *, verdict: str | None = None) -> Claims:

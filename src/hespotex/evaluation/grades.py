@@ -144,11 +144,6 @@ def count_patients(
     return np.asarray(np.sum(held_out, axis=0, dtype=np.int_) + np.zeros(score.shape[1], np.int_))
 
 
-def ungraded(n_genes: int) -> npt.NDArray[np.str_]:
-    """(G,) what a model without cross-validation carries."""
-    return np.full(n_genes, UNGRADED)
-
-
 def count_grades(grades: npt.NDArray[np.str_]) -> dict[str, int]:
     """How many genes have each grade, best first."""
     return {g: int((grades == g).sum()) for g in ("A", "B", "C", "D", UNGRADED)}

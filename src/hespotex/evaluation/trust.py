@@ -55,12 +55,6 @@ class Extras:
         """The same with what may be claimed of each gene."""
         return replace(self, claims=claims, grades=claims.grade.tolist())
 
-    def claimed_spots(self, n_spots: int) -> npt.NDArray[np.bool_]:
-        """(n,) spots of which anything is claimed: none of an unlike slide, of another one those that are not flagged."""
-        if self.claims is not None and self.claims.suspended:
-            return np.zeros(n_spots, bool)
-        return np.ones(n_spots, bool) if self.ood is None else ~np.asarray(self.ood, bool)
-
 
 @dataclass(frozen=True)
 class Trust:

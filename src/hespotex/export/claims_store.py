@@ -34,11 +34,7 @@ def claim_columns(claims: Claims) -> dict[str, Any]:
 
 def set_words(claims: Claims) -> dict[str, Any]:
     """What is claimed of gene sets, as columns of their table."""
-    columns = claims.columns()
-    return {
-        name: pd.Categorical(columns[name].astype(object))
-        for name in (keys.GRADE, keys.EVIDENCE, keys.SCOPE)
-    }
+    return {name: column for name, column in claim_columns(claims).items() if name in _WORDS}
 
 
 def claim_record(claims: Claims) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hespotex import keys
 from hespotex.evaluation.by_scope import SETS, tables_of
-from hespotex.evaluation.claims import NOT_VALIDATED, Claims, decide
+from hespotex.evaluation.claims import Claims, decide
 from hespotex.export.claims_store import claim_columns, claim_record, set_words
 from hespotex.export.run_outputs import read_evidence
 from hespotex.runs import RunDir, atomic_path
@@ -61,6 +61,5 @@ def _found(names: list[str], record: Mapping[str, Any], tables: Any, flagged: An
         "same" if record["patient_in_training"] else "new",
         verdict=record["ood_verdict"],
         flagged=flagged,
-        untested_because=NOT_VALIDATED,
     )
     return replace(claims, found_here=True)

@@ -115,8 +115,8 @@ def _channels(section: StoredPrediction, columns: npt.NDArray[np.intp], show: Sh
         return _Channels(names, shown_values(section, show)[:, columns], NO_VALUE[show], said)
     of_spots = {"predicted depth": section.depth}
     if section.extras.ood_score is not None:
-        of_spots["unlike training"] = section.extras.ood_score
-    said = "No gene is written. predicted depth: expected total count; unlike training: above 1 is flagged; NaN: no spot."
+        of_spots["unlike the training"] = section.extras.ood_score
+    said = "No gene is written. predicted depth: expected total count; unlike the training: above 1 is flagged; NaN: no spot."
     values = np.column_stack(list(of_spots.values())).astype(np.float32)
     return _Channels(tuple(of_spots), values, math.nan, said)
 

@@ -35,7 +35,7 @@ from hespotex.evaluation.by_scope import (
     summarise_scope,
     with_evidence,
 )
-from hespotex.evaluation.claims import Patient
+from hespotex.evaluation.claims import UNKNOWN_PATIENTS, Patient
 from hespotex.evaluation.evidence import FDR
 from hespotex.evaluation.grades import UNGRADED, GradeRule
 from hespotex.evaluation.held_out import HeldOut
@@ -137,9 +137,8 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         )
     write_fold_sets(run, number, outcome)
     table = pd.concat([gene_rows(number, outcome.bundle.genes, held) for held in outcome.held_out])
-    for scope, known in bundle_tables(
-        outcome.bundle
-    ).items():  # to be held against what is found here
+    # The grades of the model's own validation, to be held against what is found here.
+    for scope, known in bundle_tables(outcome.bundle).items():
         found = known[keys.GRADE].reindex(table["gene"]).fillna(UNGRADED)
         table[model_grade(scope)] = found.to_numpy()
     with atomic_path(_genes_path(run, number)) as temporary:
@@ -184,10 +183,9 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[s
 
 def _may_be_trained_on(patient_id: str, patients: set[str]) -> bool:
     """Whether a section's patient was in training, or may have been, since one of them is not known."""
-    unknown = {"", "unknown"}
     patient = patient_id.strip().casefold()
     trained = {name.strip() for name in patients}
-    return not trained or patient in trained or bool((trained | {patient}) & unknown)
+    return not trained or patient in trained or bool((trained | {patient}) & UNKNOWN_PATIENTS)
 
 
 def _n_absent(bundle: Bundle, section: Section) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from hespotex import keys
 from hespotex.errors import GenePanelError
 from hespotex.evaluation.by_scope import bundle_claims
+from hespotex.evaluation.claims import UNTESTED
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.h5ad_chunks import read_some_genes, stored_genes
 from hespotex.export.overview import plot_overview
@@ -30,6 +31,7 @@ from hespotex.slide_prediction.outputs import (
     format_paths,
     kept_note,
     shown_key,
+    unwritten_note,
     write_formats,
     write_shown,
 )
@@ -54,17 +56,21 @@ def write_beside(
         The folder of pictures.
 
     Raises:
-        GenePanelError: a wanted gene is not in the prediction.
         RunError: a file cannot be written.
     """
     said = {""}
     for row in rows:
         stored = read_prediction(run.predictions / f"{row.section_id}.h5ad")
         n_written = len(stored.genes)
-        wanted, most = (
-            (None, n_written) if options.genes == ALL_GENES else (options.genes, MAX_GENES)
-        )
+        held = set(stored.genes.tolist())
+        wanted, most = options.genes, MAX_GENES
+        if wanted == ALL_GENES:
+            wanted, most = None, n_written
+        elif wanted is not None:
+            wanted = tuple(gene for gene in wanted if gene in held)
         genes = [str(g) for g in stored.genes[chosen_columns(stored, wanted, most)]]
+        if note := unwritten_note(options, held):
+            reporter.say(f"section {row.section_id}: {note}")
         if (note := kept_note(options, n_written)) not in said:
             reporter.say(note)
             said.add(note)
@@ -89,11 +95,13 @@ def refuse_unwritten(bundle: Bundle, options: SlideOptions) -> None:
     )
     everything = np.arange(len(bundle.genes))
     chosen = chosen_genes(bundle, found[0], everything, options.genes, 1)
-    left_out = [f"{bundle.genes[j]} ({found[1].evidence[j]})" for j in chosen if not written[j]]
+    left_out = [j for j in chosen.tolist() if not written[j]]
     if left_out:
+        shown = ", ".join(f"{bundle.genes[j]} ({found[1].evidence[j]})" for j in left_out[:5])
+        untested = all(found[1].evidence[j] == UNTESTED for j in left_out)
         raise GenePanelError(
-            f"expected genes that are written with --show-genes, found {', '.join(left_out[:5])}; give --untested or "
-            "--all-genes, or leave them out"
+            f"expected genes that are written with --show-genes, found {shown}; give "
+            f"{'--untested' if untested else '--all-genes'}, or leave them out"
         )
 
 

@@ -22,9 +22,6 @@ ALL_GENES: Final = ("all",)
 FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata", "ome-tiff", "png")
 
 
-UNKNOWN_PATIENT: Final = "unknown"
-
-
 @dataclass(frozen=True)
 class SlideOptions:
     """How a slide without spots is predicted.
@@ -112,7 +109,7 @@ class SlideTask:
         section_id: names the files that are written.
         slide: the image file.
         options: how.
-        patient_id: as the user gave it.
+        patient_id: as the user gave it; `unknown` where nobody said whose the slide is.
         row: a manifest's row with spots of its own; predicted there, in place of a grid.
         nuclei_mask: that the manifest names.
     """
@@ -120,18 +117,13 @@ class SlideTask:
     section_id: str
     slide: Path
     options: SlideOptions
-    patient_id: str = UNKNOWN_PATIENT
+    patient_id: str = "unknown"
     row: ManifestRow | None = None
     nuclei_mask: Path | None = None
 
     def __post_init__(self) -> None:
         if self.options.patient is not None:
             object.__setattr__(self, "patient_id", self.options.patient)
-
-    @property
-    def known_patient(self) -> str | None:
-        """Whose slide it is; None where nobody said."""
-        return None if self.patient_id == UNKNOWN_PATIENT else self.patient_id
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,9 @@ import numpy.typing as npt
 from hespotex import keys
 from hespotex.errors import GenePanelError, RunError
 from hespotex.evaluation.claims import Claims
-from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import Extras
+from hespotex.export.claim_words import best_first
 from hespotex.export.h5ad import StoredPrediction, Thumbnail
 from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
 from hespotex.export.overview import plot_overview
@@ -79,8 +79,8 @@ def chosen_genes(
     wanted: tuple[str, ...] | None,
     most: int,
 ) -> npt.NDArray[np.intp]:
-    """Columns of the panel to show: those asked for that are written, else (or with `all`, each of) the best graded,
-    among equals the most abundant.
+    """Columns of the panel to show: those asked for that are written, else (or with `all`, each of) the best first
+    (`claim_words.best_first`), among equals the most abundant.
 
     Args:
         bundle: the model.
@@ -104,9 +104,8 @@ def chosen_genes(
             )
         chosen = np.array([place[gene] for gene in wanted], dtype=np.intp)
         return chosen[np.isin(chosen, written)]
-    rank = np.array(["ABCD".find(g) if g != UNGRADED else len("ABCD") for g in claims.grade])
-    totals = np.asarray(bundle.training_totals or np.zeros(len(rank)))  # an imported model has none
-    order = np.lexsort((-totals, rank))
+    totals = np.asarray(bundle.training_totals) if bundle.training_totals else None  # imported
+    order = best_first(claims, totals)
     return np.asarray(order[np.isin(order, written)][:most], dtype=np.intp)
 
 
@@ -214,6 +213,19 @@ def kept_note(options: SlideOptions, n_written: int) -> str:
     return (
         f"of {n_written:,} written genes the best graded are exported: {', '.join(fewer)}; --show-genes all exports all, "
         "--show-genes GENE,GENE those named"
+    )
+
+
+def unwritten_note(options: SlideOptions, written: Collection[str]) -> str:
+    """What is to be said of genes that were asked for and are not written on this slide; empty where there are none."""
+    wanted = () if options.genes in (None, ALL_GENES) else options.genes
+    lost = [gene for gene in wanted if gene not in written]
+    if not lost:
+        return ""
+    shown = f"{', '.join(lost[:5])}{f' and {len(lost) - 5:,} more' if len(lost) > 5 else ''}"
+    return (
+        f"not predicted on this slide and so not shown: {shown}; --untested writes genes without evidence, --all-genes "
+        "genes of any grade"
     )
 
 

@@ -42,7 +42,7 @@ from hespotex.slide_prediction.encode import encode_slide
 from hespotex.slide_prediction.layout import Layout, lay_out
 from hespotex.slide_prediction.nuclei import find_slide_nuclei, mask_of, nuclei_key
 from hespotex.slide_prediction.options import SlideResult, SlideTask, check_name
-from hespotex.slide_prediction.outputs import Finished, kept_note, write_outputs
+from hespotex.slide_prediction.outputs import Finished, kept_note, unwritten_note, write_outputs
 from hespotex.slide_prediction.store import CHUNK_SPOTS, FeatureStore, PredictionStore, open_work
 from hespotex.training.bundle import Bundle, read_model
 from hespotex.training.fit import device_name, use_threads
@@ -188,7 +188,7 @@ def _prepare(predictor: Predictor, task: SlideTask, run: RunDir, reporter: Repor
     """What to write and under which key; the choices themselves are told once, by the caller."""
     bundle, options, quiet = predictor.bundle, task.options, Silent()
     check_name(task.section_id)
-    patient = patient_of(bundle, task.known_patient, same_patient=options.same_patient)
+    patient = patient_of(bundle, task.patient_id, same_patient=options.same_patient)
     refuse_unwritten(bundle, options)
     nuclei = for_prediction(bundle, options.nuclei, quiet, bounds_offset=options.bounds_offset)
     mask = mask_of(task, nuclei)
@@ -283,8 +283,10 @@ def _finish(
         all_genes=options.all_genes,
         name=job.task.section_id,
     )
-    if note := kept_note(options, len(columns)):
-        job.reporter.say(f"{job.task.section_id}: {note}")
+    genes = {predictor.bundle.genes[j] for j in columns.tolist()}
+    for note in (kept_note(options, len(columns)), unwritten_note(options, genes)):
+        if note:
+            job.reporter.say(f"{job.task.section_id}: {note}")
     return Finished(
         layout=layout,
         store=store,
