@@ -30,7 +30,7 @@ _MAX_DOTS: Final = 400
 # Inches: height of the heading, side of a small map, height of a gene, left edges of the two columns of genes.
 _TOP: Final = 1.6
 _SIDE: Final = 1.85
-_ROW: Final = 2.34
+_ROW: Final = 2.56
 _COLUMNS: Final = (3.45, 8.4)
 _ROWS: Final = 3
 

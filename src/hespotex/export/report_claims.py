@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,14 +26,22 @@ _NUMBERS: Final = (
 
 
 def claim_lines(sections: Sequence[OfSection]) -> list[Row]:
-    """One line where all sections have the same sentence, else one for every sentence, with the sections it holds for."""
-    by_sentence: dict[str, list[OfSection]] = {}
+    """One line where the same holds of all sections, else one for every sentence, with the sections it holds for.
+
+    Flagged spots are counted over the sections of a line.
+    """
+    alike: dict[str, list[OfSection]] = {}
     for name, claims in sections:
-        by_sentence.setdefault(claims.sentence(), []).append((name, claims))
+        alike.setdefault(replace(claims, n_flagged=0).sentence(), []).append((name, claims))
     lines = []
-    for sentence, owners in by_sentence.items():
-        names = "" if len(by_sentence) == 1 else ", ".join(name for name, _ in owners) + ": "
-        lines.append({"text": names + sentence, "alarm": owners[0][1].scope == NONE})
+    for owners in alike.values():
+        names = "" if len(alike) == 1 else ", ".join(name for name, _ in owners) + ": "
+        claims = owners[0][1]
+        n_flagged, n_spots = (
+            sum(getattr(c, name) for _, c in owners) for name in ("n_flagged", "n_spots")
+        )
+        told = replace(claims, n_flagged=n_flagged, n_spots=n_spots).sentence()
+        lines.append({"text": names + told, "alarm": claims.scope == NONE})
     if len(lines) > _MOST_LINES:
         more = len(lines) - _MOST_LINES
         rest = {"text": f"{more:,} more such lines: see the table of slides below.", "alarm": False}
