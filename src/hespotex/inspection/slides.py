@@ -39,6 +39,7 @@ class SlideView:
         thumbnail: (h, w, 3) of the whole slide, `THUMBNAIL_PX` on the longer side.
         tissue: (h, w) True on tissue.
         empty_tiles: tiles of the largest level that hold no data, and all of them; (0, 0) for no TIFF.
+        picture: which of several pictures in the file it is, where it is not the first; else empty.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class SlideView:
     thumbnail: npt.NDArray[np.uint8]
     tissue: npt.NDArray[np.bool_]
     empty_tiles: tuple[int, int] = (0, 0)
+    picture: str = ""
 
     @property
     def px0_per_px(self) -> npt.NDArray[np.float64]:
@@ -90,6 +92,7 @@ def view_slide(path: Path, mpp: float | None = None, *, alone: bool = False) -> 
             thumbnail=thumbnail,
             tissue=find_tissue(slide, slide.mpp, least_px=least_px).mask(shape, px0_per_px),
             empty_tiles=empty_tiles(path) if path.is_file() else (0, 0),
+            picture=slide.picture,
         )
 
 
@@ -148,6 +151,7 @@ def slide_findings(
         if len(view.level_downsamples) > 1
         else "one level"
     )
+    shown += f"; {view.picture}" if view.picture else ""
     return [
         Finding(name, "slide", "ok", shown),
         *_tag_findings(name, view, alone=alone and not scale_stated),

@@ -44,6 +44,7 @@ class DecodedImage:
 
     whole_in_memory = True
     bounds_px0 = (0.0, 0.0)
+    picture = ""
 
     def __init__(self, path: Path) -> None:
         self.path = path

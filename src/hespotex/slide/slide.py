@@ -46,6 +46,7 @@ class Slide:
         mpp_sources: every believable value in the file's tags, by the name of the tag.
         bounds_px0: x, y where the part of level 0 that holds an image starts (MRXS); else (0, 0).
         mpp_rejected: values in the tags that mean "not set" (72 dpi, 1000, ...).
+        picture: which of several pictures in the file this is, where it is not the first; else empty.
     """
 
     def __init__(self, path: Path, source: LevelSource, reader: str, mpp: float | None) -> None:
@@ -56,6 +57,7 @@ class Slide:
         self.width_px0, self.height_px0 = source.level_sizes[0]
         self.level_downsamples = source.level_downsamples
         self.bounds_px0 = source.bounds_px0
+        self.picture = source.picture
         tags: PixelSize = judge(source.mpp_tags)
         self.mpp_sources: Mapping[str, float] = tags.sources
         self.mpp_rejected: Mapping[str, float] = tags.rejected

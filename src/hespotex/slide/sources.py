@@ -19,7 +19,8 @@ import numpy.typing as npt
 from hespotex.errors import SlideError
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.pixel_size import mpp_of_density
-from hespotex.slide.tiff import TiffImage, aperio_pixel_size, find_missing_bytes, ome_pixel_size
+from hespotex.slide.tiff import TiffImage, find_missing_bytes, openslide_reads
+from hespotex.slide.tiff_tags import aperio_pixel_size, ome_pixel_size
 from hespotex.slide.zarr_image import ZarrImage, is_zarr
 
 READER_NAME = "hespotex"
@@ -56,6 +57,7 @@ class LevelSource(Protocol):
         whole_in_memory: reading costs nothing.
         mpp_tags: (x, y) microns per pixel by the name of the tag, the most trusted first.
         bounds_px0: x, y where the part of level 0 that holds an image starts; (0, 0) where no tag says so.
+        picture: which of several pictures in the file this is, where that is to be said; else empty.
     """
 
     level_sizes: tuple[tuple[int, int], ...]
@@ -64,6 +66,7 @@ class LevelSource(Protocol):
     whole_in_memory: bool
     mpp_tags: dict[str, tuple[float, float]]
     bounds_px0: tuple[float, float]
+    picture: str
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
@@ -90,7 +93,9 @@ def open_source(path: Path) -> tuple[LevelSource, str]:
     if magic in _TIFF_MAGIC:
         _check_whole_tiff(path)
     vendor = _openslide_vendor(path)
-    if magic in _TIFF_MAGIC and (vendor is None or (vendor == "generic-tiff" and _is_ome(path))):
+    if magic in _TIFF_MAGIC and (
+        vendor is None or (vendor == "generic-tiff" and not openslide_reads(path))
+    ):
         return TiffImage(path), "tifffile"
     if vendor is not None:
         return _WsidataSource(path, "openslide"), f"openslide ({vendor})"
@@ -121,17 +126,11 @@ def _check_whole_tiff(path: Path) -> None:
         )
 
 
-def _is_ome(path: Path) -> bool:
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        return bool(tiff.is_ome)
-
-
 class _WsidataSource:
     """A slide behind one of wsidata's readers."""
 
     whole_in_memory = False
+    picture = ""
 
     def __init__(self, path: Path, name: str) -> None:
         self.path = path

@@ -7,28 +7,32 @@ one single compressed strip.
 from __future__ import annotations
 
 import logging
-import math
-import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import SlideError
-from hespotex.slide.pixel_size import UM_PER_UNIT, mpp_of_density
+from hespotex.slide.tiff_colour import to_rgb
+from hespotex.slide.tiff_tags import (
+    mpp_tags,
+    orientation,
+    picture_said,
+    slide_series,
+    suits_openslide,
+)
 
 _CHUNK_PX = 512
 _STRIP_ROWS = 64
-_RESOLUTION_UNITS: Mapping[int, str] = {2: "inch", 3: "cm"}
+_TURNED, _FLIPPED_X, _FLIPPED_Y = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
 
 
 class TiffImage:
-    """The largest picture of a TIFF file with its pyramid levels.
+    """The largest picture of a TIFF file with its pyramid levels, turned as its tag says.
 
     Args:
         path: a TIFF, BigTIFF or OME-TIFF file.
@@ -52,7 +56,10 @@ class TiffImage:
             ) from error
         try:
             self._lock = threading.Lock()
-            series = max(self._file.series, key=_area)
+            series = slide_series(self._file)
+            self.picture = picture_said(self._file, series)
+            self._orientation = orientation(series.keyframe)
+            tags = mpp_tags(self._file, series)
             self._levels = [_Level(level, path) for level in series.levels]
             self._levels = self._levels[:1] + [v for v in self._levels[1:] if v.height > 0]
         except SlideError:
@@ -63,24 +70,40 @@ class TiffImage:
             raise SlideError(
                 f"expected a TIFF image, found: {error} in {path}; copy or export it again"
             ) from error
-        first = self._levels[0]
-        self.level_sizes = tuple((v.width, v.height) for v in self._levels)
-        self.level_downsamples = tuple(
-            (first.width / v.width + first.height / v.height) / 2 for v in self._levels
-        )
-        self.chunk_shapes = tuple(v.chunk_shape for v in self._levels)
-        self.mpp_tags = mpp_tags(self._file)
+        sizes = [(v.width, v.height) for v in self._levels]
+        chunks = [v.chunk_shape for v in self._levels]
+        if self._orientation in _TURNED:
+            sizes, chunks = [size[::-1] for size in sizes], [shape[::-1] for shape in chunks]
+            tags = {name: axes[::-1] for name, axes in tags.items()}
+        first = sizes[0]
+        self.level_sizes = tuple(sizes)
+        self.level_downsamples = tuple((first[0] / w + first[1] / h) / 2 for w, h in sizes)
+        self.chunk_shapes = tuple(chunks)
+        self.mpp_tags = tags
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
         try:
             with self._lock:
-                return self._levels[level].read(x, y, width, height)
+                return self._read_upright(level, x, y, width, height)
         except (OSError, ValueError, RuntimeError, IndexError, KeyError) as error:
             raise SlideError(
                 f"expected pixels at x {x}, y {y} of level {level}, found: {error} in {self.path}; "
                 "the file is damaged there, copy or export it again"
             ) from error
+
+    def _read_upright(
+        self, level: int, x: int, y: int, width: int, height: int
+    ) -> npt.NDArray[np.uint8]:
+        """A region as it is shown: the tag's turn is a swap of the axes, then flips."""
+        full_width, full_height = self.level_sizes[level]
+        flip_x, flip_y = self._orientation in _FLIPPED_X, self._orientation in _FLIPPED_Y
+        x, y = full_width - x - width if flip_x else x, full_height - y - height if flip_y else y
+        if self._orientation in _TURNED:
+            pixels = self._levels[level].read(y, x, height, width).transpose(1, 0, 2)
+        else:
+            pixels = self._levels[level].read(x, y, width, height)
+        return np.ascontiguousarray(pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
     def close(self) -> None:
         """Close the file."""
@@ -145,97 +168,12 @@ class _Level:
         self._store.close()
 
 
-def to_rgb(values: npt.NDArray[Any], page: Any) -> npt.NDArray[np.uint8]:
-    """(H, W, S) samples of a TIFF page -> (H, W, 3) uint8, by photometric interpretation."""
-    photometric = int(page.photometric)
-    if photometric == 3 and page.colormap is not None:  # palette
-        return np.asarray(
-            (page.colormap[:, values[..., 0]] >> 8).astype(np.uint8).transpose(1, 2, 0)
-        )
-    eight = _to_8_bit(values, int(page.bitspersample))
-    if photometric == 0:  # white is zero
-        eight = 255 - eight
-    n = eight.shape[2]
-    if photometric == 5 and n >= 4:  # CMYK
-        ink = 255 - eight[..., :4].astype(np.uint16)
-        return np.asarray((ink[..., :3] * ink[..., 3:] + 127) // 255, np.uint8)
-    colour = eight[..., :3] if n >= 3 else np.repeat(eight[..., :1], 3, axis=2)
-    if n in {2, 4} and page.extrasamples:
-        return _over_white(colour, eight[..., -1:], premultiplied=int(page.extrasamples[0]) == 1)
-    return np.ascontiguousarray(colour)
+def openslide_reads(path: Path) -> bool:
+    """Whether OpenSlide's reader of plain TIFF gives the slide as its tags mean it."""
+    import tifffile
 
-
-def _to_8_bit(values: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint8]:
-    if values.dtype == bool or bits == 1:
-        return (values.astype(np.uint8) * 255).astype(np.uint8)
-    if bits < 8:
-        return np.asarray(values.astype(np.uint16) * 255 // (2**bits - 1), np.uint8)
-    return np.asarray(values >> (bits - 8), np.uint8)
-
-
-def _over_white(
-    colour: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8], *, premultiplied: bool
-) -> npt.NDArray[np.uint8]:
-    a = alpha.astype(np.uint16)
-    part = colour.astype(np.uint16) if premultiplied else (colour * a + 127) // 255
-    return np.asarray(np.minimum(part + (255 - a), 255), np.uint8)
-
-
-def mpp_tags(tiff: Any) -> dict[str, tuple[float, float]]:
-    """(x, y) microns per pixel by tag, the most trusted first, believable or not."""
-    found: dict[str, tuple[float, float]] = {}
-    page = tiff.pages.first
-    if tiff.ome_metadata:
-        found.update(ome_pixel_size(tiff.ome_metadata))
-    found.update(aperio_pixel_size(page.description or ""))
-    tags = page.tags
-    if "XResolution" in tags and "YResolution" in tags:
-        unit_tag = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2
-        unit = _RESOLUTION_UNITS.get(unit_tag, "none")
-        imagej = (tiff.imagej_metadata or {}).get("unit")
-        if unit == "none" and imagej:
-            unit = str(imagej).replace("\\u00B5", "µ")
-        axes = tuple(_density(tags[name].value, unit) for name in ("XResolution", "YResolution"))
-        if not all(map(math.isnan, axes)):
-            found["TIFF resolution"] = (axes[0], axes[1])
-    return found
-
-
-def aperio_pixel_size(description: str) -> dict[str, tuple[float, float]]:
-    """`MPP = 0.5`, as Aperio writes it into a description and others copy it along."""
-    aperio = re.search(r"\bMPP\s*=\s*([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?)", description)
-    return {"Aperio MPP": (float(aperio.group(1)), float(aperio.group(1)))} if aperio else {}
-
-
-def _density(value: Any, unit: str) -> float:
-    numerator, denominator = value if isinstance(value, tuple) else (value, 1)
-    return mpp_of_density(numerator / denominator, unit) if denominator else math.nan
-
-
-def ome_pixel_size(xml: str) -> dict[str, tuple[float, float]]:
-    """PhysicalSizeX and PhysicalSizeY of the first image in OME-XML, in microns."""
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
-        return {}
-    for pixels in root.iter():
-        if pixels.tag.rpartition("}")[2] != "Pixels":
-            continue
-        sizes = []
-        for axis in "XY":
-            size = pixels.get(f"PhysicalSize{axis}")
-            unit = UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan)
-            try:
-                sizes.append(float(size) * unit if size else math.nan)
-            except ValueError:
-                sizes.append(math.nan)
-        return {} if all(map(math.isnan, sizes)) else {"OME PhysicalSize": (sizes[0], sizes[1])}
-    return {}
-
-
-def _area(series: Any) -> int:
-    shape = dict(zip(series.axes, series.shape, strict=True))
-    return int(shape.get("Y", 0)) * int(shape.get("X", 0))
+    with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+        return not tiff.is_ome and suits_openslide(tiff)
 
 
 def find_missing_bytes(path: Path) -> str | None:

@@ -19,7 +19,8 @@ from hespotex.slide.pixel_size import UM_PER_UNIT
 _MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _ZIPS = (".zarr.zip", ".ozx")
 _IMAGES = "images"
-_INNER = ("0",)  # where bioformats2raw writes an image
+_INNER = ("0",)  # where bioformats2raw writes an image; several are numbered on
+_ALPHA = {"a", "alpha"}
 _CHUNK_PX = 512
 _OLD_AXES = ("t", "c", "z", "y", "x")  # of OME-Zarr before it named its axes
 _KEYED_CHUNKS = 64
@@ -140,8 +141,9 @@ class ZarrImage:
             if self.path.is_file():
                 self._store = zarr.storage.ZipStore(self.path, mode="r")
             group = zarr.open_group(self.path if self._store is None else self._store, mode="r")
-            group, image = _multiscale(group, self.path)
+            group, image, self.picture = _multiscale(group, self.path)
             self._axes = _axis_names(image)
+            self._has_alpha = _last_channel(group) in _ALPHA
             self._levels = [group[entry["path"]] for entry in image["datasets"]]
             self._samples = self._check()
             self.mpp_tags = _pixel_size(image, self._axes)
@@ -206,8 +208,8 @@ class ZarrImage:
             colours = (colours >> 8).astype(np.uint8)
         if self._samples == 1:
             return np.repeat(colours, 3, axis=2)
-        if self._samples == 3:
-            return np.ascontiguousarray(colours)
+        if self._samples == 3 or not self._has_alpha:
+            return np.ascontiguousarray(colours[..., :3])
         alpha = colours[..., 3:].astype(np.uint16)
         mixed = colours[..., :3] * alpha + 255 * (255 - alpha)
         return ((mixed + 127) // 255).astype(np.uint8)
@@ -218,19 +220,38 @@ class ZarrImage:
             self._store.close()
 
 
-def _multiscale(group: Any, path: Path) -> tuple[Any, Mapping[str, Any]]:
-    """The group that holds an image, and what it says of it."""
-    for inner in ("", *_INNER):
-        if inner and inner not in group:
-            continue
-        found = group[inner] if inner else group
-        images = _multiscales(dict(found.attrs))
-        if images:
-            return found, images[0]
+def _multiscale(group: Any, path: Path) -> tuple[Any, Mapping[str, Any], str]:
+    """The group that holds an image, what it says of it, and which of several it is, where not the first."""
+    own = _multiscales(dict(group.attrs))
+    if own:
+        return group, own[0], ""
+    numbered = sorted((name for name in group.group_keys() if name.isdecimal()), key=int)
+    found = [
+        (group[name], images[0])
+        for name in numbered
+        if (images := _multiscales(dict(group[name].attrs)))
+    ]
+    if found:
+        place = max(range(len(found)), key=lambda i: (_area(*found[i]), -i))
+        said = f"picture {place + 1} of {len(found)} in the store, the largest" if place else ""
+        return *found[place], said
     raise SlideError(
         f"expected an OME-Zarr image (multiscales) or images of a SpatialData store in {path}, found "
         f"{', '.join(sorted(group))[:120] or 'nothing'}; give the image"
     )
+
+
+def _area(group: Any, image: Mapping[str, Any]) -> int:
+    axes, shape = _axis_names(image), group[image["datasets"][0]["path"]].shape
+    return math.prod(int(shape[axes.index(name)]) for name in ("y", "x") if name in axes)
+
+
+def _last_channel(group: Any) -> str:
+    """Label of the last channel, which alone tells transparency from a channel without meaning."""
+    attributes: Mapping[str, Any] = dict(group.attrs)
+    omero: Mapping[str, Any] = attributes.get("ome", attributes).get("omero") or {}
+    channels: Sequence[Any] = omero.get("channels") or ({},)
+    return str(channels[-1].get("label", "")).lower()
 
 
 def _axis_names(image: Mapping[str, Any]) -> tuple[str, ...]:

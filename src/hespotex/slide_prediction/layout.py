@@ -62,7 +62,12 @@ def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         if error.section is not None:
             raise
         raise type(error)(str(error), section=task.section_id) from error
+    layout = replace(layout, notes=(*_picture(slide), *layout.notes))
     return replace(layout, bounds_px0=slide.bounds_px0) if task.options.bounds_offset else layout
+
+
+def _picture(slide: Slide) -> tuple[str, ...]:
+    return (f"the slide is {slide.picture}",) if slide.picture else ()
 
 
 def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:

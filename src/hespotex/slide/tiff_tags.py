@@ -1,0 +1,144 @@
+"""Owns which picture of a TIFF file is the slide, and what the tags of that one say of it; pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+from hespotex.slide.pixel_size import UM_PER_UNIT, mpp_of_density
+from hespotex.slide.tiff_colour import BLACK_IS_ZERO, RGB, YCBCR
+
+_RESOLUTION_UNITS: Mapping[int, str] = {2: "inch", 3: "cm"}
+_JPEG = 7
+
+
+def slide_series(tiff: Any) -> Any:
+    """The largest picture of an open file: labels, macros and thumbnails are smaller, wherever they stand.
+
+    Its first page decides size, pixel size, orientation and colours alike.
+
+    Raises:
+        ValueError: the file holds no picture.
+    """
+    if not tiff.series:
+        raise ValueError("no picture")
+    return max(tiff.series, key=_area)
+
+
+def picture_said(tiff: Any, series: Any) -> str:
+    """Which of several pictures is the slide, where it is not the first; else empty."""
+    place = next(i for i, other in enumerate(tiff.series, 1) if other is series)
+    if place == 1:
+        return ""
+    name = f" ({series.name})" if series.name and tiff.is_ome else ""
+    return f"picture {place} of {len(tiff.series)} in the file{name}, the largest"
+
+
+def suits_openslide(tiff: Any) -> bool:
+    """Whether OpenSlide's reader of plain TIFF gives the slide as its tags mean it.
+
+    It takes the first page with tiles for the slide, turns every tile by itself, takes any fourth channel for
+    alpha, and knows no other ranges than the full one.
+    """
+    page = slide_series(tiff).keyframe
+    known = {RGB, BLACK_IS_ZERO} | ({YCBCR} if int(page.compression) == _JPEG else set())
+    return (
+        page.index == 0
+        and orientation(page) == 1
+        and int(page.bitspersample) == 8
+        and int(page.photometric) in known
+        and not page.extrasamples
+    )
+
+
+def orientation(page: Any) -> int:
+    """How a page is to be turned to be shown, 1 to 8; 1 is upright."""
+    value = page.tags.valueof("Orientation", default=1)
+    return int(value) if value in range(1, 9) else 1
+
+
+def mpp_tags(tiff: Any, series: Any) -> dict[str, tuple[float, float]]:
+    """(x, y) microns per pixel by tag, the most trusted first, believable or not; of one picture alone."""
+    found: dict[str, tuple[float, float]] = {}
+    page = series.keyframe
+    if tiff.ome_metadata:
+        size = (page.imagewidth, page.imagelength)
+        found.update(ome_pixel_size(tiff.ome_metadata, size, page.index))
+    found.update(aperio_pixel_size(page.description or ""))
+    tags = page.tags
+    if "XResolution" in tags and "YResolution" in tags:
+        unit_tag = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2
+        unit = _RESOLUTION_UNITS.get(unit_tag, "none")
+        imagej = (tiff.imagej_metadata or {}).get("unit")
+        if unit == "none" and imagej:
+            unit = str(imagej).replace("\\u00B5", "µ")
+        axes = tuple(_density(tags[name].value, unit) for name in ("XResolution", "YResolution"))
+        if not all(map(math.isnan, axes)):
+            found["TIFF resolution"] = (axes[0], axes[1])
+    return found
+
+
+def aperio_pixel_size(description: str) -> dict[str, tuple[float, float]]:
+    """`MPP = 0.5`, as Aperio writes it into a description and others copy it along."""
+    aperio = re.search(r"\bMPP\s*=\s*([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?)", description)
+    return {"Aperio MPP": (float(aperio.group(1)), float(aperio.group(1)))} if aperio else {}
+
+
+def _density(value: Any, unit: str) -> float:
+    numerator, denominator = value if isinstance(value, tuple) else (value, 1)
+    return mpp_of_density(numerator / denominator, unit) if denominator else math.nan
+
+
+def ome_pixel_size(
+    xml: str, size_px: tuple[int, int] | None = None, ifd: int | tuple[int, ...] | None = None
+) -> dict[str, tuple[float, float]]:
+    """PhysicalSizeX and PhysicalSizeY of an image in OME-XML, in microns.
+
+    Args:
+        xml: the description.
+        size_px: width and height of the image that is meant; None: the first.
+        ifd: page that it starts with, which tells images of one size apart.
+    """
+    pixels = _ome_pixels(xml, size_px, ifd)
+    if pixels is None:
+        return {}
+    sizes = []
+    for axis in "XY":
+        size = pixels.get(f"PhysicalSize{axis}")
+        unit = UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan)
+        try:
+            sizes.append(float(size) * unit if size else math.nan)
+        except ValueError:
+            sizes.append(math.nan)
+    return {} if all(map(math.isnan, sizes)) else {"OME PhysicalSize": (sizes[0], sizes[1])}
+
+
+def _ome_pixels(
+    xml: str, size_px: tuple[int, int] | None, ifd: int | tuple[int, ...] | None
+) -> ElementTree.Element | None:
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return None
+    found = [e for e in root.iter() if _local(e) == "Pixels"]
+    if size_px is not None:
+        sized = [e for e in found if (e.get("SizeX"), e.get("SizeY")) == tuple(map(str, size_px))]
+        starting = [e for e in sized if str(ifd) in _starts(e)]
+        found = starting or sized or (found if len(found) == 1 else [])
+    return found[0] if found else None
+
+
+def _starts(pixels: ElementTree.Element) -> list[str]:
+    return [child.get("IFD", "0") for child in pixels if _local(child) == "TiffData"]
+
+
+def _local(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _area(series: Any) -> int:
+    shape = dict(zip(series.axes, series.shape, strict=True))
+    return int(shape.get("Y", 0)) * int(shape.get("X", 0))
