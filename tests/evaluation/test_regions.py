@@ -1,0 +1,269 @@
+"""Regions are compact and apart, their composition is that of their summed counts, and their intervals hold what they state."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from hespotex.errors import HESpotExError
+from hespotex.evaluation.intervals import LEVELS
+from hespotex.evaluation.regions import (
+    SIZES,
+    HeldOutRegions,
+    Regions,
+    apart,
+    calibrate_regions,
+    held_out_regions,
+    neighbourhoods,
+    region_composition,
+    region_coverage,
+)
+from hespotex.expression import PanelCounts
+from toy_cohort import lattice
+
+
+def drawn(
+    rng: np.random.Generator,
+    sd: npt.NDArray[np.float64],
+    mean: npt.NDArray[np.float64],
+    *,
+    k: int = 150,
+    shared: float = 0.0,
+    sizes: tuple[int, ...] = (4,),
+) -> HeldOutRegions:
+    """Counts whose expectations err by a log-normal factor, of which a part is the whole section's."""
+    by_size = {}
+    for size in sizes:
+        own = rng.normal(size=(k, len(sd))) * np.sqrt(1 - shared)
+        own += rng.normal(size=len(sd)) * np.sqrt(shared)
+        expected = np.broadcast_to(mean, own.shape)
+        counts = rng.poisson(expected * np.exp(own * sd))
+        genes = np.ones(len(sd), bool)
+        by_size[size] = Regions(counts.astype(np.float32), expected.astype(np.float32), genes)
+    return HeldOutRegions(by_size)
+
+
+# ------------------------------------------------------------------------------------------- regions
+
+
+def test_a_region_is_a_spot_with_its_nearest_ones() -> None:
+    xy = lattice(5, 5, hexagonal=False)
+    centre = neighbourhoods(xy, 9)[12]
+    assert centre[0] == 12
+    assert sorted(centre) == [6, 7, 8, 11, 12, 13, 16, 17, 18]
+    assert sorted(neighbourhoods(lattice(9, 9, hexagonal=True), 7)[40]) == [30, 31, 39, 40, 41, 48, 49]  # fmt: skip
+
+
+def test_equally_near_spots_come_in_their_order_however_much_the_lattice_wobbles() -> None:
+    xy = lattice(5, 5, hexagonal=False)
+    assert neighbourhoods(xy, 4)[12].tolist() == [12, 7, 11, 13]
+    wobbling = xy + np.random.default_rng(0).normal(0, 0.2, xy.shape)
+    np.testing.assert_array_equal(neighbourhoods(wobbling, 4)[12], [12, 7, 11, 13])
+
+
+def test_a_region_of_more_spots_than_there_are_is_an_error() -> None:
+    with pytest.raises(HESpotExError, match="at least 9 spots for a region of 9, found 8"):
+        neighbourhoods(lattice(2, 4, hexagonal=False), 9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 12), st.integers(2, 12), st.sampled_from(SIZES), st.booleans())
+def test_regions_share_no_spot_and_leave_no_room(
+    rows: int, columns: int, size: int, hexagonal: bool
+) -> None:
+    xy = lattice(rows, columns, hexagonal=hexagonal)
+    if len(xy) < size:
+        return
+    members = neighbourhoods(xy, size)
+    chosen = members[apart(members, xy)]
+    used = np.zeros(len(xy), int)
+    np.add.at(used, chosen.ravel(), 1)
+    assert used.max() == 1
+    assert (used[members] > 0).any(axis=1).all()
+
+
+@pytest.mark.parametrize("limit", [0, 10_000])
+def test_regions_fill_most_of_a_lattice_however_many_there_are(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hespotex.evaluation.regions._MOST_IN_ORDER", limit)
+    xy = lattice(30, 30, hexagonal=True)
+    for size in SIZES:
+        members = neighbourhoods(xy, size)
+        chosen = members[apart(members, xy)]
+        assert len(np.unique(chosen)) == chosen.size
+        assert chosen.size > (0.75 if limit else 0.5) * len(xy)
+
+
+def test_composition_of_a_region_is_that_of_its_summed_expected_counts() -> None:
+    pooled = np.array([0.5, 0.25, 0.25])
+    parts = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.2, 0.7, 0.1]])
+    composition = np.log(parts / pooled).astype(np.float32)
+    depth = np.array([100.0, 300.0, 50.0], np.float32)
+    members = np.array([[0, 1], [2, 0]])
+    expected = np.stack([parts[0] + 3 * parts[1], 0.5 * parts[2] + parts[0]])
+    expected /= expected.sum(axis=1, keepdims=True)
+    found = region_composition(composition, depth, pooled, members)
+    np.testing.assert_allclose(found, np.log(expected / pooled), rtol=1e-5, atol=1e-6)
+    alone = region_composition(composition, depth, pooled, np.arange(3)[:, None])
+    np.testing.assert_allclose(alone, composition, atol=1e-6)
+    unknown = region_composition(composition, depth * np.float32(np.nan), pooled, members)
+    np.testing.assert_allclose(np.exp(unknown[0]) * pooled, parts[:2].mean(axis=0), rtol=1e-5)
+
+
+def test_what_is_expected_of_a_region_adds_up_to_what_was_counted_of_measured_genes() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(5, (36, 6)).astype(np.float32)
+    counts[7] = 0  # an empty spot is in no region
+    measured = np.arange(6) != 2
+    counts[:, 2] = 0
+    held = held_out_regions(
+        rng.normal(0, 0.3, (36, 6)).astype(np.float32),
+        np.full(36, 30, np.float32),
+        np.full(6, 1 / 6),
+        PanelCounts(sparse.csr_matrix(counts), measured),
+        lattice(6, 6, hexagonal=False),
+        fitted=np.arange(6) != 4,
+    )
+    assert list(held.by_size) == [1, 4, 9, 25]
+    assert len(held.by_size[1].counts) == 35
+    assert held.by_size[1].counts.sum() == counts.sum()
+    for regions in held.by_size.values():
+        np.testing.assert_allclose(
+            regions.expected.sum(axis=1), regions.counts.sum(axis=1), rtol=1e-5
+        )
+        assert (regions.expected[:, 2] == 0).all()
+        assert regions.genes.tolist() == [True, True, False, True, False, True]
+
+
+def test_a_section_of_fewer_spots_has_no_region_of_that_size() -> None:
+    counts = PanelCounts(sparse.csr_matrix(np.ones((12, 2), np.float32)), np.ones(2, bool))
+    flat = np.zeros((12, 2), np.float32)
+    xy = lattice(3, 4, hexagonal=False)
+    held = held_out_regions(flat, np.ones(12, np.float32), np.full(2, 0.5), counts, xy)
+    assert list(held.by_size) == [1, 4, 9]
+
+
+def test_of_a_mean_error_over_the_section_only_a_share_is_kept() -> None:
+    counts = np.array([[30.0, 10.0]] * 400, np.float32)
+    held = held_out_regions(
+        np.zeros((400, 2), np.float32),
+        np.ones(400, np.float32),
+        np.full(2, 0.5),
+        PanelCounts(sparse.csr_matrix(counts), np.ones(2, bool)),
+        lattice(20, 20, hexagonal=False),
+        offset_share=0.5,
+    )
+    # Expected 20 and 20, counted 30 and 10: half of log 1.5 and of log 0.5 is left.
+    expected = held.by_size[1].expected[0]
+    np.testing.assert_allclose(expected, [20 * 1.5**0.5, 20 * 0.5**0.5], rtol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------ intervals
+
+
+def test_the_deviation_of_each_gene_is_found_beneath_counting_noise() -> None:
+    rng = np.random.default_rng(0)
+    sd, mean = np.tile([0.15, 0.5], 30), np.full(60, 40.0)
+    found = calibrate_regions([drawn(rng, sd, mean, k=300) for _ in range(4)], (4,))
+    assert found is not None
+    np.testing.assert_allclose(found.sd[0], sd, rtol=0.25)
+    np.testing.assert_allclose(found.factor[0], 1, atol=0.12)
+    np.testing.assert_allclose(
+        found.half_width(0.9)[0],
+        1.645 * found.sd[0] * found.factor[0, LEVELS.index(0.9)],
+        rtol=1e-3,
+    )
+
+
+def test_a_gene_of_few_counts_borrows_from_equally_abundant_ones() -> None:
+    rng = np.random.default_rng(0)
+    sd, mean = np.full(60, 0.4), np.geomspace(0.05, 0.3, 60)
+    found = calibrate_regions([drawn(rng, sd, mean, k=200) for _ in range(3)], (4,))
+    assert found is not None
+    assert (np.abs(np.log(found.sd[0] / 0.4)) < np.log(2)).all()
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.7])
+@pytest.mark.parametrize("abundance", [0.5, 30.0])
+def test_coverage_is_within_three_points_on_exchangeable_sections(
+    shared: float, abundance: float
+) -> None:
+    seen = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        sd, mean = rng.uniform(0.1, 0.8, 60), abundance * np.exp(rng.normal(size=60))
+        sections = [drawn(rng, sd, mean, k=60, shared=shared) for _ in range(8)]
+        found = calibrate_regions(sections[:5], (4,))
+        assert found is not None
+        seen.append(np.mean([region_coverage(found, s)[0] for s in sections[5:]], axis=0))
+    np.testing.assert_allclose(np.mean(seen, axis=0), LEVELS, atol=0.03)
+
+
+def test_counting_noise_alone_is_no_error_of_the_expectation() -> None:
+    rng = np.random.default_rng(0)
+    sections = [drawn(rng, np.zeros(60), np.full(60, 100.0), k=200) for _ in range(4)]
+    found = calibrate_regions(sections[:3], (4,))
+    assert found is not None
+    assert found.half_width(0.9).max() < 0.06
+    np.testing.assert_allclose(region_coverage(found, sections[3])[0], LEVELS, atol=0.02)
+
+
+def test_coverage_says_what_was_seen_where_sections_err_more_than_those_calibrated_on() -> None:
+    rng = np.random.default_rng(0)
+    mean = np.full(60, 50.0)
+    found = calibrate_regions([drawn(rng, np.full(60, 0.2), mean) for _ in range(3)], (4,))
+    assert found is not None
+    assert region_coverage(found, drawn(rng, np.full(60, 0.8), mean))[0, 2] < 0.5
+
+
+def test_a_gene_that_was_measured_nowhere_has_no_interval_and_counts_in_no_coverage() -> None:
+    rng = np.random.default_rng(0)
+    sections = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0)) for _ in range(3)]
+    genes = np.arange(60) > 0
+    masked = [
+        HeldOutRegions({4: Regions(s.by_size[4].counts, s.by_size[4].expected, genes)})
+        for s in sections
+    ]
+    found = calibrate_regions(masked, (4,))
+    assert found is not None
+    assert np.isnan(found.sd[0, 0])
+    assert np.isfinite(found.sd[0, 1:]).all()
+    assert np.isfinite(region_coverage(found, sections[0])).all()
+
+
+def test_a_size_without_regions_is_left_empty_and_nothing_at_all_is_none() -> None:
+    rng = np.random.default_rng(0)
+    sections = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0)) for _ in range(3)]
+    found = calibrate_regions(sections, (4, 9))
+    assert found is not None
+    assert np.isnan(found.half_width(0.9)[1]).all()
+    assert found.n_units.tolist() == [3, 0]
+    assert np.isnan(region_coverage(found, sections[0])[1]).all()
+    assert calibrate_regions(sections, (9,)) is None
+    few = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0), k=3)]
+    assert calibrate_regions(few, (4,)) is None
+
+
+def test_sections_of_one_unit_are_left_out_together() -> None:
+    rng = np.random.default_rng(0)
+    sections = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0)) for _ in range(4)]
+    of_two = [HeldOutRegions(s.by_size, unit) for s, unit in zip(sections, "AABB", strict=True)]
+    found = calibrate_regions(of_two, (4,))
+    assert found is not None
+    assert found.n_units.tolist() == [2]
+
+
+def test_a_level_that_was_not_calibrated_is_an_error() -> None:
+    rng = np.random.default_rng(0)
+    sections = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0)) for _ in range(2)]
+    found = calibrate_regions(sections, (4,))
+    assert found is not None
+    with pytest.raises(HESpotExError, match=r"levels \(0.5, 0.8, 0.9, 0.95\), found 0.7"):
+        found.half_width(0.7)
+    with pytest.raises(HESpotExError, match="between 0 and 1, found"):
+        calibrate_regions(sections, (4,), levels=[90])
