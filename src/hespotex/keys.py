@@ -28,6 +28,12 @@ ARRAY_X: Final = "array_x"
 ARRAY_Y: Final = "array_y"
 SECTION_ID: Final = "section_id"
 PATIENT_ID: Final = "patient_id"
+BAD_TILE: Final = "bad_tile"  # pixels of the spot could not be read
+# What is written of a spot beside the columns that a user carries along.
+OBS: Final = (
+    PREDICTED_DEPTH, MEASURED_DEPTH, OOD_SCORE, OOD, NUCLEI, NUCLEI_PER_MM2, ARRAY_X, ARRAY_Y, SECTION_ID, PATIENT_ID,
+    BAD_TILE,
+)  # fmt: skip
 
 # var: what may be claimed of a gene on this slide, `evaluation.claims`
 GRADE: Final = "grade"  # A, B, C, D, ungraded

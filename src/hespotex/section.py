@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from hespotex import keys
+from hespotex.carried import writable_columns
 from hespotex.config import InputChoices
 from hespotex.errors import HESpotExError, SpotTableError
 from hespotex.geometry import (
@@ -250,37 +252,53 @@ def _slide_facts(path: Path) -> SlideFacts:
 
 
 def _assemble_obs(row: ManifestRow, table: SpotTable) -> tuple[pd.DataFrame | None, dict[str, int]]:
-    """The table's own columns, the labels joined by spot name, and the `x_` columns of the manifest."""
-    obs = pd.DataFrame(index=pd.Index(table.barcodes.astype(object)))
+    """The `x_` columns of the manifest, the table's own, the labels joined by spot name: as they can be written."""
+    index = pd.Index(table.barcodes.astype(object))
+    columns: list[tuple[object, pd.Series]] = []
+    columns += [(name, pd.Series(value, index)) for name, value in row.extra.items()]
     if table.obs is not None:
-        obs = table.obs.set_axis(obs.index, axis=0)
+        columns += table.obs.set_axis(index, axis=0).items()
     counted: dict[str, int] = {}
     if row.labels is not None:
-        labels = read_table(row.labels, ())
-        names = labels.iloc[:, 0]
-        if names.duplicated().any():
-            raise SpotTableError(
-                f"expected every spot once in {row.labels}, found {names[names.duplicated()].iloc[0]} again"
-            )
-        if not names.isin(table.barcodes).any():
-            raise SpotTableError(
-                f"expected names of spots such as {table.barcodes[0]} in the first column of {row.labels}, "
-                f"found {names.iloc[0]}; give the labels of this section"
-            )
-        taken = [name for name in labels.columns[1:] if name in obs]
-        if taken:
-            raise SpotTableError(
-                f"expected new names for the columns of {row.labels}, found {', '.join(taken)}, which the spots "
-                "have already; rename them"
-            )
-        # An empty cell is no label: as a text it would be drawn as a class of its own.
-        joined = labels.set_index(labels.columns[0]).reindex(obs.index)
-        joined = joined.where(joined != "")
-        obs = pd.concat([obs, joined], axis=1)
-        counted = {
-            "spots without a label (kept)": int(joined.isna().all(axis=1).sum()),
-            "labels without a spot": int((~names.isin(table.barcodes)).sum()),
-        }
-    for name, value in row.extra.items():
-        obs[name] = value
-    return (obs if len(obs.columns) else None), {k: v for k, v in counted.items() if v}
+        joined, counted = _labels(row.labels, table)
+        columns += joined.items()
+    known: dict[str, object] = {keys.SECTION_ID: row.section_id, keys.PATIENT_ID: row.patient_id}
+    if table.array_xy is not None:
+        known |= {keys.ARRAY_X: table.array_xy[:, 0], keys.ARRAY_Y: table.array_xy[:, 1]}
+    carried, renamed = writable_columns(columns, reserved=keys.OBS, known=known)
+    if renamed:
+        counted[f"columns renamed (kept): {renamed}"] = renamed.count(" is now ")
+    obs = pd.DataFrame(carried, index=index) if carried else None
+    return obs, {k: v for k, v in counted.items() if v}
+
+
+def _labels(path: Path, table: SpotTable) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Columns of a labels file by spot, and how many spots and labels have no partner.
+
+    Raises:
+        SpotTableError: a spot stands there twice, none is one of the section's, or the spots have such a column.
+    """
+    labels = read_table(path, ())
+    names = labels.iloc[:, 0]
+    if names.duplicated().any():
+        raise SpotTableError(
+            f"expected every spot once in {path}, found {names[names.duplicated()].iloc[0]} again"
+        )
+    if not names.isin(table.barcodes).any():
+        raise SpotTableError(
+            f"expected names of spots such as {table.barcodes[0]} in the first column of {path}, "
+            f"found {names.iloc[0]}; give the labels of this section"
+        )
+    taken = [n for n in labels.columns[1:] if table.obs is not None and n in table.obs]
+    if taken:
+        raise SpotTableError(
+            f"expected new names for the columns of {path}, found {', '.join(taken)}, which the spots "
+            "have already; rename them"
+        )
+    # An empty cell is no label: as a text it would be drawn as a class of its own.
+    joined = labels.set_index(labels.columns[0]).reindex(table.barcodes.astype(object))
+    joined = joined.where(joined != "")
+    return joined, {
+        "spots without a label (kept)": int(joined.isna().all(axis=1).sum()),
+        "labels without a spot": int((~names.isin(table.barcodes)).sum()),
+    }

@@ -6,18 +6,17 @@ scanpy, squidpy, spatialdata and what builds on them. No path goes into the file
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
 from hespotex import keys
+from hespotex.carried import writable_columns
 from hespotex.errors import RunError, SpotTableError
 from hespotex.export.spatialdata import check_store_path, write_store
 from hespotex.runs import atomic_path
@@ -133,29 +132,22 @@ def _table(section: Section) -> AnnData:
 
 
 def _obs(section: Section) -> pd.DataFrame:
-    obs = pd.DataFrame(index=pd.Index(section.barcodes.astype(object)))
-    if section.obs is not None:
-        for name in section.obs.columns:
-            # Other characters are not valid in a SpatialData table.
-            valid = re.sub(r"[^A-Za-z0-9_.-]", "_", str(name))
-            obs[valid] = _plain(section.obs[name].to_numpy())
+    n = section.n_spots
+    own: dict[str, Any] = {}
     if section.array_xy is not None:
         array_xy = np.asarray(section.array_xy, dtype=np.float64)
         whole = bool(np.isfinite(array_xy).all() and (array_xy == np.rint(array_xy)).all())
         x, y = (array_xy.astype(np.int64) if whole else array_xy).T
-        obs["array_row"], obs["array_col"] = y, x
-    obs["in_tissue"] = 1
-    obs[keys.SECTION_ID] = pd.Categorical([section.section_id] * len(obs))
-    obs[keys.PATIENT_ID] = pd.Categorical([section.patient_id] * len(obs))
+        own |= {"array_row": y, "array_col": x}
+    own["in_tissue"] = np.ones(n, dtype=np.int64)
+    own[keys.SECTION_ID] = pd.Categorical([section.section_id] * n)
+    own[keys.PATIENT_ID] = pd.Categorical([section.patient_id] * n)
+    carried = [] if section.obs is None else list(section.obs.items())
+    columns = writable_columns(carried, reserved=(*own, REGION, INSTANCE), known=own)[0]
+    obs = pd.DataFrame(index=pd.Index(section.barcodes.astype(object)))
+    for name, values in {**columns, **own}.items():
+        obs[name] = values.array if isinstance(values, pd.Series) else values
     return obs
-
-
-def _plain(values: npt.NDArray[Any]) -> Any:
-    """Numbers and truth values as they are; everything else as categories, missing ones kept."""
-    if values.dtype.kind in "biuf":
-        return values
-    series = pd.Series(values, dtype=object)
-    return pd.Categorical(series.where(series.isna(), series.astype(str)))
 
 
 def _record(section: Section) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,12 +13,12 @@ from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.shown import Show, explained, label, scale_of, shown_values
 from hespotex.export.tables import chosen_columns
 from hespotex.runs import atomic_folder
+from hespotex.safe_names import safe_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PICTURES: Final = 10
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 # Inches.
 _PAGE: Final = (8.0, 9.0)
 _SIDE: Final = 6.6
@@ -51,25 +50,14 @@ def write_gene_pictures(
         GenePanelError: a gene is not in the prediction.
         RunError: the folder cannot be written.
     """
-    columns = chosen_columns(section, genes, max_genes)
-    taken: set[str] = set()
+    columns = chosen_columns(section, genes, max_genes).tolist() if len(section.barcodes) else []
+    claims = claims_of(section)
+    marks = [mark(claims, j).replace(", ", "_").replace(" ", "_") for j in columns]
+    names = safe_names(section.genes[columns], endings=marks, fallback="gene")
     with atomic_folder(folder) as temporary:
         temporary.mkdir()
-        for column in columns if len(section.barcodes) else ():
-            name = _file_name(section, int(column), taken)
-            style.save_figure(plot_gene(section, int(column), show=show), temporary / name)
-
-
-def _file_name(section: StoredPrediction, column: int, taken: set[str]) -> str:
-    """A name that no other gene of the folder has, also where case does not count."""
-    stem = str(section.genes[column]) + mark(claims_of(section), column).replace(", ", "_")
-    stem = unique = _UNSAFE.sub("_", stem)
-    number = 1
-    while unique.casefold() in taken:
-        number += 1
-        unique = f"{stem}-{number}"
-    taken.add(unique.casefold())
-    return f"{unique}.png"
+        for column, name in zip(columns, names, strict=True):
+            style.save_figure(plot_gene(section, column, show=show), temporary / f"{name}.png")
 
 
 def plot_gene(section: StoredPrediction, column: int, *, show: Show = "composition") -> Figure:

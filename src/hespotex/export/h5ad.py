@@ -18,6 +18,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex import keys
+from hespotex.carried import writable_columns
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
 from hespotex.export.claims_store import claim_columns, claim_record, read_claims
@@ -258,9 +259,8 @@ def _obs(
 ) -> pd.DataFrame:
     obs = pd.DataFrame(index=pd.Index(list(section.barcodes), dtype=object))
     if section.obs is not None:
-        for name in section.obs.columns:
-            # Other characters are not valid in a SpatialData table.
-            obs[re.sub(r"[^A-Za-z0-9_.-]", "_", str(name))] = _plain(section.obs[name].to_numpy())
+        for name, values in writable_columns(section.obs.items())[0].items():
+            obs[name] = values.array
     obs[keys.SECTION_ID] = pd.Categorical([section.section_id] * len(obs))
     obs[keys.PATIENT_ID] = pd.Categorical([section.patient_id] * len(obs))
     if section.array_xy is not None:
@@ -316,14 +316,6 @@ def _set_scores(table: AnnData) -> SetScores | None:
             for name in (keys.EVIDENCE, keys.SCOPE)
         ),
     )
-
-
-def _plain(values: npt.NDArray[Any]) -> Any:
-    """Numbers and truth values as they are; everything else as categories, missing ones kept."""
-    if values.dtype.kind in "biuf":
-        return values
-    series = pd.Series(values, dtype=object)
-    return pd.Categorical(series.where(series.isna(), series.astype(str)))
 
 
 def _record(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from hespotex.export.h5ad import UNITS, StoredPrediction, add_set_scores, set_ta
 from hespotex.export.shown import SHOWN, Show, explained, measured_beside, shown_values, unit
 from hespotex.export.tables import chosen_columns
 from hespotex.runs import atomic_folder
+from hespotex.safe_names import safe_names
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -145,7 +145,8 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show) -
     if section.extras.ood_score is not None:
         obs[keys.OOD_SCORE] = section.extras.ood_score
     claims = claims_of(section)
-    var = pd.DataFrame(index=[_valid_name(g) for g in section.genes[columns]])
+    # The store's own alphabet; the name as given stays in var["gene"].
+    var = pd.DataFrame(index=list(safe_names(section.genes[columns], fallback="gene")))
     var["gene"] = section.genes[columns].astype(object)
     for name, values in claims.subset(columns).columns().items():
         var[name] = values.astype(object) if values.dtype.kind == "U" else values
@@ -193,8 +194,3 @@ def _image(section: StoredPrediction) -> Any:
         dims=("c", "y", "x"),
         transformations={"global": Scale([scale, scale], axes=("x", "y"))},
     )
-
-
-def _valid_name(gene: str) -> str:
-    """SpatialData allows letters, digits and `-._`; the name as given stays in var["gene"]."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", str(gene)) or "_"

@@ -59,7 +59,10 @@ def prediction_frame(
     max_genes: int = MAX_GENES,
     show: Show = "composition",
 ) -> pd.DataFrame:
-    """One row a spot: name, place, depth, what is shown of each gene, the best graded gene sets."""
+    """One row a spot: name, place, depth, what is shown of each gene, the best graded gene sets.
+
+    A gene that is named as another column is `gene NAME`.
+    """
     columns = chosen_columns(section, genes, max_genes)
     x, y = section.xy_px0.T
     facts = {
@@ -72,10 +75,11 @@ def prediction_frame(
     }
     if section.extras.ood_score is not None:
         facts[keys.OOD_SCORE] = section.extras.ood_score
-    shown = shown_values(section, show)[:, columns]
-    values = pd.DataFrame(shown, columns=section.genes[columns].astype(object))
-    of_sets = pd.DataFrame(set_columns(section))
-    return pd.concat([pd.DataFrame(facts), values, of_sets], axis=1)
+    of_sets = set_columns(section)
+    taken = {name.casefold() for name in (*facts, *of_sets)}
+    names = [f"gene {g}" if g.casefold() in taken else g for g in section.genes[columns].tolist()]
+    values = pd.DataFrame(shown_values(section, show)[:, columns], columns=names)
+    return pd.concat([pd.DataFrame(facts), values, pd.DataFrame(of_sets)], axis=1)
 
 
 def set_columns(section: StoredPrediction) -> dict[str, npt.NDArray[np.float32]]:

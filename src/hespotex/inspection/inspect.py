@@ -164,7 +164,7 @@ def inspect_input(
     items, read = [_no_row(row) for row in found.broken], []
     with reporter.task("inspecting", len(found.rows)) as advance:
         for row in found.rows:
-            item, section = inspect_row(row, choices)
+            item, section = _inspect_any(row, choices)
             items.append(item)
             if section is not None:
                 read.append(section)
@@ -185,6 +185,17 @@ def _no_row(row: CheckedRow) -> Inspected:
         Finding(row.name, "reading", "error", p, "correct the manifest") for p in row.problems
     )
     return Inspected(row.name, tuple(findings))
+
+
+def _inspect_any(row: ManifestRow, choices: InputChoices) -> tuple[Inspected, Section | None]:
+    """`inspect_row`; a file that breaks a library in a way of its own is one red line, and the others go on."""
+    try:
+        return inspect_row(row, choices)
+    except Exception as error:  # noqa: BLE001  named, so nothing is hidden
+        found = f"the files of this section cannot be read ({type(error).__name__}: {error})"
+        remedy = "write or copy them again, or report this line"
+        finding = Finding(row.section_id, "reading", "error", found, remedy)
+        return Inspected(row.section_id, (finding,)), None
 
 
 def inspect_row(row: ManifestRow, choices: InputChoices) -> tuple[Inspected, Section | None]:

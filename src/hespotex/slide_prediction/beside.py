@@ -25,7 +25,6 @@ from hespotex.slide import open_slide
 from hespotex.slide_prediction.layout import lay_out
 from hespotex.slide_prediction.options import ALL_GENES, SlideOptions, SlideResult, SlideTask
 from hespotex.slide_prediction.outputs import (
-    BAD_TILE,
     OVERVIEW_GENES,
     chosen_genes,
     format_paths,
@@ -158,7 +157,7 @@ def finished_before(path: Path, section_id: str, key: str) -> SlideResult | None
     return SlideResult(
         section_id,
         len(obs),
-        int(obs[BAD_TILE].sum()) if BAD_TILE in obs else 0,
+        int(obs[keys.BAD_TILE].sum()) if keys.BAD_TILE in obs else 0,
         str(verdict),
         skipped=True,
         note="; ".join(str(note) for note in notes),

@@ -32,7 +32,6 @@ from hespotex.slide_prediction.options import ALL_GENES, SlideOptions
 from hespotex.slide_prediction.store import PredictionStore
 from hespotex.training.bundle import Bundle
 
-BAD_TILE = "bad_tile"
 OVERVIEW_GENES = 3
 _SUFFIXES = {
     "geojson": ".geojson",
@@ -243,7 +242,7 @@ def _marked(finished: Finished) -> Section:
         return section
     index = pd.Index(section.barcodes.astype(object))
     obs = pd.DataFrame(index=index) if section.obs is None else section.obs.copy()
-    obs[BAD_TILE] = finished.bad
+    obs[keys.BAD_TILE] = finished.bad
     dropped = {**section.dropped, "spots with unreadable pixels (NaN)": int(finished.bad.sum())}
     return replace(section, obs=obs, dropped=dropped)
 

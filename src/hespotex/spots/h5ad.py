@@ -14,6 +14,7 @@ from scipy import sparse
 
 from hespotex import keys
 from hespotex.errors import SpotTableError
+from hespotex.safe_names import shown_name
 from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, distinct_names, find_count_problem, is_control
 from hespotex.spots.sparse_reading import read_compressed, smallest_exact
@@ -134,7 +135,6 @@ def read_parts(path: Path, *, with_counts: bool = True) -> H5adParts:
         SpotTableError: no AnnData file, cut short, or no raw counts in it.
     """
     import h5py
-    from anndata.io import read_elem
 
     if path.is_dir():
         raise SpotTableError(f"expected an h5ad file, found a folder: {path}")
@@ -146,7 +146,7 @@ def read_parts(path: Path, *, with_counts: bool = True) -> H5adParts:
                     f"expected an AnnData file at {path}, found HDF5 without {' and '.join(missing)}"
                     f" (it holds {', '.join(sorted(file))[:100]}); choose the format that wrote it"
                 )
-            obs = read_elem(file["obs"])
+            obs, unread = read_columns(file["obs"])
             spatial = _spatial(file, len(obs), path)
             uns = {
                 name: _without_images(file[f"uns/{name}"])
@@ -157,12 +157,36 @@ def read_parts(path: Path, *, with_counts: bool = True) -> H5adParts:
             dropped: dict[str, int] = {}
             if with_counts and len(file["var"][_index_key(file["var"])]):
                 counts, genes, dropped = _raw_counts(file, obs, path)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except SpotTableError:
+        raise
+    except Exception as error:  # an element of another version or tool fails in ways of its own
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise SpotTableError(
             f"expected a whole h5ad file at {path}, found one that cannot be read "
-            f"({str(error).splitlines()[0][:200]}); write or copy it again"
+            f"({reason[:200]}); write or copy it again"
         ) from error
-    return H5adParts(obs, spatial, counts, genes, uns, dropped)
+    return H5adParts(obs, spatial, counts, genes, uns, {**dropped, **unread})
+
+
+def read_columns(group: Any) -> tuple[pd.DataFrame, dict[str, int]]:
+    """A stored table, and what had to be left out of it: columns whose encoding anndata does not know."""
+    from anndata.io import read_elem
+
+    try:
+        return read_elem(group), {}
+    except Exception:  # noqa: BLE001  anndata raises what the broken column raises
+        names = [str(name) for name in group.attrs["column-order"]]
+    table, unread = pd.DataFrame(index=read_elem(group[_index_key(group)])), []
+    for name in names:
+        try:
+            table[name] = read_elem(group[name])
+        except Exception:  # noqa: BLE001
+            unread.append(name)
+    if not unread:
+        return table, {}
+    shown = ", ".join(shown_name(name) for name in unread[:4])
+    more = f" and {len(unread) - 4:,} more" if len(unread) > 4 else ""
+    return table, {f"columns of spots that anndata cannot read: {shown}{more}": len(unread)}
 
 
 def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
@@ -284,7 +308,10 @@ def _without_images(element: Any) -> Any:
         return None
     if element.ndim >= 2:
         return None
-    return read_elem(element)
+    try:
+        return read_elem(element)
+    except Exception:  # noqa: BLE001  of another version: a hint that cannot be read is none
+        return None
 
 
 def array_places(obs: pd.DataFrame) -> npt.NDArray[np.float64] | None:

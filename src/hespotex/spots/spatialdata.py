@@ -20,6 +20,7 @@ from hespotex.spots.h5ad import (
     array_places,
     is_in_tissue,
     pick_raw_counts,
+    read_columns,
 )
 
 _GLOBAL = "global"
@@ -40,7 +41,7 @@ def read(source: SpotSource) -> SpotTable:
         raise SpotTableError(
             "expected a SpatialData store in the manifest's column expression, found none"
         )
-    store = _open(path)
+    store, unread = _open(path)
     name = _choose(source.table_element, store.tables, "table", path)
     table = store.tables[name]
     shapes, rows = _match_shapes(store, table, name, path)
@@ -62,6 +63,7 @@ def read(source: SpotSource) -> SpotTable:
     obs = table.obs[kept].drop(columns=[attributes["region_key"], attributes["instance_key"]])
     dropped = {
         **no_genes,
+        **unread.get(name, {}),
         "counts without a shape": int((~found).sum()),
         "shapes without counts": len(shapes) - int(found.sum()),
         OUTSIDE_TISSUE: int((found & ~kept).sum()),
@@ -99,7 +101,8 @@ def _match_shapes(
     return shapes, rows
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> tuple[Any, dict[str, dict[str, int]]]:
+    """The store, and by table what had to be left out of it."""
     import spatialdata
 
     if not path.is_dir():
@@ -107,13 +110,34 @@ def _open(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return spatialdata.read_zarr(path, selection=("images", "shapes", "tables"))
+            try:
+                return spatialdata.read_zarr(path, selection=("images", "shapes", "tables")), {}
+            except Exception:  # noqa: BLE001  one column that anndata does not know is enough
+                store = spatialdata.read_zarr(path, selection=("images", "shapes"))
+                return store, _read_tables(store, path)
     except Exception as error:  # zarr, arrow and dask each raise their own kinds
         raise SpotTableError(
             f"expected a whole SpatialData store at {path}, found one that cannot be read "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
             "write or copy it again"
         ) from error
+
+
+def _read_tables(store: Any, path: Path) -> dict[str, dict[str, int]]:
+    """Put the tables into the store without the columns that cannot be read, which are named by table."""
+    import zarr
+    from anndata import AnnData
+    from anndata.io import read_elem
+
+    unread = {}
+    for name, group in zarr.open_group(path / "tables", mode="r").groups():
+        obs, unread[name] = read_columns(group["obs"])
+        parts = {key: read_elem(group[key]) for key in ("X", "layers", "uns") if key in group}
+        raw = None
+        if "raw/X" in group:
+            raw = {"X": read_elem(group["raw/X"]), "var": read_columns(group["raw/var"])[0]}
+        store.tables[name] = AnnData(**parts, obs=obs, var=read_columns(group["var"])[0], raw=raw)
+    return unread
 
 
 def _choose(wanted: str | None, elements: Mapping[str, Any], what: str, path: Path) -> str:
