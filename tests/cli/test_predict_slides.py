@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def test_folder_with_a_broken_slide_ends_with_exit_code_1(tmp_path: Path) -> Non
     assert code == 1
     assert "failed" in output
     assert "done" in output
+
+
+def test_a_packed_slide_in_a_folder_is_named_and_gives_exit_code_1(tmp_path: Path) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    slide = write_slide(folder / "a.png")
+    (folder / "b.png.gz").write_bytes(gzip.compress(slide.read_bytes()))
+    code, output, _ = _predict(folder, tmp_path / "out", "--mpp", "2")
+    assert code == 1
+    assert "slides may be in there: b.png.gz; unpack or rename" in " ".join(output.split())
 
 
 def test_missing_scale_and_files_are_errors_of_one_line(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def predict(
     )
     terminal.print_slides(result.slides)
     terminal.print_paths(result.paths)
-    if result.n_failed:
+    if result.n_failed or result.doubt:
         raise typer.Exit(1)
 
 

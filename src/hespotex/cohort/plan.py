@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +12,17 @@ from hespotex.config import InputChoices
 from hespotex.errors import ConfigError, ManifestError, SlideError
 from hespotex.inspection import check_named
 from hespotex.manifest import ManifestRow, read_manifest
-from hespotex.slide import check_folder, is_zarr, slides_in
+from hespotex.slide import (
+    SLIDE_SUFFIXES,
+    SlideFolder,
+    check_folder,
+    is_zarr,
+    slide_names,
+    slides_in,
+)
 from hespotex.slide_prediction import SlideOptions, SlideTask
 
 MANIFEST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
-# What OpenSlide, tifffile and Pillow open.
-SLIDE_SUFFIXES: Final = (
-    ".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi",
-    ".dcm", ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jp2", ".qptiff", ".isyntax",
-)  # fmt: skip
 
 
 def plan_slides(
@@ -121,14 +122,18 @@ def _of_folder(folder: Path, options: SlideOptions) -> tuple[SlideTask, ...]:
             f"expected a folder of slides, found Space Ranger's outs: {folder}; give a manifest with format "
             "space_ranger and the full-resolution image as slide"
         )
-    slides = slides_in(folder, SLIDE_SUFFIXES)
+    slides = slides_in(folder).slides
     if not slides:
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise SlideError(
             f"expected slides ({', '.join(SLIDE_SUFFIXES[:6])}, ...) in {folder}, found {found}"
         )
-    # File systems of macOS and Windows do not tell a.h5ad from A.h5ad.
-    stems = Counter(path.stem.casefold() for path in slides)
     return tuple(
-        SlideTask(p.stem if stems[p.stem.casefold()] == 1 else p.name, p, options) for p in slides
+        SlideTask(name, path, options)
+        for name, path in zip(slide_names(slides), slides, strict=True)
     )
+
+
+def folder_of_slides(source: Path) -> SlideFolder | None:
+    """What an input holds beside its slides; None where it is no folder."""
+    return slides_in(source) if source.is_dir() and not is_zarr(source) else None

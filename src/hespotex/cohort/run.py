@@ -19,7 +19,7 @@ from hespotex.cohort.executor import (
     predict_serially,
 )
 from hespotex.cohort.ledger import TABLE, Ledger
-from hespotex.cohort.plan import plan_slides, refuse_options_of_slides
+from hespotex.cohort.plan import folder_of_slides, plan_slides, refuse_options_of_slides
 from hespotex.config import Machine
 from hespotex.config_values import expect_kind
 from hespotex.errors import HESpotExError
@@ -31,6 +31,7 @@ from hespotex.nuclei_stage import for_prediction, refuse_one_mask
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import name_lacking_sets, say_same_id
 from hespotex.runs import RunDir, StageClock, versions
+from hespotex.slide import DOUBT_REMEDY
 from hespotex.slide_prediction import (
     Predictor,
     SlideOptions,
@@ -50,10 +51,12 @@ class CohortResult:
     Attributes:
         paths: where results were written, by label.
         slides: one entry a slide without spots; empty for a manifest of sections.
+        doubt: what was passed over in a folder, though it may hold slides; None where there is nothing.
     """
 
     paths: Mapping[str, Path]
     slides: tuple[SlideOutcome, ...] = ()
+    doubt: str | None = None
 
     @property
     def n_failed(self) -> int:
@@ -104,6 +107,7 @@ def predict(
         return _predict_sections(
             model, source, out, options, sections, gene_sets, cluster, machine, reporter
         )
+    doubt = _say_passed_over(source, reporter)
     clock, run = StageClock(), RunDir(out)
     predictor = _ready_predictor(model, options, gene_sets, len(tasks), machine, reporter)
     say_same_id(predictor.bundle, [t.patient_id for t in tasks], options.same_patient, reporter)
@@ -134,7 +138,19 @@ def predict(
     ledger.publish(identity, clock.summary())
     with suppress(OSError):  # another process works on another slide there, or one failed
         run.work.rmdir()
-    return CohortResult(_paths(run, found), tuple(found))
+    return CohortResult(_paths(run, found), tuple(found), doubt)
+
+
+def _say_passed_over(source: Path, reporter: Reporter) -> str | None:
+    """What lies in a folder beside its slides; the part that may hold slides, too."""
+    folder = folder_of_slides(source)
+    if folder is None:
+        return None
+    if folder.remark:
+        reporter.say(f"{source.name}: {folder.remark}")
+    if folder.doubt:
+        reporter.warn(f"{source.name}: {folder.doubt}; {DOUBT_REMEDY}")
+    return folder.doubt
 
 
 def _predict_sections(

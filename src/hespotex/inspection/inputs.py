@@ -10,15 +10,11 @@ from typing import Literal
 from hespotex.errors import HESpotExError, ManifestError, SlideError
 from hespotex.manifest import CheckedRow, read_rows
 from hespotex.section import ManifestRow
-from hespotex.slide import check_folder, image_names, is_zarr, open_slide, slides_in
+from hespotex.slide import check_folder, image_names, is_zarr, open_slide, slide_names, slides_in
 
 InputKind = Literal["manifest", "spots", "slide", "folder of slides"]
 
 _TABLES = (".csv", ".tsv", ".txt")
-_SLIDES = (
-    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".dcm", ".dicom", ".jpg", ".jpeg",
-    ".png", ".bmp", ".webp", ".vsi", ".czi",
-)  # fmt: skip
 # Microns between the pseudo-spots into which cells are pooled to be looked at.
 _CELL_PITCH_UM = 100.0
 _SOURCE = "-"
@@ -34,6 +30,7 @@ class Input:
         rows: one a section or slide.
         notes: what was assumed to look at it, one sentence each.
         broken: rows of a manifest that are no rows.
+        doubt: what was passed over in a folder, though it may hold slides; None where there is nothing.
     """
 
     path: Path
@@ -41,6 +38,7 @@ class Input:
     rows: tuple[ManifestRow, ...]
     notes: tuple[str, ...] = ()
     broken: tuple[CheckedRow, ...] = ()
+    doubt: str | None = None
 
 
 def resolve_input(
@@ -68,14 +66,16 @@ def resolve_input(
     if spots is not None:
         return spots
     if path.is_dir() and not is_zarr(path):
-        found = slides_in(path, _SLIDES)
-        if not found:
+        found = slides_in(path)
+        if not found.slides:
             raise SlideError(
                 f"expected Space Ranger, Visium HD or Xenium output, a .zarr store or slides in the folder {path}, "
                 f"found {', '.join(sorted(p.name for p in path.iterdir())[:5]) or 'nothing'}; give a manifest"
             )
-        rows = tuple(ManifestRow(_name(p), _SOURCE, p) for p in found)
-        return Input(path, "folder of slides", rows)
+        named = zip(slide_names(found.slides), found.slides, strict=True)
+        rows = tuple(ManifestRow(name, _SOURCE, p) for name, p in named)
+        notes = (found.remark,) if found.remark else ()
+        return Input(path, "folder of slides", rows, notes, doubt=found.doubt)
     return Input(path, "slide", (ManifestRow(_name(path), _SOURCE, path),))
 
 

@@ -29,6 +29,7 @@ from hespotex.inspection.slides import SlideView, slide_findings, view_slide
 from hespotex.manifest import CheckedRow
 from hespotex.progress import Reporter, Silent
 from hespotex.section import ManifestRow, Section, read_section, spot_source
+from hespotex.slide import DOUBT_REMEDY
 from hespotex.spots.base import SpotTable
 from hespotex.spots.registry import read_spots
 
@@ -170,6 +171,8 @@ def inspect_input(
                 read.append(section)
             advance(1)
     notes = [Finding(path.name, "reading", "info", note) for note in found.notes]
+    if found.doubt is not None:
+        notes.append(Finding(path.name, "reading", "warning", found.doubt, DOUBT_REMEDY))
     notes += idle_mpp(choices, found.rows)
     joined, renamed = join_sections(read)
     together, _ = accept_findings([*renamed, *check_together(joined)], choices)

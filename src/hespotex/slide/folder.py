@@ -1,31 +1,89 @@
-"""Owns which entries of a folder are slides."""
+"""Owns which entries of a folder are slides, what they are called, and what is passed over there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from hespotex.errors import SlideError
-from hespotex.slide.zarr_image import holds_image
+from hespotex.slide.zarr_image import holds_image, is_zarr
+
+# What some reader opens; of `s.ome.btf` the last part counts.
+SLIDE_SUFFIXES: Final = (
+    ".svs", ".svslide", ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff", ".ndpi", ".ndpis", ".mrxs", ".scn", ".vms",
+    ".vmu", ".bif", ".dcm", ".dicom", ".czi", ".vsi", ".isyntax", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".jpx",
+    ".png", ".bmp", ".webp",
+)  # fmt: skip
+# How pictures and packed files start.
+_STARTS: Final = (
+    b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF", b"\0\0\0\x0cjP  ",
+    b"\xff\x4f\xff\x51", b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!",
+)  # fmt: skip
+# Zip archives that are no packed slides.
+_DOCUMENTS: Final = {".docx", ".xlsx", ".pptx", ".odt", ".ods", ".qpproj", ".npz", ".pt", ".whl"}
+_RUN: Final = "run.json"
+_NAMED: Final = 5
 
 
-def slides_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Slides of a folder in the order of their names: files of these suffixes, Zarr stores with an image.
+@dataclass(frozen=True)
+class SlideFolder:
+    """What a folder holds.
 
-    Hidden entries are passed over, and stores without an image, such as LazySlide leaves beside a slide.
-    A link that leads nowhere stands among them: opening it says so.
+    Attributes:
+        slides: files with an ending of slides and Zarr stores with an image, in the order of their names.
+        doubtful: what may hold slides and is not taken: pictures and packed files of another ending, folders with slides.
+        others: files that are no slides.
+    """
+
+    slides: tuple[Path, ...]
+    doubtful: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
+
+    @property
+    def doubt(self) -> str | None:
+        """What may hold slides and was passed over, in words; None where there is nothing."""
+        if not self.doubtful:
+            return None
+        return f"passed over, though slides may be in there: {_listed(self.doubtful)}"
+
+    @property
+    def remark(self) -> str | None:
+        """What else was passed over, in words; None where there is nothing."""
+        return f"passed over, no slides: {_listed(self.others)}" if self.others else None
+
+
+DOUBT_REMEDY: Final = "unpack or rename them, or give such a folder by itself"
+
+
+def slides_in(folder: Path) -> SlideFolder:
+    """What a folder holds, in the order of the names.
+
+    Hidden entries do not count, nor stores without an image, such as LazySlide leaves beside a slide, nor folders
+    without slides. A link that leads nowhere stands among the slides: opening it says so.
 
     Raises:
         SlideError: the folder cannot be read.
     """
     check_folder(folder)
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if not path.name.startswith(".")
-        and ((_is_file(path) and path.suffix.lower() in suffixes) or holds_image(path))
-    )
+    slides, doubtful, others = [], [], []
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        if (_is_file(path) and _has_suffix(path)) or holds_image(path):
+            slides.append(path)
+        elif _may_hold_slides(path):
+            doubtful.append(path)
+        elif path.is_file():
+            others.append(path)
+    return SlideFolder(tuple(slides), tuple(doubtful), tuple(others))
+
+
+def slide_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each: without its ending, where no other has the same; file systems may not tell a from A."""
+    stems = Counter(path.stem.casefold() for path in paths)
+    return [p.stem if stems[p.stem.casefold()] == 1 else p.name for p in paths]
 
 
 def check_folder(folder: Path) -> None:
@@ -42,3 +100,26 @@ def check_folder(folder: Path) -> None:
 
 def _is_file(path: Path) -> bool:
     return path.is_file() or (path.is_symlink() and not path.exists())
+
+
+def _has_suffix(path: Path) -> bool:
+    return path.suffix.lower() in SLIDE_SUFFIXES
+
+
+def _may_hold_slides(path: Path) -> bool:
+    """Whether a file starts as pictures and archives do, or a folder holds slides and is no result of ours."""
+    try:
+        if path.is_dir():
+            within = [] if is_zarr(path) or (path / _RUN).is_file() else list(path.iterdir())
+            return any(p.is_file() and _has_suffix(p) for p in within)
+        if not path.is_file() or path.suffix.lower() in _DOCUMENTS:
+            return False
+        with path.open("rb") as file:
+            return file.read(12).startswith(_STARTS)
+    except OSError:
+        return True  # what cannot be looked at may hold anything
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return ", ".join(p.name + "/" * p.is_dir() for p in paths[:_NAMED]) + more

@@ -1,0 +1,91 @@
+"""A folder of slides: every kind is found by every verb, and what is passed over is named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tifffile
+from PIL import Image
+
+from hespotex.cohort.plan import plan_slides
+from hespotex.inspection import inspect_input
+from hespotex.slide import SLIDE_SUFFIXES, slides_in
+from hespotex.slide_prediction import SlideOptions
+from inspected_sections import paint, shape
+
+KINDS = ("a.tif", "b.btf", "c.ome.btf", "d.tf8", "e.jp2", "f.PNG", "g.jpeg")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    image, path = paint(shape()), tmp_path / "slides"
+    path.mkdir()
+    for name in KINDS:
+        if name[0] in "abcd":
+            resolution = {"resolution": (4000, 4000), "resolutionunit": "CENTIMETER"}
+            tifffile.imwrite(path / name, image, photometric="rgb", **resolution)  # type: ignore[arg-type]
+        else:
+            Image.fromarray(image).save(path / name)
+    return path
+
+
+def test_inspect_and_predict_find_the_same_slides(folder: Path) -> None:
+    names = [name.rsplit(".", 1)[0] for name in KINDS]
+    tasks = plan_slides(folder, SlideOptions())
+    assert tasks is not None
+    assert [task.section_id for task in tasks] == names
+    inspection = inspect_input(folder)
+    assert [item.name for item in inspection.items] == names
+    assert all(item.verdict == "green" for item in inspection.items[:4])
+    assert inspection.together == ()
+
+
+def test_slides_of_one_stem_keep_their_endings(folder: Path) -> None:
+    shutil.copy(folder / "a.tif", folder / "a.tiff")
+    tasks = plan_slides(folder, SlideOptions())
+    assert tasks is not None
+    names = [item.name for item in inspect_input(folder).items]
+    assert names[:2] == ["a.tif", "a.tiff"]
+    assert [task.section_id for task in tasks] == names
+
+
+def test_what_may_hold_slides_and_is_passed_over_is_named(folder: Path) -> None:
+    (folder / "h.tif.gz").write_bytes(gzip.compress((folder / "a.tif").read_bytes()))
+    shutil.copy(folder / "a.tif", folder / "scan.img")
+    (folder / "more").mkdir()
+    shutil.copy(folder / "a.tif", folder / "more" / "z.tif")
+    found = slides_in(folder)
+    assert [p.name for p in found.doubtful] == ["h.tif.gz", "more", "scan.img"]
+    inspection = inspect_input(folder)
+    assert inspection.exit_code == 1
+    (finding,) = inspection.together
+    assert finding.found.endswith("slides may be in there: h.tif.gz, more/, scan.img")
+    assert finding.remedy.startswith("unpack or rename")
+
+
+def test_what_lies_beside_slides_as_a_rule_raises_no_doubt(folder: Path) -> None:
+    for name in ("notes.txt", "regions.geojson", "sections.csv", ".DS_Store"):
+        (folder / name).write_text("x")
+    shutil.make_archive(str(folder / "table"), "zip", folder.parent, "slides/notes.txt")
+    (folder / "table.zip").rename(folder / "table.xlsx")
+    predicted = folder / "predicted"
+    predicted.mkdir()
+    (predicted / "run.json").write_text(json.dumps({}))
+    shutil.copy(folder / "a.tif", predicted / "map.tif")
+    (folder / "slide_data").mkdir()  # as MIRAX has it beside its slide
+    (folder / "slide_data" / "Data0000.dat").write_bytes(b"x")
+    found = slides_in(folder)
+    assert found.doubt is None
+    assert found.remark == (
+        "passed over, no slides: notes.txt, regions.geojson, sections.csv, table.xlsx"
+    )
+    inspection = inspect_input(folder)
+    assert [f.level for f in inspection.together] == ["info"]
+
+
+def test_endings_are_told_in_any_case() -> None:
+    assert all(s == s.lower() and s.startswith(".") for s in SLIDE_SUFFIXES)
