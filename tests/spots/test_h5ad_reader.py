@@ -88,7 +88,7 @@ def test_positions_alone_where_nothing_was_measured(tmp_path: Path) -> None:
 
 def test_space_rangers_spot_diameter_stands_for_65_um(tmp_path: Path) -> None:
     library = {
-        "images": {"hires": np.zeros((4, 4, 3))},
+        "images": {"hires": np.zeros((4, 5, 3))},
         "scalefactors": {"spot_diameter_fullres": 130.0, "tissue_hires_scalef": 0.25},
         "metadata": {"software_version": "spaceranger-1.3.0"},
     }
@@ -97,6 +97,7 @@ def test_space_rangers_spot_diameter_stands_for_65_um(tmp_path: Path) -> None:
     assert table.hints.rough_mpp["spot diameter of library lib (65 um)"].likely == 0.5
     assert table.hints.spot_pitch_um == 100.0  # the printed array of Visium
     assert table.hints.image_scales == {"hires": 0.25}
+    assert table.hints.full_size_px0 == (20.0, 16.0)
     del library["metadata"]
     without = read(make(uns={"spatial": {"lib": library}}), tmp_path).hints
     assert (without.mpp, without.rough_mpp, without.spot_pitch_um) == ({}, {}, None)

@@ -12,6 +12,19 @@ import numpy.typing as npt
 
 from hespotex.errors import SlideError, SpotTableError
 from hespotex.spots.base import ScaleHints, SpotTable
+from hespotex.spots.scale_factors import copy_kind
+
+# An image with a side of this share of the full one is none of its copies.
+_SMALLER = 0.9
+# Relative difference up to which both sides of an image are a stated scale of the full ones.
+_COPY = 0.01
+_AGREEMENT = 0.01
+# Where the full size is not known: how far the spots of a copy reach at least.
+_FILLED = 0.6
+_REMEDY = (
+    "give the image that Space Ranger was run on (cytassist_image.tiff is that one only where no microscope image was "
+    "given to it)"
+)
 
 
 class SlideFacts(Protocol):
@@ -50,22 +63,17 @@ def fit_to_image(
 ) -> FittedSpots:
     """Positions and hints in the pixels of the given image; a down-scaled copy needs `allow_hires`.
 
-    A copy is told by its size: the spots leave it as they are, and fill it when multiplied by the
-    scale that Space Ranger states for it.
+    Spots that leave the image say that it is not the full one. It is a copy only where both of its sides are the
+    stated scale of the full ones within 1 %.
 
     Raises:
-        SlideError: the image is a copy, and copies are not allowed.
+        SlideError: the image is a copy, and copies are not allowed; or it is smaller, and no copy of a stated scale.
     """
     size = np.array([slide.width_px0, slide.height_px0], dtype=np.float64)
-    outside = (table.xy_px0 >= size).any(axis=1).mean()
-    fitting = {
-        name: scale
-        for name, scale in table.hints.image_scales.items()
-        if scale < 0.9
-        and outside > 0
-        and ((table.xy_px0 * scale).max(axis=0) < size).all()
-        and ((table.xy_px0 * scale).max(axis=0) > 0.25 * size).all()
-    }
+    scales = {name: s for name, s in table.hints.image_scales.items() if s < _SMALLER}
+    if not scales or not (table.xy_px0 >= size).any():
+        return FittedSpots(table.xy_px0, table.hints)
+    fitting = _fitting(table, scales, size, path)
     if not fitting:
         return FittedSpots(table.xy_px0, table.hints)
     name, scale = max(fitting.items(), key=lambda item: item[1])
@@ -90,9 +98,47 @@ def fit_to_image(
         rough_mpp=rough,
         spot_diameter_px0=diameter * scale if diameter is not None else None,
         image_scales={},
+        full_size_px0=None,
         trust_slide_mpp=False,  # a copy often keeps the tags of its original
     )
     return FittedSpots(table.xy_px0 * scale, smaller, f"in place of the full image {found}")
+
+
+def _fitting(
+    table: SpotTable, scales: Mapping[str, float], size: npt.NDArray[np.float64], path: Path
+) -> dict[str, float]:
+    """Stated scales under which the image is a copy of the full one; none where it need not be a copy."""
+    reach = table.xy_px0.max(axis=0)
+    full = np.array(table.hints.full_size_px0 or (np.nan, np.nan))
+    if not (reach < full * (1 + _AGREEMENT)).all():  # not known, or of a copy of another section
+        holding = {name: s for name, s in scales.items() if (reach * s < size).all()}
+        named = copy_kind(path)
+        if named in holding:
+            return {named: holding[named]}
+        filled = {name: s for name, s in holding.items() if (reach * s > _FILLED * size).all()}
+        if holding and not filled:
+            name, scale = max(holding.items(), key=lambda item: item[1])
+            share = reach * scale / size
+            raise SlideError(
+                f"{_expected(scales)}, found {path} of {size[0]:.0f} x {size[1]:.0f} px: as the {name} copy its spots "
+                f"would end at {share[0]:.2f} of the width and {share[1]:.2f} of the height; {_REMEDY}"
+            )
+        return filled
+    ratio = size / full
+    if (ratio > _SMALLER).all():  # spots lie outside for another reason
+        return {}
+    fitting = {name: s for name, s in scales.items() if (np.abs(ratio / s - 1) <= _COPY).all()}
+    if not fitting:
+        raise SlideError(
+            f"{_expected(scales)}, found {path} of {size[0]:.0f} x {size[1]:.0f} px: {ratio[0]:.4g} of the full width "
+            f"({full[0]:.0f} px) and {ratio[1]:.4g} of the full height ({full[1]:.0f} px); {_REMEDY}"
+        )
+    return fitting
+
+
+def _expected(scales: Mapping[str, float]) -> str:
+    stated = ", ".join(f"{name} {scale:.4g}" for name, scale in scales.items())
+    return f"expected the full-resolution image, or a copy of a stated scale ({stated})"
 
 
 def spots_outside(xy_px0: npt.NDArray[np.float64], slide: SlideFacts) -> npt.NDArray[np.bool_]:

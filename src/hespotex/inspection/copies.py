@@ -12,14 +12,7 @@ from hespotex.inspection.slides import SlideView, view_slide
 from hespotex.section import ManifestRow, Section
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
-
-# By name: the image with nothing drawn on it first.
-_PATTERNS = (
-    ("*tissue_hires_image.*", "hires"),
-    ("*tissue_lowres_image.*", "lowres"),
-    ("*aligned_fiducials.*", "hires"),
-    ("*detected_tissue_image.*", "hires"),
-)
+from hespotex.spots.scale_factors import COPY_PATTERNS
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ def find_copies(row: ManifestRow, section: Section) -> list[Copy]:
     files = [p for sub in _folders(folder) if sub.is_dir() for p in sorted(sub.iterdir())]
     scales = read_spots(row.format, SpotSource(spots=place)).hints.image_scales
     copies = []
-    for pattern, kind in _PATTERNS:
+    for pattern, kind in COPY_PATTERNS:
         for path in files:
             if kind not in scales or not fnmatch(path.name, pattern):
                 continue

@@ -54,6 +54,7 @@ class ScaleHints:
         spot_diameter_px0: diameter of a spot in level-0 pixels; it is compared with
             `spot_diameter_um`, so a reader gives both only where they mean the same circle.
         image_scales: pixels of a smaller image per level-0 pixel, by the image's name (hires, lowres).
+        full_size_px0: width and height of the full image, as far as a copy tells them.
         trust_slide_mpp: False where the collection is known for wrong mpp tags in its slides.
     """
 
@@ -63,6 +64,7 @@ class ScaleHints:
     spot_diameter_um: float | None = None
     spot_diameter_px0: float | None = None
     image_scales: Mapping[str, float] = field(default_factory=dict)
+    full_size_px0: tuple[float, float] | None = None
     trust_slide_mpp: bool = True
 
 

@@ -298,7 +298,7 @@ def _read_matrix(element: Any) -> sparse.csr_matrix:
 
 
 def _without_images(element: Any) -> Any:
-    """A uns entry as nested dictionaries; pictures (arrays of two and more dimensions) are not read."""
+    """A uns entry as nested dictionaries; of pictures (arrays of two and more dimensions) the shape alone."""
     import h5py
     from anndata.io import read_elem
 
@@ -307,7 +307,7 @@ def _without_images(element: Any) -> Any:
             return {name: _without_images(element[name]) for name in element}
         return None
     if element.ndim >= 2:
-        return None
+        return element.shape
     try:
         return read_elem(element)
     except Exception:  # noqa: BLE001  of another version: a hint that cannot be read is none
@@ -328,6 +328,7 @@ def _hints(uns: Mapping[str, Any], library: str | None = None) -> ScaleHints:
     mpp: dict[str, float] = {}
     rough: dict[str, RoughScale] = {}
     scales: dict[str, float] = {}
+    full = None
     own = uns.get(keys.UNS)
     if isinstance(own, Mapping) and "mpp" in own:
         mpp["uns['hespotex']['mpp']"] = float(own["mpp"])
@@ -342,13 +343,21 @@ def _hints(uns: Mapping[str, Any], library: str | None = None) -> ScaleHints:
         for key, label in (("tissue_hires_scalef", "hires"), ("tissue_lowres_scalef", "lowres")):
             if key in factors and len(libraries) == 1:
                 scales[label] = float(factors[key])
+                full = full or _full_size((entry.get("images") or {}).get(label), scales[label])
         if "software_version" in (entry.get("metadata") or {}):
             stated, circle = _space_ranger_mpp(factors, f"library {name}")
             mpp.update(stated)
             rough.update(circle)
     # Bins and cells state their scale; what states a circle alone is the printed array of Visium.
     pitch = _VISIUM_PITCH_UM if rough and not mpp else None
-    return ScaleHints(mpp=mpp, rough_mpp=rough, image_scales=scales, spot_pitch_um=pitch)
+    return ScaleHints(
+        mpp=mpp, rough_mpp=rough, image_scales=scales, full_size_px0=full, spot_pitch_um=pitch
+    )
+
+
+def _full_size(shape: Any, scale: float) -> tuple[float, float] | None:
+    """Width and height of the full image, from the shape of a copy of it."""
+    return (shape[1] / scale, shape[0] / scale) if isinstance(shape, tuple) and scale > 0 else None
 
 
 def _space_ranger_mpp(

@@ -12,6 +12,7 @@ import pandas as pd
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
+from hespotex.spots.scale_factors import copy_scales, full_size
 from hespotex.spots.ten_x import FeatureMatrix, find_one, read_matrix
 from hespotex.spots.text import (
     Packed,
@@ -253,15 +254,14 @@ def read_scale(path: Path | Packed | None) -> ScaleHints:
         return ScaleHints(spot_pitch_um=PITCH_UM, spot_diameter_um=DIAMETER_UM)
     values = read_json(path)
     diameter = positive_number(values, "spot_diameter_fullres", path)
-    scales = {
-        name: positive_number(values, f"tissue_{name}_scalef", path) for name in ("hires", "lowres")
-    }
+    scales = copy_scales(values, path)
     rough = {SPOT_DIAMETER: RoughScale.of_spot_diameter(diameter)} if diameter else {}
     return ScaleHints(
         rough_mpp=rough,
         spot_pitch_um=PITCH_UM,
         spot_diameter_um=DIAMETER_UM,
-        image_scales={name: scale for name, scale in scales.items() if scale is not None},
+        image_scales=scales,
+        full_size_px0=full_size(path, scales),
     )
 
 

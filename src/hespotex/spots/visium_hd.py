@@ -13,6 +13,7 @@ from hespotex.errors import SpotTableError
 from hespotex.spots.base import GridKind, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.outlines import read_outlines
 from hespotex.spots.pooling import Pooled, pool_points
+from hespotex.spots.scale_factors import copy_scales, full_size
 from hespotex.spots.space_ranger import find_spatial, join_positions, read_positions
 from hespotex.spots.ten_x import read_matrix
 from hespotex.spots.text import Packed, positive_number, read_json
@@ -113,14 +114,13 @@ def _read_scale(path: Path | Packed) -> tuple[ScaleHints, float]:
     sources = {"microns_per_pixel of Visium HD": mpp}
     if diameter is not None:
         sources[f"bin of {side:g} um = {diameter:.5g} px"] = side / diameter
-    scales = {
-        name: positive_number(values, f"tissue_{name}_scalef", path) for name in ("hires", "lowres")
-    }
+    scales = copy_scales(values, path)
     hints = ScaleHints(
         mpp=sources,
         spot_pitch_um=side,
         spot_diameter_um=side,
-        image_scales={name: scale for name, scale in scales.items() if scale is not None},
+        image_scales=scales,
+        full_size_px0=full_size(path, scales),
     )
     return hints, side
 
@@ -148,6 +148,7 @@ def _pool_bins(
         spot_pitch_um=pitch,
         spot_diameter_um=diameter,
         image_scales=table.hints.image_scales,
+        full_size_px0=table.hints.full_size_px0,
     )
     return pooled_table(table, pooled, xy_px0, hints, "bins", {})
 
