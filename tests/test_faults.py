@@ -198,7 +198,7 @@ FAULTS: dict[str, tuple[Break, str]] = {
     "manifest: empty": (raw("sections.csv", lambda _: b""), r"found an empty file"),
     "manifest: UTF-16": (
         raw("sections.csv", lambda b: b.decode().encode("utf-16")),
-        r"expected UTF-8 text, found byte 0xff",
+        r"found text in UTF-16, .*iconv -f UTF-16LE -t UTF-8 .*sections\.csv > NEW",
     ),
     # counts of legacy ST
     "counts: cut gzip": (raw(COUNTS, lambda b: b[:-20]), r"cut short or damaged .*copy it again"),

@@ -324,7 +324,10 @@ def test_a_file_that_holds_no_features_is_an_error(tmp_path: Path) -> None:
         read_features_file(path, GRID)
     cut = tmp_path / "cut.h5"
     cut.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(SlideError, match=r"expected a features file \(h5\), found: .*cut\.h5"):
+    with pytest.raises(
+        SlideError,
+        match=r"a features file \(h5\) at .*cut\.h5, found one that is cut short: it ends at byte .*; copy it again",
+    ):
         read_features_file(cut, GRID)
 
 

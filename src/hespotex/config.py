@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hespotex.config_values import apply_override, deep_copy, one_line, set_key, under
 from hespotex.errors import ConfigError
+from hespotex.text_files import read_text
 
 Profile = Literal["default", "published"]
 Grid = Literal["hexagonal", "square"]
@@ -307,11 +308,7 @@ class RunConfig(StageConfig):
             ConfigError: the file is missing or no TOML, a key is unknown, a value does not fit.
         """
         try:
-            values = tomllib.loads(
-                path.read_text(encoding="utf-8-sig")
-            )  # editors of Windows add a mark
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"expected a readable TOML file at {path}: {error}") from error
+            values = tomllib.loads(read_text(path, "a TOML file", ConfigError))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"expected TOML in {path}: {error}") from error
         return cls.from_values(values, overrides, source=str(path))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from hespotex.cores import read_numbers, usable_cores
+from hespotex.disk_errors import disk_words
 
 Level = Literal["ok", "info", "warning", "error"]
 
@@ -285,8 +286,8 @@ def _folder(name: str, path: Path, cost: str) -> Check:
         with tempfile.NamedTemporaryFile(dir=nearest, prefix=".hespotex"):
             pass
     except OSError as error:
-        reason = error.strerror or str(error)
-        return Check(name, "warning", f"{path} cannot be written: {reason}", cost)
+        words = disk_words(error, writing=True)
+        return Check(name, "warning", f"{path} cannot be written: {words}", cost)
     free = shutil.disk_usage(nearest).free / _GIB
     shown = f"{path}, {free:.1f} GiB free"
     if free < _LITTLE_DISK_GIB:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from hespotex.errors import GeometryError, SlideError
 from hespotex.features_store import read_features_store
+from hespotex.hdf5 import open_h5
 from hespotex.runs import content_key, file_key
 
 
@@ -61,25 +63,18 @@ def read_features_file(
 def _read(
     path: Path, section: str | None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], float]:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [name for name in ("features", "coords") if name not in file]
-            if missing:
-                raise SlideError(
-                    f"expected data sets features and coords (TRIDENT, CLAM) in {path}, found "
-                    f"{', '.join(sorted(file)) or 'nothing'}; give a features file of one of them",
-                    section=section,
-                )
-            features = np.asarray(file["features"][()], np.float32)
-            corners = np.asarray(file["coords"][()], np.float64)
-            stated = file["coords"].attrs.get("patch_size_level0")
-    except OSError as error:
-        raise SlideError(
-            f"expected a features file (h5), found: {error} ({path}); copy or make it again",
-            section=section,
-        ) from error
+    raising = partial(SlideError, section=section)
+    with open_h5(path, "a features file (h5) at", raising) as file:
+        missing = [name for name in ("features", "coords") if name not in file]
+        if missing:
+            raise SlideError(
+                f"expected data sets features and coords (TRIDENT, CLAM) in {path}, found "
+                f"{', '.join(sorted(file)) or 'nothing'}; give a features file of one of them",
+                section=section,
+            )
+        features = np.asarray(file["features"][()], np.float32)
+        corners = np.asarray(file["coords"][()], np.float64)
+        stated = file["coords"].attrs.get("patch_size_level0")
     if features.ndim == 3 and features.shape[0] == 1:  # TRIDENT's slide-wise writers add an axis
         features = features[0]
     _check(features, corners, path, section)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
 
 _TABLES = "tables"
@@ -75,8 +76,7 @@ def _open(root: Path, section: str | None) -> Any:
     except Exception as error:  # zarr, arrow and dask each raise their own kinds
         raise SlideError(
             f"expected a store of LazySlide (wsidata) at {root}, found one that cannot be read "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
-            "write or copy it again",
+            f"({type(error).__name__}: {cause_of(error)}); {remedy_of(error) or DAMAGED}",
             section=section,
         ) from error
 

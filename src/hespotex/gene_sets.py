@@ -18,6 +18,7 @@ from scipy import sparse
 
 from hespotex.errors import ConfigError
 from hespotex.runs import content_key
+from hespotex.text_files import read_text
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -48,12 +49,9 @@ def read_gmt(path: Path) -> tuple[GeneSet, ...]:
     Raises:
         ConfigError: no file, no text, no set, a line without tabs or genes, or a doubled name.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"expected a GMT file (name, description, genes, tab-separated) at {path}: {error}"
-        ) from error
+    lines = read_text(
+        path, "a GMT file (name, description, genes, tab-separated)", ConfigError
+    ).splitlines()
     sets: dict[str, GeneSet] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):

@@ -59,6 +59,12 @@ def read_features(file: IO[bytes]) -> Iterator[Feature]:
     yield from _listed(file, text[found.end() :], at + found.end())
 
 
+def json_remedy(error: Exception) -> str:
+    """What to do about text that is no JSON: only one that breaks off is cut short."""
+    cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(error.doc.rstrip())
+    return "it breaks off there: copy it again" if cut else "correct it there, or export it again"
+
+
 def object_type(feature: Any) -> str | None:
     """The type that QuPath gives an object, in any of its versions; None where nothing says it."""
     properties = feature.get("properties") or {}

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from hespotex.config_values import listed_names
+from hespotex.disk_errors import disk_words
 from hespotex.errors import ManifestError, SlideError
 from hespotex.section import ManifestRow
 from hespotex.slide import image_path
 from hespotex.spots.registry import READERS
+from hespotex.text_files import read_text
 
 __all__ = ["Manifest", "ManifestRow", "read_manifest"]
 
@@ -144,19 +146,7 @@ def _select(
 
 def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header and (row number in the file, cells); stripped, empty lines left out."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            str(path),
-            [
-                f"expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}; "
-                "save it as CSV UTF-8"
-            ],
-        ) from error
-    except OSError as error:
-        kind = "a folder" if path.is_dir() else error.strerror or str(error)
-        raise ManifestError(str(path), [f"expected a readable file, found: {kind}"]) from error
+    text = read_text(path, "a manifest", lambda problem: ManifestError(str(path), [problem]))
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = "\t" if "\t" in first else ","
     if delimiter == "," and "," not in first and ";" in first:
@@ -346,7 +336,7 @@ def _existing(text: str, folder: Path, folder_ok: bool) -> Path:
     try:
         exists = path.exists()
     except OSError as error:  # a name too long for the file system
-        raise ValueError(f"expected a file, found {text[:60]!r}: {error.strerror}") from error
+        raise ValueError(f"expected a file, found {text[:60]!r}: {disk_words(error)}") from error
     if not exists:
         kind = "a link that leads nowhere" if path.is_symlink() else "nothing"
         raise ValueError(

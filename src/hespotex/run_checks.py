@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hespotex.config import NucleiConfig, PatchConfig, RunConfig
 from hespotex.config_values import differing_keys
 from hespotex.copies import copied_spots, sketch, spot_marks
+from hespotex.disk_errors import cause_of, remedy_of
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError, NucleiError, SpotTableError
@@ -71,8 +72,7 @@ def _mask_key(path: Path) -> str:
         return file_key(path)
     except OSError as error:
         raise NucleiError(
-            f"expected a readable nuclei mask, found: {error.strerror or error} ({path}); "
-            "check the path and its permissions"
+            f"expected a readable nuclei mask, found: {cause_of(error)} ({path}); {remedy_of(error) or 'check the path'}"
         ) from error
 
 

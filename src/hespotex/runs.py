@@ -26,6 +26,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from hespotex.config_values import differing_keys
+from hespotex.disk_errors import cause_of, disk_words, remedy_of
 from hespotex.errors import RunError
 
 # Files above this size are keyed by samples: a slide of 10 GB would otherwise be read twice.
@@ -53,10 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # some libraries write for the owner alone
         temporary.replace(path)
     except (OSError, SafetensorError) as error:  # safetensors wraps what the disk says
-        cause = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise RunError(
-            f"expected to write {path}, found: {cause}; free space or choose another folder"
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -79,15 +77,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             path.rename(replaced)
         temporary.rename(path)
     except OSError as error:
-        raise RunError(
-            f"expected to write {path}, found: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         for left_over in (temporary, replaced):
             shutil.rmtree(left_over, ignore_errors=True)
 
 
-def check_writable(folder: Path, remedy: str = "choose another folder") -> None:
+def _not_written(path: Path, error: Exception) -> RunError:
+    words = disk_words(error, writing=True, otherwise="free space or choose another folder")
+    return RunError(f"expected to write {path}, found: {words}")
+
+
+def check_writable(folder: Path, remedy: str | None = None) -> None:
     """Make a folder where there is none, and try to write in it: before hours of work, not after them.
 
     Raises:
@@ -99,7 +100,8 @@ def check_writable(folder: Path, remedy: str = "choose another folder") -> None:
             pass
     except OSError as error:
         raise RunError(
-            f"expected a folder that can be written at {folder}, found: {error.strerror or error}; {remedy}"
+            f"expected a folder that can be written at {folder}, found: {cause_of(error)}; "
+            f"{remedy or remedy_of(error, writing=True) or 'choose another folder'}"
         ) from error
 
 
@@ -336,7 +338,8 @@ class RunDir:
             return None
         except (OSError, ValueError) as error:
             raise RunError(
-                f"expected the record of a run in {self.run_json}, found: {error}; delete that folder or choose another --out"
+                f"expected the record of a run in {self.run_json}, found: "
+                f"{disk_words(error, otherwise='delete that folder or choose another --out')}"
             ) from error
         if not isinstance(value, dict):
             raise RunError(f"expected an object in {self.run_json}, found {type(value).__name__}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from hespotex.errors import GeometryError
 from hespotex.geojson_features import object_type
+from hespotex.text_files import read_text
 from hespotex.tissue import Tissue, as_multipolygon
 
 # Objects of QuPath that nobody draws around tissue.
@@ -30,16 +31,20 @@ def read_tissue(path: Path) -> Tissue:
     from shapely.geometry import shape
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = read_text(path, "GeoJSON with the tissue", GeometryError)
+        content = json.loads(text)
         areas = [shape(geometry) for geometry in _geometries(content)]
         # A union of rings that cross themselves has no result: each is cut into proper areas first.
         valid = [shapely.make_valid(area) for area in areas]
         union = as_multipolygon(shapely.unary_union([a for a in valid if a.area > 0]))
-    except (OSError, UnicodeDecodeError) as error:
-        raise GeometryError(
-            f"expected a GeoJSON file with the tissue at {path}, found: {error}"
-        ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.ShapelyError) as error:
+    except (
+        RecursionError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        shapely.errors.ShapelyError,
+    ) as error:
         raise GeometryError(
             f"expected GeoJSON in {path}, found: {error}; export it from QuPath as GeoJSON (File > Export objects)"
         ) from error

@@ -39,7 +39,7 @@ def test_damage_inside_a_png_is_said(tmp_path: Path) -> None:
     middle = len(data) // 2
     data[middle : middle + 4000] = bytes(4000)
     (tmp_path / "d.png").write_bytes(data)
-    with pytest.raises(SlideError, match=r"expected a whole image, found: .* in .*d\.png; copy"):
+    with pytest.raises(SlideError, match=r"expected a whole image, found: .* in .*d\.png; compare"):
         open_slide(tmp_path / "d.png")
 
 

@@ -17,6 +17,7 @@ from hespotex.cli.models import import_checkpoint
 from hespotex.cli.runs import cross_validate, demo, predict, train
 from hespotex.cli.terminal import print_error
 from hespotex.cli.worth import compare, evaluate, report
+from hespotex.disk_errors import disk_words
 from hespotex.errors import HESpotExError
 
 app = typer.Typer(
@@ -68,10 +69,7 @@ def main() -> None:
     except OSError as error:
         if not isinstance(error.filename, (str, bytes)) or error.strerror is None:
             raise  # no path to name: a number stands for an open file
-        print_error(
-            f"expected to use {os.fsdecode(error.filename)}, found: {error.strerror}; check that it is there, and its "
-            "permissions"
-        )
+        print_error(f"expected to use {os.fsdecode(error.filename)}, found: {disk_words(error)}")
         sys.exit(2)
 
 

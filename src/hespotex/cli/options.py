@@ -12,6 +12,7 @@ from hespotex.cli.terminal import TerminalReporter
 from hespotex.config import InputChoices, Machine, RunConfig
 from hespotex.config_values import parse_grid
 from hespotex.errors import ConfigError
+from hespotex.text_files import read_text
 
 if TYPE_CHECKING:
     from hespotex.gene_sets import GeneSet
@@ -166,12 +167,7 @@ def build_config(
 
 def read_genes(path: Path) -> tuple[str, ...]:
     """One gene a line; blank lines are skipped, doubled names are an error."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"expected a text file with one gene a line at {path}: {error}"
-        ) from error
+    lines = read_text(path, "a text file with one gene a line", ConfigError).split("\n")
     genes = tuple(line.strip() for line in lines if line.strip())
     if not genes:
         raise ConfigError(f"expected one gene a line in {path}, found none")

@@ -24,6 +24,7 @@ from hespotex.evaluation.trust import Extras
 from hespotex.export.claims_store import claim_columns, claim_record, read_claims
 from hespotex.expression import PanelCounts, log1p_cpm
 from hespotex.gene_sets import SetScores
+from hespotex.hdf5 import open_h5
 from hespotex.runs import atomic_path
 from hespotex.section import Section
 
@@ -209,15 +210,10 @@ def read_prediction(path: Path) -> StoredPrediction:
     Raises:
         RunError: the file is missing, cut short, or none of ours.
     """
-    import anndata
+    from anndata.io import read_elem
 
-    try:
-        table = anndata.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise RunError(
-            f"expected a prediction of hespotex in {path}, found a file that anndata cannot read: {error}"
-        ) from error
-    return stored_prediction(table, path)
+    with open_h5(path, "a prediction of hespotex in", RunError, "predict again") as file:
+        return stored_prediction(read_elem(file["/"]), path)
 
 
 def stored_prediction(table: AnnData, path: Path) -> StoredPrediction:

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex import keys
+from hespotex.disk_errors import disk_words
 from hespotex.errors import RunError
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import StoredPrediction, Thumbnail, build_table, stored_prediction
+from hespotex.hdf5 import open_h5
 from hespotex.runs import atomic_path
 from hespotex.section import Section
 from hespotex.training.types import Prediction
@@ -93,9 +95,8 @@ def write_prediction_by_chunks(
                     for name, table in of_sets.items():
                         table[rows] = arrays[name]
         except (OSError, RuntimeError) as error:  # h5py raises either where the disk is full
-            raise RunError(
-                f"expected to write {path}, found: {' '.join(str(error).split())}; free space or choose another folder"
-            ) from error
+            words = disk_words(error, writing=True, otherwise="free space or choose another folder")
+            raise RunError(f"expected to write {path}, found: {words}") from error
 
 
 def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
@@ -106,33 +107,28 @@ def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
     Raises:
         RunError: the file is cut short, or lacks a gene.
     """
-    import h5py
     from anndata import AnnData
     from anndata.io import read_elem
 
-    try:
-        with h5py.File(path, "r") as file:
-            var = read_elem(file["var"])
-            columns = var.index.get_indexer(list(genes))
-            if (columns < 0).any():
-                lacking = [g for g, column in zip(genes, columns, strict=True) if column < 0]
-                raise RunError(
-                    f"expected {', '.join(lacking[:5])} in {path}, found none; predict again"
-                )
-            table = AnnData(
-                X=_columns_of(file["X"], columns),
-                obs=read_elem(file["obs"]),
-                var=var.iloc[columns],
-                uns=read_elem(file["uns"]),
-                obsm=read_elem(file["obsm"]),
+    with open_h5(
+        path, "a prediction of hespotex in", RunError, "delete it and predict again"
+    ) as file:
+        var = read_elem(file["var"])
+        columns = var.index.get_indexer(list(genes))
+        if (columns < 0).any():
+            lacking = [g for g, column in zip(genes, columns, strict=True) if column < 0]
+            raise RunError(
+                f"expected {', '.join(lacking[:5])} in {path}, found none; predict again"
             )
-            composition = file[f"layers/{keys.COMPOSITION}"]
-            table.layers[keys.COMPOSITION] = _columns_of(composition, columns)
-    except (OSError, KeyError, ValueError) as error:
-        raise RunError(
-            f"expected a prediction of hespotex in {path}, found: {' '.join(str(error).split())}; delete it and "
-            "predict again"
-        ) from error
+        table = AnnData(
+            X=_columns_of(file["X"], columns),
+            obs=read_elem(file["obs"]),
+            var=var.iloc[columns],
+            uns=read_elem(file["uns"]),
+            obsm=read_elem(file["obsm"]),
+        )
+        composition = file[f"layers/{keys.COMPOSITION}"]
+        table.layers[keys.COMPOSITION] = _columns_of(composition, columns)
     return stored_prediction(table, path)
 
 
@@ -142,17 +138,12 @@ def stored_genes(path: Path) -> list[str]:
     Raises:
         RunError: the file is cut short.
     """
-    import h5py
     from anndata.io import read_elem
 
-    try:
-        with h5py.File(path, "r") as file:
-            return [str(name) for name in read_elem(file["var"]).index]
-    except (OSError, KeyError, ValueError) as error:
-        raise RunError(
-            f"expected a prediction of hespotex in {path}, found: {' '.join(str(error).split())}; delete it and "
-            "predict again"
-        ) from error
+    with open_h5(
+        path, "a prediction of hespotex in", RunError, "delete it and predict again"
+    ) as file:
+        return [str(name) for name in read_elem(file["var"]).index]
 
 
 def _columns_of(dataset: Any, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex import keys
+from hespotex.disk_errors import disk_words
 from hespotex.errors import RunError
 from hespotex.export.h5ad import StoredPrediction, read_prediction
 from hespotex.runs import RunDir
@@ -119,7 +120,8 @@ def _json(path: Any) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RunError(f"expected JSON in {path}, found: {error}") from error
+        words = disk_words(error, otherwise="make the run again")
+        raise RunError(f"expected JSON in {path}, found: {words}") from error
     return value if isinstance(value, dict) else None
 
 

@@ -106,7 +106,7 @@ def _spots(path: Path, slide: Path | None) -> Input | None:
         if path.parent.name == "st" and (collection / "metadata" / f"{path.stem}.json").is_file():
             image = collection / "wsis" / f"{path.stem}.tif"
             kind, slide = "hest", slide or (image if image.is_file() else None)
-    elif path.is_file() and path.name.endswith("feature_bc_matrix.h5"):
+    elif path.is_file() and ("feature_bc_matrix.h5" in path.name or "matrix.mtx" in path.name):
         kind = "space_ranger"
     elif not path.is_dir():
         return None

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hespotex.errors import HESpotExError, SpotTableError
 from hespotex.gene_names import bare_names, without_version
+from hespotex.hdf5 import open_h5
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.genes import describe_genes, is_ensembl
 from hespotex.section import ManifestRow, Section
-from hespotex.spots.text import open_text
+from hespotex.text_files import open_text
 
 # Columns of var in which scanpy, HEST and CELLxGENE keep the names that are not in the index.
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensemblID", "feature_id")
@@ -77,7 +79,7 @@ def _read(path: Path) -> Pairs:
             yield from _read_h5ad(path)
         elif path.suffix == ".h5":
             yield from _read_h5(path)
-    except (OSError, KeyError, ValueError):
+    except (HESpotExError, OSError):
         return  # a file that cannot be read holds no mapping; what is wrong with it is said elsewhere
 
 
@@ -98,19 +100,16 @@ def _read_folder(path: Path) -> Pairs:
 
 
 def _read_h5(path: Path) -> Pairs:
-    import h5py
-
-    with h5py.File(path, "r") as file:
+    with open_h5(path, "a feature-barcode matrix in", SpotTableError) as file:
         features = file["matrix/features"]
         for identifier, symbol in zip(features["id"][:], features["name"][:], strict=True):
             yield _text(identifier), _text(symbol)
 
 
 def _read_h5ad(path: Path) -> Pairs:
-    import h5py
     from anndata.io import read_elem
 
-    with h5py.File(path, "r") as file:
+    with open_h5(path, "an h5ad file at", SpotTableError) as file:
         var = read_elem(file["var"])
     index = var.index.astype(str)
     for column in _ID_COLUMNS:

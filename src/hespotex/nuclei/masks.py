@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
 from hespotex.errors import NucleiError
+from hespotex.file_kinds import mistaken_kind
 from hespotex.nuclei.labels import Labels, LabelSource
 from hespotex.nuclei.origin import MASK_SUFFIXES
 from hespotex.nuclei.outlines import OutlineLabels
@@ -43,6 +45,9 @@ def open_mask(
 
     suffix = path.suffix.lower()
     try:
+        mistaken = mistaken_kind(path) if suffix in MASK_SUFFIXES else None
+        if mistaken is not None:
+            raise NucleiError(f"expected a nuclei mask at {path}, found {mistaken.told(path)}")
         if suffix in {".geojson", ".json"}:
             return OutlineLabels(path, size_px0, mpp, origin_px0)
         if suffix == ".npy":
@@ -54,9 +59,8 @@ def open_mask(
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, ShapelyError,
     ) as error:  # fmt: skip
-        cause = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise NucleiError(
-            f"expected a readable nuclei mask, found: {cause} ({path}); export it again"
+            f"expected a readable nuclei mask, found: {cause_of(error)} ({path}); {remedy_of(error) or 'export it again'}"
         ) from error
     raise NucleiError(
         f"expected a nuclei mask of {', '.join(MASK_SUFFIXES)}, found {suffix or 'no suffix'} ({path})"
@@ -172,7 +176,7 @@ class ImageLabels:
             return np.asarray(self._pixels[rows, columns])
         except (OSError, ValueError, RuntimeError, KeyError, IndexError) as error:
             raise NucleiError(
-                f"expected pixels in rows {rows.start} to {rows.stop} of the nuclei mask {self._path}, found: {error}"
+                f"expected pixels in rows {rows.start} to {rows.stop} of the nuclei mask {self._path}, found: {disk_words(error, otherwise=DAMAGED)}"
             ) from error
 
     def read(self, x: int, y: int, width: int, height: int) -> Labels:

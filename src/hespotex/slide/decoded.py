@@ -7,6 +7,7 @@ laid over white, palettes looked up, 16 bit cut to its upper 8, CMYK mixed.
 from __future__ import annotations
 
 import math
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.slide.pixel_size import mpp_of_density
 
 _ROWS = 1024
+_CUT = "copy or export it again"
 # Pillow's guard against decompression bombs is a module-wide setting.
 _BOMB_GUARD = threading.Lock()
 _EXIF_X, _EXIF_Y, _EXIF_UNIT, _EXIF_ORIENTATION = 282, 283, 296, 274
@@ -65,8 +68,7 @@ class DecodedImage:
             self._pixels = _decode(path)
         elif not _has_end(path):
             raise SlideError(
-                f"expected a whole image, found a truncated JPEG, without its end marker, in {path}; "
-                "copy or export the file again"
+                f"expected a whole image, found a truncated JPEG, without its end marker, in {path}; {_CUT}"
             )
         self.level_sizes: tuple[tuple[int, int], ...] = ((width, height),)
         self.level_downsamples: tuple[float, ...] = (1.0,)
@@ -128,10 +130,16 @@ def _opened(path: Path) -> Iterator[Any]:
             ) from error
         except (OSError, SyntaxError, ValueError) as error:
             raise SlideError(
-                f"expected a whole image, found: {error} in {path}; copy or export the file again"
+                f"expected a whole image, found: {cause_of(error)} in {path}; {_remedy(error)}"
             ) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _remedy(error: Exception) -> str:
+    """Pillow says where a file breaks off; whatever else it says, the bytes are there."""
+    cut = re.search(r"truncated|unexpected end|no more data|EOF", str(error), re.IGNORECASE)
+    return remedy_of(error) or (_CUT if cut else DAMAGED)
 
 
 def _decode(path: Path) -> npt.NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.disk_errors import cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.runs import content_key, file_key
 from hespotex.slide.decoded import DecodedImage
@@ -346,8 +347,7 @@ def slide_key(path: Path) -> str:
 
 def _unreadable(path: Path, error: OSError) -> SlideError:
     return SlideError(
-        f"expected a readable slide, found: {error.strerror or error} ({path}); "
-        "check the path and its permissions"
+        f"expected a readable slide, found: {cause_of(error)} ({path}); {remedy_of(error) or 'check the path'}"
     )
 
 

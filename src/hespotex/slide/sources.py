@@ -16,7 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
+from hespotex.file_kinds import mistaken_kind
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.pixel_size import mpp_of_density
 from hespotex.slide.tiff import TiffImage, find_missing_bytes, openslide_reads
@@ -88,8 +90,11 @@ def open_source(path: Path) -> tuple[LevelSource, str]:
         return ZarrImage(path), "zarr"
     with path.open("rb") as handle:
         magic = handle.read(4)
-    if not magic:
-        raise SlideError(f"expected a slide, found an empty file: {path}; copy or export it again")
+    mistaken = mistaken_kind(path)
+    if mistaken is not None:
+        raise SlideError(
+            f"expected a slide, found {mistaken.found}: {path}; {mistaken.remedy_for(path)}"
+        )
     if magic in _TIFF_MAGIC:
         _check_whole_tiff(path)
     vendor = _openslide_vendor(path)
@@ -117,8 +122,8 @@ def _check_whole_tiff(path: Path) -> None:
         missing = find_missing_bytes(path)
     except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
         raise SlideError(
-            f"expected a whole TIFF file, found: {error} in {path} ({path.stat().st_size} bytes); "
-            "it is cut short or damaged, copy or export it again"
+            f"expected a whole TIFF file, found: {cause_of(error)} in {path} ({path.stat().st_size} bytes); "
+            f"{remedy_of(error) or DAMAGED}"
         ) from error
     if missing is not None:
         raise SlideError(
@@ -171,7 +176,7 @@ class _WsidataSource:
             self._reader.detach_reader()
             raise SlideError(
                 f"expected pixels at x {x_px0}, y {y_px0} of level {level}, found: {error} in "
-                f"{self.path}; the file is damaged there, copy or export it again"
+                f"{self.path}; the file is damaged there, {DAMAGED}"
             ) from error
 
     def _over_background(self, rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -188,7 +193,7 @@ class _WsidataSource:
 
 
 def _refusal(path: Path, cause: str) -> str:
-    remedy = "copy or export it again"
+    remedy = DAMAGED
     if "transfer syntax" in cause.lower():
         names = [name for uid, name in _TRANSFER_SYNTAXES.items() if cause.endswith(uid)]
         cause += f" ({names[0]})" if names else ""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.slide.tiff_colour import to_rgb
 from hespotex.slide.tiff_tags import (
@@ -52,7 +53,7 @@ class TiffImage:
             self._file = tifffile.TiffFile(path)
         except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
             raise SlideError(
-                f"expected a whole TIFF file, found: {error} in {path}; copy or export it again"
+                f"expected a whole TIFF file, found: {cause_of(error)} in {path}; {remedy_of(error) or DAMAGED}"
             ) from error
         try:
             self._lock = threading.Lock()
@@ -68,7 +69,7 @@ class TiffImage:
         except Exception as error:
             self._file.close()
             raise SlideError(
-                f"expected a TIFF image, found: {error} in {path}; copy or export it again"
+                f"expected a TIFF image, found: {cause_of(error)} in {path}; {remedy_of(error) or DAMAGED}"
             ) from error
         sizes = [(v.width, v.height) for v in self._levels]
         chunks = [v.chunk_shape for v in self._levels]
@@ -88,8 +89,8 @@ class TiffImage:
                 return self._read_upright(level, x, y, width, height)
         except (OSError, ValueError, RuntimeError, IndexError, KeyError) as error:
             raise SlideError(
-                f"expected pixels at x {x}, y {y} of level {level}, found: {error} in {self.path}; "
-                "the file is damaged there, copy or export it again"
+                f"expected pixels at x {x}, y {y} of level {level}, found: {cause_of(error)} in {self.path}; "
+                f"{remedy_of(error) or f'the file is damaged there, {DAMAGED}'}"
             ) from error
 
     def _read_upright(

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from hespotex import keys
-from hespotex.errors import GenePanelError
+from hespotex.errors import GenePanelError, RunError
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import UNTESTED
 from hespotex.export.h5ad import read_prediction
@@ -18,6 +18,7 @@ from hespotex.export.h5ad_chunks import read_some_genes, stored_genes
 from hespotex.export.overview import plot_overview
 from hespotex.export.style import figure_made_of, save_figure
 from hespotex.export.tables import MAX_GENES, N_WRITTEN, chosen_columns
+from hespotex.hdf5 import open_h5
 from hespotex.manifest import ManifestRow
 from hespotex.progress import Reporter
 from hespotex.runs import RunDir
@@ -141,18 +142,17 @@ def complete_slide(run: RunDir, path: Path, bundle: Bundle, task: SlideTask) -> 
 
 def finished_before(path: Path, section_id: str, key: str) -> SlideResult | None:
     """What came of a prediction that is there already; None where it is another one, or none."""
-    import h5py
     from anndata.io import read_elem
 
     try:
-        with h5py.File(path, "r") as file:
+        with open_h5(path, "a prediction of hespotex in", RunError) as file:
             record = file[f"uns/{keys.UNS}"]
             if record[KEY][()].decode() != key:
                 return None
             obs = read_elem(file["obs"])
             verdict = read_elem(record["ood_verdict"]) if "ood_verdict" in record else ""
             notes = read_elem(record["notes"]) if "notes" in record else ()
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError):
+    except RunError:
         return None
     return SlideResult(
         section_id,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex import keys
+from hespotex.disk_errors import disk_words
 from hespotex.errors import GenePanelError, RunError
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.set_scores import bundle_sets
@@ -153,7 +154,9 @@ def write_shown(
     try:
         overview.unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"expected to replace {overview}, found: {error.strerror}") from error
+        raise RunError(
+            f"expected to replace {overview}, found: {disk_words(error, writing=True)}"
+        ) from error
     genes = [str(g) for g in stored.genes]
     paths = write_formats(run, stored, genes, options, layout.bounds_px0)
     figure = plot_overview(

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.appearance import Appearance
+from hespotex.disk_errors import disk_words
 from hespotex.errors import RunError
 from hespotex.runs import atomic_path, write_json
 
@@ -230,8 +231,7 @@ class _disk_errors:  # noqa: N801 - reads as a statement
         from safetensors import SafetensorError
 
         if isinstance(error, (OSError, SafetensorError)):
-            cause = getattr(error, "strerror", None) or " ".join(str(error).split())
+            words = disk_words(error, writing=True, otherwise="free space or choose another folder")
             raise RunError(
-                f"expected to write {self.path}, found: {cause}; free space or choose another folder, and run again: "
-                "what is done is kept"
+                f"expected to write {self.path}, found: {words}, and run again: what is done is kept"
             ) from error

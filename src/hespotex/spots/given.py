@@ -10,7 +10,8 @@ import numpy as np
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.registry import read_spots
-from hespotex.spots.text import number_column, open_text, read_table
+from hespotex.spots.text import number_column, read_table
+from hespotex.text_files import open_text
 
 _NAMES: Final = ("spot", "barcode", "name", "id")
 

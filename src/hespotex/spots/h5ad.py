@@ -14,6 +14,7 @@ from scipy import sparse
 
 from hespotex import keys
 from hespotex.errors import SpotTableError
+from hespotex.hdf5 import open_h5
 from hespotex.safe_names import shown_name
 from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, distinct_names, find_count_problem, is_control
@@ -134,37 +135,24 @@ def read_parts(path: Path, *, with_counts: bool = True) -> H5adParts:
     Raises:
         SpotTableError: no AnnData file, cut short, or no raw counts in it.
     """
-    import h5py
-
-    if path.is_dir():
-        raise SpotTableError(f"expected an h5ad file, found a folder: {path}")
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [name for name in ("obs", "var") if name not in file]
-            if missing:
-                raise SpotTableError(
-                    f"expected an AnnData file at {path}, found HDF5 without {' and '.join(missing)}"
-                    f" (it holds {', '.join(sorted(file))[:100]}); choose the format that wrote it"
-                )
-            obs, unread = read_columns(file["obs"])
-            spatial = _spatial(file, len(obs), path)
-            uns = {
-                name: _without_images(file[f"uns/{name}"])
-                for name in ("spatial", keys.UNS)
-                if f"uns/{name}" in file
-            }
-            counts, genes = None, None
-            dropped: dict[str, int] = {}
-            if with_counts and len(file["var"][_index_key(file["var"])]):
-                counts, genes, dropped = _raw_counts(file, obs, path)
-    except SpotTableError:
-        raise
-    except Exception as error:  # an element of another version or tool fails in ways of its own
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise SpotTableError(
-            f"expected a whole h5ad file at {path}, found one that cannot be read "
-            f"({reason[:200]}); write or copy it again"
-        ) from error
+    with open_h5(path, "a whole h5ad file at", SpotTableError) as file:
+        missing = [name for name in ("obs", "var") if name not in file]
+        if missing:
+            raise SpotTableError(
+                f"expected an AnnData file at {path}, found HDF5 without {' and '.join(missing)}"
+                f" (it holds {', '.join(sorted(file))[:100]}); choose the format that wrote it"
+            )
+        obs, unread = read_columns(file["obs"])
+        spatial = _spatial(file, len(obs), path)
+        uns = {
+            name: _without_images(file[f"uns/{name}"])
+            for name in ("spatial", keys.UNS)
+            if f"uns/{name}" in file
+        }
+        counts, genes = None, None
+        dropped: dict[str, int] = {}
+        if with_counts and len(file["var"][_index_key(file["var"])]):
+            counts, genes, dropped = _raw_counts(file, obs, path)
     return H5adParts(obs, spatial, counts, genes, uns, {**dropped, **unread})
 
 

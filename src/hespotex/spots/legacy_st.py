@@ -16,7 +16,8 @@ from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, check_names, is_control
 from hespotex.spots.sparse_reading import smallest_exact
-from hespotex.spots.text import number_column, open_binary, open_text, read_table
+from hespotex.spots.text import number_column, read_table
+from hespotex.text_files import open_binary, open_text
 
 # Pitches between two ways to round one position; another spot is one away.
 _SAME_PLACE = 0.05

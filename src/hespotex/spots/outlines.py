@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import SpotTableError
-from hespotex.geojson_features import read_features
-from hespotex.spots.text import Packed, open_binary
+from hespotex.geojson_features import json_remedy, read_features
+from hespotex.text_files import Packed, open_binary
 
 
 def read_outlines(path: Path | Packed) -> dict[int, tuple[float, float]]:
@@ -24,7 +24,7 @@ def read_outlines(path: Path | Packed) -> dict[int, tuple[float, float]]:
         SpotTableError: no GeoJSON, cut short, or a cell that is no polygon.
     """
     centres = {}
-    with open_binary(path) as file:
+    with open_binary(path, "GeoJSON") as file:
         for place, cell in enumerate(_cells(file, path)):
             try:
                 number, centre = _centre(cell)
@@ -43,7 +43,7 @@ def _cells(file: IO[bytes], path: Path | Packed) -> Iterator[Any]:
             yield feature.value
     except (ValueError, RecursionError) as error:
         raise SpotTableError(
-            f"expected a whole GeoJSON FeatureCollection in {path}, found: {error}; copy it again"
+            f"expected a whole GeoJSON FeatureCollection in {path}, found: {error}; {json_remedy(error)}"
         ) from error
 
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hespotex.disk_errors import disk_words
 from hespotex.errors import SpotTableError
+from hespotex.file_kinds import read_kind
 from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
 from hespotex.spots.scale_factors import copy_scales, full_size
 from hespotex.spots.ten_x import FeatureMatrix, find_one, read_matrix
-from hespotex.spots.text import (
-    Packed,
-    number_column,
-    positive_number,
-    read_json,
-    read_table,
-)
+from hespotex.spots.text import number_column, positive_number, read_json, read_parquet, read_table
+from hespotex.text_files import TEXT_ENDINGS, Packed
 
 # The physical array of every Visium slide (6.5 and 11 mm).
 PITCH_UM = 100.0
@@ -145,8 +144,9 @@ def _prefix(matrix: Path | None) -> str:
     if matrix is None or matrix.is_dir():
         return ""
     name, found, _ = matrix.name.partition("filtered_feature_bc_matrix")
-    if not found:
-        name, found, _ = matrix.name.partition("raw_feature_bc_matrix")
+    for part in ("raw_feature_bc_matrix", "matrix.mtx"):
+        if not found:
+            name, found, _ = matrix.name.partition(part)
     return name if found else ""
 
 
@@ -190,9 +190,16 @@ def _unpack(archive: Path) -> Spatial:
                     stream = tar.extractfile(member) if name.endswith(ending) else None
                     if stream is not None and not name.startswith("._"):
                         found[ending] = Packed(f"{archive}/{member.name}", stream.read())
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        kind = read_kind(archive)
+        damaged = "it is cut short or damaged: copy it again"
+        found_there = (
+            disk_words(error, otherwise=damaged)
+            if kind is None or kind.name in {"tar", "gzip", "bzip2", "xz"}
+            else kind.told(archive)
+        )
         raise SpotTableError(
-            f"expected a whole archive at {archive}, found: {error}; copy it again"
+            f"expected a whole archive at {archive}, found {found_there}"
         ) from error
     positions = next((found[name] for name in _POSITIONS if name in found), None)
     if positions is None:
@@ -228,15 +235,7 @@ def read_positions(path: Path | Packed) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path | Packed) -> pd.DataFrame:
-    import io
-
-    try:
-        content = io.BytesIO(path.content) if isinstance(path, Packed) else path
-        table = pd.read_parquet(content)
-    except (OSError, ValueError) as error:
-        raise SpotTableError(
-            f"expected a whole parquet file at {path}, found: {error}; copy it again"
-        ) from error
+    table = read_parquet(path)
     if "barcode" not in table and table.index.name == "barcode":
         table = table.reset_index()
     missing = [column for column in POSITION_COLUMNS if column not in table]
@@ -285,13 +284,16 @@ def _outs_folder(source: SpotSource) -> Path:
 
 def _find_matrix(place: Path) -> Path:
     """The matrix that is meant by a file, a matrix folder or an outs folder; filtered before raw."""
-    if place.is_file() or find_one(place, "matrix.mtx", ("matrix.mtx.gz", "matrix.mtx")):
+    if place.is_file() or find_one(
+        place, "matrix.mtx", tuple(f"matrix.mtx{e}" for e in TEXT_ENDINGS)
+    ):
         return place
     folder = place / "outs" if (place / "outs").is_dir() else place
+    # What is packed is found, too, so that the reader says how to unpack it.
     names = [
         f"{kind}_feature_bc_matrix{ending}"
         for kind in ("filtered", "raw")
-        for ending in (".h5", "")
+        for ending in (".h5", "", ".h5.gz", ".tar.gz")
     ]
     for name in names:
         found = find_one(folder, name, (name,))

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.text import Packed, open_binary, open_text
+from hespotex.text_files import Packed, open_binary, open_text
 
 _BLOCK = 2**22
 _ROWS = 2_000_000

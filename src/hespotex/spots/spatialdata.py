@@ -12,7 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from hespotex.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
 from hespotex.errors import SpotTableError
+from hespotex.file_kinds import read_kind
 from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
 from hespotex.spots.h5ad import (
     OTHER_LAYERS,
@@ -106,7 +108,7 @@ def _open(path: Path) -> tuple[Any, dict[str, dict[str, int]]]:
     import spatialdata
 
     if not path.is_dir():
-        raise SpotTableError(f"expected a SpatialData store (a .zarr folder), found a file: {path}")
+        raise SpotTableError(_no_store(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -118,8 +120,7 @@ def _open(path: Path) -> tuple[Any, dict[str, dict[str, int]]]:
     except Exception as error:  # zarr, arrow and dask each raise their own kinds
         raise SpotTableError(
             f"expected a whole SpatialData store at {path}, found one that cannot be read "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
-            "write or copy it again"
+            f"({type(error).__name__}: {cause_of(error)}); {remedy_of(error) or DAMAGED}"
         ) from error
 
 
@@ -138,6 +139,18 @@ def _read_tables(store: Any, path: Path) -> dict[str, dict[str, int]]:
             raw = {"X": read_elem(group["raw/X"]), "var": read_columns(group["raw/var"])[0]}
         store.tables[name] = AnnData(**parts, obs=obs, var=read_columns(group["var"])[0], raw=raw)
     return unread
+
+
+def _no_store(path: Path) -> str:
+    """What lies in the place of a store; stores are passed on packed."""
+    try:
+        kind = read_kind(path)
+    except OSError as error:
+        return (
+            f"expected a SpatialData store (a .zarr folder) at {path}, found: {disk_words(error)}"
+        )
+    what = "a file: " + str(path) if kind is None else kind.told(path)
+    return f"expected a SpatialData store (a .zarr folder) at {path}, found {what}"
 
 
 def _choose(wanted: str | None, elements: Mapping[str, Any], what: str, path: Path) -> str:

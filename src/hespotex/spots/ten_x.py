@@ -11,9 +11,10 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
+from hespotex.hdf5 import open_h5
 from hespotex.spots.counts import check_counts, distinct_names, is_control
 from hespotex.spots.sparse_reading import read_compressed, read_matrix_market
-from hespotex.spots.text import open_text
+from hespotex.text_files import TEXT_ENDINGS, open_text
 
 _GENES = "Gene Expression"
 
@@ -36,56 +37,60 @@ class FeatureMatrix:
 
 
 def read_matrix(path: Path) -> FeatureMatrix:
-    """Read `*.h5`, or a folder with matrix.mtx, features.tsv or genes.tsv, barcodes.tsv (gzip or not).
+    """Read `*.h5`, or a folder with matrix.mtx, features.tsv or genes.tsv, barcodes.tsv (packed or not).
+
+    The folder may be given by its `<sample>_matrix.mtx`: then the other two are of that sample.
 
     Raises:
         SpotTableError: missing, cut short, another layout, or no raw counts.
     """
-    return _read_folder(path) if path.is_dir() else _read_h5(path)
+    if path.is_dir():
+        return _read_folder(path)
+    prefix, found, _ = path.name.partition("matrix.mtx")
+    return _read_folder(path.parent, prefix, path) if found else _read_h5(path)
 
 
 def _read_h5(path: Path) -> FeatureMatrix:
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            groups = [name for name in file if isinstance(file[name], h5py.Group)]
-            if "matrix" in file:
-                group, kinds = file["matrix"], _text(file["matrix/features/feature_type"])
-                ids, symbols = (_text(group[f"features/{name}"]) for name in ("id", "name"))
-            elif len(groups) == 1 and "gene_names" in file[groups[0]]:  # Space Ranger's elders
-                group = file[groups[0]]
-                ids, symbols = _text(group["genes"]), _text(group["gene_names"])
-                kinds = np.full(len(ids), _GENES)
-            else:
-                raise SpotTableError(
-                    f"expected a feature-barcode matrix in {path}, found {', '.join(file)[:100] or 'nothing'}; "
-                    "give filtered_feature_bc_matrix.h5"
-                )
-            n_features, n_barcodes = (int(v) for v in group["shape"][:])
-            matrix = read_compressed(
-                group["data"], group["indices"], group["indptr"], (n_barcodes, n_features)
+    with open_h5(path, "a whole feature-barcode matrix at", SpotTableError) as file:
+        groups = [name for name in file if isinstance(file[name], h5py.Group)]
+        if "matrix" in file:
+            group, kinds = file["matrix"], _text(file["matrix/features/feature_type"])
+            ids, symbols = (_text(group[f"features/{name}"]) for name in ("id", "name"))
+        elif len(groups) == 1 and "gene_names" in file[groups[0]]:  # Space Ranger's elders
+            group = file[groups[0]]
+            ids, symbols = _text(group["genes"]), _text(group["gene_names"])
+            kinds = np.full(len(ids), _GENES)
+        else:
+            raise SpotTableError(
+                f"expected a feature-barcode matrix in {path}, found {', '.join(file)[:100] or 'nothing'}; "
+                "give filtered_feature_bc_matrix.h5"
             )
-            barcodes = _text(group["barcodes"])
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise SpotTableError(
-            f"expected a whole feature-barcode matrix at {path}, found one that cannot be read "
-            f"({str(error).splitlines()[0][:200]}); copy it again"
-        ) from error
+        n_features, n_barcodes = (int(v) for v in group["shape"][:])
+        matrix = read_compressed(
+            group["data"], group["indices"], group["indptr"], (n_barcodes, n_features)
+        )
+        barcodes = _text(group["barcodes"])
     return _assemble(matrix, barcodes, ids, symbols, kinds, str(path))
 
 
-def _read_folder(path: Path) -> FeatureMatrix:
-    found = {
-        part: find_one(path, part, (f"{part}.gz", part))
-        for part in ("matrix.mtx", "features.tsv", "genes.tsv", "barcodes.tsv")
-    }
+def _read_folder(path: Path, prefix: str = "", matrix_path: Path | None = None) -> FeatureMatrix:
+    found: dict[str, Path | None] = {}
+    for part in ("matrix.mtx", "features.tsv", "genes.tsv", "barcodes.tsv"):
+        names = tuple(f"{part}{ending}" for ending in TEXT_ENDINGS)
+        own = [path / f"{prefix}{name}" for name in names]
+        found[part] = (
+            find_one(path, part, names)
+            if matrix_path is None
+            else next((file for file in own if file.is_file()), None)
+        )
     features = found["features.tsv"] or found["genes.tsv"]
-    matrix_path, barcodes_path = found["matrix.mtx"], found["barcodes.tsv"]
+    matrix_path, barcodes_path = matrix_path or found["matrix.mtx"], found["barcodes.tsv"]
     if matrix_path is None or barcodes_path is None or features is None:
         raise SpotTableError(
-            f"expected matrix.mtx, features.tsv and barcodes.tsv (.gz or not) in {path}, found "
-            f"{', '.join(sorted(p.name for p in path.iterdir()))[:200] or 'nothing'}"
+            f"expected {prefix}matrix.mtx, {prefix}features.tsv and {prefix}barcodes.tsv (.gz or not) in {path}, found "
+            f"{', '.join(sorted(p.name for p in path.iterdir()))[:200] or 'nothing'}; put the three into one folder"
         )
     matrix = read_matrix_market(matrix_path)
     rows = _read_lines(features)

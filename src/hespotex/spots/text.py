@@ -1,85 +1,24 @@
-"""Owns how text files are read: plain or gzip, any line end, BOM; faults are named with their place."""
+"""Owns how tables and JSON of spots are read from text files; faults are named with their place."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hespotex.disk_errors import DAMAGED, disk_words
 from hespotex.errors import SpotTableError
-
-_GZIP = b"\x1f\x8b"
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A file inside an archive.
-
-    Attributes:
-        name: archive and member, for messages.
-        content: its bytes.
-    """
-
-    name: str
-    content: bytes
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@contextmanager
-def open_binary(path: Path | Packed) -> Iterator[IO[bytes]]:
-    """Open a file, gzip or not (told by its first bytes, not by its name).
-
-    Raises:
-        SpotTableError: missing, unreadable, a folder, empty, cut short, or not UTF-8 where text is
-            decoded; also for faults that appear while the body of the `with` reads.
-    """
-    try:
-        with io.BytesIO(path.content) if isinstance(path, Packed) else path.open("rb") as raw:
-            head = raw.read(2)
-            raw.seek(0)
-            if not head:
-                raise SpotTableError(f"expected a table in {path}, found an empty file")
-            yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw) if head == _GZIP else raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SpotTableError(
-            f"expected a whole gzip file at {path}, found one that is cut short or damaged ({error}); copy it again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SpotTableError(
-            f"expected UTF-8 text in {path}, found byte {error.object[error.start]:#04x} that is not; "
-            "save the table as UTF-8 text"
-        ) from error
-    except OSError as error:
-        raise SpotTableError(
-            f"expected a readable file at {path}, found: {error.strerror or error}"
-        ) from error
-
-
-@contextmanager
-def open_text(path: Path | Packed) -> Iterator[IO[str]]:
-    """Open a UTF-8 text file as `open_binary` does; a byte order mark is left out.
-
-    Raises:
-        SpotTableError: as `open_binary`.
-    """
-    with (
-        open_binary(path) as binary,
-        io.TextIOWrapper(binary, encoding="utf-8-sig", newline=None) as stream,
-    ):
-        yield stream
+from hespotex.file_kinds import missing_bytes, read_kind
+from hespotex.geojson_features import json_remedy
+from hespotex.text_files import Packed, open_text
 
 
 def read_table(
@@ -196,15 +135,44 @@ def read_json(path: Path | Packed) -> Mapping[str, Any]:
     Raises:
         SpotTableError: unreadable, no JSON, or no object.
     """
-    with open_text(path) as stream:
+    with open_text(path, "JSON") as stream:
         text = stream.read()
     try:
         values = json.loads(text)
-    except ValueError as error:
-        raise SpotTableError(f"expected JSON in {path}, found: {error}; copy it again") from error
+    except (ValueError, RecursionError) as error:
+        raise SpotTableError(
+            f"expected JSON in {path}, found: {error}; {json_remedy(error)}"
+        ) from error
     if not isinstance(values, dict):
         raise SpotTableError(f"expected a JSON object in {path}, found {type(values).__name__}")
     return values
+
+
+def read_parquet(path: Path | Packed) -> pd.DataFrame:
+    """Read a table of parquet.
+
+    Raises:
+        SpotTableError: another kind of file, cut short or damaged.
+    """
+    try:
+        if isinstance(path, Packed):
+            return pd.read_parquet(io.BytesIO(path.content))
+        kind = read_kind(path)
+        if kind is not None and kind.name != "parquet":
+            raise SpotTableError(
+                f"expected a whole parquet file at {path}, found {kind.told(path)}"
+            )
+        return pd.read_parquet(path)
+    except SpotTableError:
+        raise
+    except Exception as error:  # arrow raises its own kinds
+        missing = None if isinstance(path, Packed) else missing_bytes(path)
+        found = (
+            f"one that is cut short: {missing}; copy it again"
+            if missing is not None
+            else f"one that cannot be read ({disk_words(error, otherwise=DAMAGED)})"
+        )
+        raise SpotTableError(f"expected a whole parquet file at {path}, found {found}") from error
 
 
 def positive_number(values: Mapping[str, Any], key: str, path: Path | Packed) -> float | None:

@@ -16,7 +16,8 @@ from hespotex.spots.pooling import Pooled, pool_points
 from hespotex.spots.scale_factors import copy_scales, full_size
 from hespotex.spots.space_ranger import find_spatial, join_positions, read_positions
 from hespotex.spots.ten_x import read_matrix
-from hespotex.spots.text import Packed, positive_number, read_json
+from hespotex.spots.text import positive_number, read_json
+from hespotex.text_files import Packed
 
 _BIN_FOLDER = re.compile(r"^square_([0-9]{3})um$")
 _CELL_NUMBER = re.compile(r"([0-9]+)(?:-[0-9]+)?$")

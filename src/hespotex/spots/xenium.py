@@ -12,8 +12,9 @@ from hespotex.errors import SpotTableError
 from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
 from hespotex.spots.pooling import pool_points
 from hespotex.spots.ten_x import read_matrix
-from hespotex.spots.text import number_column, open_text, positive_number, read_json, read_table
+from hespotex.spots.text import number_column, positive_number, read_json, read_parquet, read_table
 from hespotex.spots.visium_hd import pooled_table
+from hespotex.text_files import open_text
 
 _CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid")
 
@@ -109,15 +110,7 @@ def read_cells(folder: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float
     )
     if path is None:
         raise SpotTableError(f"expected cells.parquet or cells.csv.gz in {folder}, found neither")
-    if path.suffix == ".parquet":
-        try:
-            table = pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise SpotTableError(
-                f"expected a whole parquet file at {path}, found: {error}; copy it again"
-            ) from error
-    else:
-        table = read_table(path, _CELL_COLUMNS)
+    table = read_parquet(path) if path.suffix == ".parquet" else read_table(path, _CELL_COLUMNS)
     missing = [name for name in _CELL_COLUMNS if name not in table]
     if missing:
         raise SpotTableError(
@@ -173,5 +166,7 @@ def _read_pixel_size(folder: Path) -> float:
         raise SpotTableError(f"expected experiment.xenium in {folder}, found none; copy it there")
     size = positive_number(read_json(path), "pixel_size", path)
     if size is None:
-        raise SpotTableError(f"expected pixel_size in {path}, found none; copy the file again")
+        raise SpotTableError(
+            f"expected pixel_size in {path}, found none; copy experiment.xenium of this run there"
+        )
     return size

@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from hespotex.config import RunConfig
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import ConfigError, ModelFileError
+from hespotex.file_kinds import missing_bytes, mistaken_kind
 from hespotex.gene_sets import GeneSet, pooled_shares
 from hespotex.runs import atomic_path, content_key, versions
 from hespotex.training.types import EncoderRecord, FittedModel
@@ -158,14 +160,18 @@ def read_model(path: Path) -> Bundle:
             f"expected a model file at {path}, found {'a folder' if path.is_dir() else 'nothing'}"
         )
     try:
+        mistaken = mistaken_kind(path)
+        if mistaken is not None:
+            raise ModelFileError(
+                f"expected a whole model file at {path}, found {mistaken.told(path)}"
+            )
         with safe_open(path, framework="numpy") as handle:
             metadata = handle.metadata() or {}
             _check_format(path, metadata)
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, struct.error) as error:
         raise ModelFileError(
-            f"expected a whole model file, found one that cannot be read: {path} ({error}); "
-            "copy it again or train anew"
+            f"expected a whole model file, found one that cannot be read: {path} ({cause_of(error)}); {_remedy(path, error)}"
         ) from error
     try:
         return _bundle(json.loads(metadata["header"]), tensors)
@@ -173,6 +179,14 @@ def read_model(path: Path) -> Bundle:
         raise ModelFileError(
             f"expected a complete header in {path}, found {type(error).__name__}: {error}"
         ) from error
+
+
+def _remedy(path: Path, error: Exception) -> str:
+    """A file that its own header says to be longer is cut short; any other is damaged or foreign."""
+    cut = "Incomplete" in str(error) or "TooSmall" in str(error) or missing_bytes(path) is not None
+    return remedy_of(error) or (
+        "it is cut short: copy it again or train anew" if cut else f"{DAMAGED}, or train anew"
+    )
 
 
 def _check_format(path: Path, metadata: Mapping[str, str]) -> None:

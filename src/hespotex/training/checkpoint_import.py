@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from hespotex.config import PublishedConfig
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import ModelFileError
+from hespotex.file_kinds import mistaken_kind
 from hespotex.nn.graph_decoder import build_published_net
 from hespotex.training.types import FittedModel
 
@@ -81,11 +83,22 @@ def import_checkpoint(
     )
 
 
+def _remedy(error: Exception) -> str:
+    """torch finds no central directory, which stands at the end, where a file is cut short."""
+    cut = isinstance(error, EOFError) or "central directory" in str(error)
+    return "it is cut short: copy it again" if cut else DAMAGED
+
+
 def _read_state(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "nothing"
         raise ModelFileError(f"expected a checkpoint at {path}, found {kind}: give a file of torch")
     try:
+        mistaken = mistaken_kind(path, but={"torch", "zip"})
+        if mistaken is not None:
+            raise ModelFileError(
+                f"expected a checkpoint of torch at {path}, found {mistaken.told(path)}"
+            )
         with warnings.catch_warnings():
             # torch asks for an issue where a foreign pickle is what it should be: refused.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
@@ -98,7 +111,7 @@ def _read_state(path: Path) -> Mapping[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise ModelFileError(
             f"expected a checkpoint of torch in {path}, found a file that cannot be read "
-            f"({' '.join(str(error).split())[:200]}): copy it again"
+            f"({cause_of(error)}): {remedy_of(error) or _remedy(error)}"
         ) from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -1,0 +1,87 @@
+"""Owns how HDF5 files are opened to be read, and what is said of one that cannot be; file locks included."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hespotex.disk_errors import DAMAGED, cause_of, disk_words, is_lock, remedy_of
+from hespotex.errors import HESpotExError, RunError
+from hespotex.file_kinds import missing_bytes, read_kind
+
+
+@contextmanager
+def open_h5(
+    path: Path, what: str, error: Callable[[str], HESpotExError], remedy: str = DAMAGED
+) -> Iterator[Any]:
+    """Open an HDF5 file to read it, without a lock where the file system gives none.
+
+    Args:
+        path: the file.
+        what: is expected, as it stands before the path in messages: "a whole h5ad file at".
+        error: raised where it is something else.
+        remedy: what to do about a file that is neither cut short nor refused by the disk.
+
+    Raises:
+        HESpotExError: of the class `error`: missing, another kind of file, cut short or damaged; whatever HDF5,
+            h5py or anndata raise while the body of the `with` reads becomes one line, too.
+    """
+    try:
+        kind = read_kind(path)
+        if kind is not None and kind.name != "hdf5":
+            raise error(f"expected {what} {path}, found {kind.told(path)}")
+        with _opened(path) as file:
+            yield file
+    except HESpotExError:
+        raise
+    except Exception as fault:  # h5py and anndata each raise their own kinds
+        raise error(f"expected {what} {path}, found {_found(path, fault, remedy)}") from fault
+
+
+def _opened(path: Path) -> Any:
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if not is_lock(error):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+def _found(path: Path, fault: Exception, remedy: str) -> str:
+    remedied = remedy_of(fault)
+    if remedied is not None:
+        cause = "a folder" if isinstance(fault, IsADirectoryError) else cause_of(fault)
+        return f"{cause}; {remedied}"
+    missing = None
+    with suppress(OSError):
+        missing = missing_bytes(path)
+    if missing is not None:
+        return f"one that is cut short: {missing}; copy it again"
+    return f"one that cannot be read ({cause_of(fault)}); {remedy}"
+
+
+def check_locks(folder: Path) -> None:
+    """Try to write an HDF5 file in a folder: before hours of work, not after them.
+
+    Raises:
+        RunError: it cannot be written, or not locked as HDF5 wants it.
+    """
+    import h5py
+
+    trial = folder / f".{secrets.token_hex(4)}.tmp.h5"
+    try:
+        with h5py.File(trial, "w"):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"expected a folder where HDF5 files can be written at {folder}, found: "
+            f"{disk_words(error, writing=True, otherwise='choose another folder')}"
+        ) from error
+    finally:
+        with suppress(OSError):
+            trial.unlink(missing_ok=True)
