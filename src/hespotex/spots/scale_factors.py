@@ -7,7 +7,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
-from hespotex.spots.text import Packed, positive_number
+from hespotex.spots.text import positive_number
+from hespotex.text_files import Packed
 
 _NAME: Final = "scalefactors_json"
 # Which copy a file is by its name: the ones with nothing drawn on them first.
