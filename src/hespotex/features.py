@@ -122,7 +122,9 @@ def orthonormal_projection(dim: int, n_columns: int) -> npt.NDArray[np.float64]:
 
 
 def _from_file(section: Section, path: Path) -> Features:
-    values, side_px0, key = read_features_file(path, section.xy_px0, section=section.section_id)
+    values, side_px0, key = read_features_file(
+        path, section.xy_px0, tile_px=section.tile_px, section=section.section_id
+    )
     side_um = side_px0 * section.geometry.mpp
     return Features(values[:, None, :], None, content_key(key, section.xy_px0), (side_um,), ())
 

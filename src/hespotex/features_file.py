@@ -13,28 +13,37 @@ from hespotex.errors import GeometryError, SlideError
 from hespotex.features_store import read_features_store
 from hespotex.hdf5 import open_h5
 from hespotex.runs import content_key, file_key
+from hespotex.tile_side import StatedSides, side_of_attributes, tile_side
+
+_CLAM_PATCHES = "patches"
+_LEVELS_UP = 3
 
 
 def read_features_file(
-    path: Path, xy_px0: npt.NDArray[np.float64], *, section: str | None = None
+    path: Path,
+    xy_px0: npt.NDArray[np.float64],
+    *,
+    tile_px: float | None = None,
+    section: str | None = None,
 ) -> tuple[npt.NDArray[np.float32], float, str]:
     """Take for every spot the features of the tile whose centre is nearest.
 
     The file holds `features` (N, D) and `coords` (N, 2), the top left corners of the tiles in
-    level-0 pixels. TRIDENT states the tile's side in `coords.attrs["patch_size_level0"]`; CLAM
-    states nothing: there the side is the smallest distance between two tiles along x or y. A folder is
+    level-0 pixels. TRIDENT states the tile's side in `coords.attrs["patch_size_level0"]`; CLAM states it beside the
+    coordinates in `patches/`, and where these are gone the grid of the tiles has to tell (`tile_side`). A folder is
     a store of LazySlide (wsidata): `features_store.read_features_store`.
 
     Args:
         path: the h5 file, the store, or one of its tables (`slide.zarr/tables/uni_tiles`).
         xy_px0: (n, 2) spot centres in level-0 pixels.
+        tile_px: the tiles' side in level-0 pixels, where somebody states it.
         section: named in errors.
 
     Returns:
         features (n, D), the tiles' side in level-0 pixels, and the key of the file's content.
 
     Raises:
-        SlideError: the file is no such file, or cut short.
+        SlideError: the file is no such file, cut short, or leaves open how large its tiles are.
         GeometryError: a spot has no tile whose centre lies within half a side in x and y.
     """
     if path.is_dir():
@@ -42,8 +51,11 @@ def read_features_file(
         _check(features, centres, path, section)
         key = content_key(features, centres, side)
     else:
-        features, corners, side = _read(path, section)
-        centres, key = corners + side / 2, file_key(path)
+        features, corners, attributes = _read(path, section)
+        if attributes is None:
+            attributes = _side_beside(path, len(corners))
+        side = tile_side(corners, xy_px0, StatedSides(tile_px, attributes), path, section)
+        centres, key = corners + side / 2, content_key(file_key(path), side)
     from scipy.spatial import cKDTree
 
     # Chebyshev distance: the spot lies inside the tile's inner square.
@@ -62,7 +74,7 @@ def read_features_file(
 
 def _read(
     path: Path, section: str | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], float]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], float | None]:
     raising = partial(SlideError, section=section)
     with open_h5(path, "a features file (h5) at", raising) as file:
         missing = [name for name in ("features", "coords") if name not in file]
@@ -74,17 +86,10 @@ def _read(
             )
         features = np.asarray(file["features"][()], np.float32)
         corners = np.asarray(file["coords"][()], np.float64)
-        stated = file["coords"].attrs.get("patch_size_level0")
+        side = _stated_side(file)
     if features.ndim == 3 and features.shape[0] == 1:  # TRIDENT's slide-wise writers add an axis
         features = features[0]
     _check(features, corners, path, section)
-    side = float(stated) if stated is not None else _smallest_step(corners)
-    if not side > 0:
-        raise SlideError(
-            f"expected the side of a tile in {path}, found neither patch_size_level0 nor two tiles; "
-            "write it as an attribute of coords",
-            section=section,
-        )
     return features, corners, side
 
 
@@ -107,7 +112,22 @@ def _check(
         )
 
 
-def _smallest_step(corners: npt.NDArray[np.float64]) -> float:
-    steps = [np.diff(np.unique(corners[:, axis])) for axis in (0, 1)]
-    positive = np.concatenate([s[s > 0] for s in steps])
-    return float(positive.min()) if positive.size else 0.0
+def _stated_side(file: Any) -> float | None:
+    """Of the tiles, from the attributes of an open file."""
+    return side_of_attributes({**file.attrs, **file["coords"].attrs})
+
+
+def _side_beside(path: Path, n_tiles: int) -> float | None:
+    """From the coordinates that CLAM keeps of the same slide in `patches/`; its features come without attributes."""
+    import h5py
+
+    for folder in path.resolve().parents[:_LEVELS_UP]:
+        beside = folder / _CLAM_PATCHES / path.name
+        try:
+            if beside.is_file() and beside != path.resolve():
+                with h5py.File(beside, "r") as file:
+                    if "coords" in file and len(file["coords"]) == n_tiles:
+                        return _stated_side(file)
+        except OSError:
+            continue
+    return None

@@ -24,10 +24,10 @@ __all__ = ["Manifest", "ManifestRow", "read_manifest"]
 
 _REQUIRED: Final = ("section_id", "patient_id", "slide")
 _PATHS: Final = ("slide", "expression", "spots", "labels", "features", "alignment", "nuclei")
-_NUMBERS: Final = ("mpp", "spot_pitch_um", "spot_diameter_um", "bin_um")
+_NUMBERS: Final = ("mpp", "spot_pitch_um", "spot_diameter_um", "bin_um", "tile_px")
 COLUMNS: Final = (
     "section_id", "patient_id", "slide", "expression", "format", "spots", "mpp", "spot_pitch_um",
-    "spot_diameter_um", "labels", "features", "alignment", "bin_um", "image_element",
+    "spot_diameter_um", "labels", "features", "tile_px", "alignment", "bin_um", "image_element",
     "table_element", "missing_genes", "nuclei",
 )  # fmt: skip
 # A value in a column that its format does not use would be passed over silently.
@@ -247,6 +247,10 @@ def _combination_problems(cells: Mapping[str, str]) -> list[str]:
         problems.append(
             "column patient_id: expected whose tissue it is, found an empty cell; give all sections of one donor "
             "the same name (folds leave out whole patients, so a wrong one makes scores too good)"
+        )
+    if "tile_px" in has and "features" not in has:
+        problems.append(
+            f"column tile_px: expected features with it, found {cells['tile_px']!r} alone; empty the cell"
         )
     if not has & {"slide", "features"}:
         problems.append("column slide: expected an image file, found an empty cell")

@@ -61,6 +61,7 @@ class ManifestRow:
     labels: Path | None = None
     features: Path | None = None
     alignment: Path | None = None
+    tile_px: float | None = None
     bin_um: float | None = None
     image_element: str | None = None
     table_element: str | None = None
@@ -91,6 +92,7 @@ class Section:
         array_xy: (n, 2) place in the array's lattice, or None.
         obs: (n, ...) columns carried along (`x_*`, labels), index = barcodes.
         features_file: TRIDENT or CLAM features given in the manifest.
+        tile_px: side of their tiles in level-0 pixels, where the manifest states it.
         nuclei_file: nuclei mask given in the manifest.
         dropped: how many entries were left out when reading, by reason.
         image_scales: pixels of smaller copies of the image per level-0 pixel, by name (hires, lowres).
@@ -109,6 +111,7 @@ class Section:
     array_xy: npt.NDArray[np.float64] | None = None
     obs: pd.DataFrame | None = None
     features_file: Path | None = None
+    tile_px: float | None = None
     nuclei_file: Path | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
     image_scales: Mapping[str, float] = field(default_factory=dict)
@@ -220,6 +223,7 @@ def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
         array_xy=table.array_xy,
         obs=obs,
         features_file=row.features,
+        tile_px=row.tile_px,
         nuclei_file=row.nuclei,
         dropped={**table.dropped, **unlabelled},
         image_scales=hints.image_scales,
