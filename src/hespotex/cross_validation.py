@@ -23,6 +23,8 @@ from hespotex.evaluation.baselines import (
 from hespotex.evaluation.held_out import NEAREST, HeldOut, evaluate_bundle
 from hespotex.evaluation.neighbours import fit_nearest
 from hespotex.evaluation.out_of_distribution import fit_ood
+from hespotex.evaluation.region_intervals import calibrate_regions
+from hespotex.evaluation.regions import held_out_regions
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import Trust
 from hespotex.evaluation.units import units_compare
@@ -157,14 +159,14 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     """The bundle with intervals and an out-of-distribution check, learnt on its training sections.
 
     Each training section is predicted by a model fitted on the others (by patient where there are
-    two); with a single section, blocks of it are left out, with a gap. The panel stays the bundle's. Intervals
-    rest on the sections whose units compare with the prediction's (`units_compare`).
+    two); with a single section, blocks of it are left out, with a gap. The panel stays the bundle's. Intervals of
+    log1p rest on the sections whose units compare with the prediction's (`units_compare`), those of composition on all.
     """
     if not bundle.config.trust.calibrate:
         return bundle
     panel = GenePanel(bundle.genes)
     by_patient = _by_patient(train)
-    held, n_spots = [], 0
+    held, regions, n_spots = [], [], 0
     for part, rest in inner_parts(train, bundle.config):
         share = intervals.offset_share(*_n_units(rest, train))
         inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
@@ -173,10 +175,17 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
             prediction = predict_section(inner, item.without_expression(), machine=machine)
             counts = panel.counts(item.section)
             n_spots += counts.counts.shape[0]
+            unit = owner if by_patient else ""
+            regions.append(
+                held_out_regions(
+                    prediction, inner.pooled, counts, item.section.xy_um,
+                    fitted=fitted, offset_share=share, unit=unit,
+                )
+            )  # fmt: skip
             if not units_compare(inner.pooled, counts.measured):
                 continue
             errors = _errors(counts, prediction, counts.measured & fitted, share)
-            held.append(replace(errors, unit=owner if by_patient else ""))
+            held.append(replace(errors, unit=unit))
     in_units = sum(len(h.measured) for h in held)
     looks = [item.appearance for item in train.items if item.appearance is not None]
     trust = Trust(
@@ -189,6 +198,7 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
         )
         if n_spots >= _MIN_TO_CALIBRATE
         else None,
+        calibrate_regions(regions, seed=bundle.config.seed),
     )
     return replace(bundle, trust={**bundle.trust, **trust.tensors()})
 

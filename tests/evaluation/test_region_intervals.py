@@ -112,7 +112,8 @@ def test_a_size_without_regions_is_left_empty_and_nothing_at_all_is_none() -> No
     assert found.n_units.tolist() == [3, 0]
     assert np.isnan(region_coverage(found, sections[0])[1]).all()
     assert calibrate_regions(sections, (9,)) is None
-    few = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0), k=3)]
+    assert calibrate_regions(sections[:1], (4,)) is None  # there is nobody to leave out
+    few = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0), k=1) for _ in range(3)]
     assert calibrate_regions(few, (4,)) is None
 
 

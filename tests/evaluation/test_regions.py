@@ -17,7 +17,14 @@ from hespotex.evaluation.regions import (
     region_composition,
 )
 from hespotex.expression import PanelCounts
+from hespotex.training.types import Prediction
 from toy_cohort import lattice
+
+
+def said(composition: np.ndarray) -> Prediction:
+    """A prediction of this composition, equally deep everywhere."""
+    values = composition.astype(np.float32)
+    return Prediction(values, values, np.full(len(values), 30, np.float32))
 
 
 def test_a_region_is_a_spot_with_its_nearest_ones() -> None:
@@ -92,8 +99,7 @@ def test_what_is_expected_of_a_region_adds_up_to_what_was_counted_of_measured_ge
     measured = np.arange(6) != 2
     counts[:, 2] = 0
     held = held_out_regions(
-        rng.normal(0, 0.3, (36, 6)).astype(np.float32),
-        np.full(36, 30, np.float32),
+        said(rng.normal(0, 0.3, (36, 6))),
         np.full(6, 1 / 6),
         PanelCounts(sparse.csr_matrix(counts), measured),
         lattice(6, 6, hexagonal=False),
@@ -112,17 +118,15 @@ def test_what_is_expected_of_a_region_adds_up_to_what_was_counted_of_measured_ge
 
 def test_a_section_of_fewer_spots_has_no_region_of_that_size() -> None:
     counts = PanelCounts(sparse.csr_matrix(np.ones((12, 2), np.float32)), np.ones(2, bool))
-    flat = np.zeros((12, 2), np.float32)
     xy = lattice(3, 4, hexagonal=False)
-    held = held_out_regions(flat, np.ones(12, np.float32), np.full(2, 0.5), counts, xy)
+    held = held_out_regions(said(np.zeros((12, 2))), np.full(2, 0.5), counts, xy)
     assert list(held.by_size) == [1, 4, 9]
 
 
 def test_of_a_mean_error_over_the_section_only_a_share_is_kept() -> None:
     counts = np.array([[30.0, 10.0]] * 400, np.float32)
     held = held_out_regions(
-        np.zeros((400, 2), np.float32),
-        np.ones(400, np.float32),
+        said(np.zeros((400, 2))),
         np.full(2, 0.5),
         PanelCounts(sparse.csr_matrix(counts), np.ones(2, bool)),
         lattice(20, 20, hexagonal=False),

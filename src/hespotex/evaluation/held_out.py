@@ -25,6 +25,8 @@ from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
 from hespotex.evaluation.neighbours import NearestPatches, fit_nearest, measured_neighbours
+from hespotex.evaluation.region_intervals import region_coverage
+from hespotex.evaluation.regions import held_out_regions
 from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
 from hespotex.evaluation.set_scores import bundle_sets, score_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
@@ -65,6 +67,8 @@ class HeldOut:
         evidence: what trust in each gene rests on.
         coverage: (L, G) share of measured values inside the intervals; None without intervals, or where units do
             not compare (`units_compare`).
+        region_coverage: (S, L) share of measured counts inside the intervals of composition, by size of region; None
+            without such intervals.
         pcc_per_spot: mean over spots of the PCC across genes, of the model and of the train mean.
         gene_sets: scores of the bundle's gene sets, one row a set; None where it has none.
     """
@@ -77,6 +81,7 @@ class HeldOut:
     ceiling: ScoreSummary
     evidence: SectionEvidence
     coverage: npt.NDArray[np.float64] | None
+    region_coverage: npt.NDArray[np.float64] | None
     pcc_per_spot: Mapping[str, float]
     gene_sets: pd.DataFrame | None = None
 
@@ -170,6 +175,10 @@ def _judge(
         measured = log1p_cpm(counts.counts)
         held = intervals.HeldOut(prediction.log1p, measured, prediction.spread, counts.measured)
         covered = intervals.coverage(trust.intervals, [held])
+    of_regions = None
+    if trust.regions is not None:
+        regions = held_out_regions(prediction, pooled, counts, xy_um)
+        of_regions = region_coverage(trust.regions, regions, seed=bundle.config.seed)
     per_spot = {"model": mean_pcc_per_spot(prediction.log1p, counts)}
     if "train_mean" in rivals:
         per_spot["train_mean"] = mean_pcc_per_spot(rivals["train_mean"][0], counts)
@@ -194,8 +203,8 @@ def _judge(
             seed=bundle.config.seed,
         )
     return HeldOut(
-        item, counts, prediction, extras, scores, ceiling, evidence, covered, per_spot, of_sets
-    )
+        item, counts, prediction, extras, scores, ceiling, evidence, covered, of_regions, per_spot, of_sets
+    )  # fmt: skip
 
 
 def _scores(

@@ -24,8 +24,8 @@ from hespotex.evaluation.scores import gene_blocks
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 
-# Fewer regions over all sections calibrate nothing.
-_LEAST_REGIONS = 8
+# Fewer regions over all sections, or units to leave out, calibrate nothing.
+_LEAST_REGIONS, _LEAST_UNITS = 4, 2
 # Variance of a usual error: deeper regions than 1 / this weigh hardly more, since noise is not what limits them.
 _USUAL_VARIANCE = 0.1
 _LEAST_VARIANCE = 1e-4
@@ -73,7 +73,7 @@ def calibrate_regions(
     *,
     seed: int = 0,
 ) -> RegionIntervals | None:
-    """Intervals from held-out training sections; None where no size has 8 regions.
+    """Intervals from held-out training sections; None where no size has 4 regions in 2 units.
 
     Args:
         sections: at least one.
@@ -97,7 +97,8 @@ def calibrate_regions(
                 name = section.unit or f"section {number}"
                 units.setdefault(name, []).append(section.by_size[size])
         held = list(units.values())
-        if sum(len(r.counts) for unit in held for r in unit) < _LEAST_REGIONS:
+        n_regions = sum(len(r.counts) for unit in held for r in unit)
+        if len(held) < _LEAST_UNITS or n_regions < _LEAST_REGIONS:
             continue
         moments = np.stack([_moments(unit) for unit in held])
         sd[row] = _deviation(moments.sum(axis=0))
@@ -165,7 +166,7 @@ def _factors(
     held = np.zeros((len(levels), len(_FACTORS)))
     tail = (1 - np.asarray(levels)) / 2
     for number, unit in enumerate(units):
-        others = moments.sum(axis=0) - moments[number] if len(units) > 1 else moments[0]
+        others = moments.sum(axis=0) - moments[number]
         c, m, sd, rank = _sample(unit, _deviation(others), rng)
         if not len(c):
             continue

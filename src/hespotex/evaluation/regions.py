@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks
 from hespotex.expression import PanelCounts, spot_totals
+from hespotex.training.types import Prediction
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -158,8 +159,7 @@ def _parts(
 
 
 def held_out_regions(
-    composition: Float32,
-    depth: Float32,
+    prediction: Prediction,
     pooled: Floats,
     counts: PanelCounts,
     xy_um: Floats,
@@ -172,8 +172,7 @@ def held_out_regions(
     """Regions of a section with what was predicted of them, apart from one another.
 
     Args:
-        composition: (n, G) predicted without the counts.
-        depth: (n,) predicted.
+        prediction: of n spots, made without the counts.
         pooled: (G,) shares that composition is against.
         counts: measured.
         xy_um: (n, 2) spot centres.
@@ -193,7 +192,7 @@ def held_out_regions(
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_REGIONS)).astype(int)]
         members = filled[near[rows]]
         seen = (region_matrix(members, len(xy_um)).astype(np.float32) @ counts.counts).toarray()
-        expected = _parts(composition, depth, pooled, members)
+        expected = _parts(prediction.composition, prediction.depth, pooled, members)
         seen[:, ~counts.measured] = 0
         expected[:, ~counts.measured] = 0
         expected *= seen.sum(axis=1, keepdims=True) / expected.sum(axis=1, keepdims=True)

@@ -13,6 +13,8 @@ from hespotex.appearance import Appearance
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.intervals import ConformalIntervals
 from hespotex.evaluation.out_of_distribution import OodModel, SectionSpace, SlidePlace
+from hespotex.evaluation.region_intervals import RegionIntervals
+from hespotex.evaluation.regions import SIZES
 from hespotex.evaluation.texture import TextureSpace
 from hespotex.gene_sets import SetScores
 from hespotex.splits import inner_note
@@ -25,6 +27,8 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 # Coverage of the interval that predictions carry.
 LEVEL = 0.9
 
+_REGIONS = "regions"
+
 _Space = TypeVar("_Space", SectionSpace, TextureSpace)
 
 
@@ -34,6 +38,7 @@ class Extras:
 
     Attributes:
         lower, upper: (n, G) interval for log1p.
+        half_width: (S, G) how far the interval of composition reaches to either side, for regions of `regions.SIZES` spots.
         ood_score: (n,) distance from the training features, in units of the threshold.
         ood: (n,) True where that distance is unusual.
         grades: (G,) trust in each gene.
@@ -44,6 +49,7 @@ class Extras:
 
     lower: Floats | None = None
     upper: Floats | None = None
+    half_width: Floats | None = None
     ood_score: Floats | None = None
     ood: npt.NDArray[np.bool_] | None = None
     grades: Sequence[str] | None = None
@@ -63,16 +69,20 @@ class Trust:
     Attributes:
         intervals: for log1p, per gene.
         ood: what training slides look like.
+        regions: intervals of composition, by size of region and gene.
     """
 
     intervals: ConformalIntervals | None = None
     ood: OodModel | None = None
+    regions: RegionIntervals | None = None
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays for the model file."""
         arrays: dict[str, npt.NDArray[Any]] = {}
         if self.intervals is not None:
             arrays |= _arrays("intervals", self.intervals)
+        if self.regions is not None:
+            arrays |= _arrays(_REGIONS, self.regions)
         if self.ood is not None:
             arrays |= _arrays("ood.features", self.ood.features)
             if self.ood.colours is not None:
@@ -97,7 +107,12 @@ class Trust:
                 **intervals,
             ),
             None if features is None else OodModel(features, colours, textures),
+            _regions(tensors),
         )
+
+    def half_width(self) -> Floats | None:
+        """(S, G) of the interval of composition at LEVEL; None in a model without such intervals."""
+        return None if self.regions is None else self.regions.half_width(LEVEL)
 
     def extras(
         self,
@@ -123,7 +138,7 @@ class Trust:
             report = self.ood.report(features, appearance, place)
             score, flagged = report.score.astype(np.float32), report.flagged
             verdict = str(report.verdict)
-        return Extras(lower, upper, score, flagged, grades, verdict)
+        return Extras(lower, upper, self.half_width(), score, flagged, grades, verdict)
 
 
 def bundle_trust(bundle: Bundle) -> Trust:
@@ -140,7 +155,7 @@ def inner_folds_note(bundle: Bundle) -> str:
 
 
 def _arrays(
-    prefix: str, value: ConformalIntervals | SectionSpace | TextureSpace
+    prefix: str, value: ConformalIntervals | RegionIntervals | SectionSpace | TextureSpace
 ) -> dict[str, npt.NDArray[Any]]:
     return {f"{prefix}.{f.name}": np.asarray(getattr(value, f.name)) for f in fields(value)}
 
@@ -152,6 +167,15 @@ def _values(prefix: str, tensors: Tensors) -> dict[str, Any] | None:
         if name.startswith(prefix + ".")
     }
     return found or None
+
+
+def _regions(tensors: Tensors) -> RegionIntervals | None:
+    """None also for sizes that this version does not know: their numbers would stand under other names."""
+    values = _values(_REGIONS, tensors)
+    if values is None or tuple(values["sizes"].tolist()) != SIZES:
+        return None
+    levels = tuple(float(level) for level in values.pop("levels"))
+    return RegionIntervals(**{**values, "sizes": SIZES, "levels": levels})
 
 
 def _space(kind: type[_Space], prefix: str, tensors: Tensors) -> _Space | None:

@@ -179,6 +179,9 @@ def build_table(
             var[name] = column
     elif extras.grades is not None:
         var[keys.GRADE] = pd.Categorical(list(extras.grades))
+    widths = half_width_columns(extras)
+    for name, column in widths.items():
+        var[name] = column
     if counts is not None:
         measured = log1p_cpm(counts.counts)
         measured[:, ~counts.measured] = np.nan
@@ -196,6 +199,8 @@ def build_table(
     names = [*stored, *table.obs.columns, *table.obsm]
     names += [] if extras.gene_sets is None else [keys.GENE_SETS]
     told = {} if extras.claims is None else claim_record(extras.claims)
+    if widths:
+        told |= {keys.HALF_WIDTH_LEVEL: LEVEL}
     table.uns[keys.UNS] = _record(section, {**(provenance or {}), **told}, names)
     if extras.gene_sets is not None:
         table.uns[keys.UNS][keys.GENE_SETS] = set_table(extras.gene_sets)
@@ -359,6 +364,7 @@ def _extras(table: AnnData) -> Extras:
     return Extras(
         lower=np.asarray(layers[keys.LOWER]) if keys.LOWER in layers else None,
         upper=np.asarray(layers[keys.UPPER]) if keys.UPPER in layers else None,
+        half_width=read_half_width(table.var),
         ood_score=obs[keys.OOD_SCORE].to_numpy(np.float32) if keys.OOD_SCORE in obs else None,
         ood=obs[keys.OOD].to_numpy(bool) if keys.OOD in obs else None,
         grades=table.var[keys.GRADE].astype(str).tolist() if keys.GRADE in table.var else None,
