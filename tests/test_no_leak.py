@@ -117,10 +117,15 @@ def test_permuting_held_out_counts_changes_no_bit_of_the_fit(profile: str, by: s
     assert {name.partition(".")[0] for name in plain.bundle.trust} == {
         "intervals",
         "ood",
+        "regions",
         "ridge",
         "train_mean",
     }
     _assert_same_fit(plain, scrambled)
+    assert plain.held_out[0].region_coverage is not None
+    assert not np.array_equal(
+        plain.held_out[0].region_coverage, scrambled.held_out[0].region_coverage, equal_nan=True
+    )
     assert (
         plain.held_out[0].scores["model"].summary != scrambled.held_out[0].scores["model"].summary
     )
@@ -308,3 +313,6 @@ def _assert_same_stored(one: Path, other: Path, section_ids: tuple[str, ...]) ->
             np.testing.assert_array_equal(a.layers[layer], b.layers[layer])
         for column in ("predicted_depth", "ood_score", "ood"):
             np.testing.assert_array_equal(a.obs[column], b.obs[column])
+        for size in (1, 4, 9):
+            assert np.isfinite(a.var[f"half_width_{size}"]).all()
+            np.testing.assert_array_equal(a.var[f"half_width_{size}"], b.var[f"half_width_{size}"])

@@ -37,6 +37,8 @@ def test_a_stored_model_file_keeps_intervals_and_baselines() -> None:
     intervals = bundle_trust(bundle).intervals
     assert intervals is not None
     assert intervals.upper.shape == (len(intervals.levels), len(bundle.genes))
+    assert bundle_trust(bundle).regions is None  # it was written before there were any
+    assert bundle_trust(bundle).half_width() is None
     assert bundle.pooled.sum() == pytest.approx(1)
     kept = {k.removeprefix("nearest."): v for k, v in bundle.trust.items() if "nearest." in k}
     assert NearestPatches.from_tensors(kept).counts.shape == (16, len(bundle.genes))

@@ -133,6 +133,15 @@ def test_evaluation_writes_the_files_of_a_cross_validation(
     for row in metrics["calibration"]:
         assert row["lowest"] == row["observed"] == row["highest"]
         assert row["n_sections"] == 1
+    for row in metrics["region_calibration"]:
+        assert row["where"] == "other patient"
+        assert 0 < row["observed"] <= 1
+    seen = [(row["spots"], row["nominal"]) for row in metrics["region_calibration"]]
+    assert seen == [(size, level) for size in (1, 4, 9, 25) for level in (0.5, 0.8, 0.9, 0.95)]
+    (section,) = metrics["sections"]
+    spread = section["spread_spearman"]
+    assert abs(spread["median"]) < 0.5
+    assert spread["n_genes"] == read_genes(RunDir(evaluated))["spread_spearman"].notna().sum()
     page = (evaluated / "report.html").read_text()
     assert "Do the model's grades hold here?" in page
     by_grade = metrics["model_grades"]

@@ -65,12 +65,16 @@ TESTED_PATIENTS: Final = "tested_patients"  # most held-out patients that a gene
 TESTED_SECTIONS: Final = "tested_sections"
 N_FLAGGED: Final = "n_flagged"
 SCORE_IS: Final = "score_is"  # which score var["score"] is, in words
-HALF_WIDTH_LEVEL: Final = "half_width_level"  # stated coverage of var's half_width_1, ...; absent without them
+HALF_WIDTH_LEVEL: Final = (
+    "half_width_level"  # stated coverage of var's half_width_1, ...; absent without them
+)
 OOD_VERDICT: Final = "ood_verdict"
 UNIT_LOG1P: Final = "log1p(CPM over the model's gene panel)"
 UNIT_COMPOSITION: Final = "log(p) - log(pooled p of the training sections)"
 UNIT_MEASURED_COMPOSITION: Final = "log of the gene's rate in the spot over its rate in the section, counting noise taken out; mean as predicted"
-UNIT_HALF_WIDTH: Final = "natural log, to either side of the composition of a region of so many spots"
+UNIT_HALF_WIDTH: Final = (
+    "natural log, to either side of the composition of a region of so many spots"
+)
 UNIT_DEPTH: Final = "expected total count over the model's gene panel"
 UNIT_GENE_SETS: Final = (
     "composition: log of the set's part of the panel total, against the training sections"

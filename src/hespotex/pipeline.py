@@ -49,12 +49,12 @@ from hespotex.run_checks import (
     encoder_name,
     encoder_record,
     genes_to_write,
-    name_lacking_sets,
     patch_config,
     patients_of,
     run_identity,
     say_searched,
     say_verdict,
+    say_what_lacks,
     training_note,
     with_inputs,
 )
@@ -252,7 +252,7 @@ def train(
             cohort, config, validation=validation, machine=machine, advance=advance
         )
         bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets)), read)
-    name_lacking_sets(bundle, reporter)
+    say_what_lacks(bundle, reporter)
     say_searched(bundle, reporter)
     write_model_card(beside_model(out, ".model-card.md"), bundle)
     write_model(out, bundle)
@@ -367,7 +367,7 @@ def predict(
     with run.withdrawn_on_error(), clock.stage("encode"):
         cohort = encode(read, config, machine, reporter)
         check_same_encoder(model, bundle, cohort.encoder)
-    name_lacking_sets(bundle, reporter)
+    say_what_lacks(bundle, reporter)
     whose, trust = patients_of(bundle, read, same_patient, reporter), bundle_trust(bundle)
     with clock.stage("predict"), reporter.task("predicting", len(read)) as advance:
         for item in cohort.items:

@@ -21,7 +21,7 @@ from hespotex.errors import ConfigError, ModelFileError, NucleiError, SpotTableE
 from hespotex.evaluation.by_scope import set_claims
 from hespotex.evaluation.claims import UNKNOWN_PATIENTS, Claims, Patient
 from hespotex.evaluation.grades import UNGRADED
-from hespotex.evaluation.trust import Extras
+from hespotex.evaluation.trust import NO_INTERVALS, Extras, bundle_trust
 from hespotex.export.claim_words import flagged_text
 from hespotex.gene_sets import GeneSet, PanelSets, left_out_sentence, sets_key
 from hespotex.progress import Reporter
@@ -334,8 +334,10 @@ def genes_to_write(
     return kept
 
 
-def name_lacking_sets(bundle: Bundle, reporter: Reporter) -> None:
-    """Say which of a model's gene sets have too few genes in its panel, and which carry no grade."""
+def say_what_lacks(bundle: Bundle, reporter: Reporter) -> None:
+    """Say that a model has no intervals of composition, which of its gene sets have too few genes, and which no grade."""
+    if bundle_trust(bundle).regions is None:
+        reporter.say(NO_INTERVALS)
     sets = PanelSets.of(bundle.gene_sets, bundle.genes)
     if sets.left_out:
         reporter.warn(left_out_sentence(sets.left_out))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.intervals import LEVELS
-from hespotex.evaluation.region_intervals import calibrate_regions, region_coverage
+from hespotex.evaluation.region_intervals import (
+    calibrate_regions,
+    region_coverage,
+    spread_follows_error,
+)
 from hespotex.evaluation.regions import HeldOutRegions, Regions
 
 
@@ -29,7 +35,9 @@ def drawn(
         expected = np.broadcast_to(mean, own.shape)
         counts = rng.poisson(expected * np.exp(own * sd))
         genes = np.ones(len(sd), bool)
-        by_size[size] = Regions(counts.astype(np.float32), expected.astype(np.float32), genes)
+        by_size[size] = Regions(
+            counts.astype(np.float32), expected.astype(np.float32), genes, np.arange(k)[:, None]
+        )
     return HeldOutRegions(by_size)
 
 
@@ -92,10 +100,7 @@ def test_a_gene_that_was_measured_nowhere_has_no_interval_and_counts_in_no_cover
     rng = np.random.default_rng(0)
     sections = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0)) for _ in range(3)]
     genes = np.arange(60) > 0
-    masked = [
-        HeldOutRegions({4: Regions(s.by_size[4].counts, s.by_size[4].expected, genes)})
-        for s in sections
-    ]
+    masked = [HeldOutRegions({4: replace(s.by_size[4], genes=genes)}) for s in sections]
     found = calibrate_regions(masked, (4,))
     assert found is not None
     assert np.isnan(found.sd[0, 0])
@@ -135,3 +140,26 @@ def test_a_level_that_was_not_calibrated_is_an_error() -> None:
         found.half_width(0.7)
     with pytest.raises(HESpotExError, match="between 0 and 1, found"):
         calibrate_regions(sections, (4,), levels=[90])
+
+
+@pytest.mark.parametrize("mean", [0.2, 5.0, 100.0])
+def test_a_spread_is_told_from_one_that_does_not_follow_the_error(mean: float) -> None:
+    """Gene by gene: genes of even places err as their spread says, the others whatever theirs is."""
+    rng = np.random.default_rng(0)
+    k, n_genes = 400, 60
+    calm = [drawn(rng, np.full(n_genes, 0.5), np.full(n_genes, mean), sizes=(1,)) for _ in range(3)]
+    found = calibrate_regions(calm, (1,))
+    assert found is not None
+    spread = rng.gamma(1.0, 1.0, (k, n_genes)).astype(np.float32)
+    sd = np.where(np.arange(n_genes) % 2 == 0, spread, 0.7)
+    counts = rng.poisson(mean * np.exp(sd * rng.normal(size=(k, n_genes))))
+    expected = np.full((k, n_genes), mean, np.float32)
+    spots = Regions(
+        counts.astype(np.float32), expected, np.arange(n_genes) != 3, np.arange(k)[:, None]
+    )
+    rho = spread_follows_error(found, HeldOutRegions({1: spots}), spread)
+    assert np.isnan(rho[3])
+    other = rho[np.isfinite(rho) & (np.arange(n_genes) % 2 == 1)]
+    assert abs(other.mean()) < 3 * 0.05 / np.sqrt(len(other))
+    if mean > 1:  # of next to no counts nothing can be told
+        assert rho[::2].min() > 0.1

@@ -9,7 +9,7 @@ import anndata
 import matplotlib as mpl
 import numpy as np
 import pytest
-from toy_prediction import GENES, toy_extras, toy_prediction, toy_section
+from toy_prediction import GENES, toy_extras, toy_half_widths, toy_prediction, toy_section
 
 from hespotex.export.h5ad import read_prediction, write_prediction
 from hespotex.export.h5ad_chunks import read_some_genes, write_prediction_by_chunks
@@ -57,6 +57,9 @@ def test_claims_are_read_as_they_were_written(
     expected = CLAIMS if columns is None else CLAIMS.subset(columns)
     found = read_prediction(path).extras.claims
     assert found is not None
+    widths = read_prediction(path).extras.half_width
+    kept = slice(None) if columns is None else columns
+    np.testing.assert_array_equal(widths, toy_half_widths()[:, kept])
     for name, values in expected.columns().items():
         np.testing.assert_array_equal(found.columns()[name], values, err_msg=name)
     assert found.counts() == CLAIMS.counts()

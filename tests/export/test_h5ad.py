@@ -73,7 +73,7 @@ def test_every_field_comes_back(written: Path) -> None:
     np.testing.assert_array_equal(stored.measured_depth, counts.depth)
     np.testing.assert_array_equal(stored.thumbnail.image, toy_thumbnail(section).image)
     assert stored.thumbnail.px0_per_px == toy_thumbnail(section).px0_per_px
-    for name in ("lower", "upper", "ood_score", "ood"):
+    for name in ("lower", "upper", "half_width", "ood_score", "ood"):
         np.testing.assert_array_equal(getattr(stored.extras, name), getattr(extras, name))
     assert stored.extras.grades == extras.grades
 
@@ -93,11 +93,13 @@ def test_names_and_units_are_those_of_the_format(written: Path) -> None:
     assert {"predicted_depth", "measured_depth", "ood_score", "ood", "array_x", "array_y",
             "section_id", "patient_id", "region", "x_batch_run"} == set(table.obs)  # fmt: skip
     claimed = set(untested(0, "").columns())
-    assert set(table.var) == {"measured", *claimed}
+    widths = {f"half_width_{size}" for size in (1, 4, 9, 25)}
+    assert set(table.var) == {"measured", *widths, *claimed}
+    assert table.uns["hespotex"]["half_width_level"] == 0.9
     units = table.uns["hespotex"]["units"]
     assert units["X"] == keys.UNIT_LOG1P
     assert units["composition"] == keys.UNIT_COMPOSITION
-    assert set(table.layers) <= set(units)
+    assert set(table.layers) | widths <= set(units)
     assert table.uns["hespotex"]["encoder"]["name"] == "efficientnet-lite0"
     assert "mpp" not in table.uns["hespotex"]["encoder"]
     assert table.uns["hespotex"]["dropped"] == {"spots in the spot file without counts": 1}
@@ -119,8 +121,11 @@ def test_without_expression_there_is_no_measured_value(tmp_path: Path) -> None:
     _write(path, counts=None, extras=None, thumbnail=None)
     table = anndata.read_h5ad(path)
     assert set(table.layers) == {"composition"}
+    assert not [name for name in table.var if name.startswith("half_width")]
+    assert "half_width_level" not in table.uns["hespotex"]
     assert keys.MEASURED_DEPTH not in table.obs
     stored = read_prediction(path)
+    assert stored.extras.half_width is None
     assert stored.measured is None
     assert stored.measured_counts is None
     assert stored.thumbnail is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
@@ -83,11 +84,18 @@ def toy_extras(section: Section) -> Extras:
     return Extras(
         lower=prediction.log1p - 1,
         upper=prediction.log1p + 2,
+        half_width=toy_half_widths(),
         ood_score=np.linspace(0, 1, n, dtype=np.float32),
         ood=np.linspace(0, 1, n) > 0.9,
         grades=list(GRADES),
         claims=claims_of(GRADES),
     )
+
+
+def toy_half_widths() -> npt.NDArray[np.float32]:
+    """(sizes, genes): 0.4, 0.3, 0.2 for regions of 1, 4, 9 spots, and 0.02 more with every gene; none of 25."""
+    widths = np.array([[0.4], [0.3], [0.2], [np.nan]]) + 0.02 * np.arange(len(GENES))
+    return widths.astype(np.float32)
 
 
 def toy_stored(folder: Path) -> StoredPrediction:

@@ -29,7 +29,7 @@ from hespotex.manifest import read_manifest
 from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei_stage import for_prediction, refuse_one_mask
 from hespotex.progress import Reporter, Silent
-from hespotex.run_checks import name_lacking_sets, say_same_id
+from hespotex.run_checks import say_same_id, say_what_lacks
 from hespotex.runs import RunDir, StageClock, versions
 from hespotex.slide import DOUBT_REMEDY
 from hespotex.slide_prediction import (
@@ -200,7 +200,7 @@ def _ready_predictor(
     """The model, loaded; what the options ask of it in vain is said before the first slide."""
     predictor = open_predictor(model, machine)
     predictor = replace(predictor, bundle=with_gene_sets(predictor.bundle, gene_sets))
-    name_lacking_sets(predictor.bundle, reporter)
+    say_what_lacks(predictor.bundle, reporter)
     for_prediction(predictor.bundle, options.nuclei, reporter)
     if options.nuclei is not None:
         refuse_one_mask(NucleiOrigin.parse(options.nuclei), n_slides)

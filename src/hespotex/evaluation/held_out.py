@@ -25,7 +25,7 @@ from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
 from hespotex.evaluation.neighbours import NearestPatches, fit_nearest, measured_neighbours
-from hespotex.evaluation.region_intervals import region_coverage
+from hespotex.evaluation.region_intervals import region_coverage, spread_follows_error
 from hespotex.evaluation.regions import held_out_regions
 from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
 from hespotex.evaluation.set_scores import bundle_sets, score_sets
@@ -69,6 +69,8 @@ class HeldOut:
             not compare (`units_compare`).
         region_coverage: (S, L) share of measured counts inside the intervals of composition, by size of region; None
             without such intervals.
+        spread_spearman: (G,) whether the ensemble's spread follows the error (`spread_follows_error`); None likewise,
+            or without a spread.
         pcc_per_spot: mean over spots of the PCC across genes, of the model and of the train mean.
         gene_sets: scores of the bundle's gene sets, one row a set; None where it has none.
     """
@@ -82,6 +84,7 @@ class HeldOut:
     evidence: SectionEvidence
     coverage: npt.NDArray[np.float64] | None
     region_coverage: npt.NDArray[np.float64] | None
+    spread_spearman: npt.NDArray[np.float64] | None
     pcc_per_spot: Mapping[str, float]
     gene_sets: pd.DataFrame | None = None
 
@@ -175,10 +178,14 @@ def _judge(
         measured = log1p_cpm(counts.counts)
         held = intervals.HeldOut(prediction.log1p, measured, prediction.spread, counts.measured)
         covered = intervals.coverage(trust.intervals, [held])
-    of_regions = None
+    of_regions = follows = None
     if trust.regions is not None:
         regions = held_out_regions(prediction, pooled, counts, xy_um)
         of_regions = region_coverage(trust.regions, regions, seed=bundle.config.seed)
+        if prediction.spread is not None:
+            follows = spread_follows_error(
+                trust.regions, regions, prediction.spread, seed=bundle.config.seed
+            )
     per_spot = {"model": mean_pcc_per_spot(prediction.log1p, counts)}
     if "train_mean" in rivals:
         per_spot["train_mean"] = mean_pcc_per_spot(rivals["train_mean"][0], counts)
@@ -203,7 +210,8 @@ def _judge(
             seed=bundle.config.seed,
         )
     return HeldOut(
-        item, counts, prediction, extras, scores, ceiling, evidence, covered, of_regions, per_spot, of_sets
+        item, counts, prediction, extras, scores, ceiling, evidence, covered, of_regions, follows, per_spot,
+        of_sets,
     )  # fmt: skip
 
 

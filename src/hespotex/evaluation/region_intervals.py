@@ -19,7 +19,7 @@ from hespotex.errors import HESpotExError
 from hespotex.evaluation.count_intervals import mixed_poisson_cdf
 from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.regions import SIZES, HeldOutRegions, Regions
-from hespotex.evaluation.scores import gene_blocks
+from hespotex.evaluation.scores import gene_blocks, spearman_per_gene
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -197,10 +197,14 @@ def _sample(
 
 def _inside(c: Floats, m: Floats, sd: Floats, rank: Floats, tail: Floats) -> npt.NDArray[np.bool_]:
     """(L, F, M) whether a count lies between the tails of its distribution; sd is (F, M), all else (M,), tails (L,)."""
-    below = np.where(c >= 1, mixed_poisson_cdf(np.maximum(c - 1, 0), m, sd), 0.0)
-    # Uniform over [0, 1] if the distribution is right: ties have a rank.
-    place = below + rank * np.maximum(mixed_poisson_cdf(c, m, sd) - below, 0)
+    place = _place(c, m, sd, rank)
     return np.asarray(np.minimum(place, 1 - place) >= tail[:, None, None])
+
+
+def _place(c: Floats, m: Floats, sd: Floats, rank: Floats) -> Floats:
+    """Where a count lies in its distribution, as `sd`: uniform over [0, 1] if that is right; ties have a rank."""
+    below = np.where(c >= 1, mixed_poisson_cdf(np.maximum(c - 1, 0), m, sd), 0.0)
+    return np.asarray(below + rank * np.maximum(mixed_poisson_cdf(c, m, sd) - below, 0))
 
 
 def region_coverage(
@@ -228,3 +232,37 @@ def region_coverage(
             own = intervals.factor[row].astype(float)[:, None] * sd
             share[row] = _inside(c, m, own, rank, tail).mean(axis=2).diagonal()
     return share
+
+
+def spread_follows_error(
+    intervals: RegionIntervals, section: HeldOutRegions, spread: Float32, *, seed: int = 0
+) -> Floats:
+    """(G,) Spearman correlation of the ensemble's spread with the error, over the spots of a section.
+
+    The error is how far from the middle a spot's count lies in the distribution that one width for the gene and counting
+    noise give it: above 0, the spread tells more than that width does. NaN where the gene has no interval or one value.
+
+    Args:
+        intervals: calibrated on other sections.
+        section: as of `region_coverage`.
+        spread: (n, G) of the section's prediction.
+        seed: of the ranks of ties.
+    """
+    result = np.full(spread.shape[1], np.nan)
+    if 1 not in section.by_size or 1 not in intervals.sizes:
+        return result
+    spots, row = section.by_size[1], intervals.sizes.index(1)
+    sd = intervals.sd[row] * intervals.factor[row].mean()
+    rng = np.random.default_rng(seed)
+    of_spots = spread[spots.members[:, 0]]
+    for genes in gene_blocks(len(result)):
+        c, m = (t[:, genes].astype(np.float64) for t in (spots.counts, spots.expected))
+        place = _place(
+            c.ravel(),
+            np.maximum(m, 1e-12).ravel(),
+            np.broadcast_to(sd[genes].astype(np.float64), c.shape).ravel(),
+            rng.random(c.size),
+        ).reshape(c.shape)
+        result[genes] = spearman_per_gene(of_spots[:, genes], np.abs(place - 0.5))
+    result[~(spots.genes & np.isfinite(sd))] = np.nan
+    return result

@@ -24,7 +24,7 @@ Float32 = npt.NDArray[np.float32]
 
 SIZES = (1, 4, 9, 25)
 # So many regions of a section and size are looked at: more would say the same again, since neighbours err alike.
-_MOST_REGIONS = 512
+MOST_REGIONS = 512
 # Spots up to which regions are packed tightly.
 _MOST_IN_ORDER = 16_384
 # Spots around a region that may be as near as its last one: rings of a lattice hold 12 at most up to 31 spots.
@@ -41,11 +41,13 @@ class Regions:
         counts: (k, G) measured counts, summed over the region.
         expected: (k, G) the measured total of the region over its measured genes, times the predicted part.
         genes: (G,) genes that count: measured here.
+        members: (k, size) spots of each region.
     """
 
     counts: Float32
     expected: Float32
     genes: npt.NDArray[np.bool_]
+    members: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def held_out_regions(
             continue
         near = neighbourhoods(xy_um[filled], size)
         rows = apart(near, xy_um[filled])
-        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_REGIONS)).astype(int)]
+        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_REGIONS)).astype(int)]
         members = filled[near[rows]]
         seen = (region_matrix(members, len(xy_um)).astype(np.float32) @ counts.counts).toarray()
         expected = _parts(prediction.composition, prediction.depth, pooled, members)
@@ -199,5 +201,5 @@ def held_out_regions(
         if offset_share != 1:
             error = np.log((seen.sum(axis=0) + 1) / (expected.sum(axis=0) + 1))
             expected *= np.exp((1 - offset_share) * error)
-        by_size[size] = Regions(seen, expected, genes)
+        by_size[size] = Regions(seen, expected, genes, members)
     return HeldOutRegions(by_size, unit)

@@ -27,6 +27,11 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 # Coverage of the interval that predictions carry.
 LEVEL = 0.9
 
+NO_INTERVALS = (
+    "the model carries no intervals of composition, so nothing is said of how far a value may be off; training anew, with "
+    "two sections or blocks to leave out, adds them"
+)
+
 _REGIONS = "regions"
 
 _Space = TypeVar("_Space", SectionSpace, TextureSpace)

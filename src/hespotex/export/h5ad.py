@@ -21,7 +21,13 @@ from hespotex import keys
 from hespotex.carried import writable_columns
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
-from hespotex.export.claims_store import claim_columns, claim_record, read_claims
+from hespotex.export.claims_store import read_claims
+from hespotex.export.gene_trust import (
+    HALF_WIDTHS,
+    gene_columns,
+    gene_record,
+    read_half_width,
+)
 from hespotex.expression import PanelCounts, log1p_cpm
 from hespotex.gene_sets import SetScores
 from hespotex.hdf5 import open_h5
@@ -49,6 +55,7 @@ UNITS: Final[Mapping[str, str]] = {
     keys.SPATIAL: "x, y of the spot centre in level-0 pixels, origin top-left",
     keys.GENE_SETS: keys.UNIT_GENE_SETS,
     keys.GENE_SETS_MEASURED: "Pearson residuals of the set's counts",
+    **dict.fromkeys(HALF_WIDTHS, keys.UNIT_HALF_WIDTH),
 }
 
 
@@ -174,13 +181,7 @@ def build_table(
             )
     stored: dict[str, Any] = {name: _dense(values) for name, values in layers.items()}
     var = pd.DataFrame(index=pd.Index(list(genes), dtype=object))
-    if extras.claims is not None:
-        for name, column in claim_columns(extras.claims).items():
-            var[name] = column
-    elif extras.grades is not None:
-        var[keys.GRADE] = pd.Categorical(list(extras.grades))
-    widths = half_width_columns(extras)
-    for name, column in widths.items():
+    for name, column in gene_columns(extras).items():
         var[name] = column
     if counts is not None:
         measured = log1p_cpm(counts.counts)
@@ -198,9 +199,8 @@ def build_table(
         add_set_scores(table, extras.gene_sets)
     names = [*stored, *table.obs.columns, *table.obsm]
     names += [] if extras.gene_sets is None else [keys.GENE_SETS]
-    told = {} if extras.claims is None else claim_record(extras.claims)
-    if widths:
-        told |= {keys.HALF_WIDTH_LEVEL: LEVEL}
+    names += HALF_WIDTHS if extras.half_width is not None else ()
+    told = gene_record(extras)
     table.uns[keys.UNS] = _record(section, {**(provenance or {}), **told}, names)
     if extras.gene_sets is not None:
         table.uns[keys.UNS][keys.GENE_SETS] = set_table(extras.gene_sets)

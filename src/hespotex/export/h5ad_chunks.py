@@ -51,7 +51,7 @@ def write_prediction_by_chunks(
         section: where the spots lie; nothing is measured.
         genes: (G,) the model's panel.
         depth: (n,) predicted depth.
-        extras: scores and flags per spot, grades per gene; no intervals.
+        extras: scores and flags per spot, grades and half widths per gene; no intervals of log1p.
         chunks: rows and their (b, G) arrays: `log1p`, `composition`, and `lower` and `upper` where the
             first chunk has them, and (b, K) `gene_sets` where the extras name sets; every row once.
         thumbnail: picture of the slide.
@@ -177,7 +177,12 @@ def _spots_table(
         thumbnail=thumbnail,
         provenance=provenance,
         extras=replace(
-            extras, lower=interval, upper=interval, grades=None, claims=_of_no_gene(extras)
+            extras,
+            lower=interval,
+            upper=interval,
+            half_width=None if extras.half_width is None else extras.half_width[:, :0],
+            grades=None,
+            claims=_of_no_gene(extras),
         ),
     )
 
@@ -201,7 +206,7 @@ def _genes_table(
         counts=None,
         thumbnail=None,
         provenance=None,
-        extras=Extras(grades=extras.grades, claims=extras.claims),
+        extras=Extras(half_width=extras.half_width, grades=extras.grades, claims=extras.claims),
     )
     return table[:, kept].copy().var
 

@@ -13,7 +13,13 @@ from hespotex.evaluation.by_scope import bundle_tables
 from hespotex.evaluation.claims import BETWEEN, EVIDENCE, UNTESTED
 from hespotex.evaluation.grades import UNGRADED, count_grades
 from hespotex.evaluation.set_scores import bundle_sets
-from hespotex.evaluation.trust import inner_folds_note
+from hespotex.evaluation.trust import bundle_trust, inner_folds_note
+from hespotex.export.report_intervals import (
+    NO_INTERVALS,
+    median_half_widths,
+    region_levels,
+    region_rows,
+)
 from hespotex.export.report_tables import coverage_rows, interval_text, search_text, span_text, text
 from hespotex.export.shown import COMPOSITION_IS
 from hespotex.export.style import PREDICTOR_NAMES
@@ -72,11 +78,25 @@ def render_model_card(bundle: Bundle) -> str:
         notes=bundle.validation.get("notes", []),
         interval_text=interval_text(bundle.validation),
         coverage=coverage_rows(bundle.validation),
+        half_widths=_half_widths(bundle),
+        region_levels=region_levels(bundle.validation),
+        region_rows=region_rows(bundle.validation),
         search=search_text(bundle.validation.get("search", {})),
         limits=_limits(bundle, len(patients)),
         versions=versions(),
     )
     return re.sub(r"\n{3,}", "\n\n", card)
+
+
+def _half_widths(bundle: Bundle) -> str:
+    """The median gene's interval of composition by size of region, or that there is none."""
+    widths = bundle_trust(bundle).half_width()
+    if widths is None:
+        return NO_INTERVALS
+    return (
+        "The 90 % interval of composition reaches to either side, in the median gene and in natural log, "
+        f"{', '.join(median_half_widths([widths]))}; one number a gene and size of region."
+    )
 
 
 def _gene_sets(bundle: Bundle) -> str:

@@ -29,6 +29,13 @@ from hespotex.export.report_data import (
     read_run,
     section_scores,
 )
+from hespotex.export.report_intervals import (
+    NO_INTERVALS,
+    median_half_widths,
+    region_levels,
+    region_rows,
+    spread_lines,
+)
 from hespotex.export.report_maps import MAP_BYTES, bytes_per_gene, mapped_genes, section_maps
 from hespotex.export.report_sections import (
     dropped_rows,
@@ -122,6 +129,11 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         fold_text=tables.fold_text(run.metrics),
         calibration=Markup(calibration_svg(calibration)) if calibration else "",
         coverage=tables.coverage_rows(run.metrics),
+        half_widths=median_half_widths(seen.half_widths),
+        no_intervals=NO_INTERVALS,
+        region_levels=region_levels(run.metrics),
+        region_rows=region_rows(run.metrics),
+        spread_lines=spread_lines(run.metrics),
         held_grades=tables.held_grade_rows(run.metrics),
         slides=seen.slides,
         evidence=EVIDENCE,
@@ -162,6 +174,7 @@ class _Seen:
         slides: rows of the table of slides.
         dropped: what was left out.
         records: uns["hespotex"] of each section.
+        half_widths: (S, G) of each section that has intervals of composition.
     """
 
     facts: list[tuple[str, int, int, str]]
@@ -171,12 +184,14 @@ class _Seen:
     slides: list[dict[str, Any]]
     dropped: list[dict[str, Any]]
     records: list[Mapping[str, Any]]
+    half_widths: list[npt.NDArray[np.float32]]
 
 
 def _read_sections(run: Run) -> _Seen:
     facts, slides, records, claims, measured = [], [], [], [], False
     genes: list[npt.NDArray[np.str_]] = []
     dropped: list[dict[str, Any]] = []
+    half_widths = []
     for section in run.sections():
         name, record, n_genes = section.section_id, section.record, len(section.genes)
         facts.append((name, len(section.barcodes), bytes_per_gene(section), section.patient_id))
@@ -184,6 +199,8 @@ def _read_sections(run: Run) -> _Seen:
         genes.append(section.genes)
         measured |= section.measured is not None
         records.append(record)
+        if section.extras.half_width is not None:
+            half_widths.append(section.extras.half_width)
         slides.append(slide_row(section))
         lost = {reason: int(count) for reason, count in record.get("dropped", {}).items()}
         left_out = int(record.get("n_panel_genes", n_genes)) - n_genes
@@ -191,7 +208,7 @@ def _read_sections(run: Run) -> _Seen:
             lost[_LEFT_OUT] = left_out
         dropped += [{"section": name, "reason": r, "count": count} for r, count in lost.items()]
     told = claimed_genes([(g, c) for g, (_, c) in zip(genes, claims, strict=True)])
-    return _Seen(facts, told, claims, measured, slides, dropped, records)
+    return _Seen(facts, told, claims, measured, slides, dropped, records, half_widths)
 
 
 def _maps(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hespotex.export import style
 from hespotex.export.claim_words import claims_of, short
 from hespotex.export.h5ad import StoredPrediction
+from hespotex.export.report_intervals import half_width_text
 from hespotex.export.shown import composition_ends, measured_beside
 from hespotex.export.style import column_limits, view_box
 
@@ -66,6 +67,7 @@ def section_maps(section: StoredPrediction, genes: Sequence[str]) -> dict[str, A
         "kinds": _kinds(section),
         "limits": {unit: np.round(table, 4).tolist() for unit, table in limits.items()},
         "claims": [short(claims, j) for _, j in kept],
+        "half_widths": [half_width_text(section, j) for _, j in kept],
         "values": _base64(layers),
         "unlike": None if score is None else _unlike(score),
     }

@@ -41,8 +41,15 @@ from hespotex.evaluation.grades import UNGRADED, GradeRule
 from hespotex.evaluation.held_out import HeldOut
 from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.set_scores import predicted_sets
-from hespotex.evaluation.trust import LEVEL, Extras, bundle_trust, inner_folds_note
+from hespotex.evaluation.trust import LEVEL, Extras, inner_folds_note
 from hespotex.export.h5ad import Thumbnail, write_prediction
+from hespotex.export.interval_records import (
+    calibration,
+    composition_coverage,
+    log1p_coverage,
+    region_calibration,
+    spread_record,
+)
 from hespotex.export.mean_scores import mean_intervals, mean_scores, section_owners
 from hespotex.export.run_notes import run_notes
 from hespotex.export.set_outputs import TABLES, write_fold_sets, write_set_metrics
@@ -175,7 +182,9 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[s
         "scores": {name: scores.summary.as_dict() for name, scores in held.scores.items()},
         "ceiling": held.ceiling.as_dict(),
         "pcc_per_spot": dict(held.pcc_per_spot),
-        "coverage": _coverage(held, bundle),
+        "coverage": log1p_coverage(held, bundle),
+        "region_coverage": composition_coverage(held, bundle),
+        "spread_spearman": spread_record(held),
         "ood_share": None if held.extras.ood is None else float(held.extras.ood.mean()),
         "ood_verdict": held.extras.verdict,
     }
@@ -193,19 +202,6 @@ def _n_absent(bundle: Bundle, section: Section) -> int:
     if section.genes is None or section.missing_genes != "zero":
         return 0
     return len(set(bundle.genes) - set(section.genes.tolist()))
-
-
-def _coverage(held: HeldOut, bundle: Bundle) -> dict[str, float]:
-    """Share of measured values inside the interval, mean over measured genes with a bound, by nominal level."""
-    trust = bundle_trust(bundle)
-    if held.coverage is None or trust.intervals is None:
-        return {}
-    found = {}
-    for level, row in zip(trust.intervals.levels, held.coverage, strict=True):
-        known = row[held.counts.measured & np.isfinite(row)]
-        if len(known):
-            found[f"{level:g}"] = float(known.mean())
-    return found
 
 
 def finished_fold(run: RunDir, number: int) -> dict[str, Any] | None:
@@ -233,6 +229,8 @@ def gene_rows(number: int, genes: Sequence[str], held: HeldOut) -> pd.DataFrame:
             columns |= _pcc_columns(held, predictor)
     columns |= held.evidence.columns()
     columns["coverage"] = np.nan if held.coverage is None else held.coverage[LEVELS.index(LEVEL)]
+    if held.spread_spearman is not None:
+        columns["spread_spearman"] = held.spread_spearman
     columns["rmse_log1p"] = model.rmse_log1p
     if "train_mean" in held.scores:
         columns["train_mean_rmse_log1p"] = held.scores["train_mean"].rmse_log1p
@@ -303,7 +301,8 @@ def summarise_sections(
         "by_scope": of_scope,
         "fdr": FDR,
         "grade_rule": list(GradeRule().text()),
-        "calibration": _calibration(sections),
+        "calibration": calibration(sections),
+        "region_calibration": region_calibration(sections),
         "sections": list(sections),
     }
 
@@ -315,28 +314,6 @@ def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
         **{name: record[name] for name in ("inner_note", "search") if record[name]},
         "scores": mean_scores([record["sections"]]),
     }
-
-
-def _calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Nominal coverage beside the coverage seen, for patients in training and for others; mean, lowest, highest section."""
-    rows = []
-    for inside, where in ((True, "same patient in training"), (False, "other patient")):
-        seen = [
-            s["coverage"] for s in sections if s["patient_in_training"] == inside and s["coverage"]
-        ]
-        for level in sorted({level for s in seen for level in s}, key=float):
-            shares = [s[level] for s in seen if level in s]
-            rows.append(
-                {
-                    "nominal": float(level),
-                    "observed": float(np.mean(shares)),
-                    "where": where,
-                    "lowest": min(shares),
-                    "highest": max(shares),
-                    "n_sections": len(shares),
-                }
-            )
-    return rows
 
 
 def _units(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:

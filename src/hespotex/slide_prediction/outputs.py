@@ -16,7 +16,7 @@ from hespotex.disk_errors import disk_words
 from hespotex.errors import GenePanelError, RunError
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.set_scores import bundle_sets
-from hespotex.evaluation.trust import Extras
+from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.export.claim_words import best_first
 from hespotex.export.h5ad import StoredPrediction, Thumbnail
 from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
@@ -134,7 +134,7 @@ def write_outputs(
         section=_marked(finished),
         genes=bundle.genes,
         depth=finished.store.column(DEPTH),
-        extras=replace(_spot_extras(finished), gene_sets=None if sets is None else sets[1]),
+        extras=replace(_spot_extras(finished, bundle), gene_sets=None if sets is None else sets[1]),
         chunks=_chunks(finished, bundle, None if sets is None else sets[0]),
         thumbnail=finished.thumbnail,
         provenance=finished.provenance,
@@ -250,10 +250,11 @@ def _marked(finished: Finished) -> Section:
     return replace(section, obs=obs, dropped=dropped)
 
 
-def _spot_extras(finished: Finished) -> Extras:
+def _spot_extras(finished: Finished, bundle: Bundle) -> Extras:
     store = finished.store
     has_score = SCORE in store.columns
     return Extras(
+        half_width=bundle_trust(bundle).half_width(),
         ood_score=store.column(SCORE) if has_score else None,
         ood=store.column(FLAG) > 0 if has_score else None,
         grades=finished.claims.grade.tolist(),
@@ -293,7 +294,7 @@ def _chosen(
             table[rows] = arrays[name][:, columns]
         if sets is not None:
             of_sets[rows] = arrays[keys.GENE_SETS][:, best]
-    extras = _spot_extras(finished)
+    extras = _spot_extras(finished, bundle)
     if sets is not None:
         extras = replace(extras, gene_sets=replace(sets[1].subset(best), values=of_sets))
     return StoredPrediction(
@@ -313,6 +314,7 @@ def _chosen(
         thumbnail=finished.thumbnail,
         extras=replace(
             extras,
+            half_width=None if extras.half_width is None else extras.half_width[:, columns],
             grades=finished.claims.grade[columns].tolist(),
             claims=finished.claims.subset(columns),
         ),

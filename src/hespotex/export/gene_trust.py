@@ -1,0 +1,41 @@
+"""How trust in a gene lies in a prediction file: columns of var and entries of uns["hespotex"]; pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.evaluation.regions import SIZES
+from hespotex.evaluation.trust import LEVEL, Extras
+from hespotex.export.claims_store import claim_columns, claim_record
+
+HALF_WIDTHS = tuple(f"{keys.HALF_WIDTH}{size}" for size in SIZES)
+
+
+def gene_columns(extras: Extras) -> dict[str, Any]:
+    """Columns of var, by name; those that a prediction does not carry are left out."""
+    columns: dict[str, Any] = {}
+    if extras.claims is not None:
+        columns |= claim_columns(extras.claims)
+    elif extras.grades is not None:
+        columns[keys.GRADE] = pd.Categorical(list(extras.grades))
+    if extras.half_width is not None:
+        columns |= dict(zip(HALF_WIDTHS, extras.half_width, strict=True))
+    return columns
+
+
+def gene_record(extras: Extras) -> dict[str, Any]:
+    """Entries of uns["hespotex"] that the columns rest on."""
+    record = {} if extras.claims is None else claim_record(extras.claims)
+    return record if extras.half_width is None else {**record, keys.HALF_WIDTH_LEVEL: LEVEL}
+
+
+def read_half_width(var: pd.DataFrame) -> npt.NDArray[np.float32] | None:
+    """(S, G) of the columns; None in a file of a model without intervals of composition."""
+    if not set(HALF_WIDTHS) <= set(var.columns):
+        return None
+    return np.asarray(var[list(HALF_WIDTHS)].to_numpy(np.float32).T)
