@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hespotex.disk_errors import DAMAGED, cause_of, disk_words, is_lock, remedy_of
+from hespotex.disk_errors import DAMAGED, UNLOCKED, cause_of, is_lock, remedy_of
 from hespotex.errors import HESpotExError, RunError
 from hespotex.file_kinds import missing_bytes, read_kind
 
@@ -66,10 +66,12 @@ def _found(path: Path, fault: Exception, remedy: str) -> str:
 
 
 def check_locks(folder: Path) -> None:
-    """Try to write an HDF5 file in a folder: before hours of work, not after them.
+    """Try to lock an HDF5 file in a folder, as writing one does: before hours of work, not after them.
+
+    Whatever else keeps a file from being written there is left to whoever writes first.
 
     Raises:
-        RunError: it cannot be written, or not locked as HDF5 wants it.
+        RunError: the file system gives no locks.
     """
     import h5py
 
@@ -78,10 +80,11 @@ def check_locks(folder: Path) -> None:
         with h5py.File(trial, "w"):
             pass
     except OSError as error:
-        raise RunError(
-            f"expected a folder where HDF5 files can be written at {folder}, found: "
-            f"{disk_words(error, writing=True, otherwise='choose another folder')}"
-        ) from error
+        if is_lock(error):
+            raise RunError(
+                f"expected a folder where HDF5 can lock files at {folder}, found: {cause_of(error)}; {UNLOCKED}, "
+                "or choose a folder on another disk"
+            ) from error
     finally:
         with suppress(OSError):
             trial.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from hespotex.config_values import differing_keys
 from hespotex.disk_errors import cause_of, disk_words, remedy_of
 from hespotex.errors import RunError
+from hespotex.hdf5 import check_locks
 
 # Files above this size are keyed by samples: a slide of 10 GB would otherwise be read twice.
 FULL_HASH_BYTES = 256 * 2**20
@@ -282,12 +283,14 @@ class RunDir:
             identity: nested values that the result depends on (verb, configuration, input keys).
 
         Raises:
-            RunError: the folder holds another run; the message names what differs.
+            RunError: the folder holds another run (the message names what differs), or HDF5 can lock no file there.
         """
         identity = _jsonable(identity)
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"expected a folder for the output, found a file: {self.path}")
         known = self._read()
+        if known is None or known.get("status") != "finished":
+            check_locks(self.path if self.path.exists() else self._nearest())
         if known is None:
             write_json(self.run_json, {"status": "running", "identity": identity})
             self._claimed_here = True
@@ -330,6 +333,10 @@ class RunDir:
             self.run_json,
             {"status": status, "identity": identity, **details, "versions": versions()},
         )
+
+    def _nearest(self) -> Path:
+        """The nearest folder above this one that exists: a refusal leaves nothing behind."""
+        return next((folder for folder in self.path.absolute().parents if folder.is_dir()), Path())
 
     def _read(self) -> dict[str, Any] | None:
         try:
