@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,15 +120,11 @@ def _stated_side(file: Any) -> float | None:
 
 def _side_beside(path: Path, n_tiles: int) -> float | None:
     """From the coordinates that CLAM keeps of the same slide in `patches/`; its features come without attributes."""
-    import h5py
-
     for folder in path.resolve().parents[:_LEVELS_UP]:
         beside = folder / _CLAM_PATCHES / path.name
-        try:
-            if beside.is_file() and beside != path.resolve():
-                with h5py.File(beside, "r") as file:
-                    if "coords" in file and len(file["coords"]) == n_tiles:
-                        return _stated_side(file)
-        except OSError:
+        if not beside.is_file() or beside == path.resolve():
             continue
+        with suppress(SlideError), open_h5(beside, "coordinates of CLAM at", SlideError) as file:
+            if "coords" in file and len(file["coords"]) == n_tiles:
+                return _stated_side(file)
     return None

@@ -71,17 +71,18 @@ def test_what_lies_beside_slides_as_a_rule_raises_no_doubt(folder: Path) -> None
     for name in ("notes.txt", "regions.geojson", "sections.csv", ".DS_Store"):
         (folder / name).write_text("x")
     shutil.make_archive(str(folder / "table"), "zip", folder.parent, "slides/notes.txt")
-    (folder / "table.zip").rename(folder / "table.xlsx")
+    (folder / "table.zip").rename(folder / "table.ods")
     predicted = folder / "predicted"
     predicted.mkdir()
     (predicted / "run.json").write_text(json.dumps({}))
     shutil.copy(folder / "a.tif", predicted / "map.tif")
+    (folder / "counts.tsv.gz").write_bytes(gzip.compress(b"x"))
     (folder / "slide_data").mkdir()  # as MIRAX has it beside its slide
     (folder / "slide_data" / "Data0000.dat").write_bytes(b"x")
     found = slides_in(folder)
     assert found.doubt is None
     assert found.remark == (
-        "passed over, no slides: notes.txt, regions.geojson, sections.csv, table.xlsx"
+        "passed over, no slides: counts.tsv.gz, notes.txt, regions.geojson, sections.csv, table.ods"
     )
     inspection = inspect_input(folder)
     assert [f.level for f in inspection.together] == ["info"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from hespotex.errors import SlideError
+from hespotex.file_kinds import read_kind
 from hespotex.slide.zarr_image import holds_image, is_zarr
 
 # What some reader opens; of `s.ome.btf` the last part counts.
@@ -18,13 +19,12 @@ SLIDE_SUFFIXES: Final = (
     ".vmu", ".bif", ".dcm", ".dicom", ".czi", ".vsi", ".isyntax", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".jpx",
     ".png", ".bmp", ".webp",
 )  # fmt: skip
-# How pictures and packed files start.
-_STARTS: Final = (
-    b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF", b"\0\0\0\x0cjP  ",
-    b"\xff\x4f\xff\x51", b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!",
-)  # fmt: skip
+# Kinds of files in which a slide of another ending may be.
+_PICTURES: Final = {"tiff", "png", "jpeg"}
+_PACKED: Final = {"gzip", "bzip2", "xz", "zstd", "lz4", "compress"}
+_ARCHIVES: Final = {"zip", "7-Zip", "rar", "tar"}
 # Zip archives that are no packed slides.
-_DOCUMENTS: Final = {".docx", ".xlsx", ".pptx", ".odt", ".ods", ".qpproj", ".npz", ".pt", ".whl"}
+_DOCUMENTS: Final = {".odt", ".ods", ".odp", ".npz", ".whl"}
 _RUN: Final = "run.json"
 _NAMED: Final = 5
 
@@ -112,12 +112,16 @@ def _may_hold_slides(path: Path) -> bool:
         if path.is_dir():
             within = [] if is_zarr(path) or (path / _RUN).is_file() else list(path.iterdir())
             return any(p.is_file() and _has_suffix(p) for p in within)
-        if not path.is_file() or path.suffix.lower() in _DOCUMENTS:
-            return False
-        with path.open("rb") as file:
-            return file.read(12).startswith(_STARTS)
+        kind = read_kind(path) if path.is_file() else None
     except OSError:
         return True  # what cannot be looked at may hold anything
+    if kind is None or path.suffix.lower() in _DOCUMENTS:
+        return False
+    # What `counts.tsv.gz` holds stands in its name.
+    inner = Path(path.stem).suffix.lower()
+    return kind.name in _PICTURES | _ARCHIVES or (
+        kind.name in _PACKED and inner in ("", *SLIDE_SUFFIXES)
+    )
 
 
 def _listed(paths: Sequence[Path]) -> str:
