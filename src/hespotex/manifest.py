@@ -28,7 +28,7 @@ _NUMBERS: Final = ("mpp", "spot_pitch_um", "spot_diameter_um", "bin_um", "tile_p
 COLUMNS: Final = (
     "section_id", "patient_id", "slide", "expression", "format", "spots", "mpp", "spot_pitch_um",
     "spot_diameter_um", "labels", "features", "tile_px", "alignment", "bin_um", "image_element",
-    "table_element", "missing_genes", "nuclei",
+    "table_element", "missing_genes", "nuclei", "library",
 )  # fmt: skip
 # A value in a column that its format does not use would be passed over silently.
 _ONLY_FOR: Final[Mapping[str, tuple[str, ...]]] = {
@@ -37,6 +37,7 @@ _ONLY_FOR: Final[Mapping[str, tuple[str, ...]]] = {
     "bin_um": ("visium_hd",),
     "image_element": ("spatialdata",),
     "table_element": ("spatialdata",),
+    "library": ("h5ad", "hest", "space_ranger", "visium_hd", "spatialdata"),
 }
 _FOLDERS: Final = ("space_ranger", "visium_hd", "xenium", "spatialdata")
 # Names of files add an ending to the id, those of half-written ones more: file systems end at 255 bytes.
@@ -216,7 +217,7 @@ def _check_row(
     take("section_id", _identifier)
     take("missing_genes", lambda text: _one_of(text, _MISSING_GENES))
     take("format", lambda text: _one_of(text, tuple(READERS)))
-    for column in ("patient_id", "image_element", "table_element"):
+    for column in ("patient_id", "image_element", "table_element", "library"):
         take(column, str)
     for column in _NUMBERS:
         take(column, _positive_number)

@@ -19,6 +19,7 @@ from hespotex.geometry import (
     Geometry,
     SlideFacts,
     StatedScale,
+    check_one_section,
     decide_geometry,
     fit_to_image,
     outside_error,
@@ -67,6 +68,7 @@ class ManifestRow:
     table_element: str | None = None
     missing_genes: MissingGenes | None = None
     nuclei: Path | None = None
+    library: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -187,6 +189,7 @@ def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
             "a slide without spots can be predicted, not trained on"
         )
     table = read_spots(row.format, spot_source(row, choices.grid))
+    check_one_section(table)
     slide = _slide_facts(row.slide) if row.slide is not None else None
     hints, accepted = table.hints, []
     if slide is not None and row.slide is not None:
@@ -244,6 +247,7 @@ def spot_source(row: ManifestRow, grid: GridKind | None = None) -> SpotSource:
         table_element=row.table_element,
         missing_genes=row.missing_genes,
         grid=grid,
+        library=row.library,
     )
 
 

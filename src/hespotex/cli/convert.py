@@ -37,6 +37,7 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    library: options.Library = None,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     pool_grid: options.PoolGrid = None,
@@ -58,7 +59,7 @@ def convert(
     from hespotex.section import read_section
 
     reporter = options.reporter(quiet, verbose)
-    row = only_section(resolve_input(source, slide=slide), section)
+    row = only_section(resolve_input(source, slide=slide, library=library), section)
     read = read_section(row, options.choices(allow_hires, accept, pool_grid))
     for reason, count in read.dropped.items():
         reporter.say(f"section {read.section_id}: {count} {reason}")

@@ -46,6 +46,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    library: options.Library = None,
     sections: options.Sections = None,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
@@ -72,6 +73,7 @@ def inspect(
         source,
         slide=slide,
         sections=options.split_ids(sections),
+        library=library,
         choices=options.choices(allow_hires, accept, pool_grid),
         reporter=reporter,
     )

@@ -60,6 +60,15 @@ Sections = Annotated[
         show_default=False,
     ),
 ]
+Library = Annotated[
+    str | None,
+    typer.Option(
+        "--library",
+        metavar="NAME",
+        help="Which section of a folder or file of spots that holds several; a manifest has the column library.",
+        show_default=False,
+    ),
+]
 GeneSets = Annotated[
     Path | None,
     typer.Option(

@@ -9,6 +9,7 @@ from hespotex.geometry.image_fit import (
     spots_outside,
 )
 from hespotex.geometry.lattice import Lattice, fit_lattice
+from hespotex.geometry.one_section import check_one_section
 from hespotex.geometry.orientation import (
     ORIENTATIONS,
     Hypothesis,
@@ -27,6 +28,7 @@ __all__ = [
     "OrientationEvidence",
     "SlideFacts",
     "StatedScale",
+    "check_one_section",
     "decide_geometry",
     "fit_lattice",
     "fit_to_image",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 from hespotex.errors import HESpotExError
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.slides import SlideView, view_slide
-from hespotex.section import ManifestRow, Section
-from hespotex.spots.base import SpotSource
+from hespotex.section import ManifestRow, Section, spot_source
 from hespotex.spots.registry import read_spots
 from hespotex.spots.scale_factors import COPY_PATTERNS
 
@@ -35,7 +34,8 @@ def find_copies(row: ManifestRow, section: Section) -> list[Copy]:
         return []
     folder = place if place.is_dir() else place.parent
     files = [p for sub in _folders(folder) if sub.is_dir() for p in sorted(sub.iterdir())]
-    scales = read_spots(row.format, SpotSource(spots=place)).hints.image_scales
+    source = replace(spot_source(row), expression=None, spots=place)
+    scales = read_spots(row.format, source).hints.image_scales
     copies = []
     for pattern, kind in COPY_PATTERNS:
         for path in files:

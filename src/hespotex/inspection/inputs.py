@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from hespotex.errors import HESpotExError, ManifestError, SlideError
+from hespotex.errors import ConfigError, HESpotExError, ManifestError, SlideError
 from hespotex.manifest import CheckedRow, read_rows
 from hespotex.section import ManifestRow
 from hespotex.slide import check_folder, image_names, is_zarr, open_slide, slide_names, slides_in
@@ -42,7 +42,11 @@ class Input:
 
 
 def resolve_input(
-    path: Path, *, slide: Path | None = None, sections: Sequence[str] | None = None
+    path: Path,
+    *,
+    slide: Path | None = None,
+    sections: Sequence[str] | None = None,
+    library: str | None = None,
 ) -> Input:
     """Tell what an input is from its name and what lies in it.
 
@@ -50,9 +54,11 @@ def resolve_input(
         path: as the user gave it.
         slide: the full-resolution image of a folder or file of spots.
         sections: ids of a manifest.
+        library: which section of a folder or file of spots that holds several.
 
     Raises:
         ManifestError: it is a manifest without a good header or row.
+        ConfigError: a library of something else than spots.
         SlideError: nothing lies there.
     """
     if not path.exists():
@@ -60,11 +66,16 @@ def resolve_input(
             f"expected a slide, a folder of spots or a manifest, found nothing at {path}; check the path"
         )
     check_folder(path)
-    if path.is_file() and path.suffix.lower() in _TABLES:
-        return _manifest(path, sections)
-    spots = _spots(path, slide)
+    table = path.is_file() and path.suffix.lower() in _TABLES
+    spots = None if table else _spots(path, slide)
     if spots is not None:
-        return spots
+        return replace(spots, rows=tuple(replace(row, library=library) for row in spots.rows))
+    if library is not None:
+        raise ConfigError(
+            f"expected a folder or file of spots with --library, found {path.name}; a manifest has the column library"
+        )
+    if table:
+        return _manifest(path, sections)
     if path.is_dir() and not is_zarr(path):
         found = slides_in(path)
         if not found.slides:

@@ -134,6 +134,7 @@ def inspect_input(
     *,
     slide: Path | None = None,
     sections: Sequence[str] | None = None,
+    library: str | None = None,
     choices: InputChoices | None = None,
     reporter: Reporter | None = None,
 ) -> Inspection:
@@ -143,6 +144,7 @@ def inspect_input(
         path: a slide, a folder or file of spots, a manifest, a folder of slides.
         slide: the full-resolution image of a folder or file of spots.
         sections: ids of a manifest.
+        library: which section of a folder or file of spots that holds several.
         choices: what the user accepts; it is shown in yellow.
         reporter: hears of progress.
 
@@ -152,7 +154,7 @@ def inspect_input(
     """
     reporter, choices = reporter or Silent(), choices or InputChoices()
     try:
-        found = resolve_input(path, slide=slide, sections=sections)
+        found = resolve_input(path, slide=slide, sections=sections, library=library)
         check_named(choices, [row.section_id for row in found.rows])
     except ManifestError as error:
         problems = tuple(

@@ -81,6 +81,7 @@ class SpotSource:
         spot_diameter_um: diameter of a spot in microns.
         image_element: name of the image (SpatialData).
         table_element: name of the table (SpatialData).
+        library: which of several sections in one table.
         missing_genes: overrules what the reader knows of the technology; None: the reader decides.
         grid: lattice into which cells and bins are pooled; None: the reader decides.
     """
@@ -95,6 +96,7 @@ class SpotSource:
     table_element: str | None = None
     missing_genes: MissingGenes | None = None
     grid: GridKind | None = None
+    library: str | None = None
 
 
 @dataclass(frozen=True)

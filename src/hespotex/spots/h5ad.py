@@ -15,22 +15,23 @@ from scipy import sparse
 from hespotex import keys
 from hespotex.errors import SpotTableError
 from hespotex.hdf5 import open_h5
-from hespotex.safe_names import shown_name
+from hespotex.spots.anndata_elements import (
+    gene_names,
+    index_key,
+    read_columns,
+    read_matrix,
+    without_images,
+)
 from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
-from hespotex.spots.counts import check_counts, distinct_names, find_count_problem, is_control
-from hespotex.spots.sparse_reading import read_compressed, smallest_exact
+from hespotex.spots.counts import check_counts, find_count_problem, is_control
+from hespotex.spots.libraries import COLUMNS, one_library
 
 # The printed array of every Visium slide.
 _VISIUM_PITCH_UM = 100.0
 # Why a spot is left out that its file marks so.
 OUTSIDE_TISSUE = "spots outside the tissue (in_tissue = 0)"
-_CHUNK_BYTES = 64 * 2**20
 # Where raw counts lie in some files, if in none of the usual places.
 OTHER_LAYERS = ("raw_counts", "raw", "count")
-# Columns of obs that say which library (section) a spot is of.
-_LIBRARY_COLUMNS = ("library_id", "library", "sample", "sample_id", "batch", "section_id")
-# Columns of var with the ids of genes, for symbols that stand there twice.
-_ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensemblID", "feature_id")
 
 
 @dataclass(frozen=True)
@@ -68,31 +69,26 @@ def read(source: SpotSource) -> SpotTable:
         raise SpotTableError(
             "expected an h5ad file in the manifest's column expression, found none"
         )
-    parts = read_parts(path, with_counts=source.expression is not None)
-    library = _library(parts, path)
-    return build_table(parts, path, hints=_hints(parts.uns, library))
+    parts = read_parts(path, with_counts=source.expression is not None, library=source.library)
+    return build_table(parts, path, hints=_hints(parts.uns, _library(parts, source.library)))
 
 
-def _library(parts: H5adParts, path: Path) -> str | None:
-    """Which library of `uns["spatial"]` the spots are of, where it holds several.
-
-    Raises:
-        SpotTableError: the spots are of several: one image's pixels say nothing of another's.
-    """
-    libraries = parts.uns.get("spatial")
-    if not isinstance(libraries, Mapping) or len(libraries) < 2:
-        return None
-    for name in _LIBRARY_COLUMNS:
+def _library(parts: H5adParts, wanted: str | None) -> str | None:
+    """Which library of `uns["spatial"]` the spots are of, where it holds several; None where that is not said."""
+    listed = _listed_libraries(parts.uns)
+    if len(listed) < 2 or wanted in listed:
+        return wanted if len(listed) > 1 else None
+    for name in COLUMNS:
         if name in parts.obs:
-            values = set(parts.obs[name].astype(str).unique().tolist())
-            if values <= set(map(str, libraries)):
-                if len(values) == 1:
-                    return str(values.pop())
-                raise SpotTableError(
-                    f"expected one section in {path}, found {len(values)} libraries in obs[{name!r}] "
-                    f"({', '.join(sorted(values)[:4])}, ...); write one file a section"
-                )
+            values = set(parts.obs[name].astype(str).tolist())
+            if len(values) == 1 and values <= set(listed):
+                return str(values.pop())
     return None
+
+
+def _listed_libraries(uns: Mapping[str, Any]) -> list[str]:
+    libraries = uns.get("spatial")
+    return list(map(str, libraries)) if isinstance(libraries, Mapping) else []
 
 
 def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable:
@@ -129,11 +125,11 @@ def is_in_tissue(column: pd.Series) -> npt.NDArray[np.bool_]:
     return ~text.isin(["0", "0.0", "false", "no"]).to_numpy(bool)
 
 
-def read_parts(path: Path, *, with_counts: bool = True) -> H5adParts:
+def read_parts(path: Path, *, with_counts: bool = True, library: str | None = None) -> H5adParts:
     """Read obs, obsm["spatial"], raw counts and the small entries of uns; X never becomes dense.
 
     Raises:
-        SpotTableError: no AnnData file, cut short, or no raw counts in it.
+        SpotTableError: no AnnData file, cut short, no raw counts in it, or several sections and no `library` chosen.
     """
     with open_h5(path, "a whole h5ad file at", SpotTableError) as file:
         missing = [name for name in ("obs", "var") if name not in file]
@@ -145,36 +141,20 @@ def read_parts(path: Path, *, with_counts: bool = True) -> H5adParts:
         obs, unread = read_columns(file["obs"])
         spatial = _spatial(file, len(obs), path)
         uns = {
-            name: _without_images(file[f"uns/{name}"])
+            name: without_images(file[f"uns/{name}"])
             for name in ("spatial", keys.UNS)
             if f"uns/{name}" in file
         }
+        kept = one_library(
+            obs.index.astype(str).to_numpy(dtype=str), obs, spatial,
+            source=str(path), wanted=library, known=_listed_libraries(uns),
+        )  # fmt: skip
+        obs, spatial = obs[kept], None if spatial is None else spatial[kept]
         counts, genes = None, None
         dropped: dict[str, int] = {}
-        if with_counts and len(file["var"][_index_key(file["var"])]):
-            counts, genes, dropped = _raw_counts(file, obs, path)
+        if with_counts and len(file["var"][index_key(file["var"])]):
+            counts, genes, dropped = _raw_counts(file, obs, kept, path)
     return H5adParts(obs, spatial, counts, genes, uns, {**dropped, **unread})
-
-
-def read_columns(group: Any) -> tuple[pd.DataFrame, dict[str, int]]:
-    """A stored table, and what had to be left out of it: columns whose encoding anndata does not know."""
-    from anndata.io import read_elem
-
-    try:
-        return read_elem(group), {}
-    except Exception:  # noqa: BLE001  anndata raises what the broken column raises
-        names = [str(name) for name in group.attrs["column-order"]]
-    table, unread = pd.DataFrame(index=read_elem(group[_index_key(group)])), []
-    for name in names:
-        try:
-            table[name] = read_elem(group[name])
-        except Exception:  # noqa: BLE001
-            unread.append(name)
-    if not unread:
-        return table, {}
-    shown = ", ".join(shown_name(name) for name in unread[:4])
-    more = f" and {len(unread) - 4:,} more" if len(unread) > 4 else ""
-    return table, {f"columns of spots that anndata cannot read: {shown}{more}": len(unread)}
 
 
 def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
@@ -196,10 +176,14 @@ def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
 
 
 def _raw_counts(
-    file: Any, obs: pd.DataFrame, path: Path
+    file: Any, obs: pd.DataFrame, kept: npt.NDArray[np.bool_], path: Path
 ) -> tuple[sparse.csr_matrix, npt.NDArray[np.str_], dict[str, int]]:
+    def rows(name: str) -> sparse.csr_matrix:
+        matrix = read_matrix(file[name])
+        return matrix if kept.all() else matrix[kept]  # a copy of a large table is memory
+
     candidates = (
-        (name, lambda name=name, var=var: (_read_matrix(file[name]), _names(file[var])))
+        (name, lambda name=name, var=var: (rows(name), gene_names(file[var])))
         for name, var in (
             ("layers/counts", "var"),
             ("X", "var"),
@@ -241,65 +225,6 @@ def pick_raw_counts(
         f"expected raw counts in layers['counts'], X or raw.X of {source}, found: "
         f"{' | '.join(found) or 'none of the three'}; store the raw counts in layers['counts']"
     )
-
-
-def _index_key(group: Any) -> str:
-    return str(group.attrs.get("_index", "_index"))
-
-
-def _names(group: Any) -> npt.NDArray[np.str_]:
-    from anndata.io import read_elem
-
-    names = np.asarray(read_elem(group[_index_key(group)])).astype(str)
-    if len(set(names.tolist())) < len(names):  # as scanpy reads 10x: symbols twice, ids beside them
-        for column in _ID_COLUMNS:
-            if column in group:
-                return distinct_names(names, np.asarray(read_elem(group[column])).astype(str))[0]
-    return names
-
-
-def _read_matrix(element: Any) -> sparse.csr_matrix:
-    """A stored matrix as CSR; a dense one is read by rows."""
-    import h5py
-    from anndata.io import read_elem
-
-    if not isinstance(element, h5py.Dataset):
-        kind = element.attrs.get("encoding-type", "")
-        if kind not in {"csr_matrix", "csc_matrix"}:
-            return sparse.csr_matrix(read_elem(element))
-        n_rows, n_columns = (int(side) for side in element.attrs["shape"])
-        return read_compressed(
-            element["data"],
-            element["indices"],
-            element["indptr"],
-            (n_rows, n_columns),
-            by_column=kind == "csc_matrix",
-        )
-    n, g = element.shape
-    step = max(1, _CHUNK_BYTES // max(1, g * 8))
-    blocks = []
-    for start in range(0, n, step):
-        block = sparse.csr_matrix(element[start : start + step])
-        block.data = smallest_exact(block.data)
-        blocks.append(block)
-    return sparse.vstack(blocks, format="csr") if blocks else sparse.csr_matrix((n, g))
-
-
-def _without_images(element: Any) -> Any:
-    """A uns entry as nested dictionaries; of pictures (arrays of two and more dimensions) the shape alone."""
-    import h5py
-    from anndata.io import read_elem
-
-    if isinstance(element, h5py.Group):
-        if element.attrs.get("encoding-type", "dict") == "dict":
-            return {name: _without_images(element[name]) for name in element}
-        return None
-    if element.ndim >= 2:
-        return element.shape
-    try:
-        return read_elem(element)
-    except Exception:  # noqa: BLE001  of another version: a hint that cannot be read is none
-        return None
 
 
 def array_places(obs: pd.DataFrame) -> npt.NDArray[np.float64] | None:

@@ -46,5 +46,5 @@ def read(source: SpotSource) -> SpotTable:
         spot_diameter_um=positive_number(metadata, "spot_diameter", metadata_path),
         trust_slide_mpp=False,
     )
-    table = build_table(read_parts(path), path, hints=hints)
+    table = build_table(read_parts(path, library=source.library), path, hints=hints)
     return SpotTable(**{**vars(table), "missing_genes": missing})

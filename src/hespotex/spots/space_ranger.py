@@ -14,6 +14,7 @@ import pandas as pd
 from hespotex.disk_errors import disk_words
 from hespotex.errors import SpotTableError
 from hespotex.file_kinds import read_kind
+from hespotex.spots.aggr import chosen_ending, endings, own_folder, positions_of
 from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
 from hespotex.spots.scale_factors import copy_scales, full_size
@@ -59,15 +60,41 @@ def read(source: SpotSource) -> SpotTable:
     outs = _outs_folder(source)
     matrix_path = _find_matrix(source.expression) if source.expression is not None else None
     prefix = _prefix(source.expression) if source.spots is None else ""
-    positions_file, factors_file = find_spatial(source.spots or outs, prefix)
-    positions = read_positions(positions_file)
+    matrix, ending = None, None
+    if matrix_path is not None:
+        matrix, ending = one_matrix(read_matrix(matrix_path), source.library, outs, matrix_path)
+    own = own_folder(outs, ending) if source.spots is None else None
+    inside = own is not None and find_one(own, "tissue_positions.csv", _POSITIONS) is not None
+    place = own if own is not None and inside else source.spots or outs
+    positions_file, factors_file = find_spatial(place, prefix)
+    if factors_file is None and own is not None:
+        factors_file = find_one(own, "scalefactors_json.json", _FACTORS)
+    positions = positions_of(
+        read_positions(positions_file), ending, source.library, outs, str(positions_file)
+    )
     hints = read_scale(factors_file)
-    if matrix_path is None:
+    if matrix is None:
         positions = positions[positions["in_tissue"] == 1]
         return _table(positions, None, hints, str(positions_file), {})
-    matrix = read_matrix(matrix_path)
-    filtered = "raw_feature" not in matrix_path.name
+    filtered = "raw_feature" not in str(matrix_path)
     return join_positions(matrix, positions, hints, str(matrix_path), filtered=filtered)
+
+
+def one_matrix(
+    matrix: FeatureMatrix, wanted: str | None, outs: Path, path: Path
+) -> tuple[FeatureMatrix, str | None]:
+    """The counts of one library and the ending of its barcodes; None for a matrix of one library.
+
+    Raises:
+        SpotTableError: `aggr` joined several, and none is chosen.
+    """
+    found = endings(matrix.barcodes)
+    ending = chosen_ending(found, wanted, outs, str(path))
+    if ending is None:
+        return matrix, None
+    kept = found == ending
+    counts = matrix.counts if kept.all() else matrix.counts[kept]
+    return FeatureMatrix(matrix.barcodes[kept], matrix.genes, counts, matrix.dropped), ending
 
 
 def join_positions(

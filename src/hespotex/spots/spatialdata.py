@@ -15,6 +15,7 @@ from scipy import sparse
 from hespotex.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
 from hespotex.errors import SpotTableError
 from hespotex.file_kinds import read_kind
+from hespotex.spots.anndata_elements import read_columns
 from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
 from hespotex.spots.h5ad import (
     OTHER_LAYERS,
@@ -22,8 +23,8 @@ from hespotex.spots.h5ad import (
     array_places,
     is_in_tissue,
     pick_raw_counts,
-    read_columns,
 )
+from hespotex.spots.libraries import one_library
 
 _GLOBAL = "global"
 
@@ -46,6 +47,7 @@ def read(source: SpotSource) -> SpotTable:
     store, unread = _open(path)
     name = _choose(source.table_element, store.tables, "table", path)
     table = store.tables[name]
+    table = _one_section(table, source.library, name, path)
     shapes, rows = _match_shapes(store, table, name, path)
     found = rows >= 0
     kept = found & is_in_tissue(table.obs["in_tissue"]) if "in_tissue" in table.obs else found
@@ -177,10 +179,25 @@ def _annotated(table: Any, name: str, path: Path) -> tuple[str, npt.NDArray[Any]
     regions = table.obs[attributes["region_key"]].astype(str).unique().tolist()
     if len(regions) != 1:
         raise SpotTableError(
-            f"expected one section in table {name} of {path}, found the regions {', '.join(sorted(regions))}; "
-            "write one table a section"
+            f"expected one section in table {name} of {path}, found the regions {', '.join(sorted(regions))}; choose one "
+            "with the manifest's column library (inspect and convert: --library)"
         )
     return regions[0], table.obs[attributes["instance_key"]].to_numpy()
+
+
+def _one_section(table: Any, wanted: str | None, name: str, path: Path) -> Any:
+    """The rows of the one section that is meant: a region (the shapes' name), or a library in one of them."""
+    attributes = table.uns.get("spatialdata_attrs") or {}
+    region = table.obs.get(attributes.get("region_key", ""), pd.Series(dtype=str)).astype(str)
+    kept = one_library(
+        table.obs_names.astype(str).to_numpy(dtype=str),
+        table.obs.drop(columns=[attributes.get("instance_key", "")], errors="ignore"),
+        None,
+        source=f"table {name} of {path}",
+        wanted=wanted,
+        known=region.unique(),
+    )
+    return table if kept.all() else table[kept]
 
 
 def _candidates(table: Any) -> list[tuple[str, Any]]:

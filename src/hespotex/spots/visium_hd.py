@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.errors import SpotTableError
+from hespotex.spots.aggr import positions_of
 from hespotex.spots.base import GridKind, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.outlines import read_outlines
 from hespotex.spots.pooling import Pooled, pool_points
 from hespotex.spots.scale_factors import copy_scales, full_size
-from hespotex.spots.space_ranger import find_spatial, join_positions, read_positions
+from hespotex.spots.space_ranger import find_spatial, join_positions, one_matrix, read_positions
 from hespotex.spots.ten_x import read_matrix
 from hespotex.spots.text import positive_number, read_json
 from hespotex.text_files import Packed
@@ -54,9 +55,11 @@ def read(source: SpotSource) -> SpotTable:
         matrix_path = folder / "filtered_feature_bc_matrix"
     if not matrix_path.exists():
         raise SpotTableError(f"expected filtered_feature_bc_matrix.h5 in {folder}, found none")
-    table = join_positions(
-        read_matrix(matrix_path), read_positions(positions_file), hints, str(folder)
+    matrix, ending = one_matrix(read_matrix(matrix_path), source.library, folder, matrix_path)
+    positions = positions_of(
+        read_positions(positions_file), ending, source.library, folder, str(positions_file)
     )
+    table = join_positions(matrix, positions, hints, str(folder))
     pitch = source.spot_pitch_um or source.spot_diameter_um
     if pitch is None or pitch <= stated_bin * (1 + _SAME):
         return table

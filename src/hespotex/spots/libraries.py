@@ -1,0 +1,212 @@
+"""Owns how several sections in one table are told from one, by what cannot stand twice in a section; pure.
+
+Each image has pixels of its own: spots of two sections in one table would be laid on one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.errors import SpotTableError
+from hespotex.safe_names import shown_name
+
+# Columns that say of which library (section) a spot is, the plainest first.
+COLUMNS: Final = (
+    "library_id", "library", "sample", "sample_id", "sampleid", "sample_name", "section_id", "section", "slide",
+    "slide_id", "slice", "capture_area", "orig.ident", "batch",
+)  # fmt: skip
+ENDINGS: Final = "the endings of barcodes"
+_MOST: Final = 64  # libraries of one table; a column of more values says something else
+# Of all spots: rounding or joining may bring a few together, two sections share far more.
+_REPEATED: Final = 0.01
+_STEMS: Final = (r"(?<![A-Za-z])[ACGTN]{8,}(?![A-Za-z])", r"s_[0-9]{3}um_[0-9]+_[0-9]+")
+_PLACES: Final = (("array_row", "array_col"), (keys.ARRAY_Y, keys.ARRAY_X))
+_SHOWN: Final = 6
+
+Text = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Libraries:
+    """Several sections in one table.
+
+    Attributes:
+        why: how they are known, in words.
+        where: what tells them apart; empty where nothing does.
+        of_spot: (n,) library of every spot; None where nothing tells.
+    """
+
+    why: str
+    where: str = ""
+    of_spot: Text | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The libraries, in order."""
+        return [] if self.of_spot is None else sorted(set(self.of_spot.tolist()))
+
+    def error(self, source: str) -> SpotTableError:
+        """What to say of a table where none was chosen."""
+        if self.of_spot is None:
+            return SpotTableError(
+                f"expected one section in {source}, found several: {self.why}; write one table a section"
+            )
+        return SpotTableError(
+            f"expected one section in {source}, found {len(self.names)} libraries in {self.where} "
+            f"({_listed(self.names)}): {self.why}; choose one with the manifest's column library (inspect and convert: "
+            "--library)"
+        )
+
+
+def one_library(
+    names: Sequence[str] | Text,
+    obs: pd.DataFrame | None,
+    xy: npt.NDArray[np.float64] | None,
+    *,
+    source: str,
+    wanted: str | None = None,
+    known: Iterable[str] = (),
+) -> npt.NDArray[np.bool_]:
+    """(n,) which spots are of the one section that is meant: all of a table of one section.
+
+    Args:
+        names: of the n spots, as stored; they may stand there twice.
+        obs: (n, ...) further columns.
+        xy: (n, 2) positions.
+        source: the file, for messages.
+        wanted: the library that the user names.
+        known: libraries that the file itself lists.
+
+    Raises:
+        SpotTableError: the table holds several and none is named, or not the one that is.
+    """
+    found = find_libraries(names, obs, xy, known)
+    if wanted is None:
+        if found is not None:
+            raise found.error(source)
+        return np.ones(len(names), dtype=bool)
+    options = [] if found is None or found.of_spot is None else [(found.where, found.of_spot)]
+    options += labellings(names, obs)
+    for _, of_spot in options:
+        kept = of_spot == wanted
+        if kept.any():
+            part = None if obs is None else obs[kept]
+            again = find_libraries(np.asarray(names)[kept], part, None if xy is None else xy[kept])
+            if again is not None:
+                raise again.error(f"library {wanted} of {source}")
+            return np.asarray(kept)
+    if found is None and wanted in set(known):
+        return np.ones(len(names), dtype=bool)
+    there = found.names if found is not None else sorted({v for _, o in options for v in set(o)})
+    raise SpotTableError(
+        f"expected the library {wanted} in {source}, found {_listed(there) or 'one section without a name'}; correct the "
+        "manifest's column library"
+    )
+
+
+def find_libraries(
+    names: Sequence[str] | Text,
+    obs: pd.DataFrame | None,
+    xy: npt.NDArray[np.float64] | None = None,
+    known: Iterable[str] = (),
+) -> Libraries | None:
+    """The libraries of a table that holds several; None for one section.
+
+    Barcodes, places of the array and positions stand once in a section. A column alone tells nothing: two pieces
+    of tissue on one slide may be two samples; it counts where the file's own list of libraries has its values.
+    """
+    options, listed = labellings(names, obs), set(known)
+    for where, of_spot in options:
+        if set(of_spot.tolist()) <= listed:
+            return Libraries("the file itself lists them", where, of_spot)
+    marks = _marks(names, obs, xy)
+    repeated = [(words, mark) for words, mark in marks if _n_repeated(mark)]
+    if not repeated:
+        return None
+    words, mark = repeated[0]
+    why = f"{_n_repeated(mark):,} {words}"
+    for where, of_spot in options:
+        if not any(_n_repeated(mark.assign(library=of_spot)) for _, mark in repeated):
+            return Libraries(why, where, of_spot)
+    return Libraries(why)
+
+
+def labellings(names: Sequence[str] | Text, obs: pd.DataFrame | None) -> list[tuple[str, Text]]:
+    """What may tell libraries apart: known columns, other columns of few values, the endings of barcodes."""
+    columns = [] if obs is None else [c for c in obs.columns if _is_label(obs[c])]
+    order = {name: place for place, name in enumerate(COLUMNS)}
+    columns.sort(key=lambda c: order.get(str(c).lower(), len(order)))
+    found = [(f"obs[{str(c)!r}]", _texts(obs[c])) for c in columns]  # type: ignore[index]
+    endings = barcode_endings(names)
+    if endings is not None and 1 < len(set(endings.tolist())) <= _MOST:
+        n_known = sum(str(c).lower() in order for c in columns)
+        found.insert(n_known, (ENDINGS, endings))
+    return found
+
+
+def barcode_endings(names: Sequence[str] | Text) -> Text | None:
+    """(n,) what stands beside the sequence in a barcode, as the 2 of ACGT-2; None where names are no barcodes."""
+    parts = _parts(names)
+    if parts is None:
+        return None
+    ends = (parts["before"] + parts["after"]).str.strip("-_.#:")
+    return ends.to_numpy(dtype=str)
+
+
+def _is_label(column: pd.Series) -> bool:
+    if pd.api.types.is_float_dtype(column.dtype):
+        return False
+    try:
+        return 1 < column.nunique(dropna=False) <= _MOST
+    except TypeError:  # lists and the like
+        return False
+
+
+def _texts(column: pd.Series) -> Text:
+    return column.astype(str).to_numpy(dtype=str)
+
+
+def _parts(names: Sequence[str] | Text) -> pd.DataFrame | None:
+    """The sequence or bin in every name, and what stands around it; None where names have none."""
+    series = pd.Series(np.asarray(names, dtype=object)).astype(str)
+    for pattern in _STEMS:
+        parts = series.str.extract(rf"^(?P<before>.*?)(?P<stem>{pattern})(?P<after>.*)$")
+        if parts["stem"].notna().all():
+            return parts
+    return None
+
+
+def _marks(
+    names: Sequence[str] | Text, obs: pd.DataFrame | None, xy: npt.NDArray[np.float64] | None
+) -> list[tuple[str, pd.DataFrame]]:
+    """What stands once in a section, with words for it."""
+    parts = _parts(names)
+    stems = np.asarray(names, dtype=str) if parts is None else parts["stem"]
+    found = [("barcodes stand there twice", pd.DataFrame({"stem": stems}))]
+    for pair in _PLACES:
+        if obs is not None and all(name in obs for name in pair):
+            place = obs[list(pair)].reset_index(drop=True)
+            found.append(("places of the array stand there twice", place))
+            break
+    if xy is not None:
+        found.append(("spots lie on another", pd.DataFrame(np.asarray(xy))))
+    return found
+
+
+def _n_repeated(mark: pd.DataFrame) -> int:
+    """How many rows repeat an earlier one; 0 where they are few."""
+    known = mark.dropna()
+    n = int(known.duplicated().sum())
+    return n if n > max(1.0, _REPEATED * len(known)) else 0
+
+
+def _listed(names: Sequence[Any]) -> str:
+    shown = ", ".join(shown_name(str(name)) for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
