@@ -190,6 +190,64 @@ def test_cells_of_an_export_are_tissue_only_where_no_area_is_drawn(tmp_path: Pat
     assert read_tissue(path).polygons.area == 100
 
 
+def _drawn(name: object, x0: float, y0: float, x1: float, y1: float) -> dict[str, object]:
+    ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+    properties = {"objectType": "annotation"} | ({"classification": name} if name else {})
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _written(path: Path, *features: dict[str, object]) -> Path:
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        {"name": "Ignore*", "color": [0, 0, 0]},
+        {"name": "Artefact*", "colorRGB": -3670016},
+        {"names": ["Tumor", "Ignore*"]},
+        {"name": "Tumor: Ignore*"},
+        "Ignore*",
+    ],
+    ids=str,
+)
+def test_areas_that_qupath_ignores_are_cut_out_and_counted(tmp_path: Path, ignored: object) -> None:
+    path = _written(
+        tmp_path / "t.geojson",
+        _drawn({"name": "Tissue"}, 0, 0, 100, 100),
+        _drawn(ignored, 40, 40, 60, 60),
+        _drawn(ignored, 200, 200, 260, 260),
+        _drawn(None, 300, 0, 310, 10),
+    )
+    tissue = read_tissue(path)
+    assert tissue.polygons.area == 100 * 100 - 20 * 20 + 100
+    points = np.array([[50.0, 50.0], [230.0, 230.0], [10.0, 10.0], [305.0, 5.0]])
+    assert tissue.contains(points).tolist() == [False, False, True, True]
+    assert tissue.note.startswith("2 areas of ignored classes are left out of t.geojson (")
+
+
+def test_a_frame_around_the_tissue_is_left_out_and_cuts_nothing(tmp_path: Path) -> None:
+    frame = _drawn({"name": "Region*"}, -50, -50, 500, 500)
+    tissue = read_tissue(_written(tmp_path / "t.geojson", frame, _drawn(None, 0, 0, 100, 100)))
+    assert tissue.polygons.area == 100 * 100
+    assert tissue.note == "an area of an ignored class is left out of t.geojson (Region*: 1)"
+
+
+def test_classes_that_count_leave_no_note(tmp_path: Path) -> None:
+    names = ("Tumor", "Star * inside", "Immune cells", "Ignored")
+    drawn = [_drawn({"name": n}, 200 * i, 0, 200 * i + 100, 100) for i, n in enumerate(names)]
+    tissue = read_tissue(_written(tmp_path / "t.geojson", *drawn))
+    assert (tissue.polygons.area, tissue.note) == (4 * 100 * 100, "")
+
+
+def test_nothing_but_ignored_areas_is_refused_by_their_names(tmp_path: Path) -> None:
+    path = _written(tmp_path / "t.geojson", _drawn({"name": "Region*"}, 0, 0, 100, 100))
+    with pytest.raises(GeometryError, match=r"beside what QuPath ignores: .*\(Region\*: 1\); give"):
+        read_tissue(path)
+
+
 CROSSING = [
     [[170, 120], [100, 50], [60, 0], [10, 0], [30, 160], [120, 180], [170, 120]],
     [[100, 120], [190, 140], [120, 100], [110, 180], [50, 160], [130, 0], [100, 120]],

@@ -74,6 +74,17 @@ def object_type(feature: Any) -> str | None:
     return "cell" if "nucleusGeometry" in feature else _OLD_TYPES.get(str(feature.get("id")))
 
 
+def ignored_class(feature: Any) -> str | None:
+    """The class of an object that QuPath leaves out of everything: its name ends in `*`; None for any other.
+
+    Of a derived class (`Tumor: Ignore*`, or a list of names) the last part counts.
+    """
+    found = (feature.get("properties") or {}).get("classification") or {}
+    names = found.get("names") or [found.get("name")] if isinstance(found, dict) else [found]
+    name = str(names[-1] or "").strip()
+    return name if name.endswith("*") else None
+
+
 def _listed(file: IO[bytes], text: str, at: int) -> Iterator[Feature]:
     """The items of a list whose text goes on in the file; `at` is the place of the text's first byte."""
     decoder, place = json.JSONDecoder(), 0

@@ -60,12 +60,14 @@ class Tissue:
         source: `detected`, or the file that it was read from.
         pen_share: share of the slide that was taken for pen marks; NaN where nobody looked.
         unreadable_share: share of the slide whose pixels cannot be read: no tissue is seen there.
+        note: what was left out of a file, in words; empty where nothing was.
     """
 
     polygons: Any
     source: str
     pen_share: float = float("nan")
     unreadable_share: float = 0.0
+    note: str = ""
 
     @property
     def is_empty(self) -> bool:

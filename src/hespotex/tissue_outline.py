@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hespotex.errors import GeometryError
-from hespotex.geojson_features import object_type
+from hespotex.geojson_features import ignored_class, object_type
 from hespotex.text_files import read_text
 from hespotex.tissue import Tissue, as_multipolygon
 
 # Objects of QuPath that nobody draws around tissue.
 _NO_REGIONS = {"detection", "cell", "tile"}
+_FRAME = "region*"
 
 
 def read_tissue(path: Path) -> Tissue:
     """Read an outline that was drawn in QuPath, or any GeoJSON with areas in level-0 pixels.
 
     An export of everything holds detections, cells and tiles, too: they are tissue only where nothing else is.
+    Areas of classes that QuPath ignores (`Ignore*`, `Artefact*`: the name ends in `*`) are no tissue, and are cut out
+    of what they lie in; `Region*`, a frame around what is looked at, is left out alone.
 
     Args:
         path: a FeatureCollection, a list of features, a feature or a geometry. Points and lines in it
@@ -33,10 +38,10 @@ def read_tissue(path: Path) -> Tissue:
     try:
         text = read_text(path, "GeoJSON with the tissue", GeometryError)
         content = json.loads(text)
-        areas = [shape(geometry) for geometry in _geometries(content)]
-        # A union of rings that cross themselves has no result: each is cut into proper areas first.
-        valid = [shapely.make_valid(area) for area in areas]
-        union = as_multipolygon(shapely.unary_union([a for a in valid if a.area > 0]))
+        kept, ignored = _sorted(_regions(content))
+        areas = [shape(outline) for outline in kept]
+        holes = [shape(outline) for name, outline in ignored if not _is_frame(name)]
+        union = as_multipolygon(_joined(areas).difference(_joined(holes)))
     except (
         RecursionError,
         ValueError,
@@ -48,21 +53,66 @@ def read_tissue(path: Path) -> Tissue:
         raise GeometryError(
             f"expected GeoJSON in {path}, found: {error}; export it from QuPath as GeoJSON (File > Export objects)"
         ) from error
+    note = _left_out([name for name, _ in ignored], path)
+    if union.is_empty and ignored:
+        raise GeometryError(
+            f"expected the outline of tissue in {path}, found nothing beside what QuPath ignores: {note}; give the areas "
+            "of tissue a class whose name does not end in *, or none"
+        )
     if union.is_empty:
         kinds = ", ".join(sorted({a.geom_type for a in areas})) or "no geometry"
         raise GeometryError(
             f"expected the outline of tissue (Polygon or MultiPolygon) in {path}, found {kinds}; "
             "draw an area in QuPath and export it as GeoJSON"
         )
-    return Tissue(union, path.name)
+    return Tissue(union, path.name, note=note)
 
 
-def _geometries(content: Any) -> list[Any]:
+def _joined(areas: Sequence[Any]) -> Any:
+    """Their union; rings that cross themselves have none, and are cut into proper areas first."""
+    import shapely
+
+    valid = [shapely.make_valid(area) for area in areas]
+    return shapely.unary_union([area for area in valid if area.area > 0])
+
+
+def _regions(content: Any) -> list[Any]:
     """Of a collection that has areas beside detections, cells and tiles: these areas alone."""
     features = _features(content)
     regions = [f for f in features if f["type"] != "Feature" or object_type(f) not in _NO_REGIONS]
-    outlines = [f["geometry"] if f["type"] == "Feature" else f for f in regions or features]
-    return [outline for outline in outlines if outline]
+    return regions or features
+
+
+def _sorted(features: Sequence[Any]) -> tuple[list[Any], list[tuple[str, Any]]]:
+    """Geometries that count, and those of ignored classes with the class's name."""
+    kept: list[Any] = []
+    ignored: list[tuple[str, Any]] = []
+    for feature in features:
+        bare = feature["type"] != "Feature"
+        outline = feature if bare else feature["geometry"]
+        name = None if bare else ignored_class(feature)
+        if outline and name is not None:
+            ignored.append((name, outline))
+        elif outline:
+            kept.append(outline)
+    return kept, ignored
+
+
+def _is_frame(name: str) -> bool:
+    return name.lower() == _FRAME
+
+
+def _left_out(names: Sequence[str], path: Path) -> str:
+    """What was left out, in words; empty where nothing was."""
+    if not names:
+        return ""
+    listed = ", ".join(f"{name}: {n:,}" for name, n in Counter(names).most_common())
+    areas = (
+        f"{len(names):,} areas of ignored classes are"
+        if len(names) > 1
+        else "an area of an ignored class is"
+    )
+    return f"{areas} left out of {path.name} ({listed})"
 
 
 def _features(content: Any) -> list[Any]:

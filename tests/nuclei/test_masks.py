@@ -212,6 +212,17 @@ def test_outlines_that_change_while_they_are_read_are_one_line(tmp_path: Path) -
         mask.read(0, 0, *SIZE)
 
 
+def test_objects_of_classes_that_qupath_ignores_are_no_nuclei(tmp_path: Path) -> None:
+    path = _outlines(tmp_path)
+    content = json.loads(path.read_text())
+    for feature in content["features"][::2]:
+        feature["properties"] = {"classification": {"name": "Ignore*"}}
+    path.write_text(json.dumps(content))
+    counts = count_nuclei(open_mask(path, SIZE, MPP), XY, SIDE_PX * MPP, MPP, SIZE)
+    kept = PAINTED.centres[1::2]
+    np.testing.assert_array_equal(counts.nuclei, in_squares(kept + 0.5, XY, SIDE_PX))
+
+
 @pytest.mark.parametrize("text", ['{"features": [3]}', '{"features": [{"geometry": null}, {"ge'])
 def test_a_broken_feature_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "o.geojson").write_text(text)

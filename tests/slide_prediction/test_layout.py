@@ -68,6 +68,15 @@ def test_outline_from_qupath_replaces_the_detector(
     assert not ((x > 200) & (x < 400) & (y > 200) & (y < 400)).any()
     assert layout.tissue is not None
     assert layout.tissue.source == "t.geojson"
+    ignored = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [hole]},
+        "properties": {"classification": {"name": "Ignore*"}},
+    }
+    path.write_text(json.dumps([{"type": "Polygon", "coordinates": [ring]}, ignored]))
+    again = _layout(slide, bundle, mpp=MPP, tissue=path, grid="square", pitch_um=40.0)
+    np.testing.assert_array_equal(again.section.xy_px0, layout.section.xy_px0)
+    assert again.notes == ("an area of an ignored class is left out of t.geojson (Ignore*: 1)",)
 
 
 @pytest.mark.parametrize("value", [0, 240, 255])

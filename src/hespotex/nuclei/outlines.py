@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import NucleiError
-from hespotex.geojson_features import object_type, read_features
+from hespotex.geojson_features import ignored_class, object_type, read_features
 from hespotex.nuclei.labels import Labels
 from hespotex.runs import content_key, file_key
 
@@ -62,7 +62,11 @@ class OutlineLabels:
                 if shape is None or not shape.area > 0:
                     continue
                 region = shape.area * mpp**2 > _REGION_UM2
-                if kind in _NO_NUCLEI or (region and kind in {"annotation", None}):
+                if (
+                    ignored_class(feature.value)
+                    or kind in _NO_NUCLEI
+                    or (region and kind in {"annotation", None})
+                ):
                     others += 1
                     continue
                 index = drawn if kind == "annotation" else nuclei
@@ -70,7 +74,7 @@ class OutlineLabels:
         chosen = nuclei if len(nuclei) else drawn
         if not len(chosen):
             found = (
-                f"{others:,} objects that are none (regions, annotations, tiles)"
+                f"{others:,} objects that are none (regions, annotations, tiles, ignored classes)"
                 if others
                 else "none"
             )
@@ -134,7 +138,11 @@ class OutlineLabels:
     def key(self) -> str:
         """Key of the file's content and of where its coordinates start."""
         return content_key(
-            "outlines", file_key(self._path), OUTLINE_MPP, self._origin_px0.tolist(), _REGION_UM2
+            "outlines without ignored classes",
+            file_key(self._path),
+            OUTLINE_MPP,
+            self._origin_px0.tolist(),
+            _REGION_UM2,
         )
 
 

@@ -76,6 +76,7 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     pitch = options.pitch_um or bundle.spot_pitch_um
     diameter = options.diameter_um or bundle.spot_diameter_um
     tissue = find_tissue(slide, mpp) if options.tissue is None else read_tissue(options.tissue)
+    notes += (tissue.note,) if tissue.note else ()
     notes += _unreadable(slide, tissue.unreadable_share, options.max_bad_tiles)
     if options.tissue is not None and options.bounds_offset:
         tissue = tissue.moved(slide.bounds_px0)
