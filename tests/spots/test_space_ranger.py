@@ -268,7 +268,7 @@ def test_broken_matrices_are_named(outs: Path) -> None:
     with pytest.raises(SpotTableError, match=r"expected 1 barcodes x 7 features .*found 30 x 7"):
         read(SpotSource(expression=outs))
     (folder / "matrix.mtx.gz").write_bytes(gzip.compress(b"no matrix"))
-    with pytest.raises(SpotTableError, match=r"a sparse MatrixMarket file at .*'no matrix'"):
+    with pytest.raises(SpotTableError, match=r"a MatrixMarket file at .*'no matrix'"):
         read(SpotSource(expression=outs))
     (folder / "features.tsv.gz").unlink()
     with pytest.raises(SpotTableError, match=r"expected matrix.mtx, features.tsv and barcodes.tsv"):

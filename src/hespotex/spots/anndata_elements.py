@@ -77,9 +77,7 @@ def read_matrix(element: Any) -> sparse.csr_matrix:
     step = max(1, _CHUNK_BYTES // max(1, g * 8))
     blocks = []
     for start in range(0, n, step):
-        block = sparse.csr_matrix(element[start : start + step])
-        block.data = smallest_exact(block.data)
-        blocks.append(block)
+        blocks.append(sparse.csr_matrix(smallest_exact(element[start : start + step])))
     return sparse.vstack(blocks, format="csr") if blocks else sparse.csr_matrix((n, g))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +26,13 @@ from hespotex.spots.anndata_elements import (
 from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, find_count_problem, is_control
 from hespotex.spots.libraries import COLUMNS, one_library
+from hespotex.spots.old_h5ad import as_written_today, is_old
 
 # The printed array of every Visium slide.
 _VISIUM_PITCH_UM = 100.0
 # Why a spot is left out that its file marks so.
 OUTSIDE_TISSUE = "spots outside the tissue (in_tissue = 0)"
+_KEPT_UNS = ("spatial", keys.UNS)
 # Where raw counts lie in some files, if in none of the usual places.
 OTHER_LAYERS = ("raw_counts", "raw", "count")
 
@@ -131,29 +134,37 @@ def read_parts(path: Path, *, with_counts: bool = True, library: str | None = No
     Raises:
         SpotTableError: no AnnData file, cut short, no raw counts in it, or several sections and no `library` chosen.
     """
-    with open_h5(path, "a whole h5ad file at", SpotTableError) as file:
+    with (
+        warnings.catch_warnings(),
+        open_h5(path, "a whole h5ad file at", SpotTableError) as file,
+    ):
+        # As all files of before anndata 0.8 are.
+        warnings.filterwarnings("ignore", "Element .* was written without encoding metadata")
         missing = [name for name in ("obs", "var") if name not in file]
         if missing:
             raise SpotTableError(
                 f"expected an AnnData file at {path}, found HDF5 without {' and '.join(missing)}"
                 f" (it holds {', '.join(sorted(file))[:100]}); choose the format that wrote it"
             )
-        obs, unread = read_columns(file["obs"])
-        spatial = _spatial(file, len(obs), path)
-        uns = {
-            name: without_images(file[f"uns/{name}"])
-            for name in ("spatial", keys.UNS)
-            if f"uns/{name}" in file
-        }
-        kept = one_library(
-            obs.index.astype(str).to_numpy(dtype=str), obs, spatial,
-            source=str(path), wanted=library, known=_listed_libraries(uns),
-        )  # fmt: skip
-        obs, spatial = obs[kept], None if spatial is None else spatial[kept]
-        counts, genes = None, None
-        dropped: dict[str, int] = {}
-        if with_counts and len(file["var"][index_key(file["var"])]):
-            counts, genes, dropped = _raw_counts(file, obs, kept, path)
+        if not is_old(file):
+            return _take_parts(file, path, with_counts=with_counts, library=library)
+        with as_written_today(path, _KEPT_UNS) as today:
+            return _take_parts(today, path, with_counts=with_counts, library=library)
+
+
+def _take_parts(file: Any, path: Path, *, with_counts: bool, library: str | None) -> H5adParts:
+    obs, unread = read_columns(file["obs"])
+    spatial = _spatial(file, len(obs), path)
+    uns = {n: without_images(file[f"uns/{n}"]) for n in _KEPT_UNS if f"uns/{n}" in file}
+    kept = one_library(
+        obs.index.astype(str).to_numpy(dtype=str), obs, spatial,
+        source=str(path), wanted=library, known=_listed_libraries(uns),
+    )  # fmt: skip
+    obs, spatial = obs[kept], None if spatial is None else spatial[kept]
+    counts, genes = None, None
+    dropped: dict[str, int] = {}
+    if with_counts and len(file["var"][index_key(file["var"])]):
+        counts, genes, dropped = _raw_counts(file, obs, kept, path)
     return H5adParts(obs, spatial, counts, genes, uns, {**dropped, **unread})
 
 
@@ -209,7 +220,11 @@ def pick_raw_counts(
     """
     found: list[str] = []
     for name, load in candidates:
-        matrix, genes = load()
+        try:
+            matrix, genes = load()
+        except TypeError as error:  # values of a type that is none of numbers
+            found.append(f"{name} has {error}")
+            continue
         kept = ~is_control(genes)
         if not kept.all():  # tables of imaging panels carry them along
             matrix, genes = matrix[:, kept], genes[kept]

@@ -14,23 +14,32 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from hespotex.disk_errors import cause_of
 from hespotex.errors import SpotTableError
 from hespotex.text_files import Packed, open_binary, open_text
 
 _BLOCK = 2**22
 _ROWS = 2_000_000
+# Values of a dense MatrixMarket file: text of eight gigabytes holds no more.
+_MOST_DENSE = 2**31
 
 Values = npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 def smallest_exact(values: npt.NDArray[Any]) -> Values:
-    """As int32 or float32 where that changes no value, else float64; NaN stays NaN."""
+    """As int32 or float32 where that changes no value, else float64; NaN stays NaN.
+
+    Raises:
+        TypeError: the values are no numbers, or complex ones.
+    """
+    if values.dtype.kind not in "iubf":
+        raise TypeError(f"values of type {values.dtype}, which are no counts")
     if values.dtype.kind in "iub":
-        if not len(values) or (int(values.min()) >= -(2**31) and int(values.max()) < 2**31):
+        if not values.size or (int(values.min()) >= -(2**31) and int(values.max()) < 2**31):
             return np.asarray(values, dtype=np.int32)
         return values.astype(np.float64)
     # The largest float32 below 2**31: what lies beyond would wrap around.
-    if len(values) and np.isfinite(values).all() and np.abs(values).max() < 2**31 - 128:
+    if values.size and np.isfinite(values).all() and float(np.abs(values).max()) < 2**31 - 128:
         whole = values.astype(np.int32)
         if np.array_equal(whole, values):
             return whole
@@ -71,34 +80,106 @@ def read_compressed(
 
 
 def read_matrix_market(path: Path | Packed) -> sparse.csr_matrix:
-    """A MatrixMarket file (features x barcodes, gzip or not) as CSR of barcodes x features.
+    """A MatrixMarket file (features x barcodes, packed or not) as CSR of barcodes x features.
+
+    Lists of entries are read in blocks. A symmetric file holds one half of its matrix.
 
     Raises:
-        SpotTableError: no sparse MatrixMarket file, cut short, or entries outside of its shape.
+        SpotTableError: no MatrixMarket file, one without counts, cut short, or entries outside of its shape.
     """
-    with open_text(path) as stream:
+    with open_text(path, "a MatrixMarket file") as stream:
         head = stream.readline()
-        n_lines = 1
-        while (line := stream.readline()).startswith("%"):
-            n_lines += 1
-    words = head.lower().split()
-    if words[:3] != ["%%matrixmarket", "matrix", "coordinate"] or words[3:4] not in (
-        ["integer"],
-        ["real"],
-    ):
-        raise SpotTableError(
-            f"expected a sparse MatrixMarket file at {path} (of integer or real numbers), found {head[:60]!r}"
-        )
+        n_lines, line = 1, stream.readline()
+        while line and (not line.strip() or line.startswith("%")):
+            n_lines, line = n_lines + 1, stream.readline()
+    layout, symmetric = _layout(head, path)
     try:
-        n_features, n_barcodes, n = (int(word) for word in line.split())
         # A place beyond 32 bits or a line of four numbers would be cut with no more than a warning.
         with np.errstate(invalid="raise"), warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return _read_entries(path, n_lines + 1, (n_barcodes, n_features), n)
-    except (ValueError, ArithmeticError, MemoryError, pd.errors.ParserWarning) as error:
+            sizes = [int(word) for word in line.split()]
+            if layout == "array":
+                n_features, n_barcodes = sizes
+                return _read_dense(path, n_lines + 1, (n_features, n_barcodes), symmetric)
+            n_features, n_barcodes, n = sizes
+            read = _read_entries(path, n_lines + 1, (n_barcodes, n_features), n)
+            if not symmetric:
+                return read
+            return sparse.csr_matrix(read + sparse.tril(read, -1).T + sparse.triu(read, 1).T)
+    except CutShortError as error:
         raise SpotTableError(
-            f"expected a whole MatrixMarket file at {path}, found: {str(error).strip()}; copy it again"
+            f"expected a whole MatrixMarket file at {path}, found: {error}; copy it again"
         ) from error
+    except (ValueError, TypeError, ArithmeticError, MemoryError, pd.errors.ParserWarning) as error:
+        raise SpotTableError(
+            f"expected a whole MatrixMarket file at {path}, found: {cause_of(error)}; correct it there, or write it "
+            "again: scipy.io.mmwrite(FILE, matrix)"
+        ) from error
+
+
+class CutShortError(ValueError):
+    """Fewer entries than a file itself announces."""
+
+
+def _layout(head: str, path: Path | Packed) -> tuple[str, bool]:
+    """The layout that a first line states, and whether half of the matrix stands for both."""
+    words = head.lower().split()
+    if words[:2] != ["%%matrixmarket", "matrix"] or len(words) < 5:
+        raise SpotTableError(
+            f"expected a MatrixMarket file at {path}, found {head[:60]!r} as its first line; give matrix.mtx"
+        )
+    layout, field, symmetry = words[2:5]
+    if field not in {"integer", "real", "unsigned-integer", "double"}:
+        why = {
+            "pattern": "which says where counts are, not how many",
+            "complex": "which are no counts",
+        }.get(field, "which is none")
+        raise SpotTableError(
+            f"expected counts in the MatrixMarket file {path} (field integer or real), found field {field}, {why}; "
+            "write the counts: scipy.io.mmwrite(FILE, counts)"
+        )
+    if layout not in {"coordinate", "array"} or symmetry not in {"general", "symmetric"}:
+        raise SpotTableError(
+            f"expected a MatrixMarket file of counts at {path} (coordinate or array, general or symmetric), found "
+            f"{layout} {symmetry}; write the counts: scipy.io.mmwrite(FILE, counts)"
+        )
+    return layout, symmetry == "symmetric"
+
+
+def _read_dense(
+    path: Path | Packed, skipped: int, shape: tuple[int, int], symmetric: bool
+) -> sparse.csr_matrix:
+    """A dense MatrixMarket file, column by column; of a symmetric one the lower half of each.
+
+    scipy's reader ends the whole process where the head of such a file is wrong, so it is not asked.
+    """
+    n_features, n_barcodes = shape
+    if symmetric and n_features != n_barcodes:
+        raise ValueError(f"a symmetric matrix of {n_features:,} x {n_barcodes:,}")
+    n = n_features * (n_features + 1) // 2 if symmetric else n_features * n_barcodes
+    if not 0 <= n <= _MOST_DENSE:
+        raise ValueError(f"a dense matrix of {n_features:,} x {n_barcodes:,} values")
+    with open_binary(path) as stream:
+        for _ in range(skipped):
+            stream.readline()
+        read = pd.read_csv(
+            stream, sep=r"\s+", header=None, names=["v"], engine="c", comment="%", dtype=np.float64, index_col=False,
+        ) if n else pd.DataFrame({"v": []})  # fmt: skip
+    values = smallest_exact(read["v"].to_numpy())
+    _check_number(len(values), n)
+    if not symmetric:
+        return sparse.csr_matrix(values.reshape(n_barcodes, n_features))
+    whole = np.zeros((n_features, n_features), values.dtype)
+    whole[np.triu_indices(n_features)] = values
+    return sparse.csr_matrix(whole + np.triu(whole, 1).T)
+
+
+def _check_number(found: int, stated: int) -> None:
+    if found != stated:
+        kind = CutShortError if found < stated else ValueError
+        raise kind(
+            f"{'more than ' if found > stated else ''}{min(found, stated):,} entries where its head says {stated:,}"
+        )
 
 
 def _read_entries(
@@ -112,7 +193,7 @@ def _read_entries(
         for _ in range(skipped):
             stream.readline()
         reader = pd.read_csv(
-            stream, sep=r"\s+", header=None, names=["f", "b", "v"], chunksize=_ROWS, engine="c",
+            stream, sep=r"\s+", header=None, names=["f", "b", "v"], chunksize=_ROWS, engine="c", comment="%",
             dtype={"f": np.int32, "b": np.int32, "v": np.float64}, index_col=False,
         ) if n else ()  # fmt: skip
         for part in reader:
@@ -134,10 +215,7 @@ def _read_entries(
             at = end
         else:
             end = at
-    if end != n:
-        raise ValueError(
-            f"{'more than ' if end > n else ''}{min(end, n):,} entries where its head says {n:,}"
-        )
+    _check_number(end, n)
     if not sorted_so_far:
         return sparse.csr_matrix(sparse.coo_matrix((values, (rows, columns)), shape=shape))
     del rows

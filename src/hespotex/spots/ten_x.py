@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from hespotex.spots.sparse_reading import read_compressed, read_matrix_market
 from hespotex.text_files import TEXT_ENDINGS, open_text
 
 _GENES = "Gene Expression"
+# What stands above ids or barcodes where R or pandas wrote them with a header.
+_HEADERS = {"", "x", "v1", "gene", "genes", "gene_id", "gene_ids", "id", "feature", "features", "feature_id", "barcode",
+            "barcodes", "cell", "spot"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,17 +97,53 @@ def _read_folder(path: Path, prefix: str = "", matrix_path: Path | None = None) 
             f"{', '.join(sorted(p.name for p in path.iterdir()))[:200] or 'nothing'}; put the three into one folder"
         )
     matrix = read_matrix_market(matrix_path)
-    rows = _read_lines(features)
-    barcodes = np.array([cells[0] for cells in _read_lines(barcodes_path)], dtype=str)
+    rows, barcode_rows = read_cells(features), read_cells(barcodes_path)
+    if matrix.shape[0] != matrix.shape[1] and matrix.shape in _shapes(rows, barcode_rows):
+        matrix = matrix.T.tocsr()  # scipy and scanpy write spots x genes, 10x the other way round
+    rows = _without_header(rows, matrix.shape[1])
+    barcode_rows = _without_header(barcode_rows, matrix.shape[0])
+    barcodes = np.array([cells[0] for cells in barcode_rows], dtype=str)
     ids = np.array([cells[0] for cells in rows], dtype=str)
     symbols = np.array([cells[1] if len(cells) > 1 else cells[0] for cells in rows], dtype=str)
     kinds = np.array([cells[2] if len(cells) > 2 else _GENES for cells in rows], dtype=str)
     return _assemble(matrix, barcodes, ids, symbols, kinds, str(path))
 
 
-def _read_lines(path: Path) -> list[list[str]]:
+def read_cells(path: Path) -> list[list[str]]:
+    """Lines of a table of names, separated by tabs; by commas where every line has as many and none has a tab.
+
+    Raises:
+        SpotTableError: as `open_text`, or quotes that are not closed.
+    """
     with open_text(path) as stream:
-        return [line.rstrip("\n").split("\t") for line in stream if line.strip()]
+        lines = [line.rstrip("\n") for line in stream if line.strip()]
+    commas = {line.count(",") for line in lines if '"' not in line}
+    by_comma = not any("\t" in line for line in lines) and len(commas) < 2 and commas != {0}
+    try:
+        rows = list(csv.reader(lines, delimiter="," if by_comma else "\t", strict=True))
+    except csv.Error as error:
+        raise SpotTableError(
+            f"expected names separated by tabs in {path}, found: {error}; remove the quotes"
+        ) from error
+    return [[cell.strip() for cell in cells] for cells in rows]
+
+
+def _shapes(rows: list[list[str]], barcode_rows: list[list[str]]) -> set[tuple[int, int]]:
+    """Shapes of features x barcodes that the names may stand for, with and without a header above them."""
+    return {
+        (len(rows) - a, len(barcode_rows) - b)
+        for a in range(1 + _is_header(rows))
+        for b in range(1 + _is_header(barcode_rows))
+    }
+
+
+def _is_header(rows: list[list[str]]) -> bool:
+    return bool(rows) and rows[0][0].lower() in _HEADERS
+
+
+def _without_header(rows: list[list[str]], n: int) -> list[list[str]]:
+    """The `n` rows below a header, where that is what the one too many is."""
+    return rows[1:] if len(rows) == n + 1 and _is_header(rows) else rows
 
 
 def find_one(folder: Path, what: str, endings: tuple[str, ...], prefix: str = "") -> Path | None:
