@@ -6,6 +6,7 @@ import csv
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -282,9 +283,14 @@ def _combination_problems(cells: Mapping[str, str]) -> list[str]:
     return problems
 
 
+def _folded(name: str) -> str:
+    """What two spellings of one name have in common: case, and accents as letters of their own or not."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _doubled(identifier: str, number: int, places: dict[str, int]) -> list[str]:
     # File systems of macOS and Windows do not tell C2 from c2, and ids name files.
-    key = identifier.casefold()
+    key = _folded(identifier)
     if key in places:
         return [
             f"row {number}, column section_id: expected every id once (upper and lower case count as equal), "
@@ -296,7 +302,7 @@ def _doubled(identifier: str, number: int, places: dict[str, int]) -> list[str]:
 
 def _respelled(patient: str, number: int, spellings: dict[str, tuple[str, int]]) -> list[str]:
     """One patient under two spellings would stand on both sides of a fold."""
-    first, row = spellings.setdefault(patient.casefold(), (patient, number))
+    first, row = spellings.setdefault(_folded(patient), (patient, number))
     if patient == first:
         return []
     return [
@@ -336,17 +342,37 @@ def _positive_number(text: str) -> float:
     return value
 
 
+def _found_as(text: str, folder: Path) -> tuple[Path, bool]:
+    """The path that a cell means, and whether it is there, also under other spellings of the same name.
+
+    macOS takes letters with accents apart where others write them as one; Windows writes backslashes.
+    """
+    spellings = [
+        unicodedata.normalize(form, written)
+        for written in (text, text.replace("\\", "/"))
+        for form in ("NFC", "NFD")
+    ]
+    paths = [
+        Path(os.path.abspath(folder / os.path.expanduser(written)))
+        for written in (text, *spellings)
+    ]
+    return next(((path, True) for path in paths if path.exists()), (paths[0], False))
+
+
+def _hint(text: str) -> str:
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", text) and os.name != "nt":
+        return "this is a path of Windows: write where the file lies on this machine"
+    return "paths are relative to the manifest"
+
+
 def _existing(text: str, folder: Path, folder_ok: bool) -> Path:
-    path = Path(os.path.abspath(folder / os.path.expanduser(text)))
     try:
-        exists = path.exists()
+        path, exists = _found_as(text, folder)
     except OSError as error:  # a name too long for the file system
         raise ValueError(f"expected a file, found {text[:60]!r}: {disk_words(error)}") from error
     if not exists:
         kind = "a link that leads nowhere" if path.is_symlink() else "nothing"
-        raise ValueError(
-            f"expected a file at {path}, found {kind}; paths are relative to the manifest"
-        )
+        raise ValueError(f"expected a file at {path}, found {kind}; {_hint(text)}")
     in_store = any(p.suffix == ".zarr" for p in (path, *path.parents))
     if path.is_dir() and not folder_ok and not in_store:
         raise ValueError(f"expected a file, found the folder {path}")

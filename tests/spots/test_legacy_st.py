@@ -171,7 +171,6 @@ BROKEN_COUNTS = [
     pytest.param(
         COUNTS.replace("1x1", "AAAC-1"), "expected the array position .*'AAAC-1' in row 2", id="no"
     ),
-    pytest.param("\t1x1\t2x1\nG1\t0\t1\nG2\t2\t0\n", "spots x genes .*transpose", id="transposed"),
     pytest.param("\tG1\tG2\n1x1\t0\t0\n2x1\t0\t0\n", "only zeros", id="zeros"),
     pytest.param(
         "\tG1\tG2\n7x7\t0\t1\n8x8\t2\t0\n", "none in common .*7x7.*2x1", id="other section"

@@ -205,7 +205,7 @@ BROKEN = {
     "all outside": "found in_tissue = 0 for all",
     "another sample": "found 10 of 30 marked outside .*of this sample",
     "foreign barcodes": "none in common .*ACGT0000-1.*x0.*of this sample",
-    "in_tissue 2": "expected 0 or 1 in column in_tissue .*found 2",
+    "in_tissue 2": "expected 0 or 1 in column in_tissue .*found '2' in row 2",
     "nan": "column pxl_row_in_fullres of .*'nan' in row 4",
     "12,5": "column pxl_row_in_fullres of .*'12,5' in row 4",
 }

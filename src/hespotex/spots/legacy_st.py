@@ -16,12 +16,13 @@ from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, check_names, is_control
 from hespotex.spots.sparse_reading import smallest_exact
-from hespotex.spots.text import number_column, read_table
+from hespotex.spots.text import number_column, read_table, truth_column
 from hespotex.text_files import open_binary, open_text
 
 # Pitches between two ways to round one position; another spot is one away.
 _SAME_PLACE = 0.05
-_INDEX = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)\s*$")
+# R puts an X before a name that begins with a digit where it makes column names of it.
+_INDEX = re.compile(r"^\s*X?([0-9]+(?:\.[0-9]+)?)x([0-9]+(?:\.[0-9]+)?)\s*$")
 
 
 def read(source: SpotSource) -> SpotTable:
@@ -116,13 +117,7 @@ def read_spot_file(
     table = read_table(path, ("x", "y", "pixel_x", "pixel_y"))
     n_all = len(table)
     if "selected" in table:
-        chosen = number_column(table, "selected", path)
-        wrong = ~np.isin(chosen, (0, 1))
-        if wrong.any():
-            raise SpotTableError(
-                f"expected 0 or 1 in column selected of {path}, found {chosen[wrong][0]:g}"
-            )
-        table = table[chosen == 1]
+        table = table[truth_column(table, "selected", path)]
         if table.empty:
             raise SpotTableError(
                 f"expected selected spots in {path}, found all {n_all} with selected = 0"
@@ -138,10 +133,10 @@ def read_spot_file(
 
 
 def read_counts_tsv(path: Path) -> tuple[list[str], list[str], sparse.csr_matrix]:
-    """Names of the spots, of the genes, and counts (n, g), read by chunks of rows.
+    """Names of the spots, of the genes, and counts (n, g); tables of genes x spots are turned.
 
     Raises:
-        SpotTableError: not tab separated, genes x spots, a ragged row, or anything that is no raw count.
+        SpotTableError: not tab separated, a ragged row, or anything that is no raw count.
     """
     with open_text(path) as stream:
         header = next(csv.reader([stream.readline()], delimiter="\t"), [])
@@ -156,13 +151,13 @@ def read_counts_tsv(path: Path) -> tuple[list[str], list[str], sparse.csr_matrix
             f"expected {len(header)} cells in row 2 of {path} as in its header, found {width}"
         )
     # R writes no name above the row names: then the header is one shorter than the rows.
-    genes = [gene.strip() for gene in header[1 - (width - len(header)) :]]
-    if sum(_INDEX.match(gene) is not None for gene in genes) > len(genes) / 2:
-        raise SpotTableError(
-            f"expected spots x genes in {path}, found genes x spots (the columns are {', '.join(genes[:3])}, ...);"
-            " transpose the table"
-        )
-    names, counts = _read_rows(path, genes)
+    columns = [name.strip() for name in header[1 - (width - len(header)) :]]
+    rows, counts = _read_rows(path, columns)
+    if sum(_INDEX.match(name) is not None for name in columns) > len(columns) / 2:
+        genes, names, counts = rows, columns, counts.T.tocsr()
+    else:
+        genes, names = columns, rows
+    names = [name.removeprefix("X") if _INDEX.match(name) else name for name in names]
     return names, genes, check_counts(counts, genes, names, str(path))
 
 

@@ -19,7 +19,14 @@ from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
 from hespotex.spots.scale_factors import copy_scales, full_size
 from hespotex.spots.ten_x import FeatureMatrix, find_one, read_matrix
-from hespotex.spots.text import number_column, positive_number, read_json, read_parquet, read_table
+from hespotex.spots.text import (
+    number_column,
+    positive_number,
+    read_json,
+    read_parquet,
+    read_table,
+    truth_column,
+)
 from hespotex.text_files import TEXT_ENDINGS, Packed
 
 # The physical array of every Visium slide (6.5 and 11 mm).
@@ -248,13 +255,9 @@ def read_positions(path: Path | Packed) -> pd.DataFrame:
     else:
         table = read_table(path, POSITION_COLUMNS, unless_header="barcode")
     checked = pd.DataFrame({"barcode": table["barcode"].astype(str)})
-    for column in POSITION_COLUMNS[1:]:
+    checked["in_tissue"] = truth_column(table, "in_tissue", path).astype(np.int64)
+    for column in POSITION_COLUMNS[2:]:
         checked[column] = number_column(table, column, path)
-    wrong = ~checked["in_tissue"].isin([0, 1])
-    if wrong.any():
-        raise SpotTableError(
-            f"expected 0 or 1 in column in_tissue of {path}, found {checked['in_tissue'][wrong].iloc[0]:g}"
-        )
     if not (checked["in_tissue"] == 1).any():
         raise SpotTableError(f"expected spots in the tissue in {path}, found in_tissue = 0 for all")
     check_names(checked["barcode"].to_numpy(dtype=str), "spot", name)

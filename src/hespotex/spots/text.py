@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from hespotex.errors import SpotTableError
 from hespotex.file_kinds import missing_bytes, read_kind
 from hespotex.geojson_features import json_remedy
 from hespotex.text_files import Packed, open_text
+
+_TRUTH = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y"), True),
+    **dict.fromkeys(("0", "false", "f", "no", "n"), False),
+}
 
 
 def read_table(
@@ -39,10 +45,15 @@ def read_table(
         SpotTableError: a column is missing or doubled, a row has another number of cells, no row.
     """
     with open_text(path) as stream:
-        first = stream.readline()
+        first, *below = (stream.readline() for _ in range(3))
     separator = "\t" if "\t" in first or "," not in first else ","
     names = [cell.strip().strip('"') for cell in first.rstrip("\n").split(separator)]
-    headless = unless_header is not None and names[0] != unless_header
+    widths: set[int] = set()
+    with suppress(csv.Error):  # said of the row below
+        widths = {len(cells) for cells in csv.reader(filter(None, below), delimiter=separator)}
+    if widths == {len(names) + 1}:
+        names = ["", *names]  # R writes no name above the names of rows
+    headless = unless_header is not None and unless_header not in names
     if headless:
         if len(names) != len(required):
             raise SpotTableError(
@@ -127,6 +138,24 @@ def number_column(table: pd.DataFrame, name: str, path: Path | Packed) -> npt.ND
             f" ({int(bad.sum())} such cells)"
         )
     return values
+
+
+def truth_column(table: pd.DataFrame, name: str, path: Path | Packed) -> npt.NDArray[np.bool_]:
+    """A column of 0 and 1, or of truth values as Python, R and spreadsheets write them.
+
+    Raises:
+        SpotTableError: names the first cell that is neither.
+    """
+    text = table[name].astype(str).str.strip().str.lower().str.removesuffix(".0")
+    known = text.map(_TRUTH)
+    unknown = known.isna().to_numpy()
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise SpotTableError(
+            f"expected 0 or 1 in column {name} of {path}, found {str(table[name].iloc[row])!r} in row "
+            f"{row + table.attrs.get('first_row', 1)}; write 0 and 1, or true and false"
+        )
+    return known.to_numpy(dtype=bool)
 
 
 def read_json(path: Path | Packed) -> Mapping[str, Any]:
