@@ -31,6 +31,7 @@ from benchmarks.cases import (
     largest,
     nuclei,
     out_of_distribution,
+    panel,
     shown,
     simulated_truth,
     slides,
@@ -57,11 +58,12 @@ CASES = {
         simulated_truth,
         nuclei,
         shown,
+        panel,
     )
 }
 
 # What numbers are worth: an hour on its own, so it is run by name (`make bench-trust`), or with everything else.
-TRUST = ("coverage", "out_of_distribution", "simulated_truth", "nuclei", "shown")
+TRUST = ("coverage", "out_of_distribution", "simulated_truth", "nuclei", "shown", "panel")
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hespotex.config_values import apply_override, deep_copy, one_line, set_key, under
 from hespotex.errors import ConfigError
@@ -31,7 +31,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]+)?")
 _PRESETS: Mapping[str, Mapping[str, Any]] = {
     "published": {
         "encoder": {"name": "efficientnet-lite0-pooled"},
-        "panel": {"min_spot_fraction": 0.0, "min_spots": 1000},
+        "panel": {"kind": "hvg", "min_spot_fraction": 0.0, "min_spots": 1000},
     }
 }
 
@@ -71,16 +71,26 @@ class PatchConfig(StageConfig):
 class PanelConfig(StageConfig):
     """Which genes are predicted; always chosen on training sections."""
 
-    kind: Literal["hvg", "all", "list"] = "hvg"
-    """Union of each training section's highly variable genes; all seen often enough; a given list."""
+    kind: Literal["all", "hvg", "list"] = "all"
+    """All seen often enough; of these the union of each training section's highly variable genes; a given list."""
     n_top: int = Field(1000, ge=1)
-    """Highly variable genes per section (seurat_v3)."""
+    """Highly variable genes per section (seurat_v3); named without a kind it asks for `hvg`."""
     min_spot_fraction: float = Field(0.10, ge=0, le=1)
     """A gene must be seen in at least this share of the training spots (not for a given list)."""
     min_spots: int = Field(0, ge=0)
     """A gene must be seen in at least so many training spots (published: 1,000)."""
     genes: tuple[str, ...] | None = None
     """The given list, with kind `list`."""
+    add: tuple[str, ...] = ()
+    """Genes that stand in the panel besides, however seldom they were seen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _variable_where_counted(cls, values: Any) -> Any:
+        """`n_top` means nothing to the other kinds, and was enough while `hvg` was the default."""
+        if isinstance(values, Mapping) and "n_top" in values and "kind" not in values:
+            return {**values, "kind": "hvg"}
+        return values
 
 
 class ModelConfig(StageConfig):
@@ -335,6 +345,11 @@ class RunConfig(StageConfig):
         """The same configuration with a given gene panel."""
         panel = self.panel.model_copy(update={"kind": "list", "genes": tuple(genes)})
         return self.model_copy(update={"panel": panel})
+
+    def with_added_genes(self, genes: Sequence[str]) -> Self:
+        """The same configuration with genes that stand in its panel besides, each once."""
+        added = tuple(dict.fromkeys((*self.panel.add, *genes)))
+        return self.model_copy(update={"panel": self.panel.model_copy(update={"add": added})})
 
     def candidates(self) -> tuple[tuple[dict[str, Any], Self], ...]:
         """Every combination of the searched values, with the configuration that has them; itself without a grid.

@@ -70,3 +70,9 @@ class ManifestError(HESpotExError):
         self.problems = tuple(problems)
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
         super().__init__(f"manifest {path} has {count}: " + " | ".join(self.problems))
+
+
+def shorten(names: Sequence[str], limit: int = 10) -> str:
+    """The first few names of a list, and how many more there are."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from hespotex.absent_genes import OtherGenes
 from hespotex.config import PanelConfig
-from hespotex.errors import GenePanelError
+from hespotex.errors import GenePanelError, shorten
 from hespotex.section import Section
 from hespotex.variable_genes import highly_variable
 
@@ -44,10 +45,12 @@ class GenePanel:
     Attributes:
         genes: (G,) unique names.
         training_totals: (G,) total raw count over the training spots; empty if nothing was fitted.
+        others: genes of the training tables that it leaves out; empty if nothing was chosen.
     """
 
     genes: tuple[str, ...]
     training_totals: tuple[float, ...] = ()
+    others: OtherGenes = field(default_factory=OtherGenes)
 
     def __post_init__(self) -> None:
         if not self.genes:
@@ -66,10 +69,10 @@ class GenePanel:
     def fit(cls, sections: Sequence[Section], config: PanelConfig) -> GenePanel:
         """Choose the panel on training sections.
 
-        `hvg`: genes seen in at least `min_spot_fraction` of the training spots; of these the union over
-        sections of each one's `n_top` highly variable genes (scanpy's seurat_v3 on raw counts); of these
-        the ones seen in at least `min_spots` spots. `all`: the two limits alone. `list`: as given;
-        a listed gene that whole-transcriptome sections lack was never seen there and counts as 0.
+        `all`: genes seen in at least `min_spot_fraction` and `min_spots` of the training spots. `hvg`: of
+        these the union over sections of each one's `n_top` highly variable genes (scanpy's seurat_v3 on
+        raw counts). `list`: as given; a listed gene that whole-transcriptome sections lack was never seen
+        there and counts as 0. To each, `add` adds its genes that some section's table has.
         The share of spots is taken over the spots of the sections that measured the gene.
 
         Raises:
@@ -79,19 +82,28 @@ class GenePanel:
             raise GenePanelError(
                 "expected at least one training section to fit a panel on, found none"
             )
-        union = np.unique(np.concatenate([_names(s) for s in sections]))
+        union = measured = all_genes(sections)
+        added = np.intersect1d(union, np.asarray(config.add, dtype=np.str_))
         if config.kind == "list":
             check_listed(config.genes or (), sections)
             union = np.union1d(union, np.asarray(config.genes))
         tables = [_align(s, union) for s in sections]
         if config.kind == "list":
-            chosen = np.searchsorted(union, np.asarray(config.genes))
+            listed = np.asarray(config.genes)
+            names = np.concatenate([listed, added[~np.isin(added, listed)]])
         else:
-            chosen = _chosen_by_rules(sections, union, tables, config)
+            names = np.union1d(union[_chosen_by_rules(sections, union, tables, config)], added)
         totals = np.sum(
             [np.asarray(t.counts.sum(axis=0), dtype=np.float64).ravel() for t in tables], axis=0
+        )[np.searchsorted(union, names)]
+        left_out = np.setdiff1d(measured, names)
+        seen, base = _seen(tables)
+        shares = (seen / np.maximum(base, 1))[np.searchsorted(union, left_out)]
+        return cls(
+            tuple(str(g) for g in names),
+            tuple(float(t) for t in totals),
+            OtherGenes(tuple(left_out.tolist()), tuple(shares.tolist())),
         )
-        return cls(tuple(str(g) for g in union[chosen]), tuple(float(t) for t in totals[chosen]))
 
     @classmethod
     def given(cls, genes: Sequence[str], sections: Sequence[Section]) -> GenePanel:
@@ -311,6 +323,15 @@ def _align(section: Section, genes: npt.NDArray[np.str_]) -> PanelCounts:
     return PanelCounts(aligned, measured)
 
 
+def all_genes(sections: Sequence[Section]) -> npt.NDArray[np.str_]:
+    """Sorted names of the genes in any of these sections' tables.
+
+    Raises:
+        GenePanelError: a section has no counts.
+    """
+    return np.unique(np.concatenate([_names(s) for s in sections]))
+
+
 def check_listed(genes: tuple[str, ...], sections: Sequence[Section]) -> list[str]:
     """Listed genes that no section's table has.
 
@@ -333,14 +354,22 @@ def check_listed(genes: tuple[str, ...], sections: Sequence[Section]) -> list[st
     return unknown
 
 
+def _seen(
+    tables: Sequence[PanelCounts],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(G,) spots in which each gene was seen, and (G,) spots in which it was measured."""
+    seen = np.sum([np.asarray((t.counts > 0).sum(axis=0)).ravel() for t in tables], axis=0)
+    base = np.sum([t.measured * t.counts.shape[0] for t in tables], axis=0)
+    return seen, base
+
+
 def _chosen_by_rules(
     sections: Sequence[Section],
     union: npt.NDArray[np.str_],
     tables: Sequence[PanelCounts],
     config: PanelConfig,
 ) -> npt.NDArray[np.intp]:
-    seen = np.sum([np.asarray((t.counts > 0).sum(axis=0)).ravel() for t in tables], axis=0)
-    base = np.sum([t.measured * t.counts.shape[0] for t in tables], axis=0)
+    seen, base = _seen(tables)
     often = (seen > 0) & (seen >= config.min_spot_fraction * base)
     if config.kind == "hvg":
         variable = np.zeros(len(union), dtype=bool)
@@ -357,9 +386,3 @@ def _chosen_by_rules(
             "lower panel.min_spot_fraction or panel.min_spots"
         )
     return chosen
-
-
-def shorten(names: Sequence[str], limit: int = 10) -> str:
-    """The first few names of a list, and how many more there are."""
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -21,6 +21,7 @@ from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.held_out import evaluate_bundle
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import bundle_trust
+from hespotex.export.absent_table import write_absent_of_model
 from hespotex.export.model_card import write_model_card
 from hespotex.export.run_outputs import (
     finished_fold,
@@ -385,6 +386,7 @@ def predict(
                 run, section, bundle, prediction, extras, columns=columns, training_note=note
             )
             advance(1)
+    write_absent_of_model(run, bundle)
     run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
     return RunResult({"predictions": run.predictions})
 

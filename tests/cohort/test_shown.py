@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from hespotex import cohort, pipeline
+from hespotex.absent_genes import OtherGenes
 from hespotex.cohort import run
 from hespotex.config import Machine
 from hespotex.errors import GenePanelError, RunError
@@ -39,12 +40,15 @@ def _machine(cache: Path) -> Machine:
 
 
 class Listener(Silent):
-    """Keeps what is said."""
+    """Keeps what is said and warned of."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
 
     def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def warn(self, message: str) -> None:
         self.said.append(message)
 
 
@@ -151,10 +155,14 @@ def test_a_gene_that_its_grade_leaves_out_is_refused_before_the_work(
 ) -> None:
     source = request.getfixturevalue(kind)
     options = OPTIONS if kind == "slide" else SlideOptions()
-    wanted = replace(options, genes=("G00", "G01"))
-    with pytest.raises(GenePanelError, match=r"found G01 \(not shown\); give .*--all-genes"):
+    wanted = replace(options, genes=("G03", "G01"))
+    with pytest.raises(
+        GenePanelError, match=r"found G03 \(not shown\), G01 \(.*; give .*--all-genes"
+    ):
         cohort.predict(model, source, tmp_path / "out", options=wanted)
-    with pytest.raises(GenePanelError, match="found unknown: NOPE"):
+    with pytest.raises(
+        GenePanelError, match=r"found none: NOPE is not in this model's panel of \d+ genes"
+    ):
         cohort.predict(model, source, tmp_path / "out", options=replace(options, genes=("NOPE",)))
     assert CountingEncoder.batches == 0
     assert not (tmp_path / "out").exists()
@@ -163,6 +171,42 @@ def test_a_gene_that_its_grade_leaves_out_is_refused_before_the_work(
     cohort.predict(model, source, tmp_path / "out", options=all_genes, machine=machine)
     assert CountingEncoder.batches > 0
     assert "G01" in anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").var_names
+
+
+@pytest.mark.parametrize("kind", ["slide", "sections"])
+def test_one_absent_gene_among_several_is_named_once_and_the_others_are_written(
+    bundle: Bundle,
+    kind: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, heard = request.getfixturevalue(kind), Listener()
+    knowing = replace(bundle, others=OtherGenes(("ERBB2",), (0.031,)))
+    predictor = replace(toy_predictor(knowing), encoder=CountingEncoder())
+    monkeypatch.setattr(run, "open_predictor", lambda *_args: predictor)
+    write_model(tmp_path / "m.hespotex", knowing)
+    options = replace(
+        OPTIONS if kind == "slide" else SlideOptions(),
+        genes=("ERBB2", "G00", "G01", "g02"),
+        formats=("parquet",),
+    )
+    machine = _machine(tmp_path / "cache")
+    cohort.predict(tmp_path / "m.hespotex", source, tmp_path / "out", options=options,
+                   machine=machine, reporter=heard)  # fmt: skip
+    said = [text for text in heard.said if "ERBB2" in text or "g02" in text]
+    assert said == [
+        "ERBB2 was seen in 3.1 % of the training spots, where 10 % are asked; train with --add-genes ERBB2",
+        "g02 was never measured: no training section's table has it; check its name (similar: G02)",
+    ]
+    assert any("not shown: G01; --untested" in text for text in heard.said)
+    frame = pd.read_parquet(tmp_path / "out/predictions/s.parquet")
+    assert [name for name in frame if name.startswith("G")] == ["G00"]
+    why = pd.read_csv(tmp_path / "out" / "absent_genes.csv").to_dict("records")
+    assert why == [
+        {"gene": "ERBB2", "seen": 0.031,
+         "why": "was seen in 3.1 % of the training spots, where 10 % are asked"}
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["slide", "sections"])

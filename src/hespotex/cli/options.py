@@ -51,6 +51,15 @@ Genes = Annotated[
     Path | None,
     typer.Option("--genes", help="File with the gene panel, one gene a line.", show_default=False),
 ]
+AddGenes = Annotated[
+    str | None,
+    typer.Option(
+        "--add-genes",
+        metavar="FILE|GENE,GENE",
+        help="Genes that the panel has besides, however seldom they were seen: a file with one a line, or their names.",
+        show_default=False,
+    ),
+]
 Sections = Annotated[
     str | None,
     typer.Option(
@@ -155,6 +164,7 @@ def build_config(
     seed: int | None,
     search: list[str] | None = None,
     encoder: str | None = None,
+    add_genes: str | None = None,
 ) -> RunConfig:
     """One RunConfig from a file, `--set` and the named options, which win in this order."""
     extra = list(overrides or [])
@@ -171,7 +181,8 @@ def build_config(
         values = made.model_dump(mode="json", exclude_unset=True)
         values["search"] = {**values.get("search", {}), "grid": parse_grid(search)}
         made = RunConfig.from_values(values, source="--search")
-    return made if genes is None else made.with_genes(read_genes(genes))
+    made = made if genes is None else made.with_genes(read_genes(genes))
+    return made if add_genes is None else made.with_added_genes(named_genes(add_genes))
 
 
 def read_genes(path: Path) -> tuple[str, ...]:
@@ -188,6 +199,22 @@ def read_genes(path: Path) -> tuple[str, ...]:
             f"expected every gene once in {path}, found doubled: {', '.join(doubled[:5])}"
         )
     return genes
+
+
+def named_genes(text: str) -> tuple[str, ...]:
+    """Genes of a file, one a line, or as `split_ids` has them.
+
+    Raises:
+        ConfigError: the file cannot be read, or no gene is named.
+    """
+    if Path(text).is_file():
+        return read_genes(Path(text))
+    names = split_ids(text) or ()
+    if not names:
+        raise ConfigError(
+            f"expected genes as GENE,GENE or in a file with one a line, found {text!r}"
+        )
+    return names
 
 
 def read_gene_sets(path: Path | None) -> tuple[GeneSet, ...] | None:

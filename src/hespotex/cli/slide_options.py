@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hespotex.cli.options import split_ids
+from hespotex.cli.options import named_genes, split_ids
 from hespotex.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,8 +67,9 @@ ShowGenes = Annotated[
     str | None,
     typer.Option(
         "--show-genes",
-        metavar="GENE,GENE",
-        help="Genes of pictures and of --export, or all; default: the best graded, 50 of a table and 10 of pictures.",
+        metavar="GENE,GENE|FILE",
+        help="Genes of pictures and of --export, or all; a name with a comma in quotes: '\"A,1\",B'; default: the best "
+        "graded, 50 of a table and 10 of pictures.",
         show_default=False,
     ),
 ]
@@ -162,7 +163,7 @@ def slide_options(
     return SlideOptions(
         tissue=tissue,
         spots=spots,
-        genes=split_ids(show_genes) or None,
+        genes=named_genes(show_genes) if show_genes else None,
         formats=tuple(dict.fromkeys(listed)),  # type: ignore[arg-type]
         **values,
     )

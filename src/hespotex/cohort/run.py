@@ -24,6 +24,7 @@ from hespotex.config import Machine
 from hespotex.config_values import expect_kind
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
+from hespotex.export.absent_table import write_absent_of_model
 from hespotex.gene_sets import GeneSet, sets_key
 from hespotex.manifest import read_manifest
 from hespotex.nuclei import NucleiOrigin
@@ -37,6 +38,7 @@ from hespotex.slide_prediction import (
     SlideOptions,
     open_predictor,
     refuse_unwritten,
+    say_absent,
     write_beside,
 )
 from hespotex.training.bundle import read_model
@@ -123,6 +125,7 @@ def predict(
     ledger = Ledger(run, source)
     ledger.open(tasks, whole=sections is None)
     ledger.publish(identity, {})
+    write_absent_of_model(run, predictor.bundle)
     try:
         with clock.stage("predict"):
             if cluster is None or len(tasks) == 1:
@@ -166,8 +169,9 @@ def _predict_sections(
 ) -> CohortResult:
     """A manifest whose every row has spots: predicted at these, pictures and other formats beside."""
     refuse_options_of_slides(options, cluster)
-    if options.genes is not None:
-        refuse_unwritten(read_model(model), options)
+    bundle = read_model(model)
+    refuse_unwritten(bundle, options)
+    say_absent(bundle, options, reporter)
     done = pipeline.predict(
         model,
         source,
@@ -185,7 +189,7 @@ def _predict_sections(
     )
     rows = read_manifest(source, sections).rows
     return CohortResult(
-        {**done.paths, "pictures": write_beside(RunDir(out), rows, options, reporter)}
+        {**done.paths, "pictures": write_beside(RunDir(out), rows, bundle.genes, options, reporter)}
     )
 
 
@@ -205,6 +209,7 @@ def _ready_predictor(
     if options.nuclei is not None:
         refuse_one_mask(NucleiOrigin.parse(options.nuclei), n_slides)
     refuse_unwritten(predictor.bundle, options)
+    say_absent(predictor.bundle, options, reporter)
     return predictor
 
 

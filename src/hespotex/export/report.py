@@ -16,6 +16,7 @@ import pandas as pd
 from hespotex import keys
 from hespotex.evaluation.claims import EVIDENCE, Claims
 from hespotex.export import report_tables as tables
+from hespotex.export.absent_table import absent_for_search
 from hespotex.export.charts import calibration_svg, distribution_svg
 from hespotex.export.claim_words import claims_of
 from hespotex.export.plots import score_prefix
@@ -100,7 +101,8 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
     sections, records = seen.facts, seen.records
     genes = gene_table(run.genes, seen.genes)
     maps, mapped = _maps(run, genes["gene"].tolist(), sections, map_bytes)
-    data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps, **_colours()}
+    data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps,
+            "absent": absent_for_search(run.folder), **_colours()}  # fmt: skip
     templates = resources.files("hespotex.export") / "templates"
     calibration = run.metrics.get("calibration")
     record = records[0] if records else {}

@@ -42,6 +42,7 @@ from hespotex.evaluation.held_out import HeldOut
 from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.set_scores import predicted_sets
 from hespotex.evaluation.trust import LEVEL, Extras, inner_folds_note
+from hespotex.export.absent_table import write_absent_of_fold
 from hespotex.export.h5ad import Thumbnail, write_prediction
 from hespotex.export.interval_records import (
     calibration,
@@ -150,6 +151,7 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         table[model_grade(scope)] = found.to_numpy()
     with atomic_path(_genes_path(run, number)) as temporary:
         table.to_csv(temporary, index=False)
+    write_absent_of_fold(run, number, outcome.bundle)
     trained = outcome.bundle.sections
     patients = {s.patient_id.casefold() for s in trained}
     record = {

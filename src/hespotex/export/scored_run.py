@@ -12,6 +12,7 @@ import numpy as np
 
 from hespotex.config import RunConfig
 from hespotex.export import plots
+from hespotex.export.absent_table import write_absent_of_folds
 from hespotex.export.found_claims import write_found_claims
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.report import write_report
@@ -58,6 +59,8 @@ def finish_scored_run(
     """
     with clock.stage("write"):
         metrics = write_metrics(run, folds, score_nan_as_zero=score_nan_as_zero)
+        predicted = set(read_genes(run)["gene"])
+        write_absent_of_folds(run, len(folds), predicted, config.panel)
         if folds.by != "external":  # else the predictions carry what their model claims
             write_found_claims(run, metrics["sections"])
         write_figures(run)

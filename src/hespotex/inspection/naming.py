@@ -27,10 +27,12 @@ class GivenPanel:
     Attributes:
         genes: their names, which go before those of sections.
         listed: whether a user listed them for a model that is to be fitted.
+        added: genes that a user adds to the panel of such a model.
     """
 
     genes: tuple[str, ...] = ()
     listed: bool = False
+    added: tuple[str, ...] = ()
 
     @property
     def owner(self) -> str:
@@ -51,7 +53,7 @@ def join_sections(
         panel: whose names go before.
     """
     named = [s.genes for s in sections if s.genes is not None and len(s.genes)]
-    joined = iter(join_names(named, panel.genes))
+    joined = iter(join_names(named, tuple(dict.fromkeys((*panel.genes, *panel.added)))))
     found: list[Finding] = []
     result = []
     for section in sections:

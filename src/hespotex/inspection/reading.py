@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hespotex.absent_genes import similar_names
 from hespotex.config import InputChoices, RunConfig
 from hespotex.copies import check_distinct
-from hespotex.errors import ConfigError
-from hespotex.expression import check_listed, shorten
+from hespotex.errors import ConfigError, GenePanelError, shorten
+from hespotex.expression import all_genes, check_listed
 from hespotex.inspection.checks import check_sections, left_out_text, refuse_errors
 from hespotex.inspection.findings import Finding, accept_findings
 from hespotex.inspection.naming import NO_PANEL, GivenPanel, join_sections
@@ -54,6 +55,7 @@ def read_checked(
     check_distinct(sections)
     if panel.listed:
         _check_listed(panel.genes, sections, reporter)
+    _check_added(panel.added, sections, reporter)
     findings, accepted = accept_findings(check_sections(sections, panel), choices)
     for finding in findings:
         if finding.colour == "yellow":
@@ -68,8 +70,10 @@ def given_panel(of: RunConfig | Bundle | None) -> GivenPanel:
     """The genes of a model, or those that a configuration lists; none where it chooses by rules."""
     if isinstance(of, Bundle):
         return GivenPanel(of.genes)
-    listed = of.panel.genes if of is not None and of.panel.kind == "list" else None
-    return GivenPanel(listed, listed=True) if listed else NO_PANEL
+    if of is None:
+        return NO_PANEL
+    listed = (of.panel.genes or ()) if of.panel.kind == "list" else ()
+    return GivenPanel(listed, listed=bool(listed), added=of.panel.add)
 
 
 def _check_listed(genes: tuple[str, ...], sections: Sequence[Section], reporter: Reporter) -> None:
@@ -80,6 +84,31 @@ def _check_listed(genes: tuple[str, ...], sections: Sequence[Section], reporter:
             f"{len(unknown):,} of {len(genes):,} listed genes are in no section's table, and count as 0 where tables "
             f"leave out what was never seen: {shorten(unknown)}"
         )
+
+
+def _check_added(genes: tuple[str, ...], sections: Sequence[Section], reporter: Reporter) -> None:
+    """Say before any work which genes cannot be added since no table has them.
+
+    Raises:
+        GenePanelError: none can.
+    """
+    measured = (
+        set(all_genes([s for s in sections if s.genes is not None]).tolist()) if genes else set()
+    )
+    absent = [gene for gene in genes if gene not in measured]
+    if not absent:
+        return
+    near = similar_names(absent[0], sorted(measured))
+    names = f"{shorten(absent)}; check the names" + (
+        f" (similar: {', '.join(near)})" if near else ""
+    )
+    if len(absent) == len(genes):
+        raise GenePanelError(
+            f"expected genes of the sections' tables to add, found in none: {names}"
+        )
+    reporter.warn(
+        f"{len(absent):,} of {len(genes):,} genes cannot be added, since no section's table has them: {names}"
+    )
 
 
 def check_named(choices: InputChoices, section_ids: Sequence[str]) -> None:

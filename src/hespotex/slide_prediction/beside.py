@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from hespotex import keys
+from hespotex.absent_genes import why_absent
 from hespotex.errors import GenePanelError, RunError
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import UNTESTED
@@ -39,16 +40,23 @@ from hespotex.training.bundle import Bundle
 
 # Entry of uns with the key of everything that an h5ad depends on.
 KEY: Final = "prediction_key"
+# Named genes that are not in the panel, and are told one by one.
+_SAID: Final = 5
 
 
 def write_beside(
-    run: RunDir, rows: Sequence[ManifestRow], options: SlideOptions, reporter: Reporter
+    run: RunDir,
+    rows: Sequence[ManifestRow],
+    panel: Collection[str],
+    options: SlideOptions,
+    reporter: Reporter,
 ) -> Path:
     """Write the formats that were asked for and the overview of every predicted section.
 
     Args:
         run: holds the h5ad of each section.
         rows: of the manifest.
+        panel: names of the model's genes.
         options: formats, genes, whether coordinates start at the slide's bounds.
         reporter: hears of formats that hold fewer genes than the h5ad.
 
@@ -69,7 +77,7 @@ def write_beside(
         elif wanted is not None:
             wanted = tuple(gene for gene in wanted if gene in held)
         genes = [str(g) for g in stored.genes[chosen_columns(stored, wanted, most)]]
-        if note := unwritten_note(options, held):
+        if note := unwritten_note(options, panel, held):
             reporter.say(f"section {row.section_id}: {note}")
         if (note := kept_note(options, n_written)) not in said:
             reporter.say(note)
@@ -85,8 +93,33 @@ def write_beside(
     return run.figures
 
 
+def absent_named(bundle: Bundle, options: SlideOptions) -> list[str]:
+    """One sentence on every gene that was named to be shown and that the model does not predict."""
+    if options.genes in (None, ALL_GENES):
+        return []
+    panel = set(bundle.genes)
+    return [
+        why_absent(gene, bundle.genes, bundle.others, bundle.config.panel)
+        for gene in options.genes or ()
+        if gene not in panel
+    ]
+
+
+def say_absent(bundle: Bundle, options: SlideOptions, reporter: Reporter) -> None:
+    """Warn of named genes that the model does not predict; the others are shown."""
+    absent = absent_named(bundle, options)
+    for sentence in absent[:_SAID]:
+        reporter.warn(sentence)
+    if len(absent) > _SAID:
+        reporter.warn(f"{len(absent) - _SAID:,} more named genes are not in this model's panel")
+
+
 def refuse_unwritten(bundle: Bundle, options: SlideOptions) -> None:
-    """Raise GenePanelError where a wanted gene is not in the panel, or is written on no slide whatever its patient."""
+    """Refuse to start where no named gene could be shown.
+
+    Raises:
+        GenePanelError: none is in the model's panel, or written on any slide whatever its patient.
+    """
     if options.genes in (None, ALL_GENES):
         return
     found = [bundle_claims(bundle, patient) for patient in ("same", "new")]
@@ -95,10 +128,15 @@ def refuse_unwritten(bundle: Bundle, options: SlideOptions) -> None:
     )
     everything = np.arange(len(bundle.genes))
     chosen = chosen_genes(bundle, found[0], everything, options.genes, 1)
-    left_out = [j for j in chosen.tolist() if not written[j]]
-    if left_out:
-        shown = ", ".join(f"{bundle.genes[j]} ({found[1].evidence[j]})" for j in left_out[:5])
-        untested = all(found[1].evidence[j] == UNTESTED for j in left_out)
+    if not len(chosen):
+        why = absent_named(bundle, options)
+        more = f" | and {len(why) - _SAID:,} more" if len(why) > _SAID else ""
+        raise GenePanelError(
+            f"expected genes of the model's panel with --show-genes, found none: {' | '.join(why[:_SAID])}{more}"
+        )
+    if not written[chosen].any():
+        shown = ", ".join(f"{bundle.genes[j]} ({found[1].evidence[j]})" for j in chosen[:5])
+        untested = all(found[1].evidence[j] == UNTESTED for j in chosen)
         raise GenePanelError(
             f"expected genes that are written with --show-genes, found {shown}; give "
             f"{'--untested' if untested else '--all-genes'}, or leave them out"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hespotex import keys
 from hespotex.disk_errors import disk_words
-from hespotex.errors import GenePanelError, RunError
+from hespotex.errors import RunError
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
@@ -86,23 +86,14 @@ def chosen_genes(
         bundle: the model.
         claims: of its panel on this slide.
         written: columns of the panel that are written at all.
-        wanted: names of genes, or None.
+        wanted: names of genes, or None; those that the panel lacks are left out (`beside.say_absent` tells why).
         most: how many at most, where none are named.
-
-    Raises:
-        GenePanelError: a gene is not in the model's panel.
     """
     if wanted == ALL_GENES:
         wanted, most = None, len(written)
     if wanted is not None:
         place = {gene: j for j, gene in enumerate(bundle.genes)}
-        unknown = [gene for gene in wanted if gene not in place]
-        if unknown:
-            raise GenePanelError(
-                f"expected genes of the model's panel ({len(place)}), found unknown: {', '.join(unknown[:5])}; "
-                "names are those of the model's panel"
-            )
-        chosen = np.array([place[gene] for gene in wanted], dtype=np.intp)
+        chosen = np.array([place[gene] for gene in wanted if gene in place], dtype=np.intp)
         return chosen[np.isin(chosen, written)]
     totals = np.asarray(bundle.training_totals) if bundle.training_totals else None  # imported
     order = best_first(claims, totals)
@@ -218,10 +209,10 @@ def kept_note(options: SlideOptions, n_written: int) -> str:
     )
 
 
-def unwritten_note(options: SlideOptions, written: Collection[str]) -> str:
-    """What is to be said of genes that were asked for and are not written on this slide; empty where there are none."""
-    wanted = () if options.genes in (None, ALL_GENES) else options.genes
-    lost = [gene for gene in wanted if gene not in written]
+def unwritten_note(options: SlideOptions, panel: Collection[str], written: Collection[str]) -> str:
+    """What is to be said of the model's genes that were asked for and are not written on this slide; empty if none."""
+    wanted = () if options.genes is None or options.genes == ALL_GENES else options.genes
+    lost = [gene for gene in wanted if gene in panel and gene not in written]
     if not lost:
         return ""
     shown = f"{', '.join(lost[:5])}{f' and {len(lost) - 5:,} more' if len(lost) > 5 else ''}"

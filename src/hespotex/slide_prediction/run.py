@@ -283,8 +283,9 @@ def _finish(
         all_genes=options.all_genes,
         name=job.task.section_id,
     )
-    genes = {predictor.bundle.genes[j] for j in columns.tolist()}
-    for note in (kept_note(options, len(columns)), unwritten_note(options, genes)):
+    panel = predictor.bundle.genes
+    genes = {panel[j] for j in columns.tolist()}
+    for note in (kept_note(options, len(columns)), unwritten_note(options, panel, genes)):
         if note:
             job.reporter.say(f"{job.task.section_id}: {note}")
     return Finished(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from hespotex.absent_genes import OtherGenes
 from hespotex.config import RunConfig
 from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import ConfigError, ModelFileError
@@ -70,6 +71,7 @@ class Bundle:
         validation: scores and grades of its own cross-validation, or empty.
         trust: arrays of `evaluation.trust.Trust`, by flat name; empty where nothing was calibrated.
         gene_sets: that its predictions score.
+        others: genes of the training tables that are not in the panel; empty in files of before it was kept.
     """
 
     config: RunConfig
@@ -84,6 +86,7 @@ class Bundle:
     validation: Mapping[str, Any] = field(default_factory=dict)
     trust: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     gene_sets: tuple[GeneSet, ...] = ()
+    others: OtherGenes = field(default_factory=OtherGenes)
 
     @property
     def model_id(self) -> str:
@@ -132,6 +135,10 @@ def write_model(path: Path, bundle: Bundle) -> None:
         "history": dict(bundle.model.history),
         "validation": dict(bundle.validation),
         "gene_sets": [[s.name, *s.genes] for s in bundle.gene_sets],
+        "other_genes": {
+            "names": list(bundle.others.names),
+            "shares": [round(share, 5) for share in bundle.others.shares],
+        },
         "units": {
             "log1p": "log1p(CPM over the gene panel)",
             "depth": "total count over the gene panel",
@@ -223,6 +230,7 @@ def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
         validation=header["validation"],
         trust={k.removeprefix(_TRUST): v for k, v in tensors.items() if k.startswith(_TRUST)},
         gene_sets=tuple(GeneSet(s[0], tuple(s[1:])) for s in header.get("gene_sets", ())),
+        others=OtherGenes(**{k: tuple(v) for k, v in header.get("other_genes", {}).items()}),
     )
 
 

@@ -79,6 +79,7 @@ def fit_bundle(
             for item in cohort.items
         ),
         model=model,
+        others=panel.others,
     )
 
 

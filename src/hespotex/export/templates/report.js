@@ -151,10 +151,19 @@
     const tiny = column.label === "q-value" && value !== null && value < 0.001;
     return make("td", { textContent: typeof value === "string" ? value : tiny ? "<0.001" : number(value, column.digits) });
   };
+  /* A gene that is named in full, or as far as only few absent genes go, is not passed over in silence. */
+  const { absent } = data, lower = absent.names.map((name) => name.toLowerCase());
+  const whyAbsent = (wanted) => {
+    if (wanted.length < 2) return [];
+    const full = lower.indexOf(wanted);
+    const found = full >= 0 ? [full] : lower.flatMap((name, k) => (name.startsWith(wanted) ? [k] : []));
+    return found.length > 3 ? [] : found.map((k) => `${absent.names[k]} has no prediction: it ${absent.sentences[absent.why[k]]}`);
+  };
   const list = () => {
     const wanted = $("search").value.trim().toLowerCase();
     const hits = order.filter((k) => names[k].toLowerCase().includes(wanted));
-    $("found").textContent = hits.length > 15 ? `${hits.length.toLocaleString("en")} genes, the first 15 shown` : `${hits.length} gene${hits.length === 1 ? "" : "s"}`;
+    const counted = hits.length > 15 ? `${hits.length.toLocaleString("en")} genes, the first 15 shown` : `${hits.length} gene${hits.length === 1 ? "" : "s"}`;
+    $("found").textContent = [counted, ...whyAbsent(wanted)].join(". ");
     $("genes").tBodies[0].replaceChildren(...hits.slice(0, 15).map((k) => {
       const row = make("tr", { tabIndex: 0 }, make("td", { textContent: names[k] }), ...columns.map((c) => cell(c, k)));
       const go = () => { if (mapped.has(k)) { open(k); $("maps").scrollIntoView({ behavior: "smooth" }); } };
