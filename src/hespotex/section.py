@@ -99,6 +99,7 @@ class Section:
         dropped: how many entries were left out when reading, by reason.
         image_scales: pixels of smaller copies of the image per level-0 pixel, by name (hires, lowres).
         accepted: what would have been refused and the user accepted, one sentence each.
+        missing_genes_stated: whether the manifest says what a missing gene means.
     """
 
     section_id: str
@@ -118,6 +119,7 @@ class Section:
     dropped: Mapping[str, int] = field(default_factory=dict)
     image_scales: Mapping[str, float] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
+    missing_genes_stated: bool = False
 
     @property
     def n_spots(self) -> int:
@@ -231,6 +233,7 @@ def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
         dropped={**table.dropped, **unlabelled},
         image_scales=hints.image_scales,
         accepted=tuple(accepted),
+        missing_genes_stated=row.missing_genes is not None,
     )
 
 

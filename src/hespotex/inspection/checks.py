@@ -14,6 +14,7 @@ from hespotex.inspection.findings import Finding
 from hespotex.inspection.naming import NO_PANEL, GivenPanel, compare_names
 from hespotex.inspection.placement import Placement, place_section, placement_findings
 from hespotex.inspection.slides import SlideView, slide_findings, view_slide
+from hespotex.inspection.unseen import unseen_findings
 from hespotex.runs import content_key
 from hespotex.section import Section
 from hespotex.slide import slide_key
@@ -127,7 +128,7 @@ def check_together(sections: Sequence[Section], panel: GivenPanel = NO_PANEL) ->
     """
     return [
         *compare_names(sections, panel),
-        *_filtered(sections),
+        *(unseen_findings(sections) or _filtered(sections)),
         *_same_content(sections),
         *_same_slide(sections),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ _POSITIONS = (
     "tissue_positions_list.csv.gz",
     "tissue_positions.parquet",
 )
+# Space Ranger puts it beside the counts of FFPE and CytAssist samples: genes without a probe were not looked for.
+_PROBES = "probe_set.csv"
 _FACTORS = ("scalefactors_json.json", "scalefactors_json.json.gz")
 # Counts of spots that the positions place outside the tissue: more than this is another sample.
 _MOST_OUTSIDE = 0.05
@@ -83,6 +86,8 @@ def read(source: SpotSource) -> SpotTable:
     if matrix is None:
         positions = positions[positions["in_tissue"] == 1]
         return _table(positions, None, hints, str(positions_file), {})
+    if (outs / _PROBES).is_file():
+        matrix = replace(matrix, targeted=True)
     filtered = "raw_feature" not in str(matrix_path)
     return join_positions(matrix, positions, hints, str(matrix_path), filtered=filtered)
 
@@ -146,7 +151,7 @@ def join_positions(
     places = np.flatnonzero(kept)[~outside]
     whole = len(places) == len(barcodes)  # a copy of a large matrix is memory
     counts = matrix.counts if whole else matrix.counts[places]
-    taken = FeatureMatrix(barcodes[places], matrix.genes, counts, {})
+    taken = FeatureMatrix(barcodes[places], matrix.genes, counts, {}, matrix.targeted)
     return _table(found[~outside], taken, hints, source, {k: v for k, v in dropped.items() if v})
 
 
@@ -169,6 +174,7 @@ def _table(
         genes=matrix.genes if matrix is not None else None,
         array_xy=pair("array_col", "array_row"),
         hints=hints,
+        missing_genes="unmeasured" if matrix is not None and matrix.targeted else "zero",
         dropped=dropped,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ class FeatureMatrix:
         genes: (g,) symbols; a symbol that two genes share is replaced by each one's id.
         counts: (n, g) raw counts.
         dropped: features that are no genes, and symbols replaced, by reason.
+        targeted: whether the file says that its probes or baits ask for these genes alone.
     """
 
     barcodes: npt.NDArray[np.str_]
     genes: npt.NDArray[np.str_]
     counts: sparse.csr_matrix
     dropped: dict[str, int]
+    targeted: bool = False
 
 
 def read_matrix(path: Path) -> FeatureMatrix:
@@ -62,10 +64,11 @@ def _read_h5(path: Path) -> FeatureMatrix:
         if "matrix" in file:
             group, kinds = file["matrix"], _text(file["matrix/features/feature_type"])
             ids, symbols = (_text(group[f"features/{name}"]) for name in ("id", "name"))
+            asked = _asked_for(group["features"], len(ids), path)
         elif len(groups) == 1 and "gene_names" in file[groups[0]]:  # Space Ranger's elders
             group = file[groups[0]]
             ids, symbols = _text(group["genes"]), _text(group["gene_names"])
-            kinds = np.full(len(ids), _GENES)
+            kinds, asked = np.full(len(ids), _GENES), None
         else:
             raise SpotTableError(
                 f"expected a feature-barcode matrix in {path}, found {', '.join(file)[:100] or 'nothing'}; "
@@ -76,7 +79,28 @@ def _read_h5(path: Path) -> FeatureMatrix:
             group["data"], group["indices"], group["indptr"], (n_barcodes, n_features)
         )
         barcodes = _text(group["barcodes"])
-    return _assemble(matrix, barcodes, ids, symbols, kinds, str(path))
+    if asked is None:
+        return _assemble(matrix, barcodes, ids, symbols, kinds, str(path))
+    kept = asked | (kinds != _GENES)
+    found = _assemble(matrix[:, kept], barcodes, ids[kept], symbols[kept], kinds[kept], str(path))
+    left_out = {"genes that its probe set does not ask for": int((~kept).sum())}
+    dropped = {reason: n for reason, n in {**found.dropped, **left_out}.items() if n}
+    return replace(found, dropped=dropped, targeted=True)
+
+
+def _asked_for(features: Any, n_features: int, path: Path) -> npt.NDArray[np.bool_] | None:
+    """(n_features,) True where a probe or bait set asks for a feature; None where the file names no set."""
+    sets = [np.asarray(indices[:]) for indices in features.get("target_sets", {}).values()]
+    places = np.concatenate(sets) if sets else np.zeros(0, dtype=np.intp)
+    if not len(places):
+        return None
+    if places.dtype.kind not in "iu" or places.min() < 0 or places.max() >= n_features:
+        raise SpotTableError(
+            f"expected places of {n_features} features in target_sets of {path}, found others; get the file again"
+        )
+    asked = np.zeros(n_features, dtype=bool)
+    asked[places] = True
+    return asked
 
 
 def _read_folder(path: Path, prefix: str = "", matrix_path: Path | None = None) -> FeatureMatrix:

@@ -215,6 +215,7 @@ def _read_cells(folder: Path, source: SpotSource) -> SpotTable:
         xy_px0=xy_px0,
         counts=matrix.counts[kept],
         genes=matrix.genes,
+        missing_genes="unmeasured" if matrix.targeted else "zero",
         dropped=matrix.dropped,
     )
     diameter = source.spot_diameter_um or pitch
