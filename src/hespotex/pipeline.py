@@ -53,7 +53,7 @@ from hespotex.run_checks import (
     patch_config,
     patients_of,
     run_identity,
-    say_searched,
+    say_of_model,
     say_verdict,
     say_what_lacks,
     training_note,
@@ -254,7 +254,7 @@ def train(
         )
         bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets)), read)
     say_what_lacks(bundle, reporter)
-    say_searched(bundle, reporter)
+    say_of_model(bundle, reporter)
     write_model_card(beside_model(out, ".model-card.md"), bundle)
     write_model(out, bundle)
     return out

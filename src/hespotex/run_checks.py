@@ -28,6 +28,7 @@ from hespotex.progress import Reporter
 from hespotex.runs import file_key, versions
 from hespotex.section import Section
 from hespotex.slide import slide_key
+from hespotex.splits import patients_note
 from hespotex.training.bundle import Bundle, TrainedOn
 from hespotex.training.types import EncoderRecord
 
@@ -350,8 +351,10 @@ def say_what_lacks(bundle: Bundle, reporter: Reporter) -> None:
         )
 
 
-def say_searched(bundle: Bundle, reporter: Reporter) -> None:
-    """Say what inner folds chose for a model, where values were searched."""
+def say_of_model(bundle: Bundle, reporter: Reporter) -> None:
+    """Say what inner folds chose for a model, where values were searched, and what few patients mean for it."""
+    if note := patients_note([s.patient_id for s in bundle.sections]):
+        reporter.say(note)
     search = bundle.validation.get("search")
     if search:
         chosen = ", ".join(f"{key} = {value}" for key, value in search["chosen"].items())

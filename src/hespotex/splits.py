@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hespotex.errors import ConfigError
 
+_MANY_PATIENTS = 10
 FoldsBy = Literal["patient", "section", "kfold", "blocks", "external"]
 
 
@@ -145,6 +146,21 @@ def spatial_blocks(
             )
         folds.append(SpotFold(held_out, train))
     return tuple(folds)
+
+
+def patients_note(patient_ids: Sequence[str]) -> str:
+    """What a model's number of training patients means for its use; empty where there are many.
+
+    Args:
+        patient_ids: of the training sections; empty names count as one patient.
+    """
+    n = len({patient.strip().casefold() for patient in patient_ids})
+    if n >= _MANY_PATIENTS:
+        return ""
+    return (
+        f"{n} patient{'s are' if n > 1 else ' is'} in training: what carries over to another patient depends on their "
+        "number above all, so sections of further patients help more than further sections of these"
+    )
 
 
 def external_note(

@@ -24,6 +24,7 @@ from hespotex.export.report_tables import coverage_rows, interval_text, search_t
 from hespotex.export.shown import COMPOSITION_IS
 from hespotex.export.style import PREDICTOR_NAMES
 from hespotex.runs import atomic_path, versions
+from hespotex.splits import patients_note
 
 if TYPE_CHECKING:
     from hespotex.training.bundle import Bundle
@@ -196,6 +197,8 @@ def _limits(bundle: Bundle, n_patients: int) -> list[str]:
         limits.append(
             f"It knows {n_patients} patients; other organs, stainings, scanners and species were never seen."
         )
+    if note := patients_note([s.patient_id for s in bundle.sections]):
+        limits.append(f"{note[0].upper()}{note[1:]}.")
     limits += [
         f"Section {s.section_id} was used although the preflight refused it, accepted by the user: {said}."
         for s in bundle.sections
