@@ -26,7 +26,7 @@ from hespotex.geometry import (
     spots_outside,
 )
 from hespotex.runs import content_key
-from hespotex.spots.base import GridKind, MissingGenes, SpotSource, SpotTable
+from hespotex.spots.base import GridKind, Joined, MissingGenes, SpotSource, SpotTable
 from hespotex.spots.registry import read_spots
 from hespotex.spots.text import read_table
 
@@ -100,6 +100,7 @@ class Section:
         image_scales: pixels of smaller copies of the image per level-0 pixel, by name (hires, lowres).
         accepted: what would have been refused and the user accepted, one sentence each.
         missing_genes_stated: whether the manifest says what a missing gene means.
+        joined: how counts and positions from two files met; None where one file holds both.
     """
 
     section_id: str
@@ -120,6 +121,7 @@ class Section:
     image_scales: Mapping[str, float] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
     missing_genes_stated: bool = False
+    joined: Joined | None = None
 
     @property
     def n_spots(self) -> int:
@@ -234,6 +236,7 @@ def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
         image_scales=hints.image_scales,
         accepted=tuple(accepted),
         missing_genes_stated=row.missing_genes is not None,
+        joined=table.joined,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from hespotex.errors import HESpotExError
 from hespotex.inspection.counts import count_findings
 from hespotex.inspection.findings import Finding
+from hespotex.inspection.joined import joined_findings
 from hespotex.inspection.naming import NO_PANEL, GivenPanel, compare_names
 from hespotex.inspection.placement import Placement, place_section, placement_findings
 from hespotex.inspection.slides import SlideView, slide_findings, view_slide
@@ -73,6 +74,7 @@ def check_section(
     if view is not None:
         placement = place_section(view, section)
         found += placement_findings(name, placement)
+    found += joined_findings(section, placement)
     found += count_findings(section)
     found += [
         Finding(name, "left out", "info", left_out_text(reason, count))

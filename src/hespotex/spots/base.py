@@ -69,6 +69,30 @@ class ScaleHints:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """How counts and positions from two files met; of one section, nearly all of both have a partner.
+
+    Attributes:
+        n_counts: spots with counts, of those that should have a position in the tissue.
+        counts_alone: of these, without one.
+        n_positions: positions in the tissue.
+        positions_alone: of these, without counts.
+        exact: the program that wrote them leaves no counts without a position in the tissue.
+        whole_array: the tissue covers the array, so that spots of any other such section have partners, too.
+        deeper_inside: chance that a spot in the tissue has more counts than one outside; None where only spots in the
+            tissue have counts.
+    """
+
+    n_counts: int
+    counts_alone: int
+    n_positions: int
+    positions_alone: int
+    exact: bool = False
+    whole_array: bool = False
+    deeper_inside: float | None = None
+
+
+@dataclass(frozen=True)
 class SpotSource:
     """Where a section's spots are, and what its manifest says of them.
 
@@ -114,6 +138,7 @@ class SpotTable:
         hints: what the files say of the physical scale.
         obs: (n, ...) further columns, index = barcodes.
         dropped: how many entries were left out, by reason.
+        joined: how counts and positions met; None where one file holds both.
     """
 
     source: str
@@ -126,6 +151,7 @@ class SpotTable:
     hints: ScaleHints = field(default_factory=ScaleHints)
     obs: pd.DataFrame | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
+    joined: Joined | None = None
 
     def __post_init__(self) -> None:
         n = len(self.barcodes)

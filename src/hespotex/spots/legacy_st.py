@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import SpotSource, SpotTable
+from hespotex.spots.base import Joined, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, check_names, is_control
 from hespotex.spots.sparse_reading import smallest_exact
 from hespotex.spots.text import number_column, read_table, truth_column
@@ -71,6 +71,9 @@ def read(source: SpotSource) -> SpotTable:
         genes=genes,
         array_xy=array_xy[rows[kept]],
         dropped=_seen(dropped),
+        joined=Joined(
+            len(names), int((~kept).sum()), len(array_xy), len(array_xy) - int(kept.sum())
+        ),
     )
 
 

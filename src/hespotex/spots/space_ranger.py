@@ -16,7 +16,7 @@ from hespotex.disk_errors import disk_words
 from hespotex.errors import SpotTableError
 from hespotex.file_kinds import read_kind
 from hespotex.spots.aggr import chosen_ending, endings, own_folder, positions_of
-from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Joined, RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
 from hespotex.spots.scale_factors import copy_scales, full_size
 from hespotex.spots.ten_x import FeatureMatrix, find_one, read_matrix
@@ -54,6 +54,9 @@ _PROBES = "probe_set.csv"
 _FACTORS = ("scalefactors_json.json", "scalefactors_json.json.gz")
 # Counts of spots that the positions place outside the tissue: more than this is another sample.
 _MOST_OUTSIDE = 0.05
+# Spots of a whole array, and the share of it that is all of it.
+_ARRAY, _WHOLE = 4000, 0.95
+_FEWEST = 20
 
 Spatial = tuple[Path | Packed, Path | Packed | None]
 
@@ -106,7 +109,7 @@ def one_matrix(
         return matrix, None
     kept = found == ending
     counts = matrix.counts if kept.all() else matrix.counts[kept]
-    return FeatureMatrix(matrix.barcodes[kept], matrix.genes, counts, matrix.dropped), ending
+    return replace(matrix, barcodes=matrix.barcodes[kept], counts=counts), ending
 
 
 def join_positions(
@@ -145,14 +148,37 @@ def join_positions(
     dropped = dict(matrix.dropped)
     dropped["counts without a position"] = int((~kept).sum())
     dropped["spots outside the tissue (in_tissue = 0)"] = int(outside.sum())
-    dropped["positions without counts"] = int((positions["in_tissue"] == 1).sum()) - int(
-        (~outside).sum()
+    n_inside = int((positions["in_tissue"] == 1).sum())
+    dropped["positions without counts"] = n_inside - int((~outside).sum())
+    joined = Joined(
+        n_counts=len(barcodes) if filtered else int((~outside).sum()),
+        counts_alone=len(barcodes) - int((~outside).sum()) if filtered else 0,
+        n_positions=n_inside,
+        positions_alone=dropped["positions without counts"],
+        exact=filtered,
+        whole_array=len(positions) > _ARRAY and n_inside > _WHOLE * len(positions),
+        deeper_inside=None if filtered else _deeper_inside(matrix, kept, outside),
     )
     places = np.flatnonzero(kept)[~outside]
     whole = len(places) == len(barcodes)  # a copy of a large matrix is memory
     counts = matrix.counts if whole else matrix.counts[places]
     taken = FeatureMatrix(barcodes[places], matrix.genes, counts, {}, matrix.targeted)
-    return _table(found[~outside], taken, hints, source, {k: v for k, v in dropped.items() if v})
+    seen = {k: v for k, v in dropped.items() if v}
+    return replace(_table(found[~outside], taken, hints, source, seen), joined=joined)
+
+
+def _deeper_inside(
+    matrix: FeatureMatrix, kept: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_]
+) -> float | None:
+    """Chance that a spot in the tissue has more counts than one outside; None where too few lie outside."""
+    from scipy.stats import rankdata
+
+    n_out, n_in = int(outside.sum()), int((~outside).sum())
+    if min(n_out, n_in) < _FEWEST:
+        return None
+    depth = np.asarray(matrix.counts.sum(axis=1), dtype=np.float64).ravel()[kept]
+    ranks = rankdata(depth)[~outside].sum()
+    return float((ranks - n_in * (n_in + 1) / 2) / (n_in * n_out))
 
 
 def _table(
