@@ -63,6 +63,26 @@ def test_sets_with_too_few_panel_genes_are_named_and_left_out() -> None:
     np.testing.assert_array_equal(sets.members.toarray(), [[1, 0, 1, 0, 1]])
 
 
+@pytest.mark.parametrize(
+    ("panel", "listed"),
+    [
+        (("GRCh38_ACTB", "GRCh38_CD74", "GRCh38_HLA-A"), ("ACTB", "CD74", "HLA-A")),
+        (
+            ("ENSG00000075624.17", "ENSG00000019582.15", "ENSG00000206503.13"),
+            ("ENSG00000075624", "ENSG00000019582", "ENSG00000206503"),
+        ),
+        (("ACTB", "CD74", "HLA.A"), ("ACTB", "CD74", "HLA-A")),
+    ],
+    ids=["assembly", "version", "R"],
+)
+def test_genes_of_a_set_are_found_however_the_panel_spells_them(
+    panel: tuple[str, ...], listed: tuple[str, ...]
+) -> None:
+    sets = PanelSets.of([GeneSet("S", (*listed, "NOSUCH"))], panel)
+    assert sets.members.toarray().tolist() == [[1, 1, 1]]
+    assert sets.n_listed.tolist() == [4]
+
+
 def test_the_score_is_the_log_share_of_the_set_against_training() -> None:
     sets = PanelSets.of([GeneSet("abc", ("A", "B", "C"))], GENES)
     pooled = np.array([0.1, 0.2, 0.1, 0.4, 0.2])

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import ConfigError
+from hespotex.gene_names import find_names
 from hespotex.runs import content_key
 from hespotex.text_files import read_text
 
@@ -118,13 +119,15 @@ class PanelSets:
 
     @classmethod
     def of(cls, sets: Sequence[GeneSet], genes: Sequence[str]) -> PanelSets:
-        """Find the sets' genes in a panel."""
-        place = {gene: j for j, gene in enumerate(genes)}
+        """Find the sets' genes in a panel, also where one of the two has assemblies, versions or signs of R in its names."""
+        column = {gene: j for j, gene in enumerate(genes)}
+        wanted = list(dict.fromkeys(gene for item in sets for gene in item.genes))
+        place = {gene: column[own] for gene, own in find_names(wanted, genes).items()}
         rows: list[npt.NDArray[np.intp]] = []
         kept: list[GeneSet] = []
         left_out: dict[str, int] = {}
         for item in sets:
-            found = np.array(sorted(place[g] for g in item.genes if g in place), dtype=np.intp)
+            found = np.array(sorted({place[g] for g in item.genes if g in place}), dtype=np.intp)
             if len(found) < MIN_GENES:
                 left_out[item.name] = len(found)
             else:
