@@ -142,7 +142,7 @@ def _encode_or_read(
             section=section.section_id,
         )
     mpp = section.geometry.mpp
-    key = features_key(slide_key(section.slide), encoder, plan, mpp, section.xy_px0)
+    key = features_key(slide_key(section.slide, section.bits), encoder, plan, mpp, section.xy_px0)
     folder = cache_dir if cache_dir is not None else cache_folder()
     path = folder / "features" / f"{key}.safetensors"
     shape = (section.n_spots, len(plan.sides_um), encoder.dim)
@@ -152,7 +152,7 @@ def _encode_or_read(
         values, appearance = cached
     else:
         check_cache(path.parent)
-        with open_slide(section.slide, mpp=mpp) as slide:
+        with open_slide(section.slide, mpp=mpp, bits=section.bits) as slide:
             values, appearance = encode_spots(slide, section.xy_px0, encoder, plan, mpp, tell)
         _write_cached(path, values, appearance)
     return Features(values, appearance, key, plan.sides_um, plan.effective_mpp(mpp))

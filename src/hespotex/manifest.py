@@ -18,6 +18,7 @@ from hespotex.disk_errors import disk_words
 from hespotex.errors import ManifestError, SlideError
 from hespotex.section import ManifestRow
 from hespotex.slide import image_path
+from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
 from hespotex.spots.registry import READERS
 from hespotex.text_files import read_text
 
@@ -28,7 +29,7 @@ _PATHS: Final = ("slide", "expression", "spots", "labels", "features", "alignmen
 _NUMBERS: Final = ("mpp", "spot_pitch_um", "spot_diameter_um", "bin_um", "tile_px")
 COLUMNS: Final = (
     "section_id", "patient_id", "slide", "expression", "format", "spots", "mpp", "spot_pitch_um",
-    "spot_diameter_um", "labels", "features", "tile_px", "alignment", "bin_um", "image_element",
+    "spot_diameter_um", "bits", "labels", "features", "tile_px", "alignment", "bin_um", "image_element",
     "table_element", "missing_genes", "nuclei", "library",
 )  # fmt: skip
 # A value in a column that its format does not use would be passed over silently.
@@ -222,6 +223,7 @@ def _check_row(
         take(column, str)
     for column in _NUMBERS:
         take(column, _positive_number)
+    take("bits", _bits)
     for column in _PATHS:
         folder_ok = column in {"expression", "spots"} and cells.get("format") in _FOLDERS
         take(column, partial(_existing, folder=folder, folder_ok=folder_ok))
@@ -249,6 +251,10 @@ def _combination_problems(cells: Mapping[str, str]) -> list[str]:
         problems.append(
             "column patient_id: expected whose tissue it is, found an empty cell; give all sections of one donor "
             "the same name (folds leave out whole patients, so a wrong one makes scores too good)"
+        )
+    if "bits" in has and "slide" not in has:
+        problems.append(
+            f"column bits: expected a slide with it, found {cells['bits']!r} alone; empty the cell"
         )
     if "tile_px" in has and "features" not in has:
         problems.append(
@@ -363,6 +369,12 @@ def _hint(text: str) -> str:
     if re.match(r"[A-Za-z]:[\\/]|\\\\", text) and os.name != "nt":
         return "this is a path of Windows: write where the file lies on this machine"
     return "paths are relative to the manifest"
+
+
+def _bits(text: str) -> int:
+    if not (text.isdecimal() and LEAST_BITS <= int(text) <= MOST_BITS):
+        raise ValueError(f"expected a whole number of {LEAST_BITS} to {MOST_BITS}, found {text!r}")
+    return int(text)
 
 
 def _existing(text: str, folder: Path, folder_ok: bool) -> Path:

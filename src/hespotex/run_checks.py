@@ -60,6 +60,8 @@ def section_inputs(section: Section) -> dict[str, Any]:
         "patient_id": section.patient_id,
         "spots": section.expression_key(),
         **{name: slide_key(path) for name, path in images.items() if path is not None},
+        **({"bits": section.bits} if section.bits is not None else {}),
+        **({"tile_px": section.tile_px} if section.tile_px is not None else {}),
         "mpp": section.geometry.mpp,
         "spot_pitch_um": section.geometry.spot_pitch_um,
         "spot_diameter_um": section.geometry.spot_diameter_um,

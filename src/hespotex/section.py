@@ -59,6 +59,7 @@ class ManifestRow:
     mpp: float | None = None
     spot_pitch_um: float | None = None
     spot_diameter_um: float | None = None
+    bits: int | None = None
     labels: Path | None = None
     features: Path | None = None
     alignment: Path | None = None
@@ -94,6 +95,7 @@ class Section:
         array_xy: (n, 2) place in the array's lattice, or None.
         obs: (n, ...) columns carried along (`x_*`, labels), index = barcodes.
         features_file: TRIDENT or CLAM features given in the manifest.
+        bits: of a sample of the slide, that hold the picture, where they are stated.
         tile_px: side of their tiles in level-0 pixels, where the manifest states it.
         nuclei_file: nuclei mask given in the manifest.
         dropped: how many entries were left out when reading, by reason.
@@ -116,6 +118,7 @@ class Section:
     obs: pd.DataFrame | None = None
     features_file: Path | None = None
     tile_px: float | None = None
+    bits: int | None = None
     nuclei_file: Path | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
     image_scales: Mapping[str, float] = field(default_factory=dict)
@@ -194,7 +197,7 @@ def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
         )
     table = read_spots(row.format, spot_source(row, choices.grid))
     check_one_section(table)
-    slide = _slide_facts(row.slide) if row.slide is not None else None
+    slide = _slide_facts(row.slide, row.bits) if row.slide is not None else None
     hints, accepted = table.hints, []
     if slide is not None and row.slide is not None:
         fitted = fit_to_image(table, slide, row.slide, allow_hires=choices.allow_hires)
@@ -231,6 +234,7 @@ def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
         obs=obs,
         features_file=row.features,
         tile_px=row.tile_px,
+        bits=row.bits,
         nuclei_file=row.nuclei,
         dropped={**table.dropped, **unlabelled},
         image_scales=hints.image_scales,
@@ -257,10 +261,10 @@ def spot_source(row: ManifestRow, grid: GridKind | None = None) -> SpotSource:
     )
 
 
-def _slide_facts(path: Path) -> SlideFacts:
+def _slide_facts(path: Path, bits: int | None) -> SlideFacts:
     from hespotex.slide import open_slide
 
-    with open_slide(path) as slide:
+    with open_slide(path, bits=bits) as slide:
         facts: SlideFacts = slide
         return facts
 

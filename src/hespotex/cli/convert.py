@@ -38,6 +38,7 @@ def convert(
         ),
     ] = None,
     library: options.Library = None,
+    bits: options.Bits = None,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     pool_grid: options.PoolGrid = None,
@@ -59,7 +60,7 @@ def convert(
     from hespotex.section import read_section
 
     reporter = options.reporter(quiet, verbose)
-    row = only_section(resolve_input(source, slide=slide, library=library), section)
+    row = only_section(resolve_input(source, slide=slide, library=library, bits=bits), section)
     read = read_section(row, options.choices(allow_hires, accept, pool_grid))
     for reason, count in read.dropped.items():
         reporter.say(f"section {read.section_id}: {count} {reason}")

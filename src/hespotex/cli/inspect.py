@@ -47,6 +47,7 @@ def inspect(
         ),
     ] = None,
     library: options.Library = None,
+    bits: options.Bits = None,
     sections: options.Sections = None,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
@@ -72,6 +73,7 @@ def inspect(
     inspection = inspect_input(
         source,
         slide=slide,
+        bits=bits,
         sections=options.split_ids(sections),
         library=library,
         choices=options.choices(allow_hires, accept, pool_grid),

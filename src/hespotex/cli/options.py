@@ -105,6 +105,17 @@ PoolGrid = Annotated[
         show_default=False,
     ),
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        "--bits",
+        metavar="N",
+        min=8,
+        max=32,
+        help="Bits of a camera that wrote into samples of 16, of slides whose tags do not tell them.",
+        show_default=False,
+    ),
+]
 AllowHires = Annotated[
     bool,
     typer.Option(

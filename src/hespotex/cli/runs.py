@@ -174,6 +174,7 @@ def predict(
     gene_sets: options.GeneSets = None,
     nuclei: options.Nuclei = None,
     mpp: slide_options.Mpp = None,
+    bits: options.Bits = None,
     tissue: slide_options.Tissue = None,
     spots: slide_options.Spots = None,
     pitch_um: slide_options.PitchUm = None,
@@ -207,7 +208,7 @@ def predict(
     from hespotex import cohort
 
     how = slide_options.slide_options(
-        nuclei=nuclei, mpp=mpp, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid,
+        nuclei=nuclei, mpp=mpp, bits=bits, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid,
         max_bad_tiles=max_bad_tiles, show_genes=show_genes, show=show, formats=formats, bounds_offset=bounds_offset,
         patient=patient, same_patient=same_patient, untested=untested, all_genes=all_genes,
         choices=options.choices(allow_hires, accept),

@@ -66,6 +66,7 @@ def refuse_options_of_slides(options: SlideOptions, cluster: Cluster | None) -> 
     usual = SlideOptions()
     given = {
         "--mpp": options.mpp != usual.mpp,
+        "--bits": options.bits != usual.bits,
         "--tissue": options.tissue != usual.tissue,
         "--spots": options.spots != usual.spots,
         "--grid": options.grid != usual.grid,
@@ -106,6 +107,7 @@ def _of_row(row: ManifestRow, options: SlideOptions) -> SlideTask:
         replace(
             options,
             mpp=row.mpp or options.mpp,
+            bits=row.bits or options.bits,
             pitch_um=row.spot_pitch_um or options.pitch_um,
             diameter_um=row.spot_diameter_um or options.diameter_um,
         ),

@@ -106,6 +106,8 @@ def manifest_row(path: Path, section: Section) -> dict[str, str]:
         "spot_pitch_um": repr(float(geometry.spot_pitch_um)),
         "spot_diameter_um": repr(float(geometry.spot_diameter_um)),
     }
+    if section.bits is not None:
+        row["bits"] = str(section.bits)
     if section.missing_genes != "zero":
         row["missing_genes"] = section.missing_genes
     return row
@@ -174,7 +176,7 @@ def _record(section: Section) -> dict[str, Any]:
 def _library(section: Section, path: Path) -> Mapping[str, Any]:
     from hespotex.slide import open_slide
 
-    with open_slide(path) as slide:
+    with open_slide(path, bits=section.bits) as slide:
         image, scale = slide.thumbnail(_THUMBNAIL_PX)
     geometry = section.geometry
     return {

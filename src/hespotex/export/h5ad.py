@@ -332,6 +332,8 @@ def _record(
         "spot_pitch_um": float(section.geometry.spot_pitch_um),
         "units": {name: UNITS[name] for name in ("X", keys.SPATIAL, *names) if name in UNITS},
     }
+    if section.bits is not None:
+        record["bits"] = section.bits
     if section.accepted:
         record["accepted"] = list(section.accepted)
     if section.dropped:

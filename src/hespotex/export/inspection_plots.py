@@ -64,7 +64,7 @@ def plot_overlay(item: Inspected) -> Figure:
     style.caption(figure, 0.4, 1.12, text, size=9.5, colour=_COLOURS[item.verdict])
     left = style.place(figure, 0.4, 1.3, 6.0, 5.9)
     right = style.place(figure, 6.9, 1.3, 6.0, 5.9)
-    with open_slide(picture.path) as slide:
+    with open_slide(picture.path, bits=picture.bits) as slide:
         _draw_region(left, slide, (0.0, 0.0, float(slide.width_px0), float(slide.height_px0)))
         if picture.xy_px0 is None:
             tissue = find_tissue(slide, picture.mpp)
@@ -108,7 +108,7 @@ def plot_patches(item: Inspected, plan: PatchPlan) -> Figure:
     picture = _picture(item)
     if picture.mpp is None:
         raise ValueError(f"{item.name}: patches of physical sides need microns per pixel")
-    with open_slide(picture.path, mpp=picture.mpp) as slide:
+    with open_slide(picture.path, mpp=picture.mpp, bits=picture.bits) as slide:
         centres = _patch_centres(picture, slide)
         patches = np.empty(
             (len(centres), len(plan.sides_um), plan.size_px, plan.size_px, 3), np.uint8

@@ -116,7 +116,7 @@ def section_thumbnail(section: Section) -> Thumbnail | None:
     """A small picture of the section's slide; None where features were given in its place."""
     if section.slide is None:
         return None
-    with open_slide(section.slide) as slide:
+    with open_slide(section.slide, bits=section.bits) as slide:
         image, px0_per_px = slide.thumbnail(THUMBNAIL_SIDE_PX)
     return Thumbnail(image, px0_per_px)
 

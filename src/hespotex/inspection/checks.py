@@ -42,7 +42,9 @@ def check_sections(sections: Sequence[Section], panel: GivenPanel = NO_PANEL) ->
     found: list[Finding] = []
     for section in sections:
         view = (
-            view_slide(section.slide, section.geometry.mpp) if section.slide is not None else None
+            view_slide(section.slide, section.geometry.mpp, bits=section.bits)
+            if section.slide is not None
+            else None
         )
         found += check_section(section, view)[0]
     return found + check_together(sections, panel)

@@ -47,6 +47,7 @@ def resolve_input(
     slide: Path | None = None,
     sections: Sequence[str] | None = None,
     library: str | None = None,
+    bits: int | None = None,
 ) -> Input:
     """Tell what an input is from its name and what lies in it.
 
@@ -55,12 +56,22 @@ def resolve_input(
         slide: the full-resolution image of a folder or file of spots.
         sections: ids of a manifest.
         library: which section of a folder or file of spots that holds several.
+        bits: of a sample of the slides, that hold the picture; the manifest's own go before.
 
     Raises:
         ManifestError: it is a manifest without a good header or row.
         ConfigError: a library of something else than spots.
         SlideError: nothing lies there.
     """
+    found = _resolved(path, slide, sections, library)
+    if bits is None:
+        return found
+    return replace(found, rows=tuple(replace(row, bits=row.bits or bits) for row in found.rows))
+
+
+def _resolved(
+    path: Path, slide: Path | None, sections: Sequence[str] | None, library: str | None
+) -> Input:
     if not path.exists():
         raise SlideError(
             f"expected a slide, a folder of spots or a manifest, found nothing at {path}; check the path"

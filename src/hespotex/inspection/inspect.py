@@ -44,6 +44,7 @@ class Picture:
         mpp: microns per pixel of it; None where unknown.
         spot_diameter_um: None where unknown.
         note: what to say of it, for example that it is a small copy.
+        bits: of a sample of the image, where they are stated.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Picture:
     mpp: float | None
     spot_diameter_um: float | None
     note: str = ""
+    bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def inspect_input(
     slide: Path | None = None,
     sections: Sequence[str] | None = None,
     library: str | None = None,
+    bits: int | None = None,
     choices: InputChoices | None = None,
     reporter: Reporter | None = None,
 ) -> Inspection:
@@ -145,6 +148,7 @@ def inspect_input(
         slide: the full-resolution image of a folder or file of spots.
         sections: ids of a manifest.
         library: which section of a folder or file of spots that holds several.
+        bits: of a sample of the slides, that hold the picture, where no tag tells it.
         choices: what the user accepts; it is shown in yellow.
         reporter: hears of progress.
 
@@ -154,7 +158,7 @@ def inspect_input(
     """
     reporter, choices = reporter or Silent(), choices or InputChoices()
     try:
-        found = resolve_input(path, slide=slide, sections=sections, library=library)
+        found = resolve_input(path, slide=slide, sections=sections, library=library, bits=bits)
         check_named(choices, [row.section_id for row in found.rows])
     except ManifestError as error:
         problems = tuple(
@@ -209,7 +213,7 @@ def inspect_row(row: ManifestRow, choices: InputChoices) -> tuple[Inspected, Sec
     view, slide_error = None, None
     if row.slide is not None:
         try:
-            view = view_slide(row.slide, row.mpp, alone=not row.has_spots)
+            view = view_slide(row.slide, row.mpp, bits=row.bits, alone=not row.has_spots)
         except SlideError as error:
             slide_error = error
             findings.append(_error(row.section_id, error))
@@ -253,7 +257,9 @@ def _read_well(
         facts["orientation"] = placement.evidence.verdict
         facts["depth_darkness_correlation"] = placement.depth_correlation.get("as given")
     if view is not None:
-        picture = Picture(view.path, section.xy_px0, geometry.mpp, geometry.spot_diameter_um)
+        picture = Picture(
+            view.path, section.xy_px0, geometry.mpp, geometry.spot_diameter_um, bits=section.bits
+        )
     elif row.features is not None:
         found.append(Finding(row.section_id, "slide", "info", "no slide: features are given"))
     elif not slide_failed:
@@ -303,7 +309,7 @@ def _slide_alone(
                 found[-1] = replace(
                     found[-1], level="warning", found=f"accepted by the user: {found[-1].found}"
                 )
-    picture = Picture(view.path, None, mpp, None)
+    picture = Picture(view.path, None, mpp, None, bits=row.bits)
     facts = {**_slide_facts(view), "mpp": mpp}
     return Inspected(row.section_id, (*findings, *found), picture, facts)
 
@@ -328,7 +334,7 @@ def _broken(
         placement = place(view, xy_px0, scales=scales, array_xy=table.array_xy)
         if placement.evidence.verdict == "other":
             found += placement_findings(row.section_id, placement)
-    picture = Picture(view.path, xy_px0, row.mpp or view.mpp, row.spot_diameter_um)
+    picture = Picture(view.path, xy_px0, row.mpp or view.mpp, row.spot_diameter_um, bits=row.bits)
     return Inspected(row.section_id, (*findings, *found), picture, _slide_facts(view))
 
 

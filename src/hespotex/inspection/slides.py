@@ -40,6 +40,7 @@ class SlideView:
         tissue: (h, w) True on tissue.
         empty_tiles: tiles of the largest level that hold no data, and all of them; (0, 0) for no TIFF.
         picture: which of several pictures in the file it is, where it is not the first; else empty.
+        bits: of a sample, that hold the picture.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class SlideView:
     tissue: npt.NDArray[np.bool_]
     empty_tiles: tuple[int, int] = (0, 0)
     picture: str = ""
+    bits: int = 8
 
     @property
     def px0_per_px(self) -> npt.NDArray[np.float64]:
@@ -65,12 +67,15 @@ class SlideView:
         return values[0] if values and max(values) <= 1.03 * min(values) else None
 
 
-def view_slide(path: Path, mpp: float | None = None, *, alone: bool = False) -> SlideView:
+def view_slide(
+    path: Path, mpp: float | None = None, *, bits: int | None = None, alone: bool = False
+) -> SlideView:
     """Open a slide and look at it as a whole.
 
     Args:
         path: the slide.
         mpp: microns per level-0 pixel where somebody states it; else the tags' is taken, where they have one.
+        bits: of a sample, that hold the picture, where somebody states them.
         alone: no spots lie on it: its tissue is then that of `predict`. Under spots a small slide is looked at
             more finely.
 
@@ -78,7 +83,7 @@ def view_slide(path: Path, mpp: float | None = None, *, alone: bool = False) -> 
         SlideError: it cannot be read.
     """
     least_px = LEAST_PX if alone else THUMBNAIL_PX
-    with open_slide(path, mpp=mpp) as slide:
+    with open_slide(path, mpp=mpp, bits=bits) as slide:
         thumbnail = read_thumbnail(slide)
         shape = thumbnail.shape[:2]
         px0_per_px = max(slide.width_px0, slide.height_px0) / max(shape)
@@ -93,6 +98,7 @@ def view_slide(path: Path, mpp: float | None = None, *, alone: bool = False) -> 
             tissue=find_tissue(slide, slide.mpp, least_px=least_px).mask(shape, px0_per_px),
             empty_tiles=empty_tiles(path) if path.is_file() else (0, 0),
             picture=slide.picture,
+            bits=slide.bits,
         )
 
 
@@ -151,6 +157,7 @@ def slide_findings(
         if len(view.level_downsamples) > 1
         else "one level"
     )
+    shown += f", colours of {view.bits} bits" if view.bits > 8 else ""
     shown += f"; {view.picture}" if view.picture else ""
     return [
         Finding(name, "slide", "ok", shown),

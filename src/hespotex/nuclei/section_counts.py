@@ -50,9 +50,9 @@ def count_section(
             "with nuclei off",
             section=section.section_id,
         )
-    with open_slide(section.slide, mpp=section.geometry.mpp) as slide:
+    with open_slide(section.slide, mpp=section.geometry.mpp, bits=section.bits) as slide:
         labels = open_labels(slide, section, config, device)
-        key = content_key(slide_key(section.slide), _key(labels, section, config))
+        key = content_key(slide_key(section.slide, section.bits), _key(labels, section, config))
         kept = (cache_dir or cache_folder()) / "nuclei" / f"{key}.safetensors"
         return counts_on(slide, section, labels, config, kept=kept, key=key, advance=advance)
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
+from hespotex.slide.bit_depth import bits_in_use, to_8_bit
 from hespotex.slide.pixel_size import mpp_of_density
 
 _ROWS = 1024
@@ -40,20 +41,23 @@ class DecodedImage:
 
     Args:
         path: the image file.
+        bits: of a sample of 16, that hold the picture, where the user states them.
 
     Raises:
-        SlideError: the file is no image, is cut short, or holds values that are no colours.
+        SlideError: the file is no image, is cut short, holds values that are no colours, or colours of 16 bits of which
+            nothing tells how many they fill.
     """
 
     whole_in_memory = True
     bounds_px0 = (0.0, 0.0)
     picture = ""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bits: int | None = None) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._pixels: npt.NDArray[np.uint8] | None = None
         with _opened(path) as image:
+            deep = _is_deep(image)  # reading EXIF of a PNG may decode it
             self.mpp_tags = _mpp_tags(image)
             width, height = image.size
             if image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED:
@@ -64,9 +68,14 @@ class DecodedImage:
                     "export the image as 8-bit RGB"
                 )
             is_jpeg = image.format in {"JPEG", "MPO"}
-        if not is_jpeg:
+        self.bits = 8
+        if deep:
+            self._pixels, self.bits = _decode_deep(path, bits)
+        elif bits is not None:
+            bits_in_use(path, self.bits, (), stated=bits)
+        if not is_jpeg and not deep:
             self._pixels = _decode(path)
-        elif not _has_end(path):
+        elif is_jpeg and not _has_end(path):
             raise SlideError(
                 f"expected a whole image, found a truncated JPEG, without its end marker, in {path}; {_CUT}"
             )
@@ -148,6 +157,32 @@ def _decode(path: Path) -> npt.NDArray[np.uint8]:
         return _load(image) if pixels is None else pixels
 
 
+def _is_deep(image: Any) -> bool:
+    """Whether samples have 16 bits: grey, or a PNG of colours, of which Pillow keeps the upper 8."""
+    stored = image.tile[0].args if image.format == "PNG" and image.tile else ""
+    return bool(image.mode.startswith("I") or "16" in str(stored))
+
+
+def _decode_deep(path: Path, stated: int | None) -> tuple[npt.NDArray[np.uint8], int]:
+    """(H, W, 3) of samples of 16 bits, and how many of them hold the picture."""
+    import imagecodecs
+    from PIL import Image
+
+    with _opened(path) as image:
+        if image.format != "PNG":
+            values = np.clip(np.asarray(image), 0, 2**16 - 1).astype(np.uint16)
+        else:
+            try:
+                values = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+            except imagecodecs.PngError as error:
+                raise ValueError(f"truncated or damaged PNG ({error})") from error
+        colours = values if values.ndim == 2 else values[..., : (values.shape[2] - 1) // 2 * 2 + 1]
+        bits = bits_in_use(path, 16, iter([int(colours.max())]), stated=stated)
+        eight = Image.fromarray(to_8_bit(values, bits))
+        eight.info.update({k: v for k, v in image.info.items() if k == "exif"})
+        return _load(eight), bits
+
+
 def _load(image: Any) -> npt.NDArray[np.uint8]:
     from PIL import ImageOps
 
@@ -216,9 +251,6 @@ def _band_to_rgb(band: Any) -> npt.NDArray[np.uint8]:
 
     if band.mode == "RGB":
         return np.asarray(band)
-    if band.mode.startswith("I"):  # 16-bit grey, kept by Pillow in 16 or 32 bits
-        grey = np.clip(np.asarray(band).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
     if band.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in band.info:
         rgba = band.convert("RGBA")
         white = Image.new("RGBA", band.size, (255, 255, 255, 255))

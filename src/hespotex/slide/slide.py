@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hespotex.disk_errors import cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.runs import content_key, file_key
+from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.pixel_size import MAX_MPP, PixelSize, judge
 from hespotex.slide.sources import LevelSource, open_source, read_padded
@@ -48,10 +49,15 @@ class Slide:
         bounds_px0: x, y where the part of level 0 that holds an image starts (MRXS); else (0, 0).
         mpp_rejected: values in the tags that mean "not set" (72 dpi, 1000, ...).
         picture: which of several pictures in the file this is, where it is not the first; else empty.
+        bits: of a sample, that hold the picture.
+        stated_bits: the same where the caller stated them.
     """
 
-    def __init__(self, path: Path, source: LevelSource, reader: str, mpp: float | None) -> None:
+    def __init__(
+        self, path: Path, source: LevelSource, reader: str, mpp: float | None, bits: int | None
+    ) -> None:
         self.path = path
+        self.bits, self.stated_bits = source.bits, bits
         self.reader = reader
         self._source = source
         self._chunks = _ChunkCache(source)
@@ -83,7 +89,7 @@ class Slide:
 
     def key(self) -> str:
         """Key of the file's content, as `slide_key`."""
-        return slide_key(self.path)
+        return slide_key(self.path, self.stated_bits)
 
     def read_region(
         self,
@@ -327,12 +333,18 @@ class _ChunkCache:
             self._bytes = 0
 
 
-def slide_key(path: Path) -> str:
+def slide_key(path: Path, bits: int | None = None) -> str:
     """Key of a slide's content without opening it as a slide; for MIRAX and Zarr of the folder.
+
+    Args:
+        path: the slide.
+        bits: of a sample, where they are stated: other bits are other colours.
 
     Raises:
         SlideError: the file is missing or cannot be read.
     """
+    if bits is not None:
+        return content_key(slide_key(path), "bits", bits)
     try:
         folder = path.with_suffix("")
         if path.suffix.lower() == ".mrxs" and folder.is_dir():
@@ -351,17 +363,19 @@ def _unreadable(path: Path, error: OSError) -> SlideError:
     )
 
 
-def open_slide(path: str | Path, *, mpp: float | None = None) -> Slide:
+def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None = None) -> Slide:
     """Open a slide or an image.
 
     Args:
         path: everything that OpenSlide reads, TIFF of any kind, JPEG, PNG, OME-Zarr, a SpatialData store
             with one image.
         mpp: microns per level-0 pixel where the caller knows it; used exactly as given.
+        bits: of a sample of 16, that hold the picture, where no tag tells it (a camera of 12 bits).
 
     Raises:
-        SlideError: the file is missing, no image, cut short, or of a kind that cannot be read.
-        ValueError: `mpp` is not above 0.
+        SlideError: the file is missing, no image, cut short, of a kind that cannot be read, or nothing tells how many
+            bits its colours fill.
+        ValueError: `mpp` is not above 0, or `bits` are not between 8 and 32.
 
     Example:
         >>> with open_slide("slide.svs") as slide:  # doctest: +SKIP
@@ -370,11 +384,13 @@ def open_slide(path: str | Path, *, mpp: float | None = None) -> Slide:
     path = Path(path)
     if mpp is not None and not 0 < mpp <= MAX_MPP:
         raise ValueError(f"mpp has to be above 0 and at most {MAX_MPP:g} um per pixel, found {mpp}")
+    if bits is not None and not LEAST_BITS <= bits <= MOST_BITS:
+        raise ValueError(f"bits have to be between {LEAST_BITS} and {MOST_BITS}, found {bits}")
     try:
         if path.is_dir() and not is_zarr(path):
             raise SlideError(f"expected an image file as slide, found a folder: {path}")
         path.stat()
-        source, reader = open_source(path)
+        source, reader = open_source(path, bits)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return Slide(path, source, reader, mpp)
+    return Slide(path, source, reader, mpp, bits)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.file_kinds import mistaken_kind
+from hespotex.slide.bit_depth import bits_in_use
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.pixel_size import mpp_of_density
 from hespotex.slide.tiff import TiffImage, find_missing_bytes, openslide_reads
@@ -59,6 +60,7 @@ class LevelSource(Protocol):
         whole_in_memory: reading costs nothing.
         mpp_tags: (x, y) microns per pixel by the name of the tag, the most trusted first.
         bounds_px0: x, y where the part of level 0 that holds an image starts; (0, 0) where no tag says so.
+        bits: of a sample, that hold the picture.
         picture: which of several pictures in the file this is, where that is to be said; else empty.
     """
 
@@ -69,6 +71,7 @@ class LevelSource(Protocol):
     mpp_tags: dict[str, tuple[float, float]]
     bounds_px0: tuple[float, float]
     picture: str
+    bits: int
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
@@ -77,7 +80,7 @@ class LevelSource(Protocol):
         """Close the file."""
 
 
-def open_source(path: Path) -> tuple[LevelSource, str]:
+def open_source(path: Path, bits: int | None = None) -> tuple[LevelSource, str]:
     """Open a file with the reader that suits it.
 
     Returns:
@@ -87,7 +90,7 @@ def open_source(path: Path) -> tuple[LevelSource, str]:
         SlideError: nothing can read the file; the message holds the true cause.
     """
     if is_zarr(path):
-        return ZarrImage(path), "zarr"
+        return ZarrImage(path, bits), "zarr"
     with path.open("rb") as handle:
         magic = handle.read(4)
     mistaken = mistaken_kind(path)
@@ -101,11 +104,15 @@ def open_source(path: Path) -> tuple[LevelSource, str]:
     if magic in _TIFF_MAGIC and (
         vendor is None or (vendor == "generic-tiff" and not openslide_reads(path))
     ):
-        return TiffImage(path), "tifffile"
+        return TiffImage(path, bits), "tifffile"
     if vendor is not None:
+        bits_in_use(path, _WsidataSource.bits, (), stated=bits)
         return _WsidataSource(path, "openslide"), f"openslide ({vendor})"
     found = _open_elsewhere(path)
-    return found if found is not None else (DecodedImage(path), "pillow")
+    if found is not None:
+        bits_in_use(path, _WsidataSource.bits, (), stated=bits)
+        return found
+    return DecodedImage(path, bits), "pillow"
 
 
 def _openslide_vendor(path: Path) -> str | None:
@@ -136,6 +143,7 @@ class _WsidataSource:
 
     whole_in_memory = False
     picture = ""
+    bits = 8
 
     def __init__(self, path: Path, name: str) -> None:
         self.path = path

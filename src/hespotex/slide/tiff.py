@@ -18,17 +18,21 @@ import numpy.typing as npt
 
 from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
-from hespotex.slide.tiff_colour import to_rgb
+from hespotex.slide.bit_depth import bits_in_use
+from hespotex.slide.tiff_colour import check_colours, fills_its_bits, keeps_ycbcr, to_rgb
 from hespotex.slide.tiff_tags import (
     mpp_tags,
     orientation,
     picture_said,
     slide_series,
+    stated_maxima,
     suits_openslide,
 )
 
 _CHUNK_PX = 512
 _STRIP_ROWS = 64
+# Chunks in which the largest value of samples of 16 bits is looked for.
+_LOOKED_AT = 64
 _TURNED, _FLIPPED_X, _FLIPPED_Y = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
 
 
@@ -37,15 +41,17 @@ class TiffImage:
 
     Args:
         path: a TIFF, BigTIFF or OME-TIFF file.
+        bits: of a sample, that hold the picture, where the user states them.
 
     Raises:
-        SlideError: no TIFF, cut short, compressed in a way that is not known here, or no colours.
+        SlideError: no TIFF, cut short, compressed in a way that is not known here, no colours, or colours of which
+            nothing tells how many bits they fill.
     """
 
     whole_in_memory = False
     bounds_px0 = (0.0, 0.0)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bits: int | None = None) -> None:
         import tifffile
 
         self.path = path
@@ -61,8 +67,8 @@ class TiffImage:
             self.picture = picture_said(self._file, series)
             self._orientation = orientation(series.keyframe)
             tags = mpp_tags(self._file, series)
-            self._levels = [_Level(level, path) for level in series.levels]
-            self._levels = self._levels[:1] + [v for v in self._levels[1:] if v.height > 0]
+            self._levels = _open_levels(series, path)
+            self.bits = self._decide_bits(series.keyframe, bits)
         except SlideError:
             self._file.close()
             raise
@@ -93,6 +99,15 @@ class TiffImage:
                 f"{remedy_of(error) or f'the file is damaged there, {DAMAGED}'}"
             ) from error
 
+    def _decide_bits(self, page: Any, stated: int | None) -> int:
+        container = int(page.bitspersample)
+        if fills_its_bits(page) or isinstance(self._levels[0], _DecodedLevel):
+            return container
+        maxima = self._levels[-1].maxima()  # means of pixels: hardly darker, and quick
+        return bits_in_use(
+            self.path, container, maxima, stated=stated, tags=stated_maxima(self._file, page)
+        )
+
     def _read_upright(
         self, level: int, x: int, y: int, width: int, height: int
     ) -> npt.NDArray[np.uint8]:
@@ -101,9 +116,9 @@ class TiffImage:
         flip_x, flip_y = self._orientation in _FLIPPED_X, self._orientation in _FLIPPED_Y
         x, y = full_width - x - width if flip_x else x, full_height - y - height if flip_y else y
         if self._orientation in _TURNED:
-            pixels = self._levels[level].read(y, x, height, width).transpose(1, 0, 2)
+            pixels = self._levels[level].read(y, x, height, width, self.bits).transpose(1, 0, 2)
         else:
-            pixels = self._levels[level].read(x, y, width, height)
+            pixels = self._levels[level].read(x, y, width, height, self.bits)
         return np.ascontiguousarray(pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
     def close(self) -> None:
@@ -111,6 +126,38 @@ class TiffImage:
         for level in self._levels:
             level.close()
         self._file.close()
+
+
+def _open_levels(series: Any, path: Path) -> list[_Level | _DecodedLevel]:
+    page = series.keyframe
+    if keeps_ycbcr(page) and tuple(page.subsampling or (2, 2)) != (1, 1):
+        return [_DecodedLevel(page, path)]
+    levels = [_Level(level, path) for level in series.levels]
+    return [*levels[:1], *(v for v in levels[1:] if v.height > 0)]
+
+
+class _DecodedLevel:
+    """A picture whose colours are coarser than its light, without JPEG: libtiff decodes it, as a whole."""
+
+    def __init__(self, page: Any, path: Path) -> None:
+        import imagecodecs
+
+        self._pixels = np.asarray(
+            imagecodecs.tiff_decode(path.read_bytes(), index=page.index, asrgb=True)
+        )[..., :3]
+        self.height, self.width = self._pixels.shape[:2]
+        self.chunk_shape = (self.height, self.width)
+
+    def read(self, x: int, y: int, width: int, height: int, _bits: int) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) RGB of 8 bits."""
+        return self._pixels[y : y + height, x : x + width]
+
+    def maxima(self) -> Iterator[int]:
+        """None: 8 bits are what they are."""
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class _Level:
@@ -134,11 +181,7 @@ class _Level:
                 f"expected 1, 3 or 4 channels (grey, RGB, RGBA, CMYK), found {n_samples} in {path}; "
                 "a fluorescence image is no H&E slide"
             )
-        if self._page.dtype.kind not in "ub":
-            raise SlideError(
-                f"expected colours of 8 or 16 bit, found {self._page.dtype} in {path}; "
-                "export the image as 8-bit RGB"
-            )
+        check_colours(self._page, path)
         self.height, self.width = shape[axes.index("Y")], shape[axes.index("X")]
         self._axes = axes
         self._store = level.aszarr(level=0, multiscales=False)
@@ -156,14 +199,29 @@ class _Level:
             columns * max(1, round(_CHUNK_PX / columns)),
         )
 
-    def read(self, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+    def read(self, x: int, y: int, width: int, height: int, bits: int) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) RGB of 8 bits."""
+        return to_rgb(self._samples_at(x, y, width, height), self._page, bits)
+
+    def maxima(self) -> Iterator[int]:
+        """The largest value of chunks that lie evenly over the level; channels beside the colours do not count."""
+        rows, columns = self.chunk_shape
+        places = [
+            (x, y) for y in range(0, self.height, rows) for x in range(0, self.width, columns)
+        ]
+        for i in np.unique(np.linspace(0, len(places) - 1, _LOOKED_AT).astype(int)).tolist():
+            x, y = places[i]
+            chunk = self._samples_at(x, y, min(columns, self.width - x), min(rows, self.height - y))
+            yield int(chunk[..., : max(1, chunk.shape[2] - len(self._page.extrasamples))].max())
+
+    def _samples_at(self, x: int, y: int, width: int, height: int) -> npt.NDArray[Any]:
+        """(height, width, samples) as they are stored."""
         where = {"Y": slice(y, y + height), "X": slice(x, x + width)}
         index = tuple(where.get(a, slice(None)) for a in self._axes)
         values = np.asarray(self._array[index])
         order = [self._axes.index(a) for a in ("Y", "X", self._samples) if a is not None]
         rest = [i for i in range(values.ndim) if i not in order]
-        flat = values.transpose(*order, *rest).reshape(height, width, -1)
-        return to_rgb(flat, self._page)
+        return values.transpose(*order, *rest).reshape(height, width, -1)
 
     def close(self) -> None:
         self._store.close()

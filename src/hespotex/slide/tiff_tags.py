@@ -60,6 +60,34 @@ def orientation(page: Any) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
+def stated_maxima(tiff: Any, page: Any) -> dict[str, int]:
+    """Largest values of a sample that tags of a page state, by the name of the tag."""
+    found: dict[str, int] = {}
+    for name in ("MaxSampleValue", "SMaxSampleValue"):
+        value = _largest(page.tags.valueof(name))
+        if value is not None:
+            found[name] = value
+    reference = page.tags.valueof("ReferenceBlackWhite")
+    if reference is not None and int(page.photometric) == RGB:
+        values = reference[::2] if len(reference) == 12 else reference
+        found["ReferenceBlackWhite"] = int(max(values))
+    if tiff.ome_metadata:
+        pixels = _ome_pixels(tiff.ome_metadata, (page.imagewidth, page.imagelength), page.index)
+        bits = "" if pixels is None else pixels.get("SignificantBits", "")
+        if bits.isdecimal() and int(bits) > 0:
+            found["OME SignificantBits"] = (1 << int(bits)) - 1
+    return found
+
+
+def _largest(value: Any) -> int | None:
+    """Of a number a sample; None where it is no whole number above 0."""
+    try:
+        most = float(max(value)) if isinstance(value, tuple) else float(value)
+    except (TypeError, ValueError):
+        return None
+    return int(most) if most >= 1 and most == int(most) else None
+
+
 def mpp_tags(tiff: Any, series: Any) -> dict[str, tuple[float, float]]:
     """(x, y) microns per pixel by tag, the most trusted first, believable or not; of one picture alone."""
     found: dict[str, tuple[float, float]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hespotex.errors import SlideError
 from hespotex.runs import FULL_HASH_BYTES, content_key, file_key
+from hespotex.slide.bit_depth import bits_in_use, to_8_bit
 from hespotex.slide.pixel_size import UM_PER_UNIT
 
 _MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
@@ -124,6 +125,7 @@ class ZarrImage:
 
     Args:
         path: an OME-Zarr image (folder or zip), or a SpatialData store that holds one image.
+        bits: of a sample of 16, that hold the picture, where the user states them.
 
     Raises:
         SlideError: no image, damaged, or no colours of 8 or 16 bit.
@@ -132,7 +134,7 @@ class ZarrImage:
     whole_in_memory = False
     bounds_px0 = (0.0, 0.0)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bits: int | None = None) -> None:
         import zarr
 
         self.path = image_path(path)
@@ -143,9 +145,16 @@ class ZarrImage:
             group = zarr.open_group(self.path if self._store is None else self._store, mode="r")
             group, image, self.picture = _multiscale(group, self.path)
             self._axes = _axis_names(image)
-            self._has_alpha = _last_channel(group) in _ALPHA
+            self._has_alpha = str(_channels(group)[-1].get("label", "")).lower() in _ALPHA
             self._levels = [group[entry["path"]] for entry in image["datasets"]]
             self._samples = self._check()
+            self.bits = bits_in_use(
+                self.path,
+                8 * self._levels[0].dtype.itemsize,
+                self._maxima(),
+                stated=bits,
+                tags=_stated_maximum(group),
+            )
             self.mpp_tags = _pixel_size(image, self._axes)
         except SlideError:
             self.close()
@@ -203,9 +212,7 @@ class ZarrImage:
             ) from error
         kept = [name for name in self._axes if name in where]
         order = [kept.index(name) for name in ("y", "x", "c") if name in kept]
-        colours = values.transpose(order).reshape(height, width, self._samples)
-        if colours.dtype == np.uint16:
-            colours = (colours >> 8).astype(np.uint8)
+        colours = to_8_bit(values.transpose(order).reshape(height, width, self._samples), self.bits)
         if self._samples == 1:
             return np.repeat(colours, 3, axis=2)
         if self._samples == 3 or not self._has_alpha:
@@ -213,6 +220,17 @@ class ZarrImage:
         alpha = colours[..., 3:].astype(np.uint16)
         mixed = colours[..., :3] * alpha + 255 * (255 - alpha)
         return ((mixed + 127) // 255).astype(np.uint8)
+
+    def _maxima(self) -> Iterator[int]:
+        """Largest values of parts of the coarsest level."""
+        level = self._levels[-1]
+        y = self._axes.index("y")
+        rows = max(1, int(level.chunks[y]))
+        for top in range(0, int(level.shape[y]), rows):
+            index = tuple(
+                slice(top, top + rows) if i == y else slice(None) for i in range(level.ndim)
+            )
+            yield int(np.asarray(level[index]).max())
 
     def close(self) -> None:
         """Close the file of a zipped store."""
@@ -246,12 +264,19 @@ def _area(group: Any, image: Mapping[str, Any]) -> int:
     return math.prod(int(shape[axes.index(name)]) for name in ("y", "x") if name in axes)
 
 
-def _last_channel(group: Any) -> str:
-    """Label of the last channel, which alone tells transparency from a channel without meaning."""
+def _channels(group: Any) -> Sequence[Mapping[str, Any]]:
+    """What OMERO's metadata say of each channel; one that says nothing, where there are none."""
     attributes: Mapping[str, Any] = dict(group.attrs)
     omero: Mapping[str, Any] = attributes.get("ome", attributes).get("omero") or {}
-    channels: Sequence[Any] = omero.get("channels") or ({},)
-    return str(channels[-1].get("label", "")).lower()
+    return omero.get("channels") or ({},)
+
+
+def _stated_maximum(group: Any) -> dict[str, int]:
+    """The largest value that a channel may have, where the metadata state one."""
+    windows = [channel.get("window") or {} for channel in _channels(group)]
+    values = [window.get("max") for window in windows]
+    stated = [int(v) for v in values if isinstance(v, int | float) and v >= 1]
+    return {"omero window": max(stated)} if stated else {}
 
 
 def _axis_names(image: Mapping[str, Any]) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def write_beside(
             said.add(note)
         bounds_px0 = (0.0, 0.0)
         if options.bounds_offset and row.slide is not None:
-            with open_slide(row.slide) as slide:
+            with open_slide(row.slide, bits=row.bits) as slide:
                 bounds_px0 = slide.bounds_px0
         write_formats(run, stored, genes, options, bounds_px0)
         if stored.thumbnail is not None:
@@ -170,7 +170,7 @@ def complete_slide(run: RunDir, path: Path, bundle: Bundle, task: SlideTask) -> 
         verdict = None if claims is None else claims.verdict
         whole = bundle_claims(bundle, patient, verdict=verdict)
         shown = chosen_genes(bundle, whole, written, options.genes, MAX_GENES)
-        with open_slide(task.slide, mpp=options.mpp) as slide:
+        with open_slide(task.slide, mpp=options.mpp, bits=options.bits) as slide:
             layout = lay_out(slide, task, bundle)
         stored = read_some_genes(path, [bundle.genes[j] for j in shown])
         stored = replace(stored, record={**stored.record, N_WRITTEN: len(written)})

@@ -95,6 +95,7 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         counts=None,
         genes=None,
         array_xy=places[kept].astype(np.float64),
+        bits=options.bits,
     )
     return Layout(section, tissue, notes)
 
@@ -192,6 +193,7 @@ def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         genes=None,
         array_xy=None if table.array_xy is None else table.array_xy[order],
         dropped=table.dropped,
+        bits=options.bits,
     )
     return Layout(section, None, notes + geometry.notes)
 

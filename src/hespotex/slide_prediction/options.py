@@ -14,6 +14,7 @@ from hespotex.errors import ConfigError, SlideError
 from hespotex.export.shown import SHOWN, Show
 from hespotex.manifest import MAX_ID_BYTES
 from hespotex.section import ManifestRow
+from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
 from hespotex.slide.pixel_size import MAX_MPP
 from hespotex.spots.base import GridKind
 
@@ -28,6 +29,7 @@ class SlideOptions:
 
     Attributes:
         mpp: microns per level-0 pixel, used exactly as given; None takes the slide's own tags.
+        bits: of a sample of 16, that hold the picture, where no tag of the slide tells it.
         tissue: GeoJSON with the outline of the tissue; None: it is found.
         spots: file with the positions; None lays a grid over the tissue.
         pitch_um: distance of neighbouring spots; None: as in the model's training.
@@ -49,6 +51,7 @@ class SlideOptions:
     """
 
     mpp: float | None = None
+    bits: int | None = None
     tissue: Path | None = None
     spots: Path | None = None
     pitch_um: float | None = None
@@ -82,6 +85,7 @@ class SlideOptions:
                 f"expected --mpp above 0 and at most {MAX_MPP:g} um per pixel, found {self.mpp:g}; "
                 "typical are 0.25 (40x) and 0.5 (20x)"
             )
+        _check_bits(self.bits)
         for name, value in (
             ("--spot-pitch-um", self.pitch_um),
             ("--spot-diameter-um", self.diameter_um),
@@ -99,6 +103,13 @@ class SlideOptions:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown:
             raise ConfigError(f"expected formats of {', '.join(FORMATS)}, found {unknown[0]!r}")
+
+
+def _check_bits(bits: int | None) -> None:
+    if bits is not None and (not isinstance(bits, int) or not LEAST_BITS <= bits <= MOST_BITS):
+        raise ConfigError(
+            f"expected --bits as a whole number of {LEAST_BITS} to {MOST_BITS}, found {bits!r}; cameras have 10, 12 or 14"
+        )
 
 
 @dataclass(frozen=True)

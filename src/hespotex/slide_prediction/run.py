@@ -156,7 +156,7 @@ def _predict_slide(
         return replace(there, paths=paths)
     for folder in (run.predictions, run.figures):
         sweep_leftovers(folder, task.section_id)
-    with open_slide(task.slide, mpp=task.options.mpp) as slide:
+    with open_slide(task.slide, mpp=task.options.mpp, bits=task.options.bits) as slide:
         with job.clock.stage("layout"):
             layout = lay_out(slide, task, predictor.bundle)
             thumbnail = Thumbnail(*slide.thumbnail_around_holes(THUMBNAIL_SIDE_PX)[:2])
@@ -308,7 +308,7 @@ def _prediction_key(predictor: Predictor, task: SlideTask, patient: Patient, nuc
         versions()["hespotex"],
         predictor.bundle.model_id,
         [predictor.encoder.key(), predictor.encoder.engine],
-        slide_key(task.slide),
+        slide_key(task.slide, options.bits),
         [task.section_id, task.patient_id],
         [options.mpp, options.pitch_um, options.diameter_um, options.grid],
         [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
@@ -339,7 +339,7 @@ def _features_key(predictor: Predictor, task: SlideTask, section: Section) -> st
     """Key of everything that the features on the disk depend on."""
     return content_key(
         features_key(
-            slide_key(task.slide),
+            slide_key(task.slide, task.options.bits),
             predictor.encoder,
             predictor.plan,
             section.geometry.mpp,
