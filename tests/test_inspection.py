@@ -172,7 +172,8 @@ def test_a_reduced_jpeg_looks_as_the_slide_does_turned_by_exif_too(tmp_path: Pat
 )
 def test_doubtful_images_are_yellow(tmp_path: Path, image: np.ndarray, text: str) -> None:
     path = save(image, tmp_path / "slide.png")
-    inspection = inspect_input(path)
+    row = {"section_id": "S", "patient_id": "P", "slide": path.name, "mpp": "2.5"}
+    inspection = inspect_input(write_manifest(tmp_path, [row]))
     assert inspection.exit_code == 1
     assert any(text in f.found for f in about(inspection.findings, "slide", "yellow"))
 
@@ -240,8 +241,9 @@ def test_positions_outside_are_weighed_on_the_tissue_too(tmp_path: Path) -> None
 
 def test_a_slide_alone_needs_a_scale(tmp_path: Path, slide: Path) -> None:
     inspection = inspect_input(slide)
-    assert (inspection.kind, inspection.exit_code) == ("slide", 1)
-    assert "set mpp in the manifest" in about(inspection.findings, "scale", "yellow")[0].remedy
+    assert (inspection.kind, inspection.exit_code) == ("slide", 2)
+    (finding,) = about(inspection.findings, "scale", "red")
+    assert finding.remedy.startswith("give --mpp")
     known = tmp_path / "known.tif"
     Image.fromarray(paint(shape())).save(known, resolution=2e4, resolution_unit="cm")
     inspection = inspect_input(known)
@@ -313,10 +315,12 @@ def test_real_cohorts_are_green_with_dropped_spots_said(
 def test_visium_without_its_full_image_says_so_with_the_effective_mpp(shared_data: Path) -> None:
     inspection = inspect_input(shared_data / "visium_crc16" / "outs")
     (item,) = inspection.items
-    assert inspection.exit_code == 1
-    (yellow,) = about(item.findings, "slide", "yellow")
-    assert "no full-resolution image" in yellow.found
-    assert "aligned_fiducials.jpg 1,871 x 2,000 px: effective 4.516 um per pixel" in yellow.found
+    assert inspection.exit_code == 2
+    (red,) = about(item.findings, "slide", "red")
+    assert "no full-resolution image" in red.found
+    assert "aligned_fiducials.jpg 1,871 x 2,000 px: effective 4.516 um per pixel" in red.found
+    assert "spaceranger count was given, or stands on the data set's page" in red.remedy
+    assert "give a copy as slide with --allow-hires" in red.remedy
     assert list(item.facts["mpp_sources"].values()) == pytest.approx([1.292, 1.295], abs=1e-3)
 
 
@@ -324,7 +328,7 @@ def test_visium_without_its_full_image_says_so_with_the_effective_mpp(shared_dat
     ("name", "code", "text"),
     [
         ("CMU-1-Small-Region.svs", 0, "0.499 um per pixel (aperio mpp 0.499)"),
-        ("boxes.tiff", 1, "says nothing believable"),
+        ("boxes.tiff", 2, "expected microns per pixel in the tags"),
         ("boxes_0.dcm", 2, "only 16 x 16 px"),
         ("sm_image_jpegls.dcm", 2, "JPEG-LS lossless"),
     ],
@@ -353,9 +357,7 @@ def test_every_kind_of_spots_is_recognised_and_read(tmp_path: Path, kind: str) -
     else:
         assert not about(item.findings, "reading", "red")
         assert item.facts["mpp"] == pytest.approx(0.5, rel=0.01)
-        assert (
-            "no full-resolution image was given" in about(item.findings, "slide", "yellow")[0].found
-        )
+        assert "no full-resolution image was given" in about(item.findings, "slide", "red")[0].found
 
 
 @pytest.mark.parametrize(

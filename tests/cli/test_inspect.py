@@ -46,8 +46,8 @@ def test_the_exit_code_is_the_verdict(manifest: Path) -> None:
     assert "wrong" in shown
     assert "raw counts" not in shown  # green lines are left out
     code, shown = invoke("inspect", manifest.parent / "A.png")
-    assert code == 1
-    assert "set mpp in the manifest" in shown
+    assert code == 2
+    assert "give --mpp" in shown
 
 
 def test_json_holds_the_same_findings(manifest: Path) -> None:

@@ -50,22 +50,20 @@ def convert(
 ) -> None:
     """Write one section, whatever its format, as one file that all tools open: raw counts, spot
     centres in level-0 pixels, labels. The manifest row that goes with it is printed, as CSV.
-    --device, --threads and --seed change nothing.
+    What the preflight refuses is not converted, unless --accept says so. --device, --threads and
+    --seed change nothing.
 
     Example: hespotex convert sections.csv --section C2 --out C2.h5ad
     """
     del device, threads, seed
     from hespotex.export.convert import manifest_row, write_section
+    from hespotex.inspection import read_checked
     from hespotex.inspection.inputs import only_section, resolve_input
-    from hespotex.section import read_section
 
     reporter = options.reporter(quiet, verbose)
     row = only_section(resolve_input(source, slide=slide, library=library, bits=bits), section)
-    read = read_section(row, options.choices(allow_hires, accept, pool_grid))
-    for reason, count in read.dropped.items():
-        reporter.say(f"section {read.section_id}: {count} {reason}")
-    for sentence in read.accepted:
-        reporter.warn(f"section {read.section_id}: accepted: {sentence}")
+    choices = options.choices(allow_hires, accept, pool_grid)
+    (read,) = read_checked([row], choices, reporter, needs_image=False)
     write_section(out, read)
     values = manifest_row(out.resolve(), read)
     text = io.StringIO()

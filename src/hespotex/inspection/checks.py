@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hespotex.errors import HESpotExError
+from hespotex.inspection.copies import Copy, image_findings
 from hespotex.inspection.counts import count_findings
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.joined import joined_findings
@@ -26,12 +27,15 @@ _SAME_PLACE = 0.1
 _SHOWN = 4
 
 
-def check_sections(sections: Sequence[Section], panel: GivenPanel = NO_PANEL) -> list[Finding]:
+def check_sections(
+    sections: Sequence[Section], panel: GivenPanel = NO_PANEL, *, needs_image: bool = True
+) -> list[Finding]:
     """Check sections that were read, each by itself and against the others.
 
     Args:
         sections: as `section.read_section` gives them, their genes joined.
         panel: as of `check_together`.
+        needs_image: as of `check_section`.
 
     Returns:
         every finding, the sections' own first; a red one must stop a run.
@@ -46,7 +50,7 @@ def check_sections(sections: Sequence[Section], panel: GivenPanel = NO_PANEL) ->
             if section.slide is not None
             else None
         )
-        found += check_section(section, view)[0]
+        found += check_section(section, view, needs_image=needs_image)[0]
     return found + check_together(sections, panel)
 
 
@@ -64,14 +68,27 @@ def refuse_errors(findings: Sequence[Finding]) -> None:
 
 
 def check_section(
-    section: Section, view: SlideView | None
+    section: Section,
+    view: SlideView | None,
+    *,
+    copies: Sequence[Copy] = (),
+    needs_image: bool = True,
 ) -> tuple[list[Finding], Placement | None]:
-    """Everything about one section; `view` is of its slide."""
+    """Everything about one section.
+
+    Args:
+        section: as it was read.
+        view: of its slide.
+        copies: small copies of its image, where it has none.
+        needs_image: False where positions and counts alone are asked for.
+    """
     name = section.section_id
     found: list[Finding] = []
     placement = None
     if view is not None:
         found += slide_findings(name, view, alone=False)
+    elif needs_image:
+        found += image_findings(section, copies)
     found += scale_findings(section)
     if view is not None:
         placement = place_section(view, section)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -50,12 +51,21 @@ def find_copies(row: ManifestRow, section: Section) -> list[Copy]:
     return copies
 
 
-def copy_findings(name: str, copies: list[Copy], mpp: float) -> list[Finding]:
-    """That the full image is missing, and what the copies would mean."""
-    shown = "no full-resolution image was given"
-    remedy = "give the image that Space Ranger was run on as slide in a manifest (or with --slide)"
+def image_findings(section: Section, copies: Sequence[Copy] = ()) -> list[Finding]:
+    """That a section has neither image nor features, so that nothing can be run on it; what its copies would mean."""
+    if section.slide is not None or section.features_file is not None:
+        return []
+    name, mpp, shown = (
+        section.section_id,
+        section.geometry.mpp,
+        "no full-resolution image was given",
+    )
+    remedy = (
+        "give it as slide in a manifest (or with --slide): of Visium, it is the image that spaceranger count was given, or "
+        "stands on the data set's page"
+    )
     if not copies:
-        return [Finding(name, "slide", "warning", shown, remedy)]
+        return [Finding(name, "slide", "error", shown, remedy)]
     listed = ", ".join(
         f"{c.view.path.name} {c.view.size_px0[0]:,} x {c.view.size_px0[1]:,} px: effective "
         f"{mpp / c.scale:.4g} um per pixel"
@@ -65,9 +75,9 @@ def copy_findings(name: str, copies: list[Copy], mpp: float) -> list[Finding]:
         Finding(
             name,
             "slide",
-            "warning",
+            "error",
             f"{shown}, only small copies lie beside the spots ({listed}, against {mpp:.4g} in the full image)",
-            f"{remedy}; a copy shows no cells and is refused without --allow-hires",
+            f"{remedy}; or give a copy as slide with --allow-hires: it shows no cells",
         )
     ]
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hespotex.config import InputChoices
 from hespotex.errors import HESpotExError, ManifestError, SlideError
 from hespotex.inspection.checks import check_section, check_together
-from hespotex.inspection.copies import copy_findings, find_copies
+from hespotex.inspection.copies import find_copies
 from hespotex.inspection.findings import Colour, Finding, accept_findings, exit_code, verdict
 from hespotex.inspection.inputs import resolve_input
 from hespotex.inspection.mapping import offer_mapping
@@ -30,6 +30,7 @@ from hespotex.manifest import CheckedRow
 from hespotex.progress import Reporter, Silent
 from hespotex.section import ManifestRow, Section, read_section, spot_source
 from hespotex.slide import DOUBT_REMEDY
+from hespotex.slide.pixel_size import tags_beside
 from hespotex.spots.base import SpotTable
 from hespotex.spots.registry import read_spots
 
@@ -218,7 +219,7 @@ def inspect_row(row: ManifestRow, choices: InputChoices) -> tuple[Inspected, Sec
             slide_error = error
             findings.append(_error(row.section_id, error))
     if not row.has_spots:
-        return _slide_alone(row, view, findings, choices), None
+        return _slide_alone(row, view, findings), None
     try:
         # With a slide that cannot be read, the rest can still be looked at.
         section = read_section(replace(row, slide=None) if slide_error else row, choices)
@@ -247,7 +248,10 @@ def _read_well(
     *,
     slide_failed: bool,
 ) -> Inspected:
-    found, placement = check_section(section, view)
+    # A slide that cannot be read has been named.
+    alone = row.slide is None and row.features is None
+    copies = find_copies(row, section) if alone else []
+    found, placement = check_section(section, view, copies=copies, needs_image=not slide_failed)
     picture = None
     geometry = section.geometry
     facts = {**_slide_facts(view), **_section_facts(section)}
@@ -262,34 +266,29 @@ def _read_well(
         )
     elif row.features is not None:
         found.append(Finding(row.section_id, "slide", "info", "no slide: features are given"))
-    elif not slide_failed:
-        copies = find_copies(row, section)
-        found += copy_findings(row.section_id, copies, geometry.mpp)
-        if copies:
-            best = copies[0]
-            small = place(
-                best.view,
-                section.xy_px0 * best.scale,
-                scales={},
-                pitch_px0=geometry.spot_pitch_um / geometry.mpp * best.scale,
-                depth=total_counts(section),
-                array_xy=section.array_xy,
-            )
-            found += placement_findings(row.section_id, small)
-            facts["share_of_spots_on_tissue"] = round(small.evidence.given.on_tissue, 4)
-            picture = Picture(
-                best.view.path,
-                section.xy_px0 * best.scale,
-                geometry.mpp / best.scale,
-                geometry.spot_diameter_um,
-                f"small copy of the image, {best.scale:.4g} of its size",
-            )
+    elif copies:
+        best = copies[0]
+        small = place(
+            best.view,
+            section.xy_px0 * best.scale,
+            scales={},
+            pitch_px0=geometry.spot_pitch_um / geometry.mpp * best.scale,
+            depth=total_counts(section),
+            array_xy=section.array_xy,
+        )
+        found += placement_findings(row.section_id, small)
+        facts["share_of_spots_on_tissue"] = round(small.evidence.given.on_tissue, 4)
+        picture = Picture(
+            best.view.path,
+            section.xy_px0 * best.scale,
+            geometry.mpp / best.scale,
+            geometry.spot_diameter_um,
+            f"small copy of the image, {best.scale:.4g} of its size",
+        )
     return Inspected(row.section_id, (*findings, *found), picture, facts)
 
 
-def _slide_alone(
-    row: ManifestRow, view: SlideView | None, findings: list[Finding], choices: InputChoices
-) -> Inspected:
+def _slide_alone(row: ManifestRow, view: SlideView | None, findings: list[Finding]) -> Inspected:
     if view is None:
         return Inspected(row.section_id, tuple(findings))
     found = slide_findings(row.section_id, view, alone=True, scale_stated=row.mpp is not None)
@@ -297,18 +296,11 @@ def _slide_alone(
     if row.mpp is not None:
         shown = f"{row.mpp:.4g} um per pixel, as the manifest says"
         found.append(Finding(row.section_id, "scale", "ok", shown))
-        if view.mpp is not None and not 1 / 1.03 <= row.mpp / view.mpp <= 1.03:
-            tags = ", ".join(f"{tag} {value:.4g}" for tag, value in view.mpp_sources.items())
-            found[-1] = replace(
-                found[-1],
-                level="error",
-                found=f"{row.mpp:.4g} um per pixel in the manifest, but {tags} in the slide",
-                remedy="correct or empty the manifest's column mpp",
-            )
-            if choices.accepts("mpp", row.section_id):
-                found[-1] = replace(
-                    found[-1], level="warning", found=f"accepted by the user: {found[-1].found}"
-                )
+        remedy = "correct or empty the manifest's column mpp"
+        found += [
+            Finding(row.section_id, "scale", "warning", said, remedy)
+            for said in tags_beside(view.mpp_sources, row.mpp)
+        ]
     picture = Picture(view.path, None, mpp, None, bits=row.bits)
     facts = {**_slide_facts(view), "mpp": mpp}
     return Inspected(row.section_id, (*findings, *found), picture, facts)

@@ -35,7 +35,9 @@ _FACTORS = {
 # The counts speak for an orientation if their correlation leads by this, and by 2.5 standard errors.
 _LEAST_LEAD = 0.15
 _LEAST_CORRELATION = 0.15
-_LEAST_ON_TISSUE = 0.5
+# Of real sections 99.9 to 100 % of the spots lie on tissue, under their best wrong orientation 76 to 90 %; holes and fat
+# that is pale take some.
+_LEAST_ON_TISSUE = 0.9
 # Below this lead on tissue an unmirrored array outweighs a mirrored orientation.
 _SMALL_LEAD = 0.2
 _MIRRORED = ": mirrored, as no turned array is"
@@ -161,7 +163,7 @@ def placement_findings(name: str, placement: Placement) -> list[Finding]:
         level, shown, remedy = _weigh_other(placement)
     elif evidence.verdict == "undecidable":
         level, shown, remedy = _weigh_undecidable(placement)
-    elif evidence.given.on_tissue < _LEAST_ON_TISSUE:
+    if level == "ok" and evidence.given.on_tissue < _LEAST_ON_TISSUE:
         level, remedy = "warning", "look at the overlay: are these the spots of this image?"
     found = [Finding(name, "position", level, shown, remedy)]
     if level == "ok" and placement.array is not None and _MIRRORED in placement.array:

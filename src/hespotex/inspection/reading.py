@@ -23,6 +23,8 @@ def read_checked(
     choices: InputChoices,
     reporter: Reporter,
     panel: GivenPanel = NO_PANEL,
+    *,
+    needs_image: bool = True,
 ) -> tuple[Section, ...]:
     """Read sections and check them, each by itself, against the others and against a model's genes.
 
@@ -34,6 +36,7 @@ def read_checked(
         choices: what the user accepts.
         reporter: hears what was left out, joined and accepted.
         panel: that the sections are given to.
+        needs_image: False where positions and counts alone are asked for.
 
     Raises:
         HESpotExError: a section cannot be read, or a red finding was not accepted.
@@ -56,7 +59,9 @@ def read_checked(
     if panel.listed:
         _check_listed(panel.genes, sections, reporter)
     _check_added(panel.added, sections, reporter)
-    findings, accepted = accept_findings(check_sections(sections, panel), choices)
+    findings, accepted = accept_findings(
+        check_sections(sections, panel, needs_image=needs_image), choices
+    )
     for finding in findings:
         if finding.colour == "yellow":
             reporter.warn(str(finding))

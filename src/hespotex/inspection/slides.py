@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hespotex.inspection.findings import Finding
 from hespotex.slide import Slide, open_slide
+from hespotex.slide.pixel_size import PixelSize, no_mpp
 from hespotex.slide.tiff import empty_tiles
 from hespotex.tissue import LEAST_PX, find_tissue
 
@@ -61,10 +62,14 @@ class SlideView:
         return np.array(self.size_px0, dtype=np.float64) / self.thumbnail.shape[1::-1]
 
     @property
+    def tags(self) -> PixelSize:
+        """What the tags say of the pixel size."""
+        return PixelSize(self.mpp_sources, self.mpp_rejected)
+
+    @property
     def mpp(self) -> float | None:
         """The tags' mpp where they agree."""
-        values = list(self.mpp_sources.values())
-        return values[0] if values and max(values) <= 1.03 * min(values) else None
+        return self.tags.mpp
 
 
 def view_slide(
@@ -192,26 +197,9 @@ def _tag_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
     values = ", ".join(f"{tag} {value:.4g}" for tag, value in view.mpp_sources.items())
     if alone and view.mpp is not None:
         found.append(Finding(name, "scale", "ok", f"{view.mpp:.4g} um per pixel ({values})"))
-    elif alone and view.mpp_sources:
-        found.append(
-            Finding(
-                name,
-                "scale",
-                "error",
-                f"the slide's tags contradict each other: {values}",
-                "set mpp in the manifest",
-            )
-        )
-    elif alone:
-        found.append(
-            Finding(
-                name,
-                "scale",
-                "warning",
-                "the slide says nothing believable of its microns per pixel",
-                "set mpp in the manifest (the scanner's documents have it)",
-            )
-        )
+    elif alone:  # as `predict` says it
+        text, _, remedy = no_mpp(view.path, view.tags).partition("; ")
+        found.append(Finding(name, "scale", "error", text, remedy))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 # Printing densities that cameras, Photoshop and TIFF writers put in when they know nothing. Those
 # below 254 dpi give more than 100 um per pixel and are refused by size alone.
@@ -52,6 +53,33 @@ class PixelSize:
     def mpp_source(self) -> str | None:
         """Name of the tag that `mpp` stands in."""
         return next(iter(self.sources)) if self.mpp is not None else None
+
+
+def no_mpp(path: Path, tags: PixelSize) -> str:
+    """What is said of a slide without spots whose tags tell no mpp, in the preflight and in runs."""
+    if tags.sources:
+        found = "tags that contradict each other: " + ", ".join(
+            f"{tag} {value:.4g}" for tag, value in tags.sources.items()
+        )
+    elif tags.rejected:
+        found = "none but " + ", ".join(
+            f"{value:.4g} ({tag}), which means not set" for tag, value in tags.rejected.items()
+        )
+    else:
+        found = "none"
+    return (
+        f"expected microns per pixel in the tags of {path}, found {found}; give --mpp (0.25 is typical of 40x, "
+        "0.5 of 20x) or the manifest's column mpp, or positions of known pitch with --spots and --spot-pitch-um"
+    )
+
+
+def tags_beside(sources: Mapping[str, float], stated: float) -> tuple[str, ...]:
+    """What is said of a slide without spots whose tags contradict the mpp that somebody states: it is used all the same."""
+    return tuple(
+        f"{stated:g} um per pixel is used as stated; the slide's tag {tag} says {value:.4g}"
+        for tag, value in sources.items()
+        if max(value, stated) > min(value, stated) * (1 + _SQUARE)
+    )
 
 
 def mpp_of_density(pixels_per_unit: float, unit: str) -> float:

@@ -15,6 +15,7 @@ from hespotex.patches import reading_order
 from hespotex.progress import Silent
 from hespotex.section import ManifestRow, Section
 from hespotex.slide import Slide
+from hespotex.slide.pixel_size import PixelSize, no_mpp, tags_beside
 from hespotex.slide_prediction.options import SlideTask
 from hespotex.spots.base import SpotTable
 from hespotex.spots.given import read_positions
@@ -22,8 +23,6 @@ from hespotex.spots.grid import spot_grid
 from hespotex.tissue import DETECTED, Tissue, find_tissue
 from hespotex.tissue_outline import read_tissue
 from hespotex.training.bundle import Bundle
-
-_AGREEMENT = 0.03
 
 
 @dataclass(frozen=True)
@@ -175,11 +174,11 @@ def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     notes: tuple[str, ...] = ()
     tags: Mapping[str, float] = slide.mpp_sources
     if options.mpp is not None:
-        notes, tags = _tags_beside(slide, options.mpp), {}
+        notes, tags = tags_beside(slide.mpp_sources, options.mpp), {}
     elif not (
         tags or hints.mpp or hints.rough_mpp or options.pitch_um or hints.spot_pitch_um or known
     ):
-        raise GeometryError(_no_mpp(slide))
+        raise GeometryError(no_mpp(slide.path, PixelSize(slide.mpp_sources, slide.mpp_rejected)))
     geometry = decide_geometry(table.xy_px0, hints, stated=stated, slide_mpp=tags)
     order = reading_order(table.xy_px0)
     section = Section(
@@ -212,37 +211,11 @@ def _check_inside(table: SpotTable, slide: Slide) -> None:
 
 def _scale(slide: Slide, stated: float | None) -> tuple[float, tuple[str, ...]]:
     if stated is not None:
-        return stated, _tags_beside(slide, stated)
+        return stated, tags_beside(slide.mpp_sources, stated)
     if slide.mpp is None:
-        raise GeometryError(_no_mpp(slide))
+        raise GeometryError(no_mpp(slide.path, PixelSize(slide.mpp_sources, slide.mpp_rejected)))
     return slide.mpp, ()
 
 
 def _source(slide: Slide, stated: float | None) -> str:
     return "stated" if stated is not None else f"slide tag {slide.mpp_source}"
-
-
-def _tags_beside(slide: Slide, stated: float) -> tuple[str, ...]:
-    """What the tags say where they contradict what was stated."""
-    return tuple(
-        f"{stated:g} um per pixel is used as stated; the slide's tag {tag} says {value:.4g}"
-        for tag, value in slide.mpp_sources.items()
-        if max(value, stated) > min(value, stated) * (1 + _AGREEMENT)
-    )
-
-
-def _no_mpp(slide: Slide) -> str:
-    if slide.mpp_sources:
-        found = "tags that contradict each other: " + ", ".join(
-            f"{tag} {value:.4g}" for tag, value in slide.mpp_sources.items()
-        )
-    elif slide.mpp_rejected:
-        found = "none but " + ", ".join(
-            f"{value:.4g} ({tag}), which means not set" for tag, value in slide.mpp_rejected.items()
-        )
-    else:
-        found = "none"
-    return (
-        f"expected microns per pixel in the tags of {slide.path}, found {found}; give --mpp (0.25 is typical of 40x, "
-        "0.5 of 20x) or the manifest's column mpp, or positions of known pitch with --spots and --spot-pitch-um"
-    )

@@ -33,6 +33,11 @@ _VISIUM_PITCH_UM = 100.0
 # Why a spot is left out that its file marks so.
 OUTSIDE_TISSUE = "spots outside the tissue (in_tissue = 0)"
 _KEPT_UNS = ("spatial", keys.UNS)
+# Columns of positions that are stored as a table.
+_XY_NAMES = (
+    ("x", "y"), ("pxl_col_in_fullres", "pxl_row_in_fullres"), ("imagecol", "imagerow"), ("x_centroid", "y_centroid"),
+    ("pixel_x", "pixel_y"),
+)  # fmt: skip
 # Where raw counts lie in some files, if in none of the usual places.
 OTHER_LAYERS = ("raw_counts", "raw", "count")
 
@@ -174,6 +179,8 @@ def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
     if "obsm/spatial" not in file:
         return None
     values = read_elem(file["obsm/spatial"])
+    if isinstance(values, pd.DataFrame):
+        values = _x_then_y(values)
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] != n or array.shape[1] < 2:
         raise SpotTableError(
@@ -184,6 +191,15 @@ def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
             f"expected x, y in obsm['spatial'] of {path}, found {array.shape[1]} columns; keep x and y"
         )
     return array
+
+
+def _x_then_y(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of positions in the order of its names; as it is where they do not tell."""
+    names = [str(name).lower() for name in table.columns]
+    for x, y in _XY_NAMES:
+        if names.count(x) == names.count(y) == 1:
+            return table.iloc[:, [names.index(x), names.index(y)]]
+    return table
 
 
 def _raw_counts(
