@@ -33,9 +33,9 @@ unit: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
 
-# False discoveries, coverage of intervals, out-of-distribution check, nuclei.
+# False discoveries, coverage of intervals, out-of-distribution check, nuclei, damaged files.
 bench-trust: $(STAMP)
-	$(BIN)/python -m benchmarks.run --only coverage out_of_distribution simulated_truth nuclei
+	$(BIN)/python -m benchmarks.run --only coverage out_of_distribution simulated_truth nuclei damaged_files
 
 bench-full: $(STAMP)
 	$(BIN)/python -m benchmarks.run --full

@@ -23,6 +23,7 @@ from benchmarks.cases import (
     accuracy,
     again,
     coverage,
+    damaged_files,
     encoding,
     evaluation,
     fit,
@@ -59,11 +60,20 @@ CASES = {
         nuclei,
         shown,
         panel,
+        damaged_files,
     )
 }
 
 # What numbers are worth: an hour on its own, so it is run by name (`make bench-trust`), or with everything else.
-TRUST = ("coverage", "out_of_distribution", "simulated_truth", "nuclei", "shown", "panel")
+TRUST = (
+    "coverage",
+    "out_of_distribution",
+    "simulated_truth",
+    "nuclei",
+    "shown",
+    "panel",
+    "damaged_files",
+)
 
 
 def main() -> int:

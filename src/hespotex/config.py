@@ -320,7 +320,9 @@ class RunConfig(StageConfig):
         try:
             values = tomllib.loads(read_text(path, "a TOML file", ConfigError))
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"expected TOML in {path}: {error}") from error
+            raise ConfigError(
+                f"expected TOML in {path}, found: {error}; correct it there"
+            ) from error
         return cls.from_values(values, overrides, source=str(path))
 
     @classmethod

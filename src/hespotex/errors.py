@@ -18,7 +18,9 @@ class HESpotExError(Exception):
     """
 
     def __init__(self, message: str, *, section: str | None = None) -> None:
-        super().__init__(message if section is None else f"section {section}: {message}")
+        whole = message if section is None else f"section {section}: {message}"
+        # What was found may hold any character that breaks a line; a message is one line.
+        super().__init__(" ".join(whole.splitlines()))
         self.section = section
 
 

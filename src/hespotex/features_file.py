@@ -104,10 +104,11 @@ def _check(
             f"{corners.shape}; make the file again",
             section=section,
         )
-    bad = int((~np.isfinite(features).all(axis=1)).sum())
+    finite = np.isfinite(features).all(axis=1) & np.isfinite(corners).all(axis=1)
+    bad = int((~finite).sum())
     if bad:
         raise SlideError(
-            f"expected numbers as features in {path}, found {bad} of {n} tiles with NaN or infinity; "
+            f"expected numbers as features and coords in {path}, found {bad} of {n} tiles with NaN or infinity; "
             "make the file again",
             section=section,
         )

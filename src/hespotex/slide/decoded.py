@@ -137,7 +137,9 @@ def _opened(path: Path) -> Iterator[Any]:
                 f"expected an image that fits into memory, found a bigger one: {path}; "
                 "convert it to a tiled pyramidal TIFF (e.g. vips tiffsave --tile --pyramid)"
             ) from error
-        except (OSError, SyntaxError, ValueError) as error:
+        except SlideError:
+            raise
+        except Exception as error:  # Pillow's plugins raise their own kinds
             raise SlideError(
                 f"expected a whole image, found: {cause_of(error)} in {path}; {_remedy(error)}"
             ) from error

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.disk_errors import cause_of, remedy_of
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.runs import content_key, file_key
 from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
@@ -391,6 +391,12 @@ def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None =
             raise SlideError(f"expected an image file as slide, found a folder: {path}")
         path.stat()
         source, reader = open_source(path, bits)
+    except SlideError:
+        raise
     except OSError as error:
         raise _unreadable(path, error) from error
+    except Exception as error:  # tags of a damaged file make libraries fail in ways of their own
+        raise SlideError(
+            f"expected a slide that can be read, found: {cause_of(error)} ({path}); {DAMAGED}"
+        ) from error
     return Slide(path, source, reader, mpp, bits)

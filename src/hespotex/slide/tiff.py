@@ -93,7 +93,7 @@ class TiffImage:
         try:
             with self._lock:
                 return self._read_upright(level, x, y, width, height)
-        except (OSError, ValueError, RuntimeError, IndexError, KeyError) as error:
+        except Exception as error:  # codecs raise their own kinds
             raise SlideError(
                 f"expected pixels at x {x}, y {y} of level {level}, found: {cause_of(error)} in {self.path}; "
                 f"{remedy_of(error) or f'the file is damaged there, {DAMAGED}'}"
@@ -267,7 +267,15 @@ def empty_tiles(path: Path) -> tuple[int, int]:
             page = max(tiff.pages, key=lambda p: p.imagewidth * p.imagelength)
             counts = np.asarray(page.databytecounts)
             return int((counts == 0).sum()), len(counts)
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, AttributeError):
+    except (
+        tifffile.TiffFileError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+    ):
         return 0, 0
 
 

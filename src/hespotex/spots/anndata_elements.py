@@ -11,7 +11,7 @@ from scipy import sparse
 
 from hespotex.safe_names import shown_name
 from hespotex.spots.counts import distinct_names
-from hespotex.spots.sparse_reading import read_compressed, smallest_exact
+from hespotex.spots.sparse_reading import checked_csr, read_compressed, smallest_exact
 
 _CHUNK_BYTES: Final = 64 * 2**20
 # Columns of var with the ids of genes, for symbols that stand there twice.
@@ -64,7 +64,7 @@ def read_matrix(element: Any) -> sparse.csr_matrix:
     if not isinstance(element, h5py.Dataset):
         kind = element.attrs.get("encoding-type", "")
         if kind not in {"csr_matrix", "csc_matrix"}:
-            return sparse.csr_matrix(read_elem(element))
+            return checked_csr(read_elem(element))
         n_rows, n_columns = (int(side) for side in element.attrs["shape"])
         return read_compressed(
             element["data"],

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex import keys
+from hespotex.disk_errors import DAMAGED, cause_of
 from hespotex.errors import SpotTableError
 from hespotex.hdf5 import open_h5
 from hespotex.spots.anndata_elements import (
@@ -241,6 +242,10 @@ def pick_raw_counts(
         except TypeError as error:  # values of a type that is none of numbers
             found.append(f"{name} has {error}")
             continue
+        except ValueError as error:
+            raise SpotTableError(
+                f"expected a whole matrix in {name} of {source}, found: {cause_of(error)}; {DAMAGED}"
+            ) from error
         kept = ~is_control(genes)
         if not kept.all():  # tables of imaging panels carry them along
             matrix, genes = matrix[:, kept], genes[kept]

@@ -48,6 +48,17 @@ def smallest_exact(values: npt.NDArray[Any]) -> Values:
     return short if np.array_equal(short, values, equal_nan=True) else values.astype(np.float64)
 
 
+def checked_csr(values: Any) -> sparse.csr_matrix:
+    """A matrix that a library read as CSR; places outside of it would end the process in scipy's C++.
+
+    Raises:
+        ValueError: its places do not belong to its shape.
+    """
+    if sparse.issparse(values) and values.format in {"csr", "csc"}:
+        values.check_format(full_check=True)
+    return sparse.csr_matrix(values)
+
+
 def read_compressed(
     data: Any, indices: Any, indptr: Any, shape: tuple[int, int], *, by_column: bool = False
 ) -> sparse.csr_matrix:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import sparse
 
 from hespotex.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
 from hespotex.errors import SpotTableError
@@ -25,6 +24,7 @@ from hespotex.spots.h5ad import (
     pick_raw_counts,
 )
 from hespotex.spots.libraries import one_library
+from hespotex.spots.sparse_reading import checked_csr
 
 _GLOBAL = "global"
 
@@ -204,17 +204,15 @@ def _candidates(table: Any) -> list[tuple[str, Any]]:
     genes = np.array(table.var_names.astype(str), dtype=str)
     found: list[tuple[str, Any]] = []
     if "counts" in table.layers:
-        found.append(("layers/counts", lambda: (sparse.csr_matrix(table.layers["counts"]), genes)))
+        found.append(("layers/counts", lambda: (checked_csr(table.layers["counts"]), genes)))
     if table.X is not None:
-        found.append(("X", lambda: (sparse.csr_matrix(table.X), genes)))
+        found.append(("X", lambda: (checked_csr(table.X), genes)))
     if table.raw is not None:
         raw_genes = np.array(table.raw.var_names.astype(str), dtype=str)
-        found.append(("raw/X", lambda: (sparse.csr_matrix(table.raw.X), raw_genes)))
+        found.append(("raw/X", lambda: (checked_csr(table.raw.X), raw_genes)))
     for layer in OTHER_LAYERS:
         if layer in table.layers:
-            found.append(
-                (f"layers/{layer}", lambda n=layer: (sparse.csr_matrix(table.layers[n]), genes))
-            )
+            found.append((f"layers/{layer}", lambda n=layer: (checked_csr(table.layers[n]), genes)))
     return found
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.counts import check_names
 from hespotex.spots.pooling import pool_points
 from hespotex.spots.ten_x import read_matrix
 from hespotex.spots.text import number_column, positive_number, read_json, read_parquet, read_table
@@ -117,6 +118,7 @@ def read_cells(folder: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float
             f"expected the columns {', '.join(_CELL_COLUMNS)} in {path}, found {', '.join(map(str, table))}"
         )
     ids = [v.decode() if isinstance(v, bytes) else str(v) for v in table["cell_id"]]
+    check_names(ids, "cell", str(path))
     xy = np.column_stack([number_column(table, name, path) for name in _CELL_COLUMNS[1:]])
     return np.array(ids, dtype=str), xy
 

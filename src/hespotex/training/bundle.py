@@ -30,6 +30,7 @@ from hespotex.training.types import EncoderRecord, FittedModel
 FORMAT = "hespotex-model"
 FORMAT_VERSION = 2  # 1, of hespotex 0.1.0, had grades that did not say what they rest on
 _TRUST = "trust."
+_CONTENT = "content_key"
 
 
 @dataclass(frozen=True)
@@ -145,13 +146,15 @@ def write_model(path: Path, bundle: Bundle) -> None:
         },
         "versions": versions(),
     }
+    named = {**bundle.model.tensors, **{_TRUST + k: v for k, v in bundle.trust.items()}}
+    tensors = {name: np.array(value, order="C") for name, value in named.items()}
+    text = json.dumps(header, sort_keys=True)
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "header": json.dumps(header, sort_keys=True),
+        "header": text,
+        _CONTENT: _key_of(text, tensors),
     }
-    named = {**bundle.model.tensors, **{_TRUST + k: v for k, v in bundle.trust.items()}}
-    tensors = {name: np.array(value, order="C") for name, value in named.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
@@ -181,11 +184,23 @@ def read_model(path: Path) -> Bundle:
             f"expected a whole model file, found one that cannot be read: {path} ({cause_of(error)}); {_remedy(path, error)}"
         ) from error
     try:
+        # Files of before it was written have none.
+        if _CONTENT in metadata and metadata[_CONTENT] != _key_of(metadata["header"], tensors):
+            raise ModelFileError(
+                f"expected a whole model file, found one whose bytes were changed: {path}; {DAMAGED}, or train anew"
+            )
         return _bundle(json.loads(metadata["header"]), tensors)
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ConfigError) as error:
         raise ModelFileError(
             f"expected a complete header in {path}, found {type(error).__name__}: {error}"
         ) from error
+
+
+def _key_of(header: str, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Key of all that a file holds: nothing else tells a weight that a disk or a transfer changed."""
+    return content_key(
+        header, *(part for name in sorted(tensors) for part in (name, tensors[name]))
+    )
 
 
 def _remedy(path: Path, error: Exception) -> str:
