@@ -357,9 +357,9 @@ def slide_key(path: Path, bits: int | None = None) -> str:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: OSError) -> SlideError:
+def _unreadable(path: Path, error: Exception) -> SlideError:
     return SlideError(
-        f"expected a readable slide, found: {cause_of(error)} ({path}); {remedy_of(error) or 'check the path'}"
+        f"expected a readable slide, found: {cause_of(error)} ({path}); {remedy_of(error) or DAMAGED}"
     )
 
 
@@ -393,10 +393,6 @@ def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None =
         source, reader = open_source(path, bits)
     except SlideError:
         raise
-    except OSError as error:
-        raise _unreadable(path, error) from error
     except Exception as error:  # tags of a damaged file make libraries fail in ways of their own
-        raise SlideError(
-            f"expected a slide that can be read, found: {cause_of(error)} ({path}); {DAMAGED}"
-        ) from error
+        raise _unreadable(path, error) from error
     return Slide(path, source, reader, mpp, bits)
