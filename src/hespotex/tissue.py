@@ -256,7 +256,9 @@ def _otsu(values: npt.NDArray[np.floating]) -> float:
     """Otsu's threshold; the largest value where all are equal."""
     from skimage.filters import threshold_otsu
 
-    return float(values.max() if np.ptp(values) < 1e-6 else threshold_otsu(values))
+    narrow = np.ptp(values) < 1e-3
+    exact = values.astype(np.float64) if narrow else values  # bins finer than steps of 32 bits
+    return float(exact.max() if np.ptp(exact) < 1e-6 else threshold_otsu(exact))
 
 
 def _pen_marks(od: npt.NDArray[np.float32], um_per_px: float) -> npt.NDArray[np.bool_]:

@@ -152,8 +152,15 @@ class _WsidataSource:
         except Exception as error:
             raise SlideError(_refusal(path, str(error))) from error
         shape = self._reader.properties
-        self.level_sizes = tuple((int(w), int(h)) for h, w in shape.level_shape)
-        self.level_downsamples = tuple(float(d) for d in shape.level_downsample)
+        sizes = [(int(w), int(h)) for h, w in shape.level_shape]
+        self.level_sizes = tuple(size for size in sizes if all(size))  # the coarsest may be empty
+        if not self.level_sizes:
+            raise SlideError(
+                f"expected a slide with pixels, found one of {sizes[0][0]} x {sizes[0][1]} px: {path}; export it again"
+            )
+        self.level_downsamples = tuple(
+            float(d) for d, size in zip(shape.level_downsample, sizes, strict=True) if all(size)
+        )
         self.chunk_shapes = (_CHUNK,) * len(self.level_sizes)
         self._is_openslide = name == "openslide"
         self._background = np.full(3, 255, np.uint16)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hespotex.errors import SlideError
 from hespotex.slide.bit_depth import bits_in_use
 from hespotex.slide.tiff_colour import check_colours, fills_its_bits, keeps_ycbcr, to_rgb
 from hespotex.slide.tiff_tags import (
+    levels_of,
     mpp_tags,
     orientation,
     picture_said,
@@ -132,8 +133,7 @@ def _open_levels(series: Any, path: Path) -> list[_Level | _DecodedLevel]:
     page = series.keyframe
     if keeps_ycbcr(page) and tuple(page.subsampling or (2, 2)) != (1, 1):
         return [_DecodedLevel(page, path)]
-    levels = [_Level(level, path) for level in series.levels]
-    return [*levels[:1], *(v for v in levels[1:] if v.height > 0)]
+    return [_Level(level, path) for level in levels_of(series)]
 
 
 class _DecodedLevel:
@@ -231,8 +231,9 @@ def openslide_reads(path: Path) -> bool:
     """Whether OpenSlide's reader of plain TIFF gives the slide as its tags mean it."""
     import tifffile
 
-    with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+    with quiet_tifffile(), tifffile.TiffFile(path) as tiff, suppress(ValueError):
         return not tiff.is_ome and suits_openslide(tiff)
+    return False  # without a picture: our reader says so
 
 
 def find_missing_bytes(path: Path) -> str | None:

@@ -21,11 +21,18 @@ def slide_series(tiff: Any) -> Any:
     Its first page decides size, pixel size, orientation and colours alike.
 
     Raises:
-        ValueError: the file holds no picture.
+        ValueError: the file holds no picture with pixels.
     """
-    if not tiff.series:
-        raise ValueError("no picture")
-    return max(tiff.series, key=_area)
+    largest = max(tiff.series, key=_area, default=None)
+    if largest is None or not _area(largest):
+        sizes = {f"{page.imagewidth} x {page.imagelength} px" for page in tiff.pages}
+        raise ValueError(f"no picture with pixels ({', '.join(sorted(sizes)) or 'no page'})")
+    return largest
+
+
+def levels_of(series: Any) -> list[Any]:
+    """Levels of a picture that have pixels, the finest first."""
+    return [level for level in series.levels if _area(level)]
 
 
 def picture_said(tiff: Any, series: Any) -> str:

@@ -146,7 +146,8 @@ class ZarrImage:
             group, image, self.picture = _multiscale(group, self.path)
             self._axes = _axis_names(image)
             self._has_alpha = str(_channels(group)[-1].get("label", "")).lower() in _ALPHA
-            self._levels = [group[entry["path"]] for entry in image["datasets"]]
+            levels = [group[entry["path"]] for entry in image["datasets"]]
+            self._levels = [v for v in levels if math.prod(v.shape)] or levels[:1]
             self._samples = self._check()
             self.bits = bits_in_use(
                 self.path,
@@ -185,6 +186,11 @@ class ZarrImage:
             raise SlideError(
                 f"expected one flat colour image, found axes {self._axes} of {first.shape} in {self.path}; "
                 "export a single plane as RGB"
+            )
+        if not math.prod(first.shape):
+            raise SlideError(
+                f"expected an image with pixels, found one of {sizes['x']} x {sizes['y']} px in {self.path}; export it "
+                "again"
             )
         samples = int(sizes.get("c", 1))
         if samples not in {1, 3, 4}:
