@@ -34,12 +34,17 @@ COLUMNS: Final = (
 )  # fmt: skip
 # A value in a column that its format does not use would be passed over silently.
 _ONLY_FOR: Final[Mapping[str, tuple[str, ...]]] = {
-    "spots": ("legacy_st", "h5ad", "space_ranger"),
+    "expression": tuple(name for name in READERS if name != "positions"),
+    "spots": ("legacy_st", "h5ad", "space_ranger", "positions"),
     "alignment": ("xenium",),
     "bin_um": ("visium_hd",),
     "image_element": ("spatialdata",),
     "table_element": ("spatialdata",),
-    "library": ("h5ad", "hest", "space_ranger", "visium_hd", "spatialdata"),
+    "library": ("h5ad", "hest", "space_ranger", "visium_hd", "spatialdata", "positions"),
+}
+_NEEDS_SPOTS: Final[Mapping[str, str]] = {
+    "legacy_st": "the spot file (x, y, pixel_x, pixel_y) that legacy_st needs beside its counts",
+    "positions": "a table with x and y (positions have no counts)",
 }
 _FOLDERS: Final = ("space_ranger", "visium_hd", "xenium", "spatialdata")
 # Names of files add an ending to the id, those of half-written ones more: file systems end at 255 bytes.
@@ -269,16 +274,13 @@ def _combination_problems(cells: Mapping[str, str]) -> list[str]:
             for name in ("expression", "spots")
             if name in has
         ]
-    elif not has & {"expression", "spots"}:
+    elif kind != "positions" and not has & {"expression", "spots"}:
         problems.append(
             f"column expression: expected the counts for format {kind}, found an empty cell; empty the column "
             "format too for a slide without spots"
         )
-    elif kind == "legacy_st" and "spots" not in has:
-        problems.append(
-            "column spots: expected the spot file (x, y, pixel_x, pixel_y) that legacy_st needs beside its counts, "
-            "found an empty cell"
-        )
+    elif kind in _NEEDS_SPOTS and "spots" not in has:
+        problems.append(f"column spots: expected {_NEEDS_SPOTS[kind]}, found an empty cell")
     stored = ".zarr" in cells.get("slide", "")  # image_element names the slide's image there
     if kind in READERS:
         problems += [

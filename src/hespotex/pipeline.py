@@ -79,7 +79,8 @@ def read_sections(
     """Stage 1: a manifest becomes sections, checked as `hespotex inspect` does, for a fit or for a model; red stops here."""
     config = of.config if isinstance(of, Bundle) else of or RunConfig()
     choices = replace(choices or InputChoices(), grid=config.pooling.grid)
-    return read_checked(read_manifest(manifest, ids).rows, choices, reporter, given_panel(of))
+    rows, to_train = read_manifest(manifest, ids).rows, isinstance(of, RunConfig)
+    return read_checked(rows, choices, reporter, given_panel(of), to_train=to_train)
 
 
 def encode(
@@ -341,8 +342,7 @@ def predict(
         >>> predict("lab.hespotex", "new.csv", "predicted")  # doctest: +SKIP
 
     Args:
-        model: a model file.
-        source, sections: table of sections, with or without expression; only these ids of it.
+        model, source, sections: a model file; table of sections, with expression or without; only these ids of it.
         out: folder for predictions/ and run.json.
         gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
         same_patient: an equal patient id in manifest and training means the same patient.

@@ -11,6 +11,7 @@ from hespotex.errors import ConfigError, HESpotExError, ManifestError, SlideErro
 from hespotex.manifest import CheckedRow, read_rows
 from hespotex.section import ManifestRow
 from hespotex.slide import check_folder, image_names, is_zarr, open_slide, slide_names, slides_in
+from hespotex.spots.given import is_positions
 
 InputKind = Literal["manifest", "spots", "slide", "folder of slides"]
 
@@ -78,7 +79,7 @@ def _resolved(
         )
     check_folder(path)
     table = path.is_file() and path.suffix.lower() in _TABLES
-    spots = None if table else _spots(path, slide)
+    spots = None if table and not is_positions(path) else _spots(path, slide)
     if spots is not None:
         return replace(spots, rows=tuple(replace(row, library=library) for row in spots.rows))
     if library is not None:
@@ -130,6 +131,9 @@ def _spots(path: Path, slide: Path | None) -> Input | None:
             kind, slide = "hest", slide or (image if image.is_file() else None)
     elif path.is_file() and ("feature_bc_matrix.h5" in path.name or "matrix.mtx" in path.name):
         kind = "space_ranger"
+    elif path.is_file() and path.suffix.lower() in _TABLES:
+        row = ManifestRow(_name(path), _SOURCE, slide, format="positions", spots=path)
+        return Input(path, "spots", (row,), ("positions alone (format positions in a manifest)",))
     elif not path.is_dir():
         return None
     elif is_zarr(path):

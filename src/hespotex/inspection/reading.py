@@ -8,7 +8,7 @@ from dataclasses import replace
 from hespotex.absent_genes import similar_names
 from hespotex.config import InputChoices, RunConfig
 from hespotex.copies import check_distinct
-from hespotex.errors import ConfigError, GenePanelError, shorten
+from hespotex.errors import ConfigError, GenePanelError, SpotTableError, shorten
 from hespotex.expression import all_genes, check_listed
 from hespotex.inspection.checks import check_sections, left_out_text, refuse_errors
 from hespotex.inspection.findings import Finding, accept_findings
@@ -25,6 +25,7 @@ def read_checked(
     panel: GivenPanel = NO_PANEL,
     *,
     needs_image: bool = True,
+    to_train: bool = False,
 ) -> tuple[Section, ...]:
     """Read sections and check them, each by itself, against the others and against a model's genes.
 
@@ -37,15 +38,21 @@ def read_checked(
         reporter: hears what was left out, joined and accepted.
         panel: that the sections are given to.
         needs_image: False where positions and counts alone are asked for.
+        to_train: a section without counts is refused, before any work.
 
     Raises:
         HESpotExError: a section cannot be read, or a red finding was not accepted.
     """
     check_named(choices, [row.section_id for row in rows])
+    for row in rows:
+        if to_train and row.expression is None:
+            raise _no_counts(row.section_id)
     read = []
     with reporter.task("reading sections", len(rows)) as advance:
         for row in rows:
             section = read_section(row, choices)
+            if to_train and section.counts is None:
+                raise _no_counts(row.section_id)
             read.append(section)
             for reason, count in section.dropped.items():
                 reporter.say(f"section {section.section_id}: {left_out_text(reason, count)}")
@@ -68,6 +75,14 @@ def read_checked(
     refuse_errors(findings)
     return tuple(
         replace(s, accepted=(*s.accepted, *accepted.get(s.section_id, ()))) for s in sections
+    )
+
+
+def _no_counts(section_id: str) -> SpotTableError:
+    return SpotTableError(
+        "expected counts to train on, found positions alone; give `expression` in the manifest, or leave the section "
+        "out with --sections (predict takes it)",
+        section=section_id,
     )
 
 

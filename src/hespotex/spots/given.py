@@ -16,7 +16,9 @@ from hespotex.text_files import open_text
 _NAMES: Final = ("spot", "barcode", "name", "id")
 
 
-def read_positions(path: Path, *, spot_pitch_um: float | None = None) -> SpotTable:
+def read_positions(
+    path: Path, *, spot_pitch_um: float | None = None, library: str | None = None
+) -> SpotTable:
     """Read where to predict: positions alone, without any counts.
 
     Known are h5ad (obsm["spatial"]), the spot file of legacy ST (x, y, pixel_x, pixel_y), Space
@@ -26,11 +28,12 @@ def read_positions(path: Path, *, spot_pitch_um: float | None = None) -> SpotTab
     Args:
         path: the file.
         spot_pitch_um: distance of neighbouring spots in microns, where the user states it.
+        library: which of several sections in the file.
 
     Raises:
         SpotTableError: the file is missing or none of these.
     """
-    source = SpotSource(spots=path, spot_pitch_um=spot_pitch_um)
+    source = SpotSource(spots=path, spot_pitch_um=spot_pitch_um, library=library)
     if path.suffix.lower() == ".h5ad":
         return read_spots("h5ad", source)
     if path.is_dir() or "tissue_positions" in path.name:
@@ -52,6 +55,17 @@ def read_positions(path: Path, *, spot_pitch_um: float | None = None) -> SpotTab
     )
     xy = np.stack([number_column(table, name, path) for name in ("x", "y")], axis=1)
     return SpotTable(source=str(path), barcodes=names, xy_px0=xy)
+
+
+def is_positions(path: Path) -> bool:
+    """Whether a CSV or TSV is a table of positions by its header; False where it cannot be read.
+
+    A headless tissue_positions_list is known by its name.
+    """
+    try:
+        return {"x", "y"} <= set(_header(path)) or "tissue_positions" in path.name
+    except SpotTableError:
+        return False
 
 
 def _header(path: Path) -> list[str]:

@@ -32,6 +32,7 @@ READERS: Final[Mapping[str, Reader]] = MappingProxyType(
             "visium_hd",
             "xenium",
             "spatialdata",
+            "positions",
         )
     }
 )

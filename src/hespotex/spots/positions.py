@@ -1,0 +1,24 @@
+"""Owns the format of positions alone: what `predict --spots` takes, as a row of a manifest."""
+
+from __future__ import annotations
+
+from hespotex.errors import SpotTableError
+from hespotex.spots.base import SpotSource, SpotTable
+from hespotex.spots.given import read_positions
+
+
+def read(source: SpotSource) -> SpotTable:
+    """Read `spots`: a table with x and y in level-0 pixels, or the positions of a format that has them.
+
+    Raises:
+        SpotTableError: no file in `spots`, or counts are given, too.
+    """
+    if source.spots is None:
+        raise SpotTableError(
+            "expected a table with x and y in the manifest's column spots, found none"
+        )
+    if source.expression is not None:
+        raise SpotTableError(
+            f"expected positions alone, found counts at {source.expression} too; set the format that wrote them"
+        )
+    return read_positions(source.spots, spot_pitch_um=source.spot_pitch_um, library=source.library)
