@@ -86,7 +86,8 @@ def test_a_folder_is_tried_before_the_work_and_left_empty(tmp_path: Path) -> Non
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        RunError, match=r"expected a folder that can be written at .*Not a directory; do this"
+        RunError,
+        match=r"expected a folder that can be written at .*Not a directory; check the path: .*, or do this",
     ):
         check_writable(tmp_path / "file" / "folder", "do this")
 

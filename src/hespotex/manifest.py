@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hespotex.config_values import listed_names
-from hespotex.disk_errors import disk_words
+from hespotex.disk_errors import disk_words, remedy_of
 from hespotex.errors import ManifestError, SlideError
 from hespotex.section import ManifestRow
 from hespotex.slide import image_path
@@ -391,5 +392,8 @@ def _existing(text: str, folder: Path, folder_ok: bool) -> Path:
     if path.is_dir() and not folder_ok and not in_store:
         raise ValueError(f"expected a file, found the folder {path}")
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
-        raise ValueError(f"expected a readable file, found {path} without permission to read")
+        refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise ValueError(
+            f"expected a readable file, found {path} without permission to read; {remedy_of(refused)}"
+        )
     return path

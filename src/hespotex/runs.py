@@ -26,7 +26,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from hespotex.config_values import differing_keys
-from hespotex.disk_errors import cause_of, disk_words, remedy_of
+from hespotex.disk_errors import disk_words
 from hespotex.errors import RunError
 from hespotex.hdf5 import check_locks
 
@@ -89,8 +89,12 @@ def _not_written(path: Path, error: Exception) -> RunError:
     return RunError(f"expected to write {path}, found: {words}")
 
 
-def check_writable(folder: Path, remedy: str | None = None) -> None:
+def check_writable(folder: Path, instead: str = "") -> None:
     """Make a folder where there is none, and try to write in it: before hours of work, not after them.
+
+    Args:
+        folder: to be written in.
+        instead: what else may be done than what helps against the disk's own cause.
 
     Raises:
         RunError: it cannot be made, or nothing can be written in it.
@@ -101,8 +105,8 @@ def check_writable(folder: Path, remedy: str | None = None) -> None:
             pass
     except OSError as error:
         raise RunError(
-            f"expected a folder that can be written at {folder}, found: {cause_of(error)}; "
-            f"{remedy or remedy_of(error, writing=True) or 'choose another folder'}"
+            f"expected a folder that can be written at {folder}, found: "
+            f"{disk_words(error, writing=True, otherwise='choose another folder')}{instead and f', or {instead}'}"
         ) from error
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 import pandas as pd
 
 from hespotex.cohort.executor import SlideOutcome
+from hespotex.disk_errors import disk_words
 from hespotex.errors import RunError, SlideError
 from hespotex.runs import RunDir, atomic_path, content_key, write_json
 from hespotex.slide import slide_key
@@ -160,7 +161,7 @@ class Ledger:
                 continue
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
                 raise RunError(
-                    f"expected the record of a slide in {path}, found: {error}; delete that file"
+                    f"expected the record of a slide in {path}, found: {disk_words(error, otherwise='delete that file')}"
                 ) from error
             if not entry.ended or self._prediction(outcome.section_id).is_file():
                 entries[outcome.section_id] = entry

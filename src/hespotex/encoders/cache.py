@@ -37,5 +37,5 @@ def check_cache(folder: Path) -> None:
     """
     check_writable(
         folder,
-        f"free space, or set {ENVIRONMENT} (in Python: Machine.cache) to another folder",
+        f"set {ENVIRONMENT} (in Python: Machine.cache) to another one",
     )

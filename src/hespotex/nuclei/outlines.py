@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.disk_errors import disk_words
 from hespotex.errors import NucleiError
 from hespotex.geojson_features import ignored_class, object_type, read_features
 from hespotex.nuclei.labels import Labels
@@ -132,7 +133,7 @@ class OutlineLabels:
                     yield _shape(json.loads(file.read(length)))
         except (OSError, ValueError) as error:
             raise NucleiError(
-                f"expected the outlines of {self._path} as they were when the run began, found: {error}; run again"
+                f"expected the outlines of {self._path} as they were when the run began, found: {disk_words(error, otherwise='run again')}"
             ) from error
 
     def key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hespotex.disk_errors import cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.file_kinds import read_kind
 from hespotex.slide.zarr_image import holds_image, is_zarr
@@ -93,8 +95,9 @@ def check_folder(folder: Path) -> None:
         SlideError: it is such a folder.
     """
     if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         raise SlideError(
-            f"expected a readable folder, found: Permission denied ({folder}); check its permissions"
+            f"expected a readable folder, found: {cause_of(refused)} ({folder}); {remedy_of(refused)}"
         )
 
 

@@ -190,8 +190,8 @@ class _WsidataSource:
             # After an error OpenSlide refuses everything: opened again, the rest can be read.
             self._reader.detach_reader()
             raise SlideError(
-                f"expected pixels at x {x_px0}, y {y_px0} of level {level}, found: {error} in "
-                f"{self.path}; the file is damaged there, {DAMAGED}"
+                f"expected pixels at x {x_px0}, y {y_px0} of level {level}, found: {cause_of(error)} in "
+                f"{self.path}; {remedy_of(error) or f'the file is damaged there, {DAMAGED}'}"
             ) from error
 
     def _over_background(self, rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.runs import FULL_HASH_BYTES, content_key, file_key
 from hespotex.slide.bit_depth import bits_in_use, to_8_bit
@@ -213,8 +214,8 @@ class ZarrImage:
             values = np.asarray(self._levels[level][index])
         except Exception as error:  # codecs raise their own kinds
             raise SlideError(
-                f"expected pixels at x {x}, y {y} of level {level}, found: {error} in {self.path}; "
-                "the store is damaged there, copy or export it again"
+                f"expected pixels at x {x}, y {y} of level {level}, found: {cause_of(error)} in {self.path}; "
+                f"{remedy_of(error) or f'the store is damaged there, {DAMAGED}'}"
             ) from error
         kept = [name for name in self._axes if name in where]
         order = [kept.index(name) for name in ("y", "x", "c") if name in kept]
