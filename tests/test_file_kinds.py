@@ -78,6 +78,11 @@ MADE: dict[str, tuple[bytes, str]] = {
     "web page": (PAGE, r"a web page \(HTML\); open it in a browser"),
     "xml page": (b'<?xml version="1.0"?>\n<html/>', r"a web page"),
     "denied": (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied', r"a server's error message"),
+    "rds": (
+        gzip.compress(b"X\n\0\0\0\3\0\4\2\1\0\3\5\0\0\0\0\5UTF-8"),
+        r"an object of R \(\.rds, \.RData\); write its counts from R: Matrix::writeMM",
+    ),
+    "RData": (gzip.compress(b"RDX3\nX\n\0\0\0\3\0\4\2\1"), r"an object of R"),
     "git-lfs": (POINTER, r"a pointer of Git LFS, not the file itself; .*git lfs pull"),
     "git-annex": (b"/annex/objects/SHA256E-s9--a.h5\n", r"pointer of git-annex.*git annex get"),
     "empty": (b"", r"an empty file; copy or make it again"),
@@ -267,3 +272,20 @@ def test_only_what_is_cut_short_is_to_be_copied_again(tmp_path: Path) -> None:
     )
     with pytest.raises(SpotTableError, match=r"cannot be read .*; compare it with the original"):
         read_spots("h5ad", SpotSource(expression=tmp_path / "whole.h5ad"))
+
+
+def test_positions_are_told_by_their_bytes_not_by_their_name(tmp_path: Path) -> None:
+    table = positions(KNOWN)
+    table.to_csv(tmp_path / "tissue_positions.parquet", index=False)
+    table.to_parquet(tmp_path / "tissue_positions.csv")
+    for ending in ("csv", "parquet"):
+        read = read_positions(tmp_path / f"tissue_positions.{ending}")
+        assert read["barcode"].tolist() == table["barcode"].tolist()
+    with pytest.raises(SpotTableError, match=r"none\.parquet, found.*No such file"):
+        read_positions(tmp_path / "none.parquet")
+
+
+def test_a_matrix_of_another_name_is_told_how_to_name_it(tmp_path: Path) -> None:
+    (tmp_path / "GSM1_counts.mtx.gz").write_bytes(gzip.compress(b"%%MatrixMarket"))
+    with pytest.raises(SpotTableError, match=r"SAMPLE_matrix\.mtx .*GSM1_counts\.mtx\.gz; rename"):
+        read_matrix(tmp_path / "GSM1_counts.mtx.gz")

@@ -77,6 +77,11 @@ _REFUSAL: Final = FileKind(
     "read it to see what the server answered, and download the file itself",
 )
 _EXCEL: Final = FileKind("excel", "an Excel workbook", "save it as CSV UTF-8 and give that file")
+_OF_R: Final = FileKind(
+    "r",
+    "an object of R (.rds, .RData)",
+    'write its counts from R: Matrix::writeMM(counts, "matrix.mtx"), with features.tsv and barcodes.tsv beside it',
+)
 EMPTY: Final = FileKind("empty", "an empty file", "copy or make it again")
 
 _SIGNATURES: Final[tuple[tuple[bytes, FileKind], ...]] = (
@@ -101,6 +106,7 @@ _SIGNATURES: Final[tuple[tuple[bytes, FileKind], ...]] = (
     (rb"Rar!\x1a\x07", _archive("rar", "unrar x")),
     # Text may hold the word: the header of tar holds zero bytes before it.
     (rb"(?=.{0,256}\0).{257}ustar", _TAR),
+    (rb"(RD[AX][23]\n)?[XA]\n\0\0\0[\2\3]", _OF_R),
     (re.escape(_HDF5_SIGNATURE), _data("hdf5", "an HDF5 file")),
     (rb"PAR1\x15", _data("parquet", "a parquet file")),
     (rb"\x93NUMPY", _data("numpy", "an array of numpy")),
@@ -148,7 +154,7 @@ _COMPILED: Final = tuple(
 # Nothing that stands in the place of a file that was meant; all others may be right somewhere.
 NEVER_MEANT: Final = frozenset({
     "gzip", "bzip2", "xz", "zstd", "zip", "lz4", "compress", "7-Zip", "rar", "tar", "excel", "torch", "html", "git-lfs",
-    "git-annex", "utf-16", "empty", "pdf", "parquet",
+    "git-annex", "utf-16", "empty", "pdf", "parquet", "r",
 })  # fmt: skip
 
 
@@ -157,8 +163,9 @@ def kind_of(head: bytes) -> FileKind | None:
     if not head:
         return EMPTY
     kind = _by_signature(head)
-    # A packed archive is unpacked by one command.
-    return _TAR if kind is _GZIP and _by_signature(_unpacked(head)) is _TAR else kind
+    inner = _by_signature(_unpacked(head)) if kind is _GZIP else None
+    # A packed archive is unpacked by one command; R packs its objects itself.
+    return inner if inner in {_TAR, _OF_R} else kind
 
 
 def _by_signature(head: bytes) -> FileKind | None:

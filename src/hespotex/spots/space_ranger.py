@@ -14,7 +14,7 @@ import pandas as pd
 
 from hespotex.disk_errors import disk_words
 from hespotex.errors import SpotTableError
-from hespotex.file_kinds import read_kind
+from hespotex.file_kinds import HEAD_BYTES, kind_of, read_kind
 from hespotex.spots.aggr import chosen_ending, endings, own_folder, positions_of
 from hespotex.spots.base import Joined, RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
@@ -282,7 +282,7 @@ def read_positions(path: Path | Packed) -> pd.DataFrame:
         SpotTableError: a column is missing, a value is no number, a barcode occurs twice.
     """
     name = str(path)
-    if name.endswith(".parquet"):
+    if _is_parquet(path):
         table = _read_parquet(path)
     else:
         table = read_table(path, POSITION_COLUMNS, unless_header="barcode")
@@ -307,6 +307,18 @@ def _read_parquet(path: Path | Packed) -> pd.DataFrame:
             f"add {', '.join(missing)}"
         )
     return table
+
+
+def _is_parquet(path: Path | Packed) -> bool:
+    """By the first bytes, whatever the name says; by the name where there is no such file, which then is said."""
+    if isinstance(path, Packed):
+        kind = kind_of(path.content[:HEAD_BYTES])
+    else:
+        try:
+            kind = read_kind(path)
+        except OSError:
+            return path.suffix == ".parquet"
+    return kind is not None and kind.name == "parquet"
 
 
 def read_scale(path: Path | Packed | None) -> ScaleHints:

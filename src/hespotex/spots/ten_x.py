@@ -53,6 +53,11 @@ def read_matrix(path: Path) -> FeatureMatrix:
     if path.is_dir():
         return _read_folder(path)
     prefix, found, _ = path.name.partition("matrix.mtx")
+    if ".mtx" in path.name and not found:
+        raise SpotTableError(
+            f"expected a matrix named SAMPLE_matrix.mtx with SAMPLE_features.tsv and SAMPLE_barcodes.tsv beside it, found "
+            f"{path}; rename the three so"
+        )
     return _read_folder(path.parent, prefix, path) if found else _read_h5(path)
 
 

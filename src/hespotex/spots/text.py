@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hespotex.disk_errors import DAMAGED, disk_words
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SpotTableError
 from hespotex.file_kinds import missing_bytes, read_kind
 from hespotex.geojson_features import json_remedy
@@ -195,12 +195,13 @@ def read_parquet(path: Path | Packed) -> pd.DataFrame:
     except SpotTableError:
         raise
     except Exception as error:  # arrow raises its own kinds
-        missing = None if isinstance(path, Packed) else missing_bytes(path)
-        found = (
-            f"one that is cut short: {missing}; copy it again"
-            if missing is not None
-            else f"one that cannot be read ({disk_words(error, otherwise=DAMAGED)})"
-        )
+        missing = None
+        if not isinstance(path, Packed) and remedy_of(error) is None:
+            missing = missing_bytes(path)
+        if missing is not None:
+            found = f"one that is cut short: {missing}; copy it again"
+        else:
+            found = f"one that cannot be read ({cause_of(error)}); {remedy_of(error) or DAMAGED}"
         raise SpotTableError(f"expected a whole parquet file at {path}, found {found}") from error
 
 
