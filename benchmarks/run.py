@@ -33,6 +33,7 @@ from benchmarks.cases import (
     nuclei,
     out_of_distribution,
     panel,
+    region_coverage,
     shown,
     simulated_truth,
     slides,
@@ -55,6 +56,7 @@ CASES = {
         largest,
         accuracy,
         coverage,
+        region_coverage,
         out_of_distribution,
         simulated_truth,
         nuclei,
@@ -67,6 +69,7 @@ CASES = {
 # What numbers are worth: an hour on its own, so it is run by name (`make bench-trust`), or with everything else.
 TRUST = (
     "coverage",
+    "region_coverage",
     "out_of_distribution",
     "simulated_truth",
     "nuclei",

@@ -25,8 +25,8 @@ Float32 = npt.NDArray[np.float32]
 SIZES = (1, 4, 9, 25)
 # So many regions of a section and size are looked at: more would say the same again, since neighbours err alike.
 MOST_REGIONS = 512
-# Spots up to which regions are packed tightly.
-_MOST_IN_ORDER = 16_384
+# Spots of a section that regions are laid around: more than enough to choose from.
+_MOST_CENTRES = 16_384
 # Spots around a region that may be as near as its last one: rings of a lattice hold 12 at most up to 31 spots.
 _TIED = 16
 # Distances that differ by less than this share of the pitch are the same.
@@ -63,12 +63,15 @@ class HeldOutRegions:
     unit: str = ""
 
 
-def neighbourhoods(xy_um: Floats, size: int) -> npt.NDArray[np.intp]:
-    """(n, size) every spot with its nearest ones, itself first, equally near ones in the order of the spots.
+def neighbourhoods(
+    xy_um: Floats, size: int, centres: npt.NDArray[np.intp] | None = None
+) -> npt.NDArray[np.intp]:
+    """(k, size) spots with their nearest ones, themselves first, equally near ones in the order of the spots.
 
     Args:
-        xy_um: (n, 2) spot centres; n at least `size`.
+        xy_um: (n, 2) spot centres, in any unit; n at least `size`.
         size: spots of a region.
+        centres: (k,) of which spots; None: of all.
 
     Raises:
         HESpotExError: there are fewer spots.
@@ -76,13 +79,13 @@ def neighbourhoods(xy_um: Floats, size: int) -> npt.NDArray[np.intp]:
     n = len(xy_um)
     if n < size:
         raise HESpotExError(f"expected at least {size} spots for a region of {size}, found {n}")
+    around = np.arange(n) if centres is None else centres
     if size == 1:
-        return np.arange(n)[:, None]
-    k = min(n, size + _TIED)
-    distance, near = cKDTree(xy_um).query(xy_um, k=k)
+        return around[:, None]
+    distance, near = cKDTree(xy_um).query(xy_um[around], k=min(n, size + _TIED))
     pitch = float(np.median(distance[:, 1])) or 1.0
     ring = np.rint(distance / (_SAME_DISTANCE * pitch)).astype(np.int64)
-    ring[near == np.arange(n)[:, None]] = -1
+    ring[near == around[:, None]] = -1
     order = np.lexsort((near, ring), axis=1)
     return np.asarray(np.take_along_axis(near, order[:, :size], axis=1))
 
@@ -90,19 +93,16 @@ def neighbourhoods(xy_um: Floats, size: int) -> npt.NDArray[np.intp]:
 def apart(members: npt.NDArray[np.intp], xy_um: Floats) -> npt.NDArray[np.intp]:
     """Rows of regions that share no spot, in their order; no other region could be added.
 
-    Every round takes the regions that come before all others that they touch: from one corner on, which fills most of
-    a lattice, or in an order that jumps where so many spots would take too many rounds.
+    Every round takes the regions that come before all others that they touch, from one corner of the section on, which
+    fills most of a lattice.
 
     Args:
         members: (k, size) spots of each region, its centre first.
         xy_um: (n, 2) spot centres.
     """
     k, n_spots = len(members), len(xy_um)
-    if k > _MOST_IN_ORDER:
-        first_come = (np.arange(k) * 0.6180339887498949) % 1
-    else:
-        first_come = np.linalg.norm(xy_um[members[:, 0]] - xy_um.min(axis=0), axis=1)
-    rank = np.argsort(np.argsort(first_come, kind="stable"))
+    from_corner = np.linalg.norm(xy_um[members[:, 0]] - xy_um.min(axis=0), axis=1)
+    rank = np.argsort(np.argsort(from_corner, kind="stable"))
     taken, open_rows = np.zeros(n_spots, bool), np.arange(k)
     chosen: list[npt.NDArray[np.intp]] = []
     while len(open_rows):
@@ -185,11 +185,12 @@ def held_out_regions(
     """
     by_size = {}
     filled = np.flatnonzero(spot_totals(counts.counts) > 0)  # an empty spot tells nothing
+    centres = np.linspace(0, len(filled) - 1, min(len(filled), _MOST_CENTRES)).astype(int)
     genes = counts.measured if fitted is None else counts.measured & fitted
     for size in sizes:
         if len(filled) < size or not genes.any():
             continue
-        near = neighbourhoods(xy_um[filled], size)
+        near = neighbourhoods(xy_um[filled], size, centres)
         rows = apart(near, xy_um[filled])
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_REGIONS)).astype(int)]
         members = filled[near[rows]]
