@@ -94,6 +94,22 @@ def test_a_prediction_of_a_model_without_intervals_says_that_it_has_none(run: Ru
     assert set(data_of(page)["sections"][0]["half_widths"]) == {""}
 
 
+@pytest.mark.parametrize("note", ["the training sections A, B are all of patient P: so", ""])
+def test_a_prediction_says_for_whom_its_intervals_say_nothing(run: RunDir, note: str) -> None:
+    (run.path / "metrics.json").unlink()
+    (run.path / "genes.csv").unlink()
+    made = toy_section()
+    write_prediction(
+        run.predictions / "S1.h5ad",
+        section=made,
+        genes=GENES,
+        prediction=toy_prediction(made),
+        extras=toy_extras(made),
+        provenance={"inner_note": note},
+    )
+    assert ("The training sections A, B are all of patient P: so." in page_of(run)) == bool(note)
+
+
 def test_a_gene_without_an_interval_has_no_text(tmp_path: Path) -> None:
     stored = toy_stored(tmp_path)
     widths = toy_half_widths()

@@ -32,6 +32,7 @@ from hespotex.export.report_data import (
 )
 from hespotex.export.report_intervals import (
     NO_INTERVALS,
+    calibration_notes,
     median_half_widths,
     region_levels,
     region_rows,
@@ -132,6 +133,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         calibration=Markup(calibration_svg(calibration)) if calibration else "",
         coverage=tables.coverage_rows(run.metrics),
         half_widths=median_half_widths(seen.half_widths),
+        rests_on=[] if run.metrics else calibration_notes(records),
         no_intervals=NO_INTERVALS,
         region_levels=region_levels(run.metrics),
         region_rows=region_rows(run.metrics),

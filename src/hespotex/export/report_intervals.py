@@ -78,3 +78,9 @@ def median_half_widths(tables: Sequence[npt.NDArray[np.float32]]) -> list[str]:
         for size, row in zip(SIZES, widths, strict=True)
         if np.isfinite(row).any()
     ]
+
+
+def calibration_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For whom the intervals of predictions say nothing, one sentence each; scored runs say it of every fold."""
+    notes = dict.fromkeys(str(record.get("inner_note") or "") for record in records)
+    return [f"{note[0].upper()}{note[1:]}." for note in notes if note]
