@@ -18,6 +18,7 @@ from toy_prediction import (
     MPP,
     toy_counts,
     toy_extras,
+    toy_half_widths,
     toy_prediction,
     toy_section,
     toy_thumbnail,
@@ -135,6 +136,9 @@ def test_spatialdata_store_opens_in_spatialdata_and_lazyslide(
     assert table.uns["hespotex"]["units"]["X"] == UNIT_COMPOSITION
     assert table.uns["spatialdata_attrs"]["region"] == "spots"
     assert table.var["gene"].tolist() == list(GENES)
+    np.testing.assert_array_equal(table.var["half_width_4"], toy_half_widths()[1])
+    assert table.uns["hespotex"]["half_width_level"] == 0.9
+    assert "natural log" in table.uns["hespotex"]["units"]["half_width_4"]
     assert tuple(store.images["wsi_thumbnail"].shape) == (3, 180, 200)
 
     slide = tmp_path / "slide.tif"

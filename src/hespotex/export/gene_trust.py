@@ -23,9 +23,14 @@ def gene_columns(extras: Extras) -> dict[str, Any]:
         columns |= claim_columns(extras.claims)
     elif extras.grades is not None:
         columns[keys.GRADE] = pd.Categorical(list(extras.grades))
-    if extras.half_width is not None:
-        columns |= dict(zip(HALF_WIDTHS, extras.half_width, strict=True))
-    return columns
+    return columns | half_width_columns(extras)
+
+
+def half_width_columns(extras: Extras) -> dict[str, npt.NDArray[np.float32]]:
+    """The half widths of composition by name of their column; empty without them."""
+    if extras.half_width is None:
+        return {}
+    return dict(zip(HALF_WIDTHS, extras.half_width, strict=True))
 
 
 def gene_record(extras: Extras) -> dict[str, Any]:

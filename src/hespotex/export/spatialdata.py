@@ -12,8 +12,10 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.evaluation.trust import LEVEL
 from hespotex.export.claim_words import claims_of
 from hespotex.export.claims_store import claim_record
+from hespotex.export.gene_trust import half_width_columns
 from hespotex.export.h5ad import UNITS, StoredPrediction, add_set_scores, set_table
 from hespotex.export.shown import SHOWN, Show, explained, measured_beside, shown_values, unit
 from hespotex.export.tables import chosen_columns
@@ -150,6 +152,9 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show) -
     var["gene"] = section.genes[columns].astype(object)
     for name, values in claims.subset(columns).columns().items():
         var[name] = values.astype(object) if values.dtype.kind == "U" else values
+    half_widths = half_width_columns(section.extras)
+    for name, values in half_widths.items():
+        var[name] = values[columns]
     shown, other = (show, *(kind for kind in SHOWN if kind != show))
     table = AnnData(X=shown_values(section, shown)[:, columns], obs=obs, var=var)
     table.layers[other] = shown_values(section, other)[:, columns]
@@ -173,7 +178,9 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show) -
             **{
                 k: UNITS[k] for k in (keys.MEASURED, keys.MEASURED_COMPOSITION) if k in table.layers
             },
+            **{name: UNITS[name] for name in half_widths},
         },
+        **({keys.HALF_WIDTH_LEVEL: LEVEL} if half_widths else {}),
         **claim_record(claims),
     }
     if section.extras.gene_sets is not None:
