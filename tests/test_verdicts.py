@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from feature_cohort import SMALL, toy_items, write_cohort
+from hespotex import pipeline
 from hespotex.cli.main import app
+from hespotex.config import Machine
 from hespotex.errors import GeometryError, HESpotExError
 from hespotex.geometry import orient
 from hespotex.inspection import inspect_input
+from hespotex.progress import Silent
 from hespotex.section import ManifestRow, read_section
 from hespotex.slide import open_slide
 from hespotex.slide_prediction.layout import _scale
@@ -72,12 +77,47 @@ def test_spots_without_any_image_are_red_and_can_be_converted(tmp_path: Path, ki
     assert ad.read_h5ad(tmp_path / "c.h5ad").n_obs == len(KNOWN.barcodes)
 
 
-def test_features_take_the_place_of_an_image(tmp_path: Path) -> None:
-    source = h5ad(tmp_path / "s", KNOWN)
-    row = {"section_id": "S", "patient_id": "P", "slide": "", "features": str(source.expression),
-           "expression": str(source.expression), "format": "h5ad", "mpp": "0.5"}  # fmt: skip
-    inspection = inspect_input(write_manifest(tmp_path, [row]))
-    assert not [f for f in inspection.findings if f.colour == "red"]
+@pytest.fixture
+def cohort(tmp_path: Path) -> pd.DataFrame:
+    """The rows of four sections that bring features in place of images."""
+    manifest = write_cohort(tmp_path, toy_items())
+    return pd.read_csv(manifest, dtype=str, keep_default_na=False)
+
+
+def stopped(rows: pd.DataFrame, folder: Path) -> tuple[list[str], str]:
+    """What the preflight finds red, and what stops the first stages of a run (empty: nothing)."""
+    rows.to_csv(folder / "m.csv", index=False)
+    red = [f"{f.found}; {f.remedy}" for f in inspect_input(folder / "m.csv").findings if f.colour == "red"]  # fmt: skip
+    try:
+        read = pipeline.read_sections(folder / "m.csv", None, Silent(), of=SMALL)
+        pipeline.encode(read, SMALL, Machine(threads=1), Silent())
+    except HESpotExError as error:
+        return red, str(error)
+    return red, ""
+
+
+def test_features_of_every_section_take_the_place_of_images(
+    cohort: pd.DataFrame, tmp_path: Path
+) -> None:
+    assert stopped(cohort, tmp_path) == ([], "")
+
+
+def test_features_of_other_places_are_red_in_the_words_of_runs(
+    cohort: pd.DataFrame, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "A2.features.h5", "r+") as file:
+        file["coords"][...] += 5000
+    (red,), error = stopped(cohort, tmp_path)
+    assert "expected a tile around each of 81 spots" in red
+    assert error == f"section A2: {red}"
+
+
+def test_features_of_some_sections_alone_are_red(cohort: pd.DataFrame, tmp_path: Path) -> None:
+    save(np.full((2000, 2000, 3), 255, np.uint8), tmp_path / "A2.png")
+    cohort.loc[1, ["features", "slide"]] = ["", "A2.png"]
+    (red,), error = stopped(cohort, tmp_path)
+    assert red.startswith("expected features files for all sections or for none, found them for A1, B1, B2 only")  # fmt: skip
+    assert red in error
 
 
 def test_convert_refuses_what_runs_refuse_and_writes_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.trust import NO_INTERVALS, Extras, bundle_trust
 from hespotex.export.claim_words import flagged_text
 from hespotex.gene_sets import GeneSet, PanelSets, left_out_sentence, sets_key
+from hespotex.inspection.given_features import mixed_features
 from hespotex.progress import Reporter
 from hespotex.runs import file_key, versions
 from hespotex.section import Section
@@ -113,12 +114,10 @@ def encoder_name(config: RunConfig, sections: Sequence[Section]) -> str:
     Raises:
         ConfigError: some sections bring features and others do not.
     """
-    given = [s.section_id for s in sections if s.features_file is not None]
-    if given and len(given) < len(sections):
-        raise ConfigError(
-            f"expected features files for all sections or for none, found them for {', '.join(given[:5])} only; "
-            "features of two makers do not mix"
-        )
+    mixed = mixed_features(sections)
+    if mixed:
+        raise ConfigError(mixed)
+    given = any(s.features_file is not None for s in sections)
     return FEATURES_FILE if given else config.encoder.name
 
 

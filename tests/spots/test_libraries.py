@@ -157,6 +157,8 @@ ONE = {
     "labels that interlock on one lattice": table(lattice(), spots("s"), sample=["a", "b"] * (N // 2)),
     "bins": table(lattice(), np.array([f"s_008um_{i:05d}_00001-1" for i in range(N)])),
     "cells": table(cells(0), spots("cell-")),
+    "spots without a place, at 0, 0": table(np.where(np.arange(N)[:, None] < 20, 0.0, cells(3)), spots("s")),
+    "a few cells in one pixel": table(np.concatenate([cells(0)[:-2], cells(0)[:2]]), spots("cell-")),
     "two lattices side by side": table(np.concatenate([lattice()[:40], lattice((1333, 0), 0.2)[:40]]),
                                        np.concatenate([spots("a")[:40], spots("b")[:40]])),
 }  # fmt: skip

@@ -12,6 +12,7 @@ from hespotex.errors import HESpotExError
 from hespotex.inspection.copies import Copy, image_findings
 from hespotex.inspection.counts import count_findings
 from hespotex.inspection.findings import Finding
+from hespotex.inspection.given_features import mixed_findings
 from hespotex.inspection.joined import joined_findings
 from hespotex.inspection.naming import NO_PANEL, GivenPanel, compare_names
 from hespotex.inspection.placement import Placement, place_section, placement_findings
@@ -149,6 +150,7 @@ def check_together(sections: Sequence[Section], panel: GivenPanel = NO_PANEL) ->
     """
     return [
         *compare_names(sections, panel),
+        *mixed_findings(sections),
         *(unseen_findings(sections) or _filtered(sections)),
         *_same_content(sections),
         *_same_slide(sections),

@@ -15,6 +15,7 @@ from hespotex.errors import HESpotExError, ManifestError, SlideError
 from hespotex.inspection.checks import check_section, check_together
 from hespotex.inspection.copies import find_copies
 from hespotex.inspection.findings import Colour, Finding, accept_findings, exit_code, verdict
+from hespotex.inspection.given_features import features_findings
 from hespotex.inspection.inputs import resolve_input
 from hespotex.inspection.mapping import offer_mapping
 from hespotex.inspection.naming import join_sections
@@ -252,6 +253,7 @@ def _read_well(
     alone = row.slide is None and row.features is None
     copies = find_copies(row, section) if alone else []
     found, placement = check_section(section, view, copies=copies, needs_image=not slide_failed)
+    found += features_findings(section)
     picture = None
     geometry = section.geometry
     facts = {**_slide_facts(view), **_section_facts(section)}

@@ -26,6 +26,8 @@ ENDINGS: Final = "the endings of barcodes"
 _MOST: Final = 64  # libraries of one table; a column of more values says something else
 # Of all spots: rounding or joining may bring a few together, two sections share far more.
 _REPEATED: Final = 0.01
+_COINCIDENT: Final = 0.05
+_X: Final = "x of a position"
 _STEMS: Final = (r"(?<![A-Za-z])[ACGTN]{8,}(?![A-Za-z])", r"s_[0-9]{3}um_[0-9]+_[0-9]+")
 _PLACES: Final = (("array_row", "array_col"), (keys.ARRAY_Y, keys.ARRAY_X))
 _SHOWN: Final = 6
@@ -196,15 +198,16 @@ def _marks(
             found.append(("places of the array stand there twice", place))
             break
     if xy is not None:
-        found.append(("spots lie on another", pd.DataFrame(np.asarray(xy))))
+        found.append(("spots lie on another", pd.DataFrame(np.asarray(xy), columns=[_X, "y"])))
     return found
 
 
 def _n_repeated(mark: pd.DataFrame) -> int:
-    """How many rows repeat an earlier one; 0 where they are few."""
+    """How many values stand there more than once; 0 where they are few, as cells in whole pixels or spots at 0, 0."""
     known = mark.dropna()
-    n = int(known.duplicated().sum())
-    return n if n > max(1.0, _REPEATED * len(known)) else 0
+    n = len(known[known.duplicated()].drop_duplicates())
+    least = _COINCIDENT if _X in known else _REPEATED
+    return n if n > max(1.0, least * len(known)) else 0
 
 
 def _listed(names: Sequence[Any]) -> str:

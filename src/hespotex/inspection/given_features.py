@@ -1,0 +1,45 @@
+"""Owns whether the features files of sections can be used, as findings in the words in which a run would stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hespotex.errors import HESpotExError
+from hespotex.features_file import read_features_file
+from hespotex.inspection.findings import Finding
+from hespotex.section import Section
+
+
+def features_findings(section: Section) -> list[Finding]:
+    """Whether the file has features for every spot; nothing where none is given. Reads the whole file."""
+    if section.features_file is None:
+        return []
+    name = section.section_id
+    try:
+        values, side_px0, _ = read_features_file(
+            section.features_file, section.xy_px0, tile_px=section.tile_px, section=name
+        )
+    except HESpotExError as error:
+        found, _, remedy = str(error).removeprefix(f"section {name}: ").rpartition("; ")
+        return [Finding(name, "features", "error", found or remedy, remedy if found else "")]
+    side_um = side_px0 * section.geometry.mpp
+    shown = f"{values.shape[1]:,} features of every spot, of tiles of {side_px0:,.0f} px ({side_um:.4g} um)"
+    return [Finding(name, "features", "ok", shown)]
+
+
+def mixed_features(sections: Sequence[Section]) -> str:
+    """What is said of sections of which some bring features and others do not; empty where all are alike."""
+    given = [s.section_id for s in sections if s.features_file is not None]
+    if not given or len(given) == len(sections):
+        return ""
+    return (
+        f"expected features files for all sections or for none, found them for {', '.join(given[:5])} only; "
+        "features of two makers do not mix"
+    )
+
+
+def mixed_findings(sections: Sequence[Section]) -> list[Finding]:
+    """The same as a finding."""
+    found, _, remedy = mixed_features(sections).partition("; ")
+    without = next((s.section_id for s in sections if s.features_file is None), "")
+    return [Finding(without, "features", "error", found, remedy)] if found else []
