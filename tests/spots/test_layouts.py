@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import anndata
 import h5py
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from scipy import sparse
 from scipy.io import mmread, mmwrite
 
 from hespotex.errors import SpotTableError
+from hespotex.inspection.inputs import resolve_input
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
 from hespotex.spots.sparse_reading import read_matrix_market
@@ -226,3 +229,48 @@ def test_complex_values_are_refused_and_the_layer_of_counts_is_still_taken(
     table = read_spots("h5ad", source)
     assert table.counts is not None
     np.testing.assert_array_equal(table.counts.toarray(), KNOWN.counts)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_table_in_zarr_is_read_as_the_h5ad_is(version: int, tmp_path: Path) -> None:
+    source = h5ad(tmp_path, KNOWN)
+    assert source.expression is not None
+    store = tmp_path / "section.zarr"
+    with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=version):
+        warnings.simplefilter("ignore")
+        anndata.read_h5ad(source.expression).write_zarr(store)
+    table = read_spots("h5ad", SpotSource(expression=store))
+    assert table.counts is not None
+    np.testing.assert_array_equal(table.counts.toarray(), KNOWN.counts)
+    np.testing.assert_array_equal(table.xy_px0, KNOWN.xy_px0)
+    assert [row.format for row in resolve_input(store).rows] == ["h5ad"]
+    with pytest.raises(
+        SpotTableError, match=r"found a single AnnData table; set the format to h5ad"
+    ):
+        read_spots("spatialdata", SpotSource(expression=store))
+    for part in (store / "X").rglob("*"):
+        if part.is_file() and part.name[0].isdigit():
+            part.write_bytes(b"x")
+    with pytest.raises(SpotTableError, match=r"a whole AnnData store at .*compare it with"):
+        read_spots("h5ad", SpotSource(expression=store))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("matrix", "row_attrs", "col_attrs", "layers"), r"a loom file; convert it: .*read_loom\("),
+        (("mod", "obsm", "uns"), r"a MuData file; take its table of genes: .*read_h5mu\("),
+        (
+            ("matrix",),
+            r"HDF5 without obs and var \(it holds matrix\); choose the format that wrote",
+        ),
+    ],
+)
+def test_tables_of_other_tools_say_the_line_that_converts_them(
+    names: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "x.h5ad", "w") as file:
+        for name in names:
+            file.create_group(name)
+    with pytest.raises(SpotTableError, match=message):
+        read_spots("h5ad", SpotSource(expression=tmp_path / "x.h5ad"))

@@ -12,6 +12,7 @@ from hespotex.manifest import CheckedRow, read_rows
 from hespotex.section import ManifestRow
 from hespotex.slide import check_folder, image_names, is_zarr, open_slide, slide_names, slides_in
 from hespotex.spots.given import is_positions
+from hespotex.spots.other_anndata import is_zarr_table
 
 InputKind = Literal["manifest", "spots", "slide", "folder of slides"]
 
@@ -136,6 +137,8 @@ def _spots(path: Path, slide: Path | None) -> Input | None:
         return Input(path, "spots", (row,), ("positions alone (format positions in a manifest)",))
     elif not path.is_dir():
         return None
+    elif is_zarr_table(path):
+        kind = "h5ad"
     elif is_zarr(path):
         if not _has_tables(path):
             return None

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex import keys
-from hespotex.disk_errors import DAMAGED, cause_of
+from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SpotTableError
 from hespotex.hdf5 import open_h5
 from hespotex.spots.anndata_elements import (
@@ -27,7 +27,7 @@ from hespotex.spots.anndata_elements import (
 from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, find_count_problem, is_control
 from hespotex.spots.libraries import COLUMNS, one_library
-from hespotex.spots.old_h5ad import as_written_today, is_old
+from hespotex.spots.other_anndata import as_written_today, is_old, is_zarr_table, other_format
 
 # The printed array of every Visium slide.
 _VISIUM_PITCH_UM = 100.0
@@ -140,22 +140,35 @@ def read_parts(path: Path, *, with_counts: bool = True, library: str | None = No
     Raises:
         SpotTableError: no AnnData file, cut short, no raw counts in it, or several sections and no `library` chosen.
     """
+    if is_zarr_table(path):
+        return _read_store(path, with_counts=with_counts, library=library)
     with (
         warnings.catch_warnings(),
         open_h5(path, "a whole h5ad file at", SpotTableError) as file,
     ):
         # As all files of before anndata 0.8 are.
         warnings.filterwarnings("ignore", "Element .* was written without encoding metadata")
-        missing = [name for name in ("obs", "var") if name not in file]
-        if missing:
+        if not {"obs", "var"} <= set(file):
             raise SpotTableError(
-                f"expected an AnnData file at {path}, found HDF5 without {' and '.join(missing)}"
-                f" (it holds {', '.join(sorted(file))[:100]}); choose the format that wrote it"
+                f"expected an AnnData file at {path}, found {other_format(set(file), path)}"
             )
         if not is_old(file):
             return _take_parts(file, path, with_counts=with_counts, library=library)
         with as_written_today(path, _KEPT_UNS) as today:
             return _take_parts(today, path, with_counts=with_counts, library=library)
+
+
+def _read_store(path: Path, *, with_counts: bool, library: str | None) -> H5adParts:
+    try:
+        with as_written_today(path, _KEPT_UNS) as today:
+            return _take_parts(today, path, with_counts=with_counts, library=library)
+    except SpotTableError:
+        raise
+    except Exception as error:  # zarr and its codecs raise their own kinds
+        raise SpotTableError(
+            f"expected a whole AnnData store at {path}, found one that cannot be read ({cause_of(error)}); "
+            f"{remedy_of(error) or DAMAGED}"
+        ) from error
 
 
 def _take_parts(file: Any, path: Path, *, with_counts: bool, library: str | None) -> H5adParts:

@@ -24,6 +24,7 @@ from hespotex.spots.h5ad import (
     pick_raw_counts,
 )
 from hespotex.spots.libraries import one_library
+from hespotex.spots.other_anndata import is_zarr_table
 from hespotex.spots.sparse_reading import checked_csr
 
 _GLOBAL = "global"
@@ -111,6 +112,10 @@ def _open(path: Path) -> tuple[Any, dict[str, dict[str, int]]]:
 
     if not path.is_dir():
         raise SpotTableError(_no_store(path))
+    if is_zarr_table(path):
+        raise SpotTableError(
+            f"expected a SpatialData store at {path}, found a single AnnData table; set the format to h5ad"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
