@@ -22,6 +22,7 @@ from benchmarks import harness
 from benchmarks.cases import (
     accuracy,
     again,
+    coarse_copies,
     coverage,
     damaged_files,
     encoding,
@@ -58,6 +59,7 @@ CASES = {
         coverage,
         region_coverage,
         out_of_distribution,
+        coarse_copies,
         simulated_truth,
         nuclei,
         shown,
@@ -71,6 +73,7 @@ TRUST = (
     "coverage",
     "region_coverage",
     "out_of_distribution",
+    "coarse_copies",
     "simulated_truth",
     "nuclei",
     "shown",

@@ -374,7 +374,7 @@ def predict(
         for item in cohort.items:
             section = item.section
             prediction = predict_section(bundle, item.without_expression(), machine=machine)
-            extras = trust.extras(prediction, item.features, item.appearance)
+            extras = trust.extras_of(prediction, item)
             note = training_note(bundle, section, reporter)
             patient = "same" if note else whose[section.section_id]
             claims = bundle_claims(bundle, patient, verdict=extras.verdict, flagged=extras.ood)

@@ -117,7 +117,7 @@ def evaluate_bundle(
         blind = item.without_expression()
         with clock.stage("predict"):
             prediction = predict_section(bundle, blind, machine=machine)
-            extras = bundle_trust(bundle).extras(prediction, blind.features, blind.appearance)
+            extras = bundle_trust(bundle).extras_of(prediction, blind)
             whose = patients[item.section.section_id] if patients else "new"
             claims = bundle_claims(bundle, whose, verdict=extras.verdict, flagged=extras.ood)
             extras = extras.with_claims(claims)

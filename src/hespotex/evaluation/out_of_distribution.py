@@ -26,7 +26,11 @@ from hespotex.splits import inner_folds, spatial_blocks
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float64]
 Verdict = Literal[
-    "like the training slides", "unlike: staining", "unlike: scale or sharpness", "unlike: tissue"
+    "like the training slides",
+    "unlike: staining",
+    "unlike: scale or sharpness",
+    "unlike: resolution",
+    "unlike: tissue",
 ]
 
 _N_COMPONENTS = 32
@@ -41,6 +45,8 @@ _SLIDE_LIMIT = 1.0
 _COLOUR_SLIDE_LIMIT = 4.0
 # A slide is also unlike when most of its spots are.
 _SLIDE_SHARE = 0.5
+# Pixels so many times larger than in training can be the reason for any shift of the features.
+COARSER = 2.0
 _N_BLOCKS = 4
 _MAX_FOLDS = 5
 
@@ -184,7 +190,12 @@ class OodModel:
         return place
 
     def report(
-        self, features: Array, appearance: Appearance | None = None, place: SlidePlace | None = None
+        self,
+        features: Array,
+        appearance: Appearance | None = None,
+        place: SlidePlace | None = None,
+        *,
+        coarser: float = 1.0,
     ) -> OodReport:
         """Compare the spots of one slide, or of a part of it.
 
@@ -192,6 +203,7 @@ class OodModel:
             features: (n, S, D) or (n, P) raw features.
             appearance: of the same spots; without it every unlike slide is `tissue`.
             place: of the whole slide; None: these spots are the whole slide.
+            coarser: microns per pixel of the slide, divided by those of the coarsest training slide.
         """
         where = place or self.place([(features, appearance)])
         score = self.features.spot_score(self.features.project(features), where.features.centre)
@@ -202,16 +214,31 @@ class OodModel:
             score = np.maximum(score, of_colour)
         score = np.maximum(score, np.sqrt(where.shift))
         flagged = score > 1
-        return OodReport(score, flagged, float(flagged.mean()), self.verdict(flagged, where))
+        verdict = self.verdict(flagged, where, coarser=coarser)
+        return OodReport(score, flagged, float(flagged.mean()), verdict)
 
-    def verdict(self, flagged: npt.NDArray[np.bool_], place: SlidePlace) -> Verdict:
-        """On a whole slide, from the flags (n,) of its spots and where it lies."""
+    def verdict(
+        self, flagged: npt.NDArray[np.bool_], place: SlidePlace, *, coarser: float = 1.0
+    ) -> Verdict:
+        """On a whole slide, from the flags (n,) of its spots and where it lies.
+
+        Much larger pixels than in training move the features as another tissue does: which of the two it is cannot
+        be told, and the one that is known is named.
+
+        Args:
+            flagged: (n,).
+            place: where the slide lies.
+            coarser: microns per pixel of the slide, divided by those of the coarsest training slide.
+        """
         if place.colour > max(place.features.shift, 1.0):
             return "unlike: staining"
+        unlike = place.shift > 1 or float(flagged.mean()) > _SLIDE_SHARE
+        if unlike and coarser > COARSER:
+            return "unlike: resolution"
         # Another tissue has another texture, too: that alone names scale or sharpness.
         if place.texture > 1 >= place.features.shift:
             return "unlike: scale or sharpness"
-        if place.shift > 1 or float(flagged.mean()) > _SLIDE_SHARE:
+        if unlike:
             return "unlike: tissue"
         return "like the training slides"
 

@@ -19,7 +19,7 @@ from hespotex.evaluation.texture import TextureSpace
 from hespotex.gene_sets import SetScores
 from hespotex.splits import inner_note
 from hespotex.training.bundle import Bundle
-from hespotex.training.types import Prediction
+from hespotex.training.types import EncodedSection, Prediction
 
 Floats = npt.NDArray[np.float32]
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -75,11 +75,17 @@ class Trust:
         intervals: for log1p, per gene.
         ood: what training slides look like.
         regions: intervals of composition, by size of region and gene.
+        training_mpp: of the coarsest training slide; 0 where it is not known.
     """
 
     intervals: ConformalIntervals | None = None
     ood: OodModel | None = None
     regions: RegionIntervals | None = None
+    training_mpp: float = 0.0
+
+    def coarseness(self, mpp: float) -> float:
+        """How many times larger the pixels of a slide are than those of the coarsest training slide; 1 if unknown."""
+        return mpp / self.training_mpp if self.training_mpp > 0 else 1.0
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays for the model file."""
@@ -119,6 +125,11 @@ class Trust:
         """(S, G) of the interval of composition at LEVEL; None in a model without such intervals."""
         return None if self.regions is None else self.regions.half_width(LEVEL)
 
+    def extras_of(self, prediction: Prediction, item: EncodedSection) -> Extras:
+        """What the prediction of a whole section carries."""
+        coarser = self.coarseness(item.section.geometry.mpp)
+        return self.extras(prediction, item.features, item.appearance, coarser=coarser)
+
     def extras(
         self,
         prediction: Prediction,
@@ -126,6 +137,8 @@ class Trust:
         appearance: Appearance | None = None,
         grades: Sequence[str] | None = None,
         place: SlidePlace | None = None,
+        *,
+        coarser: float = 1.0,
     ) -> Extras:
         """What a prediction of these spots carries; works on any part of a slide.
 
@@ -135,12 +148,13 @@ class Trust:
             appearance: of the same spots, where it is known.
             grades: (G,) of the model.
             place: of the whole slide; None: these spots are the whole slide.
+            coarser: `coarseness` of the slide.
         """
         lower = upper = score = flagged = verdict = None
         if self.intervals is not None:
             lower, upper = self.intervals.interval(prediction.log1p, prediction.spread, level=LEVEL)
         if self.ood is not None:
-            report = self.ood.report(features, appearance, place)
+            report = self.ood.report(features, appearance, place, coarser=coarser)
             score, flagged = report.score.astype(np.float32), report.flagged
             verdict = str(report.verdict)
         return Extras(lower, upper, self.half_width(), score, flagged, grades, verdict)
@@ -148,7 +162,8 @@ class Trust:
 
 def bundle_trust(bundle: Bundle) -> Trust:
     """What a bundle carries of trust."""
-    return Trust.from_tensors(bundle.trust)
+    coarsest = max((s.mpp for s in bundle.sections if s.mpp > 0), default=0.0)
+    return replace(Trust.from_tensors(bundle.trust), training_mpp=coarsest)
 
 
 def inner_folds_note(bundle: Bundle) -> str:

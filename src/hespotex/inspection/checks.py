@@ -16,7 +16,7 @@ from hespotex.inspection.given_features import mixed_findings
 from hespotex.inspection.joined import joined_findings
 from hespotex.inspection.naming import NO_PANEL, GivenPanel, compare_names
 from hespotex.inspection.placement import Placement, place_section, placement_findings
-from hespotex.inspection.slides import SlideView, slide_findings, view_slide
+from hespotex.inspection.slides import SlideView, coarse_findings, slide_findings, view_slide
 from hespotex.inspection.unseen import unseen_findings
 from hespotex.runs import content_key
 from hespotex.section import Section
@@ -88,6 +88,7 @@ def check_section(
     placement = None
     if view is not None:
         found += slide_findings(name, view, alone=False)
+        found += coarse_findings(name, section.geometry.mpp)
     elif needs_image:
         found += image_findings(section, copies)
     found += scale_findings(section)

@@ -26,7 +26,7 @@ from hespotex.inspection.placement import (
     total_counts,
 )
 from hespotex.inspection.reading import check_named, idle_mpp
-from hespotex.inspection.slides import SlideView, slide_findings, view_slide
+from hespotex.inspection.slides import SlideView, coarse_findings, slide_findings, view_slide
 from hespotex.manifest import CheckedRow
 from hespotex.progress import Reporter, Silent
 from hespotex.section import ManifestRow, Section, read_section, spot_source
@@ -303,6 +303,7 @@ def _slide_alone(row: ManifestRow, view: SlideView | None, findings: list[Findin
             Finding(row.section_id, "scale", "warning", said, remedy)
             for said in tags_beside(view.mpp_sources, row.mpp)
         ]
+    found += coarse_findings(row.section_id, mpp)
     picture = Picture(view.path, None, mpp, None, bits=row.bits)
     facts = {**_slide_facts(view), "mpp": mpp}
     return Inspected(row.section_id, (*findings, *found), picture, facts)

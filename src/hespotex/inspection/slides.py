@@ -17,6 +17,8 @@ from hespotex.tissue import LEAST_PX, find_tissue
 THUMBNAIL_PX = 800
 # A JPEG can be decoded at an eighth, a quarter or half of its size at a fraction of the cost.
 _REDUCED = (8, 4, 2)
+# Microns per pixel from which on a nucleus is no more than two pixels wide.
+CELLS_UM = 3.0
 _JPEG = (b"\xff\xd8\xff",)
 # Differences of the channels, of 255, below which a picture has no colour.
 _GREY = 4
@@ -201,6 +203,21 @@ def _tag_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
         text, _, remedy = no_mpp(view.path, view.tags).partition("; ")
         found.append(Finding(name, "scale", "error", text, remedy))
     return found
+
+
+def coarse_findings(name: str, mpp: float | None) -> list[Finding]:
+    """That cells cannot be seen, where pixels are so large."""
+    if mpp is None or mpp <= CELLS_UM:
+        return []
+    return [
+        Finding(
+            name,
+            "scale",
+            "warning",
+            f"cells cannot be seen at {mpp:.3g} um per pixel (above {CELLS_UM:g})",
+            "give the slide itself, not a small copy of it; a model trained on finer slides may call it unlike",
+        )
+    ]
 
 
 def _tissue_finding(name: str, view: SlideView, *, alone: bool) -> Finding:

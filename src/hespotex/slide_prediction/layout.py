@@ -11,6 +11,7 @@ from hespotex.config import InputChoices
 from hespotex.errors import GeometryError, HESpotExError, SlideError, SpotTableError
 from hespotex.geometry import Geometry, StatedScale, decide_geometry
 from hespotex.inspection import read_checked
+from hespotex.inspection.slides import coarse_findings
 from hespotex.patches import reading_order
 from hespotex.progress import Silent
 from hespotex.section import ManifestRow, Section
@@ -61,7 +62,10 @@ def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         if error.section is not None:
             raise
         raise type(error)(str(error), section=task.section_id) from error
-    layout = replace(layout, notes=(*_picture(slide), *layout.notes))
+    coarse = coarse_findings(task.section_id, layout.section.geometry.mpp)
+    layout = replace(
+        layout, notes=(*_picture(slide), *layout.notes, *(finding.found for finding in coarse))
+    )
     return replace(layout, bounds_px0=slide.bounds_px0) if task.options.bounds_offset else layout
 
 

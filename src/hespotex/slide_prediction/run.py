@@ -273,7 +273,8 @@ def _finish(
     verdict = flagged = None
     if _scored(store):
         flags = store.column(FLAG)
-        verdict, flagged = _verdict(predictor.trust, flags, features, bad), flags > 0
+        coarser = predictor.trust.coarseness(layout.section.geometry.mpp)
+        verdict, flagged = _verdict(predictor.trust, flags, features, bad, coarser), flags > 0
     options = job.task.options
     claims = bundle_claims(predictor.bundle, job.patient, verdict=verdict, flagged=flagged)
     columns = genes_to_write(
@@ -368,12 +369,13 @@ def _verdict(
     flags: npt.NDArray[np.float32],
     features: FeatureStore,
     bad: npt.NDArray[np.bool_],
+    coarser: float,
 ) -> str | None:
     """On the slide as a whole, from all its readable spots."""
     place = slide_place(trust, features)
     if trust.ood is None or place is None:
         return None
-    return str(trust.ood.verdict(flags[~bad] > 0, place))
+    return str(trust.ood.verdict(flags[~bad] > 0, place, coarser=coarser))
 
 
 def _provenance(
