@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,3 +150,17 @@ def test_a_full_disk_is_told_by_what_wrote_to_it() -> None:
     with pytest.raises(OSError, match="No space left") as full:
         Path("/dev/full").write_bytes(b"x" * 99)
     assert disk_words(full.value, writing=True).endswith("free space or choose another folder")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_listing_onto_a_full_disk_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "hespotex", "inspect", str(tmp_path / "none.svs"), "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        "hespotex: expected a disk that works, found: No space left on device; free space or choose another folder\n"
+    )

@@ -55,6 +55,11 @@ _REMEDIES: Final[Mapping[int, tuple[str, str]]] = {
     errno.ENXIO: ("mount the disk again and run again",) * 2,
     errno.ENOMEM: ("close other programs, or run where there is more memory",) * 2,
 }  # fmt: skip
+# What disks say of files that are open already; other numbers may be a fault of ours.
+OF_DISKS: Final = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EIO, errno.ESTALE,
+    errno.ENOLCK, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.ENOMEM,
+})  # fmt: skip
 _LOCKS: Final = frozenset(
     {errno.ENOLCK, errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.ENOSYS, errno.ENOTSUP}
 )

@@ -17,7 +17,7 @@ from hespotex.cli.models import import_checkpoint
 from hespotex.cli.runs import cross_validate, demo, predict, train
 from hespotex.cli.terminal import print_error
 from hespotex.cli.worth import compare, evaluate, report
-from hespotex.disk_errors import disk_words
+from hespotex.disk_errors import OF_DISKS, disk_words, number_of
 from hespotex.errors import HESpotExError
 
 app = typer.Typer(
@@ -67,9 +67,14 @@ def main() -> None:
         print_error(str(error))
         sys.exit(2)
     except OSError as error:
-        if not isinstance(error.filename, (str, bytes)) or error.strerror is None:
-            raise  # no path to name: a number stands for an open file
-        print_error(f"expected to use {os.fsdecode(error.filename)}, found: {disk_words(error)}")
+        if isinstance(error.filename, (str, bytes)) and error.strerror is not None:
+            print_error(
+                f"expected to use {os.fsdecode(error.filename)}, found: {disk_words(error)}"
+            )
+        elif number_of(error) in OF_DISKS:  # while a file that is open already was used
+            print_error(f"expected a disk that works, found: {disk_words(error, writing=True)}")
+        else:
+            raise
         sys.exit(2)
 
 
