@@ -23,7 +23,7 @@ from hespotex.evaluation.baselines import (
 from hespotex.evaluation.held_out import NEAREST, HeldOut, evaluate_bundle
 from hespotex.evaluation.neighbours import fit_nearest
 from hespotex.evaluation.out_of_distribution import fit_ood
-from hespotex.evaluation.region_intervals import calibrate_regions
+from hespotex.evaluation.region_intervals import calibrate_regions, region_errors
 from hespotex.evaluation.regions import held_out_regions
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import Trust
@@ -176,12 +176,11 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
             counts = panel.counts(item.section)
             n_spots += counts.counts.shape[0]
             unit = owner if by_patient else ""
-            regions.append(
-                held_out_regions(
-                    prediction, inner.pooled, counts, item.section.xy_um,
-                    fitted=fitted, offset_share=share, unit=unit,
-                )
+            of_item = held_out_regions(
+                prediction, inner.pooled, counts, item.section.xy_um,
+                fitted=fitted, offset_share=share, unit=unit,
             )  # fmt: skip
+            regions.append(region_errors(of_item, seed=bundle.config.seed))
             if not units_compare(inner.pooled, counts.measured):
                 continue
             errors = _errors(counts, prediction, counts.measured & fitted, share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +12,19 @@ import pytest
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.intervals import LEVELS
 from hespotex.evaluation.region_intervals import (
+    RegionIntervals,
     calibrate_regions,
     region_coverage,
+    region_errors,
     spread_follows_error,
 )
 from hespotex.evaluation.regions import HeldOutRegions, Regions
+
+
+def fit(
+    sections: Sequence[HeldOutRegions], sizes: Sequence[int], levels: Sequence[float] = LEVELS
+) -> RegionIntervals | None:
+    return calibrate_regions([region_errors(s) for s in sections], sizes, levels)
 
 
 def drawn(
@@ -44,7 +53,7 @@ def drawn(
 def test_the_deviation_of_each_gene_is_found_beneath_counting_noise() -> None:
     rng = np.random.default_rng(0)
     sd, mean = np.tile([0.15, 0.5], 30), np.full(60, 40.0)
-    found = calibrate_regions([drawn(rng, sd, mean, k=300) for _ in range(4)], (4,))
+    found = fit([drawn(rng, sd, mean, k=300) for _ in range(4)], (4,))
     assert found is not None
     np.testing.assert_allclose(found.sd[0], sd, rtol=0.25)
     np.testing.assert_allclose(found.factor[0], 1, atol=0.12)
@@ -58,7 +67,7 @@ def test_the_deviation_of_each_gene_is_found_beneath_counting_noise() -> None:
 def test_a_gene_of_few_counts_borrows_from_equally_abundant_ones() -> None:
     rng = np.random.default_rng(0)
     sd, mean = np.full(60, 0.4), np.geomspace(0.05, 0.3, 60)
-    found = calibrate_regions([drawn(rng, sd, mean, k=200) for _ in range(3)], (4,))
+    found = fit([drawn(rng, sd, mean, k=200) for _ in range(3)], (4,))
     assert found is not None
     assert (np.abs(np.log(found.sd[0] / 0.4)) < np.log(2)).all()
 
@@ -73,7 +82,7 @@ def test_coverage_is_within_three_points_on_exchangeable_sections(
         rng = np.random.default_rng(seed)
         sd, mean = rng.uniform(0.1, 0.8, 60), abundance * np.exp(rng.normal(size=60))
         sections = [drawn(rng, sd, mean, k=60, shared=shared) for _ in range(8)]
-        found = calibrate_regions(sections[:5], (4,))
+        found = fit(sections[:5], (4,))
         assert found is not None
         seen.append(np.mean([region_coverage(found, s)[0] for s in sections[5:]], axis=0))
     np.testing.assert_allclose(np.mean(seen, axis=0), LEVELS, atol=0.03)
@@ -82,7 +91,7 @@ def test_coverage_is_within_three_points_on_exchangeable_sections(
 def test_counting_noise_alone_is_no_error_of_the_expectation() -> None:
     rng = np.random.default_rng(0)
     sections = [drawn(rng, np.zeros(60), np.full(60, 100.0), k=200) for _ in range(4)]
-    found = calibrate_regions(sections[:3], (4,))
+    found = fit(sections[:3], (4,))
     assert found is not None
     assert found.half_width(0.9).max() < 0.06
     np.testing.assert_allclose(region_coverage(found, sections[3])[0], LEVELS, atol=0.02)
@@ -91,7 +100,7 @@ def test_counting_noise_alone_is_no_error_of_the_expectation() -> None:
 def test_coverage_says_what_was_seen_where_sections_err_more_than_those_calibrated_on() -> None:
     rng = np.random.default_rng(0)
     mean = np.full(60, 50.0)
-    found = calibrate_regions([drawn(rng, np.full(60, 0.2), mean) for _ in range(3)], (4,))
+    found = fit([drawn(rng, np.full(60, 0.2), mean) for _ in range(3)], (4,))
     assert found is not None
     assert region_coverage(found, drawn(rng, np.full(60, 0.8), mean))[0, 2] < 0.5
 
@@ -101,7 +110,7 @@ def test_a_gene_that_was_measured_nowhere_has_no_interval_and_counts_in_no_cover
     sections = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0)) for _ in range(3)]
     genes = np.arange(60) > 0
     masked = [HeldOutRegions({4: replace(s.by_size[4], genes=genes)}) for s in sections]
-    found = calibrate_regions(masked, (4,))
+    found = fit(masked, (4,))
     assert found is not None
     assert np.isnan(found.sd[0, 0])
     assert np.isfinite(found.sd[0, 1:]).all()
@@ -111,22 +120,22 @@ def test_a_gene_that_was_measured_nowhere_has_no_interval_and_counts_in_no_cover
 def test_a_size_without_regions_is_left_empty_and_nothing_at_all_is_none() -> None:
     rng = np.random.default_rng(0)
     sections = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0)) for _ in range(3)]
-    found = calibrate_regions(sections, (4, 9))
+    found = fit(sections, (4, 9))
     assert found is not None
     assert np.isnan(found.half_width(0.9)[1]).all()
     assert found.n_units.tolist() == [3, 0]
     assert np.isnan(region_coverage(found, sections[0])[1]).all()
-    assert calibrate_regions(sections, (9,)) is None
-    assert calibrate_regions(sections[:1], (4,)) is None  # there is nobody to leave out
+    assert fit(sections, (9,)) is None
+    assert fit(sections[:1], (4,)) is None  # there is nobody to leave out
     few = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0), k=1) for _ in range(3)]
-    assert calibrate_regions(few, (4,)) is None
+    assert fit(few, (4,)) is None
 
 
 def test_sections_of_one_unit_are_left_out_together() -> None:
     rng = np.random.default_rng(0)
     sections = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0)) for _ in range(4)]
     of_two = [HeldOutRegions(s.by_size, unit) for s, unit in zip(sections, "AABB", strict=True)]
-    found = calibrate_regions(of_two, (4,))
+    found = fit(of_two, (4,))
     assert found is not None
     assert found.n_units.tolist() == [2]
 
@@ -134,12 +143,12 @@ def test_sections_of_one_unit_are_left_out_together() -> None:
 def test_a_level_that_was_not_calibrated_is_an_error() -> None:
     rng = np.random.default_rng(0)
     sections = [drawn(rng, np.full(60, 0.3), np.full(60, 20.0)) for _ in range(2)]
-    found = calibrate_regions(sections, (4,))
+    found = fit(sections, (4,))
     assert found is not None
     with pytest.raises(HESpotExError, match=r"levels \(0.5, 0.8, 0.9, 0.95\), found 0.7"):
         found.half_width(0.7)
     with pytest.raises(HESpotExError, match="between 0 and 1, found"):
-        calibrate_regions(sections, (4,), levels=[90])
+        fit(sections, (4,), levels=[90])
 
 
 @pytest.mark.parametrize("mean", [0.2, 5.0, 100.0])
@@ -148,7 +157,7 @@ def test_a_spread_is_told_from_one_that_does_not_follow_the_error(mean: float) -
     rng = np.random.default_rng(0)
     k, n_genes = 400, 60
     calm = [drawn(rng, np.full(n_genes, 0.5), np.full(n_genes, mean), sizes=(1,)) for _ in range(3)]
-    found = calibrate_regions(calm, (1,))
+    found = fit(calm, (1,))
     assert found is not None
     spread = rng.gamma(1.0, 1.0, (k, n_genes)).astype(np.float32)
     sd = np.where(np.arange(n_genes) % 2 == 0, spread, 0.7)
@@ -163,3 +172,15 @@ def test_a_spread_is_told_from_one_that_does_not_follow_the_error(mean: float) -
     assert abs(other.mean()) < 3 * 0.05 / np.sqrt(len(other))
     if mean > 1:  # of next to no counts nothing can be told
         assert rho[::2].min() > 0.1
+
+
+def test_what_is_kept_of_a_section_does_not_grow_with_its_regions() -> None:
+    rng = np.random.default_rng(0)
+    section = drawn(rng, np.full(60, 0.3), np.full(60, 20.0), k=400)
+    kept = region_errors(section)
+    assert kept.moments[4].shape == (4, 60)
+    assert kept.entries[4].shape == (3, 8_000)
+    count, expected, gene = kept.entries[4]
+    assert set(gene) == set(range(60))
+    assert (expected == 20).all()
+    assert count.mean() == pytest.approx(section.by_size[4].counts.mean(), rel=0.02)

@@ -8,7 +8,7 @@ conformal: deviations of the other patients (sections) hold the stated share of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,23 @@ _GENE_GROUPS, _GENES_OF_GROUP = 10, 20
 _FACTORS = np.geomspace(0.25, 8, 21)
 # So many counts of a unit and size are looked at for a factor, and of a section and size for coverage.
 _TO_FIT, _TO_COVER = 8_000, 40_000
+
+
+@dataclass(frozen=True)
+class RegionErrors:
+    """What the calibration needs of a held-out section, by size of region: no table of regions x genes.
+
+    Attributes:
+        n_regions: regions of that size.
+        moments: (4, G) sums over the regions, see `_moments`.
+        entries: (3, M) some of the counts: count, what was expected, place of the gene.
+        unit: as of `HeldOutRegions`.
+    """
+
+    n_regions: Mapping[int, int]
+    moments: Mapping[int, Floats]
+    entries: Mapping[int, Floats]
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,8 +83,27 @@ class RegionIntervals:
         return np.asarray(width, dtype=np.float32)
 
 
+def region_errors(section: HeldOutRegions, *, seed: int = 0) -> RegionErrors:
+    """A section as `calibrate_regions` takes it.
+
+    Args:
+        section: predicted by a model that was not fitted on it.
+        seed: of which counts are looked at.
+    """
+    tables = section.by_size
+    return RegionErrors(
+        {size: len(regions.counts) for size, regions in tables.items()},
+        {size: _moments(regions) for size, regions in tables.items()},
+        {
+            size: _entries(regions, _TO_FIT, np.random.default_rng([seed, size]))
+            for size, regions in tables.items()
+        },
+        section.unit,
+    )
+
+
 def calibrate_regions(
-    sections: Sequence[HeldOutRegions],
+    sections: Sequence[RegionErrors],
     sizes: Sequence[int] = SIZES,
     levels: Sequence[float] = LEVELS,
     *,
@@ -76,53 +112,52 @@ def calibrate_regions(
     """Intervals from held-out training sections; None where no size has 4 regions in 2 units.
 
     Args:
-        sections: at least one.
+        sections: of `region_errors`, at least one.
         sizes: spots of a region.
         levels: nominal coverages.
-        seed: of the ranks of ties and of the counts that are looked at.
+        seed: of the ranks of ties.
 
     Raises:
         HESpotExError: a level outside (0, 1).
     """
     if not levels or not all(0 < level < 1 for level in levels):
         raise HESpotExError(f"expected levels between 0 and 1, found {tuple(levels)}")
-    n_genes = next((len(r.genes) for s in sections for r in s.by_size.values()), 0)
+    n_genes = next((m.shape[1] for s in sections for m in s.moments.values()), 0)
     sd = np.full((len(sizes), n_genes), np.nan, np.float32)
     factor = np.full((len(sizes), len(levels)), np.nan, np.float32)
     n_units = np.zeros(len(sizes), np.int64)
     for row, size in enumerate(sizes):
-        units: dict[str, list[Regions]] = {}
+        units: dict[str, list[RegionErrors]] = {}
         for number, section in enumerate(sections):
-            if size in section.by_size:
-                name = section.unit or f"section {number}"
-                units.setdefault(name, []).append(section.by_size[size])
+            if size in section.moments:
+                units.setdefault(section.unit or f"section {number}", []).append(section)
         held = list(units.values())
-        n_regions = sum(len(r.counts) for unit in held for r in unit)
+        n_regions = sum(section.n_regions[size] for unit in held for section in unit)
         if len(held) < _LEAST_UNITS or n_regions < _LEAST_REGIONS:
             continue
-        moments = np.stack([_moments(unit) for unit in held])
+        moments = np.stack([np.sum([s.moments[size] for s in unit], axis=0) for unit in held])
+        entries = [np.concatenate([s.entries[size] for s in unit], axis=1) for unit in held]
         sd[row] = _deviation(moments.sum(axis=0))
-        factor[row] = _factors(held, moments, levels, np.random.default_rng([seed, size]))
+        factor[row] = _factors(entries, moments, levels, np.random.default_rng([seed, size]))
         n_units[row] = len(held)
     if not n_units.any():
         return None
     return RegionIntervals(tuple(sizes), tuple(levels), sd, factor, n_units)
 
 
-def _moments(unit: Sequence[Regions]) -> Floats:
-    """(4, G) sums over a unit's regions: squared error beyond noise, its base, squared uncertainty, expected counts.
+def _moments(regions: Regions) -> Floats:
+    """(4, G) sums over the regions: squared error beyond noise, its base, squared uncertainty, expected counts.
 
     E[(c - m)^2 - c] = V m^2 for c Poisson around m times a factor whose mean squared distance from 1 is V; regions
     weigh by how well they tell V.
     """
-    total = np.zeros((4, len(unit[0].genes)))
-    for regions in unit:
-        for genes in gene_blocks(len(regions.genes)):
-            c, m = (t[:, genes].astype(np.float64) for t in (regions.counts, regions.expected))
-            weight = 1 / np.square(1 + _USUAL_VARIANCE * m)
-            noise = 2 * np.square(m + _USUAL_VARIANCE * m**2) + m
-            sums = (weight * (np.square(c - m) - c), weight * m**2, weight**2 * noise, m)
-            total[:, genes] += regions.genes[genes] * np.stack([s.sum(axis=0) for s in sums])
+    total = np.zeros((4, len(regions.genes)))
+    for genes in gene_blocks(len(regions.genes)):
+        c, m = (t[:, genes].astype(np.float64) for t in (regions.counts, regions.expected))
+        weight = 1 / np.square(1 + _USUAL_VARIANCE * m)
+        noise = 2 * np.square(m + _USUAL_VARIANCE * m**2) + m
+        sums = (weight * (np.square(c - m) - c), weight * m**2, weight**2 * noise, m)
+        total[:, genes] = regions.genes[genes] * np.stack([s.sum(axis=0) for s in sums])
     return total
 
 
@@ -153,7 +188,7 @@ def _deviation(moments: Floats) -> Floats:
 
 
 def _factors(
-    units: Sequence[Sequence[Regions]],
+    units: Sequence[Floats],
     moments: Floats,
     levels: Sequence[float],
     rng: np.random.Generator,
@@ -162,37 +197,50 @@ def _factors(
 
     A count weighs by the part of its variance that is an error of the expectation: where noise is all, every factor
     holds the same. Units weigh alike.
+
+    Args:
+        units: (3, M) entries of each.
+        moments: (units, 4, G).
+        levels: nominal coverages.
+        rng: of the ranks of ties, and of the counts of a unit with more than are looked at.
     """
-    held = np.zeros((len(levels), len(_FACTORS)))
+    shares = []
     tail = (1 - np.asarray(levels)) / 2
-    for number, unit in enumerate(units):
+    for number, entries in enumerate(units):
         others = moments.sum(axis=0) - moments[number]
-        c, m, sd, rank = _sample(unit, _deviation(others), rng)
-        if not len(c):
-            continue
-        weight = np.square(sd) / (np.square(sd) + 1 / m)
-        held += _inside(c, m, _FACTORS[:, None] * sd, rank, tail) @ (weight / weight.sum())
-    held = np.maximum.accumulate(held / len(units), axis=1)
+        few = rng.permutation(entries.shape[1])[:_TO_FIT]
+        c, m, sd, rank = _known(entries[:, few], _deviation(others), rng)
+        if len(c):
+            weight = np.square(sd) / (np.square(sd) + 1 / m)
+            inside = _inside(c, m, _FACTORS[:, None] * sd, rank, tail)
+            shares.append(inside @ (weight / weight.sum()))
+    if not shares:
+        return np.full(len(levels), np.nan)
+    held = np.maximum.accumulate(np.mean(shares, axis=0), axis=1)
     log_factor = np.log(_FACTORS)
     found = [np.interp(level, row, log_factor) for level, row in zip(levels, held, strict=True)]
     return np.exp(found)
 
 
-def _sample(
-    regions: Sequence[Regions], sd: Floats, rng: np.random.Generator, most: int = _TO_FIT
+def _entries(regions: Regions, most: int, rng: np.random.Generator) -> Floats:
+    """(3, M) count, what was expected and place of the gene, of so many entries at most."""
+    genes = np.flatnonzero(regions.genes)
+    total = len(regions.counts) * len(genes)
+    at = rng.choice(total, most, replace=False) if most < total else np.arange(total)
+    row, column = np.divmod(at, max(len(genes), 1))
+    column = genes[column]
+    found = regions.counts[row, column], regions.expected[row, column], column
+    return np.stack(found).astype(np.float64)
+
+
+def _known(
+    entries: Floats, sd: Floats, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Counts, what was expected, deviation of their genes and a rank among ties, of so many entries at most."""
-    parts = []
-    for table in regions:
-        genes = np.flatnonzero(table.genes & np.isfinite(sd))
-        total = len(table.counts) * len(genes)
-        n = min(total, most // len(regions))
-        at = rng.choice(total, n, replace=False) if n < total else np.arange(total)
-        row, column = np.divmod(at, max(len(genes), 1))
-        column = genes[column]
-        parts.append(np.stack([table.counts[row, column], table.expected[row, column], sd[column]]))
-    c, m, deviation = np.concatenate(parts, axis=1).astype(np.float64)
-    return c, np.maximum(m, 1e-12), deviation, rng.random(len(c))
+    """Counts, what was expected, deviation of their genes and a rank among ties, where a gene has a deviation."""
+    of_entries = sd[entries[2].astype(np.intp)]
+    known = np.isfinite(of_entries)
+    c, m = entries[:2, known]
+    return c, np.maximum(m, 1e-12), of_entries[known], rng.random(len(c))
 
 
 def _inside(c: Floats, m: Floats, sd: Floats, rank: Floats, tail: Floats) -> npt.NDArray[np.bool_]:
@@ -225,9 +273,8 @@ def region_coverage(
         if size not in section.by_size:
             continue
         rng = np.random.default_rng([seed, size])
-        c, m, sd, rank = _sample(
-            [section.by_size[size]], intervals.sd[row].astype(float), rng, _TO_COVER
-        )
+        entries = _entries(section.by_size[size], _TO_COVER, rng)
+        c, m, sd, rank = _known(entries, intervals.sd[row].astype(float), rng)
         if len(c):
             own = intervals.factor[row].astype(float)[:, None] * sd
             share[row] = _inside(c, m, own, rank, tail).mean(axis=2).diagonal()
