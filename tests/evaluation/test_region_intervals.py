@@ -174,13 +174,18 @@ def test_a_spread_is_told_from_one_that_does_not_follow_the_error(mean: float) -
         assert rho[::2].min() > 0.1
 
 
-def test_what_is_kept_of_a_section_does_not_grow_with_its_regions() -> None:
+def test_what_is_kept_of_a_section_does_not_grow_with_its_regions_and_stands_for_all() -> None:
     rng = np.random.default_rng(0)
-    section = drawn(rng, np.full(60, 0.3), np.full(60, 20.0), k=400)
+    mean = np.geomspace(0.05, 200, 60)
+    section = drawn(rng, np.full(60, 0.3), mean, k=400)
     kept = region_errors(section)
     assert kept.moments[4].shape == (4, 60)
-    assert kept.entries[4].shape == (3, 8_000)
-    count, expected, gene = kept.entries[4]
-    assert set(gene) == set(range(60))
-    assert (expected == 20).all()
-    assert count.mean() == pytest.approx(section.by_size[4].counts.mean(), rel=0.02)
+    assert kept.entries[4].shape == (4, 8_000)
+    count, expected, gene, number_of = kept.entries[4]
+    np.testing.assert_allclose(expected, mean[gene.astype(int)], rtol=1e-5)
+    assert number_of.sum() == pytest.approx(400 * 60, rel=0.15)
+    assert number_of @ count == pytest.approx(section.by_size[4].counts.sum(), rel=0.02)
+    assert np.median(expected) > 5 * np.median(mean)  # rare genes tell little
+    small = region_errors(drawn(rng, np.full(60, 0.3), mean, k=20))
+    assert small.entries[4].shape == (4, 20 * 60)
+    assert (small.entries[4][3] == 1).all()

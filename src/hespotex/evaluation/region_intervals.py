@@ -42,7 +42,7 @@ class RegionErrors:
     Attributes:
         n_regions: regions of that size.
         moments: (4, G) sums over the regions, see `_moments`.
-        entries: (3, M) some of the counts: count, what was expected, place of the gene.
+        entries: (4, M) some of the counts: count, what was expected, place of the gene, how many counts it stands for.
         unit: as of `HeldOutRegions`.
     """
 
@@ -95,7 +95,7 @@ def region_errors(section: HeldOutRegions, *, seed: int = 0) -> RegionErrors:
         {size: len(regions.counts) for size, regions in tables.items()},
         {size: _moments(regions) for size, regions in tables.items()},
         {
-            size: _entries(regions, _TO_FIT, np.random.default_rng([seed, size]))
+            size: _telling_entries(regions, np.random.default_rng([seed, size]))
             for size, regions in tables.items()
         },
         section.unit,
@@ -199,7 +199,7 @@ def _factors(
     holds the same. Units weigh alike.
 
     Args:
-        units: (3, M) entries of each.
+        units: (4, M) entries of each.
         moments: (units, 4, G).
         levels: nominal coverages.
         rng: of the ranks of ties, and of the counts of a unit with more than are looked at.
@@ -209,9 +209,9 @@ def _factors(
     for number, entries in enumerate(units):
         others = moments.sum(axis=0) - moments[number]
         few = rng.permutation(entries.shape[1])[:_TO_FIT]
-        c, m, sd, rank = _known(entries[:, few], _deviation(others), rng)
+        c, m, sd, rank, number_of = _known(entries[:, few], _deviation(others), rng)
         if len(c):
-            weight = np.square(sd) / (np.square(sd) + 1 / m)
+            weight = number_of * _telling(m, np.square(sd))
             inside = _inside(c, m, _FACTORS[:, None] * sd, rank, tail)
             shares.append(inside @ (weight / weight.sum()))
     if not shares:
@@ -222,25 +222,49 @@ def _factors(
     return np.exp(found)
 
 
+def _telling(expected: Floats, variance: Floats | float) -> Floats:
+    """Part of a count's variance that is an error of its expectation, not counting noise."""
+    return np.asarray(variance * expected / (1 + variance * expected))
+
+
+def _telling_entries(regions: Regions, rng: np.random.Generator) -> Floats:
+    """(4, M) of so many entries at most, those that tell of a usual error more often: of rare genes all tell the same."""
+    genes = np.flatnonzero(regions.genes)
+    if len(regions.counts) * len(genes) <= _TO_FIT:
+        return _entries(regions, _TO_FIT, rng)
+    usual = _telling(regions.expected[:, genes].astype(np.float64).ravel(), _USUAL_VARIANCE)
+    usual = np.maximum(usual, 1e-9)
+    total = usual.sum()
+    at = np.searchsorted(np.cumsum(usual), rng.random(_TO_FIT) * total)
+    return _at(regions, genes, np.minimum(at, len(usual) - 1), total / _TO_FIT / usual)
+
+
 def _entries(regions: Regions, most: int, rng: np.random.Generator) -> Floats:
-    """(3, M) count, what was expected and place of the gene, of so many entries at most."""
+    """(4, M) of so many entries at most, each as often as any other."""
     genes = np.flatnonzero(regions.genes)
     total = len(regions.counts) * len(genes)
     at = rng.choice(total, most, replace=False) if most < total else np.arange(total)
+    return _at(regions, genes, at, np.ones(total))
+
+
+def _at(
+    regions: Regions, genes: npt.NDArray[np.intp], at: npt.NDArray[np.intp], number_of: Floats
+) -> Floats:
+    """(4, M) count, what was expected, place of the gene, how many it stands for, of these places of (k, genes)."""
     row, column = np.divmod(at, max(len(genes), 1))
     column = genes[column]
-    found = regions.counts[row, column], regions.expected[row, column], column
+    found = regions.counts[row, column], regions.expected[row, column], column, number_of[at]
     return np.stack(found).astype(np.float64)
 
 
 def _known(
     entries: Floats, sd: Floats, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Counts, what was expected, deviation of their genes and a rank among ties, where a gene has a deviation."""
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Count, expectation, deviation of the gene, rank among ties, number it stands for, where a gene has a deviation."""
     of_entries = sd[entries[2].astype(np.intp)]
     known = np.isfinite(of_entries)
-    c, m = entries[:2, known]
-    return c, np.maximum(m, 1e-12), of_entries[known], rng.random(len(c))
+    c, m, _, number_of = entries[:, known]
+    return c, np.maximum(m, 1e-12), of_entries[known], rng.random(len(c)), number_of
 
 
 def _inside(c: Floats, m: Floats, sd: Floats, rank: Floats, tail: Floats) -> npt.NDArray[np.bool_]:
@@ -274,7 +298,7 @@ def region_coverage(
             continue
         rng = np.random.default_rng([seed, size])
         entries = _entries(section.by_size[size], _TO_COVER, rng)
-        c, m, sd, rank = _known(entries, intervals.sd[row].astype(float), rng)
+        c, m, sd, rank, _ = _known(entries, intervals.sd[row].astype(float), rng)
         if len(c):
             own = intervals.factor[row].astype(float)[:, None] * sd
             share[row] = _inside(c, m, own, rank, tail).mean(axis=2).diagonal()
