@@ -12,11 +12,13 @@ from safetensors.numpy import load_file, save_file
 
 from fuzzed_readers import READERS, STORED
 from fuzzing import Fuzzer, broken
-from hespotex.errors import HESpotExError, ModelFileError
+from hespotex.errors import HESpotExError, ModelFileError, RunError
+from hespotex.export.h5ad import read_prediction
+from hespotex.hdf5 import open_h5
 from hespotex.training.bundle import read_model, write_model
+from made_sections import KNOWN, h5ad, write_10x_h5
 
 N = 50
-# On a few damaged heaps HDF5 itself never comes back; with these seeds it does. `make bench-trust` counts the others.
 FIRST_SEED = 1000
 
 
@@ -65,3 +67,28 @@ def test_a_model_of_before_its_content_was_written_down_opens(tmp_path: Path) ->
         metadata = {k: v for k, v in handle.metadata().items() if k != "content_key"}
     save_file(load_file(path), path, metadata=metadata)
     assert read_model(path).genes == read_model(STORED / "tiny.hespotex").genes
+
+
+@pytest.mark.parametrize("entry", range(1, 12))
+def test_a_zeroed_entry_of_a_heap_on_which_hdf5_never_comes_back_is_told(
+    entry: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.h5ad"
+    content = bytearray((STORED / "tiny-0.1.0.h5ad").read_bytes())
+    at = content.index(b"GCOL") + 16
+    for _ in range(entry - 1):
+        at += 16 + (int.from_bytes(content[at + 8 : at + 16], "little") + 7) // 8 * 8
+    content[at : at + 16] = bytes(16)
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=rf"one that is damaged at byte {at:,}; predict again"):
+        read_prediction(path)
+
+
+def test_whole_files_have_no_such_entry(tmp_path: Path, shared_data: Path) -> None:
+    assert read_prediction(STORED / "tiny-0.1.0.h5ad").genes.size
+    h5ad(tmp_path, KNOWN)
+    write_10x_h5(tmp_path / "m.h5", KNOWN)
+    real = shared_data / "visium_crc16" / "outs" / "filtered_feature_bc_matrix.h5"
+    for path in (tmp_path / "section.h5ad", tmp_path / "m.h5", real):
+        with open_h5(path, "an HDF5 file at", RunError) as file:
+            assert len(file)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import secrets
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hespotex.disk_errors import DAMAGED, UNLOCKED, cause_of, is_lock, remedy_of
 from hespotex.errors import HESpotExError, RunError
 from hespotex.file_kinds import missing_bytes, read_kind
+
+_HEAP: Final = b"GCOL\x01\0\0\0"
+_MOST_SCANNED: Final = 256 * 2**20
 
 
 @contextmanager
@@ -33,6 +38,11 @@ def open_h5(
         kind = read_kind(path)
         if kind is not None and kind.name != "hdf5":
             raise error(f"expected {what} {path}, found {kind.told(path)}")
+        damaged_at = _endless_heap(path)
+        if damaged_at is not None:
+            raise error(
+                f"expected {what} {path}, found one that is damaged at byte {damaged_at:,}; {remedy}"
+            )
         with _opened(path) as file:
             yield file
     except HESpotExError:
@@ -50,6 +60,32 @@ def _opened(path: Path) -> Any:
         if not is_lock(error):
             raise
         return h5py.File(path, "r", locking=False)
+
+
+def _endless_heap(path: Path) -> int | None:
+    """Where a heap of texts holds an entry of no size, as zeroed blocks leave it; None where there is none.
+
+    HDF5 goes on for ever on such an entry. A larger file than `_MOST_SCANNED` is not looked through: it would
+    be read twice.
+    """
+    if not 0 < path.stat().st_size <= _MOST_SCANNED:
+        return None
+    with (
+        path.open("rb") as handle,
+        mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        heap = content.find(_HEAP)
+        while heap >= 0:
+            (size,) = struct.unpack_from("<Q", content, heap + 8)
+            at, end = heap + 16, min(heap + size, len(content))
+            while at + 16 <= end:
+                number, _, length = struct.unpack_from("<HH4xQ", content, at)
+                step = 16 + (length + 7) // 8 * 8 if number else length  # number 0: what is free
+                if step == 0:
+                    return at
+                at += step
+            heap = content.find(_HEAP, heap + 8)
+    return None
 
 
 def _found(path: Path, fault: Exception, remedy: str) -> str:
