@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from hespotex import tl
 from hespotex.errors import ModelFileError, SlideError
@@ -56,6 +57,19 @@ def test_prediction_is_added_to_the_open_slide(
         np.stack([wsi.shapes["spots"].centroid.x, wsi.shapes["spots"].centroid.y], axis=1), centres
     )
     assert table.uns["spatialdata_attrs"]["region"] == "spots"
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries announce changes of their own dependencies
+def test_a_label_that_was_opened_in_place_of_the_slide_is_refused(tmp_path: Path) -> None:
+    from wsidata import open_wsi
+
+    with tifffile.TiffWriter(tmp_path / "s.tif") as tiff:
+        for side in (64, 256):
+            picture = np.full((side, 2 * side, 3), 200, np.uint8)
+            tiff.write(picture, photometric="rgb", tile=(64, 64), metadata=None)
+    wsi = open_wsi(str(tmp_path / "s.tif"), store=None)
+    with pytest.raises(SlideError, match=r"slide of 512 x 256 px, .* found one of 128 x 64 px"):
+        tl.predict_expression(wsi, "toy.hespotex")
 
 
 @pytest.mark.filterwarnings("ignore")  # the libraries announce changes of their own dependencies

@@ -21,7 +21,7 @@ from hespotex.features import encode_spots, orthonormal_projection
 from hespotex.prediction import predict_expression as predict_spots
 from hespotex.progress import Reporter, Silent
 from hespotex.run_checks import genes_to_write
-from hespotex.slide import open_slide
+from hespotex.slide import Slide, open_slide
 from hespotex.slide_prediction import SlideOptions, SlideTask, open_predictor, predict_slide
 from hespotex.training.bundle import Bundle, read_model
 
@@ -66,6 +66,8 @@ def predict_expression(
             f"expected the slide file behind the WSIData, found nothing at {path}; open it where it lies"
         )
     options = options or SlideOptions()
+    with open_slide(path, bits=options.bits) as slide:
+        _check_same_picture(wsi, slide)
     mpp = wsi.properties.mpp
     if options.mpp is None and mpp is not None and np.isfinite(mpp):
         options = replace(options, mpp=float(mpp))
@@ -88,12 +90,28 @@ def predict_expression(
         wsi.attrs.setdefault("tile_spec", {})[key_added] = store.attrs["tile_spec"][SPOTS]
 
 
+def _check_same_picture(wsi: Any, slide: Slide) -> None:
+    """Refuse a WSIData of another picture in the file: a label, or the slide before it was turned.
+
+    Raises:
+        SlideError: sizes differ.
+    """
+    height, width = (int(n) for n in wsi.properties.shape[:2])
+    if (width, height) != (slide.width_px0, slide.height_px0):
+        raise SlideError(
+            f"expected the WSIData to show the slide of {slide.width_px0} x {slide.height_px0} px, the largest picture of "
+            f"{slide.path} as its tags turn it, found one of {width} x {height} px; write that picture to a file of its "
+            "own, or predict the file by hespotex predict"
+        )
+
+
 def extract_features(
     wsi: Any,
     model: str | Path,
     *,
     tile_key: str = "tiles",
     mpp: float | None = None,
+    bits: int | None = None,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> None:
@@ -107,6 +125,7 @@ def extract_features(
         model: model file.
         tile_key: shapes of the tiles; a spot lies at the centre of each.
         mpp: microns per level-0 pixel; default the slide's.
+        bits: of a sample of 16, that hold the picture, where no tag of the slide tells it.
         machine: device and threads.
         reporter: hears of progress.
 
@@ -125,9 +144,10 @@ def extract_features(
     centres = wsi.shapes[tile_key].centroid
     xy_px0 = np.stack([centres.x, centres.y], axis=1)
     with (
-        open_slide(path, mpp=mpp) as slide,
+        open_slide(path, mpp=mpp, bits=bits) as slide,
         (reporter or Silent()).task(f"{path.stem}: encoding", len(xy_px0)) as advance,
     ):
+        _check_same_picture(wsi, slide)
         if slide.mpp is None:
             raise SlideError(
                 f"expected microns per pixel in the tags of {path}, found none; give mpp"
