@@ -60,6 +60,8 @@ def test_what_may_hold_slides_and_is_passed_over_is_named(folder: Path) -> None:
     shutil.copy(folder / "a.tif", folder / "more" / "z.tif")
     found = slides_in(folder)
     assert [p.name for p in found.doubtful] == ["h.tif.gz", "more", "scan.img"]
+    for name in KINDS[4:]:  # without a scale they are red for that
+        (folder / name).unlink()
     inspection = inspect_input(folder)
     assert inspection.exit_code == 1
     (finding,) = inspection.together
