@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hespotex.inspection.findings import Finding
 from hespotex.section import Section
 
-# Expected counts, and the share of the genes with so many that has to be unseen. Chance alone leaves 30 expected counts
+# Expected counts, and how many of the genes with so many have to be unseen, as a part. Chance alone leaves 30 expected counts
 # unseen in 1 of 10^13 tables. Patients differ: up to 0.5 % of such genes were unseen in another breast tumour (28 of
 # 6,228), none of those with 1,000. Tissues differ more; a probe set lacks mitochondrial genes or several percent of all.
 _RULES: Final = ((30.0, 0.02), (1000.0, 0.05))
