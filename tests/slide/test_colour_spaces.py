@@ -72,6 +72,17 @@ def test_reference_black_and_white_of_ycbcr_count(tmp_path: Path, layout: dict[s
     np.testing.assert_allclose(shown(path).astype(int), RGB, atol=3)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_reference_black_and_white_of_rgb_count(tmp_path: Path, layout: dict[str, Any]) -> None:
+    path = tmp_path / "r.tif"
+    values = np.rint(16 + RGB * (219 / 255)).astype(np.uint8)
+    pairs = (16, 1, 235, 1) * 3
+    tifffile.imwrite(
+        path, values, photometric="rgb", extratags=[(532, "2I", 6, pairs, True)], **layout
+    )
+    np.testing.assert_allclose(shown(path).astype(int), RGB, atol=1)
+
+
 def subsampled(path: Path, values: Picture, across: int, down: int, reference: Any) -> Path:
     """One strip without compression: blocks of Y, then one Cb and one Cr (TIFF 6.0, section 21)."""
     height, width = values.shape[:2]

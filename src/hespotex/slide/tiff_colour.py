@@ -51,6 +51,12 @@ def fills_its_bits(page: Any) -> bool:
     return int(page.photometric) in {PALETTE, CIELAB, ICCLAB}
 
 
+def has_full_range(page: Any, bits: int) -> bool:
+    """Whether black is 0 and white the largest value of so many bits; ReferenceBlackWhite may say otherwise of RGB."""
+    reference = _reference(page) if int(page.photometric) == RGB else None
+    return reference is None or np.allclose(reference, [0, float((1 << bits) - 1)] * 3)
+
+
 def keeps_ycbcr(page: Any) -> bool:
     """Whether samples are YCbCr still, after they are unpacked."""
     return int(page.photometric) == YCBCR and int(page.compression) in _KEEPS_YCBCR
@@ -99,9 +105,8 @@ def _plain(eight: npt.NDArray[np.uint8], photometric: int) -> npt.NDArray[np.uin
 
 def _in_reference(values: npt.NDArray[Any], page: Any, bits: int) -> npt.NDArray[np.uint8]:
     """8 bits between the black and the white that ReferenceBlackWhite gives for RGB; all of them without it."""
-    reference = _reference(page) if int(page.photometric) == RGB else None
-    full = float((1 << bits) - 1)
-    if reference is None or values.shape[2] < 3 or np.allclose(reference, [0, full] * 3):
+    reference = _reference(page)
+    if reference is None or values.shape[2] < 3 or has_full_range(page, bits):
         return to_8_bit(values, bits)
     black, white = reference[::2], reference[1::2]
     scaled = (values[..., :3].astype(np.float32) - black) * (255 / np.maximum(white - black, 1))

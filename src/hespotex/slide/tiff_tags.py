@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from hespotex.slide.pixel_size import UM_PER_UNIT, mpp_of_density
-from hespotex.slide.tiff_colour import BLACK_IS_ZERO, RGB, YCBCR
+from hespotex.slide.tiff_colour import BLACK_IS_ZERO, RGB, YCBCR, has_full_range
 
 _RESOLUTION_UNITS: Mapping[int, str] = {2: "inch", 3: "cm"}
 _JPEG = 7
@@ -58,6 +58,7 @@ def suits_openslide(tiff: Any) -> bool:
         and int(page.bitspersample) == 8
         and int(page.photometric) in known
         and not page.extrasamples
+        and has_full_range(page, 8)
     )
 
 
