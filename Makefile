@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # The stamp is named by what the environment is made from: another pyproject.toml makes another stamp.
 FINGERPRINT := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.installed-$(FINGERPRINT)
+# Test processes; each takes up to 2 GiB and one core.
+WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: demo test lint types layers unit install format bench bench-trust bench-full clean
@@ -27,7 +29,7 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # Versions of all cases that take a quarter of an hour, and the stated sizes; both go on where they were interrupted.
 bench: $(STAMP)
