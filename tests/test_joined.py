@@ -90,6 +90,11 @@ def inspected(row: ManifestRow) -> Inspected:
     return inspect_row(row, InputChoices())[0]
 
 
+def colours(item: Inspected) -> set[str]:
+    """Of all that is found but the pixel size: the pictures are small, and coarse."""
+    return {f.colour for f in item.findings if "cells cannot be seen" not in f.found}
+
+
 def said(item: Inspected) -> list[str]:
     return [f.found for f in item.findings if "two sections" in f.found]
 
@@ -99,12 +104,12 @@ def said(item: Inspected) -> list[str]:
 def test_counts_and_positions_of_one_slide_are_green(
     slide: Slide, raw: bool, tmp_path: Path
 ) -> None:
-    assert inspected(folder(tmp_path, slide, slide, raw=raw)).verdict == "green"
+    assert colours(inspected(folder(tmp_path, slide, slide, raw=raw))) == {"green"}
 
 
 def test_spots_that_were_left_out_on_purpose_stay_green(tmp_path: Path) -> None:
     deep = A.counts.sum(axis=1) > np.quantile(A.counts[A.inside].sum(axis=1), 0.2)
-    assert inspected(folder(tmp_path, A, A, kept=A.inside & deep)).verdict == "green"
+    assert colours(inspected(folder(tmp_path, A, A, kept=A.inside & deep))) == {"green"}
 
 
 def test_counts_that_lie_within_the_other_tissue_are_doubted(tmp_path: Path) -> None:

@@ -273,7 +273,10 @@ def test_a_model_that_cannot_be_written_is_said_before_the_fit(
 
     monkeypatch.setattr(pipeline, "encode", encode)
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"can be written at .*file, found: .*choose another folder"):
+    with pytest.raises(
+        RunError,
+        match=r"can be written at .*file, found: .*choose another name: a file has this one",
+    ):
         pipeline.train(cohort, tmp_path / "file" / "m.hespotex", config=CONFIG, validate=False)
 
 
