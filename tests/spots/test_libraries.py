@@ -233,6 +233,26 @@ def test_each_library_of_aggr_can_be_read(tmp_path: Path, folders: bool) -> None
         read_spots("space_ranger", SpotSource(expression=outs, library="skin"))
 
 
+@pytest.mark.parametrize("folders", [False, True])
+def test_a_library_is_meant_by_its_name_before_its_number(tmp_path: Path, folders: bool) -> None:
+    outs = aggregated(tmp_path)
+    (outs / "aggregation.csv").write_text("library_id,molecule_h5\n2,a.h5\n1,b.h5\n")
+    if folders:  # of another scale: only the own folder of a library may speak of it
+        for name, scale in (("1", 0.5), ("2", 0.125)):
+            (outs / "spatial" / name).mkdir()
+            factors = outs / "spatial" / name / "scalefactors_json.json"
+            write_scale(factors, tissue_hires_scalef=scale)
+    for wanted, shift, scale in (("2", 0, 0.125), ("1", 7, 0.5)):
+        found = read_spots("space_ranger", SpotSource(expression=outs, library=wanted))
+        np.testing.assert_array_equal(found.xy_px0, KNOWN.xy_px0 + shift)
+        assert not folders or found.hints.image_scales["hires"] == scale
+    (outs / "aggregation.csv").write_text("library_id,molecule_h5\n2,a.h5\n2,b.h5\n")
+    with pytest.raises(
+        SpotTableError, match=r"one library named 2 .*found 2 \(numbers 1, 2\); give"
+    ):
+        read_spots("space_ranger", SpotSource(expression=outs, library="2"))
+
+
 def test_without_its_table_libraries_go_by_number(tmp_path: Path) -> None:
     outs = aggregated(tmp_path, listed=False)
     with pytest.raises(SpotTableError, match=r"endings of barcodes \(1, 2\)"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ def chosen_ending(
         source: the file, for messages.
 
     Raises:
-        SpotTableError: there are several and none is chosen, or there is no such one.
+        SpotTableError: there are several and none is chosen, there is no such one, or two have its name.
     """
     known = sorted(set(found.tolist()), key=lambda text: (len(text), text))
     if wanted is None and len(known) < 2:
@@ -54,8 +54,13 @@ def chosen_ending(
         labels = pd.Series(found).map(lambda e: names.get(e, e)).to_numpy(dtype=str)
         why = f"they end in {', '.join(f'-{ending}' for ending in known[:6])}, as aggr writes them"
         raise Libraries(why, ENDINGS, labels).error(source)
-    meant = [str(ending) for ending in known if wanted in {ending, names.get(ending)}]
-    if meant:
+    meant = _meant(names, wanted)
+    if len(meant) > 1:
+        raise SpotTableError(
+            f"expected one library named {wanted} in {_TABLE} beside {source}, found {len(meant)} "
+            f"(numbers {', '.join(meant)}); give every library of {_TABLE} a name of its own"
+        )
+    if meant[0] in known:
         return meant[0]
     shown = ", ".join(names.get(ending, ending) for ending in known[:6])
     raise SpotTableError(
@@ -63,12 +68,18 @@ def chosen_ending(
     )
 
 
+def _meant(names: Mapping[str, str], wanted: str) -> list[str]:
+    """Endings of the libraries named `wanted`; a number is one only where no library is named so."""
+    return [ending for ending, name in names.items() if name == wanted] or [wanted]
+
+
 def own_folder(outs: Path, ending: str | None) -> Path | None:
     """`spatial/LIBRARY` of the chosen library; None where aggr left none."""
     if ending is None:
         return None
-    names = [n for n in (library_names(outs).get(ending), ending) if n]
-    return next((outs / "spatial" / n for n in names if (outs / "spatial" / n).is_dir()), None)
+    names = library_names(outs)
+    own = [n for n in (names.get(ending), ending) if n and ending in _meant(names, n)]
+    return next((outs / "spatial" / n for n in own if (outs / "spatial" / n).is_dir()), None)
 
 
 def positions_of(
