@@ -106,8 +106,30 @@ def test_genes_are_named_in_a_file_or_in_the_option(tmp_path: Path) -> None:
     listed = tmp_path / "genes.txt"
     listed.write_text("A,1\nB\n")
     assert named_genes(str(listed)) == ("A,1", "B")
+    assert named_genes("L" * 300) == ("L" * 300,)
     assert named_genes('"A,1",B') == ("A,1", "B")
     with pytest.raises(
         ConfigError, match=r"expected genes as GENE,GENE or in a file .* found ' , '"
     ):
         named_genes(" , ")
+
+
+def test_a_gene_of_300_letters_is_shown_in_every_format(tmp_path: Path) -> None:
+    long = "L" * 300
+    items = [
+        replace(
+            item,
+            section=replace(
+                item.section,
+                genes=np.array([long if g == "G00" else g for g in item.section.genes]),  # type: ignore[union-attr]
+            ),
+        )
+        for item in toy_items()
+    ]
+    manifest, model = write_cohort(tmp_path / "c", items), tmp_path / "m.hespotex"
+    assert run("train", manifest, "--out", model, "--no-validate", *QUICK).exit_code == 0
+    done = run("predict", model, manifest, "--out", tmp_path / "p", "--untested", "--show-genes", long,
+               "--export", "png,parquet,geojson", "--threads", "1")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert long in pd.read_parquet(tmp_path / "p" / "predictions" / "A1.parquet")
+    assert len(list((tmp_path / "p" / "predictions" / "A1.pictures").glob("*.png"))) == 1

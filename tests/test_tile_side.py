@@ -83,8 +83,15 @@ def test_coordinates_without_a_grid_stop(tmp_path: Path) -> None:
         {"patch_size": 32, "downsample": np.array([2.0, 2.0]), "patch_level": 1},
         {"patch_size": 64, "patch_level": 0},
         {"patch_size": 16, "patch_size_level0": 64, "overlap": 8},
+        {"patch_size": 32, "level0_magnification": 40, "target_magnification": 20, "overlap": 8},
     ],
-    ids=["TRIDENT", "CLAM, level 1", "CLAM, level 0", "TRIDENT with overlap"],
+    ids=[
+        "TRIDENT",
+        "CLAM, level 1",
+        "CLAM, level 0",
+        "TRIDENT with overlap",
+        "TRIDENT, magnifications",
+    ],
 )
 def test_attributes_count_for_tiles_that_overlap_too(
     tmp_path: Path, attributes: dict[str, object]

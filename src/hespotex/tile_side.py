@@ -86,7 +86,8 @@ def tile_side(
 def side_of_attributes(attributes: Mapping[str, Any]) -> float | None:
     """The side in level-0 pixels, as TRIDENT or CLAM state it; None where they do not.
 
-    TRIDENT writes it as it is; CLAM writes pixels of the level that was read, and how much coarser that is.
+    TRIDENT writes it as it is, or pixels at a magnification beside that of level 0; CLAM writes pixels of the level
+    that was read, and how much coarser that is.
     """
     stated = _number(attributes.get("patch_size_level0"))
     if stated is not None:
@@ -94,6 +95,11 @@ def side_of_attributes(attributes: Mapping[str, Any]) -> float | None:
     size, coarser = _number(attributes.get("patch_size")), _number(attributes.get("downsample"))
     if coarser is None and _number(attributes.get("patch_level"), least=0) == 0:
         coarser = 1.0
+    if coarser is None:
+        own, asked = (
+            _number(attributes.get(f"{name}_magnification")) for name in ("level0", "target")
+        )
+        coarser = own / asked if own is not None and asked is not None else None
     return None if size is None or coarser is None else size * coarser
 
 

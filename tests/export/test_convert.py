@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hespotex.export.convert import build_store, manifest_row, write_section
+from hespotex.errors import RunError
+from hespotex.export.convert import build_store, manifest_row, refuse_input, write_section
 from hespotex.manifest import read_manifest
 from hespotex.patches import PatchPlan, crop_patches
 from hespotex.section import ManifestRow, Section, read_section
@@ -136,3 +138,15 @@ def test_a_label_named_like_a_key_of_the_store_is_kept(legacy: Section) -> None:
     table = build_store(legacy).tables["counts"]
     assert set(table.obs["region"].astype(str)) == {"inner"}
     assert table.uns["spatialdata_attrs"]["region_key"] != "region"
+
+
+@pytest.mark.parametrize("column", ["expression", "slide", "spots", "labels", "features"])
+def test_an_input_is_never_written_over(column: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.h5ad"
+    own.write_text("mine")
+    row = ManifestRow("S", "P", tmp_path / "slide.png", tmp_path / "counts.h5ad", "h5ad")
+    with pytest.raises(
+        RunError, match=r"another place than the input .*own\.h5ad with --out, found"
+    ):
+        refuse_input(tmp_path / "sub" / ".." / "own.h5ad", replace(row, **{column: own}))
+    refuse_input(tmp_path / "other.h5ad", replace(row, **{column: own}))

@@ -56,12 +56,13 @@ def convert(
     Example: hespotex convert sections.csv --section C2 --out C2.h5ad
     """
     del device, threads, seed
-    from hespotex.export.convert import manifest_row, write_section
+    from hespotex.export.convert import manifest_row, refuse_input, write_section
     from hespotex.inspection import read_checked
     from hespotex.inspection.inputs import only_section, resolve_input
 
     reporter = options.reporter(quiet, verbose)
     row = only_section(resolve_input(source, slide=slide, library=library, bits=bits), section)
+    refuse_input(out, row)
     choices = options.choices(allow_hires, accept, pool_grid)
     (read,) = read_checked([row], choices, reporter, needs_image=False)
     write_section(out, read)

@@ -212,13 +212,21 @@ def read_genes(path: Path) -> tuple[str, ...]:
     return genes
 
 
+def _is_file(text: str) -> bool:
+    """Whether a file has this name; names of genes may be too long for one."""
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False
+
+
 def named_genes(text: str) -> tuple[str, ...]:
     """Genes of a file, one a line, or as `split_ids` has them.
 
     Raises:
         ConfigError: the file cannot be read, or no gene is named.
     """
-    if Path(text).is_file():
+    if _is_file(text):
         return read_genes(Path(text))
     names = split_ids(text) or ()
     if not names:

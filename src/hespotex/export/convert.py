@@ -20,7 +20,7 @@ from hespotex.carried import writable_columns
 from hespotex.errors import RunError, SpotTableError
 from hespotex.export.spatialdata import check_store_path, write_store
 from hespotex.runs import atomic_path
-from hespotex.section import Section
+from hespotex.section import ManifestRow, Section
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,6 +55,26 @@ def write_section(path: Path, section: Section) -> None:
         raise RunError(
             f"expected a name that ends with .h5ad or .zarr, found {path.name}; choose one of the two"
         )
+
+
+def refuse_input(out: Path, row: ManifestRow) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        RunError: names the file.
+    """
+    target = out.resolve()
+    inputs = (row.expression, row.spots, row.slide, row.labels, row.features, row.nuclei)
+    for given in (path.resolve() for path in inputs if path is not None):
+        if (
+            target == given
+            or target in given.parents
+            or (given in target.parents and given.suffix == ".zarr")
+        ):
+            raise RunError(
+                f"expected another place than the input {given} with --out, found {out}; an input is never changed: "
+                "choose another name"
+            )
 
 
 def build_h5ad(section: Section) -> AnnData:
