@@ -15,6 +15,7 @@ from PIL import Image
 from hespotex.inspection import inspect_input
 from hespotex.slide import open_slide
 from inspected_sections import SIZE, paint, shape, spots_on, write_legacy, write_manifest
+from pictures import noise, whole
 
 PLAIN = paint(shape())
 
@@ -190,3 +191,28 @@ def test_nothing_is_written_beside_what_is_looked_at(tmp_path: Path) -> None:
     inspect_input(path)
     assert [p.name for p in tmp_path.iterdir()] == ["slide.tif"]
     assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("compression", ["jpeg2000", "webp", "lzma", "jpegxl", "zstd"])
+@pytest.mark.parametrize("packed", ["all", "label"])
+def test_a_tiled_tiff_in_a_compression_unknown_to_openslide_is_read(
+    tmp_path: Path, compression: str, packed: str
+) -> None:
+    label = np.full((100, 120, 3), 90, np.uint8)
+    with tifffile.TiffWriter(tmp_path / "s.tif") as tiff:
+        for image in (noise(), label):
+            own = compression if packed == "all" or image is label else "deflate"
+            lossless = {"compressionargs": {"lossless": True}} if own == "webp" else {}
+            tiff.write(image, tile=(128, 128), photometric="rgb", compression=own, **lossless)
+    with open_slide(tmp_path / "s.tif") as slide:
+        np.testing.assert_array_equal(whole(slide), noise())
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits", "jpeg"])
+def test_a_tiled_tiff_that_openslide_reads_stays_with_it(
+    tmp_path: Path, compression: str | None
+) -> None:
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, noise(), tile=(128, 128), photometric="rgb", compression=compression)
+    with open_slide(path) as slide:
+        assert slide.reader == "openslide (generic-tiff)"

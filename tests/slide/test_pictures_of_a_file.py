@@ -11,6 +11,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+from hespotex.errors import SlideError
 from hespotex.inspection import inspect_input
 from hespotex.slide import open_slide
 from inspected_sections import paint, shape
@@ -136,6 +137,36 @@ def test_a_fourth_channel_of_no_meaning_is_left_out(tmp_path: Path, layout: dict
     )
     with open_slide(tmp_path / "f.tif") as slide:
         np.testing.assert_array_equal(whole(slide), noise())
+
+
+@pytest.mark.parametrize("fourth", [0, 128, 255])
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 32}, {"tile": (64, 64)}], ids=str)
+def test_a_fourth_channel_that_no_tag_speaks_of_is_left_out(
+    tmp_path: Path, layout: dict[str, Any], fourth: int
+) -> None:
+    path = _untagged(
+        tmp_path / "f.tif", np.dstack([SLIDE, np.full_like(SLIDE[..., 0], fourth)]), layout
+    )
+    with open_slide(path) as slide:
+        np.testing.assert_array_equal(whole(slide), SLIDE)
+
+
+def test_a_fourth_channel_that_no_tag_speaks_of_tells_nothing_of_the_bits(tmp_path: Path) -> None:
+    twelve = np.dstack([SLIDE.astype(np.uint16) << 4, np.full((500, 700), 65535, np.uint16)])
+    path = _untagged(tmp_path / "f.tif", twelve, {"tile": (64, 64)})
+    with pytest.raises(SlideError, match=r"a camera of 12 bits\?"):
+        open_slide(path)
+
+
+def _untagged(path: Path, values: np.ndarray, layout: dict[str, Any]) -> Path:
+    """RGB of four samples without ExtraSamples: the tag gets a number that nobody knows."""
+    tifffile.imwrite(path, values, photometric="rgb", extrasamples=["unspecified"], **layout)
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].tags["ExtraSamples"].offset
+    content = bytearray(path.read_bytes())
+    content[place : place + 2] = (60000).to_bytes(2, "little")
+    path.write_bytes(content)
+    return path
 
 
 @pytest.mark.parametrize("layout", [{"rowsperstrip": 32}, {"tile": (64, 64)}], ids=str)

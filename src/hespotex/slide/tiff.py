@@ -19,7 +19,13 @@ import numpy.typing as npt
 from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.slide.bit_depth import bits_in_use
-from hespotex.slide.tiff_colour import check_colours, fills_its_bits, keeps_ycbcr, to_rgb
+from hespotex.slide.tiff_colour import (
+    check_colours,
+    colour_samples,
+    fills_its_bits,
+    keeps_ycbcr,
+    to_rgb,
+)
 from hespotex.slide.tiff_tags import (
     levels_of,
     mpp_tags,
@@ -209,10 +215,11 @@ class _Level:
         places = [
             (x, y) for y in range(0, self.height, rows) for x in range(0, self.width, columns)
         ]
+        beside = int(self._page.samplesperpixel) - colour_samples(self._page)
         for i in np.unique(np.linspace(0, len(places) - 1, _LOOKED_AT).astype(int)).tolist():
             x, y = places[i]
             chunk = self._samples_at(x, y, min(columns, self.width - x), min(rows, self.height - y))
-            yield int(chunk[..., : max(1, chunk.shape[2] - len(self._page.extrasamples))].max())
+            yield int(chunk[..., : max(1, chunk.shape[2] - beside)].max())
 
     def _samples_at(self, x: int, y: int, width: int, height: int) -> npt.NDArray[Any]:
         """(height, width, samples) as they are stored."""

@@ -51,6 +51,12 @@ def fills_its_bits(page: Any) -> bool:
     return int(page.photometric) in {PALETTE, CIELAB, ICCLAB}
 
 
+def colour_samples(page: Any) -> int:
+    """How many samples of a pixel are colours: as many as their kind has, whether or not a tag calls the rest extra."""
+    n = int(page.samplesperpixel) - len(page.extrasamples)
+    return max(1, min(n, _COLOUR_SAMPLES.get(int(page.photometric), n)))
+
+
 def has_full_range(page: Any, bits: int) -> bool:
     """Whether black is 0 and white the largest value of so many bits; ReferenceBlackWhite may say otherwise of RGB."""
     reference = _reference(page) if int(page.photometric) == RGB else None

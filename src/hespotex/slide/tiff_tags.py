@@ -9,10 +9,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from hespotex.slide.pixel_size import UM_PER_UNIT, mpp_of_density
-from hespotex.slide.tiff_colour import BLACK_IS_ZERO, RGB, YCBCR, has_full_range
+from hespotex.slide.tiff_colour import BLACK_IS_ZERO, RGB, YCBCR, colour_samples, has_full_range
 
 _RESOLUTION_UNITS: Mapping[int, str] = {2: "inch", 3: "cm"}
 _JPEG = 7
+# None, LZW, JPEG, deflate (twice), PackBits: libtiff always has them. One tile in another stops OpenSlide.
+_OF_OPENSLIDE = {1, 5, _JPEG, 8, 32946, 32773}
 
 
 def slide_series(tiff: Any) -> Any:
@@ -48,7 +50,8 @@ def suits_openslide(tiff: Any) -> bool:
     """Whether OpenSlide's reader of plain TIFF gives the slide as its tags mean it.
 
     It takes the first page with tiles for the slide, turns every tile by itself, takes any fourth channel for
-    alpha, and knows no other ranges than the full one.
+    alpha even where no tag says so, and knows no other ranges than the full one. It refuses files with a tile in a
+    compression that it does not know.
     """
     page = slide_series(tiff).keyframe
     known = {RGB, BLACK_IS_ZERO} | ({YCBCR} if int(page.compression) == _JPEG else set())
@@ -57,7 +60,8 @@ def suits_openslide(tiff: Any) -> bool:
         and orientation(page) == 1
         and int(page.bitspersample) == 8
         and int(page.photometric) in known
-        and not page.extrasamples
+        and int(page.samplesperpixel) == colour_samples(page)
+        and all(int(p.compression) in _OF_OPENSLIDE for p in tiff.pages if p.is_tiled)
         and has_full_range(page, 8)
     )
 
