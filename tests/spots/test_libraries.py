@@ -178,6 +178,48 @@ def test_libraries_left_in_uns_by_a_subset_pass(tmp_path: Path) -> None:
     assert read(made, tmp_path, "B").n_spots == N
 
 
+def clustered(**obs: object) -> ad.AnnData:
+    """One section with clusters 0 to 3, or 0 and 1."""
+    return table(lattice(), np.char.add(DNA, "-7"), **obs)
+
+
+@pytest.mark.parametrize("ids", [["1"], ["0", "1", "2", "3"]])
+def test_a_library_is_never_taken_from_a_column_of_clusters(tmp_path: Path, ids: list[str]) -> None:
+    made = clustered(leiden=pd.Categorical([str(i % 4) for i in range(N)]))
+    made.uns["spatial"] = {name: library(0.1) for name in ids}
+    assert read(made, tmp_path, "1").n_spots == N
+    assert read(made, tmp_path).n_spots == N
+    with pytest.raises(SpotTableError, match="expected the library 9"):
+        read(made, tmp_path, "9")
+    del made.uns["spatial"]
+    with pytest.raises(SpotTableError, match=r"expected the library 1 in .*, found 7; correct the"):
+        read(made, tmp_path, "1")
+
+
+def test_a_column_about_samples_is_chosen_from_beside_clusters(tmp_path: Path) -> None:
+    half = [str(i // (N // 2)) for i in range(N)]
+    made = clustered(leiden=[str(i % 2) for i in range(N)], **{"patient-section": half})
+    assert read(made, tmp_path, "1").barcodes.tolist() == [*made.obs_names[N // 2 :]]
+
+
+def test_the_only_library_of_a_table_has_its_name(tmp_path: Path) -> None:
+    made = clustered(library_id="A")
+    assert read(made, tmp_path, "A").n_spots == read(made, tmp_path, "7").n_spots == N
+    with pytest.raises(SpotTableError, match=r"expected the library Z in .*, found 7, A; correct"):
+        read(made, tmp_path, "Z")
+
+
+def test_lattices_that_a_column_of_another_name_tells_apart_ask_for_its_name(
+    tmp_path: Path,
+) -> None:
+    names = np.concatenate([spots("a"), spots("b")])
+    made = table(np.concatenate([lattice(), lattice((31.0, 17.0))]), names, x=["A"] * N + ["B"] * N)
+    with pytest.raises(SpotTableError, match=r"2 that obs\['x'\] .*; name this column library_id"):
+        read(made, tmp_path)
+    made.obs = made.obs.rename(columns={"x": "library_id"})
+    assert read(made, tmp_path, "B").n_spots == N
+
+
 # ------------------------------------------------------------------------- Space Ranger's aggr
 
 

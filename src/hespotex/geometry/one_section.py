@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hespotex.geometry.lattice import fit_lattice
 from hespotex.spots.base import SpotTable
-from hespotex.spots.libraries import COLUMNS, Libraries, labellings
+from hespotex.spots.libraries import COLUMNS, Libraries, is_about, labellings
 
 _FEWEST: Final = 20
 _MOST: Final = 50_000  # spots of a printed array are fewer; more are cells and bins
@@ -43,7 +43,8 @@ def check_one_section(table: SpotTable) -> None:
         why = f"its spots form {lattice.max() + 1} lattices that overlap"
         for where, of_spot in options:
             if all(fit_lattice(xy[of_spot == name]) is not None for name in set(of_spot.tolist())):
-                raise Libraries(why, where, of_spot).error(table.source)
+                told = Libraries(why, where, of_spot)
+                raise told.error(table.source) if is_about(where) else told.unnamed(table.source)
         raise Libraries(why).error(table.source)
     plain = {f"obs[{name!r}]" for name in COLUMNS}
     for where, of_spot in options:

@@ -5,6 +5,7 @@ Each image has pixels of its own: spots of two sections in one table would be la
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,10 @@ COLUMNS: Final = (
     "library_id", "library", "sample", "sample_id", "sampleid", "sample_name", "section_id", "section", "slide",
     "slide_id", "slice", "capture_area", "orig.ident", "batch",
 )  # fmt: skip
+# And what they are called otherwise, as in `patient-section`.
+_ABOUT: Final = re.compile(
+    r"(?i)librar|sample|specimen|section|slide|slice|capture.?area|orig.?ident|batch|'region'"
+)
 ENDINGS: Final = "the endings of barcodes"
 _MOST: Final = 64  # libraries of one table; a column of more values says something else
 # Of all spots: rounding or joining may bring a few together, two sections share far more.
@@ -66,6 +71,14 @@ class Libraries:
             "--library)"
         )
 
+    def unnamed(self, source: str) -> SpotTableError:
+        """What to say where a column tells them whose name is not about libraries: none can be chosen by it."""
+        return SpotTableError(
+            f"expected one section in {source}, found {len(self.names)} that {self.where} tells apart "
+            f"({_listed(self.names)}): {self.why}; name this column library_id, and choose one with the manifest's "
+            "column library (inspect and convert: --library)"
+        )
+
 
 def one_library(
     names: Sequence[str] | Text,
@@ -94,8 +107,7 @@ def one_library(
         if found is not None:
             raise found.error(source)
         return np.ones(len(names), dtype=bool)
-    options = [] if found is None or found.of_spot is None else [(found.where, found.of_spot)]
-    options += labellings(names, obs)
+    options = _choices(found, names, obs, xy, known)
     for _, of_spot in options:
         kept = of_spot == wanted
         if kept.any():
@@ -104,13 +116,60 @@ def one_library(
             if again is not None:
                 raise again.error(f"library {wanted} of {source}")
             return np.asarray(kept)
-    if found is None and wanted in set(known):
+    own = {*known, *_only_names(names, obs)} if found is None else set()
+    if wanted in own:
         return np.ones(len(names), dtype=bool)
-    there = found.names if found is not None else sorted({v for _, o in options for v in set(o)})
+    there = found.names if found is not None else sorted(own.union(*(o for _, o in options)))
     raise SpotTableError(
         f"expected the library {wanted} in {source}, found {_listed(there) or 'one section without a name'}; correct the "
         "manifest's column library"
     )
+
+
+def _choices(
+    found: Libraries | None,
+    names: Sequence[str] | Text,
+    obs: pd.DataFrame | None,
+    xy: npt.NDArray[np.float64] | None,
+    known: Iterable[str],
+) -> list[tuple[str, Text]]:
+    """What a library can be chosen by: columns about libraries, and those of any name that tell sections apart.
+
+    Values alone are no sign: a cluster may be named 1, too.
+    """
+    listed = set(known)
+    first = [] if found is None or found.of_spot is None else [(found.where, found.of_spot)]
+    repeated = [mark for _, mark in _marks(names, obs, xy) if _n_repeated(mark)]
+    return first + [
+        (where, of_spot)
+        for where, of_spot in labellings(names, obs)
+        if is_about(where) or _is_list(of_spot, listed) or (repeated and _tells(of_spot, repeated))
+    ]
+
+
+def _only_names(names: Sequence[str] | Text, obs: pd.DataFrame | None) -> set[str]:
+    """What a table of one section calls its library: columns about libraries, or endings, of one value."""
+    columns = [] if obs is None else [c for c in obs.columns if is_about(f"obs[{str(c)!r}]")]
+    endings = barcode_endings(names)
+    texts = [_texts(obs[c]) for c in columns]  # type: ignore[index]
+    texts += [] if endings is None else [endings]
+    return {str(t[0]) for t in texts if len(set(t.tolist())) == 1}
+
+
+def is_about(where: str) -> bool:
+    """Whether what tells spots apart is about libraries by its name: a column, as `labellings` words it, or endings."""
+    return where == ENDINGS or _ABOUT.search(where) is not None
+
+
+def _is_list(of_spot: Text, listed: set[str]) -> bool:
+    """Whether a column has the names of the file's own libraries; bare numbers are names of clusters, too."""
+    values = set(of_spot.tolist())
+    return values <= listed and not all(value.isdigit() for value in values)
+
+
+def _tells(of_spot: Text, repeated: Iterable[pd.DataFrame]) -> bool:
+    """Whether nothing stands twice in a library."""
+    return not any(_n_repeated(mark.assign(library=of_spot)) for mark in repeated)
 
 
 def find_libraries(
@@ -126,7 +185,7 @@ def find_libraries(
     """
     options, listed = labellings(names, obs), set(known)
     for where, of_spot in options:
-        if set(of_spot.tolist()) <= listed:
+        if _is_list(of_spot, listed) or (is_about(where) and set(of_spot.tolist()) <= listed):
             return Libraries("the file itself lists them", where, of_spot)
     marks = _marks(names, obs, xy)
     repeated = [(words, mark) for words, mark in marks if _n_repeated(mark)]
@@ -135,7 +194,7 @@ def find_libraries(
     words, mark = repeated[0]
     why = f"{_n_repeated(mark):,} {words}"
     for where, of_spot in options:
-        if not any(_n_repeated(mark.assign(library=of_spot)) for _, mark in repeated):
+        if _tells(of_spot, [mark for _, mark in repeated]):
             return Libraries(why, where, of_spot)
     return Libraries(why)
 
