@@ -78,6 +78,26 @@ def test_spots_outside_the_tissue_are_left_out_and_counted(tmp_path: Path) -> No
     assert table.array_xy[0].tolist() == [4, 2]
 
 
+@pytest.mark.parametrize(
+    "pair", ["FT", "ny", ("0.00", "1.00"), ("no", "YES"), (False, True), (0.0, np.nan)]
+)
+@pytest.mark.parametrize("categories", [False, True])
+def test_in_tissue_may_be_any_truth_value(tmp_path: Path, pair: tuple, categories: bool) -> None:
+    column = pd.Series([pair[0]] * 2 + [pair[1]] * (N - 2), index=[f"s{i}" for i in range(N)])
+    obs = pd.DataFrame({"in_tissue": column.astype("category") if categories else column})
+    table = read(make(obs=obs), tmp_path)
+    np.testing.assert_array_equal(table.counts.toarray(), COUNTS[2:])
+
+
+def test_in_tissue_that_is_no_truth_value_is_refused_by_its_values(tmp_path: Path) -> None:
+    obs = pd.DataFrame({"in_tissue": ["out"] * 2 + ["in"] * (N - 2)}, index=[*map(str, range(N))])
+    message = (
+        rf"0 or 1 in obs\['in_tissue'\] of .*, found in, out in {N} of {N} spots; write 0 and 1"
+    )
+    with pytest.raises(SpotTableError, match=message):
+        read(make(obs=obs), tmp_path)
+
+
 def test_positions_alone_where_nothing_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "positions.h5ad"
     make().write_h5ad(path)

@@ -17,6 +17,7 @@ from hespotex import keys
 from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SpotTableError
 from hespotex.hdf5 import open_h5
+from hespotex.safe_names import shown_name
 from hespotex.spots.anndata_elements import (
     gene_names,
     index_key,
@@ -28,11 +29,13 @@ from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, find_count_problem, is_control
 from hespotex.spots.libraries import COLUMNS, one_library
 from hespotex.spots.other_anndata import as_written_today, is_old, is_zarr_table, other_format
+from hespotex.spots.text import truth_values
 
 # The printed array of every Visium slide.
 _VISIUM_PITCH_UM = 100.0
 # Why a spot is left out that its file marks so.
 OUTSIDE_TISSUE = "spots outside the tissue (in_tissue = 0)"
+_SAYS_NOTHING = ("", "nan", "na", "<na>", "none")
 _KEPT_UNS = ("spatial", keys.UNS)
 # Columns of positions that are stored as a table.
 _XY_NAMES = (
@@ -110,7 +113,7 @@ def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable
     obs, spatial, counts = parts.obs, parts.spatial, parts.counts
     dropped = dict(parts.dropped)
     if "in_tissue" in obs:
-        kept = is_in_tissue(obs["in_tissue"])
+        kept = is_in_tissue(obs["in_tissue"], str(path))
         if not kept.all():
             dropped[OUTSIDE_TISSUE] = int((~kept).sum())
             obs, spatial = obs[kept], spatial[kept]
@@ -128,10 +131,23 @@ def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable
     )
 
 
-def is_in_tissue(column: pd.Series) -> npt.NDArray[np.bool_]:
-    """(n,) whether spots lie in the tissue: 0, "0", False and "False" are outside; what says nothing is inside."""
-    text = column.astype(str).str.strip().str.lower()
-    return ~text.isin(["0", "0.0", "false", "no"]).to_numpy(bool)
+def is_in_tissue(column: pd.Series, source: str) -> npt.NDArray[np.bool_]:
+    """(n,) whether spots lie in the tissue, by truth values as in files of spots; what says nothing is inside.
+
+    Raises:
+        SpotTableError: values that are neither.
+    """
+    known = truth_values(column)
+    text = column.astype(str).astype(object).str.strip()
+    unknown = (known.isna() & ~text.str.lower().isin(_SAYS_NOTHING)).to_numpy(bool)
+    if unknown.any():
+        values = sorted(set(text[unknown].tolist()))
+        shown = ", ".join(shown_name(value) for value in values[:4])
+        raise SpotTableError(
+            f"expected 0 or 1 in obs['in_tissue'] of {source}, found {shown}{' and others' if len(values) > 4 else ''} in "
+            f"{int(unknown.sum()):,} of {len(text):,} spots; write 0 and 1, or remove this column"
+        )
+    return ~known.eq(False).to_numpy(bool)
 
 
 def read_parts(path: Path, *, with_counts: bool = True, library: str | None = None) -> H5adParts:

@@ -51,7 +51,9 @@ def read(source: SpotSource) -> SpotTable:
     table = _one_section(table, source.library, name, path)
     shapes, rows = _match_shapes(store, table, name, path)
     found = rows >= 0
-    kept = found & is_in_tissue(table.obs["in_tissue"]) if "in_tissue" in table.obs else found
+    kept = found
+    if "in_tissue" in table.obs:
+        kept = found & is_in_tissue(table.obs["in_tissue"], f"table {name} of {path}")
     to_image = _to_pixels(store, shapes, source.image_element, path)
     centres = shapes.geometry.centroid
     xy = np.column_stack([centres.x, centres.y])[rows[kept]]

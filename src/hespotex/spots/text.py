@@ -146,8 +146,7 @@ def truth_column(table: pd.DataFrame, name: str, path: Path | Packed) -> npt.NDA
     Raises:
         SpotTableError: names the first cell that is neither.
     """
-    text = table[name].astype(str).str.strip().str.lower().str.removesuffix(".0")
-    known = text.map(_TRUTH)
+    known = truth_values(table[name])
     unknown = known.isna().to_numpy()
     if unknown.any():
         row = int(np.argmax(unknown))
@@ -156,6 +155,13 @@ def truth_column(table: pd.DataFrame, name: str, path: Path | Packed) -> npt.NDA
             f"{row + table.attrs.get('first_row', 1)}; write 0 and 1, or true and false"
         )
     return known.to_numpy(dtype=bool)
+
+
+def truth_values(column: pd.Series) -> pd.Series:
+    """Truth values as `truth_column` reads them, with missing values for what is none."""
+    text = column.astype(str).astype(object).str.strip().str.lower()
+    known: pd.Series = text.str.replace(r"\.0*$", "", regex=True).map(_TRUTH)
+    return known
 
 
 def read_json(path: Path | Packed) -> Mapping[str, Any]:
