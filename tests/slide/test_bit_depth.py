@@ -124,6 +124,57 @@ def test_a_png_of_16_bits_is_asked_too(tmp_path: Path, channels: int) -> None:
         np.testing.assert_array_equal(whole(slide), expected)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_jpeg_2000_of_16_bits_is_asked_too(tmp_path: Path, channels: int) -> None:
+    import imagecodecs
+
+    values = deep(12)[..., [0, 1, 2, 0][:channels]].copy()
+    if channels in {2, 4}:
+        values[..., -1] = 4095
+
+    def jp2(name: str, samples: np.ndarray, bits: int) -> Path:
+        content = imagecodecs.jpeg2k_encode(samples.squeeze(), level=0, bitspersample=bits)
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    twelve = jp2("s.jp2", values, 16)
+    with pytest.raises(SlideError, match=r"s\.jp2: a camera of 12 bits\?"):
+        open_slide(twelve)
+    expected = NOISE if channels > 2 else np.repeat(NOISE[..., :1], 3, axis=2)
+    stated = {"h.jp2": (values << 4 | 15, 16), "t.jp2": (values, 12), "u.jp2": (values >> 4, 8)}
+    for name, (samples, bits) in stated.items():  # the file itself says what its samples fill
+        stored = samples.astype(np.uint8 if bits == 8 else np.uint16)
+        with open_slide(jp2(name, stored, bits)) as slide:
+            np.testing.assert_array_equal(whole(slide), expected)
+            assert slide.bits == bits
+    with open_slide(twelve, bits=12) as slide:
+        np.testing.assert_array_equal(whole(slide), expected)
+    twelve.write_bytes(twelve.read_bytes()[:2000])
+    with pytest.raises(SlideError, match=r"in .*s\.jp2; copy or export it again"):
+        open_slide(twelve)
+
+
+@pytest.mark.parametrize(("bits", "likely"), [(16, 16), (20, 20), (12, 12)])
+def test_samples_of_32_bits_that_hold_fewer_are_asked(
+    tmp_path: Path, bits: int, likely: int
+) -> None:
+    values = NOISE.astype(np.uint32) << (bits - 8)
+    path = write(tmp_path / "s.tif", values)
+    with pytest.raises(
+        SlideError, match=rf"a camera of {likely} bits\?; give --bits {likely} .*or 32 "
+    ):
+        open_slide(path)
+    with open_slide(path, bits=bits) as slide:
+        np.testing.assert_array_equal(whole(slide), NOISE)
+
+
+@pytest.mark.parametrize("kind", [np.uint64, np.float32])
+def test_samples_that_no_camera_writes_are_refused(tmp_path: Path, kind: type) -> None:
+    path = write(tmp_path / "s.tif", NOISE.astype(kind))
+    with pytest.raises(SlideError, match=rf"found {np.dtype(kind)} in .*s\.tif; export the image"):
+        open_slide(path)
+
+
 @pytest.mark.parametrize("window", [None, 4095])
 def test_a_zarr_of_16_bits_is_asked_too(tmp_path: Path, window: int | None) -> None:
     group = zarr.open_group(tmp_path / "s.zarr", mode="w", zarr_format=2)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from hespotex.errors import SlideError
 
-# Cameras of 8, 10, 12 or 14 bits write into samples of 16.
-_CAMERAS: Final = (8, 10, 12, 14)
+# Cameras of 8, 10, 12 or 14 bits write into samples of 16, all of these into samples of 32.
+_CAMERAS: Final = (8, 10, 12, 14, 16)
 _OPEN_BITS: Final = (16, 32)
 LEAST_BITS, MOST_BITS = 8, 32
 
@@ -57,7 +57,7 @@ def bits_in_use(
             return container
     if largest == 0:  # black in any range
         return container
-    likely = next((b for b in _CAMERAS if largest < 1 << b), container)
+    likely = next((b for b in _CAMERAS if largest < 1 << b), largest.bit_length())
     raise SlideError(
         f"expected colours that fill samples of {container} bits, or a tag that says how many they fill, found none above "
         f"{largest} in {path}: a camera of {likely} bits?; give --bits {likely} (or the manifest's column bits), "

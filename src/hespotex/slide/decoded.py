@@ -31,6 +31,8 @@ _EXIF_X, _EXIF_Y, _EXIF_UNIT, _EXIF_ORIENTATION = 282, 283, 296, 274
 _TURNED = {5, 6, 7, 8}  # orientations that swap width and height
 _JPEG_END = b"\xff\xd9"
 _TAIL_BYTES = 2**16
+# Markers SOC and SIZ, which start the image in a JPEG 2000 file; the first component's precision lies so far on.
+_JPEG_2000_SIZ, _TO_PRECISION = b"\xff\x4f\xff\x51", 42
 
 
 class DecodedImage:
@@ -57,7 +59,7 @@ class DecodedImage:
         self._lock = threading.Lock()
         self._pixels: npt.NDArray[np.uint8] | None = None
         with _opened(path) as image:
-            deep = _is_deep(image)  # reading EXIF of a PNG may decode it
+            deep = _is_deep(image, path)  # reading EXIF of a PNG may decode it
             self.mpp_tags = _mpp_tags(image)
             width, height = image.size
             if image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED:
@@ -159,30 +161,48 @@ def _decode(path: Path) -> npt.NDArray[np.uint8]:
         return _load(image) if pixels is None else pixels
 
 
-def _is_deep(image: Any) -> bool:
-    """Whether samples have 16 bits: grey, or a PNG of colours, of which Pillow keeps the upper 8."""
+def _is_deep(image: Any, path: Path) -> bool:
+    """Whether samples have more than 8 bits: grey, or a PNG or JPEG 2000 of colours, of which Pillow keeps the upper 8."""
+    if image.format == "JPEG2000":
+        return _jpeg_2000_bits(path.read_bytes()) > 8
     stored = image.tile[0].args if image.format == "PNG" and image.tile else ""
     return bool(image.mode.startswith("I") or "16" in str(stored))
 
 
+def _jpeg_2000_bits(content: bytes) -> int:
+    """Bits of the first component, as the marker SIZ states them (ISO 15444-1, A.5.1); 8 where there is none."""
+    start = content.find(_JPEG_2000_SIZ)
+    stated = content[start + _TO_PRECISION : start + _TO_PRECISION + 1] if start >= 0 else b""
+    return (stated[0] & 0x7F) + 1 if stated else 8
+
+
 def _decode_deep(path: Path, stated: int | None) -> tuple[npt.NDArray[np.uint8], int]:
-    """(H, W, 3) of samples of 16 bits, and how many of them hold the picture."""
-    import imagecodecs
+    """(H, W, 3) of samples of more than 8 bits, and how many of them hold the picture."""
     from PIL import Image
 
     with _opened(path) as image:
-        if image.format != "PNG":
-            values = np.clip(np.asarray(image), 0, 2**16 - 1).astype(np.uint16)
-        else:
-            try:
-                values = np.asarray(imagecodecs.png_decode(path.read_bytes()))
-            except imagecodecs.PngError as error:
-                raise ValueError(f"truncated or damaged PNG ({error})") from error
+        values, container = _deep_values(path, image)
         colours = values if values.ndim == 2 else values[..., : (values.shape[2] - 1) // 2 * 2 + 1]
-        bits = bits_in_use(path, 16, iter([int(colours.max())]), stated=stated)
+        bits = bits_in_use(path, container, iter([int(colours.max())]), stated=stated)
         eight = Image.fromarray(to_8_bit(values, bits))
         eight.info.update({k: v for k, v in image.info.items() if k == "exif"})
         return _load(eight), bits
+
+
+def _deep_values(path: Path, image: Any) -> tuple[npt.NDArray[Any], int]:
+    """(H, W) or (H, W, samples) as they are stored, and the bits of a sample; Pillow knows those of grey alone."""
+    import imagecodecs
+
+    decoders = {"PNG": imagecodecs.png_decode, "JPEG2000": imagecodecs.jpeg2k_decode}
+    if image.format not in decoders:
+        return np.clip(np.asarray(image), 0, 2**16 - 1).astype(np.uint16), 16
+    content = path.read_bytes()
+    try:
+        values = np.asarray(decoders[image.format](content))
+    except (imagecodecs.PngError, imagecodecs.Jpeg2kError) as error:
+        name = {"JPEG2000": "JPEG 2000"}.get(image.format, image.format)
+        raise ValueError(f"truncated or damaged {name} ({error})") from error
+    return values, _jpeg_2000_bits(content) if image.format == "JPEG2000" else 16
 
 
 def _load(image: Any) -> npt.NDArray[np.uint8]:

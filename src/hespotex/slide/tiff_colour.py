@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import SlideError
-from hespotex.slide.bit_depth import to_8_bit
+from hespotex.slide.bit_depth import MOST_BITS, to_8_bit
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 # ExtraSamples: colours multiplied with alpha already, or not; 0 says that the channel means nothing known.
@@ -34,7 +34,8 @@ def check_colours(page: Any, path: Path) -> None:
     """
     photometric, bits = int(page.photometric), int(page.bitspersample)
     lab = photometric in {CIELAB, ICCLAB}
-    if page.dtype is None or page.dtype.kind not in ("uib" if lab else "ub"):
+    known = page.dtype is not None and page.dtype.kind in ("uib" if lab else "ub")
+    if not known or bits > MOST_BITS:
         raise SlideError(
             f"expected colours of 8 or 16 bit, found {page.dtype} in {path}; export the image as 8-bit RGB"
         )
