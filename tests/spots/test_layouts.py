@@ -48,6 +48,23 @@ def test_a_matrix_reads_as_scipy_reads_it(
     np.testing.assert_array_equal(read_matrix_market(path).toarray(), values.T)
 
 
+@pytest.mark.parametrize(
+    "entries", ["1 1 5\n2 1 3\n1 1 5\n", "1 1 5\n1 1 2\n1 2 1\n", "1 2 4\n1 1 5\n1 1 5\n"]
+)
+def test_a_place_with_two_entries_is_refused_with_a_way_to_sum_them(
+    entries: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.mtx"
+    path.write_text(f"%%MatrixMarket matrix coordinate integer general\n2 2 3\n{entries}")
+    with pytest.raises(
+        SpotTableError, match=r"found 1 entries of a gene and spot .*remove the copies"
+    ):
+        read_matrix_market(path)
+    twice = mmread(path)
+    mmwrite(path, twice.tocsr())  # as the message says
+    np.testing.assert_array_equal(read_matrix_market(path).toarray(), twice.toarray().T)
+
+
 @pytest.mark.parametrize("layout", ["coordinate", "array"])
 def test_remarks_blank_lines_and_line_ends_do_no_harm(layout: str, tmp_path: Path) -> None:
     path = tmp_path / "m.mtx"

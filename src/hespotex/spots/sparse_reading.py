@@ -121,6 +121,11 @@ def read_matrix_market(path: Path | Packed) -> sparse.csr_matrix:
         raise SpotTableError(
             f"expected a whole MatrixMarket file at {path}, found: {error}; copy it again"
         ) from error
+    except TwiceError as error:
+        raise SpotTableError(
+            f"expected one entry for every gene and spot in the MatrixMarket file {path}, found {error}; remove the "
+            "copies, or, where they are to be summed, write it again: scipy.io.mmwrite(FILE, scipy.io.mmread(FILE).tocsr())"
+        ) from error
     except (ValueError, TypeError, ArithmeticError, MemoryError, pd.errors.ParserWarning) as error:
         raise SpotTableError(
             f"expected a whole MatrixMarket file at {path}, found: {cause_of(error)}; correct it there, or write it "
@@ -130,6 +135,10 @@ def read_matrix_market(path: Path | Packed) -> sparse.csr_matrix:
 
 class CutShortError(ValueError):
     """Fewer entries than a file itself announces."""
+
+
+class TwiceError(ValueError):
+    """Several entries for one place, which may be copies or parts of it."""
 
 
 def _layout(head: str, path: Path | Packed) -> tuple[str, bool]:
@@ -228,7 +237,19 @@ def _read_entries(
             end = at
     _check_number(end, n)
     if not sorted_so_far:
-        return sparse.csr_matrix(sparse.coo_matrix((values, (rows, columns)), shape=shape))
+        summed = sparse.csr_matrix(sparse.coo_matrix((values, (rows, columns)), shape=shape))
+        _check_once(n - summed.nnz)
+        return summed
     del rows
     indptr = np.concatenate([[0], np.cumsum(in_row)])
-    return sparse.csr_matrix((values, columns, indptr), shape=shape)
+    matrix = sparse.csr_matrix((values, columns, indptr), shape=shape)
+    matrix.sort_indices()
+    if not matrix.has_canonical_format:
+        matrix.sum_duplicates()
+        _check_once(n - matrix.nnz)
+    return matrix
+
+
+def _check_once(n_more: int) -> None:
+    if n_more:
+        raise TwiceError(f"{n_more:,} entries of a gene and spot that has one already")
