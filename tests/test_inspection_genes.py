@@ -153,6 +153,20 @@ def test_symbols_and_ids_in_two_sections_are_red() -> None:
     assert "no mapping between them stands in the files" in red.remedy
 
 
+def test_counts_of_transcripts_are_told_and_joined_with_no_genes() -> None:
+    ids, xy = [f"ENSG{i:011d}.2" for i in range(len(GENES))], spots_on(shape())
+    transcripts = np.array([name.replace("ENSG", "ENST") for name in ids])
+    alone = make_section(None, xy, name="T", seed=1, genes=transcripts)
+    (said,) = about(check_sections([alone]), "genes", "yellow")
+    assert said.found == "the counts are of transcripts (ENST00000000000.2), not of genes"
+    for genes, kind in ((np.array(ids), "Ensembl ids with version"), (GENES, "symbols")):
+        found = check_sections([make_section(None, xy, genes=np.array(genes)), alone])
+        (red,) = about(found, "genes", "red")
+        assert "by ids of transcripts (ENST" in red.found
+        assert f"by {kind} (" in red.found
+        assert red.remedy.startswith("sum the counts of the transcripts of each gene")
+
+
 def test_two_species_and_foreign_genes_are_red() -> None:
     xy = spots_on(shape())
     mouse = np.array([g.capitalize() for g in GENES])

@@ -46,6 +46,27 @@ def test_a_stated_choice_passes(meaning: str) -> None:
     assert unseen_findings([drawn("A"), stated]) == []
 
 
+@pytest.mark.parametrize("form", ["ENSG{:011d}", "DEPRECATED_GENE{}", "gene{}"])
+def test_genes_under_other_names_are_no_probe_set(form: str) -> None:
+    other = replace(
+        drawn("B", seed=1), genes=np.array([*GENES[:36], *map(form.format, range(36, 60))])
+    )
+    found = {f.subject: f for f in unseen_findings([drawn("A"), other])}
+    assert set(found) == {"A", "B"}
+    assert found["B"].found.startswith(
+        "no count of 24 genes that are frequent in other sections (G"
+    )
+    assert f", and 24 frequent genes that no other section has ({form[:4]}" in found["B"].found
+    assert found["B"].remedy.startswith("name the genes of all sections in one way; only where")
+
+
+def test_a_probe_set_with_a_few_probes_of_its_own_is_one() -> None:
+    names = np.array([*GENES[:30], *(f"OWN{i}" for i in range(6))])
+    probes = replace(drawn("B", kept=36, seed=1), genes=names)
+    (found,) = (f for f in unseen_findings([drawn("A"), probes]) if f.subject == "B")
+    assert "as of a probe set" in found.found
+
+
 def test_genes_that_stand_in_the_table_without_a_count_are_as_telling() -> None:
     section = drawn("B", seed=1)
     counts = section.counts.toarray()  # type: ignore[union-attr]

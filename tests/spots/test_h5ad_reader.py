@@ -15,6 +15,7 @@ from scipy import sparse
 from hespotex.errors import SpotTableError
 from hespotex.spots import h5ad, hest
 from hespotex.spots.base import SpotSource
+from hespotex.spots.registry import read_spots
 
 N, G = 12, 5
 COUNTS = np.random.default_rng(0).poisson(2.0, (N, G)).astype(np.float32)
@@ -96,6 +97,22 @@ def test_in_tissue_that_is_no_truth_value_is_refused_by_its_values(tmp_path: Pat
     )
     with pytest.raises(SpotTableError, match=message):
         read(make(obs=obs), tmp_path)
+
+
+def test_blanks_around_gene_names_are_cut_off_and_said(tmp_path: Path) -> None:
+    made = make()
+    plain = list(made.var_names)
+    made.var_names = [f"{name} " if k % 2 else name for k, name in enumerate(plain)]
+    made.write_h5ad(tmp_path / "t.h5ad")
+    source = SpotSource(expression=tmp_path / "t.h5ad")
+    found = read_spots("h5ad", source)
+    assert found.genes.tolist() == plain
+    said = "gene names had blanks around them (cut off, kept)"
+    assert found.dropped[said] == len(plain) // 2
+    made.var_names = [plain[0], f" {plain[0]}", *plain[2:]]
+    made.write_h5ad(tmp_path / "t.h5ad")
+    with pytest.raises(SpotTableError, match=f"1 gene names more than once .{plain[0]}"):
+        read_spots("h5ad", source)
 
 
 def test_positions_alone_where_nothing_was_measured(tmp_path: Path) -> None:

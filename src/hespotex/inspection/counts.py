@@ -69,6 +69,14 @@ def _genes(name: str, genes: npt.NDArray[np.str_], names: GeneNames) -> Finding:
             f"every gene name holds an id and a symbol ({genes[0]})",
             "keep one of the two, as other sections, gene lists and gene sets name genes",
         )
+    if names.kind == "ids of transcripts":
+        return Finding(
+            name,
+            "genes",
+            "warning",
+            f"the counts are of transcripts ({genes[0]}), not of genes",
+            "sum the counts of the transcripts of each gene, where genes are meant",
+        )
     if names.also is not None:
         return Finding(
             name,

@@ -19,12 +19,14 @@ Kind = Literal[
     "Ensembl ids, some with version",
     "symbols and Ensembl ids",
     "ids and symbols in one name",
+    "ids of transcripts",
 ]
 
 # `ENSG00000141510_TP53`, `Xkr4|ENSMUSG00000051951`.
 _BOTH: Final = re.compile(
     r"ENS(?:[A-Z]{3,4})?G[0-9]{11}(?:\.[0-9]+)?[^A-Za-z0-9.].+|.+[^A-Za-z0-9]ENS(?:[A-Z]{3,4})?G[0-9]{11}(?:\.[0-9]+)?"
 )
+_TRANSCRIPT: Final = re.compile(r"ENS(?:[A-Z]{3,4})?T[0-9]{11}(?:\.[0-9]+)?")
 # Spreadsheets make dates of MARCH1 and SEPT2, and numbers of 2310009E13Rik.
 _SPREADSHEET: Final = re.compile(
     r"[0-9]{1,2}-(Mar|Sep|Sept|Dec|Apr|Oct|Nov|Feb)|[0-9](\.[0-9]+)?E\+[0-9]{2}|#(REF|NAME\?|N/A|VALUE)!?"
@@ -73,7 +75,7 @@ _MOST, _FEW = 0.9, 0.1
 # Human symbols are upper case but for some such as C1orf112; mouse and rat begin with one capital.
 _UPPER, _NOT_UPPER = 0.85, 0.25
 # These are written alike for every species, and say nothing of one.
-_OF_ANY_SPECIES: Final = re.compile(r"(LOC|RGD)[0-9]+|ENS[A-Z]*G[0-9]+.*|.*[0-9]Rik")
+_OF_ANY_SPECIES: Final = re.compile(r"(LOC|RGD)[0-9]+|ENS[A-Z]*[GT][0-9]+.*|.*[0-9]Rik")
 _RODENTS: Final = "mouse or rat"
 _RODENT_SPECIES: Final = frozenset({"mouse", "rat"})
 _LOWER_CASE_SPECIES: Final = frozenset({"zebrafish"})
@@ -106,12 +108,14 @@ class GeneNames:
         return f"{self.kind} as of {self.species}"
 
     @property
-    def identifier(self) -> Literal["symbol", "id", "either", "both"]:
+    def identifier(self) -> Literal["symbol", "id", "either", "both", "transcript"]:
         """What joins these genes with others: versions and what a table mixes set aside."""
         if self.kind == "symbols and Ensembl ids":
             return "either"
         if self.kind == "ids and symbols in one name":
             return "both"
+        if self.kind == "ids of transcripts":
+            return "transcript"
         return "symbol" if self.kind == "symbols" else "id"
 
     def may_be_of_one_species(self, other: GeneNames) -> bool:
@@ -161,6 +165,8 @@ def _kind(bare: Sequence[str], found: list[re.Match[str]]) -> Kind:
     """Of names without assembly; `found` are the Ensembl ids among them."""
     if sum(_BOTH.fullmatch(name) is not None for name in bare) >= _MOST * len(bare):
         return "ids and symbols in one name"
+    if sum(_TRANSCRIPT.fullmatch(name) is not None for name in bare) >= _MOST * len(bare):
+        return "ids of transcripts"
     share = len(found) / len(bare)
     if share <= _FEW:
         return "symbols"

@@ -141,7 +141,7 @@ def _compare_species(first: _Named, other: _Named) -> Finding | None:
 
 def _compare_genes(first: _Named, other: _Named) -> Finding | None:
     kinds = {first.names.identifier, other.names.identifier}
-    if kinds == {"symbol", "id"} or ("both" in kinds and len(kinds) > 1):
+    if kinds == {"symbol", "id"} or (kinds & {"both", "transcript"} and len(kinds) > 1):
         return Finding(
             other.name,
             "genes",
@@ -150,6 +150,8 @@ def _compare_genes(first: _Named, other: _Named) -> Finding | None:
             f"in {first.name} by {first.names.kind} ({first.genes[0]})",
             "keep the id or the symbol alone in every name"
             if "both" in kinds
+            else "sum the counts of the transcripts of each gene, and name the genes as the others do"
+            if "transcript" in kinds
             else "name the genes of all sections in one way; no mapping between them stands in the files",
         )
     fewest = min(len(first.genes), len(other.genes))

@@ -18,6 +18,8 @@ from hespotex.section import Section
 _RULES: Final = ((30.0, 0.02), (1000.0, 0.05))
 _FEWEST: Final = 5
 _NAMED: Final = 3
+# A probe set lacks genes and has few of its own; as a part of those that it lacks.
+_NAMES: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ def _unseen(tables: Sequence[_Table], k: int, genes: npt.NDArray[np.str_]) -> li
     order = np.flatnonzero(unseen)[np.argsort(-expected[unseen], kind="stable")]
     named = ", ".join(genes[order[:_NAMED]].tolist())
     widest = others[int(here[:, unseen].sum(axis=1).argmax())].section.section_id
+    alone = own.totals * ~held.any(axis=0)
+    if int((alone >= limit).sum()) >= max(_FEWEST, _NAMES * n):
+        return [_other_names(own.section.section_id, n, named, genes, alone, limit)]
     return [
         Finding(
             own.section.section_id,
@@ -90,3 +95,25 @@ def _unseen(tables: Sequence[_Table], k: int, genes: npt.NDArray[np.str_]) -> li
             "were and none was found",
         )
     ]
+
+
+def _other_names(
+    name: str,
+    n: int,
+    named: str,
+    genes: npt.NDArray[np.str_],
+    alone: npt.NDArray[np.float64],
+    limit: float,
+) -> Finding:
+    """What to say where a table lacks frequent genes, and has as frequent ones that no other has: names differ."""
+    order = np.argsort(-alone, kind="stable")[:_NAMED]
+    return Finding(
+        name,
+        "genes",
+        "error",
+        f"no count of {n:,} genes that are frequent in other sections ({named}, ...), and {int((alone >= limit).sum()):,} "
+        f"frequent genes that no other section has ({', '.join(genes[order].tolist())}, ...): they may be the same "
+        "genes under other names",
+        "name the genes of all sections in one way; only where they truly are others, state the manifest's column "
+        "missing_genes",
+    )

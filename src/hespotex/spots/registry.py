@@ -8,8 +8,11 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Final, cast
 
+import numpy as np
+
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource, SpotTable
+from hespotex.spots.counts import check_names
 
 Reader = Callable[[SpotSource], SpotTable]
 
@@ -53,7 +56,24 @@ def read_spots(format_name: str, source: SpotSource) -> SpotTable:
         raise SpotTableError(
             f"expected a format of {', '.join(READERS)}, found {format_name!r}; correct the manifest"
         )
-    table = reader(source)
+    table = _without_blanks(reader(source))
     if source.missing_genes is not None:
         table = replace(table, missing_genes=source.missing_genes)
     return table
+
+
+def _without_blanks(table: SpotTable) -> SpotTable:
+    """Gene names without blanks around them: with them they would be other genes than the same ones elsewhere.
+
+    Raises:
+        SpotTableError: two genes have one name then.
+    """
+    if table.genes is None:
+        return table
+    names = np.char.strip(table.genes)
+    n = int((names != table.genes).sum())
+    if not n:
+        return table
+    check_names(names, "gene", table.source)
+    said = {"gene names had blanks around them (cut off, kept)": n}
+    return replace(table, genes=names, dropped={**table.dropped, **said})
