@@ -56,7 +56,43 @@ def test_the_scale_of_an_ome_image_is_its_own(tmp_path: Path, same_size: bool) -
     with open_slide(_ome(tmp_path / "s.ome.tif", same_size=same_size)) as slide:
         np.testing.assert_array_equal(whole(slide), SLIDE)
         assert slide.mpp == 2.0
-        assert "(slide), the largest" in slide.picture
+        n, twins = (3, ", the first of 2 of the same size") if same_size else (2, "")
+        assert slide.picture == f"picture 2 of {n} in the file (slide), the largest{twins}"
+
+
+@pytest.mark.parametrize("metadata", [{}, None], ids=["two images", "a stack of two"])
+def test_of_two_pictures_of_one_size_in_a_tiff_the_first_is_taken_and_said(
+    tmp_path: Path, metadata: dict[str, str] | None
+) -> None:
+    with tifffile.TiffWriter(tmp_path / "s.tif") as tiff:
+        for image in (SLIDE, SLIDE[::-1]):
+            tiff.write(image, tile=(64, 64), photometric="rgb", metadata=metadata)
+    with open_slide(tmp_path / "s.tif") as slide:
+        np.testing.assert_array_equal(whole(slide), SLIDE)
+    said = "; picture 1 of 2 in the file, the first of 2 of the same size"
+    assert inspect_input(tmp_path / "s.tif").findings[0].found.endswith(said)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "ome.tif", "zarr"])
+def test_of_two_pictures_of_one_size_in_any_file_the_first_is_taken_and_said(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"s.{suffix}"
+    if suffix == "zarr":
+        store = zarr.open_group(path, mode="w", zarr_format=2)
+        for i, image in enumerate((SLIDE, SLIDE[::-1])):
+            group = store.create_group(str(i))
+            group.create_array("0", data=image.transpose(2, 0, 1), chunks=(3, 64, 64))
+            axes = [{"name": name} for name in "cyx"]
+            group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+    else:
+        with tifffile.TiffWriter(path) as tiff:
+            for image in (SLIDE, SLIDE[::-1]):
+                tiff.write(image, photometric="rgb", metadata={"axes": "YXS"})
+    where = {"tif": "file", "ome.tif": "file (Image0)", "zarr": "store"}[suffix]
+    with open_slide(path) as slide:
+        np.testing.assert_array_equal(whole(slide), SLIDE)
+        assert slide.picture == f"picture 1 of 2 in the {where}, the first of 2 of the same size"
 
 
 def test_a_slide_before_its_label_is_as_before(tmp_path: Path) -> None:

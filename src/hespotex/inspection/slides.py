@@ -42,7 +42,7 @@ class SlideView:
         thumbnail: (h, w, 3) of the whole slide, `THUMBNAIL_PX` on the longer side.
         tissue: (h, w) True on tissue.
         empty_tiles: tiles of the largest level that hold no data, and all of them; (0, 0) for no TIFF.
-        picture: which of several pictures in the file it is, where it is not the first; else empty.
+        picture: which of several pictures in the file it is, where it is not the first and alone of its size; else empty.
         bits: of a sample, that hold the picture.
     """
 

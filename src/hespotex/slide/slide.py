@@ -48,7 +48,7 @@ class Slide:
         mpp_sources: every believable value in the file's tags, by the name of the tag.
         bounds_px0: x, y where the part of level 0 that holds an image starts (MRXS); else (0, 0).
         mpp_rejected: values in the tags that mean "not set" (72 dpi, 1000, ...).
-        picture: which of several pictures in the file this is, where it is not the first; else empty.
+        picture: which of several pictures in the file this is, where it is not the first and alone of its size; else empty.
         bits: of a sample, that hold the picture.
         stated_bits: the same where the caller stated them.
     """

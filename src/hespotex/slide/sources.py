@@ -22,7 +22,7 @@ from hespotex.file_kinds import mistaken_kind
 from hespotex.slide.bit_depth import bits_in_use
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.pixel_size import mpp_of_density
-from hespotex.slide.tiff import TiffImage, find_missing_bytes, openslide_reads
+from hespotex.slide.tiff import TiffImage, find_missing_bytes, openslide_reads, picture_in
 from hespotex.slide.tiff_tags import aperio_pixel_size, ome_pixel_size
 from hespotex.slide.zarr_image import ZarrImage, is_zarr
 
@@ -107,7 +107,8 @@ def open_source(path: Path, bits: int | None = None) -> tuple[LevelSource, str]:
         return TiffImage(path, bits), "tifffile"
     if vendor is not None:
         bits_in_use(path, _WsidataSource.bits, (), stated=bits)
-        return _WsidataSource(path, "openslide"), f"openslide ({vendor})"
+        picture = picture_in(path) if vendor == "generic-tiff" else ""
+        return _WsidataSource(path, "openslide", picture), f"openslide ({vendor})"
     found = _open_elsewhere(path)
     if found is not None:
         bits_in_use(path, _WsidataSource.bits, (), stated=bits)
@@ -142,11 +143,11 @@ class _WsidataSource:
     """A slide behind one of wsidata's readers."""
 
     whole_in_memory = False
-    picture = ""
     bits = 8
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, picture: str = "") -> None:
         self.path = path
+        self.picture = picture
         try:
             self._reader = wsidata_readers().try_open(str(path), reader=name)
         except Exception as error:

@@ -243,6 +243,14 @@ def openslide_reads(path: Path) -> bool:
     return False  # without a picture: our reader says so
 
 
+def picture_in(path: Path) -> str:
+    """Which of several pictures of a TIFF file is the slide, where that is to be said; else empty."""
+    import tifffile
+
+    with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+        return picture_said(tiff, slide_series(tiff))
+
+
 def find_missing_bytes(path: Path) -> str | None:
     """What shows that a TIFF file is cut short, for a message; None where it is whole."""
     import tifffile

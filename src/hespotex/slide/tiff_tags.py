@@ -38,12 +38,20 @@ def levels_of(series: Any) -> list[Any]:
 
 
 def picture_said(tiff: Any, series: Any) -> str:
-    """Which of several pictures is the slide, where it is not the first; else empty."""
-    place = next(i for i, other in enumerate(tiff.series, 1) if other is series)
-    if place == 1:
-        return ""
+    """Which of several pictures is the slide, where it is not the first or another is as large; else empty."""
+    pictures = [other for other in tiff.series for _ in range(_planes(other))]
+    place = next(i for i, other in enumerate(pictures, 1) if other is series)
     name = f" ({series.name})" if series.name and tiff.is_ome else ""
-    return f"picture {place} of {len(tiff.series)} in the file{name}, the largest"
+    n_twins = sum(_sides(other) == _sides(series) for other in pictures) - 1
+    return which_picture(place, len(pictures), f"file{name}", n_twins=n_twins)
+
+
+def which_picture(place: int, n: int, where: str, *, n_twins: int) -> str:
+    """That it is picture so many of `n` in a file or store, in words; empty for the first that is alone of its size."""
+    if place == 1 and not n_twins:
+        return ""
+    twins = f", the first of {n_twins + 1} of the same size" if n_twins else ""
+    return f"picture {place} of {n} in the {where}{', the largest' if place > 1 else ''}{twins}"
 
 
 def suits_openslide(tiff: Any) -> bool:
@@ -180,5 +188,16 @@ def _local(element: ElementTree.Element) -> str:
 
 
 def _area(series: Any) -> int:
+    height, width = _sides(series)
+    return height * width
+
+
+def _sides(series: Any) -> tuple[int, int]:
+    """Height and width in pixels."""
     shape = dict(zip(series.axes, series.shape, strict=True))
-    return int(shape.get("Y", 0)) * int(shape.get("X", 0))
+    return int(shape.get("Y", 0)), int(shape.get("X", 0))
+
+
+def _planes(series: Any) -> int:
+    """Pictures of one size that tifffile holds together; channels are none."""
+    return math.prod(n for a, n in zip(series.axes, series.shape, strict=True) if a not in "YXSC")

@@ -17,6 +17,7 @@ from hespotex.errors import SlideError
 from hespotex.runs import FULL_HASH_BYTES, content_key, file_key
 from hespotex.slide.bit_depth import bits_in_use, to_8_bit
 from hespotex.slide.pixel_size import UM_PER_UNIT
+from hespotex.slide.tiff_tags import which_picture
 
 _MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _ZIPS = (".zarr.zip", ".ozx")
@@ -257,18 +258,20 @@ def _multiscale(group: Any, path: Path) -> tuple[Any, Mapping[str, Any], str]:
         if (images := _multiscales(dict(group[name].attrs)))
     ]
     if found:
-        place = max(range(len(found)), key=lambda i: (_area(*found[i]), -i))
-        said = f"picture {place + 1} of {len(found)} in the store, the largest" if place else ""
-        return *found[place], said
+        sides = [_sides(*pair) for pair in found]
+        place = max(range(len(found)), key=lambda i: (math.prod(sides[i]), -i))
+        n_twins = sides.count(sides[place]) - 1
+        return *found[place], which_picture(place + 1, len(found), "store", n_twins=n_twins)
     raise SlideError(
         f"expected an OME-Zarr image (multiscales) or images of a SpatialData store in {path}, found "
         f"{', '.join(sorted(group))[:120] or 'nothing'}; give the image"
     )
 
 
-def _area(group: Any, image: Mapping[str, Any]) -> int:
+def _sides(group: Any, image: Mapping[str, Any]) -> tuple[int, ...]:
+    """Height and width in pixels."""
     axes, shape = _axis_names(image), group[image["datasets"][0]["path"]].shape
-    return math.prod(int(shape[axes.index(name)]) for name in ("y", "x") if name in axes)
+    return tuple(int(shape[axes.index(name)]) for name in ("y", "x") if name in axes)
 
 
 def _channels(group: Any) -> Sequence[Mapping[str, Any]]:
