@@ -164,10 +164,13 @@ class SpotTable:
         bad = int((~np.isfinite(self.xy_px0).all(axis=1)).sum())
         if bad:
             raise SpotTableError(
-                f"expected numbers as positions in {self.source}, found {bad} spots without"
+                f"expected numbers as positions in {self.source}, found {bad} spots without; "
+                "leave these spots out of the table, or give their positions"
             )
         if len(np.unique(self.barcodes)) != n:
-            raise SpotTableError(f"expected every spot once in {self.source}, found doubled names")
+            raise SpotTableError(
+                f"expected every spot once in {self.source}, found doubled names; keep one entry for each"
+            )
         if (self.counts is None) != (self.genes is None):
             raise SpotTableError(f"expected counts and gene names together in {self.source}")
         if (

@@ -87,7 +87,8 @@ def check_names(names: Sequence[str] | npt.NDArray[np.str_], what: str, source: 
     unique, first, times = np.unique(np.asarray(names), return_index=True, return_counts=True)
     if len(unique) and not str(unique[0]).strip():
         raise SpotTableError(
-            f"expected a name for every {what} in {source}, found an empty one at place {int(first[0]) + 1}"
+            f"expected a name for every {what} in {source}, found an empty one at place {int(first[0]) + 1}; "
+            f"name this {what}, or leave it out"
         )
     doubled = unique[times > 1]
     if len(doubled):

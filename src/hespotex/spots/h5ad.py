@@ -214,7 +214,7 @@ def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] != n or array.shape[1] < 2:
         raise SpotTableError(
-            f"expected obsm['spatial'] of shape ({n}, 2) in {path}, found {array.shape}"
+            f"expected obsm['spatial'] of shape ({n}, 2) in {path}, found {array.shape}; store x and y of every spot there"
         )
     if array.shape[1] > 2:
         raise SpotTableError(
@@ -320,7 +320,7 @@ def _hints(uns: Mapping[str, Any], library: str | None = None) -> ScaleHints:
         factors = entry.get("scalefactors") or {}
         for key, label in (("tissue_hires_scalef", "hires"), ("tissue_lowres_scalef", "lowres")):
             if key in factors and len(libraries) == 1:
-                scales[label] = float(factors[key])
+                scales[label] = _factor(factors, key, f"library {name}")
                 full = full or _full_size((entry.get("images") or {}).get(label), scales[label])
         if "software_version" in (entry.get("metadata") or {}):
             stated, circle = _space_ranger_mpp(factors, f"library {name}")
@@ -349,12 +349,7 @@ def _space_ranger_mpp(
     found: dict[str, float] = {}
     for name in ("microns_per_pixel", "bin_size_um", "spot_diameter_fullres"):
         if name in factors:
-            value = pd.to_numeric(factors[name], errors="coerce")
-            if not 0 < value < np.inf:
-                raise SpotTableError(
-                    f"expected {name} above 0 in the scalefactors of {whose}, found {factors[name]}"
-                )
-            found[name] = float(value)
+            found[name] = _factor(factors, name, whose)
     # Visium HD states it outright; tools that join bins into cells enlarge the diameter beside it.
     if "microns_per_pixel" in found:
         return {f"microns_per_pixel of {whose}": found["microns_per_pixel"]}, {}
@@ -364,3 +359,13 @@ def _space_ranger_mpp(
     if side is not None:
         return {f"bin of {whose} ({side:g} um)": side / diameter}, {}
     return {}, {f"spot diameter of {whose} (65 um)": RoughScale.of_spot_diameter(diameter)}
+
+
+def _factor(factors: Mapping[str, Any], name: str, whose: str) -> float:
+    value = pd.to_numeric(factors[name], errors="coerce")
+    if np.ndim(value) or not 0 < value < np.inf:
+        raise SpotTableError(
+            f"expected {name} above 0 in the scalefactors of {whose}, found {factors[name]}; correct it there, or "
+            "remove it if it is not known"
+        )
+    return float(value)

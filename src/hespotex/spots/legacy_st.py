@@ -225,7 +225,7 @@ def _parse_cell(cell: bytes, gene: str, number: int, path: Path) -> float:
     except ValueError as error:
         found = cell.decode("utf-8", errors="replace")[:40]
         raise SpotTableError(
-            f"expected numbers in {path}, found {found!r} in row {number}, gene {gene}"
+            f"expected numbers in {path}, found {found!r} in row {number}, gene {gene}; correct it there"
         ) from error
 
 
@@ -236,7 +236,7 @@ def _parse_index(names: Sequence[str], path: Path) -> npt.NDArray[np.float64]:
         if match is None:
             raise SpotTableError(
                 f"expected the array position as XxY (for example 9x13) in the first column of {path}, "
-                f"found {name!r} in row {row + 2}"
+                f"found {name!r} in row {row + 2}; rename the spots so, one section a table"
             )
         positions[row] = float(match[1]), float(match[2])
     return positions

@@ -291,7 +291,9 @@ def read_positions(path: Path | Packed) -> pd.DataFrame:
     for column in POSITION_COLUMNS[2:]:
         checked[column] = number_column(table, column, path)
     if not (checked["in_tissue"] == 1).any():
-        raise SpotTableError(f"expected spots in the tissue in {path}, found in_tissue = 0 for all")
+        raise SpotTableError(
+            f"expected spots in the tissue in {path}, found in_tissue = 0 for all; mark the spots in the tissue with 1"
+        )
     check_names(checked["barcode"].to_numpy(dtype=str), "spot", name)
     return checked
 

@@ -57,7 +57,8 @@ def read_table(
     if headless:
         if len(names) != len(required):
             raise SpotTableError(
-                f"expected {len(required)} columns ({', '.join(required)}) in {path}, found {len(names)}"
+                f"expected {len(required)} columns ({', '.join(required)}) in {path}, found {len(names)} "
+                f"({first.strip()[:40]!r}); save the table with these columns, separated by commas"
             )
         names = list(required)
     _check_header(path, names, required, separator)
@@ -75,7 +76,9 @@ def read_table(
             )
     table.attrs["first_row"] = 1 if headless else 2
     if table.empty:
-        raise SpotTableError(f"expected rows below the header in {path}, found none")
+        raise SpotTableError(
+            f"expected rows below the header in {path}, found none; get the file again"
+        )
     for name in names:
         table[name] = table[name].fillna("").str.strip()
     return table
@@ -94,7 +97,9 @@ def table_errors(path: Path | Packed, width: int) -> Iterator[None]:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             yield
     except pd.errors.EmptyDataError as error:
-        raise SpotTableError(f"expected rows below the header in {path}, found none") from error
+        raise SpotTableError(
+            f"expected rows below the header in {path}, found none; get the file again"
+        ) from error
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise SpotTableError(
             f"expected {width} cells in every row of {path}, found: {str(error).strip()}; "
@@ -103,7 +108,9 @@ def table_errors(path: Path | Packed, width: int) -> Iterator[None]:
     except ValueError as error:
         if isinstance(error, UnicodeDecodeError):
             raise
-        raise SpotTableError(f"expected numbers in {path}, found: {error}") from error
+        raise SpotTableError(
+            f"expected numbers in {path}, found: {error}; correct it there"
+        ) from error
 
 
 def _check_header(
@@ -119,7 +126,8 @@ def _check_header(
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise SpotTableError(
-            f"expected every column once in {path}, found {', '.join(doubled)} more than once"
+            f"expected every column once in {path}, found {', '.join(doubled)} more than once; "
+            "keep one of them"
         )
 
 
@@ -135,7 +143,7 @@ def number_column(table: pd.DataFrame, name: str, path: Path | Packed) -> npt.ND
         row = int(np.argmax(bad))
         raise SpotTableError(
             f"expected numbers in column {name} of {path}, found {str(table[name].iloc[row])!r} in row {row + table.attrs.get('first_row', 1)}"
-            f" ({int(bad.sum())} such cells)"
+            f" ({int(bad.sum())} such cells); write a number into each, or leave these rows out"
         )
     return values
 
@@ -179,7 +187,9 @@ def read_json(path: Path | Packed) -> Mapping[str, Any]:
             f"expected JSON in {path}, found: {error}; {json_remedy(error)}"
         ) from error
     if not isinstance(values, dict):
-        raise SpotTableError(f"expected a JSON object in {path}, found {type(values).__name__}")
+        raise SpotTableError(
+            f"expected a JSON object in {path}, found {type(values).__name__}; get the file as it was written, or leave it out"
+        )
     return values
 
 
@@ -221,5 +231,8 @@ def positive_number(values: Mapping[str, Any], key: str, path: Path | Packed) ->
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
-        raise SpotTableError(f"expected {key} above 0 in {path}, found {value!r}")
+        raise SpotTableError(
+            f"expected {key} above 0 in {path}, found {value!r}; correct it there, or remove it"
+            " if it is not known"
+        )
     return float(value)
