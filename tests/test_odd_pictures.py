@@ -143,6 +143,15 @@ def test_a_picture_without_pixels_is_refused_by_its_size(
         open_slide(tmp_path / "s.zarr")
 
 
+def test_a_picture_without_rows_as_a_library_writes_it_is_not_called_cut_short(
+    tmp_path: Path,
+) -> None:
+    with pytest.warns(UserWarning, match="zero-size"):
+        tifffile.imwrite(tmp_path / "s.tif", np.zeros((0, 200, 3), np.uint8))
+    with pytest.raises(SlideError, match=r"no picture with pixels \(.*\) in .*s\.tif"):
+        open_slide(tmp_path / "s.tif")
+
+
 @pytest.mark.parametrize(
     ("sizes", "reduced"),
     [

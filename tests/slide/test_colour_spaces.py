@@ -190,3 +190,17 @@ def test_colours_of_no_slide_are_refused_by_name(tmp_path: Path) -> None:
         SlideError, match=r"found colours of kind CFA with 8 bits in .*x\.tif; export"
     ):
         open_slide(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("scale", [1, 257], ids=["map of 8 bits", "map of 16 bits"])
+def test_a_palette_is_shown_as_libtiff_shows_it(
+    tmp_path: Path, scale: int, layout: dict[str, Any]
+) -> None:
+    path = tmp_path / "p.tif"
+    table = np.random.default_rng(1).integers(0, 256, (3, 256)).astype(np.uint16)
+    table[0, 0] = 255
+    picked = RGB[..., 0]
+    tifffile.imwrite(path, picked, photometric="palette", colormap=table * scale, **layout)
+    np.testing.assert_array_equal(shown(path), table[:, picked].transpose(1, 2, 0))
+    np.testing.assert_array_equal(shown(path), libtiff(path))

@@ -266,7 +266,8 @@ def find_missing_bytes(path: Path) -> str | None:
             offsets, counts = page.dataoffsets, page.databytecounts
             if len(offsets) and len(counts):
                 ends = np.add(offsets[: len(counts)], counts[: len(offsets)])
-                needed = max(needed, int(ends.max()))
+                # Nothing is missing of a part without bytes, wherever its place is said to be.
+                needed = max(needed, int(ends[np.asarray(counts[: len(ends)]) > 0].max(initial=0)))
     return f"its image data ends at byte {needed}, it has {size} bytes" if needed > size else None
 
 

@@ -81,8 +81,10 @@ def to_rgb(values: npt.NDArray[Any], page: Any, bits: int) -> npt.NDArray[np.uin
     """
     photometric = int(page.photometric)
     if photometric == PALETTE and page.colormap is not None:
+        # Maps of 8 bits in entries of 16 are no rule of TIFF, but libtiff shows them, too.
+        shift = 8 if int(page.colormap.max()) > 255 else 0
         return np.asarray(
-            (page.colormap[:, values[..., 0]] >> 8).astype(np.uint8).transpose(1, 2, 0)
+            (page.colormap[:, values[..., 0]] >> shift).astype(np.uint8).transpose(1, 2, 0)
         )
     n = values.shape[2]
     if photometric in {CIELAB, ICCLAB} and n >= 3:
