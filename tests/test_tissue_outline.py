@@ -248,6 +248,28 @@ def test_nothing_but_ignored_areas_is_refused_by_their_names(tmp_path: Path) -> 
         read_tissue(path)
 
 
+def _core(x0: float, *, missing: bool, kind: str = "tma_core") -> dict[str, object]:
+    core = _drawn(None, x0, 0, x0 + 100, 100)
+    return core | {"properties": {"objectType": kind, "isMissing": missing}}
+
+
+def test_missing_cores_of_a_tissue_microarray_are_left_out_and_counted(tmp_path: Path) -> None:
+    cores = [_core(200 * i, missing=i in {1, 3}) for i in range(5)]
+    tissue = read_tissue(_written(tmp_path / "t.geojson", *cores))
+    assert tissue.polygons.area == 3 * 100 * 100
+    assert not tissue.contains(np.array([[250.0, 50.0]])).any()
+    assert tissue.note == "2 cores marked as missing are left out of t.geojson"
+    within = (_drawn(None, 0, 0, 500, 100), _drawn({"name": "Region*"}, 0, 0, 900, 900), cores[1])
+    tissue = read_tissue(_written(tmp_path / "t.geojson", *within))
+    assert tissue.polygons.area == 500 * 100  # what is drawn counts
+    assert tissue.note.endswith("(Region*: 1), a core marked as missing is left out of t.geojson")
+    all_there = [_core(0, missing=False), _core(200, missing=True, kind="annotation")]
+    tissue = read_tissue(_written(tmp_path / "t.geojson", *all_there))
+    assert (tissue.polygons.area, tissue.note) == (2 * 100 * 100, "")
+    with pytest.raises(GeometryError, match=r"ignores: a core marked as missing .*; mark cores"):
+        read_tissue(_written(tmp_path / "t.geojson", cores[1]))
+
+
 CROSSING = [
     [[170, 120], [100, 50], [60, 0], [10, 0], [30, 160], [120, 180], [170, 120]],
     [[100, 120], [190, 140], [120, 100], [110, 180], [50, 160], [130, 0], [100, 120]],
@@ -269,6 +291,15 @@ def test_drawn_areas_that_cross_themselves_and_one_another_are_joined(tmp_path: 
     [
         ("{", "expected GeoJSON in .*t.geojson, found"),
         ('{"a": 1}', "expected GeoJSON"),
+        ("", "found an empty file; copy or make it again"),
+        ("\n", "found an empty file"),
+        *(
+            (
+                json.dumps(SQUARE).replace("[0, 100]", f"[0, {number}]"),
+                r"t\.geojson, found: coordinates that are NaN or infinite; export it",
+            )
+            for number in ("NaN", "-Infinity", "1e999")
+        ),
         ('{"type": "Point", "coordinates": [1, 2]}', "expected the outline of tissue.*found Point"),
         ('{"type": "FeatureCollection", "features": []}', "found no geometry; draw an area"),
     ],

@@ -74,6 +74,12 @@ def object_type(feature: Any) -> str | None:
     return "cell" if "nucleusGeometry" in feature else _OLD_TYPES.get(str(feature.get("id")))
 
 
+def is_missing_core(feature: Any) -> bool:
+    """Whether it is a core of a tissue microarray that QuPath's user marked as missing: nothing lies there."""
+    missing = (feature.get("properties") or {}).get("isMissing")
+    return missing is True and object_type(feature) in {"tma_core", None}
+
+
 def ignored_class(feature: Any) -> str | None:
     """The class of an object that QuPath leaves out of everything: its name ends in `*`; None for any other.
 

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hespotex.errors import GeometryError
-from hespotex.geojson_features import ignored_class, object_type
+from hespotex.file_kinds import EMPTY
+from hespotex.geojson_features import ignored_class, is_missing_core, object_type
 from hespotex.text_files import read_text
 from hespotex.tissue import Tissue, as_multipolygon
 
@@ -23,7 +26,8 @@ def read_tissue(path: Path) -> Tissue:
 
     An export of everything holds detections, cells and tiles, too: they are tissue only where nothing else is.
     Areas of classes that QuPath ignores (`Ignore*`, `Artefact*`: the name ends in `*`) are no tissue, and are cut out
-    of what they lie in; `Region*`, a frame around what is looked at, is left out alone.
+    of what they lie in; `Region*`, a frame around what is looked at, is left out alone, and so are cores of a tissue
+    microarray that are marked as missing.
 
     Args:
         path: a FeatureCollection, a list of features, a feature or a geometry. Points and lines in it
@@ -33,14 +37,16 @@ def read_tissue(path: Path) -> Tissue:
         GeometryError: the file cannot be read, is no GeoJSON, or holds no area.
     """
     import shapely
-    from shapely.geometry import shape
 
+    text = read_text(path, "GeoJSON with the tissue", GeometryError)
+    if not text.strip():
+        raise GeometryError(f"expected GeoJSON with the tissue in {path}, found {EMPTY.told(path)}")
     try:
-        text = read_text(path, "GeoJSON with the tissue", GeometryError)
-        content = json.loads(text)
-        kept, ignored = _sorted(_regions(content))
-        areas = [shape(outline) for outline in kept]
-        holes = [shape(outline) for name, outline in ignored if not _is_frame(name)]
+        regions = _regions(json.loads(text))
+        present = [f for f in regions if f["type"] != "Feature" or not is_missing_core(f)]
+        kept, ignored = _sorted(present)
+        areas = [_area(outline) for outline in kept]
+        holes = [_area(outline) for name, outline in ignored if not _is_frame(name)]
         union = as_multipolygon(_joined(areas).difference(_joined(holes)))
     except (
         RecursionError,
@@ -53,11 +59,14 @@ def read_tissue(path: Path) -> Tissue:
         raise GeometryError(
             f"expected GeoJSON in {path}, found: {error}; export it from QuPath as GeoJSON (File > Export objects)"
         ) from error
-    note = _left_out([name for name, _ in ignored], path)
-    if union.is_empty and ignored:
+    n_missing = len(regions) - len(present)
+    note = _left_out([name for name, _ in ignored], n_missing, path)
+    if union.is_empty and note:
+        classes = "give the areas of tissue a class whose name does not end in *, or none"
+        cores = "mark cores that hold tissue as not missing in QuPath and export them again"
         raise GeometryError(
-            f"expected the outline of tissue in {path}, found nothing beside what QuPath ignores: {note}; give the areas "
-            "of tissue a class whose name does not end in *, or none"
+            f"expected the outline of tissue in {path}, found nothing beside what QuPath ignores: {note}; "
+            f"{classes if ignored else cores}"
         )
     if union.is_empty:
         kinds = ", ".join(sorted({a.geom_type for a in areas})) or "no geometry"
@@ -66,6 +75,18 @@ def read_tissue(path: Path) -> Tissue:
             "draw an area in QuPath and export it as GeoJSON"
         )
     return Tissue(union, path.name, note=note)
+
+
+def _area(outline: Any) -> Any:
+    """A geometry of GeoJSON; NaN and Infinity, which Python's JSON takes for numbers, are no places."""
+    import shapely
+    from shapely.geometry import shape
+
+    with np.errstate(invalid="ignore"):
+        area = shape(outline)
+    if not np.isfinite(shapely.get_coordinates(area)).all():
+        raise ValueError("coordinates that are NaN or infinite")
+    return area
 
 
 def _joined(areas: Sequence[Any]) -> Any:
@@ -102,17 +123,25 @@ def _is_frame(name: str) -> bool:
     return name.lower() == _FRAME
 
 
-def _left_out(names: Sequence[str], path: Path) -> str:
+def _left_out(names: Sequence[str], n_missing: int, path: Path) -> str:
     """What was left out, in words; empty where nothing was."""
-    if not names:
-        return ""
-    listed = ", ".join(f"{name}: {n:,}" for name, n in Counter(names).most_common())
-    areas = (
-        f"{len(names):,} areas of ignored classes are"
-        if len(names) > 1
-        else "an area of an ignored class is"
-    )
-    return f"{areas} left out of {path.name} ({listed})"
+    said = []
+    if names:
+        listed = ", ".join(f"{name}: {n:,}" for name, n in Counter(names).most_common())
+        areas = (
+            f"{len(names):,} areas of ignored classes are"
+            if len(names) > 1
+            else "an area of an ignored class is"
+        )
+        said.append(f"{areas} left out of {path.name} ({listed})")
+    if n_missing:
+        cores = (
+            f"{n_missing:,} cores marked as missing are"
+            if n_missing > 1
+            else "a core marked as missing is"
+        )
+        said.append(f"{cores} left out of {path.name}")
+    return ", ".join(said)
 
 
 def _features(content: Any) -> list[Any]:
