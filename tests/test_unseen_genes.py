@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations, product
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ from hespotex.manifest import read_manifest
 from hespotex.section import Section, read_section
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
+from hespotex.synthetic import make_section_arrays
 from made_sections import KNOWN, space_ranger, write_10x_h5
 
 GENES = [f"GENE{g}" for g in range(60)]
@@ -90,6 +92,17 @@ def test_rare_genes_that_were_never_seen_pass() -> None:
 def test_a_few_genes_of_blood_in_one_section_pass() -> None:
     bloody, dry = drawn("A"), drawn("B", kept=57, seed=1)
     assert unseen_findings([bloody, dry, drawn("C", kept=57, seed=2)]) == []
+
+
+def test_painted_patients_who_lack_some_genes_pass_alone_and_together() -> None:
+    """The cohort of the demo: six of its genes are of single patients."""
+    sections = []
+    for patient, number in product(range(3), range(2)):
+        painted = make_section_arrays(patient=patient, section=number, mpp=8.0)
+        genes = painted.truth.genes.tolist()
+        sections.append(make_section(painted.counts, genes, f"P{patient}S{number}"))
+    assert unseen_findings(sections) == []
+    assert [unseen_findings(pair) for pair in permutations(sections, 2)] == [[]] * 30
 
 
 @pytest.mark.parametrize("name", ["her2st", "mob"])

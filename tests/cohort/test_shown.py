@@ -69,6 +69,14 @@ def _counted(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "get_encoder", lambda *_args, **_more: CountingEncoder())
 
 
+def _model_of(bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model file, which is opened with the counting encoder."""
+    predictor = replace(toy_predictor(bundle), encoder=CountingEncoder())
+    monkeypatch.setattr(run, "open_predictor", lambda *_args: predictor)
+    write_model(folder / "m.hespotex", bundle)
+    return folder / "m.hespotex"
+
+
 @pytest.fixture
 def model(bundle: Bundle, tmp_path: Path) -> Path:
     write_model(tmp_path / "toy.hespotex", bundle)
@@ -183,17 +191,16 @@ def test_one_absent_gene_among_several_is_named_once_and_the_others_are_written(
 ) -> None:
     source, heard = request.getfixturevalue(kind), Listener()
     knowing = replace(bundle, others=OtherGenes(("ERBB2",), (0.031,)))
-    predictor = replace(toy_predictor(knowing), encoder=CountingEncoder())
-    monkeypatch.setattr(run, "open_predictor", lambda *_args: predictor)
-    write_model(tmp_path / "m.hespotex", knowing)
+    model = _model_of(knowing, tmp_path, monkeypatch)
     options = replace(
         OPTIONS if kind == "slide" else SlideOptions(),
         genes=("ERBB2", "G00", "G01", "g02"),
         formats=("parquet",),
     )
     machine = _machine(tmp_path / "cache")
-    cohort.predict(tmp_path / "m.hespotex", source, tmp_path / "out", options=options,
-                   machine=machine, reporter=heard)  # fmt: skip
+    cohort.predict(
+        model, source, tmp_path / "out", options=options, machine=machine, reporter=heard
+    )
     said = [text for text in heard.said if "ERBB2" in text or "g02" in text]
     assert said == [
         "ERBB2 was seen in 3.1 % of the training spots, where 10 % are asked; train with --add-genes ERBB2",
@@ -220,14 +227,11 @@ def test_wanted_genes_without_evidence_for_the_patient_are_named_and_the_work_is
     """A model of one patient may write G00 of that patient, so that the command cannot be refused beforehand."""
     grades = dict.fromkeys(bundle.genes, "B")
     within = replace(bundle, validation=validation_of(grades, scope="within_patient"))
-    write_model(tmp_path / "one.hespotex", within)
-    predictor = replace(toy_predictor(within), encoder=CountingEncoder())
-    monkeypatch.setattr(run, "open_predictor", lambda *_args: predictor)
+    model = _model_of(within, tmp_path, monkeypatch)
     source, heard = request.getfixturevalue(kind), Listener()
     options = OPTIONS if kind == "slide" else SlideOptions()
     wanted = replace(options, genes=("G00",), formats=("parquet", "ome-tiff", "png"))
     machine = _machine(tmp_path / "cache")
-    model = tmp_path / "one.hespotex"
     cohort.predict(model, source, tmp_path / "out", options=wanted, machine=machine, reporter=heard)
     assert sum("not predicted on this slide and so not shown: G00" in s for s in heard.said) == 1
     assert anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").n_vars == 0

@@ -80,15 +80,20 @@ def test_no_picture_of_the_page_is_of_an_intervals_width(run: RunDir) -> None:
     ]
 
 
-def test_a_prediction_of_a_model_without_intervals_says_that_it_has_none(run: RunDir) -> None:
+def write_again(run: RunDir, **more: Any) -> None:
+    """The prediction of the run, with other values."""
     made = toy_section()
-    write_prediction(
-        run.predictions / "S1.h5ad",
-        section=made,
-        genes=GENES,
-        prediction=toy_prediction(made),
-        extras=replace(toy_extras(made), half_width=None),
-    )
+    values = {
+        "section": made,
+        "prediction": toy_prediction(made),
+        "extras": toy_extras(made),
+        **more,
+    }
+    write_prediction(run.predictions / "S1.h5ad", genes=GENES, **values)
+
+
+def test_a_prediction_of_a_model_without_intervals_says_that_it_has_none(run: RunDir) -> None:
+    write_again(run, extras=replace(toy_extras(toy_section()), half_width=None))
     page = page_of(run)
     assert "The model carries no intervals of composition" in page
     assert set(data_of(page)["sections"][0]["half_widths"]) == {""}
@@ -98,15 +103,7 @@ def test_a_prediction_of_a_model_without_intervals_says_that_it_has_none(run: Ru
 def test_a_prediction_says_for_whom_its_intervals_say_nothing(run: RunDir, note: str) -> None:
     (run.path / "metrics.json").unlink()
     (run.path / "genes.csv").unlink()
-    made = toy_section()
-    write_prediction(
-        run.predictions / "S1.h5ad",
-        section=made,
-        genes=GENES,
-        prediction=toy_prediction(made),
-        extras=toy_extras(made),
-        provenance={"inner_note": note},
-    )
+    write_again(run, provenance={"inner_note": note})
     assert ("The training sections A, B are all of patient P: so." in page_of(run)) == bool(note)
 
 

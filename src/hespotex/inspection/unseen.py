@@ -12,11 +12,11 @@ import numpy.typing as npt
 from hespotex.inspection.findings import Finding
 from hespotex.section import Section
 
-# Expected counts, and how many of the genes with so many have to be unseen, as a part. Chance alone leaves 30 expected counts
-# unseen in 1 of 10^13 tables. Patients differ: up to 0.5 % of such genes were unseen in another breast tumour (28 of
-# 6,228), none of those with 1,000. Tissues differ more; a probe set lacks mitochondrial genes or several percent of all.
-_RULES: Final = ((30.0, 0.02), (1000.0, 0.05))
-_FEWEST: Final = 5
+# Expected counts of a gene; which part of the genes with so many has to be unseen, and how many of them at least.
+# Chance alone leaves 30 expected counts unseen in 1 of 10^13 tables. Patients differ: up to 0.5 % of such genes were
+# unseen in another breast tumour (28 of 6,228), none of those with 1,000, and of a small panel a few genes are more.
+# Tissues differ more; a probe set lacks mitochondrial genes or several percent of all.
+_RULES: Final = ((30.0, 0.10, 5), (30.0, 0.02, 50), (1000.0, 0.05, 10))
 _NAMED: Final = 3
 # A probe set lacks genes and has few of its own; as a part of those that it lacks.
 _NAMES: Final = 0.5
@@ -70,11 +70,11 @@ def _unseen(tables: Sequence[_Table], k: int, genes: npt.NDArray[np.str_]) -> li
         here[j] = other.totals * in_own / max(in_other, 1.0)
     # The mean over the tables that hold a gene: one bloody section alone tells little.
     expected = here.sum(axis=0) / np.maximum(held.sum(axis=0), 1)
-    for limit, share in _RULES:
+    for limit, share, fewest in _RULES:
         often = expected >= limit
         unseen = often & (own.totals == 0)
         n, n_often = int(unseen.sum()), int(often.sum())
-        if n >= max(_FEWEST, share * n_often):
+        if n >= max(fewest, share * n_often):
             break
     else:
         return []
