@@ -82,7 +82,7 @@ def _unseen(tables: Sequence[_Table], k: int, genes: npt.NDArray[np.str_]) -> li
     named = ", ".join(genes[order[:_NAMED]].tolist())
     widest = others[int(here[:, unseen].sum(axis=1).argmax())].section.section_id
     alone = own.totals * ~held.any(axis=0)
-    if int((alone >= limit).sum()) >= max(_FEWEST, _NAMES * n):
+    if int((alone >= limit).sum()) >= max(fewest, _NAMES * n):
         return [_other_names(own.section.section_id, n, named, genes, alone, limit)]
     return [
         Finding(
