@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from hespotex.pipeline import read_sections
+from hespotex.progress import Silent
 from hespotex.synthetic import TISSUES, SectionArrays, make_cohort, make_section_arrays
 from hespotex.synthetic.expression import smooth_maps
 from hespotex.synthetic.tissue import TUMOUR
@@ -185,3 +187,9 @@ def test_cohort_is_written_the_same_twice(cohort: Path, tmp_path: Path) -> None:
     again = make_cohort(tmp_path, seed=3, n_patients=1, sections_per_patient=2, **SMALL)
     for name in ("images/P1S1.jpg", "images/P1S2.tif", "counts/P1S1.tsv.gz", "truth.csv"):
         assert (again.parent / name).read_bytes() == (cohort.parent / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_the_cohort_of_the_demo_passes_the_preflight(tmp_path: Path) -> None:
+    manifest = make_cohort(tmp_path, seed=0)
+    assert len(read_sections(manifest, None, Silent())) == 6
