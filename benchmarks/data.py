@@ -13,11 +13,11 @@ from benchmarks.harness import Context
 from benchmarks.synthetic import make_cohort
 from hespotex.config import Machine, RunConfig
 from hespotex.encoders import get_encoder
-from hespotex.features import orthonormal_projection
+from hespotex.features.encode import orthonormal_projection
+from hespotex.models.fit import training_section
+from hespotex.models.types import Cohort, TrainingSection
 from hespotex.pipeline import encode, read_sections
 from hespotex.progress import Silent
-from hespotex.training.fit import training_section
-from hespotex.training.types import Cohort, TrainingSection
 
 C = ("C2", "C3", "C4")
 # her2st C: spots of a section, and genes of the reference's panel.
@@ -69,7 +69,7 @@ def three_sections(context: Context) -> tuple[Cohort, RunConfig, str]:
 
 def published_sections(cohort: Cohort, config: RunConfig) -> list[TrainingSection]:
     """What the published profile is trained on: one scale, projected to 512 features."""
-    from hespotex.expression import GenePanel
+    from hespotex.genes.panel import GenePanel
 
     panel_of = GenePanel(config.panel.genes or ())
     sections = [training_section(item, panel_of) for item in cohort.items]

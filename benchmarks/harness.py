@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from hespotex.runs import content_key, file_key, versions, write_json
+from hespotex.storage.atomic import write_json
+from hespotex.storage.clock import versions
+from hespotex.storage.content_keys import content_key, file_key
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

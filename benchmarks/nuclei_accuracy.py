@@ -25,16 +25,16 @@ from rich.table import Table
 from benchmarks.ablation.run import PAIRS, interval, score
 from hespotex.config import Machine, ModelConfig, NucleiConfig, PublishedConfig, RunConfig
 from hespotex.errors import NucleiError
-from hespotex.expression import GenePanel
+from hespotex.genes.panel import GenePanel
+from hespotex.models.default.loop import fit_model
+from hespotex.models.fit import training_section, use_threads
+from hespotex.models.predict import predict_expression
+from hespotex.models.published.published import fit_published
+from hespotex.models.types import TrainingSection
 from hespotex.nuclei import count_section
+from hespotex.nuclei.factor import nuclei_factor
 from hespotex.pipeline import encode, read_sections
-from hespotex.postprocess import nuclei_factor
-from hespotex.prediction import predict_expression
 from hespotex.progress import Silent
-from hespotex.training.fit import training_section, use_threads
-from hespotex.training.loop import fit_model
-from hespotex.training.published import fit_published
-from hespotex.training.types import TrainingSection
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "work" / "nuclei_accuracy.json"

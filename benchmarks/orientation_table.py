@@ -20,8 +20,8 @@ import pandas as pd
 from hespotex.config import InputChoices
 from hespotex.geometry import ORIENTATIONS, orient
 from hespotex.inspection.inspect import inspect_row
-from hespotex.manifest import read_manifest
-from hespotex.section import ManifestRow
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import ManifestRow
 from hespotex.slide import open_slide
 
 Move = Callable[[np.ndarray, tuple[int, int]], np.ndarray]

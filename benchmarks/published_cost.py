@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.data import patches
 from benchmarks.measure import added, scaled, time_of
 from hespotex.config import PublishedConfig
-from hespotex.training.types import TrainingSection
+from hespotex.models.types import TrainingSection
 
 _FEW, _MORE = 4, 24  # GATE steps a section
 _EPOCHS = 4
@@ -27,7 +27,7 @@ def published_fit(
     sections: Sequence[TrainingSection], *, full: bool
 ) -> tuple[dict[str, float], str]:
     """Seconds of one published fit, and how they were found."""
-    from hespotex.training.published import fit_published
+    from hespotex.models.published.published import fit_published
 
     whole = PublishedConfig()
     if full:

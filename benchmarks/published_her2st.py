@@ -24,9 +24,9 @@ from rich.table import Table
 from scipy import sparse
 
 from hespotex.config import PublishedConfig
-from hespotex.expression import log1p_cpm, pearson_residuals
-from hespotex.training.published import fit_published, predict_published
-from hespotex.training.types import TrainingSection
+from hespotex.genes.panel import log1p_cpm, pearson_residuals
+from hespotex.models.published.published import fit_published, predict_published
+from hespotex.models.types import TrainingSection
 
 SECTIONS = ("C2", "C3", "C4")
 SCORES = ("log1p", "log1p_top50", "composition_abundant", "composition")

@@ -41,8 +41,9 @@ from benchmarks.cases import (
 )
 from benchmarks.harness import Context, Table
 from benchmarks.markdown import write_page
-from hespotex.cores import usable_cores
-from hespotex.runs import content_key, write_json
+from hespotex.config.machine import usable_cores
+from hespotex.storage.atomic import write_json
+from hespotex.storage.content_keys import content_key
 
 CASES = {
     case.NAME: case

@@ -88,7 +88,7 @@ def train_model(path: Path, n_genes: int) -> None:
     """A model over so many genes, fitted on a painted cohort, with intervals and the check for strange slides."""
     from hespotex import pipeline
     from hespotex.config import Machine, RunConfig
-    from hespotex.synthetic import make_cohort
+    from hespotex.datasets import make_cohort
 
     manifest = make_cohort(
         path.with_suffix(".cohort"), n_patients=2, n_genes=n_genes, side_um=1300.0

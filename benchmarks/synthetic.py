@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 from scipy import sparse
 
-from hespotex.appearance import Appearance
-from hespotex.features import default_sides
+from hespotex.features.appearance import Appearance
+from hespotex.features.encode import default_sides
 from hespotex.geometry import Geometry
-from hespotex.section import Section
-from hespotex.training.types import Cohort, EncodedSection, EncoderRecord
+from hespotex.models.types import Cohort, EncodedSection, EncoderRecord
+from hespotex.sections.section import Section
 
 PITCH_UM = 100.0
 # Sides of the patches: as many as the default has where an encoder states no mpp.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hespotex.section import Geometry, Section
+from hespotex.sections.section import Geometry, Section
 from hespotex.spots.base import MissingGenes
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from hespotex.config import ModelConfig
-from hespotex.training.types import TrainingSection
+from hespotex.models.types import TrainingSection
 
 SMALL = ModelConfig(
     n_components=6, hidden=16, latent_size=4, epochs=12, ensemble=2, landmarks=64, direct_rank=4

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex.config import RunConfig
-from hespotex.training.types import EncodedSection
+from hespotex.models.types import EncodedSection
 from toy_cohort import encoded_section
 
 SMALL = RunConfig.from_values(

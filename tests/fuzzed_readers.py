@@ -167,7 +167,7 @@ def _mask(write: Callable[[Path], object]) -> Fuzzed:
 
 
 def _read_tissue(folder: Path) -> str:
-    from hespotex.tissue_outline import read_tissue
+    from hespotex.slide.tissue_outline import read_tissue
 
     return key_of(read_tissue(folder / "a.geojson").polygons.wkt)
 
@@ -187,7 +187,7 @@ def _manifest(folder: Path) -> None:
 
 
 def _read_manifest(folder: Path) -> str:
-    from hespotex.manifest import read_manifest
+    from hespotex.sections.manifest import read_manifest
 
     return key_of(len(read_manifest(folder / "sections.csv").rows))
 
@@ -202,7 +202,7 @@ def _features(folder: Path) -> None:
 
 
 def _read_features(folder: Path) -> str:
-    from hespotex.features_file import read_features_file
+    from hespotex.features.foreign_h5 import read_features_file
 
     return key_of(*read_features_file(folder / "f.h5", KNOWN.xy_px0)[:2])
 
@@ -214,7 +214,7 @@ def _text(name: str, text: str, read: Callable[[Path], object]) -> Fuzzed:
 
 
 def _read_gmt(path: Path) -> object:
-    from hespotex.gene_sets import read_gmt
+    from hespotex.genes.gene_sets import read_gmt
 
     return read_gmt(path)
 
@@ -244,13 +244,13 @@ def _read_positions(path: Path) -> object:
 
 
 def _model(folder: Path) -> None:
-    from hespotex.training.bundle import read_model, write_model
+    from hespotex.models.bundle import read_model, write_model
 
     write_model(folder / "m.hespotex", read_model(STORED / "tiny.hespotex"))
 
 
 def _read_model(folder: Path) -> str:
-    from hespotex.training.bundle import read_model
+    from hespotex.models.bundle import read_model
 
     bundle = read_model(folder / "m.hespotex")
     return key_of(bundle.model_id, bundle.genes)

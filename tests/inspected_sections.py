@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 from scipy import sparse
 
-from hespotex.section import Geometry, Section
+from hespotex.sections.section import Geometry, Section
 
 SIZE = (1200, 900)
 PITCH_PX0 = 40.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hespotex.gene_names import make_names
+from hespotex.genes.gene_names import make_names
 
 
 def _words(text: str) -> list[str]:

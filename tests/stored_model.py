@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.config import Machine, RunConfig
-from hespotex.cross_validation import fit_for_use
 from hespotex.evaluation.trust import bundle_trust
-from hespotex.prediction import predict_expression
-from hespotex.training.bundle import Bundle, read_model, write_model
+from hespotex.models.bundle import Bundle, read_model, write_model
+from hespotex.models.predict import predict_expression
+from hespotex.validation.cross_validation import fit_for_use
 from made_claims import validation_of
 from toy_cohort import encoded_section, toy_cohort
 

@@ -12,14 +12,14 @@ import pytest
 from hespotex import pipeline
 from hespotex.config import InputChoices, Machine, RunConfig
 from hespotex.errors import ConfigError, HESpotExError
-from hespotex.export.model_card import render_model_card
-from hespotex.export.report_data import accepted_notes
 from hespotex.geometry import orient
 from hespotex.inspection import inspect_input, read_checked
-from hespotex.manifest import read_manifest
+from hespotex.models.bundle import read_model
 from hespotex.progress import Silent
-from hespotex.section import Section, read_section
-from hespotex.training.bundle import read_model
+from hespotex.report.model_card import render_model_card
+from hespotex.results.read import accepted_notes
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import Section, read_section
 from inspected_sections import SIZE, shape, spots_on, write_legacy, write_manifest
 
 XY = spots_on(shape())

@@ -17,7 +17,7 @@ from feature_cohort import toy_items, write_cohort
 from hespotex.cli.main import app
 from hespotex.cli.options import named_genes
 from hespotex.errors import ConfigError
-from hespotex.training.bundle import read_model
+from hespotex.models.bundle import read_model
 
 QUICK = [
     "--set", "model.epochs=2", "--set", "model.ensemble=1", "--set", "model.hidden=16",

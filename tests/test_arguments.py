@@ -10,7 +10,7 @@ import pytest
 
 import hespotex
 from hespotex.errors import ConfigError
-from hespotex.training.fit import device_name
+from hespotex.models.fit import device_name
 
 MANIFEST = "section_id,patient_id,slide\nA,P,a.png\n"
 
@@ -75,7 +75,7 @@ def test_options_of_another_kind_are_named(manifest: Path, tmp_path: Path) -> No
 
 
 def test_gene_sets_given_as_a_path_are_named() -> None:
-    from hespotex.gene_sets import sets_key
+    from hespotex.genes.gene_sets import sets_key
 
     with pytest.raises(
         ConfigError, match=r"gene_sets\.read_gmt\(FILE\) returns them, found 'a\.gmt'"

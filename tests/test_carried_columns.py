@@ -15,9 +15,9 @@ from feature_cohort import toy_items, write_cohort
 from hespotex.cli.main import app
 from hespotex.export.convert import write_section
 from hespotex.export.h5ad import write_prediction
-from hespotex.manifest import read_manifest
-from hespotex.section import ManifestRow, Section, read_section
-from hespotex.training.types import Prediction
+from hespotex.models.types import Prediction
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import ManifestRow, Section, read_section
 from made_sections import KNOWN
 from made_sections import h5ad as write_h5ad
 from made_sections import spatialdata as write_store

@@ -12,9 +12,9 @@ import tifffile
 from hespotex.evaluation.out_of_distribution import fit_ood
 from hespotex.evaluation.trust import bundle_trust
 from hespotex.inspection import inspect_input
+from hespotex.predicting import SlideOptions, SlideTask, predict_slide
+from hespotex.predicting.layout import lay_out
 from hespotex.slide import open_slide
-from hespotex.slide_prediction import SlideOptions, SlideTask, predict_slide
-from hespotex.slide_prediction.layout import lay_out
 from inspected_sections import paint, shape
 from toy_slide import MPP, graded, paint_tissue, toy_bundle, toy_predictor, toy_trust, write_slide
 

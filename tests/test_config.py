@@ -9,9 +9,9 @@ import pytest
 
 from hespotex.cli.options import build_config, read_genes, split_ids
 from hespotex.config import RunConfig
-from hespotex.config_values import differing_keys
 from hespotex.errors import ConfigError
-from hespotex.nuclei_stage import configured
+from hespotex.nuclei.stage import configured
+from hespotex.storage.differences import differing_keys
 
 
 def test_toml_round_trip_keeps_every_value(tmp_path: Path) -> None:

@@ -12,17 +12,17 @@ import numpy.typing as npt
 import pytest
 from scipy import sparse
 
-from hespotex import copies
 from hespotex.config import PanelConfig, RunConfig
-from hespotex.copies import copied_spots, sketch, spot_marks
 from hespotex.errors import SpotTableError
-from hespotex.expression import GenePanel
-from hespotex.manifest import read_manifest
+from hespotex.genes.panel import GenePanel
+from hespotex.models.bundle import Bundle, TrainedOn, read_model, write_model
+from hespotex.models.trained_on import check_not_trained_on, with_inputs
+from hespotex.models.types import EncoderRecord, FittedModel
 from hespotex.progress import Silent
-from hespotex.run_checks import check_not_trained_on, with_inputs
-from hespotex.section import Geometry, Section, read_section
-from hespotex.training.bundle import Bundle, TrainedOn, read_model, write_model
-from hespotex.training.types import EncoderRecord, FittedModel
+from hespotex.sections import duplicates as copies
+from hespotex.sections.duplicates import copied_spots, sketch, spot_marks
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import Geometry, Section, read_section
 
 Change = Callable[[Section], Section]
 

@@ -14,8 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hespotex.cli.main import app
-from hespotex.manifest import read_manifest
-from hespotex.section import read_section
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import read_section
 from inspected_sections import GENES, MPP, PITCH_PX0, counts_of, paint, save, shape
 from made_sections import KNOWN, POSITION_COLUMNS, Known, write_10x_h5
 

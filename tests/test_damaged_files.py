@@ -14,8 +14,8 @@ from fuzzed_readers import READERS, STORED
 from fuzzing import Fuzzer, broken
 from hespotex.errors import HESpotExError, ModelFileError, RunError
 from hespotex.export.h5ad import read_prediction
-from hespotex.hdf5 import open_h5
-from hespotex.training.bundle import read_model, write_model
+from hespotex.models.bundle import read_model, write_model
+from hespotex.storage.hdf5 import open_h5
 from made_sections import KNOWN, h5ad, write_10x_h5
 
 N = 50

@@ -9,12 +9,12 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex.config import RunConfig
-from hespotex.cross_validation import run_fold
 from hespotex.evaluation.by_scope import headline, judge_by_scope
 from hespotex.evaluation.grades import count_grades
-from hespotex.export.run_outputs import gene_rows
-from hespotex.splits import make_folds
-from hespotex.training.types import Cohort, EncodedSection
+from hespotex.models.types import Cohort, EncodedSection
+from hespotex.results.run_outputs import gene_rows
+from hespotex.sections.splits import make_folds
+from hespotex.validation.cross_validation import run_fold
 from toy_cohort import N_GENES, toy_cohort
 
 

@@ -16,15 +16,16 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from hespotex.disk_errors import cause_of, disk_words, number_of, remedy_of
 from hespotex.errors import HESpotExError, RunError
-from hespotex.gene_sets import read_gmt
-from hespotex.manifest import read_manifest
-from hespotex.runs import RunDir, atomic_path, check_writable
+from hespotex.genes.gene_sets import read_gmt
+from hespotex.models.bundle import read_model
+from hespotex.sections.manifest import read_manifest
 from hespotex.slide import open_slide
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
-from hespotex.training.bundle import read_model
+from hespotex.storage.atomic import atomic_path, check_writable
+from hespotex.storage.disk_errors import cause_of, disk_words, number_of, remedy_of
+from hespotex.storage.run_folder import RunDir
 
 REMEDIES = {
     errno.ENOSPC: "free space",

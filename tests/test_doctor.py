@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hespotex import cores, doctor
+from hespotex import doctor
 from hespotex.cli.main import app
+from hespotex.config import machine as cores
 
 
 def checks(name: str, found: tuple[doctor.Check, ...]) -> list[doctor.Check]:

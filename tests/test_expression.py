@@ -16,7 +16,7 @@ from scipy import sparse
 from counted_sections import make_section
 from hespotex.config import PanelConfig
 from hespotex.errors import GenePanelError
-from hespotex.expression import (
+from hespotex.genes.panel import (
     GenePanel,
     composition,
     empty_spots,

@@ -19,10 +19,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from hespotex.copies import check_distinct
 from hespotex.errors import HESpotExError
-from hespotex.manifest import read_manifest
-from hespotex.section import Section, read_section
+from hespotex.sections.duplicates import check_distinct
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import Section, read_section
 from made_sections import KNOWN, h5ad, legacy_st, space_ranger, write_10x_h5
 
 MANIFEST = (

@@ -12,21 +12,21 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from hespotex.appearance import patch_colours
 from hespotex.config import PatchConfig
 from hespotex.encoders.base import Encoder
 from hespotex.encoders.cache import cache_folder
 from hespotex.errors import ConfigError, GeometryError, RunError, SlideError
-from hespotex.features import (
+from hespotex.features.appearance import patch_colours
+from hespotex.features.encode import (
     Features,
     default_sides,
     encode_section,
     orthonormal_projection,
     patch_plan,
 )
-from hespotex.features_file import read_features_file
-from hespotex.patches import PatchPlan
-from hespotex.section import Geometry, Section
+from hespotex.features.foreign_h5 import read_features_file
+from hespotex.features.patches import PatchPlan
+from hespotex.sections.section import Geometry, Section
 
 
 class MeanColour(Encoder):

@@ -23,19 +23,19 @@ from PIL import Image
 from hespotex.cli.options import read_genes
 from hespotex.config import RunConfig
 from hespotex.errors import HESpotExError, SpotTableError
-from hespotex.features_file import read_features_file
-from hespotex.file_kinds import HEAD_BYTES, kind_of, missing_bytes, mistaken_kind
-from hespotex.gene_sets import read_gmt
-from hespotex.manifest import read_manifest
+from hespotex.features.foreign_h5 import read_features_file
+from hespotex.genes.gene_sets import read_gmt
+from hespotex.models.bundle import read_model
 from hespotex.nuclei.masks import open_mask
+from hespotex.sections.manifest import read_manifest
 from hespotex.slide import open_slide
+from hespotex.slide.tissue_outline import read_tissue
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
 from hespotex.spots.space_ranger import read_positions
 from hespotex.spots.ten_x import read_matrix
 from hespotex.spots.text import read_parquet
-from hespotex.tissue_outline import read_tissue
-from hespotex.training.bundle import read_model
+from hespotex.storage.file_kinds import HEAD_BYTES, kind_of, missing_bytes, mistaken_kind
 from made_sections import KNOWN, h5ad, legacy_st, positions, space_ranger, write_10x_h5, write_mtx
 
 TEXT = b"gene\tcount\n" + b"".join(b"GENE%d\t%d\n" % (i, i) for i in range(300))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hespotex.gene_names import (
+from hespotex.genes.gene_names import (
     bare_names,
     find_names,
     join_names,

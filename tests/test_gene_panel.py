@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from counted_sections import make_section, poisson_section
-from hespotex.absent_genes import OtherGenes, similar_names, why_absent
 from hespotex.config import PanelConfig, RunConfig
 from hespotex.errors import GenePanelError
-from hespotex.expression import GenePanel
+from hespotex.genes.absent_genes import OtherGenes, similar_names, why_absent
+from hespotex.genes.panel import GenePanel
 
 RARE = np.r_[1, np.zeros(99)]  # in 1 of 100 spots
 OFTEN = np.r_[np.ones(10), np.zeros(90)]

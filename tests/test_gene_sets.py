@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from hespotex.errors import ConfigError
-from hespotex.gene_sets import GeneSet, PanelSets, pooled_shares, read_gmt, sets_key
+from hespotex.genes.gene_sets import GeneSet, PanelSets, pooled_shares, read_gmt, sets_key
 
 GENES = ("A", "B", "C", "D", "E")
 

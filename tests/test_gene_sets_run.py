@@ -13,18 +13,18 @@ import pandas as pd
 import pytest
 
 from hespotex.config import RunConfig
-from hespotex.cross_validation import run_fold
 from hespotex.evaluation.by_scope import SETS as SETS_EVIDENCE
 from hespotex.export.h5ad import read_prediction
-from hespotex.export.model_card import render_model_card
-from hespotex.export.report import write_report
-from hespotex.export.run_outputs import write_fold, write_metrics
-from hespotex.export.set_outputs import read_sets
-from hespotex.gene_sets import GeneSet, PanelSets
-from hespotex.runs import RunDir
-from hespotex.slide_prediction import SlideOptions, SlideTask, predict_slide
-from hespotex.splits import make_folds
-from hespotex.training.bundle import read_model, write_model
+from hespotex.genes.gene_sets import GeneSet, PanelSets
+from hespotex.models.bundle import read_model, write_model
+from hespotex.predicting import SlideOptions, SlideTask, predict_slide
+from hespotex.report.model_card import render_model_card
+from hespotex.report.report import write_report
+from hespotex.results.run_outputs import write_fold, write_metrics
+from hespotex.results.set_outputs import read_sets
+from hespotex.sections.splits import make_folds
+from hespotex.storage.run_folder import RunDir
+from hespotex.validation.cross_validation import run_fold
 from made_claims import validation_of
 from toy_cohort import toy_cohort
 from toy_slide import toy_bundle, toy_predictor, toy_trust, write_slide
@@ -133,7 +133,7 @@ def test_sets_travel_in_the_model_file_and_old_files_have_none(tmp_path: Path) -
 def test_a_bare_slide_gets_the_scores_chunk_by_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hespotex.slide_prediction.store.CHUNK_SPOTS", 16)
+    monkeypatch.setattr("hespotex.predicting.store.CHUNK_SPOTS", 16)
     bundle = replace(
         toy_bundle(), gene_sets=SETS, validation=validation_of({"FOLLOWS": "B"}, kind=SETS_EVIDENCE)
     )

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hespotex import geojson_features
-from hespotex.geojson_features import read_features
+from hespotex.storage import geojson as geojson_features
+from hespotex.storage.geojson import read_features
 
 _VALUES: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

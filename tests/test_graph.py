@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hespotex.errors import GeometryError
-from hespotex.graph import (
+from hespotex.models.graph import (
     join_edges,
     knn_edges,
     published_decoder_edges,

@@ -11,7 +11,7 @@ from PIL import Image
 from hespotex.config import InputChoices
 from hespotex.errors import SlideError
 from hespotex.geometry import fit_to_image
-from hespotex.section import ManifestRow, read_section
+from hespotex.sections.section import ManifestRow, read_section
 from hespotex.spots.base import ScaleHints, SpotTable
 from made_sections import KNOWN, space_ranger
 

@@ -6,8 +6,8 @@ import pytest
 from tests.toy_cohort import encoded_section, toy_cohort
 
 from hespotex.config import RunConfig
-from hespotex.cross_validation import inner_parts
-from hespotex.training.types import Cohort
+from hespotex.models.types import Cohort
+from hespotex.validation.cross_validation import inner_parts
 
 
 def _cohort(patients: str) -> Cohort:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import made_sections
 from hespotex import pipeline
+from hespotex.datasets import make_section_arrays
 from hespotex.errors import HESpotExError
 from hespotex.geometry import ORIENTATIONS, Geometry, Hypothesis, OrientationEvidence, orient
 from hespotex.inspection import check_sections, exit_code, inspect_input, refuse_errors, verdict
@@ -21,7 +22,6 @@ from hespotex.inspection.inputs import resolve_input
 from hespotex.inspection.placement import Placement, array_directions, placement_findings
 from hespotex.inspection.slides import read_thumbnail
 from hespotex.slide import open_slide
-from hespotex.synthetic import make_section_arrays
 from inspected_sections import (
     SIZE,
     counts_of,

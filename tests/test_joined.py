@@ -14,9 +14,9 @@ from hespotex.config import InputChoices
 from hespotex.errors import HESpotExError
 from hespotex.inspection import read_checked
 from hespotex.inspection.inspect import Inspected, inspect_row
-from hespotex.manifest import read_manifest
 from hespotex.progress import Silent
-from hespotex.section import ManifestRow
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import ManifestRow
 from made_sections import Known, legacy_st, positions, write_10x_h5, write_scale
 
 PITCH = 20.0

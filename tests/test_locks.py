@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hespotex.features_file import read_features_file
-from hespotex.runs import RunDir
+from hespotex.features.foreign_h5 import read_features_file
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
+from hespotex.storage.run_folder import RunDir
 from made_sections import KNOWN, h5ad, space_ranger
 
 _REFUSING = """
@@ -28,7 +28,7 @@ _BEGIN = """
 import sys
 from pathlib import Path
 from hespotex.errors import RunError
-from hespotex.runs import RunDir
+from hespotex.storage.run_folder import RunDir
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hespotex.errors import ManifestError
-from hespotex.manifest import COLUMNS, read_manifest
+from hespotex.sections.manifest import COLUMNS, read_manifest
 
 HEADER = "section_id,patient_id,slide,expression,format,spots,mpp"
 GOOD = "A1,P,a.png,c.tsv,legacy_st,s.tsv,0.5"

@@ -17,10 +17,10 @@ from hespotex.cli.main import app
 from hespotex.config import Machine
 from hespotex.errors import ModelFileError
 from hespotex.evaluation.by_scope import bundle_claims
-from hespotex.gene_sets import GeneSet
-from hespotex.model_import import import_model
-from hespotex.slide_prediction.outputs import chosen_genes
-from hespotex.training.bundle import read_model
+from hespotex.genes.gene_sets import GeneSet
+from hespotex.models.bundle import read_model
+from hespotex.models.import_model import import_model
+from hespotex.predicting.outputs import chosen_genes
 
 GOLDEN = Path(__file__).parent / "golden" / "decoder_forward.npz"
 

@@ -16,7 +16,7 @@ from feature_cohort import toy_items, write_cohort
 from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.errors import GenePanelError
-from hespotex.training.bundle import read_model
+from hespotex.models.bundle import read_model
 from named_genes import HUMAN, KINDS, MOUSE, ids
 
 QUICK = [

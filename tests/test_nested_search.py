@@ -12,11 +12,11 @@ from feature_cohort import SMALL, toy_items, write_cohort
 from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.config import Machine, RunConfig
-from hespotex.config_values import parse_grid
+from hespotex.config.values import parse_grid
 from hespotex.errors import ConfigError, ModelFileError
-from hespotex.export.report_tables import search_text
-from hespotex.nested_search import Choice, choose
-from hespotex.training.bundle import read_model
+from hespotex.models.bundle import read_model
+from hespotex.report.report_tables import search_text
+from hespotex.validation.nested_search import Choice, choose
 from toy_cohort import toy_cohort
 
 MACHINE = Machine(device="cpu", threads=1)
@@ -27,7 +27,7 @@ def with_grid(grid: dict[str, list[object]], **more: object) -> RunConfig:
 
 
 def test_a_value_that_blinds_the_model_is_not_chosen() -> None:
-    from hespotex.cross_validation import searched
+    from hespotex.validation.cross_validation import searched
 
     # A penalty so large that no gene is predicted, beside the default.
     grid = {"model.kernel_penalty": [1e9, 0.5]}

@@ -14,25 +14,26 @@ import pytest
 from scipy import sparse
 
 from feature_cohort import SMALL, toy_items, write_cohort
-from hespotex import cross_validation, pipeline
-from hespotex.appearance import Appearance
+from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
-from hespotex.cross_validation import (
+from hespotex.evaluation.held_out import HeldOut, evaluate_bundle
+from hespotex.evaluation.held_out import _rivals as held_out_rivals
+from hespotex.features.appearance import Appearance
+from hespotex.genes.gene_sets import GeneSet
+from hespotex.genes.panel import GenePanel
+from hespotex.models.bundle import Bundle, read_model
+from hespotex.models.fit import fit_bundle
+from hespotex.models.types import Cohort, EncodedSection
+from hespotex.sections.section import Section
+from hespotex.sections.splits import Fold, make_folds
+from hespotex.validation import cross_validation
+from hespotex.validation.cross_validation import (
     FoldOutcome,
     calibrated,
     run_fold,
     searched,
     with_baselines,
 )
-from hespotex.evaluation.held_out import HeldOut, evaluate_bundle
-from hespotex.evaluation.held_out import _rivals as held_out_rivals
-from hespotex.expression import GenePanel
-from hespotex.gene_sets import GeneSet
-from hespotex.section import Section
-from hespotex.splits import Fold, make_folds
-from hespotex.training.bundle import Bundle, read_model
-from hespotex.training.fit import fit_bundle
-from hespotex.training.types import Cohort, EncodedSection
 from toy_cohort import toy_cohort
 
 

@@ -17,10 +17,10 @@ import pytest
 
 from feature_cohort import toy_items, with_counts, write_cohort
 from hespotex.cli.main import main
-from hespotex.export.run_outputs import read_genes
-from hespotex.runs import RunDir
-from hespotex.training.bundle import read_model
-from hespotex.training.types import EncodedSection
+from hespotex.models.bundle import read_model
+from hespotex.models.types import EncodedSection
+from hespotex.results.run_outputs import read_genes
+from hespotex.storage.run_folder import RunDir
 
 QUICK = ["--threads", "1", "--device", "cpu", "--set", "panel.n_top=20", "--set", "model.epochs=1"]
 QUICK += ["--set", "model.ensemble=1", "--set", "model.hidden=8", "--set", "model.n_components=8"]

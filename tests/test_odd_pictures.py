@@ -19,9 +19,9 @@ from PIL import Image
 from hespotex.cli.inspect import _write
 from hespotex.errors import HESpotExError, SlideError
 from hespotex.inspection import inspect_input
+from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from hespotex.slide import open_slide
-from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide
-from hespotex.tissue import find_tissue
+from hespotex.slide.tissue import find_tissue
 from pictures import noise, whole
 from toy_slide import toy_bundle, toy_predictor, toy_trust
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hespotex.geometry import ORIENTATIONS, orient, orientation_evidence
-from hespotex.manifest import read_manifest
+from hespotex.sections.manifest import read_manifest
 from hespotex.slide import open_slide
+from hespotex.slide.tissue import find_tissue
 from hespotex.spots.legacy_st import read_spot_file
-from hespotex.tissue import find_tissue
 
 SIZE = (1200, 900)
 SCALES = {"hires": 4.0, "half": 0.5}

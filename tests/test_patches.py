@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from hespotex.errors import ConfigError, GeometryError, SlideError
-from hespotex.patches import PatchPlan, crop_patches, reading_order
+from hespotex.features.patches import PatchPlan, crop_patches, reading_order
 from hespotex.slide import open_slide
 
 Picture = npt.NDArray[np.uint8]

@@ -18,10 +18,10 @@ import pytest
 
 from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
+from hespotex.datasets import make_cohort
 from hespotex.errors import ModelFileError, RunError
-from hespotex.export.run_outputs import read_genes
-from hespotex.runs import RunDir
-from hespotex.synthetic import make_cohort
+from hespotex.results.run_outputs import read_genes
+from hespotex.storage.run_folder import RunDir
 
 CONFIG = RunConfig.from_values(
     {
@@ -212,7 +212,7 @@ def test_another_epoch_count_encodes_no_patch_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from hespotex import features
+    from hespotex.features import encode as features
 
     def forbidden(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("a patch was encoded again")
@@ -226,9 +226,9 @@ def test_another_epoch_count_encodes_no_patch_again(
 def test_model_file_predicts_a_training_section_as_the_model_in_memory(
     cohort: Path, machine: Machine, tmp_path: Path
 ) -> None:
-    from hespotex.prediction import predict_section
+    from hespotex.models.fit import fit_bundle
+    from hespotex.models.predict import predict_section
     from hespotex.progress import Silent
-    from hespotex.training.fit import fit_bundle
 
     sections = pipeline.read_sections(cohort, ["P1S1", "P2S2"], Silent())
     encoded = pipeline.encode(sections, CONFIG, machine, Silent())
@@ -327,7 +327,7 @@ def test_model_of_another_encoder_is_refused(
 ) -> None:
     from dataclasses import replace
 
-    from hespotex.training.bundle import read_model, write_model
+    from hespotex.models.bundle import read_model, write_model
 
     model = pipeline.train(
         cohort, tmp_path / "m.hespotex", config=CONFIG, validate=False, machine=machine

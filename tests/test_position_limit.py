@@ -11,8 +11,8 @@ from hespotex.inspection.checks import check_section
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.placement import place_section, placement_findings
 from hespotex.inspection.slides import view_slide
-from hespotex.manifest import read_manifest
-from hespotex.section import read_section
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import read_section
 from inspected_sections import PITCH_PX0, SIZE, make_section, paint, save, shape, spots_on
 
 

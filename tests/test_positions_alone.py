@@ -14,8 +14,8 @@ from feature_cohort import SMALL, toy_items, write_cohort
 from hespotex import pipeline
 from hespotex.errors import HESpotExError, ManifestError, SpotTableError
 from hespotex.inspection import inspect_input
-from hespotex.manifest import read_manifest
-from hespotex.section import read_section
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import read_section
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
 from inspected_sections import MPP, paint, save, shape, spots_on, write_manifest

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hespotex.errors import SlideError
-from hespotex.postprocess import (
+from hespotex.nuclei.factor import (
     SATURATION_PER_MM2,
     density_nuclei_factor,
     published_nuclei_factor,

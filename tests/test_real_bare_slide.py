@@ -7,9 +7,10 @@ from pathlib import Path
 import anndata
 import numpy as np
 
-from hespotex import cohort, pipeline
+from hespotex import pipeline
+from hespotex import predicting as cohort
 from hespotex.config import Machine, RunConfig
-from hespotex.slide_prediction import SlideOptions
+from hespotex.predicting import SlideOptions
 
 
 def test_a_her2st_section_as_a_bare_slide_equals_the_section(

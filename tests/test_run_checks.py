@@ -14,10 +14,13 @@ from scipy import sparse
 
 from hespotex.config import RunConfig
 from hespotex.errors import ModelFileError, NucleiError
-from hespotex.run_checks import check_same_model, patient_of, run_identity, with_inputs
-from hespotex.section import Geometry, Section
-from hespotex.training.bundle import Bundle, TrainedOn, read_model, write_model
-from hespotex.training.types import EncoderRecord, FittedModel
+from hespotex.evaluation.patients import patient_of
+from hespotex.models.bundle import Bundle, TrainedOn, read_model, write_model
+from hespotex.models.same_model import check_same_model
+from hespotex.models.trained_on import with_inputs
+from hespotex.models.types import EncoderRecord, FittedModel
+from hespotex.results.identity import run_identity
+from hespotex.sections.section import Geometry, Section
 from toy_slide import toy_bundle
 
 CONFIG = RunConfig()

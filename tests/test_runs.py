@@ -11,20 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from hespotex import runs
 from hespotex.errors import RunError
-from hespotex.export.run_outputs import write_metrics
-from hespotex.runs import (
-    RunDir,
-    StageClock,
-    atomic_path,
-    check_writable,
-    content_key,
-    file_key,
-    sweep_leftovers,
-    write_json,
-)
-from hespotex.splits import Fold, Folds
+from hespotex.results.run_outputs import write_metrics
+from hespotex.sections.splits import Fold, Folds
+from hespotex.storage import clock, content_keys
+from hespotex.storage.atomic import atomic_path, check_writable, sweep_leftovers, write_json
+from hespotex.storage.clock import StageClock
+from hespotex.storage.content_keys import content_key, file_key
+from hespotex.storage.run_folder import RunDir
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -136,8 +130,8 @@ def test_file_key_changes_with_any_byte(tmp_path: Path) -> None:
 def test_key_of_a_large_file_covers_both_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "FULL_HASH_BYTES", 10)
-    monkeypatch.setattr(runs, "_SAMPLE_BYTES", 2)
+    monkeypatch.setattr(content_keys, "FULL_HASH_BYTES", 10)
+    monkeypatch.setattr(content_keys, "_SAMPLE_BYTES", 2)
     file = tmp_path / "a"
     keys = set()
     for content in (b"0" * 1000, b"1" + b"0" * 999, b"0" * 999 + b"1", b"0" * 1001):
@@ -214,8 +208,8 @@ def test_runs_are_written_where_the_system_tells_no_peak(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
-    assert np.isnan(runs._peak_by_the_system())
-    write_json(tmp_path / "x.json", {"peak_memory_mib": runs._peak_by_the_system()})
+    assert np.isnan(clock._peak_by_the_system())
+    write_json(tmp_path / "x.json", {"peak_memory_mib": clock._peak_by_the_system()})
     assert json.loads((tmp_path / "x.json").read_text()) == {"peak_memory_mib": None}
 
 

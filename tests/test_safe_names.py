@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hespotex.carried import plain_values, writable_columns
-from hespotex.safe_names import changed_names, safe_names
+from hespotex.sections.carried import plain_values, writable_columns
+from hespotex.storage.safe_names import changed_names, safe_names
 
 LONG = "L" * 300
 ODD = [

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from hespotex.config import InputChoices
-from hespotex.copies import check_distinct
 from hespotex.errors import GeometryError, SlideError, SpotTableError
-from hespotex.manifest import read_manifest
-from hespotex.section import ManifestRow, read_section
+from hespotex.sections.duplicates import check_distinct
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import ManifestRow, read_section
 from toy_cohort import toy_cohort
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hespotex.copies import check_distinct
 from hespotex.inspection.checks import check_together
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.naming import GivenPanel, join_sections
-from hespotex.section import ManifestRow, Section, read_section
+from hespotex.sections.duplicates import check_distinct
+from hespotex.sections.section import ManifestRow, Section, read_section
 from hespotex.spots.base import SpotSource
 from inspected_sections import make_section, shape, spots_on
 from made_sections import BUILDERS, KNOWN, Build, xenium

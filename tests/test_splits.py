@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from hespotex.errors import ConfigError
-from hespotex.splits import Fold, external_note, inner_folds, make_folds, spatial_blocks
+from hespotex.sections.splits import Fold, external_note, inner_folds, make_folds, spatial_blocks
 
 COHORTS = st.lists(st.integers(0, 5), min_size=2, max_size=14).map(
     lambda patients: ([f"s{i}" for i in range(len(patients))], [f"p{p}" for p in patients])

@@ -8,7 +8,7 @@ import pytest
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.neighbours import NearestPatches
 from hespotex.evaluation.trust import bundle_trust
-from hespotex.training.bundle import read_model
+from hespotex.models.bundle import read_model
 from stored_model import GRADES, MODEL, PREDICTION, predict_stored
 
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from hespotex.datasets import TISSUES, SectionArrays, make_cohort, make_section_arrays
+from hespotex.datasets.expression import smooth_maps
+from hespotex.datasets.tissue import TUMOUR
 from hespotex.pipeline import read_sections
 from hespotex.progress import Silent
-from hespotex.synthetic import TISSUES, SectionArrays, make_cohort, make_section_arrays
-from hespotex.synthetic.expression import smooth_maps
-from hespotex.synthetic.tissue import TUMOUR
 
 SMALL = {"side_um": 1000.0, "n_genes": 100}
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 
 from hespotex.errors import ManifestError, SlideError
-from hespotex.features_file import read_features_file
-from hespotex.manifest import read_manifest
-from hespotex.section import read_section
-from hespotex.tile_side import grid_step
+from hespotex.features.foreign_h5 import read_features_file
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import read_section
+from hespotex.sections.tile_side import grid_step
 from inspected_sections import shape, spots_on, write_legacy, write_manifest
 
 W, H = 1600, 1300

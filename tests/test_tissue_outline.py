@@ -12,8 +12,8 @@ import shapely
 
 from hespotex.errors import GeometryError
 from hespotex.slide import open_slide
-from hespotex.tissue import Tissue, find_tissue
-from hespotex.tissue_outline import read_tissue
+from hespotex.slide.tissue import Tissue, find_tissue
+from hespotex.slide.tissue_outline import read_tissue
 from toy_slide import MPP, paint_tissue, write_slide
 
 

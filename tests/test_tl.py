@@ -13,11 +13,11 @@ import tifffile
 
 from hespotex import tl
 from hespotex.errors import ModelFileError, SlideError
-from hespotex.features import encode_spots
-from hespotex.prediction import predict_expression
+from hespotex.features.encode import encode_spots
+from hespotex.models.bundle import write_model
+from hespotex.models.predict import predict_expression
+from hespotex.predicting import SlideOptions
 from hespotex.slide import open_slide
-from hespotex.slide_prediction import SlideOptions
-from hespotex.training.bundle import write_model
 from toy_slide import graded, toy_bundle, toy_predictor
 
 

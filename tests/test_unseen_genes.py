@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from counted_sections import make_section
+from hespotex.datasets import make_section_arrays
 from hespotex.inspection.checks import check_together
 from hespotex.inspection.unseen import unseen_findings
-from hespotex.manifest import read_manifest
-from hespotex.section import Section, read_section
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import Section, read_section
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
-from hespotex.synthetic import make_section_arrays
 from made_sections import KNOWN, space_ranger, write_10x_h5
 
 GENES = [f"GENE{g}" for g in range(60)]

@@ -19,10 +19,10 @@ from hespotex.config import Machine
 from hespotex.errors import GeometryError, HESpotExError
 from hespotex.geometry import orient
 from hespotex.inspection import inspect_input
+from hespotex.predicting.layout import _scale
 from hespotex.progress import Silent
-from hespotex.section import ManifestRow, read_section
+from hespotex.sections.section import ManifestRow, read_section
 from hespotex.slide import open_slide
-from hespotex.slide_prediction.layout import _scale
 from inspected_sections import SIZE, paint, save, shape, spots_on, write_legacy, write_manifest
 from made_sections import KNOWN, h5ad, space_ranger
 

@@ -14,17 +14,17 @@ from typer.testing import CliRunner
 from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.cli.terminal import print_scores
-from hespotex.cohort import predict as predict_cohort
 from hespotex.config import Machine, RunConfig
+from hespotex.datasets import make_cohort
 from hespotex.errors import RunError, SpotTableError
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.held_out import PREDICTORS
-from hespotex.export.run_comparison import compare_folders
-from hespotex.export.run_outputs import read_genes
-from hespotex.runs import RunDir
-from hespotex.slide_prediction import SlideOptions
-from hespotex.synthetic import make_cohort
-from hespotex.training.bundle import read_model
+from hespotex.models.bundle import read_model
+from hespotex.predicting import SlideOptions
+from hespotex.predicting import predict as predict_cohort
+from hespotex.results.run_comparison import compare_folders
+from hespotex.results.run_outputs import read_genes
+from hespotex.storage.run_folder import RunDir
 
 CONFIG = RunConfig.from_values(
     {

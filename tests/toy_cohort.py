@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hespotex.section import Geometry, Section
-from hespotex.training.types import Cohort, EncodedSection, EncoderRecord
+from hespotex.models.types import Cohort, EncodedSection, EncoderRecord
+from hespotex.sections.section import Geometry, Section
 
 N_GENES = 30
 N_FOLLOWING = 12

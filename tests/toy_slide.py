@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hespotex.appearance import Appearance
 from hespotex.config import Machine, RunConfig
 from hespotex.encoders.base import Encoder, FeatureRows, Patches
 from hespotex.evaluation.intervals import ConformalIntervals
 from hespotex.evaluation.out_of_distribution import fit_ood
 from hespotex.evaluation.trust import Trust
-from hespotex.patches import PatchPlan
-from hespotex.slide_prediction import Predictor
-from hespotex.training.bundle import Bundle
-from hespotex.training.fit import fit_bundle
+from hespotex.features.appearance import Appearance
+from hespotex.features.patches import PatchPlan
+from hespotex.models.bundle import Bundle
+from hespotex.models.fit import fit_bundle
+from hespotex.predicting import Predictor
 from made_claims import validation_of
 from toy_cohort import N_GENES, SIDES_UM, toy_cohort
 

@@ -27,15 +27,15 @@ from rich.table import Table
 
 from hespotex.config import Machine, ModelConfig, PanelConfig, RunConfig
 from hespotex.evaluation.baselines import fit_ridge
-from hespotex.expression import GenePanel, log1p_cpm, pearson_residuals
+from hespotex.genes.panel import GenePanel, log1p_cpm, pearson_residuals
+from hespotex.models.default.calibration import calibrate
+from hespotex.models.default.loop import fit_model
+from hespotex.models.fit import training_section, use_threads
+from hespotex.models.predict import predict_expression
+from hespotex.models.preprocessing import InputProjection, model_inputs
+from hespotex.models.types import FittedModel, TrainingSection
 from hespotex.pipeline import encode, read_sections
-from hespotex.prediction import predict_expression
 from hespotex.progress import Silent
-from hespotex.training.calibration import calibrate
-from hespotex.training.fit import training_section, use_threads
-from hespotex.training.loop import fit_model
-from hespotex.training.preprocessing import InputProjection, model_inputs
-from hespotex.training.types import FittedModel, TrainingSection
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "ablation.json"

@@ -19,8 +19,8 @@ def parts(_context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _manifest(folder: Path, context: Context, sections: int) -> tuple[Path, list[str]]:
-    from hespotex.manifest import read_manifest
-    from hespotex.synthetic import make_cohort
+    from hespotex.datasets import make_cohort
+    from hespotex.sections.manifest import read_manifest
 
     if context.has("her2st"):
         path = context.data / "her2st" / "sections.csv"

@@ -13,8 +13,8 @@ from benchmarks.cases.out_of_distribution import PATIENTS
 from benchmarks.data import machine, warm_encoder
 from benchmarks.harness import Context, Row, Table
 from benchmarks.measure import timed
-from hespotex.appearance import Appearance
-from hespotex.section import Section
+from hespotex.features.appearance import Appearance
+from hespotex.sections.section import Section
 
 NAME = "coarse_copies"
 # Training sections, the slide that is shrunk, and the microns per pixel that it is shrunk to; None: as it is.
@@ -86,7 +86,7 @@ def _encode(context: Context, section: Section, mpp: float | None, kept: Path) -
     import cv2
 
     from hespotex.config import PatchConfig
-    from hespotex.features import encode_spots, patch_plan
+    from hespotex.features.encode import encode_spots, patch_plan
     from hespotex.slide import open_slide
 
     assert section.slide is not None

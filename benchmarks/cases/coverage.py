@@ -85,8 +85,8 @@ def _on_real(parameters: Mapping[str, Any], context: Context) -> list[dict[str, 
 
 def _on_made(parameters: Mapping[str, Any], context: Context) -> list[dict[str, float]]:
     from hespotex.config import RunConfig
-    from hespotex.cross_validation import run_fold
-    from hespotex.splits import Fold
+    from hespotex.sections.splits import Fold
+    from hespotex.validation.cross_validation import run_fold
 
     n_train, n_all = parameters["train"], parameters["train"] + parameters["held_out"]
     seen = []

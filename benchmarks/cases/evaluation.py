@@ -24,8 +24,8 @@ def run(parameters: Mapping[str, Any], _context: Context) -> dict[str, Any]:
     import pandas as pd
 
     from hespotex.evaluation.evidence import judge_genes, section_evidence
-    from hespotex.expression import GenePanel, log1p_cpm, pearson_residuals
-    from hespotex.training.types import Prediction
+    from hespotex.genes.panel import GenePanel, log1p_cpm, pearson_residuals
+    from hespotex.models.types import Prediction
 
     spots, genes = parameters["spots"], parameters["genes"]
     tables, spent = [], []

@@ -20,7 +20,7 @@ def parts(_context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    from hespotex.training.fit import fit_bundle
+    from hespotex.models.fit import fit_bundle
 
     cohort, config, what = three_sections(context)
     held_out = parameters["held_out"]

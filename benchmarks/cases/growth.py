@@ -30,10 +30,10 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from hespotex.config import Machine, ModelConfig, RunConfig
-    from hespotex.cross_validation import with_baselines
     from hespotex.evaluation import evidence
     from hespotex.evaluation.held_out import evaluate_bundle
-    from hespotex.training.fit import fit_bundle
+    from hespotex.models.fit import fit_bundle
+    from hespotex.validation.cross_validation import with_baselines
 
     del evidence  # imported, so that its time and memory are not counted below
     where = Machine(device="cpu", threads=context.threads)

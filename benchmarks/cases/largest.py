@@ -25,13 +25,13 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    from hespotex import cross_validation as cv
     from hespotex.config import Machine, RunConfig
     from hespotex.evaluation.held_out import evaluate_bundle
-    from hespotex.export.run_outputs import write_fold
-    from hespotex.runs import RunDir
-    from hespotex.splits import make_folds
-    from hespotex.training.fit import fit_bundle
+    from hespotex.models.fit import fit_bundle
+    from hespotex.results.run_outputs import write_fold
+    from hespotex.sections.splits import make_folds
+    from hespotex.storage.run_folder import RunDir
+    from hespotex.validation import cross_validation as cv
 
     folder = context.work / f"largest-{parameters['fold']}"
     shutil.rmtree(folder, ignore_errors=True)

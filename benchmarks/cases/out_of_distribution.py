@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.data import machine, warm_encoder
 from benchmarks.harness import Context, Row, Table
 from benchmarks.measure import timed
-from hespotex.appearance import Appearance
+from hespotex.features.appearance import Appearance
 
 NAME = "out_of_distribution"
 BAR = 0.10
@@ -94,8 +94,8 @@ def _encode_all(context: Context) -> dict[str, dict[str, np.ndarray]]:
     from hespotex.pipeline import read_sections
     from hespotex.progress import Silent
     from hespotex.slide import open_slide
+    from hespotex.slide.tissue import find_tissue
     from hespotex.spots.grid import spot_grid
-    from hespotex.tissue import find_tissue
 
     machine(context)
     folder = context.work.parent / "cache" / NAME
@@ -130,7 +130,7 @@ def _encode_one(
     from PIL import Image
 
     from hespotex.config import PatchConfig
-    from hespotex.features import encode_spots, patch_plan
+    from hespotex.features.encode import encode_spots, patch_plan
     from hespotex.slide import open_slide
 
     path, mpp, xy_px0 = slide

@@ -98,13 +98,13 @@ def _made(parameters: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
 
 def _of_fold(train: Any, held_out: Any, config: Any) -> dict[str, Any]:
     """Coverage (S, L), of all genes and of the most abundant, regions (S,), median half width (S,) of one model."""
-    from hespotex.cross_validation import calibrated
     from hespotex.evaluation.region_intervals import region_coverage, spread_follows_error
     from hespotex.evaluation.regions import held_out_regions
     from hespotex.evaluation.trust import bundle_trust
-    from hespotex.expression import GenePanel
-    from hespotex.prediction import predict_section
-    from hespotex.training.fit import fit_bundle
+    from hespotex.genes.panel import GenePanel
+    from hespotex.models.fit import fit_bundle
+    from hespotex.models.predict import predict_section
+    from hespotex.validation.cross_validation import calibrated
 
     bundle = calibrated(fit_bundle(train, config), train)
     intervals = bundle_trust(bundle).regions

@@ -35,10 +35,10 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from hespotex.config import RunConfig
-    from hespotex.cross_validation import run_fold
     from hespotex.pipeline import encode, read_sections
     from hespotex.progress import Silent
-    from hespotex.splits import make_folds
+    from hespotex.sections.splits import make_folds
+    from hespotex.validation.cross_validation import run_fold
 
     ids, where = parameters["sections"], machine(context)
     data = next(name for name, names in DATA.items() if list(names) == ids)
@@ -91,7 +91,7 @@ def _of_section(bundle: Any, held: Any) -> dict[str, float]:
 
 def _with_spread(bundle: Any, prediction: Any, spread: float) -> np.ndarray:
     """X with the spread of predicted depth over the section times `spread`; its ridge of log1p is left as it is."""
-    from hespotex.training.calibration import Readout
+    from hespotex.models.default.calibration import Readout
 
     readout = Readout.from_tensors(bundle.model.tensors)
     direct = np.float32(bundle.model.hyper["direct_share"])

@@ -118,10 +118,10 @@ def _run_once(seed: int, n_true: int, *, mean: float) -> tuple[np.ndarray, np.nd
     import pandas as pd
 
     from hespotex.config import RunConfig
-    from hespotex.cross_validation import run_fold
     from hespotex.evaluation.evidence import judge_genes
-    from hespotex.export.run_outputs import gene_rows
-    from hespotex.splits import make_folds
+    from hespotex.results.run_outputs import gene_rows
+    from hespotex.sections.splits import make_folds
+    from hespotex.validation.cross_validation import run_fold
 
     cohort = _truth_cohort(seed, n_true, mean)
     names = [f"G{i:05d}" for i in range(GENES)]
@@ -144,7 +144,7 @@ def _run_once(seed: int, n_true: int, *, mean: float) -> tuple[np.ndarray, np.nd
 
 def _truth_cohort(seed: int, n_true: int, mean: float) -> Any:
     """Three patients: features show a few maps and the depth; the first genes follow these maps, the others their own."""
-    from hespotex.training.types import Cohort, EncoderRecord
+    from hespotex.models.types import Cohort, EncoderRecord
 
     world = np.random.default_rng([seed, 1])
     loading = world.normal(size=(_SIGNALS, n_true))

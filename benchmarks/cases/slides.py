@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.harness import Context, Row, Table
 from benchmarks.measure import ratio, timed
 from benchmarks.slides import MPP, made
-from hespotex.runs import StageClock
+from hespotex.storage.clock import StageClock
 
 NAME = "slides"
 BAR_GB, BAR_FLAT, BAR_FLOOR, BAR_LAZYSLIDE = 2.0, 1.15, 1.25, 3.0
@@ -71,13 +71,13 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
 
 def _open(model: Path, context: Context) -> Any:
     from hespotex.config import Machine
-    from hespotex.slide_prediction import open_predictor
+    from hespotex.predicting import open_predictor
 
     return open_predictor(model, Machine(device="cpu", threads=context.threads))
 
 
 def _task(slide: Path, **options: Any) -> Any:
-    from hespotex.slide_prediction import SlideOptions, SlideTask
+    from hespotex.predicting import SlideOptions, SlideTask
 
     return SlideTask(
         "slide", slide, SlideOptions(mpp=MPP, pitch_um=PITCH_UM, all_genes=True, **options)
@@ -86,10 +86,10 @@ def _task(slide: Path, **options: Any) -> Any:
 
 def _predict(model: Path, slide: Path, out: Path, context: Context) -> dict[str, Any]:
     """One slide from file to files, and its parts alone on a sample of the same spots."""
-    from hespotex.patches import crop_patches
+    from hespotex.features.patches import crop_patches
+    from hespotex.predicting import predict_slide
+    from hespotex.predicting.layout import lay_out
     from hespotex.slide import open_slide
-    from hespotex.slide_prediction import predict_slide
-    from hespotex.slide_prediction.layout import lay_out
 
     predictor, task = _open(model, context), _task(slide)
     before = _peak_gb()
@@ -130,10 +130,10 @@ def _beside_lazyslide(model: Path, slide: Path, out: Path, context: Context) -> 
     from hespotex.encoders import offline
     from hespotex.encoders.engine import normalise
     from hespotex.encoders.stages import StageStatistics
-    from hespotex.patches import PatchPlan, reading_order
+    from hespotex.features.patches import PatchPlan, reading_order
+    from hespotex.predicting.encode import encode_slide
+    from hespotex.predicting.store import FeatureStore
     from hespotex.slide import open_slide
-    from hespotex.slide_prediction.encode import encode_slide
-    from hespotex.slide_prediction.store import FeatureStore
 
     encoder = _open(model, context).encoder
     wsi = open_wsi(str(slide), store=str(out / "lazyslide.zarr"))
@@ -178,7 +178,7 @@ def _kill_and_resume(
     model: Path, slide: Path, out: Path, times: int, context: Context
 ) -> dict[str, Any]:
     """Kill -9 at random moments of a run until one survives, again and again; compare every file."""
-    from hespotex.slide_prediction import store
+    from hespotex.predicting import store
 
     store.CHUNK_SPOTS = _KILLED_CHUNK  # type: ignore[misc]  # so that a small slide has many
     rng = random.Random(0)
@@ -222,7 +222,7 @@ def _kill_and_resume(
 @contextmanager
 def _predicting(model: Path, slide: Path, out: Path, context: Context) -> Iterator[int]:
     """The id of a process that predicts; everything is imported before it is forked."""
-    from hespotex import slide_prediction
+    from hespotex import predicting as slide_prediction
 
     child = os.fork()
     if child == 0:

@@ -11,12 +11,12 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "cross_validate": "hespotex.pipeline",
     "train": "hespotex.pipeline",
-    "predict": "hespotex.cohort",
+    "predict": "hespotex.predicting",
     "evaluate": "hespotex.pipeline",
-    "demo": "hespotex.demonstration",
+    "demo": "hespotex.datasets.demo",
     "RunConfig": "hespotex.config",
     "Machine": "hespotex.config",
-    "SlideOptions": "hespotex.slide_prediction",
+    "SlideOptions": "hespotex.predicting",
     "HESpotExError": "hespotex.errors",
 }
 _MODULES = ("tl",)

@@ -1,4 +1,4 @@
-"""Owns `python -m hespotex`."""
+"""`python -m hespotex`."""
 
 from hespotex.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Owns what this machine offers: versions, cores, memory, GPU, readers, encoders, caches, as values.
+"""What this machine offers: versions, cores, memory, GPU, readers, encoders, caches, as values.
 
 Nothing is downloaded and nothing is changed, but for an empty file that is made and removed in each
 cache folder to see whether it can be written.
@@ -18,8 +18,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from hespotex.cores import read_numbers, usable_cores
-from hespotex.disk_errors import disk_words
+from hespotex.config.machine import read_numbers, usable_cores
+from hespotex.storage.disk_errors import disk_words
 
 Level = Literal["ok", "info", "warning", "error"]
 

@@ -1,4 +1,4 @@
-"""Owns the errors that a user can cause; pure.
+"""The errors that a user can cause.
 
 Every message says what was expected, what was found, in which file, and what to do, on one line.
 The command line prints the message and exits with code 2; nothing else catches these.

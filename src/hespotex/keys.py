@@ -1,4 +1,4 @@
-"""Owns the name of every obs, obsm, var, layers and uns entry that hespotex writes; constants only."""
+"""The name of every obs, obsm, var, layers and uns entry that hespotex writes; constants only."""
 
 from __future__ import annotations
 

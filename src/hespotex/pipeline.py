@@ -15,56 +15,53 @@ from pathlib import Path
 from typing import Any
 
 from hespotex.config import InputChoices, Machine, RunConfig
-from hespotex.cross_validation import FoldOutcome, fit_for_use, run_fold
 from hespotex.encoders import get_encoder
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.held_out import evaluate_bundle
+from hespotex.evaluation.patients import patients_of
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.evaluation.trust import bundle_trust
-from hespotex.export.absent_table import write_absent_of_model
-from hespotex.export.model_card import write_model_card
-from hespotex.export.run_outputs import (
-    finished_fold,
-    read_evidence,
-    write_fold,
-    write_section_prediction,
+from hespotex.features.encode import encode_section, patch_plan
+from hespotex.genes.gene_sets import GeneSet, sets_key
+from hespotex.inspection import given_panel, read_checked
+from hespotex.models.bundle import Bundle, beside_model, read_model, write_model
+from hespotex.models.encoder_match import (
+    check_same_encoder,
+    encode_config,
+    encoder_name,
+    encoder_record,
+    patch_config,
 )
-from hespotex.export.scored_run import (
+from hespotex.models.fit import device_name, use_threads
+from hespotex.models.predict import predict_section
+from hespotex.models.same_model import check_same_model
+from hespotex.models.trained_on import check_not_trained_on, training_note, with_inputs
+from hespotex.models.types import Cohort, EncodedSection
+from hespotex.nuclei.stage import configured, find_nuclei, for_prediction, with_masks
+from hespotex.progress import Reporter, Silent
+from hespotex.report.model_card import write_model_card
+from hespotex.report.scored_run import (
     RunResult,
     complete_scored_run,
     finish_scored_run,
     scored_result,
 )
-from hespotex.features import encode_section, patch_plan
-from hespotex.gene_sets import GeneSet, sets_key
-from hespotex.inspection import given_panel, read_checked
-from hespotex.manifest import read_manifest
-from hespotex.nuclei_stage import configured, find_nuclei, for_prediction, with_masks
-from hespotex.prediction import predict_section
-from hespotex.progress import Reporter, Silent
-from hespotex.run_checks import (
-    check_not_trained_on,
-    check_same_encoder,
-    check_same_model,
-    encode_config,
-    encoder_name,
-    encoder_record,
-    genes_to_write,
-    patch_config,
-    patients_of,
-    run_identity,
-    say_of_model,
-    say_verdict,
-    say_what_lacks,
-    training_note,
-    with_inputs,
+from hespotex.results.absent_table import write_absent_of_model
+from hespotex.results.announce import genes_to_write, say_of_model, say_verdict, say_what_lacks
+from hespotex.results.identity import run_identity
+from hespotex.results.run_outputs import (
+    finished_fold,
+    read_evidence,
+    write_fold,
+    write_section_prediction,
 )
-from hespotex.runs import RunDir, StageClock, check_writable
-from hespotex.section import Section
-from hespotex.splits import Fold, Folds, external_note, inner_note, make_folds
-from hespotex.training.bundle import Bundle, beside_model, read_model, write_model
-from hespotex.training.fit import device_name, use_threads
-from hespotex.training.types import Cohort, EncodedSection
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import Section
+from hespotex.sections.splits import Fold, Folds, external_note, inner_note, make_folds
+from hespotex.storage.atomic import check_writable
+from hespotex.storage.clock import StageClock
+from hespotex.storage.run_folder import RunDir
+from hespotex.validation.cross_validation import FoldOutcome, fit_for_use, run_fold
 
 # ---------------------------------------------------------------------------------------- stages
 

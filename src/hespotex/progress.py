@@ -1,4 +1,4 @@
-"""Owns how long work tells of its progress, without knowing who listens; pure."""
+"""The interface through which long work tells of its progress."""
 
 from __future__ import annotations
 

@@ -17,13 +17,13 @@ from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.shown import Show
 from hespotex.export.spatialdata import SPOTS, TABLE, build_spatialdata
-from hespotex.features import encode_spots, orthonormal_projection
-from hespotex.prediction import predict_expression as predict_spots
+from hespotex.features.encode import encode_spots, orthonormal_projection
+from hespotex.models.bundle import Bundle, read_model
+from hespotex.models.predict import predict_expression as predict_spots
+from hespotex.predicting import SlideOptions, SlideTask, open_predictor, predict_slide
 from hespotex.progress import Reporter, Silent
-from hespotex.run_checks import genes_to_write
+from hespotex.results.announce import genes_to_write
 from hespotex.slide import Slide, open_slide
-from hespotex.slide_prediction import SlideOptions, SlideTask, open_predictor, predict_slide
-from hespotex.training.bundle import Bundle, read_model
 
 
 def predict_expression(

@@ -150,9 +150,9 @@ def test_public_names_mean_the_same_after_everything_is_imported() -> None:
         "import hespotex\n"
         "names = [n for n in hespotex.__all__ if n not in ('tl', '__version__')]\n"
         "before = {n: getattr(hespotex, n) for n in names}\n"
-        "import hespotex.cli.runs, hespotex.cohort, hespotex.demonstration, hespotex.tl\n"
+        "import hespotex.cli.runs, hespotex.predicting, hespotex.datasets.demo, hespotex.tl\n"
         "print([n for n in names if getattr(hespotex, n) is not before[n] or not callable(before[n])])\n"
         "print(hespotex.predict.__module__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["[]", "hespotex.cohort.run"]
+    assert done.stdout.split() == ["[]", "hespotex.predicting.run"]

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from hespotex.cli.main import app
 from hespotex.geometry import orient
-from hespotex.manifest import read_manifest
-from hespotex.section import read_section
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import read_section
 from inspected_sections import SIZE, shape, spots_on, write_legacy, write_manifest
 
 

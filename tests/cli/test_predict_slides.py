@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from hespotex.cli.main import app
 from hespotex.cli.slide_options import slide_options
-from hespotex.cohort import executor, run
 from hespotex.errors import ConfigError, GeometryError
+from hespotex.predicting import executor, run
 from toy_slide import toy_bundle, toy_predictor, write_slide
 
 

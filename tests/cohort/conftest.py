@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hespotex.cohort import executor, run
-from hespotex.slide_prediction import Predictor
+from hespotex.predicting import Predictor, executor, run
 from toy_slide import toy_bundle, toy_predictor, toy_trust
 
 

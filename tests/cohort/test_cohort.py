@@ -15,12 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hespotex import cohort
-from hespotex.cohort import executor, run
+from hespotex import predicting as cohort
 from hespotex.config import InputChoices, Machine
 from hespotex.errors import ConfigError, GeometryError, RunError, SlideError
+from hespotex.predicting import SlideOptions, executor, run
 from hespotex.progress import Silent
-from hespotex.slide_prediction import SlideOptions
 from toy_slide import MPP, write_slide
 
 OPTIONS = SlideOptions(mpp=MPP)

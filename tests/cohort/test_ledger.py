@@ -12,13 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hespotex import cohort
-from hespotex.cohort import executor
-from hespotex.cohort.executor import SlideOutcome
-from hespotex.cohort.ledger import Ledger
+from hespotex import predicting as cohort
 from hespotex.errors import RunError, SlideError
-from hespotex.runs import RunDir
-from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask
+from hespotex.predicting import Predictor, SlideOptions, SlideTask, executor
+from hespotex.predicting.executor import SlideOutcome
+from hespotex.predicting.ledger import Ledger
+from hespotex.storage.run_folder import RunDir
 from toy_slide import MPP, paint_tissue, write_slide
 
 OPTIONS = SlideOptions(mpp=MPP)

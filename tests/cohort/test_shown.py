@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hespotex import cohort, pipeline
-from hespotex.absent_genes import OtherGenes
-from hespotex.cohort import run
+from hespotex import pipeline
+from hespotex import predicting as cohort
 from hespotex.config import Machine
 from hespotex.errors import GenePanelError, RunError
+from hespotex.genes.absent_genes import OtherGenes
+from hespotex.models.bundle import Bundle, write_model
+from hespotex.predicting import SlideOptions, run
 from hespotex.progress import Silent
 from hespotex.slide.decoded import DecodedImage
-from hespotex.slide_prediction import SlideOptions
-from hespotex.training.bundle import Bundle, write_model
 from made_claims import validation_of
 from toy_slide import MPP, SIZE_PX, ToyEncoder, graded, toy_bundle, toy_predictor, write_slide
 
@@ -246,7 +246,7 @@ def test_exports_say_how_many_genes_they_keep_and_all_keeps_all(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hespotex.slide_prediction.outputs.MAX_CHANNELS", 2)
+    monkeypatch.setattr("hespotex.predicting.outputs.MAX_CHANNELS", 2)
     source, out = request.getfixturevalue(kind), tmp_path / "out"
     options = OPTIONS if kind == "slide" else SlideOptions()
     few, heard = replace(options, formats=("parquet", "png")), Listener()

@@ -19,7 +19,7 @@ from hespotex.evaluation.baselines import (
     standardise_features,
 )
 from hespotex.evaluation.scores import pcc_per_gene
-from hespotex.expression import log1p_cpm, pearson_residuals
+from hespotex.genes.panel import log1p_cpm, pearson_residuals
 
 
 def draw(n: int, n_genes: int, seed: int) -> tuple[npt.NDArray[np.float32], sparse.csr_matrix]:

@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.bootstrap import pcc_interval
-from hespotex.splits import halve
+from hespotex.sections.splits import halve
 
 
 def grid(side: int) -> npt.NDArray[np.float64]:

@@ -16,8 +16,8 @@ from hespotex.evaluation.regions import (
     neighbourhoods,
     region_composition,
 )
-from hespotex.expression import PanelCounts
-from hespotex.training.types import Prediction
+from hespotex.genes.panel import PanelCounts
+from hespotex.models.types import Prediction
 from toy_cohort import lattice
 
 

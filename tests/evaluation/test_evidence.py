@@ -7,8 +7,8 @@ from scipy import stats
 
 from hespotex.evaluation.bootstrap import pcc_interval
 from hespotex.evaluation.evidence import section_evidence
-from hespotex.expression import GenePanel, log1p_cpm
-from hespotex.training.types import Prediction
+from hespotex.genes.panel import GenePanel, log1p_cpm
+from hespotex.models.types import Prediction
 from toy_cohort import toy_cohort
 
 

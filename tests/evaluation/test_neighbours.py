@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from hespotex.evaluation.baselines import standardise_features
 from hespotex.evaluation.neighbours import NearestPatches, fit_nearest, measured_neighbours
-from hespotex.expression import log1p_cpm, pearson_residuals
+from hespotex.genes.panel import log1p_cpm, pearson_residuals
 
 
 def test_nearest_patches_equal_scikit_learns_regressor() -> None:

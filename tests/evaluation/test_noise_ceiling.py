@@ -13,7 +13,7 @@ from scipy import sparse
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.noise_ceiling import noise_ceiling, share_of_ceiling
 from hespotex.evaluation.scores import pcc_per_gene
-from hespotex.expression import log1p_cpm, pearson_residuals
+from hespotex.genes.panel import log1p_cpm, pearson_residuals
 
 
 def test_the_ceiling_is_the_correlation_of_the_measured_with_the_noise_free() -> None:

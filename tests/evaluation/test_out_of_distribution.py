@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hespotex.appearance import Appearance
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.out_of_distribution import fit_ood
+from hespotex.features.appearance import Appearance
 
 
 def slide(

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from hespotex.config import RunConfig
-from hespotex.cross_validation import calibrated
 from hespotex.evaluation.region_intervals import RegionIntervals
 from hespotex.evaluation.trust import NO_INTERVALS, Trust, bundle_trust
+from hespotex.models.bundle import read_model
+from hespotex.models.fit import fit_bundle
 from hespotex.progress import Silent
-from hespotex.run_checks import say_what_lacks
-from hespotex.training.bundle import read_model
-from hespotex.training.fit import fit_bundle
+from hespotex.results.announce import say_what_lacks
+from hespotex.validation.cross_validation import calibrated
 from stored_model import MODEL
 from toy_cohort import toy_cohort
 

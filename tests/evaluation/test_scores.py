@@ -25,7 +25,7 @@ from hespotex.evaluation.scores import (
     score_section,
     spearman_per_gene,
 )
-from hespotex.expression import log1p_cpm, pearson_residuals
+from hespotex.genes.panel import log1p_cpm, pearson_residuals
 
 ALL_ABUNDANT = np.arange(1000)
 

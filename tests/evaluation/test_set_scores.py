@@ -18,8 +18,8 @@ from hespotex.evaluation.set_scores import (
     with_gene_sets,
 )
 from hespotex.evaluation.spatial_null import build_modes, score_against_null
-from hespotex.expression import PanelCounts, pearson_residuals
-from hespotex.gene_sets import GeneSet, PanelSets
+from hespotex.genes.gene_sets import GeneSet, PanelSets
+from hespotex.genes.panel import PanelCounts, pearson_residuals
 from made_claims import validation_of
 from toy_cohort import lattice
 from toy_slide import toy_bundle

@@ -23,7 +23,7 @@ from hespotex.evaluation.spatial_null import (
     training_correlation,
 )
 from hespotex.evaluation.spatial_structure import lattice_weights, morans_i
-from hespotex.expression import log1p_cpm, pearson_residuals
+from hespotex.genes.panel import log1p_cpm, pearson_residuals
 
 
 def tissue(n: int) -> npt.NDArray[np.float64]:

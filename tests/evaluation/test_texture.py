@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from hespotex.appearance import Appearance, describe_patches
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.out_of_distribution import OodModel, fit_ood
 from hespotex.evaluation.texture import fit_textures
 from hespotex.evaluation.trust import Trust
+from hespotex.features.appearance import Appearance, describe_patches
 
 Patches = npt.NDArray[np.uint8]
 N, SIZE = 40, 112

@@ -9,17 +9,17 @@ import pytest
 from scipy import sparse
 
 from hespotex.config import RunConfig
-from hespotex.cross_validation import calibrated, run_fold, with_baselines
 from hespotex.evaluation.held_out import evaluate_bundle
 from hespotex.evaluation.intervals import HeldOut, calibrate, coverage
 from hespotex.evaluation.neighbours import NearestPatches, fit_nearest
 from hespotex.evaluation.scores import deviance_explained
 from hespotex.evaluation.trust import bundle_trust
 from hespotex.evaluation.units import units_compare
-from hespotex.expression import GenePanel, log1p_cpm, pooled_composition
-from hespotex.splits import Fold
-from hespotex.training.fit import fit_bundle
-from hespotex.training.types import Cohort, EncodedSection
+from hespotex.genes.panel import GenePanel, log1p_cpm, pooled_composition
+from hespotex.models.fit import fit_bundle
+from hespotex.models.types import Cohort, EncodedSection
+from hespotex.sections.splits import Fold
+from hespotex.validation.cross_validation import calibrated, run_fold, with_baselines
 from toy_cohort import N_GENES, toy_cohort
 
 QUICK = ["panel.kind='all'", "panel.min_spots=0", "model.epochs=2", "model.ensemble=1"]

@@ -21,16 +21,16 @@ from drawn import words
 from hespotex import keys
 from hespotex.evaluation.claims import WITHIN, Claims
 from hespotex.export.claim_words import best_first, flagged_text, long, mark, short
-from hespotex.export.gene_pictures import plot_gene, write_gene_pictures
 from hespotex.export.geojson import write_geojson
 from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
-from hespotex.export.overview import plot_overview
 from hespotex.export.pyramid import write_ome_tiff
 from hespotex.export.spatialdata import write_spatialdata
 from hespotex.export.tables import write_parquet
+from hespotex.plots.gene_pictures import plot_gene, write_gene_pictures
+from hespotex.plots.overview import plot_overview
 from hespotex.progress import Silent
-from hespotex.run_checks import say_verdict
-from hespotex.runs import RunDir
+from hespotex.results.announce import say_verdict
+from hespotex.storage.run_folder import RunDir
 from made_claims import claims_of
 
 OLD = Path(__file__).parents[1] / "stored" / "tiny-0.1.0.h5ad"

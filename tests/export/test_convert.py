@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hespotex.datasets import make_cohort
 from hespotex.errors import RunError
 from hespotex.export.convert import build_store, manifest_row, refuse_input, write_section
-from hespotex.manifest import read_manifest
-from hespotex.patches import PatchPlan, crop_patches
-from hespotex.section import ManifestRow, Section, read_section
+from hespotex.features.patches import PatchPlan, crop_patches
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import ManifestRow, Section, read_section
 from hespotex.slide import open_slide
-from hespotex.synthetic import make_cohort
 
 PLAN = PatchPlan((77.2, 154.5), 64)
 

@@ -12,8 +12,8 @@ from toy_prediction import GENES, toy_stored
 
 from drawn import beyond_the_page
 from hespotex.errors import GenePanelError
-from hespotex.export.gene_pictures import plot_gene, write_gene_pictures
 from hespotex.export.h5ad import StoredPrediction
+from hespotex.plots.gene_pictures import plot_gene, write_gene_pictures
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.claims import untested
 from hespotex.export.h5ad import read_prediction, write_prediction
-from hespotex.expression import log1p_cpm
+from hespotex.genes.panel import log1p_cpm
 
 PROVENANCE = {
     "model_id": "abc",

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.collections import EllipseCollection
 
-from hespotex.export.inspection_plots import plot_overlay, plot_patches
+from hespotex.features.patches import PatchPlan, crop_patches
 from hespotex.inspection.inspect import Inspected, Picture
-from hespotex.patches import PatchPlan, crop_patches
+from hespotex.plots.inspection_plots import plot_overlay, plot_patches
 from hespotex.slide import open_slide
 from inspected_sections import MPP, SIZE, paint, save, shape, spots_on
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hespotex.evaluation.scores import ScoreSummary
-from hespotex.export.mean_scores import mean_intervals, mean_scores
-from hespotex.export.report_tables import interval_text, score_rows, span_text
+from hespotex.report.report_tables import interval_text, score_rows, span_text
+from hespotex.results.mean_scores import mean_intervals, mean_scores
 
 
 def _section(section_id: str, patient_id: str, score: float) -> dict[str, Any]:

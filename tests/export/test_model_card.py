@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from hespotex.config import RunConfig
-from hespotex.export.model_card import render_model_card, write_model_card
-from hespotex.training.bundle import Bundle, TrainedOn
-from hespotex.training.types import EncoderRecord, FittedModel
+from hespotex.models.bundle import Bundle, TrainedOn
+from hespotex.models.types import EncoderRecord, FittedModel
+from hespotex.report.model_card import render_model_card, write_model_card
 from made_claims import validation_of
 
 

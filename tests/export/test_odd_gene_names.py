@@ -13,13 +13,13 @@ import tifffile
 from pyarrow import parquet
 from toy_prediction import toy_stored
 
-from hespotex.export.gene_pictures import write_gene_pictures
 from hespotex.export.geojson import write_geojson
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.pyramid import write_ome_tiff
 from hespotex.export.spatialdata import write_spatialdata
 from hespotex.export.tables import write_parquet
-from hespotex.gene_sets import SetScores
+from hespotex.genes.gene_sets import SetScores
+from hespotex.plots.gene_pictures import write_gene_pictures
 
 ODD = ["spot", "X_um", "A/B", "A_B", "L" * 300, "$x^{<&>"]
 

@@ -12,7 +12,7 @@ from toy_prediction import GENES, GRADES, toy_stored
 
 from drawn import beyond_the_page
 from hespotex.export.h5ad import StoredPrediction
-from hespotex.export.overview import plot_overview
+from hespotex.plots.overview import plot_overview
 from made_claims import claims_of
 
 TISSUE = shapely.MultiPolygon([shapely.box(80, 120, 640, 580)])

@@ -21,9 +21,11 @@ from toy_prediction import (
 )
 
 from hespotex.evaluation.measured_composition import measured_composition
-from hespotex.export import plots, style
 from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.scales import column_limits, robust_limits
 from hespotex.export.shown import COMPOSITION_IS
+from hespotex.plots import maps as plots
+from hespotex.plots import style
 
 
 @pytest.fixture
@@ -194,8 +196,8 @@ def test_limits_of_columns_equal_those_of_each_column() -> None:
     table[:9, 1] = np.nan
     table[:, 2] = 4.0
     table[:, 3] = np.nan
-    expected = [style.robust_limits([column]) for column in table.T]
-    np.testing.assert_allclose(style.column_limits(table), expected)
+    expected = [robust_limits([column]) for column in table.T]
+    np.testing.assert_allclose(column_limits(table), expected)
 
 
 def test_names_are_drawn_as_they_are_whatever_signs_they_have(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from toy_prediction import (
 from toy_report import data_of, in_browser, page_of, write_scored_run
 
 from hespotex.export.h5ad import write_prediction
-from hespotex.export.report import write_report
-from hespotex.runs import RunDir
+from hespotex.report.report import write_report
+from hespotex.storage.run_folder import RunDir
 from made_claims import claims_of
 
 

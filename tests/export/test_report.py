@@ -18,11 +18,12 @@ from toy_prediction import (
 from toy_report import data_of, genes_csv, in_browser, metrics, page_of, write_scored_run
 
 from hespotex.errors import RunError
-from hespotex.export.charts import calibration_svg, distribution_svg
-from hespotex.export.report import write_report
-from hespotex.export.report_data import gene_table
-from hespotex.export.report_maps import mapped_genes
-from hespotex.runs import RunDir, write_json
+from hespotex.plots.charts import calibration_svg, distribution_svg
+from hespotex.report.report import write_report
+from hespotex.report.report_maps import mapped_genes
+from hespotex.results.read import gene_table
+from hespotex.storage.atomic import write_json
+from hespotex.storage.run_folder import RunDir
 
 
 @pytest.fixture

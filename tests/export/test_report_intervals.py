@@ -23,10 +23,11 @@ from toy_report import data_of, metrics, page_of, write_scored_run
 from hespotex.evaluation.region_intervals import RegionIntervals
 from hespotex.evaluation.trust import Trust
 from hespotex.export.h5ad import write_prediction
-from hespotex.export.interval_records import region_calibration
-from hespotex.export.model_card import render_model_card
-from hespotex.export.report_intervals import half_width_text, region_rows, spread_lines
-from hespotex.runs import RunDir, write_json
+from hespotex.report.model_card import render_model_card
+from hespotex.report.report_intervals import half_width_text, region_rows, spread_lines
+from hespotex.results.interval_records import region_calibration
+from hespotex.storage.atomic import write_json
+from hespotex.storage.run_folder import RunDir
 
 
 def section(name: str, *, inside: bool, shares: dict[str, dict[str, float]]) -> dict[str, Any]:

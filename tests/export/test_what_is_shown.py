@@ -16,10 +16,8 @@ from toy_prediction import GENES, toy_counts, toy_prediction, toy_section, toy_s
 from drawn import words
 from hespotex import keys
 from hespotex.errors import ConfigError
-from hespotex.export.gene_pictures import plot_gene
 from hespotex.export.geojson import write_geojson
 from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
-from hespotex.export.overview import plot_overview
 from hespotex.export.pyramid import write_ome_tiff
 from hespotex.export.shown import (
     COMPOSITION_IS,
@@ -30,9 +28,11 @@ from hespotex.export.shown import (
     scale_of,
 )
 from hespotex.export.spatialdata import write_spatialdata
-from hespotex.export.style import UNLIKE_LIMIT, UNLIKE_LIMITS, colour_map
 from hespotex.export.tables import write_parquet
-from hespotex.slide_prediction import SlideOptions
+from hespotex.plots.gene_pictures import plot_gene
+from hespotex.plots.overview import plot_overview
+from hespotex.plots.style import UNLIKE_LIMIT, UNLIKE_LIMITS, colour_map
+from hespotex.predicting import SlideOptions
 
 GENE = "HLA-A"
 

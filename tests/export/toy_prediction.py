@@ -16,10 +16,10 @@ from hespotex.export.h5ad import (
     read_prediction,
     write_prediction,
 )
-from hespotex.expression import PanelCounts
+from hespotex.genes.panel import PanelCounts
 from hespotex.geometry import Geometry
-from hespotex.section import Section
-from hespotex.training.types import Prediction
+from hespotex.models.types import Prediction
+from hespotex.sections.section import Section
 from made_claims import claims_of
 
 GENES = ("ACTB", "ENSG00000141736.9", "HLA-A", "CD3E", "TUM-01", "FLAT-02")

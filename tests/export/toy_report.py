@@ -20,8 +20,9 @@ from toy_prediction import (
 )
 
 from hespotex.export.h5ad import write_prediction
-from hespotex.export.report import write_report
-from hespotex.runs import RunDir, write_json
+from hespotex.report.report import write_report
+from hespotex.storage.atomic import write_json
+from hespotex.storage.run_folder import RunDir
 
 
 def scores(share: float, log1p: float | None = 0.3) -> dict[str, Any]:

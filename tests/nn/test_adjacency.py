@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hespotex.nn.adjacency import Adjacency
+from hespotex.models.layers.adjacency import Adjacency
 
 
 def random_graph(n=9, edges=25, seed=0):

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import nbinom
 from torch import Tensor
 
-from hespotex.nn.count_likelihood import CountTarget, read_out_loss
+from hespotex.models.default.count_likelihood import CountTarget, read_out_loss
 
 COUNTS = torch.tensor([[0.0, 3.0, 1.0], [5.0, 0.0, 40.0]], dtype=torch.float64)
 TOTALS = torch.tensor([4.0, 45.0], dtype=torch.float64)
@@ -145,6 +145,6 @@ def test_neither_blocks_of_rows_nor_workers_change_the_gradients(monkeypatch):
     with ThreadPoolExecutor(3) as pool:
         for ours, theirs in zip(gradients(pool.map), whole, strict=True):
             assert torch.equal(ours, theirs)
-    monkeypatch.setattr("hespotex.nn.count_likelihood._BLOCK_ENTRIES", 1)
+    monkeypatch.setattr("hespotex.models.default.count_likelihood._BLOCK_ENTRIES", 1)
     for ours, theirs in zip(gradients(map), whole, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)

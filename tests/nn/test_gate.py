@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hespotex.nn.adjacency import Adjacency
-from hespotex.nn.gate import (
+from hespotex.models.layers.adjacency import Adjacency
+from hespotex.models.layers.gate import (
     FreeDecoder,
     Gate,
     GateEncoder,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hespotex.nn.adjacency import Adjacency
-from hespotex.nn.graph_decoder import (
+from hespotex.models.layers.adjacency import Adjacency
+from hespotex.models.layers.graph_decoder import (
     ChainedLayers,
     GraphBranch,
     GraphDecoder,

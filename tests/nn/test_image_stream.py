@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hespotex.nn.adjacency import Adjacency
-from hespotex.nn.hespotex import ImageStream, ImageStreamSizes, spot_context
+from hespotex.models.default.image_stream import ImageStream, ImageStreamSizes, spot_context
+from hespotex.models.layers.adjacency import Adjacency
 
 SIZES = ImageStreamSizes(
     inputs=3,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hespotex.nn.losses import expression_mse, gene_pcc_loss, latent_pcc_loss, pcc
+from hespotex.models.layers.losses import expression_mse, gene_pcc_loss, latent_pcc_loss, pcc
 
 
 def test_losses_equal_golden(golden):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hespotex.nn.adjacency import Adjacency
-from hespotex.nn.hespotex import ImageStream, ImageStreamSizes
-from hespotex.nn.stacked import StackedStreams
+from hespotex.models.default.image_stream import ImageStream, ImageStreamSizes
+from hespotex.models.default.stacked import StackedStreams
+from hespotex.models.layers.adjacency import Adjacency
 
 RING = Adjacency.from_edges(torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 0]]), 5)
 

@@ -14,7 +14,7 @@ from hespotex.errors import NucleiError
 from hespotex.nuclei import NucleiCounts, count_nuclei, count_section, counting, section_counts
 from hespotex.nuclei.classical import ClassicalSegmenter
 from hespotex.nuclei.segmenters import SEGMENTED_MPP, SlideLabels, build_segmenter
-from hespotex.section import Geometry, Section
+from hespotex.sections.section import Geometry, Section
 from hespotex.slide import open_slide
 from painted_nuclei import MPP, SPACING_PX, Painted, in_squares, paint_nuclei
 

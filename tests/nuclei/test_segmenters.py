@@ -12,12 +12,12 @@ from huggingface_hub import constants
 from scipy import sparse
 
 from hespotex.config import RunConfig
-from hespotex.cross_validation import run_fold
 from hespotex.errors import NucleiError
+from hespotex.models.types import Cohort, EncodedSection
 from hespotex.nuclei import list_segmenters
 from hespotex.nuclei.segmenters import NetworkSegmenter, refuse_coarse
-from hespotex.splits import Fold
-from hespotex.training.types import Cohort, EncodedSection
+from hespotex.sections.splits import Fold
+from hespotex.validation.cross_validation import run_fold
 from toy_cohort import toy_cohort
 
 

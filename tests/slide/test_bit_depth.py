@@ -12,15 +12,15 @@ import tifffile
 import zarr
 from PIL import Image
 
-from hespotex.cohort.plan import plan_slides
 from hespotex.config import InputChoices
 from hespotex.errors import ConfigError, ManifestError, SlideError
 from hespotex.inspection import inspect_input
 from hespotex.inspection.inspect import inspect_row
-from hespotex.manifest import read_manifest
-from hespotex.section import ManifestRow
+from hespotex.predicting import SlideOptions
+from hespotex.predicting.plan import plan_slides
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import ManifestRow
 from hespotex.slide import open_slide, slide_key
-from hespotex.slide_prediction import SlideOptions
 from inspected_sections import paint, shape
 from pictures import Picture, noise, whole
 

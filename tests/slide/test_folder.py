@@ -11,10 +11,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hespotex.cohort.plan import plan_slides
 from hespotex.inspection import inspect_input
+from hespotex.predicting import SlideOptions
+from hespotex.predicting.plan import plan_slides
 from hespotex.slide import SLIDE_SUFFIXES, slides_in
-from hespotex.slide_prediction import SlideOptions
 from inspected_sections import paint, shape
 
 KINDS = ("a.tif", "b.btf", "c.ome.btf", "d.tf8", "e.jp2", "f.PNG", "g.jpeg")

@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 import zarr
 
-from hespotex.cohort.plan import plan_slides
 from hespotex.errors import ManifestError, SlideError
-from hespotex.features_file import read_features_file
+from hespotex.features.foreign_h5 import read_features_file
 from hespotex.inspection import inspect_input
 from hespotex.inspection.inputs import resolve_input
-from hespotex.manifest import read_manifest
+from hespotex.predicting import SlideOptions
+from hespotex.predicting.plan import plan_slides
+from hespotex.sections.manifest import read_manifest
 from hespotex.slide import open_slide, slide_key
-from hespotex.slide_prediction import SlideOptions
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore"
@@ -221,7 +221,7 @@ def test_an_image_of_a_store_is_the_slide_of_its_spots(tmp_path: Path) -> None:
     manifest.write_text(f"{header}A,P,s.zarr,s.zarr,spatialdata,full,40\n")
     (row,) = read_manifest(manifest).rows
     assert row.slide == store / "images" / "full"
-    from hespotex.section import read_section
+    from hespotex.sections.section import read_section
 
     section = read_section(row)
     assert section.geometry.mpp == pytest.approx(0.5)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hespotex.slide_prediction import Predictor, store
-from hespotex.training.bundle import Bundle
+from hespotex.models.bundle import Bundle
+from hespotex.predicting import Predictor, store
 from toy_slide import toy_bundle, toy_predictor, toy_trust, write_slide
 
 

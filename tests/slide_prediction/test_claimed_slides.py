@@ -8,7 +8,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 
-from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide
+from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from made_claims import validation_of
 from toy_slide import MPP, graded
 

@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hespotex.appearance import Appearance
 from hespotex.evaluation.trust import Trust
-from hespotex.graph import knn_edges
-from hespotex.prediction import predict_expression
-from hespotex.slide_prediction.decode import (
+from hespotex.features.appearance import Appearance
+from hespotex.models.graph import knn_edges
+from hespotex.models.predict import predict_expression
+from hespotex.models.preprocessing import feature_stats
+from hespotex.models.types import FittedModel
+from hespotex.predicting.decode import (
     composition_shift,
     decode_slide,
     model_reach,
     open_predictions,
     with_halo,
 )
-from hespotex.slide_prediction.encode import slide_stats
-from hespotex.slide_prediction.store import FeatureChunk, FeatureStore
-from hespotex.training.preprocessing import feature_stats
-from hespotex.training.types import FittedModel
+from hespotex.predicting.encode import slide_stats
+from hespotex.predicting.store import FeatureChunk, FeatureStore
 from toy_cohort import encoded_section, lattice, toy_cohort
 from toy_slide import toy_bundle, toy_trust
 
@@ -88,7 +88,7 @@ def test_published_tiles_equal_the_whole_graph_and_are_centred_over_the_slide(
     tmp_path: Path,
 ) -> None:
     from hespotex.config import RunConfig
-    from hespotex.training.fit import fit_bundle
+    from hespotex.models.fit import fit_bundle
 
     config = RunConfig.from_values(
         {

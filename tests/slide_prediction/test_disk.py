@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hespotex.errors import RunError, SlideError
+from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from hespotex.slide import Slide
-from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide
 from toy_slide import MPP, ToyEncoder
 
 OPTIONS = SlideOptions(mpp=MPP, formats=("geojson",))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from hespotex.slide import open_slide
 from hespotex.slide.decoded import DecodedImage
-from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide
 from toy_slide import MPP
 
 BOUNDS_PX0 = (40.0, 10.0)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide
+from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from toy_slide import MPP
 
 # Each stage waits a little, so that a kill finds it in the middle.
 CODE = """
 import sys, time
 from pathlib import Path
-from hespotex.slide_prediction import SlideOptions, SlideTask, decode, predict_slide, store
+from hespotex.predicting import SlideOptions, SlideTask, decode, predict_slide, store
 from toy_slide import MPP, ToyEncoder, toy_bundle, toy_predictor, toy_trust
 store.CHUNK_SPOTS = 16
 pause = float(sys.argv[3])

@@ -11,10 +11,10 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from hespotex.errors import ConfigError, GeometryError, SlideError, SpotTableError
+from hespotex.models.bundle import Bundle
+from hespotex.predicting import SlideOptions, SlideTask
+from hespotex.predicting.layout import Layout, lay_out
 from hespotex.slide import open_slide
-from hespotex.slide_prediction import SlideOptions, SlideTask
-from hespotex.slide_prediction.layout import Layout, lay_out
-from hespotex.training.bundle import Bundle
 from toy_slide import MPP, paint_tissue, write_slide
 
 

@@ -15,18 +15,19 @@ import shapely
 
 from hespotex.config import Machine, NucleiConfig, RunConfig
 from hespotex.errors import ConfigError, ModelFileError, NucleiError
-from hespotex.features import encode_section
+from hespotex.features.encode import encode_section
+from hespotex.models.bundle import Bundle
+from hespotex.models.fit import fit_bundle
+from hespotex.models.predict import predict_expression
 from hespotex.nuclei import count_nuclei, count_section, counting
+from hespotex.nuclei.factor import nuclei_factor
 from hespotex.nuclei.outlines import OutlineLabels
-from hespotex.nuclei_stage import configured, find_nuclei, for_prediction, with_masks
-from hespotex.postprocess import nuclei_factor
-from hespotex.prediction import predict_expression
+from hespotex.nuclei.stage import configured, find_nuclei, for_prediction, with_masks
+from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
+from hespotex.predicting import one_slide as run
 from hespotex.progress import Silent
-from hespotex.section import Geometry, Section
+from hespotex.sections.section import Geometry, Section
 from hespotex.slide.decoded import DecodedImage
-from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide, run
-from hespotex.training.bundle import Bundle
-from hespotex.training.fit import fit_bundle
 from toy_cohort import toy_cohort
 from toy_slide import MPP, ToyEncoder, toy_predictor
 
@@ -276,7 +277,7 @@ def test_features_without_a_slide_have_no_nuclei() -> None:
 
 
 def test_statistics_of_nuclei_are_those_of_the_whole_slide() -> None:
-    from hespotex.training.preprocessing import nuclei_stats, with_nuclei
+    from hespotex.models.preprocessing import nuclei_stats, with_nuclei
 
     factor = np.random.default_rng(0).uniform(1, 2, 20)
     whole = with_nuclei(np.zeros((20, 1), np.float32), factor)

@@ -18,13 +18,13 @@ import tifffile
 
 from hespotex.errors import GenePanelError, RunError, SlideError
 from hespotex.export.h5ad import read_prediction, write_prediction
-from hespotex.features import encode_section
-from hespotex.prediction import predict_expression
-from hespotex.section import Geometry, Section
+from hespotex.features.encode import encode_section
+from hespotex.models.predict import predict_expression
+from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
+from hespotex.predicting import decode as decoding
+from hespotex.predicting import encode as encoding
+from hespotex.sections.section import Geometry, Section
 from hespotex.slide import Slide, open_slide
-from hespotex.slide_prediction import Predictor, SlideOptions, SlideTask, predict_slide
-from hespotex.slide_prediction import decode as decoding
-from hespotex.slide_prediction import encode as encoding
 from toy_slide import MPP, ToyEncoder, graded, toy_trust, write_slide
 
 OPTIONS = SlideOptions(mpp=MPP)
@@ -95,7 +95,7 @@ def test_file_written_by_chunks_is_that_of_write_prediction(
         genes=None,
         array_xy=table.obs[["array_x", "array_y"]].to_numpy(),
     )
-    from hespotex.training.types import Prediction
+    from hespotex.models.types import Prediction
 
     made_by = {k: v for k, v in table.uns["hespotex"].items() if k not in {"units"}}
     write_prediction(
@@ -154,7 +154,7 @@ def test_interrupted_run_goes_on_and_equals_the_uninterrupted_one_bit_for_bit(
             broken = after("decode", 2, decoding.predict_expression)
             patch.setattr(decoding, "predict_expression", broken)
         else:
-            from hespotex.slide_prediction import outputs
+            from hespotex.predicting import outputs
 
             patch.setattr(outputs, "write_prediction_by_chunks", after("encode", 0, print))
         with pytest.raises(KeyboardInterrupt) as kept:
@@ -367,6 +367,6 @@ def test_unknown_gene_is_refused_before_the_work(
 
 
 def test_batches_never_straddle_chunks() -> None:
-    from hespotex.slide_prediction.store import CHUNK_SPOTS
+    from hespotex.predicting.store import CHUNK_SPOTS
 
     assert CHUNK_SPOTS % encoding._BATCH == 0

@@ -12,8 +12,8 @@ import pytest
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
-from hespotex.manifest import read_manifest
-from hespotex.section import ManifestRow, Section, read_section
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import ManifestRow, Section, read_section
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.registry import read_spots
 from made_sections import KNOWN, Known, positions, space_ranger, write_10x_h5, write_scale

@@ -19,7 +19,7 @@ from hespotex.spots.space_ranger import POSITION_COLUMNS, read_positions, read_s
 from hespotex.spots.sparse_reading import read_matrix_market
 from hespotex.spots.text import read_json, read_table
 from hespotex.spots.xenium import read_alignment
-from hespotex.text_files import Packed, open_text
+from hespotex.storage.text_files import Packed, open_text
 
 PARSERS: dict[str, Callable[[Any], object]] = {
     "positions": read_positions,

@@ -15,7 +15,7 @@ import pytest
 
 from hespotex.config import InputChoices
 from hespotex.errors import SlideError, SpotTableError
-from hespotex.section import ManifestRow, read_section
+from hespotex.sections.section import ManifestRow, read_section
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.space_ranger import read
 from hespotex.spots.ten_x import read_matrix

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from hespotex.errors import ManifestError, SpotTableError
-from hespotex.manifest import read_manifest
-from hespotex.section import read_section
+from hespotex.sections.manifest import read_manifest
+from hespotex.sections.section import read_section
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.given import read_positions
 from hespotex.spots.registry import read_spots

@@ -23,7 +23,7 @@ from hespotex.spots.legacy_st import read as read_legacy
 from hespotex.spots.outlines import read_outlines
 from hespotex.spots.registry import read_spots
 from hespotex.spots.sparse_reading import read_compressed, read_matrix_market, smallest_exact
-from hespotex.text_files import Packed
+from hespotex.storage.text_files import Packed
 from made_sections import (
     KNOWN,
     Known,

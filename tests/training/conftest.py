@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hespotex.training.checkpoint_import import import_checkpoint
-from hespotex.training.types import FittedModel
+from hespotex.models.published.checkpoint_import import import_checkpoint
+from hespotex.models.types import FittedModel
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 from hespotex.config import RunConfig
 from hespotex.errors import ModelFileError
-from hespotex.training.bundle import Bundle, TrainedOn, beside_model, read_model, write_model
-from hespotex.training.types import EncoderRecord, FittedModel
+from hespotex.models.bundle import Bundle, TrainedOn, beside_model, read_model, write_model
+from hespotex.models.types import EncoderRecord, FittedModel
 
 
 def _bundle() -> Bundle:

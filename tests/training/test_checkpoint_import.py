@@ -11,10 +11,10 @@ import torch
 
 from hespotex.config import RunConfig
 from hespotex.errors import ModelFileError
-from hespotex.training.bundle import Bundle, read_model, write_model
-from hespotex.training.checkpoint_import import import_checkpoint
-from hespotex.training.published import predict_published
-from hespotex.training.types import EncoderRecord
+from hespotex.models.bundle import Bundle, read_model, write_model
+from hespotex.models.published.checkpoint_import import import_checkpoint
+from hespotex.models.published.published import predict_published
+from hespotex.models.types import EncoderRecord
 
 GENES = [f"G{i}" for i in range(17)]
 

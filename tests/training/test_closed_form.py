@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from default_sections import SMALL, make_section
-from hespotex.expression import log1p_cpm
-from hespotex.training.depth import fit_depth
-from hespotex.training.low_rank import fit_low_rank, residuals
-from hespotex.training.regression import (
+from hespotex.genes.panel import log1p_cpm
+from hespotex.models.default.depth import fit_depth
+from hespotex.models.default.low_rank import fit_low_rank, residuals
+from hespotex.models.default.regression import (
     fit_direct_log1p,
     fit_kernel_composition,
     read_direct,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from hespotex.training import count_rows
-from hespotex.training.count_rows import row_reader
+from hespotex.models.default import count_rows
+from hespotex.models.default.count_rows import row_reader
 
 
 @pytest.mark.parametrize("largest", [3.0, 300.0, 40_000.0, 2.5])

@@ -11,12 +11,12 @@ from scipy import sparse
 
 from default_sections import SMALL, make_section
 from hespotex.errors import ModelFileError, SpotTableError
-from hespotex.expression import log1p_cpm
-from hespotex.prediction import predict_expression
-from hespotex.training.calibration import Readout
-from hespotex.training.loop import fit_model
-from hespotex.training.preprocessing import feature_stats
-from hespotex.training.types import FittedModel, Prediction
+from hespotex.genes.panel import log1p_cpm
+from hespotex.models.default.calibration import Readout
+from hespotex.models.default.loop import fit_model
+from hespotex.models.predict import predict_expression
+from hespotex.models.preprocessing import feature_stats
+from hespotex.models.types import FittedModel, Prediction
 
 TRAIN = [make_section(n, seed=i).section for i, n in enumerate("ABC")]
 HELD = make_section("D", seed=9)
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(model: FittedMod
 
 
 def test_the_number_of_cores_changes_no_bit(model: FittedModel, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hespotex.training.loop._WORTH_SHARING", 0)
+    monkeypatch.setattr("hespotex.models.default.loop._WORTH_SHARING", 0)
     before = torch.get_num_threads()
     try:
         for cores in (1, 3):

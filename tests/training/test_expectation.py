@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import nbinom, norm
 
-from hespotex.training.expectation import tabulate
+from hespotex.models.default.expectation import tabulate
 
 
 def _by_sum(share: float, depth: float, dispersion: float) -> float:

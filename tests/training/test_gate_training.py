@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from hespotex.errors import ConfigError
-from hespotex.graph import published_gate_edges
-from hespotex.nn.adjacency import Adjacency
-from hespotex.nn.gate import FreeDecoder, Gate, GateEncoder, SharedStorageDecoder
-from hespotex.training.gate import Descent, descend, fit_gate, fit_gate_in_turn
+from hespotex.models.graph import published_gate_edges
+from hespotex.models.layers.adjacency import Adjacency
+from hespotex.models.layers.fit_gate import Descent, descend, fit_gate, fit_gate_in_turn
+from hespotex.models.layers.gate import FreeDecoder, Gate, GateEncoder, SharedStorageDecoder
 
 
 def cohort(sizes=(12, 15), genes=8, seed=0):

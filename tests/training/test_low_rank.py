@@ -9,9 +9,9 @@ import pytest
 from scipy import sparse
 
 from default_sections import make_section
-from hespotex.expression import log1p_cpm, pearson_residuals
-from hespotex.training import low_rank
-from hespotex.training.low_rank import centred_log1p, fit_low_rank, residuals
+from hespotex.genes.panel import log1p_cpm, pearson_residuals
+from hespotex.models.default import low_rank
+from hespotex.models.default.low_rank import centred_log1p, fit_low_rank, residuals
 
 
 def _planted(strength: float, n: int = 120, genes: int = 80) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ import pytest
 
 from default_sections import SMALL, make_section
 from hespotex.errors import ModelFileError
-from hespotex.training import preprocessing
-from hespotex.training.preprocessing import (
+from hespotex.models import preprocessing
+from hespotex.models.preprocessing import (
     InputProjection,
     feature_stats,
     fit_projection,

@@ -11,8 +11,8 @@ from scipy import sparse
 
 from hespotex.config import PublishedConfig
 from hespotex.errors import ModelFileError, SpotTableError
-from hespotex.training.published import fit_published, predict_published
-from hespotex.training.types import FittedModel, TrainingSection
+from hespotex.models.published.published import fit_published, predict_published
+from hespotex.models.types import FittedModel, TrainingSection
 
 TINY = PublishedConfig(latent_size=4, gate_hidden=8, gate_query=4, gate_steps=5, epochs=3)
 
@@ -47,7 +47,7 @@ def test_prediction_with_golden_weights_equals_golden(golden_model, golden):
 
 def test_rows_predicted_in_parts_equal_all_at_once(golden_model, golden, monkeypatch):
     values = golden("decoder_forward")
-    monkeypatch.setattr("hespotex.training.published._ROWS", 7)
+    monkeypatch.setattr("hespotex.models.published.published._ROWS", 7)
     ours = predict_published(
         golden_model, values["features"], values["xy_px"], values["nuclei_factor"]
     )

@@ -1,4 +1,4 @@
-"""Owns the verb `convert`: any reader's section as one clean file."""
+"""Verb `convert`: any reader's section as one clean file."""
 
 from __future__ import annotations
 

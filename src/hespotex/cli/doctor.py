@@ -1,4 +1,4 @@
-"""Owns the verb `doctor`: what this machine offers, and what each missing thing costs."""
+"""Verb `doctor`: what this machine offers, and what each missing thing costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the verb `encoders`: what can turn patches into features on this machine."""
+"""Verb `encoders`: what can turn patches into features on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the verb `inspect`: everything that can be known to be wrong with an input, before any work."""
+"""Verb `inspect`: everything that can be known to be wrong with an input, before any work."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hespotex.cli import options, terminal
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from hespotex.features.patches import PatchPlan
     from hespotex.inspection import Finding, Inspection
-    from hespotex.patches import PatchPlan
 
 _WORDS = {"ok": "ok", "info": "note", "warning": "check", "error": "wrong"}
 
@@ -124,9 +124,9 @@ def _cells(finding: Finding, *, repeated: bool) -> list[Text]:
 def _write(inspection: Inspection, out: Path) -> dict[str, object]:
     """inspection.json, and two pictures for each section or slide that can be drawn."""
     from hespotex.errors import HESpotExError
-    from hespotex.export.inspection_plots import plot_overlay, plot_patches
-    from hespotex.export.style import save_figure
-    from hespotex.runs import atomic_path, write_json
+    from hespotex.plots.inspection_plots import plot_overlay, plot_patches
+    from hespotex.plots.style import save_figure
+    from hespotex.storage.atomic import atomic_path, write_json
 
     write_json(out / "inspection.json", inspection.as_dict())
     plan = _default_plan()
@@ -158,8 +158,8 @@ def _default_plan() -> PatchPlan:
     from hespotex.config import RunConfig
     from hespotex.encoders import offline
     from hespotex.encoders.base import Encoder
-    from hespotex.features import default_sides
-    from hespotex.patches import PatchPlan
+    from hespotex.features.encode import default_sides
+    from hespotex.features.patches import PatchPlan
 
     info = offline.info(RunConfig().encoder.name)
     # Only mpp and the size of the input are asked for, and the listing has both.

@@ -1,4 +1,4 @@
-"""Owns the command `hespotex`: the list of verbs, and how an error leaves the program."""
+"""The command `hespotex`: its verbs, and how an error leaves the program."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hespotex.cli.models import import_checkpoint
 from hespotex.cli.runs import cross_validate, demo, predict, train
 from hespotex.cli.terminal import print_error
 from hespotex.cli.worth import compare, evaluate, report
-from hespotex.disk_errors import OF_DISKS, disk_words, number_of
 from hespotex.errors import HESpotExError
+from hespotex.storage.disk_errors import OF_DISKS, disk_words, number_of
 
 app = typer.Typer(
     name="hespotex",

@@ -1,4 +1,4 @@
-"""Owns the verb `import-checkpoint`: weights of the reference implementation as a model file."""
+"""Verb `import-checkpoint`: weights of the reference implementation as a model file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def import_checkpoint(
     Example: hespotex import-checkpoint best.pt --genes genes.txt --encoder lazyslide:quiltnet --out best.hespotex
     """
     del seed, quiet, verbose
-    from hespotex.model_import import import_model
+    from hespotex.models.import_model import import_model
 
     path = import_model(
         file,

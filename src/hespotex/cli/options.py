@@ -1,4 +1,4 @@
-"""Owns the options that several verbs share; pure."""
+"""Options that several verbs share."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 
 from hespotex.cli.terminal import TerminalReporter
 from hespotex.config import InputChoices, Machine, RunConfig
-from hespotex.config_values import parse_grid
+from hespotex.config.values import parse_grid
 from hespotex.errors import ConfigError
-from hespotex.text_files import read_text
+from hespotex.storage.text_files import read_text
 
 if TYPE_CHECKING:
-    from hespotex.gene_sets import GeneSet
+    from hespotex.genes.gene_sets import GeneSet
 
 Config = Annotated[
     Path | None,
@@ -238,7 +238,7 @@ def named_genes(text: str) -> tuple[str, ...]:
 
 def read_gene_sets(path: Path | None) -> tuple[GeneSet, ...] | None:
     """The sets of a GMT file; None where none is given."""
-    from hespotex.gene_sets import read_gmt
+    from hespotex.genes.gene_sets import read_gmt
 
     return None if path is None else read_gmt(path)
 

@@ -1,4 +1,4 @@
-"""Owns the verbs of the main job: demo, cross-validate, train, predict."""
+"""Verbs of the main job: demo, cross-validate, train, predict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from hespotex.cli import options, slide_options, terminal
 
 if TYPE_CHECKING:
-    from hespotex.export.scored_run import RunResult
+    from hespotex.report.scored_run import RunResult
 
 Manifest = Annotated[
     Path, typer.Argument(help="Table of sections (CSV or TSV).", show_default=False)
@@ -30,7 +30,7 @@ def demo(
 
     Example: hespotex demo --out demo
     """
-    from hespotex.demonstration import demo as run_demo
+    from hespotex.datasets.demo import demo as run_demo
 
     result = run_demo(
         out,
@@ -130,7 +130,7 @@ def train(
     Example: hespotex train sections.csv --out lab.hespotex
     """
     from hespotex import pipeline
-    from hespotex.training.bundle import beside_model
+    from hespotex.models.bundle import beside_model
 
     path = pipeline.train(
         manifest,
@@ -205,7 +205,7 @@ def predict(
     Example: hespotex predict lab.hespotex slide.svs --out predicted
     """
     del seed
-    from hespotex import cohort
+    from hespotex import predicting as cohort
 
     how = slide_options.slide_options(
         nuclei=nuclei, mpp=mpp, bits=bits, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid,
@@ -232,9 +232,9 @@ def predict(
 
 def _show_validation(model: Path) -> None:
     """The scores and grades that a new model comes with, where it was validated."""
-    from hespotex.export.run_outputs import read_metrics
-    from hespotex.runs import RunDir
-    from hespotex.training.bundle import beside_model
+    from hespotex.models.bundle import beside_model
+    from hespotex.results.run_outputs import read_metrics
+    from hespotex.storage.run_folder import RunDir
 
     run = RunDir(beside_model(model, ".validation"))
     if (run.path / "metrics.json").is_file():

@@ -1,4 +1,4 @@
-"""Owns the options of `predict` that concern slides without spots, and what is written beside; pure."""
+"""Options of `predict` that concern slides without spots, and what is written beside."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from hespotex.cli.options import named_genes, split_ids
 from hespotex.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hespotex.cohort import Cluster
-    from hespotex.slide_prediction import SlideOptions
+    from hespotex.predicting import Cluster, SlideOptions
 
 Mpp = Annotated[
     float | None,
@@ -154,7 +153,7 @@ def slide_options(
     Raises:
         ConfigError: a value is out of range, or a file is not there.
     """
-    from hespotex.slide_prediction import SlideOptions
+    from hespotex.predicting import SlideOptions
 
     for name, path in (("--tissue", tissue), ("--spots", spots)):
         if path is not None and not path.exists():
@@ -175,6 +174,6 @@ def cluster(scheduler: str | None, workers: int | None) -> Cluster | None:
     Raises:
         ConfigError: both were.
     """
-    from hespotex.cohort import Cluster
+    from hespotex.predicting import Cluster
 
     return None if scheduler is None and workers is None else Cluster(scheduler, workers)

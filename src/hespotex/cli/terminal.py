@@ -1,4 +1,4 @@
-"""Owns what the command line shows: messages, progress bars, tables; writes to the terminal alone.
+"""What the command line shows: messages, progress bars, tables; writes to the terminal alone.
 
 Results go to standard output, everything else to standard error. Bars appear on a terminal only.
 """
@@ -162,13 +162,13 @@ def _print_gene_sets(of_sets: Mapping[str, Any]) -> None:
     if of_sets.get("headline"):
         stdout().print(of_sets["headline"], markup=False)
     if of_sets.get("left_out"):
-        from hespotex.gene_sets import left_out_sentence
+        from hespotex.genes.gene_sets import left_out_sentence
 
         stdout().print(left_out_sentence(of_sets["left_out"]), markup=False)
 
 
 def _print_search(metrics: Mapping[str, Any]) -> None:
-    from hespotex.export.report_tables import searches_text
+    from hespotex.report.report_tables import searches_text
 
     if searched := searches_text(metrics):
         stdout().print(searched, markup=False)

@@ -1,4 +1,4 @@
-"""Owns the verbs that say what a model is worth: evaluate, report, compare."""
+"""Verbs that say what a model is worth: evaluate, report, compare."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def report(
     Example: hespotex report results
     """
     del device, threads, seed, quiet, verbose
-    from hespotex.export.report import write_report
-    from hespotex.runs import RunDir
+    from hespotex.report.report import write_report
+    from hespotex.storage.run_folder import RunDir
 
     terminal.print_paths({"report": write_report(RunDir(folder), out)})
 
@@ -104,7 +104,7 @@ def compare(
     Example: hespotex compare results_a results_b
     """
     del device, threads, seed, verbose
-    from hespotex.export.run_comparison import compare_folders, write_comparison
+    from hespotex.results.run_comparison import compare_folders, write_comparison
 
     comparison = compare_folders(first, second)
     reporter = options.reporter(quiet, False)

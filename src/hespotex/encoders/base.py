@@ -1,4 +1,4 @@
-"""Owns what an encoder is: a frozen network from patches to features, with its own preprocessing."""
+"""What an encoder is: a frozen network from patches to features, with its own preprocessing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns where converted engines and encoded features are kept between runs."""
+"""Where converted engines and encoded features are kept between runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from hespotex.errors import RunError
-from hespotex.runs import check_writable
+from hespotex.storage.atomic import check_writable
 
 ENVIRONMENT = "HESPOTEX_CACHE"
 

@@ -1,4 +1,4 @@
-"""Owns how a frozen network is run: OpenVINO on a CPU, torch everywhere else.
+"""How a frozen network runs: OpenVINO on a CPU, torch everywhere else.
 
 A network converted to OpenVINO is kept in the cache folder under a key of its weights.
 """
@@ -16,11 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hespotex.cores import usable_cores
+from hespotex.config.machine import usable_cores
 from hespotex.encoders.base import FeatureRows, Patches
 from hespotex.encoders.cache import cache_folder, check_cache
 from hespotex.errors import EncoderError, RunError
-from hespotex.runs import atomic_path, content_key
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.content_keys import content_key
 
 Engine = Literal["auto", "openvino", "torch"]
 Forward = Callable[[Patches], FeatureRows]

@@ -1,4 +1,4 @@
-"""Owns the stand-in for an encoder where every section brings its features in a file; pure."""
+"""The stand-in for an encoder where every section brings its features in a file."""
 
 from __future__ import annotations
 

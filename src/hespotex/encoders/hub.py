@@ -1,4 +1,4 @@
-"""Owns the truth about weights that come from a hub: are they here, and if not, why and what to do."""
+"""Weights from a hub: whether they are here, and if not, why and what to do."""
 
 from __future__ import annotations
 

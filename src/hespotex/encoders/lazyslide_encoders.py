@@ -1,4 +1,4 @@
-"""Owns encoders that lazyslide-models registers, as `lazyslide:<name>`; run in torch."""
+"""Encoders that lazyslide-models registers, as `lazyslide:<name>`; run in torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hespotex.encoders.engine import torch_forward, weights_key
 from hespotex.encoders.hub import asking_the_hub
 from hespotex.encoders.lazyslide_listing import PREFIX
 from hespotex.errors import EncoderError
-from hespotex.runs import content_key
+from hespotex.storage.content_keys import content_key
 
 
 class LazySlideEncoder(Encoder):

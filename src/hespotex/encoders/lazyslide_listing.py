@@ -1,4 +1,4 @@
-"""Owns the list of vision encoders that lazyslide-models registers, without importing it.
+"""The list of vision encoders that lazyslide-models registers, without importing it.
 
 Importing lazyslide-models loads torch, timm and transformers, which takes longer than the whole
 listing may. Its registrations are decorators with literal arguments: they are read from its source

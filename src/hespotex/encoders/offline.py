@@ -1,4 +1,4 @@
-"""Owns the offline encoders, two readings of one EfficientNet-Lite0: its weights come with pip, no hub is needed.
+"""The offline encoders, two readings of one EfficientNet-Lite0: its weights come with pip, no hub is needed.
 
 `efficientnet-lite0`, the default, reads mean and standard deviation over positions after each of the
 seven stages: 1,568 numbers, from texture to form. `efficientnet-lite0-pooled` is the usual pooled

@@ -1,4 +1,4 @@
-"""Owns the offline encoders as they run: timm and the network are loaded only where no converted network is kept."""
+"""The offline encoders as they run: timm and the network are loaded only where no converted network is kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hespotex.encoders import offline
 from hespotex.encoders.base import Encoder, FeatureRows, Patches
 from hespotex.encoders.engine import Engine, build_forward
-from hespotex.runs import content_key, file_key
+from hespotex.storage.content_keys import content_key, file_key
 
 if TYPE_CHECKING:
     import torch

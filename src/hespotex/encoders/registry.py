@@ -1,4 +1,4 @@
-"""Owns the names of encoders: which there are, and how a name becomes one."""
+"""The names of encoders, and how a name becomes one."""
 
 from __future__ import annotations
 

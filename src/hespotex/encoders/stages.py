@@ -1,4 +1,4 @@
-"""Owns the reading of a convolutional network at every stage: what each map holds on average, and how it varies."""
+"""Reading of a convolutional network at every stage: what each map holds on average, and how it varies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns encoders that are timm networks: any `timm:<name>`."""
+"""Encoders that are timm networks: any `timm:<name>`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hespotex.encoders.base import Encoder, FeatureRows, Patches
 from hespotex.encoders.engine import Engine, build_forward, weights_key
 from hespotex.encoders.hub import asking_the_hub, require
 from hespotex.errors import EncoderError
-from hespotex.runs import content_key
+from hespotex.storage.content_keys import content_key
 
 
 class TimmEncoder(Encoder):

@@ -1,4 +1,4 @@
-"""Owns the baselines that stand beside the model: train mean, depth, ridge, nearest patches, neighbours; pure."""
+"""Baselines that stand beside the model: train mean, depth, ridge, nearest patches, neighbours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import sparse
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.components import Components, drawn_evenly, fit_components
-from hespotex.expression import Margins, log1p_cpm, pearson_residuals, spot_totals
+from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals, spot_totals
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 

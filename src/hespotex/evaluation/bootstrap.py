@@ -1,4 +1,4 @@
-"""Owns confidence intervals of correlations over spots that are not independent: spatial block bootstrap; pure.
+"""Confidence intervals of correlations over spots that are not independent: spatial block bootstrap.
 
 Blocks of neighbouring spots are drawn with replacement instead of spots. A correlation is made of sums over
 spots, so five sums per block and gene are enough: every replicate is a matrix product of block weights and
@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks, pcc_per_gene, standardise
 from hespotex.evaluation.spatial_null import SpatialModes, build_modes
-from hespotex.splits import halve
+from hespotex.sections.splits import halve
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 

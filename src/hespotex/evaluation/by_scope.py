@@ -29,8 +29,8 @@ from hespotex.evaluation.claims import (
 )
 from hespotex.evaluation.evidence import FDR, judge_genes
 from hespotex.evaluation.grades import count_grades
-from hespotex.gene_sets import GeneSet
-from hespotex.training.bundle import Bundle
+from hespotex.genes.gene_sets import GeneSet
+from hespotex.models.bundle import Bundle
 
 # Entries of a bundle's validation: the tables of `record_tables`, and their schema.
 GENES: Final = "gene_evidence"

@@ -1,4 +1,4 @@
-"""Owns the paired comparison of two runs, per gene and section, with a verdict in words; pure."""
+"""The paired comparison of two runs, per gene and section, with a verdict in words."""
 
 from __future__ import annotations
 

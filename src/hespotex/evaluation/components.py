@@ -1,4 +1,4 @@
-"""Owns the principal components that baselines and the out-of-distribution check rest on; pure."""
+"""Principal components that baselines and the out-of-distribution check rest on."""
 
 from __future__ import annotations
 

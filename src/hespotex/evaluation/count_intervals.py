@@ -1,4 +1,4 @@
-"""Owns the distribution of a count whose expectation is off by a log-normal factor; pure."""
+"""The distribution of a count whose expectation is off by a log-normal factor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what one held-out section says of every gene beyond its scores, and the verdict over sections; pure."""
+"""What one held-out section says of a gene beyond its scores, and the verdict over sections."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from hespotex.evaluation.spatial_null import (
     training_correlation,
 )
 from hespotex.evaluation.spatial_structure import lattice_weights, morans_i, ssim_per_gene
-from hespotex.expression import PanelCounts, log1p_cpm, pearson_residuals
-from hespotex.training.types import Prediction
+from hespotex.genes.panel import PanelCounts, log1p_cpm, pearson_residuals
+from hespotex.models.types import Prediction
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Owns the grade of a gene, A to D, from its scores in cross-validation: the rule, in one place; pure."""
+"""The grade of a gene, A to D, from its scores in cross-validation: the rule, in one place."""
 
 from __future__ import annotations
 

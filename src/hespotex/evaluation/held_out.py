@@ -1,4 +1,4 @@
-"""Owns what is said of a held-out section: predicted without its expression, scored with it beside every baseline.
+"""One held-out section: predicted without its expression, scored with it beside every baseline.
 
 Nothing is fitted here: model and baselines come as they are in a bundle.
 """
@@ -31,12 +31,12 @@ from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_sectio
 from hespotex.evaluation.set_scores import bundle_sets, score_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.evaluation.units import units_compare
-from hespotex.expression import GenePanel, PanelCounts, log1p_cpm
-from hespotex.prediction import predict_section
-from hespotex.runs import StageClock
-from hespotex.training.bundle import Bundle
-from hespotex.training.fit import training_section
-from hespotex.training.types import Cohort, EncodedSection, Prediction
+from hespotex.genes.panel import GenePanel, PanelCounts, log1p_cpm
+from hespotex.models.bundle import Bundle
+from hespotex.models.fit import training_section
+from hespotex.models.predict import predict_section
+from hespotex.models.types import Cohort, EncodedSection, Prediction
+from hespotex.storage.clock import StageClock
 
 Floats = npt.NDArray[np.floating[Any]]
 Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]

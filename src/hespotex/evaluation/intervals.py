@@ -1,4 +1,4 @@
-"""Owns prediction intervals with a stated coverage: conformal, calibrated on held-out training sections; pure.
+"""Prediction intervals with a stated coverage: conformal, calibrated on held-out training sections.
 
 Every training section is predicted by a model that has not seen it. Its residuals, in units of a scale made of
 the ensemble's spread and the gene's usual error, are pooled with equal weight per section, and their quantiles

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hespotex.expression import Margins
+from hespotex.genes.panel import Margins
 
 Floats = npt.NDArray[np.float64]
 

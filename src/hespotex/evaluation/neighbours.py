@@ -1,4 +1,4 @@
-"""Owns the baselines that average other spots: the training patches that look alike, and the spots next door; pure."""
+"""Baselines that average other spots: similar training patches, and measured neighbours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy import sparse
 from hespotex.evaluation.baselines import project_features, standardise_features
 from hespotex.evaluation.components import Components, drawn_evenly
 from hespotex.evaluation.spatial_structure import lattice_weights
-from hespotex.expression import Margins, log1p_cpm, pearson_residuals, spot_totals
+from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals, spot_totals
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 

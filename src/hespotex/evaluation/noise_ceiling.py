@@ -1,4 +1,4 @@
-"""Owns the correlation that counting noise leaves to a perfect prediction, gene by gene; pure.
+"""The correlation with measured counts that a perfect prediction would reach, gene by gene.
 
 Every count is split at random into two halves, as if the same tissue had been measured twice at half the
 depth. What the halves agree on is signal: Spearman-Brown's formula carries their correlation to full depth,
@@ -15,7 +15,7 @@ from scipy import sparse
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks, pcc_per_gene
-from hespotex.expression import Margins, log1p_cpm, pearson_residuals
+from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals
 
 # Fewer spots need more splits for the same precision of a gene's ceiling.
 _SPOTS_TIMES_SPLITS = 4000

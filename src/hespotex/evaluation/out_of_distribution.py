@@ -1,4 +1,4 @@
-"""Owns how far a slide's raw features lie from the training slides', and the verdict in words; pure.
+"""Distance of a slide's features from those of the training slides, and the verdict in words.
 
 Mahalanobis distance in the principal components of the training features, in two steps, since a slide can be
 unlike as a whole or in single spots. A slide's centre is compared with the centres of the training sections: it
@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.appearance import Appearance
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.components import drawn_evenly, fit_components
 from hespotex.evaluation.texture import MEDIAN_VARIANCE, TextureSpace, fit_textures
-from hespotex.splits import inner_folds, spatial_blocks
+from hespotex.features.appearance import Appearance
+from hespotex.sections.splits import inner_folds, spatial_blocks
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Owns intervals of composition for a spot and for a region of 4, 9 or 25 spots: fit and coverage; pure.
+"""Intervals of composition for a spot and for a region of 4, 9 or 25 spots: fit and coverage.
 
 The interval is of the expectation, `half_width` to either side: the expectation is off by a factor that is log-normal,
 with one deviation a gene and size. The deviation comes from the counts of held-out training regions, less what

@@ -1,4 +1,4 @@
-"""Owns what a region is: its spots, its composition, its counts beside what was expected of them; pure.
+"""Regions of spots: their composition, their counts, and what was expected of these.
 
 Composition of a region: log of its summed expected counts' part of their total, spots weighted by depth, against the
 training sections. A region of one spot is the spot.
@@ -16,8 +16,8 @@ from scipy.spatial import cKDTree
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks
-from hespotex.expression import PanelCounts, spot_totals
-from hespotex.training.types import Prediction
+from hespotex.genes.panel import PanelCounts, spot_totals
+from hespotex.models.types import Prediction
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -152,10 +152,14 @@ def _parts(
     weight = np.asarray(depth, dtype=np.float64)
     if not np.isfinite(weight).all():
         weight = np.ones(len(weight))
-    matrix = region_matrix(members, len(composition), np.maximum(weight, 1e-9)).astype(np.float32)
+    used, place = np.unique(
+        members, return_inverse=True
+    )  # few of many spots, where regions are small
+    weight = np.maximum(weight[used], 1e-9)
+    matrix = region_matrix(place.reshape(members.shape), len(used), weight).astype(np.float32)
     part = np.empty((len(members), composition.shape[1]), np.float32)
     for genes in gene_blocks(composition.shape[1]):
-        part[:, genes] = matrix @ np.exp(composition[:, genes])
+        part[:, genes] = matrix @ np.exp(composition[used, genes])
     part *= pooled.astype(np.float32)
     return np.maximum(part, np.float32(1e-30))
 

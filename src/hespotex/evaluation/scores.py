@@ -1,4 +1,4 @@
-"""Owns the scores of a prediction against measured counts, vectorised over genes; pure."""
+"""Scores of a prediction against measured counts, vectorised over genes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.special import xlogy
 from scipy.stats import rankdata
 
 from hespotex.errors import HESpotExError
-from hespotex.expression import Margins, log1p_cpm, pearson_residuals
+from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Owns how a gene set is scored and graded on held-out sections: as a gene with the counts of its members; pure."""
+"""How a gene set is scored and graded on held-out sections: as a gene with the counts of its members."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from hespotex.evaluation.spatial_null import (
     build_modes,
     score_against_null,
 )
-from hespotex.expression import PanelCounts, pearson_residuals
-from hespotex.gene_sets import MIN_GENES, GeneSet, PanelSets, SetScores, check_sets
-from hespotex.training.bundle import Bundle
+from hespotex.genes.gene_sets import MIN_GENES, GeneSet, PanelSets, SetScores, check_sets
+from hespotex.genes.panel import PanelCounts, pearson_residuals
+from hespotex.models.bundle import Bundle
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Owns the test whether a gene is predicted better than a smooth random map would be, beyond depth; pure.
+"""The test of a gene against smooth random maps, beyond depth.
 
 The null keeps the spatial autocorrelation of both maps. A map is written in the modes of the lattice (the
 eigenvectors of its graph Laplacian: smooth ones first); a random map with the same autocorrelation has the
@@ -24,8 +24,8 @@ from scipy.stats import norm
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks, standardise, without
 from hespotex.evaluation.spatial_structure import lattice_weights
-from hespotex.expression import Margins, pearson_residuals, spot_totals
-from hespotex.splits import halve
+from hespotex.genes.panel import Margins, pearson_residuals, spot_totals
+from hespotex.sections.splits import halve
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Owns what is computed on the lattice of spots: neighbours, Moran's I, structural similarity; pure."""
+"""What is computed on the lattice of spots: neighbours, Moran's I, structural similarity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns whether a slide's texture lies where that of the training slides does: scale and sharpness; pure.
+"""Whether a slide is as sharp and as coarse as the training slides: contrast, octave by octave.
 
 Encoders see tissue alike over a range of scales and sharpness, so their features do not tell a pixel size that is wrong by
 two, or coarse JPEG. Octave bands do: they move by a whole band, or lose one.
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import HESpotExError
-from hespotex.splits import inner_folds
+from hespotex.sections.splits import inner_folds
 
 Floats = npt.NDArray[np.float64]
 

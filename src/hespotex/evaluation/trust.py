@@ -1,4 +1,4 @@
-"""Owns what a model knows of its own worth, as it travels in the model file: intervals, out-of-distribution, grades; pure."""
+"""What a model knows of its own worth, stored with it: intervals, distance limits, grades."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.appearance import Appearance
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.intervals import ConformalIntervals
 from hespotex.evaluation.out_of_distribution import OodModel, SectionSpace, SlidePlace
 from hespotex.evaluation.region_intervals import RegionIntervals
 from hespotex.evaluation.regions import SIZES
 from hespotex.evaluation.texture import TextureSpace
-from hespotex.gene_sets import SetScores
-from hespotex.splits import inner_note
-from hespotex.training.bundle import Bundle
-from hespotex.training.types import EncodedSection, Prediction
+from hespotex.features.appearance import Appearance
+from hespotex.genes.gene_sets import SetScores
+from hespotex.models.bundle import Bundle
+from hespotex.models.types import EncodedSection, Prediction
+from hespotex.sections.splits import inner_note
 
 Floats = npt.NDArray[np.float32]
 Tensors = Mapping[str, npt.NDArray[Any]]

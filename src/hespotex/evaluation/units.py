@@ -1,4 +1,4 @@
-"""Owns whether log1p(CPM) of a prediction and of a section with unmeasured genes are in one unit; pure."""
+"""Whether log1p(CPM) of a prediction and of a section with unmeasured genes have one denominator."""
 
 from __future__ import annotations
 

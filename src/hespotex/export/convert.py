@@ -1,4 +1,4 @@
-"""Owns one section as one clean file: h5ad, or a SpatialData store, with raw counts and level-0 pixels.
+"""One section as one clean file: h5ad, or a SpatialData store, with raw counts and level-0 pixels.
 
 Both are read back by the readers of these formats with identical counts and positions, and open in
 scanpy, squidpy, spatialdata and what builds on them. No path goes into the files.
@@ -16,11 +16,11 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex import keys
-from hespotex.carried import writable_columns
 from hespotex.errors import RunError, SpotTableError
 from hespotex.export.spatialdata import check_store_path, write_store
-from hespotex.runs import atomic_path
-from hespotex.section import ManifestRow, Section
+from hespotex.sections.carried import writable_columns
+from hespotex.sections.section import ManifestRow, Section
+from hespotex.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,7 +14,7 @@ from hespotex.export.claim_words import claims_of, mark
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.shown import Show, label, shown_values
 from hespotex.export.tables import MAX_GENES, about_file, chosen_columns, set_columns
-from hespotex.runs import atomic_path
+from hespotex.storage.atomic import atomic_path
 
 _CORNERS: Final = 16
 # Any fixed namespace: equal spots get equal ids, so that a second import replaces the first.

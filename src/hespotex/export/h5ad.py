@@ -1,4 +1,4 @@
-"""Owns predictions/<section_id>.h5ad: how a prediction is stored, and how it is read back.
+"""predictions/<section_id>.h5ad: how a prediction is stored and read back.
 
 The file opens in `scanpy.pl.spatial` and `squidpy.pl.spatial_scatter` as it is. It holds no path and
 no name but those that the manifest gives.
@@ -18,7 +18,6 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex import keys
-from hespotex.carried import writable_columns
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
 from hespotex.export.claims_store import read_claims
@@ -28,16 +27,17 @@ from hespotex.export.gene_trust import (
     gene_record,
     read_half_width,
 )
-from hespotex.expression import PanelCounts, log1p_cpm
-from hespotex.gene_sets import SetScores
-from hespotex.hdf5 import open_h5
-from hespotex.runs import atomic_path
-from hespotex.section import Section
+from hespotex.genes.gene_sets import SetScores
+from hespotex.genes.panel import PanelCounts, log1p_cpm
+from hespotex.sections.carried import writable_columns
+from hespotex.sections.section import Section
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.hdf5 import open_h5
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from hespotex.training.types import Prediction
+    from hespotex.models.types import Prediction
 
 Floats = npt.NDArray[np.float32]
 

@@ -1,5 +1,7 @@
-"""Owns how a prediction that does not fit into memory becomes the same h5ad as `h5ad.write_prediction` writes, and how
-some of its genes are read again."""
+"""A prediction that does not fit into memory, written as the same h5ad as `h5ad.write_prediction` writes.
+
+Some of its genes are read again without the others.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex import keys
-from hespotex.disk_errors import disk_words
 from hespotex.errors import RunError
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import StoredPrediction, Thumbnail, build_table, stored_prediction
-from hespotex.hdf5 import open_h5
-from hespotex.runs import atomic_path
-from hespotex.section import Section
-from hespotex.training.types import Prediction
+from hespotex.models.types import Prediction
+from hespotex.sections.section import Section
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.hdf5 import open_h5
 
 Chunk = tuple[slice, Mapping[str, npt.NDArray[Any]]]
 

@@ -23,7 +23,8 @@ from hespotex.export.claim_words import claims_of, long, mark
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.shown import Show, explained, label, shown_values, unit
 from hespotex.export.tables import about_file, chosen_columns
-from hespotex.runs import atomic_path, content_key
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.content_keys import content_key
 
 MAX_CHANNELS: Final = 10
 # Where nothing was predicted: 0 is a value of composition, and none of log1p(CPM).

@@ -6,7 +6,6 @@ One place for its values, unit, colours, limits and the sentence that explains i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from hespotex import keys
 from hespotex.evaluation.measured_composition import measured_composition
-from hespotex.export import style
+from hespotex.export.scales import COMPOSITION_COLOURS, EXPRESSION_COLOURS, Scale, robust_limits
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -84,27 +83,12 @@ def composition_ends(table: Floats) -> npt.NDArray[np.float64]:
     return np.array([_end(float(end)) for end in ends], dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How values are coloured.
-
-    Attributes:
-        colours: name of the colour map.
-        limits: its ends.
-        ticks: of the colour bar; None: a few round ones.
-    """
-
-    colours: str
-    limits: tuple[float, float]
-    ticks: tuple[float, ...] | None = None
-
-
 def scale_of(show: Show, tables: Sequence[Floats]) -> Scale:
     """The scale that these values have in common."""
     if show == "log1p":
-        return Scale(style.EXPRESSION_COLOURS, style.robust_limits(tables))
+        return Scale(EXPRESSION_COLOURS, robust_limits(tables))
     end = composition_end(tables)
-    return Scale(style.COMPOSITION_COLOURS, (-end, end), (-end, 0.0, end))
+    return Scale(COMPOSITION_COLOURS, (-end, end), (-end, 0.0, end))
 
 
 def _end(value: float) -> float:
@@ -133,7 +117,7 @@ def with_rest(section: StoredPrediction) -> sparse.csr_matrix:
     """(n, G + 1) measured counts and, last, those of panel genes that were not written: parts are of the whole."""
     from scipy import sparse
 
-    from hespotex.expression import spot_totals
+    from hespotex.genes.panel import spot_totals
 
     counts = sparse.csr_matrix(section.measured_counts)
     if section.measured_depth is None:

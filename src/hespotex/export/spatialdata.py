@@ -19,8 +19,8 @@ from hespotex.export.gene_trust import half_width_columns
 from hespotex.export.h5ad import UNITS, StoredPrediction, add_set_scores, set_table
 from hespotex.export.shown import SHOWN, Show, explained, measured_beside, shown_values, unit
 from hespotex.export.tables import chosen_columns
-from hespotex.runs import atomic_folder
-from hespotex.safe_names import safe_names
+from hespotex.storage.atomic import atomic_folder
+from hespotex.storage.safe_names import safe_names
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

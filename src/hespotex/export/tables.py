@@ -16,7 +16,7 @@ from hespotex.errors import GenePanelError
 from hespotex.export.claim_words import as_record, best_first, claims_of
 from hespotex.export.h5ad import UNITS, StoredPrediction
 from hespotex.export.shown import Show, explained, shown_values, unit
-from hespotex.runs import atomic_path
+from hespotex.storage.atomic import atomic_path
 
 MAX_GENES: Final = 50
 MAX_SETS: Final = 20

@@ -1,4 +1,4 @@
-"""Owns which physical scale a section has: every source is asked, and they have to agree; pure."""
+"""The physical scale of a section: every source is asked, and they have to agree."""
 
 from __future__ import annotations
 

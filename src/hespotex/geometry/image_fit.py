@@ -1,4 +1,4 @@
-"""Owns how positions fit the image that was given: a down-scaled copy of it, spots outside of it; pure."""
+"""How positions fit the given image: a down-scaled copy of it, spots outside of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how the lattice of a spot array is fitted to positions alone; pure."""
+"""How the lattice of a spot array is fitted to positions alone."""
 
 from __future__ import annotations
 

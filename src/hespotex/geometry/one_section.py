@@ -1,4 +1,4 @@
-"""Owns whether the spots of a table can be those of one section by where they lie; pure."""
+"""Whether the positions of a table can be those of one section."""
 
 from __future__ import annotations
 

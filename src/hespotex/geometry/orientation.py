@@ -1,4 +1,4 @@
-"""Owns the evidence on whether spots lie on the tissue as given, or under another orientation; pure."""
+"""Whether spots lie on the tissue as given, or turned or mirrored."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hespotex.errors import HESpotExError
-from hespotex.inspection.copies import Copy, image_findings
 from hespotex.inspection.counts import count_findings
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.given_features import mixed_findings
@@ -17,10 +16,11 @@ from hespotex.inspection.joined import joined_findings
 from hespotex.inspection.naming import NO_PANEL, GivenPanel, compare_names
 from hespotex.inspection.placement import Placement, place_section, placement_findings
 from hespotex.inspection.slides import SlideView, coarse_findings, slide_findings, view_slide
+from hespotex.inspection.small_images import Copy, image_findings
 from hespotex.inspection.unseen import unseen_findings
-from hespotex.runs import content_key
-from hespotex.section import Section
+from hespotex.sections.section import Section
 from hespotex.slide import slide_key
+from hespotex.storage.content_keys import content_key
 
 # Whole-transcriptome tables of one kind of tissue differ by less: what was never seen in a section is rare.
 _FEW_GENES = 0.5

@@ -9,7 +9,7 @@ from scipy import sparse
 from hespotex.evaluation.bootstrap import FEWEST_SPOTS
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.genes import GeneNames, describe_genes
-from hespotex.section import Section
+from hespotex.sections.section import Section
 
 # Median counts of a spot below which a spot says next to nothing about single genes.
 _SHALLOW = 100

@@ -1,4 +1,4 @@
-"""Owns Finding, one line of a preflight: what was found, how bad it is, what to do; pure."""
+"""Finding, one line of a preflight: what was found, how bad it is, what to do."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.gene_names import ENSEMBL, split_assembly
+from hespotex.genes.gene_names import ENSEMBL, split_assembly
 
 Kind = Literal[
     "symbols",

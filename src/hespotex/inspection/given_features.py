@@ -1,13 +1,14 @@
-"""Owns whether the features files of sections can be used, as findings in the words in which a run would stop."""
+"""Whether the features files of sections can be used, as findings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from hespotex.errors import HESpotExError
-from hespotex.features_file import read_features_file
+from hespotex.features.foreign_h5 import read_features_file
 from hespotex.inspection.findings import Finding
-from hespotex.section import Section
+from hespotex.models.encoder_match import mixed_features
+from hespotex.sections.section import Section
 
 
 def features_findings(section: Section) -> list[Finding]:
@@ -25,17 +26,6 @@ def features_findings(section: Section) -> list[Finding]:
     side_um = side_px0 * section.geometry.mpp
     shown = f"{values.shape[1]:,} features of every spot, of tiles of {side_px0:,.0f} px ({side_um:.4g} um)"
     return [Finding(name, "features", "ok", shown)]
-
-
-def mixed_features(sections: Sequence[Section]) -> str:
-    """What is said of sections of which some bring features and others do not; empty where all are alike."""
-    given = [s.section_id for s in sections if s.features_file is not None]
-    if not given or len(given) == len(sections):
-        return ""
-    return (
-        f"expected features files for all sections or for none, found them for {', '.join(given[:5])} only; "
-        "features of two makers do not mix"
-    )
 
 
 def mixed_findings(sections: Sequence[Section]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Owns what an INPUT is: a manifest, a folder or file of spots, a slide, a folder of slides."""
+"""What an INPUT is: a manifest, a folder or file of spots, a slide, a folder of slides."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from hespotex.errors import ConfigError, HESpotExError, ManifestError, SlideError
-from hespotex.manifest import CheckedRow, read_rows
-from hespotex.section import ManifestRow
+from hespotex.sections.manifest import CheckedRow, read_rows
+from hespotex.sections.section import ManifestRow
 from hespotex.slide import check_folder, image_names, is_zarr, open_slide, slide_names, slides_in
 from hespotex.spots.given import is_positions
 from hespotex.spots.other_anndata import is_zarr_table

@@ -1,4 +1,4 @@
-"""Owns the inspection of an input: every section and slide looked at, even where another is broken."""
+"""The inspection of an input: every section and slide looked at, even where another is broken."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy.typing as npt
 from hespotex.config import InputChoices
 from hespotex.errors import HESpotExError, ManifestError, SlideError
 from hespotex.inspection.checks import check_section, check_together
-from hespotex.inspection.copies import find_copies
 from hespotex.inspection.findings import Colour, Finding, accept_findings, exit_code, verdict
 from hespotex.inspection.given_features import features_findings
 from hespotex.inspection.inputs import resolve_input
@@ -27,9 +26,10 @@ from hespotex.inspection.placement import (
 )
 from hespotex.inspection.reading import check_named, idle_mpp
 from hespotex.inspection.slides import SlideView, coarse_findings, slide_findings, view_slide
-from hespotex.manifest import CheckedRow
+from hespotex.inspection.small_images import find_copies
 from hespotex.progress import Reporter, Silent
-from hespotex.section import ManifestRow, Section, read_section, spot_source
+from hespotex.sections.manifest import CheckedRow
+from hespotex.sections.section import ManifestRow, Section, read_section, spot_source
 from hespotex.slide import DOUBT_REMEDY
 from hespotex.slide.pixel_size import tags_beside
 from hespotex.spots.base import SpotTable

@@ -1,4 +1,4 @@
-"""Owns whether counts and positions of two files are of one section, as findings; pure.
+"""Whether counts and positions of two files are of one section, as findings.
 
 Barcodes and places of the array are the same on every slide, so they join counts of one with positions of another.
 """
@@ -9,7 +9,7 @@ from typing import Final
 
 from hespotex.inspection.findings import Finding, Level
 from hespotex.inspection.placement import Placement
-from hespotex.section import Section
+from hespotex.sections.section import Section
 
 # Of the real sections of docs/inspect.md: at most 2 % have no partner, in one direction alone; the depth of matching ones
 # follows the tissue's darkness by 0.33 to 0.69, of others by up to 0.23, by 0.37 where two sections are neighbours.

@@ -1,4 +1,4 @@
-"""Owns the mapping of Ensembl ids to symbols that the sections' own files hold; no other source is asked."""
+"""Ensembl ids to symbols, from the sections' own files alone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hespotex.errors import HESpotExError, SpotTableError
-from hespotex.gene_names import bare_names, without_version
-from hespotex.hdf5 import open_h5
+from hespotex.genes.gene_names import bare_names, without_version
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.genes import describe_genes, is_ensembl
-from hespotex.section import ManifestRow, Section
-from hespotex.text_files import open_text
+from hespotex.sections.section import ManifestRow, Section
+from hespotex.storage.hdf5 import open_h5
+from hespotex.storage.text_files import open_text
 
 # Columns of var in which scanpy, HEST and CELLxGENE keep the names that are not in the index.
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensemblID", "feature_id")

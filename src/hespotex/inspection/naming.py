@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.gene_names import REASONS, Joined, join_names
+from hespotex.genes.gene_names import REASONS, Joined, join_names
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.genes import GeneNames, describe_genes
-from hespotex.section import Section
+from hespotex.sections.section import Section
 
 _SMALL_OVERLAP = 0.5
 

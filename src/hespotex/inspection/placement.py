@@ -1,4 +1,4 @@
-"""Owns whether spots and tissue belong together, as findings: orientation, scale, bounds; pure.
+"""Whether spots and tissue belong together, as findings: orientation, scale, bounds.
 
 Three witnesses: the share of spots on tissue, the rank correlation of a spot's depth with the
 darkness of the tissue under it, and the direction of the array's axes against the image's.
@@ -20,7 +20,7 @@ from hespotex.geometry import (
 )
 from hespotex.inspection.findings import Finding, Level
 from hespotex.inspection.slides import SlideView
-from hespotex.section import Section
+from hespotex.sections.section import Section
 
 # Positions are often in pixels of a smaller copy of the image: these are the usual ones.
 _COPIES_PX = {"hires copy of 2,000 px": 2000, "lowres copy of 600 px": 600}

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hespotex.absent_genes import similar_names
 from hespotex.config import InputChoices, RunConfig
-from hespotex.copies import check_distinct
 from hespotex.errors import ConfigError, GenePanelError, SpotTableError, shorten
-from hespotex.expression import all_genes, check_listed
+from hespotex.genes.absent_genes import similar_names
+from hespotex.genes.panel import all_genes, check_listed
 from hespotex.inspection.checks import check_sections, left_out_text, refuse_errors
 from hespotex.inspection.findings import Finding, accept_findings
 from hespotex.inspection.naming import NO_PANEL, GivenPanel, join_sections
+from hespotex.models.bundle import Bundle
 from hespotex.progress import Reporter
-from hespotex.section import ManifestRow, Section, read_section
-from hespotex.training.bundle import Bundle
+from hespotex.sections.duplicates import check_distinct
+from hespotex.sections.section import ManifestRow, Section, read_section
 
 
 def read_checked(

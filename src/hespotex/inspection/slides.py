@@ -1,4 +1,4 @@
-"""Owns what a preflight asks of a slide: its small picture, its tags, whether it is coloured and whole."""
+"""Checks of a slide: its thumbnail, its tags, whether it is coloured and whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hespotex.inspection.findings import Finding
 from hespotex.slide import Slide, open_slide
 from hespotex.slide.pixel_size import PixelSize, no_mpp
 from hespotex.slide.tiff import empty_tiles
-from hespotex.tissue import LEAST_PX, find_tissue
+from hespotex.slide.tissue import LEAST_PX, find_tissue
 
 THUMBNAIL_PX = 800
 # A JPEG can be decoded at an eighth, a quarter or half of its size at a fraction of the cost.

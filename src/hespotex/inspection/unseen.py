@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.inspection.findings import Finding
-from hespotex.section import Section
+from hespotex.sections.section import Section
 
 # Expected counts of a gene; which part of the genes with so many has to be unseen, and how many of them at least.
 # Chance alone leaves 30 expected counts unseen in 1 of 10^13 tables. Patients differ: up to 0.5 % of such genes were

@@ -1,4 +1,4 @@
-"""Owns the segmenter without weights: colour deconvolution, threshold, watershed; lengths in microns.
+"""Segmenter without weights: colour deconvolution, threshold, watershed; lengths in microns.
 
 What it takes from the slide as a whole (the glass and the threshold) is measured once, on a sample of
 spots; all else looks at most 45 um around a pixel, so that tiles agree with the whole.
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.runs import content_key
+from hespotex.storage.content_keys import content_key
 
 Rgb = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]

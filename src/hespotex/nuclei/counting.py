@@ -1,4 +1,4 @@
-"""Owns the counting of nuclei under spots, tile by tile; memory grows with the spots alone.
+"""The counting of nuclei under spots, tile by tile; memory grows with the spots alone.
 
 A tile is read with a margin. A nucleus belongs to the tile that holds its centre, so one that lies
 across a border is counted once, and the margin lets every tile see its nuclei whole.
@@ -18,7 +18,8 @@ import numpy.typing as npt
 from hespotex.errors import NucleiError
 from hespotex.nuclei.labels import Labels, LabelSource
 from hespotex.progress import Advance
-from hespotex.runs import atomic_path, content_key
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.content_keys import content_key
 
 # Side of a tile and its margin: the margin holds the halves of the widest nuclei, and all that a
 # segmenter looks at around them.

@@ -1,4 +1,4 @@
-"""Owns what a source of nuclei looks like to whoever counts: a label image of the slide, read by regions."""
+"""A source of nuclei as the counting sees it: a label image of the slide, read by regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns masks of nuclei that a user brings: which kind a file is; label images, read region by region."""
+"""Masks of nuclei that a user brings: which kind a file is; label images, read region by region."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
 from hespotex.errors import NucleiError
-from hespotex.file_kinds import mistaken_kind
 from hespotex.nuclei.labels import Labels, LabelSource
 from hespotex.nuclei.origin import MASK_SUFFIXES
 from hespotex.nuclei.outlines import OutlineLabels
-from hespotex.runs import content_key, file_key
+from hespotex.storage.content_keys import content_key, file_key
+from hespotex.storage.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
+from hespotex.storage.file_kinds import mistaken_kind
 
 # Width and height of a mask may differ from the slide's by so much in their ratio.
 _SAME_SHAPE = 0.01

@@ -1,4 +1,4 @@
-"""Owns what a user may say of where nuclei come from: a segmenter, a mask, a folder of masks; pure."""
+"""Where nuclei come from, as a user says it: a segmenter, a mask, a folder of masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns outlines of nuclei that a user brings (GeoJSON, QuPath): where each stands in the file, drawn as asked for."""
+"""Outlines of nuclei that a user brings (GeoJSON, QuPath): where each stands in the file, drawn as asked for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.disk_errors import disk_words
 from hespotex.errors import NucleiError
-from hespotex.geojson_features import ignored_class, object_type, read_features
 from hespotex.nuclei.labels import Labels
-from hespotex.runs import content_key, file_key
+from hespotex.storage.content_keys import content_key, file_key
+from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.geojson import ignored_class, object_type, read_features
 
 # Outlines are drawn at this resolution, or at the slide's own where that is coarser.
 OUTLINE_MPP: Final = 0.5

@@ -1,4 +1,4 @@
-"""Owns the counts of a section or slide: which source, which square, kept under a key of their content."""
+"""The counts of a section or slide: which source, which square, kept under a key of their content."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hespotex.nuclei.labels import LabelSource
 from hespotex.nuclei.masks import open_mask
 from hespotex.nuclei.segmenters import SlideLabels, build_segmenter
 from hespotex.progress import Advance
-from hespotex.runs import content_key
-from hespotex.section import Section
+from hespotex.sections.section import Section
 from hespotex.slide import Slide, open_slide, slide_key
+from hespotex.storage.content_keys import content_key
 
 
 def count_section(

@@ -1,4 +1,4 @@
-"""Owns the segmenters by name: which there are, what each needs, and a slide seen through one of them."""
+"""Segmenters by name: which there are, what each needs, and a slide seen through one of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from hespotex.config import NucleiSource
 from hespotex.encoders.hub import asking_the_hub, cached_repositories
 from hespotex.errors import HESpotExError, NucleiError, SlideError
+from hespotex.features.patches import reading_order
 from hespotex.nuclei.classical import ClassicalSegmenter, Rgb
-from hespotex.patches import reading_order
-from hespotex.runs import content_key
 from hespotex.slide import Slide
+from hespotex.storage.content_keys import content_key
 
 # Segmenters see the slide at this scale: what InstanSeg was trained at.
 SEGMENTED_MPP: Final = 0.5

@@ -1,4 +1,4 @@
-"""Owns how many bits of a sample hold the picture: stated, told by a tag, or by values that fill them; pure."""
+"""How many bits of a sample hold the picture: stated, in a tag, or told by the values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns plain images that have to be decoded as a whole: JPEG, PNG, BMP, WebP and small TIFF.
+"""Plain images that have to be decoded as a whole: JPEG, PNG, BMP, WebP and small TIFF.
 
 Whatever the file holds becomes the 8-bit RGB that a viewer shows: turned as EXIF says, transparency
 laid over white, palettes looked up, 16 bit cut to its upper 8, CMYK mixed.
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.slide.bit_depth import bits_in_use, to_8_bit
 from hespotex.slide.pixel_size import mpp_of_density
+from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
 
 _ROWS = 1024
 _CUT = "copy or export it again"

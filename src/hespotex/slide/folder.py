@@ -1,4 +1,4 @@
-"""Owns which entries of a folder are slides, what they are called, and what is passed over there."""
+"""Which entries of a folder are slides, what they are called, and what is passed over there."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hespotex.disk_errors import cause_of, remedy_of
 from hespotex.errors import SlideError
-from hespotex.file_kinds import read_kind
 from hespotex.slide.zarr_image import holds_image, is_zarr
+from hespotex.storage.disk_errors import cause_of, remedy_of
+from hespotex.storage.file_kinds import read_kind
 
 # What some reader opens; of `s.ome.btf` the last part counts.
 SLIDE_SUFFIXES: Final = (

@@ -1,4 +1,4 @@
-"""Owns what a slide file's own tags say of its pixel size, and which values mean "not set"; pure."""
+"""Pixel size in a slide file's own tags, and the values that mean "not set"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns Slide: an image file whose regions are read in level-0 pixels, at any scale."""
+"""Slide: an image file whose regions are read in level-0 pixels, at any scale."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
-from hespotex.runs import content_key, file_key
 from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.pixel_size import MAX_MPP, PixelSize, judge
 from hespotex.slide.sources import LevelSource, open_source, read_padded
 from hespotex.slide.zarr_image import image_path, is_zarr, zarr_key
+from hespotex.storage.content_keys import content_key, file_key
+from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
 
 # Decoded chunks that are kept: neighbouring patches overlap, and every pixel is decoded once.
 _CACHE_BYTES = 128 * 2**20

@@ -1,4 +1,4 @@
-"""Owns which reader opens which file: the only file that imports wsidata's readers.
+"""Which reader opens which file; the only module that imports wsidata's readers.
 
 Vendor formats go to wsidata (OpenSlide first), TIFF that OpenSlide does not know or sees only in
 part to `TiffImage`, Zarr to `ZarrImage`, plain images to `DecodedImage`. Readers are asked one after another and the
@@ -16,15 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
-from hespotex.file_kinds import mistaken_kind
 from hespotex.slide.bit_depth import bits_in_use
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.pixel_size import mpp_of_density
 from hespotex.slide.tiff import TiffImage, find_missing_bytes, openslide_reads, picture_in
 from hespotex.slide.tiff_tags import aperio_pixel_size, ome_pixel_size
 from hespotex.slide.zarr_image import ZarrImage, is_zarr
+from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
+from hespotex.storage.file_kinds import mistaken_kind
 
 READER_NAME = "hespotex"
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

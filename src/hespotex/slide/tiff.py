@@ -1,4 +1,4 @@
-"""Owns TIFF files that OpenSlide does not read or sees only in part: strips, OME pyramids, 16 bit.
+"""TIFF files that OpenSlide does not read or sees only in part: strips, OME pyramids, 16 bit.
 
 Tiles and strips are decoded when they are asked for; a file is never loaded as a whole unless it is
 one single compressed strip.
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
 from hespotex.slide.bit_depth import bits_in_use
 from hespotex.slide.tiff_colour import (
@@ -35,6 +34,7 @@ from hespotex.slide.tiff_tags import (
     stated_maxima,
     suits_openslide,
 )
+from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
 
 _CHUNK_PX = 512
 _STRIP_ROWS = 64

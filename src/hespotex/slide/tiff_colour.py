@@ -1,4 +1,4 @@
-"""Owns how the samples of a TIFF page become the 8-bit RGB that a viewer shows, as its tags say; pure."""
+"""How the samples of a TIFF page become the 8-bit RGB that a viewer shows, as its tags say."""
 
 from __future__ import annotations
 

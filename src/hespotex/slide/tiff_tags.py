@@ -1,4 +1,4 @@
-"""Owns which picture of a TIFF file is the slide, and what the tags of that one say of it; pure."""
+"""Which picture of a TIFF file is the slide, and what its tags say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns slides in Zarr: OME-Zarr images (folder or zip, any version), and images inside SpatialData stores."""
+"""Slides in Zarr: OME-Zarr images (folder or zip, any version), and images inside SpatialData stores."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SlideError
-from hespotex.runs import FULL_HASH_BYTES, content_key, file_key
 from hespotex.slide.bit_depth import bits_in_use, to_8_bit
 from hespotex.slide.pixel_size import UM_PER_UNIT
 from hespotex.slide.tiff_tags import which_picture
+from hespotex.storage.content_keys import FULL_HASH_BYTES, content_key, file_key
+from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
 
 _MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _ZIPS = (".zarr.zip", ".ozx")

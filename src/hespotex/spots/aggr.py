@@ -1,4 +1,4 @@
-"""Owns how one library is taken out of what Space Ranger's `aggr` joined: barcodes end in the library's number."""
+"""One library taken out of a table that Space Ranger's `aggr` joined."""
 
 from __future__ import annotations
 

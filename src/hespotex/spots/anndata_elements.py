@@ -1,4 +1,4 @@
-"""Owns how single elements of an AnnData file are read: tables, names, matrices, small entries of uns."""
+"""How single elements of an AnnData file are read: tables, names, matrices, small entries of uns."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from hespotex.safe_names import shown_name
 from hespotex.spots.counts import distinct_names
 from hespotex.spots.sparse_reading import checked_csr, read_compressed, smallest_exact
+from hespotex.storage.safe_names import shown_name
 
 _CHUNK_BYTES: Final = 64 * 2**20
 # Columns of var with the ids of genes, for symbols that stand there twice.

@@ -1,4 +1,4 @@
-"""Owns SpotTable, what every reader of spots returns, and its invariants; pure."""
+"""SpotTable, what every reader of spots returns, and its invariants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the checks that every reader's counts pass: raw, whole, >= 0, each gene and spot once; pure."""
+"""The checks that every reader's counts pass: raw, whole, >= 0, each gene and spot once."""
 
 from __future__ import annotations
 

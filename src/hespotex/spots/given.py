@@ -1,4 +1,4 @@
-"""Owns positions that a user gives for a slide: a spot file that a reader knows, or a table with x and y."""
+"""Positions that a user gives for a slide: a spot file of a known format, or a table with x and y."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.registry import read_spots
 from hespotex.spots.text import number_column, read_table
-from hespotex.text_files import open_text
+from hespotex.storage.text_files import open_text
 
 _NAMES: Final = ("spot", "barcode", "name", "id")
 

@@ -1,4 +1,4 @@
-"""Owns the lattice of spots that is laid over a slide without spots; pure."""
+"""The lattice of spots that is laid over a slide without spots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the reader of h5ad files: obsm["spatial"] and raw counts, as scanpy writes them."""
+"""Reader of h5ad files: obsm["spatial"] and raw counts, as scanpy writes them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex import keys
-from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SpotTableError
-from hespotex.hdf5 import open_h5
-from hespotex.safe_names import shown_name
 from hespotex.spots.anndata_elements import (
     gene_names,
     index_key,
@@ -30,6 +27,9 @@ from hespotex.spots.counts import check_counts, find_count_problem, is_control
 from hespotex.spots.libraries import COLUMNS, one_library
 from hespotex.spots.other_anndata import as_written_today, is_old, is_zarr_table, other_format
 from hespotex.spots.text import truth_values
+from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
+from hespotex.storage.hdf5 import open_h5
+from hespotex.storage.safe_names import shown_name
 
 # The printed array of every Visium slide.
 _VISIUM_PITCH_UM = 100.0

@@ -1,4 +1,4 @@
-"""Owns the reader of the HEST-1k layout: st/<id>.h5ad with metadata/<id>.json beside it."""
+"""Reader of the HEST-1k layout: st/<id>.h5ad with metadata/<id>.json beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the reader of legacy Spatial Transcriptomics: a counts TSV and a spot file, joined on array position."""
+"""Reader of legacy Spatial Transcriptomics: a counts TSV and a spot file, joined on array position."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hespotex.spots.base import Joined, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, check_names, is_control
 from hespotex.spots.sparse_reading import smallest_exact
 from hespotex.spots.text import number_column, read_table, truth_column
-from hespotex.text_files import open_binary, open_text
+from hespotex.storage.text_files import open_binary, open_text
 
 # Pitches between two ways to round one position; another spot is one away.
 _SAME_PLACE = 0.05

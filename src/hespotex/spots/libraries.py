@@ -1,4 +1,4 @@
-"""Owns how several sections in one table are told from one, by what cannot stand twice in a section; pure.
+"""Several sections in one table told from one, by what cannot stand twice in a section.
 
 Each image has pixels of its own: spots of two sections in one table would be laid on one of them.
 """
@@ -16,7 +16,7 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import SpotTableError
-from hespotex.safe_names import shown_name
+from hespotex.storage.safe_names import shown_name
 
 # Columns that say of which library (section) a spot is, the plainest first.
 COLUMNS: Final = (

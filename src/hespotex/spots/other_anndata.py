@@ -1,4 +1,4 @@
-"""Owns AnnData that is not stored as h5ad of today: files of before 0.7, Zarr stores, what others keep in HDF5."""
+"""AnnData that is not stored as h5ad of today: files of before 0.7, Zarr stores, what others keep in HDF5."""
 
 from __future__ import annotations
 

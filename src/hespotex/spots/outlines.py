@@ -1,4 +1,4 @@
-"""Owns the outlines of segmented cells in GeoJSON: their centres, read cell by cell."""
+"""The outlines of segmented cells in GeoJSON: their centres, read cell by cell."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import SpotTableError
-from hespotex.geojson_features import json_remedy, read_features
-from hespotex.text_files import Packed, open_binary
+from hespotex.storage.geojson import json_remedy, read_features
+from hespotex.storage.text_files import Packed, open_binary
 
 
 def read_outlines(path: Path | Packed) -> dict[int, tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""Owns how cells and bins become spots: the nearest centre of a regular grid takes each; pure."""
+"""How cells and bins become spots: the nearest centre of a regular grid takes each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the format of positions alone: what `predict --spots` takes, as a row of a manifest."""
+"""The format of positions alone: what `predict --spots` takes, as a row of a manifest."""
 
 from __future__ import annotations
 

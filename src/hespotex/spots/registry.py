@@ -1,4 +1,4 @@
-"""Owns which reader belongs to which format name; a reader is imported when it is first used."""
+"""The reader of each format name; a reader is imported when it is first used."""
 
 from __future__ import annotations
 

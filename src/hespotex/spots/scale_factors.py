@@ -1,4 +1,4 @@
-"""Owns what Space Ranger states of the small copies of an image: their scales, and the full size that follows."""
+"""What Space Ranger states of the small copies of an image: their scales, and the full size that follows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hespotex.spots.text import positive_number
-from hespotex.text_files import Packed
+from hespotex.storage.text_files import Packed
 
 _NAME: Final = "scalefactors_json"
 # Which copy a file is by its name: the ones with nothing drawn on them first.

@@ -1,4 +1,4 @@
-"""Owns the reader of Space Ranger's outs (Visium), versions 1 to 4; the full image is given apart."""
+"""Reader of Space Ranger's outs (Visium), versions 1 to 4; the full image is given apart."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hespotex.disk_errors import disk_words
 from hespotex.errors import SpotTableError
-from hespotex.file_kinds import HEAD_BYTES, kind_of, read_kind
 from hespotex.spots.aggr import chosen_ending, endings, own_folder, positions_of
 from hespotex.spots.base import Joined, RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
@@ -28,7 +26,9 @@ from hespotex.spots.text import (
     read_table,
     truth_column,
 )
-from hespotex.text_files import TEXT_ENDINGS, Packed
+from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.file_kinds import HEAD_BYTES, kind_of, read_kind
+from hespotex.storage.text_files import TEXT_ENDINGS, Packed
 
 # The physical array of every Visium slide (6.5 and 11 mm).
 PITCH_UM = 100.0

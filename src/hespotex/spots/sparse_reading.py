@@ -1,4 +1,4 @@
-"""Owns how sparse matrices are read from HDF5 and MatrixMarket with little memory; positions as int32.
+"""How sparse matrices are read from HDF5 and MatrixMarket with little memory; positions as int32.
 
 A count of a spot takes eight bytes here; libraries take twenty and more on the way.
 """
@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from hespotex.disk_errors import cause_of
 from hespotex.errors import SpotTableError
-from hespotex.text_files import Packed, open_binary, open_text
+from hespotex.storage.disk_errors import cause_of
+from hespotex.storage.text_files import Packed, open_binary, open_text
 
 _BLOCK = 2**22
 _ROWS = 2_000_000

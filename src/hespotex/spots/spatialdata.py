@@ -1,4 +1,4 @@
-"""Owns the reader of SpatialData stores: a table, the shapes it annotates, and the image they lie on."""
+"""Reader of SpatialData stores: a table, the shapes it annotates, and the image they lie on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hespotex.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
 from hespotex.errors import SpotTableError
-from hespotex.file_kinds import read_kind
 from hespotex.spots.anndata_elements import read_columns
 from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
 from hespotex.spots.h5ad import (
@@ -26,6 +24,8 @@ from hespotex.spots.h5ad import (
 from hespotex.spots.libraries import one_library
 from hespotex.spots.other_anndata import is_zarr_table
 from hespotex.spots.sparse_reading import checked_csr
+from hespotex.storage.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
+from hespotex.storage.file_kinds import read_kind
 
 _GLOBAL = "global"
 

@@ -1,4 +1,4 @@
-"""Owns the feature-barcode matrix of 10x Genomics: one HDF5 file, or a folder of three."""
+"""The feature-barcode matrix of 10x Genomics: one HDF5 file, or a folder of three."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
-from hespotex.hdf5 import open_h5
 from hespotex.spots.counts import check_counts, distinct_names, is_control
 from hespotex.spots.sparse_reading import read_compressed, read_matrix_market
-from hespotex.text_files import TEXT_ENDINGS, open_text
+from hespotex.storage.hdf5 import open_h5
+from hespotex.storage.text_files import TEXT_ENDINGS, open_text
 
 _GENES = "Gene Expression"
 # What stands above ids or barcodes where R or pandas wrote them with a header.

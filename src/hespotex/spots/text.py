@@ -1,4 +1,4 @@
-"""Owns how tables and JSON of spots are read from text files; faults are named with their place."""
+"""How tables and JSON of spots are read from text files; faults are named with their place."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hespotex.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.errors import SpotTableError
-from hespotex.file_kinds import missing_bytes, read_kind
-from hespotex.geojson_features import json_remedy
-from hespotex.text_files import Packed, open_text
+from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
+from hespotex.storage.file_kinds import missing_bytes, read_kind
+from hespotex.storage.geojson import json_remedy
+from hespotex.storage.text_files import Packed, open_text
 
 _TRUTH = {
     **dict.fromkeys(("1", "true", "t", "yes", "y"), True),

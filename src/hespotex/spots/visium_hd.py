@@ -1,4 +1,4 @@
-"""Owns the reader of Visium HD: bins of 2, 8 or 16 um, pooled into spots of any size, and segmented cells."""
+"""Reader of Visium HD: bins of 2, 8 or 16 um, pooled into spots of any size, and segmented cells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hespotex.spots.scale_factors import copy_scales, full_size
 from hespotex.spots.space_ranger import find_spatial, join_positions, one_matrix, read_positions
 from hespotex.spots.ten_x import read_matrix
 from hespotex.spots.text import positive_number, read_json
-from hespotex.text_files import Packed
+from hespotex.storage.text_files import Packed
 
 _BIN_FOLDER = re.compile(r"^square_([0-9]{3})um$")
 _CELL_NUMBER = re.compile(r"([0-9]+)(?:-[0-9]+)?$")

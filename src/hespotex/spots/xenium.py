@@ -1,4 +1,4 @@
-"""Owns the reader of Xenium: cells in microns, pooled into spots, carried to H&E pixels by the alignment."""
+"""Reader of Xenium: cells in microns, pooled into spots, carried to H&E pixels by the alignment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hespotex.spots.pooling import pool_points
 from hespotex.spots.ten_x import read_matrix
 from hespotex.spots.text import number_column, positive_number, read_json, read_parquet, read_table
 from hespotex.spots.visium_hd import pooled_table
-from hespotex.text_files import open_text
+from hespotex.storage.text_files import open_text
 
 _CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid")
 

@@ -1,0 +1,1 @@
+"""Genes: their names, the panel of a model, and sets of genes."""

@@ -1,0 +1,1 @@
+"""Models: what is fitted, the file that holds it, and its predictions."""

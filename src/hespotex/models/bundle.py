@@ -1,0 +1,256 @@
+"""The model file: one safetensors file with weights and a JSON header; no pickle.
+
+A `Bundle` is everything that a prediction needs besides the slide: the fitted model, its gene panel,
+the encoder and patch sides it was fitted with, and what is known of its worth.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from hespotex.config import RunConfig
+from hespotex.errors import ConfigError, ModelFileError
+from hespotex.genes.absent_genes import OtherGenes
+from hespotex.genes.gene_sets import GeneSet, pooled_shares
+from hespotex.models.types import EncoderRecord, FittedModel
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.clock import versions
+from hespotex.storage.content_keys import content_key
+from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
+from hespotex.storage.file_kinds import missing_bytes, mistaken_kind
+
+FORMAT = "hespotex-model"
+FORMAT_VERSION = 2  # 1, of hespotex 0.1.0, had grades that did not say what they rest on
+_TRUST = "trust."
+_CONTENT = "content_key"
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """One section that a model was fitted on.
+
+    Attributes:
+        key: of its positions and counts.
+        inputs: all that the fit saw of it, by name; empty in files of before it was written down.
+        marks: `copies.sketch` of its spots' counts; empty likewise.
+        abundant_marks: the same over the model's most abundant genes alone.
+    """
+
+    section_id: str
+    patient_id: str
+    key: str
+    n_spots: int
+    mpp: float
+    accepted: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    marks: tuple[int, ...] = ()
+    abundant_marks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with all it needs to predict.
+
+    Attributes:
+        config: the whole configuration of the fit.
+        genes: the gene panel, in the order of the columns of every prediction.
+        training_totals: total raw count of every gene over the training spots.
+        encoder: the frozen encoder.
+        sides_um: sides of the patches in microns, smallest first.
+        spot_pitch_um: median of the training sections.
+        spot_diameter_um: median of the training sections.
+        sections: what it was fitted on.
+        model: arrays and values of the fit.
+        validation: scores and grades of its own cross-validation, or empty.
+        trust: arrays of `evaluation.trust.Trust`, by flat name; empty where nothing was calibrated.
+        gene_sets: that its predictions score.
+        others: genes of the training tables that are not in the panel; empty in files of before it was kept.
+    """
+
+    config: RunConfig
+    genes: tuple[str, ...]
+    training_totals: tuple[float, ...]
+    encoder: EncoderRecord
+    sides_um: tuple[float, ...]
+    spot_pitch_um: float
+    spot_diameter_um: float
+    sections: tuple[TrainedOn, ...]
+    model: FittedModel
+    validation: Mapping[str, Any] = field(default_factory=dict)
+    trust: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    gene_sets: tuple[GeneSet, ...] = ()
+    others: OtherGenes = field(default_factory=OtherGenes)
+
+    @property
+    def model_id(self) -> str:
+        """Short key of the weights and the panel."""
+        arrays = [
+            part for name in sorted(self.model.tensors) for part in (name, self.model.tensors[name])
+        ]
+        return content_key(list(self.genes), *arrays)[:12]
+
+    @property
+    def pooled(self) -> npt.NDArray[np.float64]:
+        """(G,) pooled shares of the training sections that the model's composition is against; they sum to 1."""
+        own = self.model.tensors.get("readout.log_pooled")
+        if own is None:
+            return pooled_shares(self.training_totals)
+        shares = np.exp(np.asarray(own, dtype=np.float64))
+        return np.asarray(shares / shares.sum())
+
+
+def beside_model(path: Path, ending: str) -> Path:
+    """What belongs to a model file: `lab.model-card.md` to `lab.hespotex`.
+
+    Of no other ending is the name cut: `lab.1` and `lab.2` share nothing.
+    """
+    name = path.name.removesuffix(".hespotex") or path.name
+    return path.with_name(name + ending)
+
+
+def write_model(path: Path, bundle: Bundle) -> None:
+    """Write one file, whole or not at all.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    header = {
+        "config": bundle.config.model_dump(mode="json"),
+        "genes": list(bundle.genes),
+        "training_totals": list(bundle.training_totals),
+        "encoder": asdict(bundle.encoder),
+        "sides_um": list(bundle.sides_um),
+        "spot_pitch_um": bundle.spot_pitch_um,
+        "spot_diameter_um": bundle.spot_diameter_um,
+        "sections": [asdict(s) for s in bundle.sections],
+        "profile": bundle.model.profile,
+        "hyper": dict(bundle.model.hyper),
+        "history": dict(bundle.model.history),
+        "validation": dict(bundle.validation),
+        "gene_sets": [[s.name, *s.genes] for s in bundle.gene_sets],
+        "other_genes": {
+            "names": list(bundle.others.names),
+            "shares": [round(share, 5) for share in bundle.others.shares],
+        },
+        "units": {
+            "log1p": "log1p(CPM over the gene panel)",
+            "depth": "total count over the gene panel",
+        },
+        "versions": versions(),
+    }
+    named = {**bundle.model.tensors, **{_TRUST + k: v for k, v in bundle.trust.items()}}
+    tensors = {name: np.array(value, order="C") for name, value in named.items()}
+    text = json.dumps(header, sort_keys=True)
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "header": text,
+        _CONTENT: _key_of(text, tensors),
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def read_model(path: Path) -> Bundle:
+    """Read a model file.
+
+    Raises:
+        ModelFileError: missing, truncated, of another program, or written by a newer version.
+    """
+    if not path.is_file():
+        raise ModelFileError(
+            f"expected a model file at {path}, found {'a folder' if path.is_dir() else 'nothing'}"
+        )
+    try:
+        mistaken = mistaken_kind(path)
+        if mistaken is not None:
+            raise ModelFileError(
+                f"expected a whole model file at {path}, found {mistaken.told(path)}"
+            )
+        with safe_open(path, framework="numpy") as handle:
+            metadata = handle.metadata() or {}
+            _check_format(path, metadata)
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, struct.error) as error:
+        raise ModelFileError(
+            f"expected a whole model file, found one that cannot be read: {path} ({cause_of(error)}); {_remedy(path, error)}"
+        ) from error
+    try:
+        # Files of before it was written have none.
+        if _CONTENT in metadata and metadata[_CONTENT] != _key_of(metadata["header"], tensors):
+            raise ModelFileError(
+                f"expected a whole model file, found one whose bytes were changed: {path}; {DAMAGED}, or train anew"
+            )
+        return _bundle(json.loads(metadata["header"]), tensors)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ConfigError) as error:
+        raise ModelFileError(
+            f"expected a complete header in {path}, found {type(error).__name__}: {error}"
+        ) from error
+
+
+def _key_of(header: str, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Key of all that a file holds: nothing else tells a weight that a disk or a transfer changed."""
+    return content_key(
+        header, *(part for name in sorted(tensors) for part in (name, tensors[name]))
+    )
+
+
+def _remedy(path: Path, error: Exception) -> str:
+    """A file that its own header says to be longer is cut short; any other is damaged or foreign."""
+    cut = "Incomplete" in str(error) or "TooSmall" in str(error) or missing_bytes(path) is not None
+    return remedy_of(error) or (
+        "it is cut short: copy it again or train anew" if cut else f"{DAMAGED}, or train anew"
+    )
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"expected a hespotex model, found a safetensors file of another program: {path}; "
+            "`hespotex import-checkpoint` reads weights of the reference implementation"
+        )
+    found = metadata.get("format_version", "")
+    if not found.isdigit() or int(found) > FORMAT_VERSION:
+        raise ModelFileError(
+            f"expected model format {FORMAT_VERSION} or older, found {found or 'none'} in {path}; update hespotex"
+        )
+
+
+def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
+    encoder = dict(header["encoder"])
+    encoder["mean"], encoder["std"] = tuple(encoder["mean"]), tuple(encoder["std"])
+    return Bundle(
+        config=RunConfig.from_values(header["config"], source="the model file"),
+        genes=tuple(header["genes"]),
+        training_totals=tuple(header["training_totals"]),
+        encoder=EncoderRecord(**encoder),
+        sides_um=tuple(header["sides_um"]),
+        spot_pitch_um=header["spot_pitch_um"],
+        spot_diameter_um=header["spot_diameter_um"],
+        sections=tuple(_trained_on(values) for values in header["sections"]),
+        model=FittedModel(
+            header["profile"],
+            {k: v for k, v in tensors.items() if not k.startswith(_TRUST)},
+            header["hyper"],
+            header["history"],
+        ),
+        validation=header["validation"],
+        trust={k.removeprefix(_TRUST): v for k, v in tensors.items() if k.startswith(_TRUST)},
+        gene_sets=tuple(GeneSet(s[0], tuple(s[1:])) for s in header.get("gene_sets", ())),
+        others=OtherGenes(**{k: tuple(v) for k, v in header.get("other_genes", {}).items()}),
+    )
+
+
+def _trained_on(values: Mapping[str, Any]) -> TrainedOn:
+    lists = {name: tuple(values.get(name, ())) for name in ("accepted", "marks", "abundant_marks")}
+    return TrainedOn(**{**values, **lists})

@@ -1,0 +1,1 @@
+"""The default model: kernel regression and an image network on depth and composition."""

@@ -1,0 +1,208 @@
+"""The closed-form parts of the default model: kernel regression of composition, ridge of log1p.
+
+Both predict a few components of the training expression (see low_rank.py), so both are low rank and
+linear in genes; both read the same context as the networks, weighted by the variance it carries in
+the standardised features.
+
+    composition   k(a, b) = exp(-|a - b| / s), s^2 the mean squared norm of the training contexts;
+                  Nystroem: f(x) = k(x, landmarks) @ coefficients @ loadings
+    log1p         x @ coefficients @ loadings
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.config import ModelConfig
+from hespotex.genes.panel import pooled_composition, spot_totals
+from hespotex.models.default.low_rank import LowRank, centred_log1p, fit_low_rank
+from hespotex.models.default.workers import Run, in_turn
+from hespotex.models.types import TrainingSection
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+_ROWS = 4096
+_JITTER = 1e-6
+_DEPTH_POWER = 0.75  # a spot counts by its depth to this power: shallow spots are mostly noise
+_DEPTH_RANGE = (0.05, 4.0)  # of a spot's depth over the section's typical one
+_DIRECT_PENALTY = 3.0
+
+
+@dataclass(frozen=True)
+class KernelComposition:
+    """Log ratios of genes by kernel regression.
+
+    Attributes:
+        weight: (C,) factor of each column of the context.
+        landmarks: (m, C) weighted contexts of training spots.
+        width: s.
+        coefficients: (m, rank).
+        loadings: (rank, G).
+    """
+
+    weight: Float64
+    landmarks: Float64
+    width: float
+    coefficients: Float64
+    loadings: Float32
+
+    def latent(self, context: Float32) -> Float32:
+        """(n, C) -> (n, rank)."""
+        rows = [
+            _kernel(context[at : at + _ROWS] * self.weight, self.landmarks, self.width)
+            @ self.coefficients
+            for at in range(0, len(context), _ROWS)
+        ]
+        return np.concatenate([np.zeros((0, self.coefficients.shape[1])), *rows]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class DirectLog1p:
+    """log1p(CPM) over the train mean by ridge.
+
+    Attributes:
+        coefficients: (C, rank).
+        loadings: (rank, G).
+        train_mean: (G,) mean log1p(CPM) over the training spots.
+    """
+
+    coefficients: Float32
+    loadings: Float32
+    train_mean: Float32
+
+    def latent(self, context: Float32) -> Float32:
+        """(n, C) -> (n, rank)."""
+        latent: Float32 = context @ self.coefficients
+        return latent
+
+
+def fit_kernel_composition(
+    sections: Sequence[TrainingSection],
+    contexts: Sequence[Float32],
+    table: LowRank,
+    variance_share: Float64,
+    config: ModelConfig,
+    *,
+    seed: int,
+    run: Run = in_turn,
+) -> KernelComposition:
+    """Regress the denoised Pearson residuals, then turn them into log ratios.
+
+    A residual is about sqrt(mu) times the relative deviation, mu the expected count at the typical
+    depth; sqrt(mu) / (mu + 1) is the factor that also takes a rare gene's deviation with caution.
+
+    Args:
+        sections: training sections.
+        contexts: (n_i, C) of each.
+        table: denoised Pearson residuals of the sections.
+        variance_share: (C,) share of the features' variance along each column.
+        config: penalty, landmarks.
+        seed: of the landmarks.
+        run: goes through blocks of spots.
+    """
+    from scipy.linalg import solve
+
+    weight = np.sqrt(variance_share)
+    x: Float64 = np.concatenate(contexts).astype(np.float64) * weight
+    depth = np.concatenate([_relative_depth(s) for s in sections])
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(len(x), min(config.landmarks, len(x)), replace=False))
+    landmarks, width = x[chosen], float(np.sqrt(np.square(x).sum(axis=1).mean()))
+    width = width or 1.0  # features that never vary: every spot is like every other
+    targets = np.concatenate(table.scores)
+
+    def sums(at: int) -> tuple[Float64, Float64]:
+        rows = slice(at, at + _ROWS)
+        features = _kernel(x[rows], landmarks, width) * np.sqrt(depth[rows, None])
+        return features.T @ features, features.T @ targets[rows]
+
+    # The penalty is that of the function's norm, so its matrix is the kernel of the landmarks.
+    gram = config.kernel_penalty * (
+        _kernel(landmarks, landmarks, width) + _JITTER * np.eye(len(landmarks))
+    )
+    right = np.zeros((len(landmarks), len(table.loadings)))
+    for gram_of_rows, right_of_rows in run(sums, range(0, len(x), _ROWS)):
+        gram += gram_of_rows
+        right += right_of_rows
+    coefficients = np.asarray(solve(gram, right, assume_a="pos"), np.float64)
+    pooled = pooled_composition([s.counts for s in sections], [s.measured for s in sections])
+    totals = np.concatenate([spot_totals(s.counts) for s in sections])
+    expected = max(float(np.median(totals)), 1.0) * pooled
+    loadings = table.loadings * (np.sqrt(expected) / (expected + 1)).astype(np.float32)
+    return KernelComposition(weight, landmarks, width, coefficients, loadings)
+
+
+def fit_direct_log1p(
+    sections: Sequence[TrainingSection],
+    contexts: Sequence[Float32],
+    variance_share: Float64,
+    train_mean: Float64,
+    config: ModelConfig,
+    *,
+    seed: int,
+    run: Run = in_turn,
+) -> DirectLog1p:
+    """Ridge on the leading components of log1p(CPM) centred per section."""
+    table = fit_low_rank(
+        sections, centred_log1p, config.direct_rank, seed=seed, shrink=False, run=run
+    )
+    weight = np.sqrt(variance_share)
+    x = np.concatenate(contexts) * weight
+    gram = x.T @ x + _DIRECT_PENALTY * np.eye(x.shape[1])
+    coefficients = np.linalg.solve(gram, x.T @ np.concatenate(table.scores))
+    return DirectLog1p(
+        (weight[:, None] * coefficients).astype(np.float32),
+        table.loadings,
+        train_mean.astype(np.float32),
+    )
+
+
+def regression_tensors(
+    kernel: KernelComposition | None, direct: DirectLog1p | None
+) -> dict[str, npt.NDArray[Any]]:
+    """Arrays for the model file."""
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for prefix, part in (("kernel", kernel), ("direct", direct)):
+        if part is not None:
+            tensors |= {f"{prefix}.{k}": np.asarray(v) for k, v in vars(part).items()}
+    return tensors
+
+
+def read_kernel(tensors: Mapping[str, npt.NDArray[Any]]) -> KernelComposition | None:
+    """The kernel regression of a stored model; None if it has none."""
+    if "kernel.weight" not in tensors:
+        return None
+    names = ("weight", "landmarks", "width", "coefficients", "loadings")
+    weight, landmarks, width, coefficients, loadings = (
+        np.asarray(tensors[f"kernel.{k}"]) for k in names
+    )
+    return KernelComposition(weight, landmarks, float(width), coefficients, loadings)
+
+
+def read_direct(tensors: Mapping[str, npt.NDArray[Any]]) -> DirectLog1p | None:
+    """The direct regression of a stored model; None if it has none."""
+    if "direct.coefficients" not in tensors:
+        return None
+    return DirectLog1p(
+        *(np.asarray(tensors[f"direct.{k}"]) for k in ("coefficients", "loadings", "train_mean"))
+    )
+
+
+def _relative_depth(section: TrainingSection) -> Float64:
+    """Depth over the section's typical one, clipped, to the power that makes it a weight."""
+    totals = spot_totals(section.counts)
+    typical = max(float(np.expm1(np.log1p(totals).mean())), 1e-9)
+    weight: Float64 = np.clip(totals / typical, *_DEPTH_RANGE) ** _DEPTH_POWER
+    return weight
+
+
+def _kernel(a: npt.NDArray[Any], b: npt.NDArray[Any], width: float) -> Float64:
+    squared = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * (a @ b.T)
+    kernel: Float64 = np.exp(-np.sqrt(np.maximum(squared, 0)) / width)
+    return kernel

@@ -1,0 +1,79 @@
+"""The encoder and the patches of a run, and whether they are those of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from hespotex.config import NucleiConfig, PatchConfig, RunConfig
+from hespotex.encoders.base import Encoder
+from hespotex.encoders.given import FEATURES_FILE
+from hespotex.errors import ConfigError, ModelFileError
+from hespotex.models.bundle import Bundle
+from hespotex.models.types import EncoderRecord
+from hespotex.sections.section import Section
+
+
+def encode_config(bundle: Bundle, nuclei: NucleiConfig) -> RunConfig:
+    """The model's configuration with its patch sides written out, and with these nuclei."""
+    patches = bundle.config.patches.model_copy(update={"sides_um": bundle.sides_um})
+    return bundle.config.model_copy(update={"patches": patches, "nuclei": nuclei})
+
+
+def encoder_name(config: RunConfig, sections: Sequence[Section]) -> str:
+    """The configured encoder, or `features-file` where every section brings its features.
+
+    Raises:
+        ConfigError: some sections bring features and others do not.
+    """
+    mixed = mixed_features(sections)
+    if mixed:
+        raise ConfigError(mixed)
+    given = any(s.features_file is not None for s in sections)
+    return FEATURES_FILE if given else config.encoder.name
+
+
+def patch_config(config: RunConfig, sections: Sequence[Section]) -> PatchConfig:
+    """The configured patches; the published profile takes the spot diameter where nothing is asked for."""
+    if config.profile == "published" and config.patches.sides_um is None:
+        return PatchConfig(sides_um=(median(s.geometry.spot_diameter_um for s in sections),))
+    return config.patches
+
+
+def encoder_record(encoder: Encoder, dim: int) -> EncoderRecord:
+    """What a model file says of the encoder; `dim` is that of the features, after any projection."""
+    return EncoderRecord(
+        name=encoder.name,
+        key=encoder.key(),
+        dim=dim,
+        size_px=encoder.size_px,
+        mean=encoder.mean,
+        std=encoder.std,
+    )
+
+
+def check_same_encoder(model: Path, bundle: Bundle, encoder: EncoderRecord) -> None:
+    """Refuse features of other weights or preprocessing than the model was fitted on.
+
+    Raises:
+        ModelFileError: names both keys.
+    """
+    if encoder.name == FEATURES_FILE and encoder.dim == bundle.encoder.dim:
+        return  # made elsewhere: their number is all that can be checked
+    if encoder != bundle.encoder:
+        raise ModelFileError(
+            f"expected the encoder that {model} was trained with ({bundle.encoder.name}, key {bundle.encoder.key}), "
+            f"found other weights or preprocessing (key {encoder.key}); install the same encoder version"
+        )
+
+
+def mixed_features(sections: Sequence[Section]) -> str:
+    """What is said of sections of which some bring features and others do not; empty where all are alike."""
+    given = [s.section_id for s in sections if s.features_file is not None]
+    if not given or len(given) == len(sections):
+        return ""
+    return (
+        f"expected features files for all sections or for none, found them for {', '.join(given[:5])} only; "
+        "features of two makers do not mix"
+    )

@@ -1,0 +1,121 @@
+"""Prediction: features of a section or slide -> log1p(CPM), composition and depth.
+
+No measured expression comes in here. Features are standardised within the section or slide itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.config import Machine
+from hespotex.errors import ModelFileError, SpotTableError
+from hespotex.models.bundle import Bundle
+from hespotex.models.default.calibration import Readout
+from hespotex.models.default.ensemble import Ensemble
+from hespotex.models.fit import device_name
+from hespotex.models.preprocessing import FeatureStats, InputProjection, with_nuclei
+from hespotex.models.types import EncodedSection, FittedModel, Prediction
+
+
+def predict_section(
+    bundle: Bundle, item: EncodedSection, *, machine: Machine | None = None
+) -> Prediction:
+    """Predict a section with the model of a bundle, whichever its profile.
+
+    Args:
+        bundle: the model with its panel.
+        item: the section with its features; its counts are not looked at.
+        machine: device.
+    """
+    return predict_expression(
+        bundle.model,
+        item.features,
+        item.section.xy_um,
+        item.nuclei,
+        device=device_name(machine),
+    )
+
+
+def predict_expression(
+    model: FittedModel,
+    features: npt.NDArray[np.float32],
+    xy_um: npt.NDArray[np.float64],
+    nuclei: npt.NDArray[np.float64] | None = None,
+    *,
+    stats: FeatureStats | None = None,
+    spread: bool = True,
+    device: str = "cpu",
+) -> Prediction:
+    """Predict the spots of one section or slide.
+
+    Args:
+        model: a fitted model of either profile.
+        features: (n, S, D) raw encoder features, smallest patch first.
+        xy_um: (n, 2) spot centres in microns.
+        nuclei: (n,) nuclei factor; needed if, and only if, the model was trained with one.
+        stats: mean and deviation of features and nuclei over the whole slide, where `features` are a
+            part of it; None takes them from what is given.
+        spread: also the deviation between the ensemble's members (about 3 times the work).
+        device: torch device.
+
+    Raises:
+        ModelFileError: features do not fit the model, or it was trained with nuclei and none are given.
+        SpotTableError: features and positions differ in number, or a feature is not finite.
+    """
+    if len(features) != len(xy_um):
+        raise SpotTableError(
+            f"expected as many features as positions, found {len(features)} and {len(xy_um)}: encode again"
+        )
+    if not np.isfinite(features).all():
+        raise SpotTableError("expected finite features, found NaN or infinity: encode again")
+    if model.profile == "published":
+        return _predict_published(model, features, xy_um, nuclei, device)
+    if model.hyper["uses_nuclei"] and nuclei is None:
+        raise ModelFileError(
+            "the model was trained with nuclei, found none: say where the nuclei come from"
+        )
+    ensemble, readout = Ensemble.from_model(model, device), Readout.from_tensors(model.tensors)
+    inputs = InputProjection.from_tensors(model.tensors).apply(features, stats)
+    factor = nuclei if model.hyper["uses_nuclei"] else None
+    inputs = with_nuclei(inputs, factor, None if stats is None else stats.nuclei)
+    depth, blocks = ensemble.decode(*ensemble.context(inputs, xy_um), members=spread)
+    shape = (len(features), len(readout.log_pooled))
+    log1p, composition = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    deviation = np.zeros(shape, np.float32) if spread else None
+    for block in blocks:
+        log_share = readout.log_share(block.log_ratio)
+        composition[block.rows] = log_share - readout.log_pooled
+        log1p[block.rows] = readout.log1p(log_share, depth[block.rows])
+        if block.log1p is not None:
+            share = np.float32(model.hyper["direct_share"])
+            log1p[block.rows] = (1 - share) * log1p[block.rows] + share * block.log1p
+        if deviation is not None and block.members is not None:
+            shares = readout.log_share(block.members)
+            deviation[block.rows] = np.std(
+                [readout.log1p(share, depth[block.rows]) for share in shares], axis=0
+            )
+    return Prediction(log1p, composition, _expected_total(model, readout, depth), deviation)
+
+
+def _expected_total(
+    model: FittedModel, readout: Readout, centred: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """Mean of the total when log(1 + total) is normal around its prediction."""
+    centre = centred + readout.mean_log_depth + float(model.hyper["depth_residual_sd"]) ** 2 / 2
+    return np.maximum(np.expm1(centre), 0).astype(np.float32)
+
+
+def _predict_published(
+    model: FittedModel,
+    features: npt.NDArray[np.float32],
+    xy_um: npt.NDArray[np.float64],
+    nuclei: npt.NDArray[np.float64] | None,
+    device: str,
+) -> Prediction:
+    """The published network knows no depth; its composition is its prediction, centred per gene."""
+    from hespotex.models.published.published import predict_published
+
+    log1p = predict_published(model, features, xy_um, nuclei, device=device).astype(np.float32)
+    depth = np.full(len(features), np.nan, np.float32)
+    return Prediction(log1p, log1p - log1p.mean(axis=0), depth)

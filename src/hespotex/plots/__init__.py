@@ -1,0 +1,1 @@
+"""Pictures: maps of genes, overviews, distributions, and the plots of the preflight."""

@@ -1,0 +1,213 @@
+"""The second pass over a slide: features on the disk -> predictions, tile by tile with a halo.
+
+A tile is decoded together with every spot that its graph reaches, so its rows are those that the
+whole graph would give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.evaluation.out_of_distribution import SlidePlace
+from hespotex.evaluation.trust import Trust
+from hespotex.features.appearance import Appearance
+from hespotex.models.graph import Edges, knn_edges
+from hespotex.models.predict import predict_expression
+from hespotex.models.preprocessing import FeatureStats, nuclei_stats
+from hespotex.models.types import FittedModel, Prediction
+from hespotex.predicting.encode import slide_stats
+from hespotex.predicting.store import FeatureStore, PredictionStore
+from hespotex.progress import Advance
+
+DEPTH, SCORE, FLAG = "depth", "ood_score", "ood"
+LOG1P, COMPOSITION, LOWER, UPPER = "log1p", "composition", "lower", "upper"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a spot's prediction looks over the graph.
+
+    Attributes:
+        neighbours: nearest spots that send a message.
+        steps: messages one after another.
+    """
+
+    neighbours: int
+    steps: int
+
+
+def model_reach(model: FittedModel) -> Reach:
+    """Over how many neighbours, and how often, a model passes messages."""
+    hyper = model.hyper
+    if model.profile == "published":
+        return Reach(4, 1)  # all layers read the latent itself
+    layers = int(hyper["graph_layers"])
+    steps = int(hyper["hops"]) + (layers if hyper["chained"] else min(layers, 1))
+    return Reach(int(hyper["neighbours"]), steps)
+
+
+def with_halo(
+    tile: npt.NDArray[np.intp], edges: Edges, n_spots: int, steps: int
+) -> npt.NDArray[np.intp]:
+    """The spots of a tile and all that reach them in so many steps, ascending.
+
+    Args:
+        tile: spots.
+        edges: (2, E) of the whole slide, a message runs from row 0 to row 1; sorted by target.
+        n_spots: of the slide.
+        steps: messages one after another.
+    """
+    inside = np.zeros(n_spots, dtype=bool)
+    inside[tile] = True
+    front = tile
+    for _ in range(steps):
+        starts = np.searchsorted(edges[1], front)
+        ends = np.searchsorted(edges[1], front, side="right")
+        sources = np.concatenate(
+            [edges[0][a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+            or [np.zeros(0, np.int64)]
+        )
+        front = np.unique(sources[~inside[sources]])
+        inside[front] = True
+    return np.flatnonzero(inside)
+
+
+def open_predictions(folder: Path, n_spots: int, n_genes: int, trust: Trust) -> PredictionStore:
+    """The store with the arrays that this model and its trust fill."""
+    layers = [LOG1P, COMPOSITION] + ([LOWER, UPPER] if trust.intervals is not None else [])
+    columns = [DEPTH] + ([SCORE, FLAG] if trust.ood is not None else [])
+    return PredictionStore(folder, n_spots, n_genes, layers, columns)
+
+
+def decode_slide(
+    model: FittedModel,
+    trust: Trust,
+    xy_um: npt.NDArray[np.float64],
+    features: FeatureStore,
+    out: PredictionStore,
+    *,
+    nuclei: npt.NDArray[np.float64] | None = None,
+    device: str,
+    advance: Advance,
+) -> None:
+    """Predict what the store lacks; spots that could not be read get NaN and send no messages.
+
+    Raises:
+        RunError: the disk is full.
+        ModelFileError: the features do not fit the model.
+    """
+    missing = out.missing()
+    advance(len(xy_um) - sum(_length(out.slices[n]) for n in missing))
+    if not missing:
+        return
+    good = np.flatnonzero(~np.concatenate([chunk.bad for chunk in features]))
+    if not len(good):
+        for number in missing:
+            out.write(number, _nothing(out, _length(out.slices[number])))
+        return
+    stats, reach = slide_stats(features), model_reach(model)
+    place = slide_place(trust, features)
+    if nuclei is not None:
+        stats = replace(stats, nuclei=nuclei_stats(nuclei[good]))
+    edges = knn_edges(xy_um[good], reach.neighbours)
+    for number in missing:
+        rows = out.slices[number]
+        tile = np.flatnonzero((good >= rows.start) & (good < rows.stop))
+        arrays = _nothing(out, _length(rows))
+        note = None
+        if len(tile):
+            around = with_halo(tile, edges, len(good), reach.steps)
+            chunk = features.read(number)
+            values = _predict_tile(
+                model,
+                trust,
+                place,
+                stats,
+                xy_um,
+                features,
+                good[around],
+                np.isin(around, tile),
+                chunk.appearance.spots(~chunk.bad),
+                None if nuclei is None else nuclei[good[around]],
+                device,
+            )
+            for name, part in values.items():
+                arrays[name][good[tile] - rows.start] = part
+            if model.profile == "published":
+                note = {"n": len(tile), "sum": values[LOG1P].sum(axis=0, dtype=np.float64).tolist()}
+        out.write(number, arrays, note)
+        advance(_length(rows))
+
+
+def slide_place(trust: Trust, features: FeatureStore) -> SlidePlace | None:
+    """How the slide as a whole lies to the training slides; None without a check or a readable spot."""
+    if trust.ood is None or all(chunk.bad.all() for chunk in features):
+        return None
+    return trust.ood.place((c.features[~c.bad], c.appearance.spots(~c.bad)) for c in features)
+
+
+def _predict_tile(
+    model: FittedModel,
+    trust: Trust,
+    place: SlidePlace | None,
+    stats: FeatureStats,
+    xy_um: npt.NDArray[np.float64],
+    store: FeatureStore,
+    spots: npt.NDArray[np.intp],
+    inner: npt.NDArray[np.bool_],
+    appearance: Appearance,
+    nuclei: npt.NDArray[np.float64] | None,
+    device: str,
+) -> dict[str, npt.NDArray[Any]]:
+    """Predict `spots` and keep the inner ones, whose appearance is given."""
+    features = store.rows(spots)
+    whole = predict_expression(
+        model,
+        features,
+        xy_um[spots],
+        nuclei,
+        stats=stats,
+        spread=trust.intervals is not None,
+        device=device,
+    )
+    kept = Prediction(
+        whole.log1p[inner],
+        whole.composition[inner],
+        whole.depth[inner],
+        None if whole.spread is None else whole.spread[inner],
+    )
+    arrays: dict[str, npt.NDArray[Any]] = {
+        LOG1P: kept.log1p,
+        # The published composition is centred over the whole slide: it is made when it is read.
+        COMPOSITION: kept.log1p if model.profile == "published" else kept.composition,
+        DEPTH: kept.depth,
+    }
+    # The one place where a slide's predictions get intervals and out-of-distribution scores.
+    extras = trust.extras(kept, features[inner], appearance, place=place)
+    optional = {LOWER: extras.lower, UPPER: extras.upper, SCORE: extras.ood_score, FLAG: extras.ood}
+    return arrays | {name: values for name, values in optional.items() if values is not None}
+
+
+def _nothing(out: PredictionStore, length: int) -> dict[str, npt.NDArray[Any]]:
+    shapes = dict.fromkeys(out.layers, (length, out.n_genes)) | dict.fromkeys(
+        out.columns, (length,)
+    )
+    return {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
+
+
+def composition_shift(model: FittedModel, out: PredictionStore) -> npt.NDArray[np.float32] | None:
+    """(G,) to take off the stored composition: the slide's mean, for the published profile alone."""
+    if model.profile != "published":
+        return None
+    notes = [note for note in out.notes() if note is not None]
+    total = sum((np.asarray(note["sum"]) for note in notes), np.zeros(out.n_genes))
+    return np.asarray(total / max(sum(note["n"] for note in notes), 1), np.float32)
+
+
+def _length(rows: slice) -> int:
+    return int(rows.stop - rows.start)

@@ -1,0 +1,252 @@
+"""Slides run one after another here, or on the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from hespotex.config import Machine
+from hespotex.config.machine import usable_cores
+from hespotex.errors import ConfigError, HESpotExError
+from hespotex.evaluation.set_scores import with_gene_sets
+from hespotex.genes.gene_sets import GeneSet
+from hespotex.nuclei import NucleiOrigin
+from hespotex.predicting import (
+    Predictor,
+    SlideResult,
+    SlideTask,
+    open_predictor,
+    predict_slide,
+)
+from hespotex.progress import Reporter, Silent
+
+Status = Literal["done", "skipped", "failed", "unfinished"]
+Note = Callable[["SlideOutcome"], None]
+
+_CONNECT_S = 30
+# An encoder's queue belongs to one slide at a time, however many threads a worker has.
+_one_slide = threading.Lock()
+
+
+@dataclass(frozen=True)
+class SlideOutcome:
+    """What came of one slide of many.
+
+    Attributes:
+        section_id: names its files.
+        status: `skipped` where the very same prediction was there already; `unfinished` while a process is at it,
+            or where it was killed.
+        n_spots, n_bad: predicted, and unreadable among them.
+        verdict: of the out-of-distribution check.
+        why: the error, or what to know.
+    """
+
+    section_id: str
+    status: Status
+    n_spots: int = 0
+    n_bad: int = 0
+    verdict: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Dask workers that share the slides of a cohort; they see the same files as we do.
+
+    Attributes:
+        scheduler: address of a running scheduler (`tcp://host:8786`), e.g. one of dask-jobqueue; None
+            starts workers on this machine.
+        workers: processes to start on this machine; None: one a core.
+    """
+
+    scheduler: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"expected --workers of at least 1, found {self.workers}")
+        if self.scheduler is not None and self.workers is not None:
+            raise ConfigError(
+                "expected --scheduler or --workers, found both: a running cluster has its workers; leave --workers out"
+            )
+
+
+@dataclass(frozen=True)
+class ToLoad:
+    """What every worker loads for itself.
+
+    Attributes:
+        model: the model file, where all workers find it.
+        gene_sets: to score; None: the model's own.
+        machine: of each worker.
+    """
+
+    model: Path
+    gene_sets: Sequence[GeneSet] | None
+    machine: Machine
+
+
+def machine_of_worker(cluster: Cluster, machine: Machine, n_slides: int) -> Machine:
+    """Workers on this machine share its cores, unless threads were asked for; others have their own."""
+    if cluster.scheduler is not None or machine.threads is not None:
+        return machine
+    cores = usable_cores()
+    at_once = min(cluster.workers or cores, n_slides)
+    return replace(machine, threads=max(1, cores // at_once))
+
+
+def predict_serially(
+    predictor: Predictor, tasks: Sequence[SlideTask], out: Path, reporter: Reporter, note: Note
+) -> list[SlideOutcome]:
+    """One slide after another; a single slide that fails raises. `note` hears of every slide that ended.
+
+    Raises:
+        HESpotExError: the only slide cannot be predicted.
+    """
+    if len(tasks) == 1:
+        try:
+            result = predict_slide(predictor, tasks[0], out, reporter=reporter)
+        except HESpotExError as error:
+            note(_failed(tasks[0], error))
+            raise
+        note(_finished(result))
+        return [_finished(result)]
+    outcomes = []
+    for task in tasks:
+        outcomes.append(_outcome(predictor, task, out, reporter))
+        note(outcomes[-1])
+        _warn(outcomes[-1], reporter)
+    return outcomes
+
+
+def predict_on_cluster(
+    cluster: Cluster,
+    to_load: ToLoad,
+    tasks: Sequence[SlideTask],
+    out: Path,
+    reporter: Reporter,
+    note: Note,
+) -> list[SlideOutcome]:
+    """Every slide on some worker; what a worker that dies was at fails after three tries.
+
+    Args:
+        cluster: which workers.
+        to_load: the model, readable from every worker.
+        tasks: in the order of the answer.
+        out: folder of the results, shared by all workers.
+        reporter: hears of every slide that is finished.
+        note: takes what came of it.
+
+    Raises:
+        ConfigError: there is no scheduler at the address.
+    """
+    from distributed import as_completed
+
+    outcomes: dict[str, SlideOutcome] = {}
+    with _client(cluster) as client, reporter.task("slides", len(tasks)) as advance:
+        futures = {
+            client.submit(
+                _predict_on_worker, to_load, _absolute(task), out.resolve(), pure=False
+            ): task.section_id
+            for task in tasks
+        }
+        for future in as_completed(futures, loop=client.loop):
+            name = futures[future]
+            error = future.exception()
+            if error is None:
+                outcomes[name] = future.result()
+            else:
+                why = " ".join(str(error).split()) or type(error).__name__
+                outcomes[name] = SlideOutcome(name, "failed", why=f"the worker failed: {why}")
+            note(outcomes[name])
+            _warn(outcomes[name], reporter)
+            advance(1)
+    return [outcomes[task.section_id] for task in tasks]
+
+
+@contextmanager
+def _client(cluster: Cluster) -> Iterator[Any]:
+    """A client of the cluster; workers that were started here end with it."""
+    from distributed import Client, LocalCluster
+
+    if cluster.scheduler is not None:
+        try:
+            client = Client(cluster.scheduler, timeout=_CONNECT_S, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(
+                f"expected a Dask scheduler at {cluster.scheduler}, found: {' '.join(str(error).split())}; "
+                "start one (dask scheduler), or leave --scheduler out"
+            ) from error
+        with client:
+            yield client
+        return
+    # Any free port: without an address the dashboard's own is asked for, which somebody may have.
+    with (
+        LocalCluster(
+            n_workers=cluster.workers, threads_per_worker=1, dashboard_address="localhost:0"
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _absolute(task: SlideTask) -> SlideTask:
+    """Workers have working directories of their own."""
+    options = replace(
+        task.options,
+        tissue=None if task.options.tissue is None else task.options.tissue.resolve(),
+        spots=None if task.options.spots is None else task.options.spots.resolve(),
+        nuclei=None
+        if task.options.nuclei is None
+        else NucleiOrigin.parse(task.options.nuclei).resolved(),
+    )
+    return replace(task, slide=task.slide.resolve(), options=options)
+
+
+def _predict_on_worker(to_load: ToLoad, task: SlideTask, out: Path) -> SlideOutcome:
+    with _one_slide:
+        predictor = _open(to_load.model, to_load.model.stat().st_mtime_ns, to_load.machine)
+        bundle = with_gene_sets(predictor.bundle, to_load.gene_sets)
+        return _outcome(replace(predictor, bundle=bundle), task, out, Silent())
+
+
+@lru_cache(maxsize=1)
+def _open(model: Path, _changed_ns: int, machine: Machine) -> Predictor:
+    """A worker loads a model once, and again when its file has changed."""
+    return open_predictor(model, machine)
+
+
+def _outcome(predictor: Predictor, task: SlideTask, out: Path, reporter: Reporter) -> SlideOutcome:
+    try:
+        return _finished(predict_slide(predictor, task, out, reporter=reporter))
+    except HESpotExError as error:
+        return _failed(task, error)
+    except Exception as error:  # noqa: BLE001 - libraries raise anything; one slide must not end a night's run
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return SlideOutcome(task.section_id, "failed", why=why)
+
+
+def _failed(task: SlideTask, error: HESpotExError) -> SlideOutcome:
+    why = str(error).removeprefix(f"section {task.section_id}: ")
+    return SlideOutcome(task.section_id, "failed", why=why)
+
+
+def _finished(result: SlideResult) -> SlideOutcome:
+    return SlideOutcome(
+        result.section_id,
+        "skipped" if result.skipped else "done",
+        result.n_spots,
+        result.n_bad,
+        result.verdict,
+        "; ".join(p for p in ("predicted before" * result.skipped, result.note) if p),
+    )
+
+
+def _warn(outcome: SlideOutcome, reporter: Reporter) -> None:
+    if outcome.status == "failed":
+        reporter.warn(f"section {outcome.section_id}: {outcome.why}; going on with the next slide")

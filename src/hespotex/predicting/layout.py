@@ -1,0 +1,225 @@
+"""Where a slide without spots is predicted: scale, tissue, positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hespotex.config import InputChoices
+from hespotex.errors import GeometryError, HESpotExError, SlideError, SpotTableError
+from hespotex.features.patches import reading_order
+from hespotex.geometry import Geometry, StatedScale, decide_geometry
+from hespotex.inspection import read_checked
+from hespotex.inspection.slides import coarse_findings
+from hespotex.models.bundle import Bundle
+from hespotex.predicting.options import SlideTask
+from hespotex.progress import Silent
+from hespotex.sections.section import ManifestRow, Section
+from hespotex.slide import Slide
+from hespotex.slide.pixel_size import PixelSize, no_mpp, tags_beside
+from hespotex.slide.tissue import DETECTED, Tissue, find_tissue
+from hespotex.slide.tissue_outline import read_tissue
+from hespotex.spots.base import SpotTable
+from hespotex.spots.given import read_positions
+from hespotex.spots.grid import spot_grid
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where to predict.
+
+    Attributes:
+        section: spots and scale; nothing is measured.
+        tissue: the outline; None where positions were given.
+        notes: what was assumed or set aside, one sentence each.
+        bounds_px0: where coordinates for QuPath start.
+    """
+
+    section: Section
+    tissue: Tissue | None
+    notes: tuple[str, ...] = ()
+    bounds_px0: tuple[float, float] = (0.0, 0.0)
+
+
+def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
+    """Decide scale and positions of a slide.
+
+    Raises:
+        GeometryError: microns per pixel are unknown, or positions and scale contradict each other.
+        SpotTableError: the given positions are malformed or lie outside the slide.
+        SlideError: the slide cannot be read, or no spot lies on its tissue.
+    """
+    try:
+        if task.row is not None:
+            layout = _of_row(task.row, task.options.choices, bundle)
+        elif task.options.spots is not None:
+            layout = _given(slide, task, bundle)
+        else:
+            layout = _grid(slide, task, bundle)
+    except HESpotExError as error:
+        if error.section is not None:
+            raise
+        raise type(error)(str(error), section=task.section_id) from error
+    coarse = coarse_findings(task.section_id, layout.section.geometry.mpp)
+    layout = replace(
+        layout, notes=(*_picture(slide), *layout.notes, *(finding.found for finding in coarse))
+    )
+    return replace(layout, bounds_px0=slide.bounds_px0) if task.options.bounds_offset else layout
+
+
+def _picture(slide: Slide) -> tuple[str, ...]:
+    return (f"the slide is {slide.picture}",) if slide.picture else ()
+
+
+def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
+    options = task.options
+    mpp, notes = _scale(slide, options.mpp)
+    pitch = options.pitch_um or bundle.spot_pitch_um
+    diameter = options.diameter_um or bundle.spot_diameter_um
+    tissue = find_tissue(slide, mpp) if options.tissue is None else read_tissue(options.tissue)
+    notes += (tissue.note,) if tissue.note else ()
+    notes += _unreadable(slide, tissue.unreadable_share, options.max_bad_tiles)
+    if options.tissue is not None and options.bounds_offset:
+        tissue = tissue.moved(slide.bounds_px0)
+    xy_px0, places = spot_grid(slide.width_px0, slide.height_px0, mpp, pitch, options.grid)
+    kept = np.flatnonzero(tissue.contains(xy_px0))
+    if not len(kept):
+        raise SlideError(_no_spots(slide, tissue, mpp, pitch))
+    kept = kept[reading_order(xy_px0[kept])]
+    section = Section(
+        section_id=task.section_id,
+        patient_id=task.patient_id,
+        slide=task.slide,
+        geometry=Geometry(mpp, pitch, diameter, {_source(slide, options.mpp): mpp}, notes),
+        barcodes=np.array([f"{x}x{y}" for x, y in places[kept]], dtype=str),
+        xy_px0=xy_px0[kept],
+        counts=None,
+        genes=None,
+        array_xy=places[kept].astype(np.float64),
+        bits=options.bits,
+    )
+    return Layout(section, tissue, notes)
+
+
+def _no_spots(slide: Slide, tissue: Tissue, mpp: float, pitch_um: float) -> str:
+    name = slide.path.name
+    if tissue.is_empty:
+        return (
+            f"expected tissue on {name}, found none: nothing on it is stained and textured as tissue is; check the "
+            "picture and --mpp, or draw the tissue in QuPath and give --tissue, or give positions with --spots"
+        )
+    if tissue.source == DETECTED:
+        return (
+            f"expected spots {pitch_um:g} um apart on the tissue of {name} ({tissue.area_mm2(mpp):.2g} mm2), found "
+            "none that lies on it; check --mpp, lower --spot-pitch-um, or give positions with --spots"
+        )
+    return (
+        f"expected spots of the grid inside the outline in {tissue.source}, found none on {name} "
+        f"({slide.width_px0} x {slide.height_px0} px); draw it on this slide, in its level-0 pixels (of an outline that "
+        "starts at the slide's bounds: --bounds-offset), or lower --spot-pitch-um"
+    )
+
+
+def _unreadable(slide: Slide, share: float, most: float) -> tuple[str, ...]:
+    """What to know of places where no tissue could be looked for; too much of them is an error."""
+    if share > most:
+        raise SlideError(
+            f"expected at most {most:.2%} of {slide.path.name} unreadable (--max-bad-tiles), found {share:.2%}: tissue "
+            "cannot be looked for there; copy or export the slide again, or allow more"
+        )
+    return (f"{share:.2%} of the slide cannot be read: no tissue is looked for there",) * (
+        share > 0
+    )
+
+
+def _of_row(row: ManifestRow, choices: InputChoices, bundle: Bundle) -> Layout:
+    """A section among slides: at its own spots; what was measured stays aside."""
+    grid = bundle.config.pooling.grid
+    (section,) = read_checked(
+        [row], replace(choices, accept=_about(choices, row), grid=grid), Silent()
+    )
+    order = reading_order(section.xy_px0)
+    at_spots = replace(
+        section,
+        barcodes=section.barcodes[order],
+        xy_px0=section.xy_px0[order],
+        counts=None,
+        genes=None,
+        array_xy=None if section.array_xy is None else section.array_xy[order],
+        obs=None if section.obs is None else section.obs.iloc[order],
+    )
+    note = "predicted at its own spots; measured values are written by a manifest of sections alone"
+    accepted = (f"accepted by the user: {sentence}" for sentence in section.accepted)
+    return Layout(at_spots, None, (note, *section.geometry.notes, *accepted))
+
+
+def _about(choices: InputChoices, row: ManifestRow) -> tuple[str, ...]:
+    """What is accepted of this row: other sections may be named that are not read here."""
+    return tuple(
+        code
+        for item in choices.accept
+        for code, _, name in [item.partition(":")]
+        if name in {"", row.section_id}
+    )
+
+
+def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
+    options = task.options
+    if options.spots is None:
+        raise ValueError("expected a file with positions, found None")
+    table = read_positions(options.spots, spot_pitch_um=options.pitch_um)
+    _check_inside(table, slide)
+    hints = table.hints
+    known = hints.spot_diameter_um is not None or hints.spot_diameter_px0 is not None
+    diameter_um = options.diameter_um or (None if known else bundle.spot_diameter_um)
+    stated = StatedScale(options.mpp, options.pitch_um, diameter_um)
+    notes: tuple[str, ...] = ()
+    tags: Mapping[str, float] = slide.mpp_sources
+    if options.mpp is not None:
+        notes, tags = tags_beside(slide.mpp_sources, options.mpp), {}
+    elif not (
+        tags or hints.mpp or hints.rough_mpp or options.pitch_um or hints.spot_pitch_um or known
+    ):
+        raise GeometryError(no_mpp(slide.path, PixelSize(slide.mpp_sources, slide.mpp_rejected)))
+    geometry = decide_geometry(table.xy_px0, hints, stated=stated, slide_mpp=tags)
+    order = reading_order(table.xy_px0)
+    section = Section(
+        section_id=task.section_id,
+        patient_id=task.patient_id,
+        slide=task.slide,
+        geometry=geometry,
+        barcodes=table.barcodes[order],
+        xy_px0=table.xy_px0[order],
+        counts=None,
+        genes=None,
+        array_xy=None if table.array_xy is None else table.array_xy[order],
+        dropped=table.dropped,
+        bits=options.bits,
+    )
+    return Layout(section, None, notes + geometry.notes)
+
+
+def _check_inside(table: SpotTable, slide: Slide) -> None:
+    size = np.array([slide.width_px0, slide.height_px0])
+    outside = ((table.xy_px0 < 0) | (table.xy_px0 >= size)).any(axis=1)
+    if outside.any():
+        low, high = table.xy_px0.min(axis=0), table.xy_px0.max(axis=0)
+        raise SpotTableError(
+            f"expected all positions of {table.source} inside {slide.path.name} ({size[0]} x {size[1]} px), found "
+            f"{int(outside.sum())} of {table.n_spots} outside (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to "
+            f"{high[1]:.0f}); give level-0 pixels of this slide"
+        )
+
+
+def _scale(slide: Slide, stated: float | None) -> tuple[float, tuple[str, ...]]:
+    if stated is not None:
+        return stated, tags_beside(slide.mpp_sources, stated)
+    if slide.mpp is None:
+        raise GeometryError(no_mpp(slide.path, PixelSize(slide.mpp_sources, slide.mpp_rejected)))
+    return slide.mpp, ()
+
+
+def _source(slide: Slide, stated: float | None) -> str:
+    return "stated" if stated is not None else f"slide tag {slide.mpp_source}"

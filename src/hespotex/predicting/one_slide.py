@@ -1,0 +1,399 @@
+"""Prediction of one slide, resumable: layout, features, decoding, files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.config import InputChoices, Machine, NucleiConfig
+from hespotex.encoders import get_encoder
+from hespotex.encoders.base import Encoder
+from hespotex.errors import HESpotExError
+from hespotex.evaluation.by_scope import GENES, SETS, bundle_claims
+from hespotex.evaluation.claims import Patient
+from hespotex.evaluation.patients import patient_of
+from hespotex.evaluation.trust import Trust, bundle_trust
+from hespotex.export.h5ad import Thumbnail
+from hespotex.features.encode import features_key
+from hespotex.features.patches import PatchPlan
+from hespotex.genes.gene_sets import sets_key
+from hespotex.models.bundle import Bundle, read_model
+from hespotex.models.encoder_match import check_same_encoder
+from hespotex.models.fit import device_name, use_threads
+from hespotex.models.types import EncoderRecord
+from hespotex.nuclei.stage import for_prediction, refuse_unseen
+from hespotex.predicting.beside import KEY, complete_slide, finished_before, refuse_unwritten
+from hespotex.predicting.decode import (
+    FLAG,
+    composition_shift,
+    decode_slide,
+    open_predictions,
+    slide_place,
+)
+from hespotex.predicting.encode import encode_slide
+from hespotex.predicting.layout import Layout, lay_out
+from hespotex.predicting.nuclei import find_slide_nuclei, mask_of, nuclei_key
+from hespotex.predicting.options import SlideResult, SlideTask, check_name
+from hespotex.predicting.outputs import Finished, kept_note, unwritten_note, write_outputs
+from hespotex.predicting.store import CHUNK_SPOTS, FeatureStore, PredictionStore, open_work
+from hespotex.progress import Advance, Reporter, Silent
+from hespotex.results.announce import genes_to_write
+from hespotex.results.run_outputs import THUMBNAIL_SIDE_PX, provenance
+from hespotex.sections.section import ManifestRow, Section, read_section
+from hespotex.slide import Slide, open_slide, slide_key
+from hespotex.storage.atomic import sweep_leftovers
+from hespotex.storage.clock import StageClock, versions
+from hespotex.storage.content_keys import content_key, file_key
+from hespotex.storage.run_folder import RunDir
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with its encoder loaded, ready for any number of slides; made by `open_predictor`.
+
+    Attributes:
+        bundle: the model.
+        trust: what it knows of its own worth.
+        encoder: its encoder.
+        plan: its patches.
+        machine: device and threads.
+    """
+
+    bundle: Bundle
+    trust: Trust
+    encoder: Encoder
+    plan: PatchPlan
+    machine: Machine
+
+
+def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
+    """Load a model and the encoder that it was trained with.
+
+    Raises:
+        ModelFileError: the model cannot be read, or the encoder is another one.
+        EncoderError: the encoder's weights are not here.
+    """
+    machine = machine or Machine()
+    use_threads(machine)
+    bundle = read_model(model)
+    config = bundle.config.encoder
+    encoder = get_encoder(config.name, device=device_name(machine), threads=machine.threads)
+    record = EncoderRecord(
+        name=encoder.name,
+        key=encoder.key(),
+        dim=config.projection or encoder.dim,
+        size_px=encoder.size_px,
+        mean=encoder.mean,
+        std=encoder.std,
+    )
+    check_same_encoder(model, bundle, record)
+    plan = PatchPlan(bundle.sides_um, encoder.size_px)
+    return Predictor(bundle, bundle_trust(bundle), encoder, plan, machine)
+
+
+def predict_slide(
+    predictor: Predictor, task: SlideTask, out: Path, *, reporter: Reporter | None = None
+) -> SlideResult:
+    """Predict one slide; memory does not grow with the slide beyond a few numbers a spot.
+
+    Killed at any moment and called again, it goes on with the chunks that are finished; the result is
+    the same bit for bit. Nothing stands under a final name before it is whole.
+
+    Args:
+        predictor: model and encoder.
+        task: slide and how to predict it.
+        out: folder for predictions/, figures/ and, while it runs, work/.
+        reporter: hears of progress.
+
+    Raises:
+        HESpotExError: the slide, its scale, the positions or the disk; what is done is kept.
+    """
+    try:
+        return _predict_slide(predictor, task, RunDir(out), reporter or Silent())
+    except HESpotExError as error:
+        if error.section is not None:
+            raise
+        raise type(error)(str(error), section=task.section_id) from error
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One slide on its way: what was asked, decided before the slide is opened, and who hears of it."""
+
+    predictor: Predictor
+    task: SlideTask
+    run: RunDir
+    reporter: Reporter
+    clock: StageClock
+    patient: Patient
+    nuclei: NucleiConfig
+    mask: Path | None
+    key: str
+
+    @property
+    def work(self) -> Path:
+        """Folder of what is kept between a kill and the next call."""
+        return self.run.work / self.task.section_id
+
+    @contextmanager
+    def stage(self, name: str, what: str, n_spots: int) -> Iterator[Advance]:
+        """Time a stage over all spots and show how far it is."""
+        title = f"{self.task.section_id}: {what}"
+        with self.clock.stage(name), self.reporter.task(title, n_spots) as advance:
+            yield advance
+
+
+def _predict_slide(
+    predictor: Predictor, task: SlideTask, run: RunDir, reporter: Reporter
+) -> SlideResult:
+    job = _prepare(predictor, task, run, reporter)
+    path = run.predictions / f"{task.section_id}.h5ad"
+    there = finished_before(path, task.section_id, job.key)
+    if there is not None:
+        paths = complete_slide(run, path, predictor.bundle, task)
+        return replace(there, paths=paths)
+    for folder in (run.predictions, run.figures):
+        sweep_leftovers(folder, task.section_id)
+    with open_slide(task.slide, mpp=task.options.mpp, bits=task.options.bits) as slide:
+        with job.clock.stage("layout"):
+            layout = lay_out(slide, task, predictor.bundle)
+            thumbnail = Thumbnail(*slide.thumbnail_around_holes(THUMBNAIL_SIDE_PX)[:2])
+        for note in layout.notes:
+            reporter.say(f"{task.section_id}: {note}")
+        refuse_unseen(layout.section, job.nuclei)  # before the hours of encoding
+        # What is done outlives a change of options that it does not depend on.
+        encoded = _features_key(predictor, task, layout.section)
+        features = _encode(job, slide, layout.section, encoded)
+        section, factor = _count_nuclei(job, slide, layout.section, encoded)
+    layout = replace(layout, section=section)
+    store = _decode(job, section, features, encoded, factor)
+    finished = _finish(job, layout, store, features, thumbnail)
+    with job.clock.stage("write"):
+        paths = write_outputs(run, predictor.bundle, finished, task.options)
+    shutil.rmtree(job.work, ignore_errors=True)
+    return SlideResult(
+        task.section_id,
+        section.n_spots,
+        int(finished.bad.sum()),
+        finished.verdict or "",
+        note="; ".join(layout.notes),
+        paths=paths,
+        seconds=dict(job.clock.seconds),
+    )
+
+
+def _prepare(predictor: Predictor, task: SlideTask, run: RunDir, reporter: Reporter) -> _Job:
+    """What to write and under which key; the choices themselves are told once, by the caller."""
+    bundle, options, quiet = predictor.bundle, task.options, Silent()
+    check_name(task.section_id)
+    patient = patient_of(bundle, task.patient_id, same_patient=options.same_patient)
+    refuse_unwritten(bundle, options)
+    nuclei = for_prediction(bundle, options.nuclei, quiet, bounds_offset=options.bounds_offset)
+    mask = mask_of(task, nuclei)
+    key = _prediction_key(predictor, task, patient, nuclei_key(mask, nuclei))
+    return _Job(predictor, task, run, reporter, StageClock(), patient, nuclei, mask, key)
+
+
+def _encode(job: _Job, slide: Slide, section: Section, encoded: str) -> FeatureStore:
+    """Features of all spots, on the disk; chunks that are there are kept."""
+    open_work(job.work / "features", encoded)
+    features = FeatureStore(job.work / "features", section.n_spots)
+    with job.stage("encode", "encoding", section.n_spots) as advance:
+        encode_slide(
+            slide,
+            section.xy_px0,
+            section.geometry.mpp,
+            job.predictor.encoder,
+            job.predictor.plan,
+            features,
+            projection=job.predictor.bundle.config.encoder.projection,
+            max_bad=job.task.options.max_bad_tiles,
+            advance=advance,
+        )
+    return features
+
+
+def _count_nuclei(
+    job: _Job, slide: Slide, section: Section, encoded: str
+) -> tuple[Section, npt.NDArray[np.float64] | None]:
+    """The section with its nuclei, and the factor they make; as it was where the model uses none."""
+    with job.stage("nuclei", "nuclei", section.n_spots) as advance:
+        return find_slide_nuclei(
+            slide,
+            section,
+            job.mask,
+            job.nuclei,
+            job.work / "nuclei.safetensors",
+            encoded,
+            device=device_name(job.predictor.machine),
+            advance=advance,
+        )
+
+
+def _decode(
+    job: _Job,
+    section: Section,
+    features: FeatureStore,
+    encoded: str,
+    factor: npt.NDArray[np.float64] | None,
+) -> PredictionStore:
+    """Expression of all genes, on the disk, tile by tile; chunks that are there are kept."""
+    bundle, folder = job.predictor.bundle, job.work / "predictions"
+    open_work(
+        folder,
+        content_key(encoded, factor, versions()["hespotex"], bundle.model_id, CHUNK_SPOTS),
+    )
+    store = open_predictions(folder, section.n_spots, len(bundle.genes), job.predictor.trust)
+    with job.stage("predict", "predicting", section.n_spots) as advance:
+        decode_slide(
+            bundle.model,
+            job.predictor.trust,
+            section.xy_um,
+            features,
+            store,
+            nuclei=factor,
+            device=device_name(job.predictor.machine),
+            advance=advance,
+        )
+    return store
+
+
+def _finish(
+    job: _Job,
+    layout: Layout,
+    store: PredictionStore,
+    features: FeatureStore,
+    thumbnail: Thumbnail,
+) -> Finished:
+    """What the files need beside the chunks: unreadable spots, the verdict on the slide, where it comes from."""
+    predictor = job.predictor
+    bad = np.concatenate([np.zeros(0, dtype=bool), *(chunk.bad for chunk in features)])
+    verdict = flagged = None
+    if _scored(store):
+        flags = store.column(FLAG)
+        coarser = predictor.trust.coarseness(layout.section.geometry.mpp)
+        verdict, flagged = _verdict(predictor.trust, flags, features, bad, coarser), flags > 0
+    options = job.task.options
+    claims = bundle_claims(predictor.bundle, job.patient, verdict=verdict, flagged=flagged)
+    columns = genes_to_write(
+        claims,
+        job.reporter,
+        untested=options.untested,
+        all_genes=options.all_genes,
+        name=job.task.section_id,
+    )
+    panel = predictor.bundle.genes
+    genes = {panel[j] for j in columns.tolist()}
+    for note in (kept_note(options, len(columns)), unwritten_note(options, panel, genes)):
+        if note:
+            job.reporter.say(f"{job.task.section_id}: {note}")
+    return Finished(
+        layout=layout,
+        store=store,
+        shift=composition_shift(predictor.bundle.model, store),
+        bad=bad,
+        verdict=verdict,
+        claims=claims,
+        thumbnail=thumbnail,
+        provenance=_provenance(predictor, layout, job.key, verdict),
+        columns=columns,
+    )
+
+
+def _prediction_key(predictor: Predictor, task: SlideTask, patient: Patient, nuclei: str) -> str:
+    """Key of everything that the h5ad of a slide depends on."""
+    options = task.options
+    return content_key(
+        versions()["hespotex"],
+        predictor.bundle.model_id,
+        [predictor.encoder.key(), predictor.encoder.engine],
+        slide_key(task.slide, options.bits),
+        [task.section_id, task.patient_id],
+        [options.mpp, options.pitch_um, options.diameter_um, options.grid],
+        [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
+        None if task.row is None else _row_key(predictor, task.row, options.choices),
+        options.bounds_offset and options.tissue is not None,
+        [sets_key(predictor.bundle.gene_sets)],
+        [predictor.bundle.validation.get(kind) for kind in (GENES, SETS)],
+        [patient, options.untested, options.all_genes],
+        nuclei,
+        CHUNK_SPOTS,
+    )
+
+
+def _row_key(predictor: Predictor, row: ManifestRow, choices: InputChoices) -> str:
+    """Of a section among slides: its positions, the scale that was decided, what is carried along."""
+    section = read_section(row, replace(choices, grid=predictor.bundle.config.pooling.grid))
+    geometry = section.geometry
+    return content_key(
+        section.expression_key(),
+        [geometry.mpp, geometry.spot_pitch_um, geometry.spot_diameter_um],
+        section.missing_genes,
+        section.carried_key(),
+        list(section.accepted),
+    )
+
+
+def _features_key(predictor: Predictor, task: SlideTask, section: Section) -> str:
+    """Key of everything that the features on the disk depend on."""
+    return content_key(
+        features_key(
+            slide_key(task.slide, task.options.bits),
+            predictor.encoder,
+            predictor.plan,
+            section.geometry.mpp,
+            section.xy_px0,
+        ),
+        predictor.bundle.config.encoder.projection,
+        CHUNK_SPOTS,
+    )
+
+
+def _positions_key(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return content_key([file_key(p) for p in sorted(path.rglob("*")) if p.is_file()])
+        return file_key(path)
+    except OSError:
+        return "missing"  # said by whoever reads it
+
+
+def _scored(store: Any) -> bool:
+    return FLAG in store.columns and len(store.slices) > 0
+
+
+def _verdict(
+    trust: Trust,
+    flags: npt.NDArray[np.float32],
+    features: FeatureStore,
+    bad: npt.NDArray[np.bool_],
+    coarser: float,
+) -> str | None:
+    """On the slide as a whole, from all its readable spots."""
+    place = slide_place(trust, features)
+    if trust.ood is None or place is None:
+        return None
+    return str(trust.ood.verdict(flags[~bad] > 0, place, coarser=coarser))
+
+
+def _provenance(
+    predictor: Predictor, layout: Layout, key: str, verdict: str | None
+) -> dict[str, Any]:
+    geometry = layout.section.geometry
+    tissue = layout.tissue
+    return {
+        **provenance(predictor.bundle),
+        "ood_verdict": verdict,
+        "mpp_source": next(iter(geometry.mpp_sources), None),
+        "tissue": "given positions" if tissue is None else tissue.source,
+        "tissue_mm2": None if tissue is None else tissue.area_mm2(geometry.mpp),
+        "notes": list(layout.notes) or None,
+        KEY: key,
+    }

@@ -1,0 +1,179 @@
+"""What a user may say of the prediction of a slide without spots, and what comes of it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Final, Literal
+
+from hespotex.config import InputChoices
+from hespotex.config.values import listed_names
+from hespotex.errors import ConfigError, SlideError
+from hespotex.export.shown import SHOWN, Show
+from hespotex.sections.manifest import MAX_ID_BYTES
+from hespotex.sections.section import ManifestRow
+from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
+from hespotex.slide.pixel_size import MAX_MPP
+from hespotex.spots.base import GridKind
+
+Format = Literal["geojson", "parquet", "spatialdata", "ome-tiff", "png"]
+ALL_GENES: Final = ("all",)
+FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata", "ome-tiff", "png")
+
+
+@dataclass(frozen=True)
+class SlideOptions:
+    """How a slide without spots is predicted.
+
+    Attributes:
+        mpp: microns per level-0 pixel, used exactly as given; None takes the slide's own tags.
+        bits: of a sample of 16, that hold the picture, where no tag of the slide tells it.
+        tissue: GeoJSON with the outline of the tissue; None: it is found.
+        spots: file with the positions; None lays a grid over the tissue.
+        pitch_um: distance of neighbouring spots; None: as in the model's training.
+        diameter_um: of a spot; None: as in the model's training.
+        grid: lattice that is laid over the tissue.
+        max_bad_tiles: share of spots whose pixels may be unreadable.
+        patient: whose the slide is; None: as in the manifest, or not known.
+        same_patient: a patient id that the training has, too, means the same patient.
+        untested: also write genes without evidence for this patient.
+        all_genes: write every gene of any grade.
+        formats: what is written beside the h5ad, with chosen genes only.
+        bounds_offset: QuPath's coordinates start at the bounds of the slide (MRXS): taken off in GeoJSON that
+            is written, added to the outline in `tissue` and to outlines of nuclei.
+        genes: the chosen genes of pictures and of `formats`; None: the best graded, or where nothing
+            is graded the most abundant in training; `("all",)`: every gene that is written.
+        show: what pictures and `formats` show of a gene: composition, or log1p(CPM).
+        choices: what the preflight would refuse of sections among the slides, and the user accepts.
+        nuclei: where those of a model with nuclei come from; None: as in its training.
+    """
+
+    mpp: float | None = None
+    bits: int | None = None
+    tissue: Path | None = None
+    spots: Path | None = None
+    pitch_um: float | None = None
+    diameter_um: float | None = None
+    grid: GridKind = "hexagonal"
+    max_bad_tiles: float = 0.01
+    patient: str | None = None
+    same_patient: bool = False
+    untested: bool = False
+    all_genes: bool = False
+    formats: tuple[Format, ...] = ()
+    genes: tuple[str, ...] | None = None
+    show: Show = "composition"
+    choices: InputChoices = field(default_factory=InputChoices)
+    bounds_offset: bool = False
+    nuclei: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tissue", "spots"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(given))
+        object.__setattr__(self, "formats", listed_names("formats", self.formats))
+        if self.genes is not None:
+            object.__setattr__(self, "genes", listed_names("genes", self.genes))
+        for name in ("mpp", "pitch_um", "diameter_um", "max_bad_tiles"):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, Real):
+                raise ConfigError(f"expected a number for {name}, found {given!r}")
+        if self.mpp is not None and not 0 < self.mpp <= MAX_MPP:
+            raise ConfigError(
+                f"expected --mpp above 0 and at most {MAX_MPP:g} um per pixel, found {self.mpp:g}; "
+                "typical are 0.25 (40x) and 0.5 (20x)"
+            )
+        _check_bits(self.bits)
+        for name, value in (
+            ("--spot-pitch-um", self.pitch_um),
+            ("--spot-diameter-um", self.diameter_um),
+        ):
+            if value is not None and not value > 0:
+                raise ConfigError(f"expected {name} above 0 um, found {value:g}")
+        if not 0 <= self.max_bad_tiles <= 1:
+            raise ConfigError(
+                f"expected --max-bad-tiles as a share from 0 to 1, found {self.max_bad_tiles:g}"
+            )
+        if self.grid not in ("hexagonal", "square"):
+            raise ConfigError(f"expected --grid hexagonal or square, found {self.grid!r}")
+        if self.show not in SHOWN:
+            raise ConfigError(f"expected --show {' or '.join(SHOWN)}, found {self.show!r}")
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown:
+            raise ConfigError(f"expected formats of {', '.join(FORMATS)}, found {unknown[0]!r}")
+
+
+def _check_bits(bits: int | None) -> None:
+    if bits is not None and (not isinstance(bits, int) or not LEAST_BITS <= bits <= MOST_BITS):
+        raise ConfigError(
+            f"expected --bits as a whole number of {LEAST_BITS} to {MOST_BITS}, found {bits!r}; cameras have 10, 12 or 14"
+        )
+
+
+@dataclass(frozen=True)
+class SlideTask:
+    """One slide to predict.
+
+    Attributes:
+        section_id: names the files that are written.
+        slide: the image file.
+        options: how.
+        patient_id: as the user gave it; `unknown` where nobody said whose the slide is.
+        row: a manifest's row with spots of its own; predicted there, in place of a grid.
+        nuclei_mask: that the manifest names.
+    """
+
+    section_id: str
+    slide: Path
+    options: SlideOptions
+    patient_id: str = "unknown"
+    row: ManifestRow | None = None
+    nuclei_mask: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.options.patient is not None:
+            object.__setattr__(self, "patient_id", self.options.patient)
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """What came of one slide.
+
+    Attributes:
+        section_id: of the task.
+        n_spots: predicted spots.
+        n_bad: spots whose pixels could not be read; they carry NaN.
+        verdict: of the out-of-distribution check; empty where the model has none.
+        skipped: the very same prediction was there already.
+        note: what to know, in words.
+        paths: what was written, by label.
+        seconds: by stage.
+    """
+
+    section_id: str
+    n_spots: int
+    n_bad: int = 0
+    verdict: str = ""
+    skipped: bool = False
+    note: str = ""
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def check_name(section_id: str) -> None:
+    """Refuse a slide whose name is too long for the files that are named by it, or no text.
+
+    Raises:
+        SlideError: it is.
+    """
+    remedy = "rename the slide, or give a manifest (section_id,patient_id,slide,expression,format) with another id"
+    if any("\ud800" <= sign <= "\udfff" for sign in section_id):
+        raise SlideError(f"expected a slide's name in UTF-8, found {section_id!a}; {remedy}")
+    n_bytes = len(section_id.encode())
+    if n_bytes > MAX_ID_BYTES:
+        raise SlideError(
+            f"expected a slide's name of at most {MAX_ID_BYTES} bytes, since files are named by it, found {n_bytes}; "
+            f"{remedy}"
+        )

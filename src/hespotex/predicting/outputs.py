@@ -1,0 +1,318 @@
+"""What is written of a predicted slide: the h5ad by chunks, chosen genes for other tools, the overview."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex import keys
+from hespotex.errors import RunError
+from hespotex.evaluation.claims import Claims
+from hespotex.evaluation.set_scores import bundle_sets
+from hespotex.evaluation.trust import Extras, bundle_trust
+from hespotex.export.claim_words import best_first
+from hespotex.export.h5ad import StoredPrediction, Thumbnail
+from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
+from hespotex.export.pyramid import MAX_CHANNELS
+from hespotex.export.tables import MAX_GENES, MAX_SETS, N_WRITTEN
+from hespotex.genes.gene_sets import PanelSets, SetScores
+from hespotex.models.bundle import Bundle
+from hespotex.plots.overview import plot_overview
+from hespotex.plots.style import save_figure
+from hespotex.predicting.decode import COMPOSITION, DEPTH, FLAG, LOG1P, LOWER, SCORE, UPPER
+from hespotex.predicting.layout import Layout
+from hespotex.predicting.options import ALL_GENES, SlideOptions
+from hespotex.predicting.store import PredictionStore
+from hespotex.sections.section import Section
+from hespotex.storage.content_keys import content_key
+from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.run_folder import RunDir
+
+OVERVIEW_GENES = 3
+_SUFFIXES = {
+    "geojson": ".geojson",
+    "parquet": ".parquet",
+    "spatialdata": ".zarr",
+    "ome-tiff": ".ome.tif",
+    "png": ".pictures",
+}
+# Nobody looks through fifty maps that nobody asked for.
+_FEW = {"ome-tiff", "png"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A slide whose chunks are all there.
+
+    Attributes:
+        layout: where was predicted.
+        store: the predictions.
+        shift: (G,) to take off the stored composition, or None.
+        bad: (n,) spots whose pixels could not be read.
+        verdict: of the out-of-distribution check, or None.
+        claims: what the model may claim of its genes on this slide.
+        thumbnail: small picture of the slide.
+        provenance: what made the prediction.
+        columns: genes that the h5ad holds.
+    """
+
+    layout: Layout
+    store: PredictionStore
+    shift: npt.NDArray[np.float32] | None
+    bad: npt.NDArray[np.bool_]
+    verdict: str | None
+    claims: Claims
+    thumbnail: Thumbnail
+    provenance: Mapping[str, Any]
+    columns: npt.NDArray[np.intp]
+
+
+def chosen_genes(
+    bundle: Bundle,
+    claims: Claims,
+    written: npt.NDArray[np.intp],
+    wanted: tuple[str, ...] | None,
+    most: int,
+) -> npt.NDArray[np.intp]:
+    """Columns of the panel to show: those asked for that are written, else (or with `all`, each of) the best first
+    (`claim_words.best_first`), among equals the most abundant.
+
+    Args:
+        bundle: the model.
+        claims: of its panel on this slide.
+        written: columns of the panel that are written at all.
+        wanted: names of genes, or None; those that the panel lacks are left out (`beside.say_absent` tells why).
+        most: how many at most, where none are named.
+    """
+    if wanted == ALL_GENES:
+        wanted, most = None, len(written)
+    if wanted is not None:
+        place = {gene: j for j, gene in enumerate(bundle.genes)}
+        chosen = np.array([place[gene] for gene in wanted if gene in place], dtype=np.intp)
+        return chosen[np.isin(chosen, written)]
+    totals = np.asarray(bundle.training_totals) if bundle.training_totals else None  # imported
+    order = best_first(claims, totals)
+    return np.asarray(order[np.isin(order, written)][:most], dtype=np.intp)
+
+
+def shown_key(options: SlideOptions) -> str:
+    """Key of what may be chosen anew of a finished slide."""
+    return content_key(list(options.formats), options.genes, options.bounds_offset, options.show)
+
+
+def write_outputs(
+    run: RunDir, bundle: Bundle, finished: Finished, options: SlideOptions
+) -> dict[str, Path]:
+    """Write everything of one slide; the h5ad last, since it says that the slide is done.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    name = finished.layout.section.section_id
+    claims = finished.claims
+    shown = chosen_genes(bundle, claims, finished.columns, options.genes, MAX_GENES)
+    sets = bundle_sets(bundle, claims.patient, verdict=claims.verdict)
+    stored = _chosen(bundle, finished, shown, sets)
+    paths = write_shown(run, stored, finished.layout, options)
+    paths["prediction"] = run.predictions / f"{name}.h5ad"
+    write_prediction_by_chunks(
+        paths["prediction"],
+        section=_marked(finished),
+        genes=bundle.genes,
+        depth=finished.store.column(DEPTH),
+        extras=replace(_spot_extras(finished, bundle), gene_sets=None if sets is None else sets[1]),
+        chunks=_chunks(finished, bundle, None if sets is None else sets[0]),
+        thumbnail=finished.thumbnail,
+        provenance=finished.provenance,
+        columns=finished.columns,
+    )
+    return paths
+
+
+def write_shown(
+    run: RunDir, stored: StoredPrediction, layout: Layout, options: SlideOptions
+) -> dict[str, Path]:
+    """Write the formats that were asked for and the overview; the paths by label.
+
+    The overview comes last: it says for which options the others are there.
+    """
+    overview = run.figures / f"{stored.section_id}_overview.png"
+    try:
+        overview.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"expected to replace {overview}, found: {disk_words(error, writing=True)}"
+        ) from error
+    genes = [str(g) for g in stored.genes]
+    paths = write_formats(run, stored, genes, options, layout.bounds_px0)
+    figure = plot_overview(
+        stored,
+        genes[:OVERVIEW_GENES],
+        tissue=None if layout.tissue is None else layout.tissue.polygons,
+        notes=layout.notes,
+        n_bad=int(np.isnan(stored.log1p).any(axis=1).sum()),
+        show=options.show,
+    )
+    save_figure(figure, overview, made_of=shown_key(options))
+    return {**paths, "overview": overview}
+
+
+def write_formats(
+    run: RunDir,
+    stored: StoredPrediction,
+    genes: Sequence[str],
+    options: SlideOptions,
+    bounds_px0: tuple[float, float],
+) -> dict[str, Path]:
+    """Write these genes of a prediction in every format that was asked for; the paths by format."""
+    from hespotex.export.geojson import write_geojson
+    from hespotex.export.pyramid import write_ome_tiff
+    from hespotex.export.spatialdata import write_spatialdata
+    from hespotex.export.tables import write_parquet
+    from hespotex.plots.gene_pictures import write_gene_pictures
+
+    writers: dict[str, Callable[..., None]] = {
+        "geojson": partial(write_geojson, bounds_offset_px0=bounds_px0),
+        "parquet": write_parquet,
+        "spatialdata": write_spatialdata,
+        "ome-tiff": write_ome_tiff,
+        "png": write_gene_pictures,
+    }
+    paths = format_paths(run, stored.section_id, options)
+    for kind, path in paths.items():
+        kept = genes[: _most(kind, options)]
+        writers[kind](path, stored, genes=kept, show=options.show)
+    return paths
+
+
+def _most(kind: str, options: SlideOptions) -> int | None:
+    """How many genes a format gets where none are named; None: all of them."""
+    if options.genes is not None:
+        return None
+    return MAX_CHANNELS if kind in _FEW else MAX_GENES
+
+
+def kept_note(options: SlideOptions, n_written: int) -> str:
+    """What is to be said of formats that hold fewer genes than the h5ad; empty where none does."""
+    of_format = {kind: _most(kind, options) for kind in options.formats}
+    fewer = [f"{kind} {n}" for kind, n in of_format.items() if n is not None and n < n_written]
+    if not fewer:
+        return ""
+    return (
+        f"of {n_written:,} written genes the best graded are exported: {', '.join(fewer)}; --show-genes all exports all, "
+        "--show-genes GENE,GENE those named"
+    )
+
+
+def unwritten_note(options: SlideOptions, panel: Collection[str], written: Collection[str]) -> str:
+    """What is to be said of the model's genes that were asked for and are not written on this slide; empty if none."""
+    wanted = () if options.genes is None or options.genes == ALL_GENES else options.genes
+    lost = [gene for gene in wanted if gene in panel and gene not in written]
+    if not lost:
+        return ""
+    shown = f"{', '.join(lost[:5])}{f' and {len(lost) - 5:,} more' if len(lost) > 5 else ''}"
+    return (
+        f"not predicted on this slide and so not shown: {shown}; --untested writes genes without evidence, --all-genes "
+        "genes of any grade"
+    )
+
+
+def format_paths(run: RunDir, section_id: str, options: SlideOptions) -> dict[str, Path]:
+    """Where each format that was asked for is written."""
+    return {kind: run.predictions / f"{section_id}{_SUFFIXES[kind]}" for kind in options.formats}
+
+
+def _marked(finished: Finished) -> Section:
+    """The section, with a column that tells unreadable spots where there are any."""
+    import pandas as pd
+
+    section = finished.layout.section
+    if not finished.bad.any():
+        return section
+    index = pd.Index(section.barcodes.astype(object))
+    obs = pd.DataFrame(index=index) if section.obs is None else section.obs.copy()
+    obs[keys.BAD_TILE] = finished.bad
+    dropped = {**section.dropped, "spots with unreadable pixels (NaN)": int(finished.bad.sum())}
+    return replace(section, obs=obs, dropped=dropped)
+
+
+def _spot_extras(finished: Finished, bundle: Bundle) -> Extras:
+    store = finished.store
+    has_score = SCORE in store.columns
+    return Extras(
+        half_width=bundle_trust(bundle).half_width(),
+        ood_score=store.column(SCORE) if has_score else None,
+        ood=store.column(FLAG) > 0 if has_score else None,
+        grades=finished.claims.grade.tolist(),
+        verdict=finished.verdict,
+        claims=finished.claims,
+    )
+
+
+def _chunks(finished: Finished, bundle: Bundle, sets: PanelSets | None) -> Iterator[Chunk]:
+    pooled = bundle.pooled
+    names = {LOG1P: LOG1P, COMPOSITION: keys.COMPOSITION, LOWER: keys.LOWER, UPPER: keys.UPPER}
+    for number, rows in enumerate(finished.store.slices):
+        arrays = {names[n]: finished.store.layer(n, number) for n in finished.store.layers}
+        if finished.shift is not None:
+            arrays[keys.COMPOSITION] = arrays[keys.COMPOSITION] - finished.shift
+        if sets is not None:
+            arrays[keys.GENE_SETS] = sets.scores(arrays[keys.COMPOSITION], pooled)
+        yield rows, arrays
+
+
+def _chosen(
+    bundle: Bundle,
+    finished: Finished,
+    columns: npt.NDArray[np.intp],
+    sets: tuple[PanelSets, SetScores] | None,
+) -> StoredPrediction:
+    """The slide with a few genes and gene sets, in memory."""
+    section, store = finished.layout.section, finished.store
+    tables = {
+        name: np.empty((section.n_spots, len(columns)), np.float32)
+        for name in (LOG1P, keys.COMPOSITION)
+    }
+    best = np.zeros(0, np.intp) if sets is None else sets[1].best(MAX_SETS)
+    of_sets = np.empty((section.n_spots, len(best)), np.float32)
+    for rows, arrays in _chunks(finished, bundle, None if sets is None else sets[0]):
+        for name, table in tables.items():
+            table[rows] = arrays[name][:, columns]
+        if sets is not None:
+            of_sets[rows] = arrays[keys.GENE_SETS][:, best]
+    extras = _spot_extras(finished, bundle)
+    if sets is not None:
+        extras = replace(extras, gene_sets=replace(sets[1].subset(best), values=of_sets))
+    return StoredPrediction(
+        section_id=section.section_id,
+        patient_id=section.patient_id,
+        genes=np.asarray(bundle.genes, dtype=str)[columns],
+        barcodes=section.barcodes,
+        xy_px0=section.xy_px0,
+        mpp=section.geometry.mpp,
+        spot_diameter_um=section.geometry.spot_diameter_um,
+        log1p=tables[LOG1P],
+        composition=tables[keys.COMPOSITION],
+        depth=store.column(DEPTH),
+        measured=None,
+        measured_counts=None,
+        measured_depth=None,
+        thumbnail=finished.thumbnail,
+        extras=replace(
+            extras,
+            half_width=None if extras.half_width is None else extras.half_width[:, columns],
+            grades=finished.claims.grade[columns].tolist(),
+            claims=finished.claims.subset(columns),
+        ),
+        record={
+            **finished.provenance,
+            "spot_pitch_um": section.geometry.spot_pitch_um,
+            N_WRITTEN: len(finished.columns),
+        },
+    )

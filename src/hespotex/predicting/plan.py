@@ -1,0 +1,141 @@
+"""What INPUT of `predict` means: a manifest, a slide or a folder of slides, as picklable tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from hespotex.config import InputChoices
+from hespotex.errors import ConfigError, ManifestError, SlideError
+from hespotex.inspection import check_named
+from hespotex.predicting import SlideOptions, SlideTask
+from hespotex.predicting.executor import Cluster
+from hespotex.sections.manifest import ManifestRow, read_manifest
+from hespotex.slide import (
+    SLIDE_SUFFIXES,
+    SlideFolder,
+    check_folder,
+    is_zarr,
+    slide_names,
+    slides_in,
+)
+
+MANIFEST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
+
+
+def plan_slides(
+    source: Path, options: SlideOptions, sections: Sequence[str] | None = None
+) -> tuple[SlideTask, ...] | None:
+    """The slides that an input names; None where it is a manifest whose every row has spots.
+
+    Args:
+        source: manifest (.csv, .tsv), slide, or folder of slides.
+        options: for all of them; what a row of a manifest states goes before.
+        sections: only these ids of a manifest.
+
+    Raises:
+        SlideError: there is no slide.
+        ManifestError: the manifest is wrong.
+        ConfigError: an option does not suit the input.
+    """
+    if is_zarr(source):
+        _refuse_choices(sections, options.choices, "a slide")
+        return (SlideTask(source.name.split(".zarr")[0], source, options),)
+    if source.is_dir():
+        _refuse_choices(sections, options.choices, "a folder")
+        return _of_folder(source, options)
+    if source.suffix.lower() in MANIFEST_SUFFIXES:
+        rows = read_manifest(source, sections).rows
+        check_named(options.choices, [row.section_id for row in rows])
+        if options.patient is not None:
+            raise ConfigError(
+                f"expected a slide or a folder of slides with --patient, found a manifest ({source}), which names the "
+                "patient of every row; leave --patient out"
+            )
+        if all(row.has_spots for row in rows):
+            return None
+        return tuple(_of_row(row, options) for row in rows)
+    _refuse_choices(sections, options.choices, "a slide")
+    return (SlideTask(source.stem, source, options),)
+
+
+def refuse_options_of_slides(options: SlideOptions, cluster: Cluster | None) -> None:
+    """Raise ConfigError where an option has no effect on sections that are predicted at their own spots."""
+    usual = SlideOptions()
+    given = {
+        "--mpp": options.mpp != usual.mpp,
+        "--bits": options.bits != usual.bits,
+        "--tissue": options.tissue != usual.tissue,
+        "--spots": options.spots != usual.spots,
+        "--grid": options.grid != usual.grid,
+        "--spot-pitch-um": options.pitch_um != usual.pitch_um,
+        "--spot-diameter-um": options.diameter_um != usual.diameter_um,
+        "--max-bad-tiles": options.max_bad_tiles != usual.max_bad_tiles,
+        "--workers": cluster is not None and cluster.scheduler is None,
+        "--scheduler": cluster is not None and cluster.scheduler is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        raise ConfigError(
+            f"expected slides without spots with {name}, found a manifest whose every row has spots; leave {name} "
+            "out: spots, scale and diameter are those of the manifest"
+        )
+
+
+def _refuse_choices(sections: Sequence[str] | None, choices: InputChoices, what: str) -> None:
+    for name, given in (
+        ("--sections", sections is not None),
+        ("--accept", bool(choices.accept)),
+        ("--allow-hires", choices.allow_hires),
+    ):
+        if given:
+            raise ConfigError(f"expected a manifest with {name}, found {what}; leave {name} out")
+
+
+def _of_row(row: ManifestRow, options: SlideOptions) -> SlideTask:
+    if row.slide is None:
+        raise ManifestError(
+            "as given",
+            [
+                f"section {row.section_id}, column slide: expected an image file beside slides without spots"
+            ],
+        )
+    return SlideTask(
+        row.section_id,
+        row.slide,
+        replace(
+            options,
+            mpp=row.mpp or options.mpp,
+            bits=row.bits or options.bits,
+            pitch_um=row.spot_pitch_um or options.pitch_um,
+            diameter_um=row.spot_diameter_um or options.diameter_um,
+        ),
+        row.patient_id,
+        row if row.has_spots else None,
+        row.nuclei,
+    )
+
+
+def _of_folder(folder: Path, options: SlideOptions) -> tuple[SlideTask, ...]:
+    check_folder(folder)
+    if any(folder.glob("*filtered_feature_bc_matrix*")) or (folder / "outs").is_dir():
+        raise SlideError(
+            f"expected a folder of slides, found Space Ranger's outs: {folder}; give a manifest with format "
+            "space_ranger and the full-resolution image as slide"
+        )
+    slides = slides_in(folder).slides
+    if not slides:
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
+        raise SlideError(
+            f"expected slides ({', '.join(SLIDE_SUFFIXES[:6])}, ...) in {folder}, found {found}"
+        )
+    return tuple(
+        SlideTask(name, path, options)
+        for name, path in zip(slide_names(slides), slides, strict=True)
+    )
+
+
+def folder_of_slides(source: Path) -> SlideFolder | None:
+    """What an input holds beside its slides; None where it is no folder."""
+    return slides_in(source) if source.is_dir() and not is_zarr(source) else None

@@ -1,0 +1,294 @@
+"""report.html: one self-contained page for a finished run; opens without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.evaluation.claims import EVIDENCE, Claims
+from hespotex.export.claim_words import claims_of
+from hespotex.export.scales import COMPOSITION_COLOURS, EXPRESSION_COLOURS
+from hespotex.export.shown import COMPOSITION_IS, LOG1P_IS, MEASURED_IS
+from hespotex.plots.charts import calibration_svg, distribution_svg
+from hespotex.plots.maps import score_prefix
+from hespotex.plots.style import (
+    UNLIKE_COLOURS,
+    UNLIKE_LIMIT,
+    UNLIKE_LIMITS,
+    colour_map,
+)
+from hespotex.report import report_tables as tables
+from hespotex.report.report_claims import claim_lines, claimed_genes, evidence_tiles
+from hespotex.report.report_intervals import (
+    NO_INTERVALS,
+    calibration_notes,
+    median_half_widths,
+    region_levels,
+    region_rows,
+    spread_lines,
+)
+from hespotex.report.report_maps import MAP_BYTES, bytes_per_gene, mapped_genes, section_maps
+from hespotex.report.report_sections import (
+    dropped_rows,
+    facts,
+    failed_slides,
+    slide_row,
+    training_notes,
+)
+from hespotex.report.set_report import set_section
+from hespotex.results.absent_table import absent_for_search
+from hespotex.results.read import (
+    GENE_COLUMNS,
+    TEXT_COLUMNS,
+    Run,
+    accepted_notes,
+    gene_table,
+    read_run,
+    section_scores,
+)
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.run_folder import RunDir
+
+# Predictors whose scores over all genes are drawn, in this order.
+_DRAWN: Final = ("model", "ridge", "nearest_patches", "predicted_depth_only", "depth_only",
+                 "neighbours")  # fmt: skip
+_DIGITS: Final = {"mean_count": 2, keys.N_PATIENTS: 0, keys.N_SECTIONS: 0}
+_LEFT_OUT: Final = "genes of the model that are not predicted on this slide (--untested writes those without evidence, --all-genes all)"
+
+
+def write_report(run: RunDir, out: Path | None = None, *, map_bytes: int = MAP_BYTES) -> Path:
+    """Write one page with scores, folds, maps, all genes and provenance of a finished run.
+
+    Args:
+        run: folder of cross-validate, evaluate or predict.
+        out: the page; default report.html in that folder.
+        map_bytes: room for maps; genes beyond it are listed without maps.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        RunError: no finished run lies there, or a file of it is damaged.
+    """
+    path = out or run.report
+    page = render_report(read_run(run), map_bytes=map_bytes)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
+    """The page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("hespotex.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    seen = _read_sections(run)
+    sections, records = seen.facts, seen.records
+    genes = gene_table(run.genes, seen.genes)
+    maps, mapped = _maps(run, genes["gene"].tolist(), sections, map_bytes)
+    data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps,
+            "absent": absent_for_search(run.folder), **_colours()}  # fmt: skip
+    templates = resources.files("hespotex.report") / "templates"
+    calibration = run.metrics.get("calibration")
+    record = records[0] if records else {}
+    return environment.get_template("report.html.j2").render(
+        css=Markup((templates / "report.css").read_text(encoding="utf-8")),
+        script=Markup((templates / "report.js").read_text(encoding="utf-8")),
+        data=Markup(_safe_json(data)),
+        title=tables.title(run, [patient for *_, patient in sections], sum(s[1] for s in sections)),
+        claims=claim_lines(seen.claims),
+        composition_is=COMPOSITION_IS,
+        measured_is=MEASURED_IS if seen.measured else "",
+        log1p_is=LOG1P_IS,
+        headline=tables.headline(run, genes, measured=seen.measured),
+        found=bool(run.metrics.get("n_significant")),
+        warnings=failed_slides(run.record)
+        + tables.notes(run.metrics)
+        + training_notes(records)
+        + accepted_notes(run.record),
+        tiles=evidence_tiles(seen.claims) + tables.tiles(run.metrics),
+        scores=tables.score_rows(run.metrics),
+        score_columns=[heading for heading, _ in tables.SCORES.values()],
+        absent_text=tables.absent_text(run.metrics),
+        interval_text=tables.interval_text(run.metrics),
+        distributions=_distributions(run.genes),
+        folds=tables.fold_rows(run.metrics),
+        fold_text=tables.fold_text(run.metrics),
+        calibration=Markup(calibration_svg(calibration)) if calibration else "",
+        coverage=tables.coverage_rows(run.metrics),
+        half_widths=median_half_widths(seen.half_widths),
+        rests_on=[] if run.metrics else calibration_notes(records),
+        no_intervals=NO_INTERVALS,
+        region_levels=region_levels(run.metrics),
+        region_rows=region_rows(run.metrics),
+        spread_lines=spread_lines(run.metrics),
+        held_grades=tables.held_grade_rows(run.metrics),
+        slides=seen.slides,
+        evidence=EVIDENCE,
+        gene_sets=set_section(run.folder, run.metrics),
+        genes_claimed=keys.SCORE in genes,
+        grade_rule=tables.grade_rule(run.metrics, genes),
+        has_maps=bool(mapped),
+        map_note=_map_note(len(mapped), len(genes)),
+        n_genes=f"{len(genes):,}",
+        dropped=dropped_rows(seen.dropped, run.metrics, run.genes),
+        facts=facts(run, records),
+        config=json.dumps(run.record.get("config", {}), indent=2),
+        units=json.dumps(_plain(record.get("units", {})), indent=2),
+    )
+
+
+def _colours() -> dict[str, Any]:
+    names = {
+        "composition": COMPOSITION_COLOURS,
+        "log1p": EXPRESSION_COLOURS,
+        "unlike": UNLIKE_COLOURS,
+    }
+    return {
+        "unlike": {"limits": UNLIKE_LIMITS, "limit": UNLIKE_LIMIT},
+        "colours": {name: _colour_table(table) for name, table in names.items()},
+    }
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the predictions of a run tell before any map is drawn.
+
+    Attributes:
+        facts: (id, spots, bytes per gene, patient) of each section.
+        genes: what is claimed of every gene that is predicted somewhere.
+        claims: of each section.
+        measured: whether any section was measured.
+        slides: rows of the table of slides.
+        dropped: what was left out.
+        records: uns["hespotex"] of each section.
+        half_widths: (S, G) of each section that has intervals of composition.
+    """
+
+    facts: list[tuple[str, int, int, str]]
+    genes: pd.DataFrame
+    claims: list[tuple[str, Claims]]
+    measured: bool
+    slides: list[dict[str, Any]]
+    dropped: list[dict[str, Any]]
+    records: list[Mapping[str, Any]]
+    half_widths: list[npt.NDArray[np.float32]]
+
+
+def _read_sections(run: Run) -> _Seen:
+    facts, slides, records, claims, measured = [], [], [], [], False
+    genes: list[npt.NDArray[np.str_]] = []
+    dropped: list[dict[str, Any]] = []
+    half_widths = []
+    for section in run.sections():
+        name, record, n_genes = section.section_id, section.record, len(section.genes)
+        facts.append((name, len(section.barcodes), bytes_per_gene(section), section.patient_id))
+        claims.append((name, claims_of(section)))
+        genes.append(section.genes)
+        measured |= section.measured is not None
+        records.append(record)
+        if section.extras.half_width is not None:
+            half_widths.append(section.extras.half_width)
+        slides.append(slide_row(section))
+        lost = {reason: int(count) for reason, count in record.get("dropped", {}).items()}
+        left_out = int(record.get("n_panel_genes", n_genes)) - n_genes
+        if left_out:
+            lost[_LEFT_OUT] = left_out
+        dropped += [{"section": name, "reason": r, "count": count} for r, count in lost.items()]
+    told = claimed_genes([(g, c) for g, (_, c) in zip(genes, claims, strict=True)])
+    return _Seen(facts, told, claims, measured, slides, dropped, records, half_widths)
+
+
+def _maps(
+    run: Run, ranked: list[str], facts: Sequence[tuple[str, int, int, str]], map_bytes: int
+) -> tuple[list[dict[str, Any]], list[int]]:
+    per_gene = sum(size for _, _, size, _ in facts)
+    chosen = mapped_genes(ranked, map_bytes // per_gene) if per_gene else []
+    number = {name: k for k, name in enumerate(ranked)}
+    indices = [number[g] for g in chosen]
+    maps = []
+    for section in run.sections() if chosen else ():
+        item = section_maps(section, chosen)
+        item["scores"] = section_scores(
+            run.genes, section.section_id, [chosen[k] for k in item["genes"]]
+        )
+        item["genes"] = [indices[k] for k in item["genes"]]
+        maps.append(item)
+    return maps, indices
+
+
+def _distributions(genes: pd.DataFrame) -> list[dict[str, Any]]:
+    from markupsafe import Markup
+
+    if genes.empty:
+        return []
+    captions = {
+        "pcc_composition": "Composition PCC: what is known of the gene itself.",
+        "pcc_log1p": "log1p PCC: rises with depth alone.",
+    }
+    result = []
+    for score, caption in captions.items():
+        tables = {
+            p: genes[f"{score_prefix(p)}{score}"].dropna().to_numpy(np.float64)
+            for p in _DRAWN
+            if f"{score_prefix(p)}{score}" in genes
+        }
+        result.append({"svg": Markup(distribution_svg(tables, caption)), "caption": caption})
+    return result
+
+
+def _gene_columns(genes: pd.DataFrame) -> dict[str, Any]:
+    columns = []
+    for name, label in GENE_COLUMNS.items():
+        if name not in genes:
+            continue
+        values = genes[name]
+        listed = (
+            values.tolist()
+            if name in TEXT_COLUMNS
+            else [None if np.isnan(v) else round(float(v), 4) for v in values]
+        )
+        columns.append({"label": label, "digits": _DIGITS.get(name, 3), "values": listed})
+    return {"names": genes["gene"].tolist(), "columns": columns}
+
+
+def _map_note(n_mapped: int, n_genes: int) -> str:
+    if n_mapped == n_genes:
+        return f"All {n_genes:,} genes have maps here."
+    return (
+        f"{n_mapped:,} of {n_genes:,} genes have maps here, the best and an even choice of the others; "
+        "the predictions' h5ad files hold all."
+    )
+
+
+def _colour_table(name: str) -> list[int]:
+    table = colour_map(name)(np.linspace(0, 1, 256))[:, :3]
+    return [int(v) for v in np.round(table * 255).ravel()]
+
+
+def _safe_json(value: Any) -> str:
+    """JSON that cannot end its script element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)

@@ -1,0 +1,100 @@
+"""The end of a run that was scored: tables, pictures, record and report, in this order."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hespotex.config import RunConfig
+from hespotex.export.h5ad import read_prediction
+from hespotex.plots import maps as plots
+from hespotex.plots.style import save_figure
+from hespotex.progress import Reporter
+from hespotex.report.report import write_report
+from hespotex.results.absent_table import write_absent_of_folds
+from hespotex.results.found_claims import write_found_claims
+from hespotex.results.run_outputs import read_genes, read_metrics, write_metrics
+from hespotex.sections.splits import Folds
+from hespotex.storage.clock import StageClock
+from hespotex.storage.run_folder import RunDir
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a verb made.
+
+    Attributes:
+        paths: what was written, by label.
+        metrics: the content of metrics.json; empty where nothing was scored.
+    """
+
+    paths: Mapping[str, Path]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+def finish_scored_run(
+    run: RunDir,
+    folds: Folds,
+    identity: Mapping[str, Any],
+    config: RunConfig,
+    *,
+    score_nan_as_zero: bool,
+    reporter: Reporter,
+    clock: StageClock,
+) -> None:
+    """Write everything that is made of the records of all folds, and mark the run as finished.
+
+    Args:
+        run: the folder; holds the record of every fold.
+        folds: of the run; its note was said before.
+        identity: what the result depends on.
+        config: of the run.
+        score_nan_as_zero: a PCC that does not exist counted as 0 in means.
+        reporter: hears what the numbers rest on.
+        clock: of the run.
+    """
+    with clock.stage("write"):
+        metrics = write_metrics(run, folds, score_nan_as_zero=score_nan_as_zero)
+        predicted = set(read_genes(run)["gene"])
+        write_absent_of_folds(run, len(folds), predicted, config.panel)
+        if folds.by != "external":  # else the predictions carry what their model claims
+            write_found_claims(run, metrics["sections"])
+        write_figures(run)
+    for note in metrics["notes"]:
+        if note != folds.note:
+            reporter.warn(note)
+    details = {"config": config.model_dump(mode="json"), "notes": metrics["notes"]}
+    run.finish(identity, {**details, **clock.summary()})
+    write_report(run)
+    complete_scored_run(run)
+
+
+def write_figures(run: RunDir) -> None:
+    """Draw genes and depth of every held-out section, and the scores over all genes."""
+    genes = read_genes(run)
+    for section_id in dict.fromkeys(genes["section_id"]):
+        stored = read_prediction(run.predictions / f"{section_id}.h5ad")
+        picks = plots.pick_genes(genes[genes["section_id"] == section_id])
+        save_figure(plots.plot_genes(stored, picks), run.figures / f"{section_id}_genes.png")
+        if np.isfinite(stored.depth).all():
+            save_figure(plots.plot_depth(stored), run.figures / f"{section_id}_depth.png")
+    save_figure(plots.plot_pcc_distribution(genes), run.figures / "pcc_per_gene.png")
+
+
+def complete_scored_run(run: RunDir) -> None:
+    """Do what a kill may have left to do in a finished run: the report, and no working files."""
+    if not run.report.exists():
+        write_report(run)
+    shutil.rmtree(run.work, ignore_errors=True)
+
+
+def scored_result(run: RunDir) -> RunResult:
+    """What a finished run that was scored holds."""
+    names = {"scores": "metrics.json", "genes": "genes.csv", "predictions": "predictions",
+             "pictures": "figures", "report": "report.html"}  # fmt: skip
+    return RunResult({label: run.path / name for label, name in names.items()}, read_metrics(run))

@@ -1,0 +1,61 @@
+"""Gene sets in the report: one row a set, mean over the held-out sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hespotex.genes.gene_sets import left_out_sentence
+from hespotex.results.set_outputs import read_sets
+from hespotex.storage.run_folder import RunDir
+
+_MEANS = (
+    "pcc_composition",
+    "depth_only_pcc_composition",
+    "pcc_partial",
+    "ceiling_share",
+    "q_value",
+)
+
+
+def set_section(run: RunDir, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the page's section on gene sets shows; None for a run without gene sets."""
+    of_sets = metrics.get("gene_sets")
+    if not of_sets:
+        return None
+    left_out = of_sets.get("left_out", {})
+    table = read_sets(run)
+    return {
+        "headline": of_sets.get("headline", "No gene set has enough genes in the panel."),
+        "note": of_sets.get("grade_note", ""),
+        "rows": [] if table.empty else _rows(table),
+        "left_out": left_out_sentence(left_out) if left_out else "",
+    }
+
+
+def _rows(table: pd.DataFrame) -> list[list[str]]:
+    """Best grade first, then the largest score given depth."""
+    rows = []
+    for name, part in table.groupby("gene_set", sort=False):
+        means = {c: float(part[c].mean()) if part[c].notna().any() else np.nan for c in _MEANS}
+        genes = _span(part["n_panel_genes"])
+        cells = [str(name), str(part["grade"].iloc[0])]
+        cells += [_number(means[c]) for c in _MEANS[:-1]]
+        q_value = means["q_value"]
+        cells += ["<0.001" if q_value < 0.001 else _number(q_value)]
+        cells += [str(int(part["pcc_partial"].notna().sum()))]
+        cells += [f"{genes} of {int(part['n_listed'].iloc[0])}", f"{part['mean_count'].mean():.3g}"]
+        rows.append((cells[1], -np.nan_to_num(means["pcc_partial"], nan=-2.0), cells))
+    return [cells for *_, cells in sorted(rows, key=lambda row: row[:2])]
+
+
+def _span(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}".replace("-", "−")

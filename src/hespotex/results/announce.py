@@ -1,0 +1,90 @@
+"""What is said of a model, of the genes that are written, and of a slide's verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hespotex.evaluation.by_scope import set_claims
+from hespotex.evaluation.claims import Claims
+from hespotex.evaluation.grades import UNGRADED
+from hespotex.evaluation.trust import NO_INTERVALS, Extras, bundle_trust
+from hespotex.export.claim_words import flagged_text
+from hespotex.genes.gene_sets import PanelSets, left_out_sentence
+from hespotex.models.bundle import Bundle
+from hespotex.progress import Reporter
+from hespotex.sections.section import Section
+from hespotex.sections.splits import patients_note
+
+
+def genes_to_write(
+    claims: Claims,
+    reporter: Reporter,
+    *,
+    untested: bool = False,
+    all_genes: bool = False,
+    name: str = "",
+) -> npt.NDArray[np.intp]:
+    """Places of the genes that a prediction writes (`Claims.written`); says so in one line.
+
+    Args:
+        claims: of the whole panel on this slide.
+        reporter: hears of it.
+        untested: also genes without evidence for this slide.
+        all_genes: every gene of any grade.
+        name: of the slide, for the line.
+    """
+    kept = np.flatnonzero(claims.written(untested=untested, all_genes=all_genes))
+    n, counts = len(claims), claims.counts()
+    if len(kept) == n:
+        tail = f"all {n:,} genes are written, each marked"
+    elif len(kept):
+        ways = "--all-genes writes every gene"
+        if counts["untested"] and not untested:
+            ways = f"--untested writes the {counts['untested']:,} untested ones, {ways}"
+        tail = f"{len(kept):,} genes are written; {ways}"
+    else:
+        ways = (
+            "--untested writes the untested genes"
+            if counts["untested"]
+            else "--all-genes writes every gene"
+        )
+        tail = f"depth, unlike scores and tissue alone are written, no gene; {ways}, marked"
+    reporter.say(f"{name}{': ' if name else ''}{claims.sentence()} {tail[0].upper()}{tail[1:]}.")
+    return kept
+
+
+def say_what_lacks(bundle: Bundle, reporter: Reporter) -> None:
+    """Say that a model has no intervals of composition, which of its gene sets have too few genes, and which no grade."""
+    if bundle_trust(bundle).regions is None:
+        reporter.say(NO_INTERVALS)
+    sets = PanelSets.of(bundle.gene_sets, bundle.genes)
+    if sets.left_out:
+        reporter.warn(left_out_sentence(sets.left_out))
+    claims = set_claims(bundle, sets.names, "same")
+    ungraded = [n for n, grade in zip(sets.names, claims.grade, strict=True) if grade == UNGRADED]
+    if ungraded:
+        reporter.warn(
+            f"{len(ungraded):,} of {len(sets):,} gene sets are ungraded: nothing is known of how good they are; "
+            "cross-validate or train with the same --gene-sets to grade them"
+        )
+
+
+def say_of_model(bundle: Bundle, reporter: Reporter) -> None:
+    """Say what inner folds chose for a model, where values were searched, and what few patients mean for it."""
+    if note := patients_note([s.patient_id for s in bundle.sections]):
+        reporter.say(note)
+    search = bundle.validation.get("search")
+    if search:
+        chosen = ", ".join(f"{key} = {value}" for key, value in search["chosen"].items())
+        reporter.say(
+            f"search chose {chosen} for the model, of {len(search['candidates'])} candidates"
+        )
+
+
+def say_verdict(section: Section, extras: Extras, reporter: Reporter) -> None:
+    """Say whether a section is like those of the training, where the model can tell."""
+    if extras.verdict is not None and extras.ood is not None:
+        reporter.say(
+            f"section {section.section_id}: {extras.verdict}; {flagged_text(extras.ood).lower()}"
+        )

@@ -1,0 +1,84 @@
+"""Means of a run's scores and their intervals, from the sections' records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hespotex.evaluation.compare import half_width
+from hespotex.evaluation.held_out import PREDICTORS
+from hespotex.evaluation.scores import ScoreSummary, aggregate
+
+# What a score can be, where it is no correlation: no interval reaches beyond.
+_BOUNDS = {"rmse_log1p": (0.0, np.inf), "n_constant_genes": (0.0, np.inf)}
+
+
+def mean_scores(folds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Every predictor's scores, and the ceiling's: mean over sections, then over folds."""
+    names = [n for n in PREDICTORS if all(n in s["scores"] for fold in folds for s in fold)]
+    means = {
+        name: aggregate([[_summary(s["scores"][name]) for s in fold] for fold in folds]).as_dict()
+        for name in names
+    }
+    ceiling = aggregate([[_summary(s["ceiling"]) for s in fold] for fold in folds]).as_dict()
+    return {**means, "ceiling": ceiling}
+
+
+def mean_intervals(
+    mean: Mapping[str, Mapping[str, float]], sections: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """95 % intervals of the means, over patients where there are two, else over sections; of few units their range.
+
+    An interval lies around the mean over its units, `interval_centres`: another number than the mean over
+    sections and folds where patients have unlike numbers of sections.
+
+    Args:
+        mean: of `mean_scores`.
+        sections: records of all held-out sections.
+
+    Returns:
+        by predictor and score `intervals`, or with two or three units (`compare.FEWEST_UNITS`) `ranges` from the
+        lowest to the highest, and `interval_centres`; and `intervals_over`: unit and number.
+    """
+    owners = section_owners(sections)
+    by_patient = all(owners.values()) and len(set(owners.values())) > 1
+    unit = owners if by_patient else {s: s for s in owners}
+    intervals: dict[str, dict[str, list[float]]] = {}
+    ranges: dict[str, dict[str, list[float]]] = {}
+    centres: dict[str, dict[str, float]] = {}
+    for name, scores in mean.items():
+        rows = [
+            _summary(s["ceiling"] if name == "ceiling" else s["scores"][name]) for s in sections
+        ]
+        for score in scores:
+            values = pd.Series([getattr(row, score) for row in rows], index=list(owners)).dropna()
+            units = values.groupby(values.index.map(unit)).mean().to_numpy()
+            if len(units) < 2:
+                continue
+            centre, half = float(units.mean()), half_width(units)
+            centres.setdefault(name, {})[score] = centre
+            if np.isfinite(half):
+                low, high = _BOUNDS.get(score, (-1.0, 1.0))
+                ends = [max(centre - half, low), min(centre + half, high)]
+                intervals.setdefault(name, {})[score] = ends
+            else:
+                ranges.setdefault(name, {})[score] = [float(units.min()), float(units.max())]
+    over = {"unit": "patient" if by_patient else "section", "n": len(set(unit.values()))}
+    return {
+        "intervals": intervals,
+        "ranges": ranges,
+        "interval_centres": centres,
+        "intervals_over": over,
+    }
+
+
+def section_owners(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Section -> patient."""
+    return {s["section_id"]: str(s["patient_id"]) for s in sections}
+
+
+def _summary(values: Mapping[str, float | None]) -> ScoreSummary:
+    return ScoreSummary(**{k: np.nan if v is None else v for k, v in values.items()})

@@ -1,0 +1,172 @@
+"""What the report says, gathered from a finished run folder; it draws nothing.
+
+Everything that a run may lack (scores, intervals, grades, calibration) is left out where it is lacking.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from hespotex import keys
+from hespotex.errors import RunError
+from hespotex.export.h5ad import StoredPrediction, read_prediction
+from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.run_folder import RunDir
+
+GENE_COLUMNS: Final[Mapping[str, str]] = {
+    keys.GRADE: "grade",
+    keys.EVIDENCE: "evidence",
+    keys.SCOPE: "scope",
+    keys.N_PATIENTS: "patients",
+    keys.N_SECTIONS: "sections",
+    keys.SCORE: "PCC given depth",
+    "pcc_composition": "composition PCC",
+    "ridge_pcc_composition": "ridge",
+    "pcc_partial": "given depth",
+    keys.Q_VALUE: "q-value",
+    keys.CEILING_SHARE: "of its ceiling",
+    "pcc_log1p": "log1p PCC",
+    "depth_only_pcc_log1p": "depth alone",
+    "mean_count": "counts a spot",
+}
+TEXT_COLUMNS: Final = (keys.GRADE, keys.EVIDENCE, keys.SCOPE)
+# What the page says of the chosen gene in the chosen section; columns of genes.csv.
+SECTION_COLUMNS: Final = (
+    "pcc_composition", "pcc_composition_lower", "pcc_composition_upper", "pcc_partial", "null_z",
+    "ceiling_composition", "pcc_log1p", "pcc_log1p_lower", "pcc_log1p_upper", "depth_only_pcc_log1p",
+    "rmse_log1p", "coverage", "deviance_explained", "moran_measured", "moran_predicted", "ssim",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder tells it; finished, or with slides that could not be predicted.
+
+    Attributes:
+        record: run.json.
+        metrics: metrics.json; empty where the run did not score.
+        genes: genes.csv; empty where the run did not score.
+        section_ids: of predictions/, in the order of the folds, else by name.
+        folder: of the run.
+    """
+
+    record: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    genes: pd.DataFrame
+    section_ids: tuple[str, ...]
+    folder: RunDir
+
+    def sections(self) -> Iterator[StoredPrediction]:
+        """Read the predictions, one at a time."""
+        for section_id in self.section_ids:
+            yield read_prediction(self.folder.predictions / f"{section_id}.h5ad")
+
+
+def read_run(folder: RunDir) -> Run:
+    """Read the small files of a finished run.
+
+    Raises:
+        RunError: the folder holds no run, or one that is not finished.
+    """
+    record = _json(folder.run_json)
+    if record is None or not (record.get("status") == "finished" or _some_done(record)):
+        raise RunError(_no_run(folder, record))
+    metrics = _json(folder.path / "metrics.json") or {}
+    table = folder.path / "genes.csv"
+    genes = _read_genes(table) if table.exists() else pd.DataFrame()
+    present = {path.stem for path in folder.predictions.glob("*.h5ad")}
+    ordered = [i for fold in metrics.get("folds", ()) for i in fold["held_out"] if i in present]
+    ids = dict.fromkeys([*ordered, *sorted(present)])
+    return Run(record, metrics, genes, tuple(ids), folder)
+
+
+def _some_done(record: Mapping[str, Any]) -> bool:
+    """Whether a run over slides has a prediction: the others may have failed for good."""
+    return any(row["status"] in {"done", "skipped"} for row in record.get("slides", ()))
+
+
+def _no_run(folder: RunDir, record: Mapping[str, Any] | None) -> str:
+    failed = [row for row in (record or {}).get("slides", ()) if row["status"] == "failed"]
+    if failed:
+        others = len(failed) - 1
+        more = f" (and {others:,} more slide{'' if others == 1 else 's'})" if others else ""
+        return (
+            f"expected a prediction in {folder.path}, found none: slide {failed[0]['section_id']} could not be "
+            f"predicted: {failed[0]['why']}{more}"
+        )
+    found = "an unfinished one" if record else "no run.json"
+    return f"expected a finished run in {folder.path}, found {found}; finish it by running its command again"
+
+
+def accepted_notes(record: Mapping[str, Any]) -> list[str]:
+    """What the preflight refused of a run's sections and the user accepted, one sentence each."""
+    inputs = record.get("identity", {}).get("inputs", {})
+    return [
+        f"Section {section_id}: accepted by the user against the preflight: {said}."
+        for section_id, facts in inputs.items()
+        for said in facts.get("accepted", ())
+    ]
+
+
+def _json(path: Any) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        words = disk_words(error, otherwise="make the run again")
+        raise RunError(f"expected JSON in {path}, found: {words}") from error
+    return value if isinstance(value, dict) else None
+
+
+def _read_genes(path: Any) -> pd.DataFrame:
+    columns = pd.read_csv(path, nrows=0).columns
+    words = ("section_id", "gene", *TEXT_COLUMNS)
+    text = [c for c in columns if c in words or c.startswith("model_grade")]
+    return pd.read_csv(
+        path,
+        dtype={name: str for name in text if name in columns},
+        keep_default_na=False,
+        na_values={name: [""] for name in columns if name not in text},
+    )
+
+
+def gene_table(genes: pd.DataFrame, claimed: pd.DataFrame) -> pd.DataFrame:
+    """One row a gene: each score's mean over the sections that have one; best composition first.
+
+    Args:
+        genes: genes.csv, may be empty.
+        claimed: of the predictions (`claimed_genes`), for a run without scores: taken as it is.
+    """
+    if genes.empty:
+        return claimed
+    grouped = genes.groupby("gene", sort=False)
+    table = pd.DataFrame({"gene": list(grouped.groups)})
+    for name in GENE_COLUMNS:
+        if name in TEXT_COLUMNS and name in genes:
+            table[name] = grouped[name].first().to_numpy()
+        elif name in genes:
+            table[name] = grouped[name].mean().to_numpy()
+    by = "pcc_composition" if "pcc_composition" in table else "gene"
+    return table.sort_values(by, ascending=by == "gene", kind="stable").reset_index(drop=True)
+
+
+def section_scores(
+    genes: pd.DataFrame, section_id: str, names: Sequence[str]
+) -> dict[str, list[float | None]]:
+    """Scores of the mapped genes in one section, by column of genes.csv; empty for a run without scores."""
+    if genes.empty:
+        return {}
+    rows = genes[genes["section_id"] == section_id].drop_duplicates("gene").set_index("gene")
+    rows = rows.reindex(list(names))
+    return {
+        name: [None if np.isnan(v) else round(float(v), 3) for v in rows[name]]
+        for name in SECTION_COLUMNS
+        if name in rows
+    }

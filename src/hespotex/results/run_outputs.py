@@ -1,0 +1,377 @@
+"""Files of a run folder: per-fold records, metrics.json, genes.csv, predictions, figures.
+
+Every fold leaves one record when all of it is written, so that an interrupted run goes on after it;
+the final tables are made from the records alone, whoever wrote them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.errors import RunError
+from hespotex.evaluation.by_scope import (
+    GENES,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SETS,
+    Judged,
+    bundle_tables,
+    headline,
+    held_grades,
+    judge_by_scope,
+    main_scope,
+    model_grade,
+    record_tables,
+    summarise_scope,
+    with_evidence,
+)
+from hespotex.evaluation.claims import UNKNOWN_PATIENTS, Patient
+from hespotex.evaluation.evidence import FDR
+from hespotex.evaluation.grades import UNGRADED, GradeRule
+from hespotex.evaluation.held_out import HeldOut
+from hespotex.evaluation.intervals import LEVELS
+from hespotex.evaluation.set_scores import predicted_sets
+from hespotex.evaluation.trust import LEVEL, Extras, inner_folds_note
+from hespotex.export.h5ad import Thumbnail, write_prediction
+from hespotex.genes.panel import GenePanel, empty_spots
+from hespotex.models.bundle import Bundle
+from hespotex.models.types import Prediction
+from hespotex.results.absent_table import write_absent_of_fold
+from hespotex.results.interval_records import (
+    calibration,
+    composition_coverage,
+    log1p_coverage,
+    region_calibration,
+    spread_record,
+)
+from hespotex.results.mean_scores import mean_intervals, mean_scores, section_owners
+from hespotex.results.run_notes import run_notes
+from hespotex.results.set_outputs import TABLES, write_fold_sets, write_set_metrics
+from hespotex.sections.section import Section
+from hespotex.sections.splits import Folds, inner_kind
+from hespotex.slide import open_slide
+from hespotex.storage.atomic import atomic_path, write_json
+from hespotex.storage.clock import versions
+from hespotex.storage.run_folder import RunDir
+from hespotex.validation.cross_validation import FoldOutcome
+
+THUMBNAIL_SIDE_PX = 1200
+# Every gene's evidence by kind of held-out section: what a model file takes over.
+EVIDENCE_FILE = "evidence.json"
+
+
+def write_section_prediction(
+    run: RunDir,
+    section: Section,
+    bundle: Bundle,
+    prediction: Prediction,
+    extras: Extras,
+    *,
+    columns: npt.NDArray[np.intp] | None = None,
+    training_note: str | None = None,
+) -> Path:
+    """Write predictions/<section_id>.h5ad, with the measured values where the section has them.
+
+    Args:
+        run: the folder.
+        section: where the spots lie.
+        bundle: the model that predicted.
+        prediction: over the whole panel.
+        extras: interval, out-of-distribution check, grades.
+        columns: which genes to write; None: all.
+        training_note: said of a section that the model was fitted on.
+    """
+    counts = GenePanel(bundle.genes).counts(section) if section.counts is not None else None
+    patient: Patient = "unknown" if extras.claims is None else extras.claims.patient
+    of_sets = predicted_sets(
+        bundle, prediction.composition, counts, patient=patient, verdict=extras.verdict
+    )
+    path = run.predictions / f"{section.section_id}.h5ad"
+    write_prediction(
+        path,
+        section=section,
+        genes=bundle.genes,
+        prediction=prediction,
+        counts=counts,
+        thumbnail=section_thumbnail(section),
+        provenance={
+            **provenance(bundle),
+            "ood_verdict": extras.verdict,
+            "training_note": training_note,
+        },
+        extras=replace(extras, gene_sets=of_sets),
+        columns=columns,
+    )
+    return path
+
+
+def section_thumbnail(section: Section) -> Thumbnail | None:
+    """A small picture of the section's slide; None where features were given in its place."""
+    if section.slide is None:
+        return None
+    with open_slide(section.slide, bits=section.bits) as slide:
+        image, px0_per_px = slide.thumbnail(THUMBNAIL_SIDE_PX)
+    return Thumbnail(image, px0_per_px)
+
+
+def provenance(bundle: Bundle) -> dict[str, Any]:
+    """What made a prediction; holds no path and no name but those of the manifest."""
+    return {
+        "model_id": bundle.model_id,
+        "n_panel_genes": len(bundle.genes),
+        "profile": bundle.model.profile,
+        "encoder": bundle.encoder.name,
+        "encoder_key": bundle.encoder.key,
+        "sides_um": list(bundle.sides_um),
+        "training_sections": [s.section_id for s in bundle.sections],
+        "seed": bundle.config.seed,
+        "inner_note": inner_folds_note(bundle),
+        "versions": versions(),
+    }
+
+
+def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
+    """Write predictions, genes and, last, the record of a fold."""
+    for held in outcome.held_out:
+        write_section_prediction(
+            run, held.item.section, outcome.bundle, held.prediction, held.extras
+        )
+    write_fold_sets(run, number, outcome)
+    table = pd.concat([gene_rows(number, outcome.bundle.genes, held) for held in outcome.held_out])
+    # The grades of the model's own validation, to be held against what is found here.
+    for scope, known in bundle_tables(outcome.bundle).items():
+        found = known[keys.GRADE].reindex(table["gene"]).fillna(UNGRADED)
+        table[model_grade(scope)] = found.to_numpy()
+    with atomic_path(_genes_path(run, number)) as temporary:
+        table.to_csv(temporary, index=False)
+    write_absent_of_fold(run, number, outcome.bundle)
+    trained = outcome.bundle.sections
+    patients = {s.patient_id.casefold() for s in trained}
+    record = {
+        "fold": number,
+        "held_out": list(outcome.fold.held_out),
+        "train": list(outcome.fold.train),
+        "n_spots": sum(held.item.section.n_spots for held in outcome.held_out),
+        "n_genes": len(outcome.bundle.genes),
+        "model_id": outcome.bundle.model_id,
+        "hyper": dict(outcome.bundle.model.hyper),
+        "inner_note": inner_folds_note(outcome.bundle),
+        "inner_kind": inner_kind([s.section_id for s in trained], [s.patient_id for s in trained]),
+        "search": dict(outcome.search),
+        "sections": [_section_record(held, patients, outcome.bundle) for held in outcome.held_out],
+    }
+    write_json(_record_path(run, number), record)
+
+
+def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[str, Any]:
+    section = held.item.section
+    return {
+        "section_id": section.section_id,
+        "patient_id": section.patient_id,
+        "key": section.expression_key(),
+        "patient_in_training": _may_be_trained_on(section.patient_id, patients),
+        "n_spots": section.n_spots,
+        "n_empty_spots": int(empty_spots(held.counts.counts).sum()),
+        "n_unmeasured_genes": int((~held.counts.measured).sum()),
+        "n_absent_genes": _n_absent(bundle, section),
+        "scores": {name: scores.summary.as_dict() for name, scores in held.scores.items()},
+        "ceiling": held.ceiling.as_dict(),
+        "pcc_per_spot": dict(held.pcc_per_spot),
+        "coverage": log1p_coverage(held, bundle),
+        "region_coverage": composition_coverage(held, bundle),
+        "spread_spearman": spread_record(held),
+        "ood_share": None if held.extras.ood is None else float(held.extras.ood.mean()),
+        "ood_verdict": held.extras.verdict,
+    }
+
+
+def _may_be_trained_on(patient_id: str, patients: set[str]) -> bool:
+    """Whether a section's patient was in training, or may have been, since one of them is not known."""
+    patient = patient_id.strip().casefold()
+    trained = {name.strip() for name in patients}
+    return not trained or patient in trained or bool((trained | {patient}) & UNKNOWN_PATIENTS)
+
+
+def _n_absent(bundle: Bundle, section: Section) -> int:
+    """Genes that the section's table lacks, and that count as 0 there."""
+    if section.genes is None or section.missing_genes != "zero":
+        return 0
+    return len(set(bundle.genes) - set(section.genes.tolist()))
+
+
+def finished_fold(run: RunDir, number: int) -> dict[str, Any] | None:
+    """The record of a fold, or None if it is not finished (or its record is damaged)."""
+    try:
+        record = json.loads(_record_path(run, number).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def gene_rows(number: int, genes: Sequence[str], held: HeldOut) -> pd.DataFrame:
+    """One row a gene for one held-out section."""
+    columns: dict[str, Any] = {
+        "fold": number,
+        "section_id": held.item.section.section_id,
+        "gene": list(genes),
+    }
+    model = held.scores["model"]
+    for predictor in ("model", "ridge"):
+        columns |= _pcc_columns(held, predictor)
+    columns["mean_count"] = model.mean_count
+    for predictor in held.scores:
+        if predictor != "train_mean":
+            columns |= _pcc_columns(held, predictor)
+    columns |= held.evidence.columns()
+    columns["coverage"] = np.nan if held.coverage is None else held.coverage[LEVELS.index(LEVEL)]
+    if held.spread_spearman is not None:
+        columns["spread_spearman"] = held.spread_spearman
+    columns["rmse_log1p"] = model.rmse_log1p
+    if "train_mean" in held.scores:
+        columns["train_mean_rmse_log1p"] = held.scores["train_mean"].rmse_log1p
+    columns["constant"] = model.constant
+    columns["measured"] = model.measured
+    return pd.DataFrame(columns)
+
+
+def _pcc_columns(held: HeldOut, predictor: str) -> dict[str, Any]:
+    if predictor not in held.scores:
+        return {}
+    prefix = "" if predictor == "model" else f"{predictor}_"
+    scores = held.scores[predictor]
+    return {
+        f"{prefix}pcc_log1p": scores.pcc_log1p,
+        f"{prefix}pcc_composition": scores.pcc_composition,
+    }
+
+
+def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict[str, Any]:
+    """Write genes.csv and metrics.json from the records of all folds.
+
+    evidence.json beside them has what a model file takes over. metrics.json holds no time and no path, so that equal
+    runs give equal files.
+    """
+    records = [_required(run, number) for number in range(len(folds))]
+    genes = pd.concat([_read_gene_rows(_genes_path(run, n)) for n in range(len(folds))])
+    sections = [section for record in records for section in record["sections"]]
+    patients, owners = _units(sections), section_owners(sections)
+    trained_on = {s: record["train"] for record in records for s in record["held_out"]}
+    judged = judge_by_scope(genes, patients, owners, nominal=LEVEL, trained_on=trained_on)
+    genes = with_evidence(genes, judged, patients)
+    metrics = {
+        "folds_by": folds.by,
+        "note": folds.note,
+        "notes": run_notes(folds, records, score_nan_as_zero=score_nan_as_zero),
+        **summarise_sections(judged, sections, patients),
+        "nan_counts_as_zero": score_nan_as_zero,
+        "folds": [_fold_metrics(record) for record in records],
+        "mean": mean_scores([record["sections"] for record in records]),
+    }
+    metrics |= mean_intervals(metrics["mean"], sections)
+    with atomic_path(run.path / "genes.csv") as temporary:
+        genes.to_csv(temporary, index=False)
+    held = held_grades(genes, judged)
+    if held:
+        metrics["model_grades"] = held
+    tables = {SCHEMA: SCHEMA_VERSION, GENES: record_tables(judged)}
+    of_sets = write_set_metrics(run, len(folds), patients, owners, trained_on)
+    if of_sets is not None:
+        tables[SETS] = of_sets.pop(TABLES, {})
+        metrics["gene_sets"] = of_sets
+    write_json(run.path / EVIDENCE_FILE, tables)
+    write_json(run.path / "metrics.json", metrics)
+    return metrics
+
+
+def summarise_sections(
+    judged: Judged, sections: Sequence[Mapping[str, Any]], patients: Mapping[str, str]
+) -> dict[str, Any]:
+    """What is said of a run as a whole: headline, grades, calibration, every section's record."""
+    of_scope = {scope: summarise_scope(table) for scope, table in judged.items()}
+    main = main_scope(judged)
+    return {
+        "headline": headline(judged, patients),
+        "scope": main,
+        **of_scope[main],
+        "by_scope": of_scope,
+        "fdr": FDR,
+        "grade_rule": list(GradeRule().text()),
+        "calibration": calibration(sections),
+        "region_calibration": region_calibration(sections),
+        "sections": list(sections),
+    }
+
+
+def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("fold", "held_out", "train", "n_spots", "n_genes", "model_id")
+    return {
+        **{name: record[name] for name in names},
+        **{name: record[name] for name in ("inner_note", "search") if record[name]},
+        "scores": mean_scores([record["sections"]]),
+    }
+
+
+def _units(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What a held-out section counts as: its patient, or nobody if the patient was trained on."""
+    return {
+        s["section_id"]: "" if s["patient_in_training"] else f"patient {s['patient_id']}"
+        for s in sections
+    }
+
+
+def read_genes(run: RunDir) -> pd.DataFrame:
+    """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
+    return _read_gene_rows(run.path / "genes.csv")
+
+
+def read_evidence(run: RunDir) -> dict[str, Any]:
+    """The tables of evidence of a scored run, as `Bundle.validation` keeps them."""
+    value = json.loads((run.path / EVIDENCE_FILE).read_text(encoding="utf-8"))
+    return dict(value)
+
+
+def _read_gene_rows(path: Path) -> pd.DataFrame:
+    words = ("section_id", "gene", keys.SCOPE, keys.EVIDENCE, keys.GRADE)
+    columns = pd.read_csv(path, nrows=0).columns
+    names = [c for c in columns if c in words or c.startswith("model_grade")]
+    numbers = [c for c in columns if c not in names]
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(names, str),
+        keep_default_na=False,
+        na_values={name: [""] for name in numbers},
+        float_precision="round_trip",
+    )
+
+
+def read_metrics(run: RunDir) -> dict[str, Any]:
+    """The content of metrics.json of a finished run."""
+    value = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+    return dict(value)
+
+
+def _record_path(run: RunDir, number: int) -> Path:
+    return run.work / f"fold-{number}.json"
+
+
+def _genes_path(run: RunDir, number: int) -> Path:
+    return run.work / f"fold-{number}-genes.csv"
+
+
+def _required(run: RunDir, number: int) -> dict[str, Any]:
+    record = finished_fold(run, number)
+    if record is None:
+        raise RunError(
+            f"expected the record of fold {number} in {_record_path(run, number)}, found none: another process works "
+            "in the same folder; wait until it has ended and run again"
+        )
+    return record

@@ -1,0 +1,96 @@
+"""Gene_sets.csv and what metrics.json says of gene sets: per-fold tables, then the verdict over all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import pandas as pd
+
+from hespotex.evaluation.by_scope import record_tables, with_evidence
+from hespotex.evaluation.set_scores import judge_sets, summarise_sets
+from hespotex.genes.gene_sets import PanelSets
+from hespotex.storage.atomic import atomic_path, write_json
+from hespotex.storage.run_folder import RunDir
+from hespotex.validation.cross_validation import FoldOutcome
+
+TABLE: Final = "gene_sets.csv"
+TABLES: Final = "evidence_tables"
+_TEXT: Final = ("section_id", "gene_set", "grade", "evidence", "scope")
+
+
+def write_fold_sets(run: RunDir, number: int, outcome: FoldOutcome) -> None:
+    """Write the scores of a fold's gene sets, and which were left out; nothing where there are none."""
+    if not outcome.bundle.gene_sets:
+        return
+    tables = []
+    for held in outcome.held_out:
+        if held.gene_sets is not None:
+            table = held.gene_sets.copy()
+            table.insert(0, "fold", number)
+            table.insert(1, "section_id", held.item.section.section_id)
+            tables.append(table)
+    if tables:
+        with atomic_path(run.work / f"fold-{number}-sets.csv") as temporary:
+            pd.concat(tables).to_csv(temporary, index=False)
+    left_out = PanelSets.of(outcome.bundle.gene_sets, outcome.bundle.genes).left_out
+    write_json(run.work / f"fold-{number}-sets.json", {"left_out": dict(left_out)})
+
+
+def write_set_metrics(
+    run: RunDir,
+    n_folds: int,
+    patients: Mapping[str, str],
+    owners: Mapping[str, str],
+    trained_on: Mapping[str, Collection[str]],
+) -> dict[str, Any] | None:
+    """Write gene_sets.csv from the tables of all folds.
+
+    Args:
+        run: the folder.
+        n_folds: of the run.
+        patients: as of `judge_genes`.
+        owners: likewise.
+        trained_on: likewise.
+
+    Returns:
+        The entry `gene_sets` of metrics.json, with `evidence_tables` to be kept apart; None for a run without gene sets.
+    """
+    notes = [run.work / f"fold-{n}-sets.json" for n in range(n_folds)]
+    if not all(path.exists() for path in notes):
+        return None
+    tables = [run.work / f"fold-{n}-sets.csv" for n in range(n_folds)]
+    rows = [read_sets_table(path) for path in tables if path.exists()]
+    left_out: dict[str, int] = {}
+    for path in notes:
+        for name, n in json.loads(path.read_text(encoding="utf-8"))["left_out"].items():
+            left_out[name] = max(n, left_out.get(name, 0))
+    if not rows:
+        return {"left_out": left_out}
+    table = pd.concat(rows, ignore_index=True)
+    judged = judge_sets(table, patients, owners, trained_on)
+    merged = with_evidence(table, judged, patients, "gene_set")
+    with atomic_path(run.path / TABLE) as temporary:
+        merged.to_csv(temporary, index=False)
+    scored = set(table["gene_set"])
+    nowhere = {name: n for name, n in left_out.items() if name not in scored}
+    return {**summarise_sets(judged, table, nowhere), TABLES: record_tables(judged, "gene_set")}
+
+
+def read_sets(run: RunDir) -> pd.DataFrame:
+    """The rows of gene_sets.csv; empty where the run scored no gene set."""
+    path = run.path / TABLE
+    return read_sets_table(path) if path.exists() else pd.DataFrame()
+
+
+def read_sets_table(path: Any) -> pd.DataFrame:
+    """A table of gene sets; a set called NA stays a name, an empty score is NaN."""
+    columns = pd.read_csv(path, nrows=0).columns
+    return pd.read_csv(
+        path,
+        dtype={name: str for name in _TEXT if name in columns},
+        keep_default_na=False,
+        na_values={name: [""] for name in columns if name not in _TEXT},
+        float_precision="round_trip",
+    )

@@ -1,0 +1,131 @@
+"""The folder of one run: whose it is, and whether it is finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hespotex.errors import RunError
+from hespotex.storage.atomic import jsonable, write_json
+from hespotex.storage.clock import versions
+from hespotex.storage.differences import differing_keys
+from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.hdf5 import check_locks
+
+
+class RunDir:
+    """The output folder of one run.
+
+    `run.json` says which configuration and inputs it belongs to and whether it is finished.
+
+    Args:
+        path: the folder; made when first written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._claimed_here = False
+
+    @property
+    def run_json(self) -> Path:
+        """Configuration, inputs, versions, times; `status` is `running` or `finished`."""
+        return self.path / "run.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of one h5ad per section."""
+        return self.path / "predictions"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of pictures."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The page that sums up a scored run."""
+        return self.path / "report.html"
+
+    @property
+    def work(self) -> Path:
+        """Folder of intermediate results that let an interrupted run go on."""
+        return self.path / "work"
+
+    def begin(self, identity: Mapping[str, Any]) -> bool:
+        """Claim the folder for a run; True if the very same run is finished here already.
+
+        Args:
+            identity: nested values that the result depends on (verb, configuration, input keys).
+
+        Raises:
+            RunError: the folder holds another run (the message names what differs), or HDF5 can lock no file there.
+        """
+        identity = jsonable(identity)
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"expected a folder for the output, found a file: {self.path}")
+        known = self._read()
+        if known is None or known.get("status") != "finished":
+            check_locks(self.path if self.path.exists() else self._nearest())
+        if known is None:
+            write_json(self.run_json, {"status": "running", "identity": identity})
+            self._claimed_here = True
+            return False
+        rows = differing_keys(known.get("identity", {}), identity)
+        if rows:
+            shown = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, old, new in rows[:6])
+            more = f" (+{len(rows) - 6} more)" if len(rows) > 6 else ""
+            raise RunError(
+                f"{self.path} holds a run with another configuration: {shown}{more}; "
+                "choose another --out, or delete that folder"
+            )
+        return bool(known.get("status") == "finished")
+
+    @contextmanager
+    def withdrawn_on_error(self) -> Iterator[None]:
+        """Take back a claim that `begin` made here if the block fails before any result is kept.
+
+        A setting that cannot work, such as an encoder without weights, must not bar its correction.
+        """
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                if self._claimed_here and list(self.path.iterdir()) == [self.run_json]:
+                    self.run_json.unlink()
+                    self.path.rmdir()
+            raise
+
+    def finish(self, identity: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+        """Mark the run as finished; everything else must be written before."""
+        self.record(identity, details, finished=True)
+
+    def record(
+        self, identity: Mapping[str, Any], details: Mapping[str, Any], *, finished: bool
+    ) -> None:
+        """Write what is known of the run so far."""
+        status = "finished" if finished else "running"
+        write_json(
+            self.run_json,
+            {"status": status, "identity": identity, **details, "versions": versions()},
+        )
+
+    def _nearest(self) -> Path:
+        """The nearest folder above this one that exists: a refusal leaves nothing behind."""
+        return next((folder for folder in self.path.absolute().parents if folder.is_dir()), Path())
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            value = json.loads(self.run_json.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"expected the record of a run in {self.run_json}, found: "
+                f"{disk_words(error, otherwise='delete that folder or choose another --out')}"
+            ) from error
+        if not isinstance(value, dict):
+            raise RunError(f"expected an object in {self.run_json}, found {type(value).__name__}")
+        return value

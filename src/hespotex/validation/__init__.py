@@ -1,0 +1,1 @@
+"""Cross-validation over patients or sections, and the search inside training folds."""
