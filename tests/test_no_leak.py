@@ -223,8 +223,8 @@ def test_inner_folds_predict_only_what_their_model_was_not_fitted_on(
 
     bundle = fit(train, config)
     for module in ("cross_validation", "nested_search"):
-        monkeypatch.setattr(f"hespotex.{module}.fit_bundle", noted_fit)
-        monkeypatch.setattr(f"hespotex.{module}.predict_section", noted_predict)
+        monkeypatch.setattr(f"hespotex.validation.{module}.fit_bundle", noted_fit)
+        monkeypatch.setattr(f"hespotex.validation.{module}.predict_section", noted_predict)
     calibrated(bundle, train)
     searched(train, config)
     assert pairs

@@ -16,13 +16,8 @@ from hespotex.errors import ConfigError, HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.nuclei import NucleiOrigin
-from hespotex.predicting import (
-    Predictor,
-    SlideResult,
-    SlideTask,
-    open_predictor,
-    predict_slide,
-)
+from hespotex.predicting.one_slide import Predictor, open_predictor, predict_slide
+from hespotex.predicting.options import SlideResult, SlideTask
 from hespotex.progress import Reporter, Silent
 
 Status = Literal["done", "skipped", "failed", "unfinished"]

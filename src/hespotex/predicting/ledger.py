@@ -19,8 +19,8 @@ from typing import Any, Final
 import pandas as pd
 
 from hespotex.errors import RunError, SlideError
-from hespotex.predicting import SlideTask
 from hespotex.predicting.executor import SlideOutcome
+from hespotex.predicting.options import SlideTask
 from hespotex.slide import slide_key
 from hespotex.storage.atomic import atomic_path, write_json
 from hespotex.storage.content_keys import content_key

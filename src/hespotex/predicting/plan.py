@@ -10,8 +10,8 @@ from typing import Final
 from hespotex.config import InputChoices
 from hespotex.errors import ConfigError, ManifestError, SlideError
 from hespotex.inspection import check_named
-from hespotex.predicting import SlideOptions, SlideTask
 from hespotex.predicting.executor import Cluster
+from hespotex.predicting.options import SlideOptions, SlideTask
 from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.slide import (
     SLIDE_SUFFIXES,

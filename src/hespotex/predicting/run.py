@@ -19,14 +19,7 @@ from hespotex.genes.gene_sets import GeneSet, sets_key
 from hespotex.models.bundle import read_model
 from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei.stage import for_prediction, refuse_one_mask
-from hespotex.predicting import (
-    Predictor,
-    SlideOptions,
-    open_predictor,
-    refuse_unwritten,
-    say_absent,
-    write_beside,
-)
+from hespotex.predicting.beside import refuse_unwritten, say_absent, write_beside
 from hespotex.predicting.executor import (
     Cluster,
     SlideOutcome,
@@ -36,6 +29,8 @@ from hespotex.predicting.executor import (
     predict_serially,
 )
 from hespotex.predicting.ledger import TABLE, Ledger
+from hespotex.predicting.one_slide import Predictor, open_predictor
+from hespotex.predicting.options import SlideOptions
 from hespotex.predicting.plan import folder_of_slides, plan_slides, refuse_options_of_slides
 from hespotex.progress import Reporter, Silent
 from hespotex.results.absent_table import write_absent_of_model
