@@ -31,7 +31,6 @@ _ESSENTIAL: Final = (
     ("anndata", "anndata", "no h5ad can be read or written"),
     ("scikit-learn", "sklearn", "no model can be fitted"),
     ("torch", "torch", "no model can be fitted or used"),
-    ("torch-geometric", "torch_geometric", "no model can be fitted or used"),
     ("timm", "timm", "no encoder can be loaded"),
     ("wsidata", "wsidata", "no slide format of a scanner can be read"),
     ("openslide-python", "openslide", "no slide format of a scanner can be read"),

@@ -57,7 +57,7 @@ def _peak_by_the_system() -> float:
 def versions() -> dict[str, str]:
     """Versions of Python, the platform and the libraries that numbers depend on."""
     found = {"python": platform.python_version(), "platform": platform.system()}
-    for name in ("hespotex", "torch", "torch-geometric", "timm", "openvino", "wsidata", "numpy",
+    for name in ("hespotex", "torch", "timm", "openvino", "wsidata", "numpy",
                  "scipy", "scikit-learn", "anndata", "scanpy"):  # fmt: skip
         try:
             found[name] = metadata.version(name)

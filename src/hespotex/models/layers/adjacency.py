@@ -1,7 +1,6 @@
 """The graph as tensors: sparse rows, their transpose, sums along weighted edges.
 
-The only file that touches torch's sparse layout and torch-geometric, so that every layer above is
-a few dense lines. Sums run as sparse products: neither the forward nor the backward pass ever
+The only file that touches torch's sparse layout, so that every layer above is a few dense lines. Sums run as sparse products: neither the forward nor the backward pass ever
 holds an (edges, channels) array.
 """
 
@@ -9,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +78,16 @@ class Adjacency:
 
     def softmax(self, score: Tensor) -> Tensor:
         """Softmax of (E,) scores over the edges into each target."""
-        result: Tensor = _grouped_softmax()(score, ptr=self.row_start)
-        return result
+        # The largest score of a target only keeps exp in range: no gradient passes through it.
+        largest = torch.segment_reduce(score.detach(), "max", offsets=self.row_start)
+        weight = (score - self._per_edge(largest)).exp()
+        # 1e-16 as in torch-geometric, whose bits these are; stored models were fitted with it.
+        total = torch.segment_reduce(weight, "sum", offsets=self.row_start) + 1e-16
+        return weight / self._per_edge(total)
+
+    def _per_edge(self, value: Tensor) -> Tensor:
+        """(n,) values of targets at each of their edges, (E,)."""
+        return value.repeat_interleave(self.degree, output_size=len(self.target))
 
     def propagate(self, weight: Tensor, x: Tensor) -> Tensor:
         """out_i = sum over edges j -> i of weight_ji x_j, with gradients for both.
@@ -104,17 +110,6 @@ class Adjacency:
 def _starts(ascending: Tensor, n: int) -> Tensor:
     """(n + 1,), where the entries of each of 0 .. n - 1 begin."""
     return torch.searchsorted(ascending, torch.arange(n + 1, device=ascending.device))
-
-
-@functools.cache
-def _grouped_softmax() -> Callable[..., Tensor]:
-    """torch-geometric's; imported when first used, since its import takes seconds and attention alone needs it."""
-    with warnings.catch_warnings():
-        # It scripts a few of its own classes on import; torch now deprecates that.
-        warnings.filterwarnings("ignore", message=".*torch.jit.*")
-        from torch_geometric.utils import softmax
-    result: Callable[..., Tensor] = softmax
-    return result
 
 
 @functools.cache
