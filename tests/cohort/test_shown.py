@@ -14,6 +14,7 @@ from hespotex import pipeline
 from hespotex import predicting as cohort
 from hespotex.config import Machine
 from hespotex.errors import GenePanelError, RunError
+from hespotex.export.exporters import EXPORTERS
 from hespotex.genes.absent_genes import OtherGenes
 from hespotex.models.bundle import Bundle, write_model
 from hespotex.predicting import SlideOptions, run
@@ -246,7 +247,9 @@ def test_exports_say_how_many_genes_they_keep_and_all_keeps_all(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hespotex.predicting.outputs.MAX_CHANNELS", 2)
+    png = EXPORTERS.find("png")
+    assert png is not None
+    monkeypatch.setitem(EXPORTERS._found, "png", replace(png, most_genes=2))
     source, out = request.getfixturevalue(kind), tmp_path / "out"
     options = OPTIONS if kind == "slide" else SlideOptions()
     few, heard = replace(options, formats=("parquet", "png")), Listener()

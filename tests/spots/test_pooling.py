@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from hespotex.config import Grid
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import GridKind
 from hespotex.spots.pooling import pool_points
 
 
@@ -21,7 +21,7 @@ from hespotex.spots.pooling import pool_points
     seed=st.integers(0, 999),
 )
 def test_every_point_goes_to_the_nearest_of_all_centres(
-    kind: GridKind, pitch: float, shift: float, seed: int
+    kind: Grid, pitch: float, shift: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     xy = rng.random((200, 2)) * 500 + shift

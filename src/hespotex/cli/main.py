@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -15,9 +17,10 @@ from hespotex.cli.encoders import encoders
 from hespotex.cli.inspect import inspect
 from hespotex.cli.models import import_checkpoint
 from hespotex.cli.runs import cross_validate, demo, predict, train
-from hespotex.cli.terminal import print_error
+from hespotex.cli.terminal import print_error, print_warning
 from hespotex.cli.worth import compare, evaluate, report
 from hespotex.errors import HESpotExError
+from hespotex.registry import PluginWarning
 from hespotex.storage.disk_errors import OF_DISKS, disk_words, number_of
 
 app = typer.Typer(
@@ -61,6 +64,7 @@ def main() -> None:
     """Run a verb; an error that the user can cure becomes one line and exit code 2."""
     _write_any_name()
     _give_home()
+    _warn_in_one_line()
     try:
         app()
     except HESpotExError as error:
@@ -83,6 +87,19 @@ def _write_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _warn_in_one_line() -> None:
+    """What another package adds and cannot be used is one line, without the place in our source."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, PluginWarning):
+            print_warning(str(message))
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.showwarning = show
 
 
 def _give_home() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from hespotex.cli.options import named_genes, split_ids
 from hespotex.errors import ConfigError
+from hespotex.export.exporters import EXPORTERS
 
 if TYPE_CHECKING:
     from hespotex.predicting import Cluster, SlideOptions
@@ -84,7 +85,7 @@ Formats = Annotated[
     typer.Option(
         "--export",
         metavar="FORMAT,FORMAT",
-        help="Also write geojson | parquet | spatialdata | ome-tiff | png, with the shown genes.",
+        help=f"Also write {' | '.join(EXPORTERS.own)}, with the shown genes.",
         show_default=False,
     ),
 ]
@@ -163,7 +164,7 @@ def slide_options(
         tissue=tissue,
         spots=spots,
         genes=named_genes(show_genes) if show_genes else None,
-        formats=tuple(dict.fromkeys(listed)),  # type: ignore[arg-type]
+        formats=tuple(dict.fromkeys(listed)),
         **values,
     )
 

@@ -88,7 +88,7 @@ class TerminalReporter:
 
     def warn(self, message: str) -> None:
         """Print always."""
-        self._console.print(f"[yellow]warning:[/yellow] {_plain(message)}")
+        print_warning(message)
 
     def _bar(self) -> Any:
         from rich.progress import (
@@ -114,6 +114,11 @@ class TerminalReporter:
 def print_error(message: str) -> None:
     """One line on standard error."""
     print(f"hespotex: {' '.join(message.split())}", file=sys.stderr)
+
+
+def print_warning(message: str) -> None:
+    """A warning on standard error."""
+    stderr().print(f"[yellow]warning:[/yellow] {_plain(message)}")
 
 
 def print_scores(metrics: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from hespotex.export.claim_words import claims_of, mark
+from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.shown import Show, label, shown_values
 from hespotex.export.tables import MAX_GENES, about_file, chosen_columns, set_columns
@@ -91,3 +92,16 @@ def _feature(
             "measurements": known,
         },
     }
+
+
+EXPORTER: Final = Exporter(
+    lambda path, section, wanted: write_geojson(
+        path,
+        section,
+        genes=wanted.genes,
+        show=wanted.show,
+        bounds_offset_px0=wanted.bounds_px0,
+    ),
+    suffix=".geojson",
+    most_genes=MAX_GENES,
+)

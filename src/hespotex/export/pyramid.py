@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from hespotex.errors import RunError
 from hespotex.export.claim_words import claims_of, long, mark
+from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.shown import Show, explained, label, shown_values, unit
 from hespotex.export.tables import about_file, chosen_columns
@@ -241,3 +242,12 @@ def _description(
         json.dumps(about_file(section, columns, show), allow_nan=False),
     ]
     return "\n".join(lines)
+
+
+EXPORTER: Final = Exporter(
+    lambda path, section, wanted: write_ome_tiff(
+        path, section, genes=wanted.genes, show=wanted.show
+    ),
+    suffix=".ome.tif",
+    most_genes=MAX_CHANNELS,
+)

@@ -15,10 +15,11 @@ from hespotex.errors import RunError
 from hespotex.evaluation.trust import LEVEL
 from hespotex.export.claim_words import claims_of
 from hespotex.export.claims_store import claim_record
+from hespotex.export.exporters import Exporter
 from hespotex.export.gene_trust import half_width_columns
 from hespotex.export.h5ad import UNITS, StoredPrediction, add_set_scores, set_table
 from hespotex.export.shown import SHOWN, Show, explained, measured_beside, shown_values, unit
-from hespotex.export.tables import chosen_columns
+from hespotex.export.tables import MAX_GENES, chosen_columns
 from hespotex.storage.atomic import atomic_folder
 from hespotex.storage.safe_names import safe_names
 
@@ -201,3 +202,12 @@ def _image(section: StoredPrediction) -> Any:
         dims=("c", "y", "x"),
         transformations={"global": Scale([scale, scale], axes=("x", "y"))},
     )
+
+
+EXPORTER: Final = Exporter(
+    lambda path, section, wanted: write_spatialdata(
+        path, section, genes=wanted.genes, show=wanted.show
+    ),
+    suffix=".zarr",
+    most_genes=MAX_GENES,
+)

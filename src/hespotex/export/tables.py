@@ -14,6 +14,7 @@ import pandas as pd
 from hespotex import keys
 from hespotex.errors import GenePanelError
 from hespotex.export.claim_words import as_record, best_first, claims_of
+from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import UNITS, StoredPrediction
 from hespotex.export.shown import Show, explained, shown_values, unit
 from hespotex.storage.atomic import atomic_path
@@ -141,3 +142,12 @@ def write_parquet(
     }
     with atomic_path(path) as temporary:
         parquet.write_table(table.replace_schema_metadata(metadata), temporary)
+
+
+EXPORTER: Final = Exporter(
+    lambda path, section, wanted: write_parquet(
+        path, section, genes=wanted.genes, show=wanted.show
+    ),
+    suffix=".parquet",
+    most_genes=MAX_GENES,
+)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from hespotex.evaluation.claims import NONE
 from hespotex.export.claim_words import claims_of, long, mark, short
+from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.shown import Show, explained, label, scale_of, shown_values
 from hespotex.export.tables import chosen_columns
@@ -92,3 +93,12 @@ def _said(section: StoredPrediction) -> str:
     n = len(section.barcodes)
     measured = "nothing here was measured" if section.measured is None else "predicted values alone"
     return f"{n:,} spot{'' if n == 1 else 's'}; {measured}"
+
+
+EXPORTER: Final = Exporter(
+    lambda path, section, wanted: write_gene_pictures(
+        path, section, genes=wanted.genes, show=wanted.show
+    ),
+    suffix=".pictures",
+    most_genes=MAX_PICTURES,
+)

@@ -3,13 +3,12 @@
 from hespotex.predicting.beside import refuse_unwritten, say_absent, write_beside
 from hespotex.predicting.executor import Cluster, SlideOutcome
 from hespotex.predicting.one_slide import Predictor, open_predictor, predict_slide
-from hespotex.predicting.options import FORMATS, SlideOptions, SlideResult, SlideTask
+from hespotex.predicting.options import SlideOptions, SlideResult, SlideTask
 from hespotex.predicting.outputs import kept_note
 from hespotex.predicting.plan import plan_slides
 from hespotex.predicting.run import CohortResult, predict
 
 __all__ = [
-    "FORMATS",
     "Cluster",
     "CohortResult",
     "Predictor",

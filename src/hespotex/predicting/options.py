@@ -6,21 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from hespotex.config import InputChoices
+from hespotex.config import Grid, InputChoices
 from hespotex.config.values import listed_names
 from hespotex.errors import ConfigError, SlideError
+from hespotex.export.exporters import chosen_exporters
 from hespotex.export.shown import SHOWN, Show
 from hespotex.sections.manifest import MAX_ID_BYTES
 from hespotex.sections.section import ManifestRow
 from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
 from hespotex.slide.pixel_size import MAX_MPP
-from hespotex.spots.base import GridKind
 
-Format = Literal["geojson", "parquet", "spatialdata", "ome-tiff", "png"]
 ALL_GENES: Final = ("all",)
-FORMATS: Final[tuple[Format, ...]] = ("geojson", "parquet", "spatialdata", "ome-tiff", "png")
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class SlideOptions:
         same_patient: a patient id that the training has, too, means the same patient.
         untested: also write genes without evidence for this patient.
         all_genes: write every gene of any grade.
-        formats: what is written beside the h5ad, with chosen genes only.
+        formats: names of `EXPORTERS` in which chosen genes are written beside the h5ad.
         bounds_offset: QuPath's coordinates start at the bounds of the slide (MRXS): taken off in GeoJSON that
             is written, added to the outline in `tissue` and to outlines of nuclei.
         genes: the chosen genes of pictures and of `formats`; None: the best graded, or where nothing
@@ -56,13 +54,13 @@ class SlideOptions:
     spots: Path | None = None
     pitch_um: float | None = None
     diameter_um: float | None = None
-    grid: GridKind = "hexagonal"
+    grid: Grid = "hexagonal"
     max_bad_tiles: float = 0.01
     patient: str | None = None
     same_patient: bool = False
     untested: bool = False
     all_genes: bool = False
-    formats: tuple[Format, ...] = ()
+    formats: tuple[str, ...] = ()
     genes: tuple[str, ...] | None = None
     show: Show = "composition"
     choices: InputChoices = field(default_factory=InputChoices)
@@ -100,9 +98,7 @@ class SlideOptions:
             raise ConfigError(f"expected --grid hexagonal or square, found {self.grid!r}")
         if self.show not in SHOWN:
             raise ConfigError(f"expected --show {' or '.join(SHOWN)}, found {self.show!r}")
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown:
-            raise ConfigError(f"expected formats of {', '.join(FORMATS)}, found {unknown[0]!r}")
+        chosen_exporters(self.formats)
 
 
 def _check_bits(bits: int | None) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.export.claim_words import best_first
+from hespotex.export.exporters import Exporter, Wanted, chosen_exporters
 from hespotex.export.h5ad import StoredPrediction, Thumbnail
 from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
-from hespotex.export.pyramid import MAX_CHANNELS
 from hespotex.export.tables import MAX_GENES, MAX_SETS, N_WRITTEN
 from hespotex.genes.gene_sets import PanelSets, SetScores
 from hespotex.models.bundle import Bundle
@@ -35,15 +34,6 @@ from hespotex.storage.disk_errors import disk_words
 from hespotex.storage.run_folder import RunDir
 
 OVERVIEW_GENES = 3
-_SUFFIXES = {
-    "geojson": ".geojson",
-    "parquet": ".parquet",
-    "spatialdata": ".zarr",
-    "ome-tiff": ".ome.tif",
-    "png": ".pictures",
-}
-# Nobody looks through fifty maps that nobody asked for.
-_FEW = {"ome-tiff", "png"}
 
 
 @dataclass(frozen=True)
@@ -171,36 +161,21 @@ def write_formats(
     bounds_px0: tuple[float, float],
 ) -> dict[str, Path]:
     """Write these genes of a prediction in every format that was asked for; the paths by format."""
-    from hespotex.export.geojson import write_geojson
-    from hespotex.export.pyramid import write_ome_tiff
-    from hespotex.export.spatialdata import write_spatialdata
-    from hespotex.export.tables import write_parquet
-    from hespotex.plots.gene_pictures import write_gene_pictures
-
-    writers: dict[str, Callable[..., None]] = {
-        "geojson": partial(write_geojson, bounds_offset_px0=bounds_px0),
-        "parquet": write_parquet,
-        "spatialdata": write_spatialdata,
-        "ome-tiff": write_ome_tiff,
-        "png": write_gene_pictures,
-    }
     paths = format_paths(run, stored.section_id, options)
-    for kind, path in paths.items():
-        kept = genes[: _most(kind, options)]
-        writers[kind](path, stored, genes=kept, show=options.show)
+    for name, exporter in chosen_exporters(options.formats).items():
+        kept = genes[: _most(exporter, options)]
+        exporter.write(paths[name], stored, Wanted(kept, options.show, bounds_px0))
     return paths
 
 
-def _most(kind: str, options: SlideOptions) -> int | None:
+def _most(exporter: Exporter, options: SlideOptions) -> int | None:
     """How many genes a format gets where none are named; None: all of them."""
-    if options.genes is not None:
-        return None
-    return MAX_CHANNELS if kind in _FEW else MAX_GENES
+    return exporter.most_genes if options.genes is None else None
 
 
 def kept_note(options: SlideOptions, n_written: int) -> str:
     """What is to be said of formats that hold fewer genes than the h5ad; empty where none does."""
-    of_format = {kind: _most(kind, options) for kind in options.formats}
+    of_format = {n: _most(e, options) for n, e in chosen_exporters(options.formats).items()}
     fewer = [f"{kind} {n}" for kind, n in of_format.items() if n is not None and n < n_written]
     if not fewer:
         return ""
@@ -225,7 +200,8 @@ def unwritten_note(options: SlideOptions, panel: Collection[str], written: Colle
 
 def format_paths(run: RunDir, section_id: str, options: SlideOptions) -> dict[str, Path]:
     """Where each format that was asked for is written."""
-    return {kind: run.predictions / f"{section_id}{_SUFFIXES[kind]}" for kind in options.formats}
+    chosen = chosen_exporters(options.formats)
+    return {name: run.predictions / f"{section_id}{e.suffix}" for name, e in chosen.items()}
 
 
 def _marked(finished: Finished) -> Section:

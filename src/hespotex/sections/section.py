@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex import keys
-from hespotex.config import InputChoices
+from hespotex.config import Grid, InputChoices
 from hespotex.errors import HESpotExError, SpotTableError
 from hespotex.geometry import (
     Geometry,
@@ -25,7 +25,7 @@ from hespotex.geometry import (
     spots_outside,
 )
 from hespotex.sections.carried import writable_columns
-from hespotex.spots.base import GridKind, Joined, MissingGenes, SpotSource, SpotTable
+from hespotex.spots.base import Joined, MissingGenes, SpotSource, SpotTable
 from hespotex.spots.registry import read_spots
 from hespotex.spots.text import read_table
 from hespotex.storage.content_keys import content_key
@@ -244,7 +244,7 @@ def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
     )
 
 
-def spot_source(row: ManifestRow, grid: GridKind | None = None) -> SpotSource:
+def spot_source(row: ManifestRow, grid: Grid | None = None) -> SpotSource:
     """What a reader of spots is told of a row."""
     return SpotSource(
         expression=row.expression,

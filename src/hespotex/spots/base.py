@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from hespotex.config import Grid
 from hespotex.errors import SpotTableError
 
 MissingGenes = Literal["zero", "unmeasured"]
-GridKind = Literal["hexagonal", "square"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class SpotSource:
     image_element: str | None = None
     table_element: str | None = None
     missing_genes: MissingGenes | None = None
-    grid: GridKind | None = None
+    grid: Grid | None = None
     library: str | None = None
 
 

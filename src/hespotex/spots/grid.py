@@ -7,14 +7,14 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.config import Grid
 from hespotex.errors import GeometryError
-from hespotex.spots.base import GridKind
 
 MOST_SPOTS = 5_000_000
 
 
 def spot_grid(
-    width_px0: int, height_px0: int, mpp: float, pitch_um: float, kind: GridKind = "hexagonal"
+    width_px0: int, height_px0: int, mpp: float, pitch_um: float, kind: Grid = "hexagonal"
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """A lattice over a whole slide, row by row, its first spot half a pitch from the corner.
 

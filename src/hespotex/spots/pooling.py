@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from hespotex.config import Grid
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import GridKind
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def pool_points(
     *,
     pitch_um: float,
     diameter_um: float | None = None,
-    kind: GridKind = "hexagonal",
+    kind: Grid = "hexagonal",
     origin_um: tuple[float, float] | None = None,
 ) -> Pooled:
     """Sum points into spots on a grid.
@@ -99,7 +99,7 @@ def _sum_rows(
 
 
 def _nearest_centre(
-    unit: npt.NDArray[np.float64], kind: GridKind
+    unit: npt.NDArray[np.float64], kind: Grid
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Column and row of the nearest centre; positions in units of the pitch."""
     if kind == "square":
@@ -118,7 +118,7 @@ def _nearest_centre(
 
 
 def _centres(
-    column: npt.NDArray[np.int64], row: npt.NDArray[np.int64], kind: GridKind
+    column: npt.NDArray[np.int64], row: npt.NDArray[np.int64], kind: Grid
 ) -> npt.NDArray[np.float64]:
     if kind == "square":
         return np.column_stack([column, row]).astype(np.float64)

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hespotex.config import Grid
 from hespotex.errors import SpotTableError
 from hespotex.spots.aggr import positions_of
-from hespotex.spots.base import GridKind, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
 from hespotex.spots.outlines import read_outlines
 from hespotex.spots.pooling import Pooled, pool_points
 from hespotex.spots.scale_factors import copy_scales, full_size
@@ -130,7 +131,7 @@ def _read_scale(path: Path | Packed) -> tuple[ScaleHints, float]:
 
 
 def _pool_bins(
-    table: SpotTable, side: float, pitch: float, diameter: float, grid: GridKind
+    table: SpotTable, side: float, pitch: float, diameter: float, grid: Grid
 ) -> SpotTable:
     """Sum bins into spots; the grid is laid in the array's own plane and carried to pixels."""
     if table.array_xy is None:
