@@ -147,7 +147,7 @@ def test_a_broken_package_is_one_line_of_the_command(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [
         "warning: exporter 'bad' of package lab-b is left out: RuntimeError: not for this machine; "
         "update or uninstall lab-b",
-        "hespotex: expected formats of geojson, parquet, spatialdata, ome-tiff, png, bad, found 'bad'",
+        "hespotex: expected formats of geojson, parquet, spatialdata, ome-tiff, png, found 'bad'",
     ]
 
 

@@ -36,8 +36,9 @@ class Registry(Generic[T]):
         self._found: dict[str, T | None] = {}
 
     def __iter__(self) -> Iterator[str]:
-        """The names; nothing is imported."""
-        return iter((*self.own, *self._added))
+        """The names, without those that cannot be used as far as it is known; nothing is imported."""
+        usable = self._found.get
+        return (name for name in (*self.own, *self._added) if usable(name, self) is not None)
 
     def __contains__(self, name: object) -> bool:
         return name in self.own or name in self._added
@@ -46,7 +47,7 @@ class Registry(Generic[T]):
         """The thing of that name; None where there is none, or where another package's cannot be used."""
         if name not in self._found and name in self.own:
             self._found[name] = metadata.EntryPoint(name, self.own[name], "").load()
-        elif name not in self._found and name in self._added:
+        elif name and name not in self._found and name in self._added:
             self._found[name] = self._load(*self._added[name])
         return self._found.get(name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from hespotex.errors import SpotTableError
 from hespotex.geometry import StatedScale, decide_geometry
-from hespotex.spots.base import SpotSource
+from hespotex.spots.base import OF_FORMATS, Reader, SpotSource
 from hespotex.spots.registry import READERS, read_spots
 from made_sections import BUILDERS, KNOWN
 
@@ -68,3 +70,20 @@ def test_nothing_there_is_named(name: str, tmp_path: Path) -> None:
 def test_an_unknown_format_names_the_known_ones() -> None:
     with pytest.raises(SpotTableError, match=r"legacy_st, h5ad, hest, .*found 'merfish'"):
         read_spots("merfish", SpotSource())
+
+
+@pytest.mark.parametrize("name", list(READERS))
+def test_a_reader_says_the_columns_that_it_uses(name: str) -> None:
+    reader = READERS.find(name)
+    assert reader is not None
+    source = inspect.getsource(inspect.getmodule(reader.read))  # type: ignore[arg-type]
+    named = set(re.findall(r"\bsource\.(\w+)", source)) & set(OF_FORMATS)
+    if name == "positions":  # refuses counts
+        named -= {"expression"}
+    assert set(reader.columns) == named
+
+
+def test_a_reader_of_unknown_columns_cannot_be_made() -> None:
+    for columns in ((), ("library",), ("expression", "counts")):
+        with pytest.raises(ValueError, match="expected columns of expression, spots, "):
+            Reader(lambda _: None, columns=columns)  # type: ignore[arg-type,return-value]

@@ -19,7 +19,8 @@ from hespotex.errors import ManifestError, SlideError
 from hespotex.sections.section import ManifestRow
 from hespotex.slide import image_path
 from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
-from hespotex.spots.registry import READERS
+from hespotex.spots.base import OF_FORMATS, Reader
+from hespotex.spots.registry import READERS, formats_with
 from hespotex.storage.disk_errors import disk_words, remedy_of
 from hespotex.storage.text_files import read_text
 
@@ -33,21 +34,6 @@ COLUMNS: Final = (
     "spot_diameter_um", "bits", "labels", "features", "tile_px", "alignment", "bin_um", "image_element",
     "table_element", "missing_genes", "nuclei", "library",
 )  # fmt: skip
-# A value in a column that its format does not use would be passed over silently.
-_ONLY_FOR: Final[Mapping[str, tuple[str, ...]]] = {
-    "expression": tuple(name for name in READERS if name != "positions"),
-    "spots": ("legacy_st", "h5ad", "space_ranger", "positions"),
-    "alignment": ("xenium",),
-    "bin_um": ("visium_hd",),
-    "image_element": ("spatialdata",),
-    "table_element": ("spatialdata",),
-    "library": ("h5ad", "hest", "space_ranger", "visium_hd", "spatialdata", "positions"),
-}
-_NEEDS_SPOTS: Final[Mapping[str, str]] = {
-    "legacy_st": "the spot file (x, y, pixel_x, pixel_y) that legacy_st needs beside its counts",
-    "positions": "a table with x and y (positions have no counts)",
-}
-_FOLDERS: Final = ("space_ranger", "visium_hd", "xenium", "spatialdata")
 # Names of files add an ending to the id, those of half-written ones more: file systems end at 255 bytes.
 MAX_ID_BYTES: Final = 150
 _NOT_IN_FILE_NAMES: Final = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
@@ -224,14 +210,15 @@ def _check_row(
 
     take("section_id", _identifier)
     take("missing_genes", lambda text: _one_of(text, _MISSING_GENES))
-    take("format", lambda text: _one_of(text, tuple(READERS)))
+    take("format", _format)
     for column in ("patient_id", "image_element", "table_element", "library"):
         take(column, str)
     for column in _NUMBERS:
         take(column, _positive_number)
     take("bits", _bits)
+    reader = READERS.find(cells.get("format", ""))
     for column in _PATHS:
-        folder_ok = column in {"expression", "spots"} and cells.get("format") in _FOLDERS
+        folder_ok = column in {"expression", "spots"} and reader is not None and reader.folders
         take(column, partial(_existing, folder=folder, folder_ok=folder_ok))
     problems += [f"{place}, {problem}" for problem in _combination_problems(cells)]
     if "slide" in values and values["slide"].is_dir():
@@ -250,6 +237,7 @@ def _combination_problems(cells: Mapping[str, str]) -> list[str]:
     """What a row lacks, or has too much, given its format."""
     has = {name for name, text in cells.items() if text}
     kind = cells.get("format", "")
+    reader = READERS.find(kind)
     problems = []
     if "section_id" not in has:
         problems.append("column section_id: expected a name, found an empty cell")
@@ -275,21 +263,32 @@ def _combination_problems(cells: Mapping[str, str]) -> list[str]:
             for name in ("expression", "spots")
             if name in has
         ]
-    elif kind != "positions" and not has & {"expression", "spots"}:
+    elif (reader is None or "expression" in reader.columns) and not has & {"expression", "spots"}:
         problems.append(
             f"column expression: expected the counts for format {kind}, found an empty cell; empty the column "
             "format too for a slide without spots"
         )
-    elif kind in _NEEDS_SPOTS and "spots" not in has:
-        problems.append(f"column spots: expected {_NEEDS_SPOTS[kind]}, found an empty cell")
-    stored = ".zarr" in cells.get("slide", "")  # image_element names the slide's image there
-    if kind in READERS:
+    elif reader is not None and reader.needs_spots and "spots" not in has:
+        problems.append(f"column spots: expected {reader.needs_spots}, found an empty cell")
+    if reader is not None:
         problems += [
-            f"column {name}: applies to {', '.join(kinds)} only, found {cells[name]!r} for {kind}; empty the cell"
-            for name, kinds in _ONLY_FOR.items()
-            if name in has and kind not in kinds and not (name == "image_element" and stored)
+            f"column {name}: applies to {', '.join(formats_with(name))} only, found {cells[name]!r} for {kind}; empty the cell"
+            for name in _unused(reader, cells)
         ]
     return problems
+
+
+def _unused(reader: Reader, cells: Mapping[str, str]) -> list[str]:
+    """Filled columns that the format does not use, and so would be passed over silently."""
+    stored = ".zarr" in cells.get("slide", "")  # image_element names the slide's image there
+    used = {*reader.columns, *(("image_element",) if stored else ())}
+    return [name for name in OF_FORMATS if cells.get(name) and name not in used]
+
+
+def _format(text: str) -> str:
+    if READERS.find(text) is None:
+        raise ValueError(f"expected one of {', '.join(READERS)}, found {text!r}")
+    return text
 
 
 def _folded(name: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,16 @@ from hespotex.config import Grid
 from hespotex.errors import SpotTableError
 
 MissingGenes = Literal["zero", "unmeasured"]
+# Columns of the manifest that a format uses or does not; a value where it does not is refused.
+OF_FORMATS: Final = (
+    "expression",
+    "spots",
+    "alignment",
+    "bin_um",
+    "image_element",
+    "table_element",
+    "library",
+)
 
 
 @dataclass(frozen=True)
@@ -198,3 +208,27 @@ class SpotTable:
             obs=None if self.obs is None else self.obs[kept],
             dropped={**self.dropped, reason: int((~kept).sum())},
         )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A format of spots.
+
+    Attributes:
+        read: makes a table of the files; raises SpotTableError.
+        columns: those of `OF_FORMATS` that it uses.
+        folders: `expression` and `spots` may be folders.
+        needs_spots: what the manifest's column spots must hold, in words; empty where it need not be filled.
+    """
+
+    read: Callable[[SpotSource], SpotTable]
+    columns: tuple[str, ...]
+    folders: bool = False
+    needs_spots: str = ""
+
+    def __post_init__(self) -> None:
+        unknown = set(self.columns) - set(OF_FORMATS)
+        if unknown or not {"expression", "spots"} & set(self.columns):
+            raise ValueError(
+                f"expected columns of {', '.join(OF_FORMATS)}, expression or spots among them, found {self.columns}"
+            )

@@ -22,7 +22,7 @@ from hespotex.spots.anndata_elements import (
     read_matrix,
     without_images,
 )
-from hespotex.spots.base import RoughScale, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Reader, RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, find_count_problem, is_control
 from hespotex.spots.libraries import COLUMNS, one_library
 from hespotex.spots.other_anndata import as_written_today, is_old, is_zarr_table, other_format
@@ -369,3 +369,6 @@ def _factor(factors: Mapping[str, Any], name: str, whose: str) -> float:
             "remove it if it is not known"
         )
     return float(value)
+
+
+READER = Reader(read, columns=("expression", "spots", "library"))

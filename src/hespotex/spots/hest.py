@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import MissingGenes, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import MissingGenes, Reader, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.h5ad import build_table, read_parts
 from hespotex.spots.text import positive_number, read_json
 
@@ -48,3 +48,6 @@ def read(source: SpotSource) -> SpotTable:
     )
     table = build_table(read_parts(path, library=source.library), path, hints=hints)
     return SpotTable(**{**vars(table), "missing_genes": missing})
+
+
+READER = Reader(read, columns=("expression", "library"))

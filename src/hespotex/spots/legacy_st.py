@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import Joined, SpotSource, SpotTable
+from hespotex.spots.base import Joined, Reader, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, check_names, is_control
 from hespotex.spots.sparse_reading import smallest_exact
 from hespotex.spots.text import number_column, read_table, truth_column
@@ -244,3 +244,10 @@ def _parse_index(names: Sequence[str], path: Path) -> npt.NDArray[np.float64]:
 
 def _seen(dropped: dict[str, int]) -> dict[str, int]:
     return {reason: number for reason, number in dropped.items() if number}
+
+
+READER = Reader(
+    read,
+    columns=("expression", "spots"),
+    needs_spots="the spot file (x, y, pixel_x, pixel_y) that legacy_st needs beside its counts",
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import SpotSource, SpotTable
+from hespotex.spots.base import Reader, SpotSource, SpotTable
 from hespotex.spots.given import read_positions
 
 
@@ -22,3 +22,10 @@ def read(source: SpotSource) -> SpotTable:
             f"expected positions alone, found counts at {source.expression} too; set the format that wrote them"
         )
     return read_positions(source.spots, spot_pitch_um=source.spot_pitch_um, library=source.library)
+
+
+READER = Reader(
+    read,
+    columns=("spots", "library"),
+    needs_spots="a table with x and y (positions have no counts)",
+)

@@ -1,62 +1,55 @@
-"""The reader of each format name; a reader is imported when it is first used."""
+"""The formats of spots by name; a reader is imported when it is first used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib import import_module
-from types import MappingProxyType
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import SpotSource, SpotTable
+from hespotex.registry import Registry
+from hespotex.spots.base import Reader, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
 
-Reader = Callable[[SpotSource], SpotTable]
-
-
-def _lazy(module: str) -> Reader:
-    def read(source: SpotSource) -> SpotTable:
-        return cast(Reader, import_module(module).read)(source)
-
-    return read
-
-
-READERS: Final[Mapping[str, Reader]] = MappingProxyType(
+READERS: Final = Registry(
+    "reader",
+    Reader,
     {
-        name: _lazy(f"hespotex.spots.{name}")
-        for name in (
-            "legacy_st",
-            "h5ad",
-            "hest",
-            "space_ranger",
-            "visium_hd",
-            "xenium",
-            "spatialdata",
-            "positions",
-        )
-    }
+        "legacy_st": "hespotex.spots.legacy_st:READER",
+        "h5ad": "hespotex.spots.h5ad:READER",
+        "hest": "hespotex.spots.hest:READER",
+        "space_ranger": "hespotex.spots.space_ranger:READER",
+        "visium_hd": "hespotex.spots.visium_hd:READER",
+        "xenium": "hespotex.spots.xenium:READER",
+        "spatialdata": "hespotex.spots.spatialdata:READER",
+        "positions": "hespotex.spots.positions:READER",
+    },
+    group="hespotex.readers",
 )
+
+
+def formats_with(column: str) -> list[str]:
+    """The formats that use a column of the manifest."""
+    return [name for name, reader in READERS.all().items() if column in reader.columns]
 
 
 def read_spots(format_name: str, source: SpotSource) -> SpotTable:
     """Read the spots of one section.
 
     Args:
-        format_name: a key of `READERS`.
+        format_name: a name of `READERS`.
         source: its files and what the manifest says of them.
 
     Raises:
         SpotTableError: unknown format, or the reader's own reasons.
     """
-    reader = READERS.get(format_name)
+    reader = READERS.find(format_name)
     if reader is None:
         raise SpotTableError(
             f"expected a format of {', '.join(READERS)}, found {format_name!r}; correct the manifest"
         )
-    table = _without_blanks(reader(source))
+    table = _without_blanks(reader.read(source))
     if source.missing_genes is not None:
         table = replace(table, missing_genes=source.missing_genes)
     return table

@@ -14,7 +14,7 @@ import pandas as pd
 
 from hespotex.errors import SpotTableError
 from hespotex.spots.aggr import chosen_ending, endings, own_folder, positions_of
-from hespotex.spots.base import Joined, RoughScale, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Joined, Reader, RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
 from hespotex.spots.scale_factors import copy_scales, full_size
 from hespotex.spots.ten_x import FeatureMatrix, find_one, read_matrix
@@ -379,3 +379,6 @@ def _find_matrix(place: Path) -> Path:
         f"expected filtered_feature_bc_matrix.h5, or the folder of that name, in {folder}, found "
         f"{', '.join(sorted(p.name for p in folder.iterdir()))[:200] or 'nothing'}"
     )
+
+
+READER = Reader(read, columns=("expression", "spots", "library"), folders=True)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from hespotex.errors import SpotTableError
 from hespotex.spots.anndata_elements import read_columns
-from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Reader, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.h5ad import (
     OTHER_LAYERS,
     OUTSIDE_TISSUE,
@@ -260,3 +260,8 @@ def _diameter(shapes: Any, to_image: npt.NDArray[np.float64]) -> float | None:
         return None
     scale = float(np.sqrt(abs(np.linalg.det(to_image[:2, :2]))))
     return 2.0 * float(shapes["radius"].iloc[0]) * scale
+
+
+READER = Reader(
+    read, columns=("expression", "image_element", "table_element", "library"), folders=True
+)

@@ -12,7 +12,7 @@ import pandas as pd
 from hespotex.config import Grid
 from hespotex.errors import SpotTableError
 from hespotex.spots.aggr import positions_of
-from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Reader, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.outlines import read_outlines
 from hespotex.spots.pooling import Pooled, pool_points
 from hespotex.spots.scale_factors import copy_scales, full_size
@@ -247,3 +247,6 @@ def _find_scale(folder: Path) -> tuple[Path, Path]:
 def _cell_number(name: str) -> int:
     match = _CELL_NUMBER.search(str(name))
     return int(match[1]) if match else -1
+
+
+READER = Reader(read, columns=("expression", "bin_um", "library"), folders=True)

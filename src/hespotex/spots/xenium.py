@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Reader, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
 from hespotex.spots.pooling import pool_points
 from hespotex.spots.ten_x import read_matrix
@@ -172,3 +172,6 @@ def _read_pixel_size(folder: Path) -> float:
             f"expected pixel_size in {path}, found none; copy experiment.xenium of this run there"
         )
     return size
+
+
+READER = Reader(read, columns=("expression", "alignment"), folders=True)
