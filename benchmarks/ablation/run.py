@@ -32,7 +32,7 @@ from hespotex.models.default.calibration import calibrate
 from hespotex.models.default.loop import fit_model
 from hespotex.models.fit import training_section, use_threads
 from hespotex.models.predict import predict_expression
-from hespotex.models.preprocessing import InputProjection, model_inputs
+from hespotex.models.preprocessing import InputProjection
 from hespotex.models.types import FittedModel, TrainingSection
 from hespotex.pipeline import encode, read_sections
 from hespotex.progress import Silent
@@ -154,12 +154,17 @@ def run_ridge(sections: Mapping[str, TrainingSection], pair: str) -> tuple[Score
     found = []
     for train, held_out in PAIRS[pair]:
         part = [sections[n] for n in train]
-        inputs = [model_inputs(s.features, s.xy_um, ModelConfig()) for s in part]
+        inputs = [_inputs(s) for s in part]
         ridge = fit_ridge(inputs, [s.counts for s in part])
         for name in held_out:
             s = sections[name]
-            found.append(score(s, *ridge.predict(model_inputs(s.features, s.xy_um, ModelConfig()))))
+            found.append(score(s, *ridge.predict(_inputs(s))))
     return _mean(found), float("nan")
+
+
+def _inputs(section: TrainingSection) -> np.ndarray:
+    """(n, S x D) raw features of all scales."""
+    return section.features.reshape(len(section.features), -1)
 
 
 def configuration(variant: str) -> dict[str, Any]:

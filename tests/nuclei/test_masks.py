@@ -13,7 +13,6 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hespotex.config import NucleiConfig
 from hespotex.errors import ConfigError, NucleiError
 from hespotex.nuclei import NucleiOrigin, count_nuclei
 from hespotex.nuclei.masks import open_mask
@@ -277,9 +276,8 @@ def test_an_origin_names_a_segmenter_a_file_or_a_folder(tmp_path: Path) -> None:
         NucleiOrigin.parse("mask").mask_of("C3", None)
 
 
-def test_a_mode_alone_is_short_for_nuclei() -> None:
+def test_a_segmenter_that_there_is_not_is_refused_by_its_key() -> None:
     from hespotex.config import RunConfig
 
-    assert RunConfig.from_values({"nuclei": "density"}).nuclei == NucleiConfig(mode="density")
     with pytest.raises(ConfigError, match=r"nuclei\.source"):
         RunConfig.from_values({}, ["nuclei.source=watershed"])

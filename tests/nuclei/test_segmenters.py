@@ -87,7 +87,7 @@ def test_with_nuclei_too_held_out_counts_change_no_bit_of_the_fit(profile: str) 
         "model": {"epochs": 2, "ensemble": 1},
         "published": {"gate_steps": 3, "epochs": 2},
         "trust": {"calibrate": False},
-        "nuclei": "density",
+        "nuclei": {"mode": "density"},
     }
     config, cohort = RunConfig.from_values(values), _with_nuclei(toy_cohort(n_side=6))
     fold = Fold(("A1", "A2"), ("B1", "B2"))

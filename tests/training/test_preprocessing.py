@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from default_sections import SMALL, make_section
+from default_sections import make_section
 from hespotex.errors import ModelFileError
 from hespotex.models import preprocessing
 from hespotex.models.preprocessing import (
     InputProjection,
     feature_stats,
     fit_projection,
-    model_inputs,
     standardise,
     with_nuclei,
 )
@@ -72,11 +71,6 @@ def test_nuclei_become_one_standardised_column():
     column = with_nuclei(inputs, np.array([1.0, 2.0, 4.0, 8.0]))[:, 2]
     np.testing.assert_allclose(column, np.array([-3, -1, 1, 3]) / np.sqrt(5), rtol=1e-5)
     assert with_nuclei(inputs, None) is inputs
-
-
-def test_baselines_read_the_raw_features_of_all_scales():
-    flat = model_inputs(FEATURES[0], np.zeros((81, 2)), SMALL)
-    np.testing.assert_array_equal(flat, FEATURES[0].reshape(81, 10))
 
 
 def test_few_spots_give_only_components_that_vary():

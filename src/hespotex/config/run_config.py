@@ -230,12 +230,6 @@ class RunConfig(StageConfig):
     search: SearchConfig = SearchConfig()
     nuclei: NucleiConfig = NucleiConfig()
 
-    @field_validator("nuclei", mode="before")
-    @classmethod
-    def _mode_alone(cls, value: Any) -> Any:
-        """`nuclei = "density"` is short for its mode; model files of version 0.1 say it so."""
-        return {"mode": value} if isinstance(value, str) else value
-
     @classmethod
     def from_toml(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         """Read a TOML file and apply `KEY=VALUE` overrides.
@@ -302,9 +296,3 @@ class RunConfig(StageConfig):
             chosen = dict(zip(keys, combination, strict=True))
             found.append((chosen, type(self).from_values(values, source="the searched values")))
         return tuple(found)
-
-    def to_toml(self) -> str:
-        """Every key with its value, as TOML; None values are left out."""
-        import tomli_w
-
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import HESpotExError
 
-Grade = Literal["A", "B", "C", "D", "ungraded"]
 UNGRADED: Final = "ungraded"
 
 

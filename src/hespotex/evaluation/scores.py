@@ -148,28 +148,6 @@ def without(values: Array, given: npt.NDArray[np.float64]) -> npt.NDArray[np.flo
     return np.asarray(left)
 
 
-def partial_pcc_per_gene(
-    predicted: Array, measured: Array, given: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Correlation over spots of what `given` leaves of both sides, per gene.
-
-    Args:
-        predicted: (n, G) or (n, 1).
-        measured: (n, G).
-        given: (n, k), for instance log1p of the spot's panel total.
-
-    Returns:
-        (G,); NaN where `given` explains one side altogether (a prediction that is depth alone).
-    """
-    _check_shapes(predicted, measured)
-    result = np.full(measured.shape[1], np.nan)
-    one_map = without(predicted, given) if predicted.shape[1] == 1 else None
-    for genes in gene_blocks(measured.shape[1]):
-        p = one_map if one_map is not None else without(predicted[:, genes], given)
-        result[genes] = pcc_per_gene(p, without(measured[:, genes], given))
-    return result
-
-
 def pcc_per_spot(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:
     """(n,) Pearson correlation across genes, per spot.
 

@@ -98,18 +98,6 @@ class CombinedTest:
     q_value: npt.NDArray[np.float64]
     n_sections: npt.NDArray[np.int_]
 
-    def significant(self, fdr: float = 0.05) -> npt.NDArray[np.bool_]:
-        """(G,) genes predicted better than a smooth random map beyond depth, at this false discovery rate."""
-        return np.asarray(self.q_value <= fdr)
-
-    def headline(self, fdr: float = 0.05) -> str:
-        """The sentence that stands first in every report."""
-        tested = int((self.n_sections > 0).sum())
-        return (
-            f"{int(self.significant(fdr).sum())} of {tested} genes are predicted better than a smooth random "
-            f"map beyond depth, FDR {fdr:.0%}"
-        )
-
 
 def build_modes(xy_um: npt.NDArray[np.float64], max_modes: int = MAX_MODES) -> SpatialModes:
     """Modes of a section's spots; one eigendecomposition of at most `max_modes` squared.

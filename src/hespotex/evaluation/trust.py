@@ -199,9 +199,8 @@ def _regions(tensors: Tensors) -> RegionIntervals | None:
 
 
 def _space(kind: type[_Space], prefix: str, tensors: Tensors) -> _Space | None:
-    """None also for what an older version wrote, which measured another distance."""
     values = _values(prefix, tensors)
-    if values is None or values.keys() != {f.name for f in fields(kind)}:
+    if values is None:
         return None
     scalars = {name: float(v) for name, v in values.items() if np.ndim(v) == 0}
     return kind(**{**values, **scalars})

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.config import ModelConfig
 from hespotex.errors import ModelFileError
 
 Float32 = npt.NDArray[np.float32]
@@ -112,20 +111,6 @@ def standardise(features: Float32, stats: FeatureStats) -> Float32:
     values = features - stats.mean
     values *= factor
     return values.reshape(len(features), -1)
-
-
-def model_inputs(features: Float32, xy_um: npt.ArrayLike, config: ModelConfig) -> Float32:
-    """What the image stream is told of every spot before it is standardised: (n, S x D).
-
-    The baselines are fitted on exactly this. Neighbours come in by the graph, inside the model.
-
-    Args:
-        features: (n, S, D) raw encoder features of one section.
-        xy_um: (n, 2); not used by the present default.
-        config: the model's configuration; not used by the present default.
-    """
-    del xy_um, config
-    return features.reshape(len(features), -1)
 
 
 def with_nuclei(

@@ -26,14 +26,10 @@ def compare_folders(first: Path, second: Path) -> Comparison:
                 f"expected a finished, scored run in {folder}, found no metrics.json; run cross-validate or evaluate"
             )
         metrics = read_metrics(run)
-        if "sections" not in metrics:
-            raise RunError(
-                f"expected a run of this version in {folder}, found an older one; run it again"
-            )
         patients |= {s["section_id"]: s["patient_id"] for s in metrics["sections"]}
         trained = {i: frozenset(f["train"]) for f in metrics["folds"] for i in f["held_out"]}
         spots = {s["section_id"]: int(s["n_spots"]) for s in metrics["sections"]}
-        keys = {s["section_id"]: str(s.get("key", "")) for s in metrics["sections"]}
+        keys = {s["section_id"]: s["key"] for s in metrics["sections"]}
         runs.append(RunScores(str(folder), read_genes(run), trained, spots, keys))
     return compare_runs(runs[0], runs[1], patients)
 
