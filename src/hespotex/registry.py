@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import metadata
 from typing import Generic, TypeVar
+
+from hespotex.errors import HESpotExError
 
 T = TypeVar("T")
 
@@ -55,6 +58,38 @@ class Registry(Generic[T]):
         """Everything that can be used, by name."""
         return {name: found for name in self if (found := self.find(name)) is not None}
 
+    @contextmanager
+    def blaming(self, name: str, error: type[HESpotExError]) -> Iterator[None]:
+        """While the thing of that name is at work: what another package does wrong becomes an error that names it.
+
+        Raises:
+            HESpotExError: of the given class.
+        """
+        try:
+            yield
+        except (HESpotExError, OSError):
+            raise
+        except Exception as found:
+            if name in self.own:
+                raise
+            package = self._added[name][1]
+            raise error(
+                f"expected {self.noun} {name!r} of package {package} to work, found {_words(found)}; "
+                f"update {package}, or tell its makers"
+            ) from found
+
+    @contextmanager
+    def leaving_out(self, name: str) -> Iterator[None]:
+        """While the thing of that name is at work: where another package's fails, it is left out from now on."""
+        try:
+            yield
+        except Exception as error:
+            if name in self.own:
+                raise
+            package = self._added[name][1]
+            self._found[name] = None
+            self._leave_out(name, package, f"{_words(error)}; update or uninstall {package}")
+
     @cached_property
     def _added(self) -> Mapping[str, tuple[metadata.EntryPoint, str]]:
         """Entry points of other packages and the packages' names, in the order of the names."""
@@ -82,8 +117,7 @@ class Registry(Generic[T]):
         try:
             found = point.load()
         except (Exception, SystemExit) as error:  # noqa: BLE001  of whatever another package does
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            self._leave_out(point.name, package, f"{why}; update or uninstall {package}")
+            self._leave_out(point.name, package, f"{_words(error)}; update or uninstall {package}")
             return None
         if isinstance(found, self.kind):
             return found
@@ -97,6 +131,10 @@ class Registry(Generic[T]):
 
 def _name(package: metadata.Distribution) -> str:
     return str(package.metadata["Name"] or "without a name")
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _warn(what: str, why: str) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Patches = npt.NDArray[np.uint8]
 FeatureRows = npt.NDArray[np.float32]
+Engine = Literal["auto", "openvino", "torch"]
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,27 @@ class Encoder(ABC):
     @abstractmethod
     def encode(self, patches: Patches) -> FeatureRows:
         """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
+
+
+class Build(Protocol):
+    """Makes an encoder."""
+
+    def __call__(
+        self, name: str, /, *, device: str, threads: int | None, engine: Engine
+    ) -> Encoder:
+        """The encoder of a whole name; see `get_encoder` for the others. Raises EncoderError."""
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """Where encoders of one name, or of all names `NAME:...`, come from.
+
+    Attributes:
+        build: makes one.
+        rows: its lines of `hespotex encoders`; told whether also those that take seconds to find are asked for.
+        spelling: how a message says its name; None: as in the registry, empty: not at all.
+    """
+
+    build: Build
+    rows: Callable[[bool], Sequence[EncoderInfo]]
+    spelling: str | None = None

@@ -11,19 +11,18 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from hespotex.config.machine import usable_cores
-from hespotex.encoders.base import FeatureRows, Patches
+from hespotex.encoders.base import Engine, FeatureRows, Patches
 from hespotex.encoders.cache import cache_folder, check_cache
 from hespotex.errors import EncoderError, RunError
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.content_keys import content_key
 
-Engine = Literal["auto", "openvino", "torch"]
 Forward = Callable[[Patches], FeatureRows]
 # A network, or what loads it: where a converted one is kept, it is never loaded.
 Network = torch.nn.Module | Callable[[], torch.nn.Module]

@@ -12,7 +12,8 @@ from dataclasses import replace
 from importlib import util
 from typing import Any
 
-from hespotex.encoders.base import EncoderInfo
+from hespotex.encoders.base import Encoder, EncoderInfo, EncoderSource, Engine
+from hespotex.encoders.hub import cached_repositories
 
 PREFIX = "lazyslide:"
 _PACKAGE = "lazyslide_models"
@@ -99,3 +100,17 @@ def _row(name: str, model: Any, here: set[str]) -> EncoderInfo:
         source=source,
         note="; ".join(notes),
     )
+
+
+def _build(name: str, *, device: str, threads: int | None, engine: Engine) -> Encoder:
+    from hespotex.encoders.lazyslide_encoders import build_lazyslide
+
+    del engine  # torch alone
+    return build_lazyslide(name, device=device, threads=threads)
+
+
+ENCODERS = EncoderSource(
+    _build,
+    lambda every: list_lazyslide(cached_repositories()) if every else [one_line()],
+    spelling=f"{PREFIX}<name>",
+)

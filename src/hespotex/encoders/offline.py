@@ -11,7 +11,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from hespotex.encoders.base import EncoderInfo
+from hespotex.encoders.base import Encoder, EncoderInfo, EncoderSource, Engine
 from hespotex.errors import EncoderError
 
 NAME = "efficientnet-lite0"
@@ -87,3 +87,13 @@ def build_model() -> Any:
     whole.load_state_dict(dict(zip(names, stored.values(), strict=True)))
     whole.reset_classifier(0)
     return whole.eval()
+
+
+def _build(name: str, *, device: str, threads: int | None, engine: Engine) -> Encoder:
+    from hespotex.encoders.offline_encoder import OfflineEncoder
+
+    return OfflineEncoder(name, device=device, threads=threads, engine=engine)
+
+
+ENCODER = EncoderSource(_build, lambda _: [info(NAME)])
+ENCODER_POOLED = EncoderSource(_build, lambda _: [info(POOLED)], spelling="")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hespotex.encoders import offline
-from hespotex.encoders.base import Encoder, FeatureRows, Patches
-from hespotex.encoders.engine import Engine, build_forward
+from hespotex.encoders.base import Encoder, Engine, FeatureRows, Patches
+from hespotex.encoders.engine import build_forward
 from hespotex.storage.content_keys import content_key, file_key
 
 if TYPE_CHECKING:

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import difflib
+from typing import Final, get_args
 
-from hespotex.encoders import lazyslide_listing, offline
-from hespotex.encoders.base import Encoder, EncoderInfo
-from hespotex.encoders.given import FEATURES_FILE, GivenFeatures
-from hespotex.encoders.hub import cached_repositories
+from hespotex.encoders.base import Encoder, EncoderInfo, EncoderSource, Engine
 from hespotex.errors import EncoderError
+from hespotex.registry import Registry
 
-ENGINES = ("auto", "openvino", "torch")
+ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
+
+# By what stands before the first colon of a name; their modules import no torch.
+ENCODERS: Final = Registry(
+    "encoder",
+    EncoderSource,
+    {
+        "efficientnet-lite0": "hespotex.encoders.offline:ENCODER",
+        "efficientnet-lite0-pooled": "hespotex.encoders.offline:ENCODER_POOLED",
+        "features-file": "hespotex.encoders.given:ENCODER",
+        "timm": "hespotex.encoders.timm_listing:ENCODERS",
+        "lazyslide": "hespotex.encoders.lazyslide_listing:ENCODERS",
+    },
+    group="hespotex.encoders",
+)
 
 
 def get_encoder(
-    name: str, *, device: str = "cpu", threads: int | None = None, engine: str = "auto"
+    name: str, *, device: str = "cpu", threads: int | None = None, engine: Engine = "auto"
 ) -> Encoder:
     """Load a frozen encoder.
 
     Args:
-        name: `efficientnet-lite0`, `timm:<name>` or `lazyslide:<name>`.
+        name: `efficientnet-lite0`, `timm:<name>`, `lazyslide:<name>`, or one that another package adds.
         device: where torch runs: `cpu`, `cuda`, `cuda:1`, `mps`.
         threads: cores to use; None: all that the process may use.
         engine: `auto` (OpenVINO on a CPU where it agrees with torch, else torch), `openvino`, `torch`.
@@ -35,24 +48,19 @@ def get_encoder(
     """
     if engine not in ENGINES:
         raise EncoderError(f"expected one of the engines {', '.join(ENGINES)}, found {engine!r}")
-    if name in offline.DIMS:
-        from hespotex.encoders.offline_encoder import OfflineEncoder
+    source = ENCODERS.find(name.partition(":")[0])
+    if source is None:
+        raise EncoderError(
+            f"expected {_spellings()} as encoder, found {name!r}; {_similar(name)}`hespotex encoders` lists them"
+        )
+    with ENCODERS.blaming(name.partition(":")[0], EncoderError):
+        return source.build(name, device=device, threads=threads, engine=engine)
 
-        return OfflineEncoder(name, device=device, threads=threads, engine=engine)  # type: ignore[arg-type]
-    if name == FEATURES_FILE:
-        return GivenFeatures()
-    if name.startswith("timm:"):
-        from hespotex.encoders.timm_encoders import build_timm
 
-        return build_timm(name, device=device, threads=threads, engine=engine)  # type: ignore[arg-type]
-    if name.startswith("lazyslide:"):
-        from hespotex.encoders.lazyslide_encoders import build_lazyslide
-
-        return build_lazyslide(name, device=device, threads=threads)
-    raise EncoderError(
-        f"expected {offline.NAME}, timm:<name> or lazyslide:<name> as encoder, found {name!r}; "
-        f"{_similar(name)}`hespotex encoders` lists them"
-    )
+def _spellings() -> str:
+    found = [n if s.spelling is None else s.spelling for n, s in ENCODERS.all().items()]
+    *others, last = [text for text in found if text]
+    return f"{', '.join(others)} or {last}"
 
 
 def _similar(name: str) -> str:
@@ -72,35 +80,8 @@ def list_encoders(*, lazyslide: bool = True) -> list[EncoderInfo]:
         lazyslide: a line for every encoder of lazyslide-models, whose import takes seconds; else
             one line for all, read from files alone, without torch.
     """
-    cached = cached_repositories()
-    rows = [offline.info(name) for name in offline.DIMS]
-    rows.append(
-        EncoderInfo(
-            "timm:<name>",
-            None,
-            None,
-            None,
-            "see its page",
-            False,
-            "Hugging Face hub, or local-dir:<folder>",
-            "any network of timm.list_models(pretrained=True)",
-        )
-    )
-    for repository in cached:
-        owner, _, short = repository.partition("/")
-        if owner == "timm":
-            rows.append(
-                EncoderInfo(
-                    f"timm:{short}",
-                    None,
-                    None,
-                    None,
-                    "see its page",
-                    True,
-                    f"https://huggingface.co/{repository}",
-                )
-            )
-    every = (
-        lazyslide_listing.list_lazyslide(cached) if lazyslide else [lazyslide_listing.one_line()]
-    )
-    return rows + every
+    rows: list[EncoderInfo] = []
+    for name, source in ENCODERS.all().items():
+        with ENCODERS.leaving_out(name):
+            rows += source.rows(lazyslide)
+    return rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from hespotex.encoders.base import Encoder, FeatureRows, Patches
-from hespotex.encoders.engine import Engine, build_forward, weights_key
+from hespotex.encoders.base import Encoder, Engine, FeatureRows, Patches
+from hespotex.encoders.engine import build_forward, weights_key
 from hespotex.encoders.hub import asking_the_hub, require
 from hespotex.errors import EncoderError
 from hespotex.storage.content_keys import content_key

@@ -16,7 +16,7 @@ from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.export.claim_words import best_first
-from hespotex.export.exporters import Exporter, Wanted, chosen_exporters
+from hespotex.export.exporters import EXPORTERS, Exporter, Wanted, chosen_exporters
 from hespotex.export.h5ad import StoredPrediction, Thumbnail
 from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
 from hespotex.export.tables import MAX_GENES, MAX_SETS, N_WRITTEN
@@ -164,7 +164,8 @@ def write_formats(
     paths = format_paths(run, stored.section_id, options)
     for name, exporter in chosen_exporters(options.formats).items():
         kept = genes[: _most(exporter, options)]
-        exporter.write(paths[name], stored, Wanted(kept, options.show, bounds_px0))
+        with EXPORTERS.blaming(name, RunError):
+            exporter.write(paths[name], stored, Wanted(kept, options.show, bounds_px0))
     return paths
 
 

@@ -49,7 +49,8 @@ def read_spots(format_name: str, source: SpotSource) -> SpotTable:
         raise SpotTableError(
             f"expected a format of {', '.join(READERS)}, found {format_name!r}; correct the manifest"
         )
-    table = _without_blanks(reader.read(source))
+    with READERS.blaming(format_name, SpotTableError):
+        table = _without_blanks(reader.read(source))
     if source.missing_genes is not None:
         table = replace(table, missing_genes=source.missing_genes)
     return table

@@ -91,6 +91,21 @@ def test_a_damaged_list_of_entry_points_hides_no_other_package(site: Path) -> No
         assert found.all() == {"ours": "0123456789", "alpha": "theirs"}
 
 
+def test_what_fails_at_work_names_the_package(site: Path) -> None:
+    install(site, "lab-w", {"lab_w.py": GOOD}, {GROUP: {"weak": "lab_w:THING"}})
+    found = things()
+    assert found.find("weak") == "theirs"
+    said = "expected thing 'weak' of package lab-w to work, found ZeroDivisionError: division by zero; update lab-w"
+    with pytest.raises(ConfigError, match=said), found.blaming("weak", ConfigError):
+        _ = 1 / 0
+    with pytest.raises(RuntimeError), found.blaming("ours", ConfigError):
+        raise RuntimeError
+    with pytest.warns(PluginWarning, match="thing 'weak' of package lab-w is left out: ZeroDiv"):  # noqa: SIM117
+        with found.leaving_out("weak"):
+            _ = 1 / 0
+    assert list(found) == ["ours"]
+
+
 def test_without_a_group_nothing_is_added(site: Path) -> None:
     install(site, "lab-a", {}, {"": {"alpha": "lab_a:THING"}})
     assert list(Registry("thing", str, {"ours": "string:digits"})) == ["ours"]
