@@ -41,7 +41,7 @@ def test_damage_ends_in_one_line_or_in_a_result(name: str, fuzzer: Fuzzer) -> No
 def test_a_message_is_one_line_whatever_was_found() -> None:
     found = "a\nb\rc\x1ed\u2028e\x85f"
     assert str(HESpotExError(f"expected x, found {found}")) == "expected x, found a b c d e f"
-    assert HESpotExError("expected x", section="A\nB").args == ("section A B: expected x",)
+    assert str(HESpotExError("expected x", section="A\nB")) == "section A B: expected x"
 
 
 def test_a_model_whose_weights_were_changed_is_refused(tmp_path: Path) -> None:

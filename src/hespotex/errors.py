@@ -1,27 +1,73 @@
 """The errors that a user can cause.
 
-Every message says what was expected, what was found, in which file, and what to do, on one line.
-The command line prints the message and exits with code 2; nothing else catches these.
+Every error says what was expected, what was found, in which file, and what to do. The command line prints it as
+one line and exits with code 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class HESpotExError(Exception):
     """Base of all errors that the user can cure.
 
-    Args:
-        message: what was expected, what was found, in which file, what to do.
+    The fields become text once, in `str`: "section S: expected A, found B; do C".
+
+    Attributes:
+        what: what is wrong, where it is no matter of expected and found.
+        expected: what was expected, its file named.
+        found: what was there instead.
+        cause: why nothing could be found; "found: cause" in the text.
+        remedy: what to do.
         section: id of the section, or stem of the slide, that the error is about.
     """
 
-    def __init__(self, message: str, *, section: str | None = None) -> None:
-        whole = message if section is None else f"section {section}: {message}"
-        # What was found may hold any character that breaks a line; a message is one line.
-        super().__init__(" ".join(whole.splitlines()))
-        self.section = section
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        expected: str = "",
+        found: object = "",
+        cause: object = "",
+        remedy: str = "",
+        section: str | None = None,
+    ) -> None:
+        self.what, self.expected, self.found, self.cause = what, expected, str(found), str(cause)
+        self.remedy, self.section = remedy, section
+        super().__init__(self.message)
+
+    @property
+    def finding(self) -> str:
+        """What is wrong, on one line, without section and remedy."""
+        if self.what:
+            return _one_line(self.what)
+        tail = f": {self.cause}" if self.cause else f" {self.found}"
+        return _one_line(f"expected {self.expected}, found{tail}")
+
+    @property
+    def message(self) -> str:
+        """What is wrong and what to do, without the section."""
+        return f"{self.finding}; {_one_line(self.remedy)}" if self.remedy else self.finding
+
+    def of_section(self, section: str) -> None:
+        """Say which section the error is about, where nobody did before it was passed on."""
+        if self.section is None:
+            self.section = section
+
+    def __str__(self) -> str:
+        about = "" if self.section is None else f"section {_one_line(self.section)}: "
+        return about + self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel from worker processes with their fields."""
+        return (type(self).__new__, (type(self), *self.args), self.__dict__)
+
+
+def _one_line(text: str) -> str:
+    """What was found may hold any character that breaks a line."""
+    return " ".join(text.splitlines())
 
 
 class SlideError(HESpotExError):

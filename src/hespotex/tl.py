@@ -63,7 +63,9 @@ def predict_expression(
     path = Path(str(wsi.reader.file))
     if not path.exists():
         raise SlideError(
-            f"expected the slide file behind the WSIData, found nothing at {path}; open it where it lies"
+            expected="the slide file behind the WSIData",
+            found=f"nothing at {path}",
+            remedy="open it where it lies",
         )
     options = options or SlideOptions()
     with open_slide(path, bits=options.bits) as slide:
@@ -99,9 +101,12 @@ def _check_same_picture(wsi: Any, slide: Slide) -> None:
     height, width = (int(n) for n in wsi.properties.shape[:2])
     if (width, height) != (slide.width_px0, slide.height_px0):
         raise SlideError(
-            f"expected the WSIData to show the slide of {slide.width_px0} x {slide.height_px0} px, the largest picture of "
-            f"{slide.path} as its tags turn it, found one of {width} x {height} px; write that picture to a file of its "
-            "own, or predict the file by hespotex predict"
+            expected=(
+                f"the WSIData to show the slide of {slide.width_px0} x {slide.height_px0} px, the largest "
+                f"picture of {slide.path} as its tags turn it"
+            ),
+            found=f"one of {width} x {height} px",
+            remedy="write that picture to a file of its own, or predict the file by hespotex predict",
         )
 
 
@@ -137,8 +142,9 @@ def extract_features(
     path = Path(str(wsi.reader.file))
     if tile_key not in wsi.shapes:
         raise SlideError(
-            f"expected tiles under the key {tile_key!r} in the WSIData of {path}, found none; "
-            "make them with lazyslide.pp.tile_tissues"
+            expected=f"tiles under the key {tile_key!r} in the WSIData of {path}",
+            found="none",
+            remedy="make them with lazyslide.pp.tile_tissues",
         )
     predictor = open_predictor(Path(model), machine)
     centres = wsi.shapes[tile_key].centroid
@@ -150,7 +156,7 @@ def extract_features(
         _check_same_picture(wsi, slide)
         if slide.mpp is None:
             raise SlideError(
-                f"expected microns per pixel in the tags of {path}, found none; give mpp"
+                expected=f"microns per pixel in the tags of {path}", found="none", remedy="give mpp"
             )
         values, _ = encode_spots(
             slide, xy_px0, predictor.encoder, predictor.plan, slide.mpp, advance
@@ -208,8 +214,11 @@ def register_model(
     columns = genes_to_write(claims, Silent(), untested=untested, all_genes=all_genes)
     if not len(columns):
         raise ModelFileError(
-            f"expected a model with genes graded A to C for other patients, found none in {model}: {claims.sentence()} "
-            "untested=True or all_genes=True registers them all the same"
+            expected="a model with genes graded A to C for other patients",
+            found=(
+                f"none in {model}: {claims.sentence()} untested=True or all_genes=True registers them all "
+                "the same"
+            ),
         )
     key = _registry_key(bundle)
 
@@ -259,8 +268,11 @@ def _by_side(features: npt.NDArray[np.float32], bundle: Bundle) -> npt.NDArray[n
     n_sides, dim = len(bundle.sides_um), bundle.encoder.dim
     if features.ndim != 2 or features.shape[1] != n_sides * dim:
         raise ModelFileError(
-            f"expected {n_sides} x {dim} features a tile ({bundle.encoder.name} on patches of "
-            f"{', '.join(f'{side:g}' for side in bundle.sides_um)} um), found {features.shape[1:]}; "
-            "make them with hespotex.tl.extract_features"
+            expected=(
+                f"{n_sides} x {dim} features a tile ({bundle.encoder.name} on patches of "
+                f"{', '.join(f'{side:g}' for side in bundle.sides_um)} um)"
+            ),
+            found=features.shape[1:],
+            remedy="make them with hespotex.tl.extract_features",
         )
     return features.reshape(len(features), n_sides, dim)

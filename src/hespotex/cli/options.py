@@ -201,13 +201,13 @@ def read_genes(path: Path) -> tuple[str, ...]:
     lines = read_text(path, "a text file with one gene a line", ConfigError).split("\n")
     genes = tuple(line.strip() for line in lines if line.strip())
     if not genes:
-        raise ConfigError(f"expected one gene a line in {path}, found none")
+        raise ConfigError(expected=f"one gene a line in {path}", found="none")
     doubled = (
         sorted({g for g in genes if genes.count(g) > 1}) if len(set(genes)) < len(genes) else []
     )
     if doubled:
         raise ConfigError(
-            f"expected every gene once in {path}, found doubled: {', '.join(doubled[:5])}"
+            expected=f"every gene once in {path}", found=f"doubled: {', '.join(doubled[:5])}"
         )
     return genes
 
@@ -231,7 +231,7 @@ def named_genes(text: str) -> tuple[str, ...]:
     names = split_ids(text) or ()
     if not names:
         raise ConfigError(
-            f"expected genes as GENE,GENE or in a file with one a line, found {text!r}"
+            expected="genes as GENE,GENE or in a file with one a line", found=f"{text!r}"
         )
     return names
 
@@ -260,7 +260,7 @@ def choices(
         ConfigError: an unknown code or lattice.
     """
     if pool_grid not in {None, "hexagonal", "square"}:
-        raise ConfigError(f"expected --pool-grid hexagonal or square, found {pool_grid!r}")
+        raise ConfigError(expected="--pool-grid hexagonal or square", found=f"{pool_grid!r}")
     return InputChoices(tuple(accept or ()), allow_hires, pool_grid)  # type: ignore[arg-type]
 
 

@@ -158,7 +158,7 @@ def slide_options(
 
     for name, path in (("--tissue", tissue), ("--spots", spots)):
         if path is not None and not path.exists():
-            raise ConfigError(f"expected a file with {name}, found nothing at {path}")
+            raise ConfigError(expected=f"a file with {name}", found=f"nothing at {path}")
     listed = [name for text in formats or () for name in split_ids(text) or ()]
     return SlideOptions(
         tissue=tissue,

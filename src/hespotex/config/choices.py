@@ -39,7 +39,9 @@ class InputChoices:
             if code not in ACCEPTABLE or (separator and not section):
                 known = "; ".join(f"{name} ({means})" for name, means in ACCEPTABLE.items())
                 raise ConfigError(
-                    f"expected CODE or CODE:SECTION with --accept, found {item!r}; codes are {known}"
+                    expected="CODE or CODE:SECTION with --accept",
+                    found=f"{item!r}",
+                    remedy=f"codes are {known}",
                 )
 
     def accepts(self, code: str, section_id: str) -> bool:

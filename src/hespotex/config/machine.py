@@ -30,12 +30,14 @@ class Machine:
     def __post_init__(self) -> None:
         if not (isinstance(self.device, str) and _DEVICE.fullmatch(self.device)):
             raise ConfigError(
-                f"expected a device of auto, cpu, cuda, cuda:N, mps, found {self.device!r}"
+                expected="a device of auto, cpu, cuda, cuda:N, mps", found=f"{self.device!r}"
             )
         threads: object = self.threads  # whatever was given
         right = isinstance(threads, Integral) and int(threads) >= 1
         if threads is not None and not right:
-            raise ConfigError(f"expected a whole number of threads, at least 1, found {threads!r}")
+            raise ConfigError(
+                expected="a whole number of threads, at least 1", found=f"{threads!r}"
+            )
         if self.cache is not None:
             object.__setattr__(self, "cache", Path(self.cache))
 

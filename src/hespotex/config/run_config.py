@@ -241,7 +241,7 @@ class RunConfig(StageConfig):
             values = tomllib.loads(read_text(path, "a TOML file", ConfigError))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(
-                f"expected TOML in {path}, found: {error}; correct it there"
+                expected=f"TOML in {path}", cause=error, remedy="correct it there"
             ) from error
         return cls.from_values(values, overrides, source=str(path))
 
@@ -261,7 +261,7 @@ class RunConfig(StageConfig):
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            raise ConfigError(f"{one_line(error)}; found in {source}") from error
+            raise ConfigError(f"{one_line(error)}", remedy=f"found in {source}") from error
 
     def with_genes(self, genes: Sequence[str]) -> Self:
         """The same configuration with a given gene panel."""
@@ -285,7 +285,8 @@ class RunConfig(StageConfig):
         for key in self.search.grid:
             if key.partition(".")[0] != part:
                 raise ConfigError(
-                    f"expected keys of {part} to search with profile {self.profile}, found {key!r}"
+                    expected=f"keys of {part} to search with profile {self.profile}",
+                    found=f"{key!r}",
                 )
         keys = list(self.search.grid)
         found = []

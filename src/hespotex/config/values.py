@@ -19,7 +19,8 @@ def expect_kind(name: str, value: object, kind: type) -> None:
     """
     if not isinstance(value, kind):
         raise ConfigError(
-            f"expected {name} as hespotex.{kind.__name__}(...), found {type(value).__name__} {str(value)[:60]!r}"
+            expected=f"{name} as hespotex.{kind.__name__}(...)",
+            found=f"{type(value).__name__} {str(value)[:60]!r}",
         )
 
 
@@ -30,10 +31,12 @@ def listed_names(name: str, value: Sequence[str]) -> tuple[str, ...]:
         ConfigError: a single text, or no list.
     """
     if not isinstance(value, str | Iterable):
-        raise ConfigError(f"expected a list of names for {name}, found {value!r}")
+        raise ConfigError(expected=f"a list of names for {name}", found=f"{value!r}")
     if isinstance(value, str):
         raise ConfigError(
-            f"expected a list of names for {name}, found the text {value!r}; write {value.split(',')!r}"
+            expected=f"a list of names for {name}",
+            found=f"the text {value!r}",
+            remedy=f"write {value.split(',')!r}",
         )
     return tuple(value)
 
@@ -64,7 +67,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(
-            f"expected KEY=VALUE after --set, found {override!r}; e.g. model.epochs=20"
+            expected="KEY=VALUE after --set", found=f"{override!r}", remedy="e.g. model.epochs=20"
         )
     set_key(values, key.strip(), _parse_value(text.strip()), f"--set {override}")
 
@@ -95,7 +98,9 @@ def parse_grid(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         key, separator, values = (part.strip() for part in text.partition("="))
         if not separator or not key or not values or key in grid:
             raise ConfigError(
-                f"expected KEY=V1,V2 after --search, every key once, found {text!r}; e.g. model.hidden=64,128"
+                expected="KEY=V1,V2 after --search, every key once",
+                found=f"{text!r}",
+                remedy="e.g. model.hidden=64,128",
             )
         listed = _parse_value(f"[{values}]")
         if isinstance(listed, str):

@@ -24,8 +24,9 @@ def cache_folder() -> Path:
         return Path(stated).expanduser() if stated else user_cache_path("hespotex")
     except RuntimeError as error:
         raise RunError(
-            f"expected a home folder for the cache, found none for this user; set {ENVIRONMENT} to a folder "
-            "that can be written"
+            expected="a home folder for the cache",
+            found="none for this user",
+            remedy=f"set {ENVIRONMENT} to a folder that can be written",
         ) from error
 
 

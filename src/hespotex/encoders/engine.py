@@ -84,7 +84,9 @@ def build_forward(
         except Exception as error:
             if engine == "openvino":
                 raise EncoderError(
-                    f"expected OpenVINO to run this encoder, found: {error}; use engine torch"
+                    expected="OpenVINO to run this encoder",
+                    cause=error,
+                    remedy="use engine torch",
                 ) from error
             _log.warning("OpenVINO cannot run this encoder (%s): torch is used, slower", error)
     forward = torch_forward(_loaded(model), normalise(mean, std, device), device, threads)
@@ -237,7 +239,7 @@ def _check_against_torch(
     with torch.inference_mode():
         expected = model(normalise(mean, std, "cpu")(torch.from_numpy(patches))).numpy()
     if found.shape != expected.shape:
-        raise EncoderError(f"expected features of shape {expected.shape}, found {found.shape}")
+        raise EncoderError(expected=f"features of shape {expected.shape}", found=found.shape)
     difference = float(np.abs(found - expected).max())
     if not difference <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise EncoderError(f"the converted network differs from torch by {difference:.2g}")

@@ -27,8 +27,9 @@ class GivenFeatures(Encoder):
     def encode(self, patches: Patches) -> FeatureRows:
         """Always refused."""
         raise EncoderError(
-            "expected features for every section in the manifest's column `features`, found a section without; "
-            "give them, or name an encoder with --set encoder.name=NAME"
+            expected="features for every section in the manifest's column `features`",
+            found="a section without",
+            remedy="give them, or name an encoder with --set encoder.name=NAME",
         )
 
 

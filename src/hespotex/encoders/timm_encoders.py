@@ -41,8 +41,8 @@ class TimmEncoder(Encoder):
         height, width = config["input_size"][1:]
         if config["input_size"][0] != 3 or height != width:
             raise EncoderError(
-                f"encoder {name}: expected a square RGB input, found {config['input_size']}; "
-                "choose another encoder"
+                f"encoder {name}: expected a square RGB input, found {config['input_size']}",
+                remedy="choose another encoder",
             )
         self.name = name
         self.size_px = int(height)
@@ -92,8 +92,8 @@ def build_timm(name: str, *, device: str, threads: int | None, engine: Engine) -
         )
     if ":" not in short and not timm.models.is_model_pretrained(short):
         raise EncoderError(
-            f"encoder {name}: timm has no trained weights for it; choose one of "
-            "timm.list_models(pretrained=True)"
+            f"encoder {name}: timm has no trained weights for it",
+            remedy="choose one of timm.list_models(pretrained=True)",
         )
     config = timm.get_pretrained_cfg(short) if ":" not in short else None
     if config is not None and config.hf_hub_id and not (config.file or config.state_dict):

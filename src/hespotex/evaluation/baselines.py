@@ -123,11 +123,12 @@ def fit_ridge(
     masks = _masks(counts, measured)
     if [len(f) for f in features] != [c.shape[0] for c in counts]:
         raise HESpotExError(
-            f"expected features for {[c.shape[0] for c in counts]} spots, found {[len(f) for f in features]}"
+            expected=f"features for {[c.shape[0] for c in counts]} spots",
+            found=[len(f) for f in features],
         )
     n_spots = sum(len(f) for f in features)
     if n_spots < 2:
-        raise HESpotExError(f"expected at least two training spots for ridge, found {n_spots}")
+        raise HESpotExError(expected="at least two training spots for ridge", found=n_spots)
     pca, projected = project_features(features, n_components)
     z = projected.astype(np.float64)
     section = np.repeat(np.arange(len(counts)), [c.shape[0] for c in counts])
@@ -204,7 +205,7 @@ def _masks(
     counts: Sequence[sparse.csr_matrix], measured: Sequence[npt.NDArray[np.bool_]] | None
 ) -> npt.NDArray[np.bool_]:
     if not counts:
-        raise HESpotExError("expected counts of at least one training section, found none")
+        raise HESpotExError(expected="counts of at least one training section", found="none")
     if measured is None:
         return np.ones((len(counts), counts[0].shape[1]), dtype=np.bool_)
     return np.stack(list(measured))

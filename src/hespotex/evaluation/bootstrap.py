@@ -79,7 +79,8 @@ def pcc_interval(
     """
     if not len(predicted) == len(measured) == len(xy_um):
         raise HESpotExError(
-            f"expected predictions and positions of {len(measured)} spots, found {len(predicted)} and {len(xy_um)}"
+            expected=f"predictions and positions of {len(measured)} spots",
+            found=f"{len(predicted)} and {len(xy_um)}",
         )
     pcc = pcc_per_gene(predicted, measured)
     lower, upper = np.full_like(pcc, np.nan), np.full_like(pcc, np.nan)

@@ -130,15 +130,18 @@ def compare_runs(
     sections = [s for s in first.held_out if s in second.held_out]
     if not sections:
         raise RunError(
-            f"expected runs with common held-out sections, found {', '.join(first.held_out)} in {first.name} and "
-            f"{', '.join(second.held_out)} in {second.name}"
+            expected="runs with common held-out sections",
+            found=(
+                f"{', '.join(first.held_out)} in {first.name} and {', '.join(second.held_out)} in "
+                f"{second.name}"
+            ),
         )
     _check_same_folds(first, second, sections)
     restricted = _restrictions(first, second, sections)
     joined = first.genes.merge(second.genes, on=_KEYS, suffixes=("_first", "_second"))
     joined = joined[joined["section_id"].isin(sections)]
     if joined.empty:
-        raise RunError(f"expected common genes in {first.name} and {second.name}, found none")
+        raise RunError(expected=f"common genes in {first.name} and {second.name}", found="none")
     owners = {s: (patients or {}).get(s, "") for s in sections}
     by_patient = all(owners.values()) and len(set(owners.values())) > 1
     differences, columns = [], list(_KEYS)
@@ -152,7 +155,7 @@ def compare_runs(
         names_of_runs = (first.name, second.name)
         differences.append(_difference(joined, score, owners if by_patient else {}, names_of_runs))
     if not differences:
-        raise RunError(f"expected one of the scores {', '.join(SCORES)} in both runs, found none")
+        raise RunError(expected=f"one of the scores {', '.join(SCORES)} in both runs", found="none")
     return Comparison(tuple(differences), restricted, joined[columns].reset_index(drop=True))
 
 
@@ -268,20 +271,26 @@ def _check_same_folds(first: RunScores, second: RunScores, sections: list[str]) 
         keys = [run.keys.get(section, "") for run in (first, second)]
         if first.n_spots[section] == second.n_spots[section] and all(keys) and keys[0] != keys[1]:
             raise RunError(
-                f"expected the same positions and counts of section {section} in both runs, found key {keys[0][:12]} "
-                f"in {first.name} and {keys[1][:12]} in {second.name}; run both on the same files"
+                expected=f"the same positions and counts of section {section} in both runs",
+                found=f"key {keys[0][:12]} in {first.name} and {keys[1][:12]} in {second.name}",
+                remedy="run both on the same files",
             )
         if first.n_spots[section] != second.n_spots[section]:
             raise RunError(
-                f"expected the same spots of section {section} in both runs, found {first.n_spots[section]} in "
-                f"{first.name} and {second.n_spots[section]} in {second.name}; run both on the same files"
+                expected=f"the same spots of section {section} in both runs",
+                found=f"{first.n_spots[section]} in {first.name} and {second.n_spots[section]} in {second.name}",
+                remedy="run both on the same files",
             )
         if first.held_out[section] != second.held_out[section]:
             only_first = sorted(first.held_out[section] - second.held_out[section])
             only_second = sorted(second.held_out[section] - first.held_out[section])
             raise RunError(
-                f"expected the same training sections for {section} in both runs, found {', '.join(only_first) or '-'} "
-                f"only in {first.name} and {', '.join(only_second) or '-'} only in {second.name}; use the same --folds"
+                expected=f"the same training sections for {section} in both runs",
+                found=(
+                    f"{', '.join(only_first) or '-'} only in {first.name} and {', '.join(only_second) or '-'} "
+                    f"only in {second.name}"
+                ),
+                remedy="use the same --folds",
             )
 
 

@@ -41,12 +41,13 @@ class GeneEvidence:
         tables = {self.score.shape, self.z.shape, self.depth_score.shape, self.ceiling.shape}
         if len(tables) != 1 or {self.q_value.shape, self.coverage.shape} != {self.score.shape[1:]}:
             raise HESpotExError(
-                f"expected evidence on the same sections and genes, found tables of shapes {sorted(tables)} "
-                f"and {len(self.q_value)} and {len(self.coverage)} genes"
+                expected="evidence on the same sections and genes",
+                found=f"tables of shapes {sorted(tables)} and {len(self.q_value)} and {len(self.coverage)} genes",
             )
         if len(self.patients) != len(self.score):
             raise HESpotExError(
-                f"expected a patient for each of {len(self.score)} sections, found {len(self.patients)}"
+                expected=f"a patient for each of {len(self.score)} sections",
+                found=len(self.patients),
             )
 
 

@@ -87,10 +87,11 @@ class ConformalIntervals:
             HESpotExError: the level was not calibrated, or genes do not fit.
         """
         if level not in self.levels:
-            raise HESpotExError(f"expected one of the levels {self.levels}, found {level}")
+            raise HESpotExError(expected=f"one of the levels {self.levels}", found=level)
         if predicted.shape[1] != len(self.usual_error):
             raise HESpotExError(
-                f"expected predictions of {len(self.usual_error)} genes, found {predicted.shape[1]}"
+                expected=f"predictions of {len(self.usual_error)} genes",
+                found=predicted.shape[1],
             )
         row = self.levels.index(level)
         scale = _scale(self.usual_error, spread)
@@ -190,14 +191,15 @@ def _check(sections: Sequence[HeldOut], levels: Sequence[float]) -> None:
     n_spots = sum(len(s.measured) for s in sections)
     if n_spots < _MIN_SPOTS:
         raise HESpotExError(
-            f"expected at least {_MIN_SPOTS} spots to calibrate intervals on, found {n_spots}"
+            expected=f"at least {_MIN_SPOTS} spots to calibrate intervals on", found=n_spots
         )
     if not levels or not all(0 < level < 1 for level in levels):
-        raise HESpotExError(f"expected levels between 0 and 1, found {tuple(levels)}")
+        raise HESpotExError(expected="levels between 0 and 1", found=tuple(levels))
     for section in sections:
         if section.predicted.shape != section.measured.shape:
             raise HESpotExError(
-                f"expected predictions of shape {section.measured.shape}, found {section.predicted.shape}"
+                expected=f"predictions of shape {section.measured.shape}",
+                found=section.predicted.shape,
             )
 
 

@@ -53,7 +53,9 @@ def noise_ceiling(
     """
     if counts.nnz and not np.array_equal(counts.data, np.rint(counts.data)):
         raise HESpotExError(
-            "expected whole numbers as counts for a noise ceiling, found fractions; give raw counts"
+            expected="whole numbers as counts for a noise ceiling",
+            found="fractions",
+            remedy="give raw counts",
         )
     n, n_genes = counts.shape
     if n_splits is None:

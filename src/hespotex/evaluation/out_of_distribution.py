@@ -93,7 +93,8 @@ class SectionSpace:
         flat = _flat(values)
         if flat.shape[1] != len(self.mean):
             raise HESpotExError(
-                f"expected {len(self.mean)} features a spot as in training, found {flat.shape[1]}"
+                expected=f"{len(self.mean)} features a spot as in training",
+                found=flat.shape[1],
             )
         return np.asarray((flat - self.mean) @ self.projection, dtype=np.float64)
 
@@ -178,7 +179,7 @@ class OodModel:
             if appearance is not None:
                 looks.append(appearance)
         if not sum(map(len, features)):
-            raise HESpotExError("expected spots to compare with the training slides, found none")
+            raise HESpotExError(expected="spots to compare with the training slides", found="none")
         place = SlidePlace(self.features.place(np.concatenate(features)))
         if not looks:
             return place
@@ -282,8 +283,8 @@ def _fit(
     parts = [_flat(v) for v in values]
     if not parts or sum(map(len, parts)) < 2 * _N_BLOCKS:
         raise HESpotExError(
-            f"expected at least {2 * _N_BLOCKS} training spots to learn what slides look like, "
-            f"found {sum(map(len, parts))}"
+            expected=f"at least {2 * _N_BLOCKS} training spots to learn what slides look like",
+            found=sum(map(len, parts)),
         )
     shifts: list[float] = []
     if len(parts) == 1:

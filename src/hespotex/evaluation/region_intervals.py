@@ -77,7 +77,7 @@ class RegionIntervals:
             HESpotExError: the level was not calibrated.
         """
         if level not in self.levels:
-            raise HESpotExError(f"expected one of the levels {self.levels}, found {level}")
+            raise HESpotExError(expected=f"one of the levels {self.levels}", found=level)
         column = self.levels.index(level)
         width = ndtri((1 + level) / 2) * self.factor[:, column, None] * self.sd
         return np.asarray(width, dtype=np.float32)
@@ -121,7 +121,7 @@ def calibrate_regions(
         HESpotExError: a level outside (0, 1).
     """
     if not levels or not all(0 < level < 1 for level in levels):
-        raise HESpotExError(f"expected levels between 0 and 1, found {tuple(levels)}")
+        raise HESpotExError(expected="levels between 0 and 1", found=tuple(levels))
     n_genes = next((m.shape[1] for s in sections for m in s.moments.values()), 0)
     sd = np.full((len(sizes), n_genes), np.nan, np.float32)
     factor = np.full((len(sizes), len(levels)), np.nan, np.float32)

@@ -78,7 +78,7 @@ def neighbourhoods(
     """
     n = len(xy_um)
     if n < size:
-        raise HESpotExError(f"expected at least {size} spots for a region of {size}, found {n}")
+        raise HESpotExError(expected=f"at least {size} spots for a region of {size}", found=n)
     around = np.arange(n) if centres is None else centres
     if size == 1:
         return around[:, None]

@@ -155,7 +155,7 @@ def pcc_per_spot(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:
     """
     if predicted.shape != measured.shape:
         raise HESpotExError(
-            f"expected predictions of shape {measured.shape}, found {predicted.shape}"
+            expected=f"predictions of shape {measured.shape}", found=predicted.shape
         )
     result = np.empty(len(measured))
     for spots in gene_blocks(len(measured)):
@@ -189,7 +189,7 @@ class Targets:
         """From (n, G) raw counts over the panel."""
         if len(measured) != counts.shape[1]:
             raise HESpotExError(
-                f"expected a measured flag for {counts.shape[1]} genes, found {len(measured)}"
+                expected=f"a measured flag for {counts.shape[1]} genes", found=len(measured)
             )
         margins = Margins.of(counts)
         return cls(
@@ -298,7 +298,7 @@ def aggregate(folds: Sequence[Sequence[ScoreSummary]]) -> ScoreSummary:
         HESpotExError: a fold without sections, or no fold.
     """
     if not folds or any(not fold for fold in folds):
-        raise HESpotExError("expected scores of at least one section in every fold, found none")
+        raise HESpotExError(expected="scores of at least one section in every fold", found="none")
     means = {}
     for field in fields(ScoreSummary):
         per_fold = np.array(
@@ -373,5 +373,5 @@ def _ranks(values: Array) -> npt.NDArray[np.float64]:
 def _check_shapes(predicted: Array, measured: Array) -> None:
     if len(predicted) != len(measured) or predicted.shape[1] not in {1, measured.shape[1]}:
         raise HESpotExError(
-            f"expected predictions of shape {measured.shape}, found {predicted.shape}"
+            expected=f"predictions of shape {measured.shape}", found=predicted.shape
         )

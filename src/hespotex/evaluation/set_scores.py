@@ -199,8 +199,9 @@ def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:
     check_sets(sets)
     if sets and not len(bundle.pooled):
         raise ModelFileError(
-            "expected a model that knows its training shares to score gene sets against them, found an imported one; "
-            "leave out --gene-sets"
+            expected="a model that knows its training shares to score gene sets against them",
+            found="an imported one",
+            remedy="leave out --gene-sets",
         )
     validation = {**bundle.validation, SETS: of_same_sets(bundle, sets)}
     return replace(bundle, gene_sets=tuple(sets), validation=validation)

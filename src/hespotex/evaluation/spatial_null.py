@@ -116,7 +116,7 @@ def build_modes(xy_um: npt.NDArray[np.float64], max_modes: int = MAX_MODES) -> S
 
     n = len(xy_um)
     if n < MIN_SPOTS:
-        raise HESpotExError(f"expected at least {MIN_SPOTS} spots for a spatial null, found {n}")
+        raise HESpotExError(expected=f"at least {MIN_SPOTS} spots for a spatial null", found=n)
     laplacian = _laplacian(xy_um)
     # Maps are centred, so modes are those of the Laplacian between centred maps.
     pull = np.asarray(laplacian.sum(axis=1)).ravel()
@@ -195,7 +195,7 @@ def score_against_null(
         n_genes,
     }:
         raise HESpotExError(
-            f"expected predictions of shape {counts.shape}, found {predicted_composition.shape}"
+            expected=f"predictions of shape {counts.shape}", found=predicted_composition.shape
         )
     given = depth_basis(counts)
     score, z, effective = (np.full(n_genes, np.nan) for _ in range(3))
@@ -257,11 +257,11 @@ def combine_sections(
         HESpotExError: no section, or another number of patients, ceilings or sections.
     """
     if not z:
-        raise HESpotExError("expected the test of at least one section, found none")
+        raise HESpotExError(expected="the test of at least one section", found="none")
     for name, given in (("patient", patients), ("ceiling", ceilings), ("row", shared_training)):
         if given is not None and len(given) != len(z):
             raise HESpotExError(
-                f"expected a {name} for each of {len(z)} sections, found {len(given)}"
+                expected=f"a {name} for each of {len(z)} sections", found=len(given)
             )
     table = np.stack(list(z))
     present = np.isfinite(table)

@@ -109,5 +109,6 @@ def _row_normalised(weights: sparse.csr_matrix) -> sparse.csr_matrix:
 def _check_spots(values: Array, weights: sparse.csr_matrix) -> None:
     if weights.shape != (len(values), len(values)):
         raise HESpotExError(
-            f"expected weights between {len(values)} spots, found a table of shape {weights.shape}"
+            expected=f"weights between {len(values)} spots",
+            found=f"a table of shape {weights.shape}",
         )

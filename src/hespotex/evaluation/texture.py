@@ -51,7 +51,8 @@ class TextureSpace:
         """
         if textures.shape[1] != self.centres.shape[1]:
             raise HESpotExError(
-                f"expected {self.centres.shape[1]} texture values a spot as in training, found {textures.shape[1]}"
+                expected=f"{self.centres.shape[1]} texture values a spot as in training",
+                found=textures.shape[1],
             )
         return self._squares(_centre(textures), len(textures)) / self.slide_limit
 

@@ -53,7 +53,9 @@ def write_section(path: Path, section: Section) -> None:
         write_store(path, build_store(section))
     else:
         raise RunError(
-            f"expected a name that ends with .h5ad or .zarr, found {path.name}; choose one of the two"
+            expected="a name that ends with .h5ad or .zarr",
+            found=path.name,
+            remedy="choose one of the two",
         )
 
 
@@ -72,8 +74,9 @@ def refuse_input(out: Path, row: ManifestRow) -> None:
             or (given in target.parents and given.suffix == ".zarr")
         ):
             raise RunError(
-                f"expected another place than the input {given} with --out, found {out}; an input is never changed: "
-                "choose another name"
+                expected=f"another place than the input {given} with --out",
+                found=out,
+                remedy="an input is never changed: choose another name",
             )
 
 
@@ -138,7 +141,8 @@ def _table(section: Section) -> AnnData:
 
     if section.counts is None or section.genes is None:
         raise SpotTableError(
-            "expected a section with expression to convert, found positions alone",
+            expected="a section with expression to convert",
+            found="positions alone",
             section=section.section_id,
         )
     counts = sparse.csr_matrix(section.counts)

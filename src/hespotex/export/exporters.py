@@ -74,12 +74,13 @@ def chosen_exporters(names: Sequence[str]) -> dict[str, Exporter]:
     for name in names:
         found = EXPORTERS.find(name)
         if found is None:
-            raise ConfigError(f"expected formats of {', '.join(EXPORTERS)}, found {name!r}")
+            raise ConfigError(expected=f"formats of {', '.join(EXPORTERS)}", found=f"{name!r}")
         for other, exporter in chosen.items():
             if other != name and exporter.suffix == found.suffix:
                 raise ConfigError(
-                    f"expected formats with a suffix of their own, found {found.suffix} of {other} and of {name}; "
-                    "write one of the two"
+                    expected="formats with a suffix of their own",
+                    found=f"{found.suffix} of {other} and of {name}",
+                    remedy="write one of the two",
                 )
         chosen[name] = found
     return chosen

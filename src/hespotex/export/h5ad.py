@@ -230,8 +230,9 @@ def stored_prediction(table: AnnData, path: Path) -> StoredPrediction:
     record = table.uns.get(keys.UNS)
     if record is None or keys.COMPOSITION not in table.layers:
         raise RunError(
-            f"expected a prediction of hespotex in {path}, found an h5ad without uns['hespotex']; "
-            "give a file from a run's predictions folder"
+            expected=f"a prediction of hespotex in {path}",
+            found="an h5ad without uns['hespotex']",
+            remedy="give a file from a run's predictions folder",
         )
     obs = table.obs
     measured = keys.MEASURED in table.layers

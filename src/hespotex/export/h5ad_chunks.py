@@ -98,7 +98,7 @@ def write_prediction_by_chunks(
                         table[rows] = arrays[name]
         except (OSError, RuntimeError) as error:  # h5py raises either where the disk is full
             words = disk_words(error, writing=True, otherwise="free space or choose another folder")
-            raise RunError(f"expected to write {path}, found: {words}") from error
+            raise RunError(expected=f"to write {path}", cause=words) from error
 
 
 def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
@@ -120,7 +120,7 @@ def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
         if (columns < 0).any():
             lacking = [g for g, column in zip(genes, columns, strict=True) if column < 0]
             raise RunError(
-                f"expected {', '.join(lacking[:5])} in {path}, found none; predict again"
+                expected=f"{', '.join(lacking[:5])} in {path}", found="none", remedy="predict again"
             )
         table = AnnData(
             X=_columns_of(file["X"], columns),

@@ -77,7 +77,9 @@ def write_ome_tiff(
     columns = chosen_columns(section, genes, max_genes)
     if not len(section.barcodes) and section.thumbnail is None:
         raise RunError(
-            f"expected spots or a picture of the slide for {path}, found neither; write no map of this section"
+            expected=f"spots or a picture of the slide for {path}",
+            found="neither",
+            remedy="write no map of this section",
         )
     levels = _levels(section)
     channels = _channels(section, columns, show)

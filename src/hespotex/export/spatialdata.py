@@ -62,7 +62,9 @@ def check_store_path(path: Path) -> None:
     """
     if path.exists() and not (path / "zarr.json").exists() and not (path / ".zgroup").exists():
         raise RunError(
-            f"expected a free name or an older store at {path}, found something else; choose another"
+            expected=f"a free name or an older store at {path}",
+            found="something else",
+            remedy="choose another",
         )
 
 

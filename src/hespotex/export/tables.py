@@ -40,8 +40,9 @@ def chosen_columns(
     if missing:
         more = f" (+{len(missing) - 5} more)" if len(missing) > 5 else ""
         raise GenePanelError(
-            f"expected genes of the prediction's {len(place)}, found unknown: {', '.join(missing[:5])}{more}; "
-            "names are those of the model's panel",
+            expected=f"genes of the prediction's {len(place)}",
+            found=f"unknown: {', '.join(missing[:5])}{more}",
+            remedy="names are those of the model's panel",
             section=section.section_id,
         )
     return np.array([place[g] for g in genes], dtype=np.intp)

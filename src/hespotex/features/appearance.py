@@ -40,7 +40,8 @@ class Appearance:
     def __post_init__(self) -> None:
         if len(self.colours) != len(self.textures):
             raise HESpotExError(
-                f"expected colours and textures of the same spots, found {len(self.colours)} and {len(self.textures)}"
+                expected="colours and textures of the same spots",
+                found=f"{len(self.colours)} and {len(self.textures)}",
             )
 
     def __len__(self) -> int:

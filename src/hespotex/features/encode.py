@@ -115,8 +115,9 @@ def orthonormal_projection(dim: int, n_columns: int) -> npt.NDArray[np.float64]:
     """
     if n_columns > dim:
         raise ConfigError(
-            f"expected a projection to at most the encoder's {dim} features, found {n_columns}; "
-            "lower encoder.projection"
+            expected=f"a projection to at most the encoder's {dim} features",
+            found=n_columns,
+            remedy="lower encoder.projection",
         )
     normal = np.random.default_rng(0).normal(size=(dim, n_columns))
     return np.asarray(np.linalg.qr(normal)[0])
@@ -139,7 +140,8 @@ def _encode_or_read(
 ) -> Features:
     if section.slide is None:
         raise SlideError(
-            "expected a slide or a features file to take features from, found neither",
+            expected="a slide or a features file to take features from",
+            found="neither",
             section=section.section_id,
         )
     mpp = section.geometry.mpp

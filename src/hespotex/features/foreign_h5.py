@@ -65,9 +65,12 @@ def read_features_file(
     if outside.any():
         worst = float(distance.max())
         raise GeometryError(
-            f"expected a tile around each of {len(xy_px0)} spots in {path.name}, found none within "
-            f"half a tile ({side / 2:g} px) for {int(outside.sum())} of them (farthest {worst:g} px); "
-            "make the features on the spots' own positions, or check that both belong to one slide",
+            expected=f"a tile around each of {len(xy_px0)} spots in {path.name}",
+            found=(
+                f"none within half a tile ({side / 2:g} px) for {int(outside.sum())} of them (farthest "
+                f"{worst:g} px)"
+            ),
+            remedy="make the features on the spots' own positions, or check that both belong to one slide",
             section=section,
         )
     return features[nearest], side, key
@@ -81,8 +84,9 @@ def _read(
         missing = [name for name in ("features", "coords") if name not in file]
         if missing:
             raise SlideError(
-                f"expected data sets features and coords (TRIDENT, CLAM) in {path}, found "
-                f"{', '.join(sorted(file)) or 'nothing'}; give a features file of one of them",
+                expected=f"data sets features and coords (TRIDENT, CLAM) in {path}",
+                found=", ".join(sorted(file)) or "nothing",
+                remedy="give a features file of one of them",
                 section=section,
             )
         features = np.asarray(file["features"][()], np.float32)
@@ -100,16 +104,18 @@ def _check(
     n = len(features)
     if features.ndim != 2 or corners.shape != (n, 2) or n == 0:
         raise SlideError(
-            f"expected features (N, D) and coords (N, 2) in {path}, found {features.shape} and "
-            f"{corners.shape}; make the file again",
+            expected=f"features (N, D) and coords (N, 2) in {path}",
+            found=f"{features.shape} and {corners.shape}",
+            remedy="make the file again",
             section=section,
         )
     finite = np.isfinite(features).all(axis=1) & np.isfinite(corners).all(axis=1)
     bad = int((~finite).sum())
     if bad:
         raise SlideError(
-            f"expected numbers as features and coords in {path}, found {bad} of {n} tiles with NaN or infinity; "
-            "make the file again",
+            expected=f"numbers as features and coords in {path}",
+            found=f"{bad} of {n} tiles with NaN or infinity",
+            remedy="make the file again",
             section=section,
         )
 

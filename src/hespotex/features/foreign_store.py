@@ -35,7 +35,8 @@ def read_features_store(path: Path, *, section: str | None = None) -> Tiles:
     name = name if name is not None else _only_table(store, root, section)
     if name not in store.tables:
         raise SlideError(
-            f"expected the table {name} in {root}, found {', '.join(store.tables) or 'none'}",
+            expected=f"the table {name} in {root}",
+            found=", ".join(store.tables) or "none",
             section=section,
         )
     table = store.tables[name]
@@ -43,8 +44,9 @@ def read_features_store(path: Path, *, section: str | None = None) -> Tiles:
     region = str(attributes.get("region", ""))
     if region not in store.shapes:
         raise SlideError(
-            f"expected the shapes that table {name} of {root} annotates ({region or 'none'}), found "
-            f"{', '.join(store.shapes) or 'no shapes'}; write the store again",
+            expected=f"the shapes that table {name} of {root} annotates ({region or 'none'})",
+            found=", ".join(store.shapes) or "no shapes",
+            remedy="write the store again",
             section=section,
         )
     shapes = store.shapes[region]
@@ -54,8 +56,9 @@ def read_features_store(path: Path, *, section: str | None = None) -> Tiles:
     rows = np.array([by_id.get(value, -1) for value in table.obs[key].tolist()], dtype=np.int64)
     if (rows < 0).any():
         raise SlideError(
-            f"expected a shape in {region} for every row of table {name} of {root}, found none for "
-            f"{int((rows < 0).sum())} of {len(rows)}; write the store again",
+            expected=f"a shape in {region} for every row of table {name} of {root}",
+            found=f"none for {int((rows < 0).sum())} of {len(rows)}",
+            remedy="write the store again",
             section=section,
         )
     bounds = np.asarray(shapes.geometry.bounds, dtype=np.float64)[rows]
@@ -75,8 +78,9 @@ def _open(root: Path, section: str | None) -> Any:
             return spatialdata.read_zarr(root, selection=("shapes", "tables"))
     except Exception as error:  # zarr, arrow and dask each raise their own kinds
         raise SlideError(
-            f"expected a store of LazySlide (wsidata) at {root}, found one that cannot be read "
-            f"({type(error).__name__}: {cause_of(error)}); {remedy_of(error) or DAMAGED}",
+            expected=f"a store of LazySlide (wsidata) at {root}",
+            found=f"one that cannot be read ({type(error).__name__}: {cause_of(error)})",
+            remedy=remedy_of(error) or DAMAGED,
             section=section,
         ) from error
 
@@ -85,8 +89,9 @@ def _only_table(store: Any, root: Path, section: str | None) -> str:
     names = list(store.tables)
     if len(names) != 1:
         raise SlideError(
-            f"expected one table of features in {root}, found {', '.join(names) or 'none'}; give "
-            f"{root.name}/{_TABLES}/NAME in the manifest's column features",
+            expected=f"one table of features in {root}",
+            found=", ".join(names) or "none",
+            remedy=f"give {root.name}/{_TABLES}/NAME in the manifest's column features",
             section=section,
         )
     return str(names[0])

@@ -37,16 +37,16 @@ class PatchPlan:
 
     def __post_init__(self) -> None:
         if not self.sides_um or any(s <= 0 for s in self.sides_um):
-            raise ConfigError(f"expected patch sides above 0 um, found {list(self.sides_um)}")
+            raise ConfigError(expected="patch sides above 0 um", found=list(self.sides_um))
         if list(self.sides_um) != sorted(set(self.sides_um)):
-            raise ConfigError(f"expected ascending patch sides, found {list(self.sides_um)}")
+            raise ConfigError(expected="ascending patch sides", found=list(self.sides_um))
         if self.size_px < 1:
-            raise ConfigError(f"expected patches of at least 1 px, found {self.size_px}")
+            raise ConfigError(expected="patches of at least 1 px", found=self.size_px)
 
     def sides_px0(self, mpp: float) -> tuple[float, ...]:
         """Sides in level-0 pixels, snapped to whole pixels where that changes them by < 0.5 %."""
         if not mpp > 0:
-            raise GeometryError(f"expected microns per pixel above 0, found {mpp}")
+            raise GeometryError(expected="microns per pixel above 0", found=mpp)
         sides = []
         for side_um in self.sides_um:
             side = side_um / mpp

@@ -60,13 +60,15 @@ def read_gmt(path: Path) -> tuple[GeneSet, ...]:
         made = _parse_line(line, f"{path}, line {number}")
         if made.name in sets:
             raise ConfigError(
-                f"expected every gene set once, found {made.name!r} again in {path}, line {number}; "
-                "rename or remove one"
+                expected="every gene set once",
+                found=f"{made.name!r} again in {path}, line {number}",
+                remedy="rename or remove one",
             )
         sets[made.name] = made
     if not sets:
         raise ConfigError(
-            f"expected at least one gene set (name, description, genes, tab-separated) in {path}, found none"
+            expected=f"at least one gene set (name, description, genes, tab-separated) in {path}",
+            found="none",
         )
     return tuple(sets.values())
 
@@ -77,8 +79,9 @@ def _parse_line(line: str, where: str) -> GeneSet:
     if len(cells) < 3 or not cells[0] or not genes:
         shown = line if len(line) <= 40 else line[:40] + "..."
         raise ConfigError(
-            f"expected name, description and genes with tabs between them, found {shown!r} in {where}; "
-            "GMT has one set a line, a list of genes alone is no GMT"
+            expected="name, description and genes with tabs between them",
+            found=f"{shown!r} in {where}",
+            remedy="GMT has one set a line, a list of genes alone is no GMT",
         )
     return GeneSet(cells[0], genes)
 
@@ -91,7 +94,8 @@ def check_sets(sets: Sequence[GeneSet]) -> None:
     """
     if isinstance(sets, str | Path) or not all(isinstance(s, GeneSet) for s in sets):
         raise ConfigError(
-            f"expected gene sets as hespotex.genes.gene_sets.read_gmt(FILE) returns them, found {str(sets)[:60]!r}"
+            expected="gene sets as hespotex.genes.gene_sets.read_gmt(FILE) returns them",
+            found=f"{str(sets)[:60]!r}",
         )
 
 

@@ -54,15 +54,18 @@ class GenePanel:
 
     def __post_init__(self) -> None:
         if not self.genes:
-            raise GenePanelError("expected at least one gene in the panel, found none")
+            raise GenePanelError(expected="at least one gene in the panel", found="none")
         if len(set(self.genes)) != len(self.genes):
             doubled = sorted(g for g in set(self.genes) if self.genes.count(g) > 1)
             raise GenePanelError(
-                f"expected every gene once in the panel, found doubled: {shorten(doubled)}; remove the repeats"
+                expected="every gene once in the panel",
+                found=f"doubled: {shorten(doubled)}",
+                remedy="remove the repeats",
             )
         if self.training_totals and len(self.training_totals) != len(self.genes):
             raise GenePanelError(
-                f"expected a training total for each of {len(self.genes)} genes, found {len(self.training_totals)}"
+                expected=f"a training total for each of {len(self.genes)} genes",
+                found=len(self.training_totals),
             )
 
     @classmethod
@@ -80,7 +83,7 @@ class GenePanel:
         """
         if not sections:
             raise GenePanelError(
-                "expected at least one training section to fit a panel on, found none"
+                expected="at least one training section to fit a panel on", found="none"
             )
         union = measured = all_genes(sections)
         added = np.intersect1d(union, np.asarray(config.add, dtype=np.str_))
@@ -123,9 +126,9 @@ class GenePanel:
         result = _align(section, np.asarray(self.genes, dtype=np.str_))
         if not set(self.genes).intersection(_names(section)):
             raise GenePanelError(
-                f"expected some of the panel's {len(self.genes)} genes ({shorten(self.genes)}), found none "
-                f"among the section's {len(_names(section))}; "
-                "check species and kind of gene names",
+                expected=f"some of the panel's {len(self.genes)} genes ({shorten(self.genes)})",
+                found=f"none among the section's {len(_names(section))}",
+                remedy="check species and kind of gene names",
                 section=section.section_id,
             )
         return result
@@ -137,7 +140,7 @@ class GenePanel:
             GenePanelError: the panel was not fitted on counts.
         """
         if not self.training_totals:
-            raise GenePanelError("expected a panel with training totals, found gene names alone")
+            raise GenePanelError(expected="a panel with training totals", found="gene names alone")
         return np.argsort(-np.asarray(self.training_totals), kind="stable")[:n_top]
 
 
@@ -260,7 +263,9 @@ def pooled_composition(
     masks = np.ones(gene_totals.shape, dtype=bool) if measured is None else np.stack(list(measured))
     grand = gene_totals.sum(axis=1, keepdims=True)
     if not grand.sum() > 0:
-        raise GenePanelError("expected counts of panel genes in the training sections, found none")
+        raise GenePanelError(
+            expected="counts of panel genes in the training sections", found="none"
+        )
     seen = (gene_totals * masks).sum(axis=0)
     base = (grand * masks).sum(axis=0)
     share = np.maximum(seen, 0.5) / np.where(base > 0, base, grand.sum())
@@ -290,7 +295,9 @@ def _names(section: Section) -> npt.NDArray[np.str_]:
     """
     if section.counts is None or section.genes is None:
         raise GenePanelError(
-            "expected measured expression, found a section without counts; give `expression` in the manifest",
+            expected="measured expression",
+            found="a section without counts",
+            remedy="give `expression` in the manifest",
             section=section.section_id,
         )
     return section.genes
@@ -348,8 +355,9 @@ def check_listed(genes: tuple[str, ...], sections: Sequence[Section]) -> list[st
     targeted = all(s.missing_genes == "unmeasured" for s in sections)
     if unknown and (targeted or 2 * len(unknown) > len(genes)):
         raise GenePanelError(
-            f"expected listed genes that the training sections have, found {len(unknown)} of {len(genes)} unknown: "
-            f"{shorten(unknown)}; remove them from the list or check the kind of gene names"
+            expected="listed genes that the training sections have",
+            found=f"{len(unknown)} of {len(genes)} unknown: {shorten(unknown)}",
+            remedy="remove them from the list or check the kind of gene names",
         )
     return unknown
 
@@ -381,8 +389,11 @@ def _chosen_by_rules(
     chosen = np.flatnonzero(often & (seen >= config.min_spots))
     if not len(chosen):
         raise GenePanelError(
-            f"expected genes seen in at least {config.min_spot_fraction:.0%} and {config.min_spots} of "
-            f"{sum(t.counts.shape[0] for t in tables)} training spots, found none among {len(union)} genes; "
-            "lower panel.min_spot_fraction or panel.min_spots"
+            expected=(
+                f"genes seen in at least {config.min_spot_fraction:.0%} and {config.min_spots} of "
+                f"{sum(t.counts.shape[0] for t in tables)} training spots"
+            ),
+            found=f"none among {len(union)} genes",
+            remedy="lower panel.min_spot_fraction or panel.min_spots",
         )
     return chosen

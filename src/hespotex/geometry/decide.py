@@ -86,7 +86,7 @@ def decide_geometry(
     doubts = [] if sources else [_assumed(name, rough) for name, rough in hints.rough_mpp.items()]
     sources = sources or {name: rough.likely for name, rough in hints.rough_mpp.items()}
     if not sources:
-        raise GeometryError(_nothing_known(lattice, pitch_um), section=section)
+        raise _nothing_known(lattice, pitch_um, section)
     overruled: dict[str, float] = {}
     if manifest_wins and stated.mpp is not None:
         overruled = {n: v for n, v in sources.items() if not _agree([v, stated.mpp])}
@@ -185,8 +185,9 @@ def _agreed(
 ) -> float | None:
     if manifest is not None and files is not None and not _agree([manifest, files]):
         raise GeometryError(
-            f"expected one {what}, found {manifest:g} {unit} in the manifest and {files:g} {unit} in the "
-            f"spot files; correct or empty the manifest's column {what.replace(' ', '_')}_{unit}",
+            expected=f"one {what}",
+            found=f"{manifest:g} {unit} in the manifest and {files:g} {unit} in the spot files",
+            remedy=f"correct or empty the manifest's column {what.replace(' ', '_')}_{unit}",
             section=section,
         )
     return manifest if manifest is not None else files
@@ -201,7 +202,9 @@ def _check_plausible(sources: Mapping[str, float], section: str | None) -> None:
     for name, value in sources.items():
         if not (np.isfinite(value) and low <= value <= high):
             raise GeometryError(
-                f"expected {low:g} to {high:g} microns per pixel, found {value:.4g} from {name}; correct it",
+                expected=f"{low:g} to {high:g} microns per pixel",
+                found=f"{value:.4g} from {name}",
+                remedy="correct it",
                 section=section,
             )
 
@@ -212,25 +215,34 @@ def _check_agreement(sources: Mapping[str, float], section: str | None) -> None:
     named = ", ".join(f"{name}: {value:.4g}" for name, value in sources.items())
     ratio = max(sources.values()) / min(sources.values())
     raise GeometryError(
-        f"expected all sources of microns per pixel to agree within {100 * AGREEMENT:.0f} %, found {named} "
-        f"(they differ {ratio:.3g}-fold); correct the wrong one: is the image a down-scaled copy, are the "
-        "positions in pixels of another image, or is a manifest value wrong? (where you know better than all "
-        "others: mpp in the manifest and --accept mpp)",
+        expected=f"all sources of microns per pixel to agree within {100 * AGREEMENT:.0f} %",
+        found=f"{named} (they differ {ratio:.3g}-fold)",
+        remedy=(
+            "correct the wrong one: is the image a down-scaled copy, are the positions in pixels of "
+            "another image, or is a manifest value wrong? (where you know better than all others: "
+            "mpp in the manifest and --accept mpp)"
+        ),
         section=section,
     )
 
 
-def _nothing_known(lattice: Lattice | None, pitch_um: float | None) -> str:
+def _nothing_known(
+    lattice: Lattice | None, pitch_um: float | None, section: str | None
+) -> GeometryError:
     if pitch_um is not None:
-        return (
-            f"expected spots on a regular lattice to turn the pitch of {pitch_um:g} um into microns per pixel, "
-            "found positions without one, and no other source; set mpp in the manifest"
+        return GeometryError(
+            expected=f"spots on a regular lattice to turn the pitch of {pitch_um:g} um into microns per pixel",
+            found="positions without one, and no other source",
+            remedy="set mpp in the manifest",
         )
     found = f" (neighbouring spots are {lattice.pitch_px:.4g} px apart)" if lattice else ""
-    return (
-        "expected microns per pixel from the manifest, the slide's tags or the spot files, found none"
-        f"{found}; set mpp (microns per pixel of the full image) or spot_pitch_um (microns between "
-        "neighbouring spots, for example 100 for Visium, 200 for legacy ST) in the manifest"
+    return GeometryError(
+        expected="microns per pixel from the manifest, the slide's tags or the spot files",
+        found=f"none{found}",
+        remedy=(
+            "set mpp (microns per pixel of the full image) or spot_pitch_um (microns between "
+            "neighbouring spots, for example 100 for Visium, 200 for legacy ST) in the manifest"
+        ),
     )
 
 
@@ -243,7 +255,7 @@ def _measured_pitch(
         return pitch_um
     if len(xy_px0) < 2:
         raise GeometryError(
-            "expected spot_pitch_um in the manifest for a section of a single spot, found none"
+            expected="spot_pitch_um in the manifest for a section of a single spot", found="none"
         )
     from scipy.spatial import cKDTree
 

@@ -86,9 +86,12 @@ def fit_to_image(
     found = f"the {name} copy ({scale:.4g} of the full size{said})"
     if not allow_hires:
         raise SlideError(
-            f"expected the full-resolution image, found {path} of {size[0]:.0f} x {size[1]:.0f} px, which fits "
-            f"{found}; give the image that Space Ranger was run on, or --allow-hires knowing that cells cannot be "
-            "seen in it"
+            expected="the full-resolution image",
+            found=f"{path} of {size[0]:.0f} x {size[1]:.0f} px, which fits {found}",
+            remedy=(
+                "give the image that Space Ranger was run on, or --allow-hires knowing that cells cannot "
+                "be seen in it"
+            ),
         )
     hints = table.hints
     diameter = hints.spot_diameter_px0
@@ -120,8 +123,11 @@ def _fitting(
             name, scale = max(holding.items(), key=lambda item: item[1])
             share = reach * scale / size
             raise SlideError(
-                f"{_expected(scales)}, found {path} of {size[0]:.0f} x {size[1]:.0f} px: as the {name} copy its spots "
-                f"would end at {share[0]:.2f} of the width and {share[1]:.2f} of the height; {_REMEDY}"
+                (
+                    f"{_expected(scales)}, found {path} of {size[0]:.0f} x {size[1]:.0f} px: as the {name} "
+                    f"copy its spots would end at {share[0]:.2f} of the width and {share[1]:.2f} of the height"
+                ),
+                remedy=_REMEDY,
             )
         return filled
     ratio = size / full
@@ -130,8 +136,12 @@ def _fitting(
     fitting = {name: s for name, s in scales.items() if (np.abs(ratio / s - 1) <= _COPY).all()}
     if not fitting:
         raise SlideError(
-            f"{_expected(scales)}, found {path} of {size[0]:.0f} x {size[1]:.0f} px: {ratio[0]:.4g} of the full width "
-            f"({full[0]:.0f} px) and {ratio[1]:.4g} of the full height ({full[1]:.0f} px); {_REMEDY}"
+            (
+                f"{_expected(scales)}, found {path} of {size[0]:.0f} x {size[1]:.0f} px: {ratio[0]:.4g} "
+                f"of the full width ({full[0]:.0f} px) and {ratio[1]:.4g} of the full height ("
+                f"{full[1]:.0f} px)"
+            ),
+            remedy=_REMEDY,
         )
     return fitting
 
@@ -160,7 +170,10 @@ def outside_error(
     elif n_outside <= 0.05 * len(xy_px0):
         remedy += ", or leave these spots out with --accept outside"
     return SpotTableError(
-        f"expected all spots of {source} inside {path.name} ({size[0]} x {size[1]} px), found "
-        f"{n_outside} of {len(xy_px0)} outside (x {low[0]:.0f} to {high[0]:.0f}, "
-        f"y {low[1]:.0f} to {high[1]:.0f}); {remedy}"
+        expected=f"all spots of {source} inside {path.name} ({size[0]} x {size[1]} px)",
+        found=(
+            f"{n_outside} of {len(xy_px0)} outside (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} "
+            f"to {high[1]:.0f})"
+        ),
+        remedy=remedy,
     )

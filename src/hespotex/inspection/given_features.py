@@ -21,8 +21,7 @@ def features_findings(section: Section) -> list[Finding]:
             section.features_file, section.xy_px0, tile_px=section.tile_px, section=name
         )
     except HESpotExError as error:
-        found, _, remedy = str(error).removeprefix(f"section {name}: ").rpartition("; ")
-        return [Finding(name, "features", "error", found or remedy, remedy if found else "")]
+        return [Finding(name, "features", "error", error.finding, error.remedy)]
     side_um = side_px0 * section.geometry.mpp
     shown = f"{values.shape[1]:,} features of every spot, of tiles of {side_px0:,.0f} px ({side_um:.4g} um)"
     return [Finding(name, "features", "ok", shown)]
@@ -30,6 +29,6 @@ def features_findings(section: Section) -> list[Finding]:
 
 def mixed_findings(sections: Sequence[Section]) -> list[Finding]:
     """The same as a finding."""
-    found, _, remedy = mixed_features(sections).partition("; ")
+    error = mixed_features(sections)
     without = next((s.section_id for s in sections if s.features_file is None), "")
-    return [Finding(without, "features", "error", found, remedy)] if found else []
+    return [Finding(without, "features", "error", error.finding, error.remedy)] if error else []

@@ -76,7 +76,9 @@ def _resolved(
 ) -> Input:
     if not path.exists():
         raise SlideError(
-            f"expected a slide, a folder of spots or a manifest, found nothing at {path}; check the path"
+            expected="a slide, a folder of spots or a manifest",
+            found=f"nothing at {path}",
+            remedy="check the path",
         )
     check_folder(path)
     table = path.is_file() and path.suffix.lower() in _TABLES
@@ -85,7 +87,9 @@ def _resolved(
         return replace(spots, rows=tuple(replace(row, library=library) for row in spots.rows))
     if library is not None:
         raise ConfigError(
-            f"expected a folder or file of spots with --library, found {path.name}; a manifest has the column library"
+            expected="a folder or file of spots with --library",
+            found=path.name,
+            remedy="a manifest has the column library",
         )
     if table:
         return _manifest(path, sections)
@@ -93,8 +97,9 @@ def _resolved(
         found = slides_in(path)
         if not found.slides:
             raise SlideError(
-                f"expected Space Ranger, Visium HD or Xenium output, a .zarr store or slides in the folder {path}, "
-                f"found {', '.join(sorted(p.name for p in path.iterdir())[:5]) or 'nothing'}; give a manifest"
+                expected=f"Space Ranger, Visium HD or Xenium output, a .zarr store or slides in the folder {path}",
+                found=", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing",
+                remedy="give a manifest",
             )
         named = zip(slide_names(found.slides), found.slides, strict=True)
         rows = tuple(ManifestRow(name, _SOURCE, p) for name, p in named)

@@ -341,9 +341,7 @@ def _table(row: ManifestRow, choices: InputChoices) -> SpotTable | None:
 
 
 def _error(name: str, error: HESpotExError) -> Finding:
-    text = str(error).removeprefix(f"section {name}: ")
-    found, _, remedy = text.rpartition("; ")
-    return Finding(name, "reading", "error", found or text, remedy if found else "")
+    return Finding(name, "reading", "error", error.finding, error.remedy)
 
 
 def _slide_facts(view: SlideView | None) -> dict[str, Any]:

@@ -80,8 +80,12 @@ def read_checked(
 
 def _no_counts(section_id: str) -> SpotTableError:
     return SpotTableError(
-        "expected counts to train on, found positions alone; give `expression` in the manifest, or leave the section "
-        "out with --sections (predict takes it)",
+        expected="counts to train on",
+        found="positions alone",
+        remedy=(
+            "give `expression` in the manifest, or leave the section out with --sections (predict "
+            "takes it)"
+        ),
         section=section_id,
     )
 
@@ -124,7 +128,7 @@ def _check_added(genes: tuple[str, ...], sections: Sequence[Section], reporter: 
     )
     if len(absent) == len(genes):
         raise GenePanelError(
-            f"expected genes of the sections' tables to add, found in none: {names}"
+            expected="genes of the sections' tables to add", found=f"in none: {names}"
         )
     reporter.warn(
         f"{len(absent):,} of {len(genes):,} genes cannot be added, since no section's table has them: {names}"
@@ -140,7 +144,8 @@ def check_named(choices: InputChoices, section_ids: Sequence[str]) -> None:
     unknown = [name for name in choices.named_sections if name not in section_ids]
     if unknown:
         raise ConfigError(
-            f"expected sections of {', '.join(section_ids)} with --accept, found {', '.join(unknown)}"
+            expected=f"sections of {', '.join(section_ids)} with --accept",
+            found=", ".join(unknown),
         )
 
 

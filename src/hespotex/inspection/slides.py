@@ -200,8 +200,8 @@ def _tag_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
     if alone and view.mpp is not None:
         found.append(Finding(name, "scale", "ok", f"{view.mpp:.4g} um per pixel ({values})"))
     elif alone:  # as `predict` says it
-        text, _, remedy = no_mpp(view.path, view.tags).partition("; ")
-        found.append(Finding(name, "scale", "error", text, remedy))
+        error = no_mpp(view.path, view.tags)
+        found.append(Finding(name, "scale", "error", error.finding, error.remedy))
     return found
 
 

@@ -169,13 +169,14 @@ def read_model(path: Path) -> Bundle:
     """
     if not path.is_file():
         raise ModelFileError(
-            f"expected a model file at {path}, found {'a folder' if path.is_dir() else 'nothing'}"
+            expected=f"a model file at {path}",
+            found="a folder" if path.is_dir() else "nothing",
         )
     try:
         mistaken = mistaken_kind(path)
         if mistaken is not None:
             raise ModelFileError(
-                f"expected a whole model file at {path}, found {mistaken.told(path)}"
+                expected=f"a whole model file at {path}", found=mistaken.told(path)
             )
         with safe_open(path, framework="numpy") as handle:
             metadata = handle.metadata() or {}
@@ -183,18 +184,22 @@ def read_model(path: Path) -> Bundle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, struct.error) as error:
         raise ModelFileError(
-            f"expected a whole model file, found one that cannot be read: {path} ({cause_of(error)}); {_remedy(path, error)}"
+            expected="a whole model file",
+            found=f"one that cannot be read: {path} ({cause_of(error)})",
+            remedy=_remedy(path, error),
         ) from error
     try:
         # Files of before it was written have none.
         if _CONTENT in metadata and metadata[_CONTENT] != _key_of(metadata["header"], tensors):
             raise ModelFileError(
-                f"expected a whole model file, found one whose bytes were changed: {path}; {DAMAGED}, or train anew"
+                expected="a whole model file",
+                found=f"one whose bytes were changed: {path}",
+                remedy=f"{DAMAGED}, or train anew",
             )
         return _bundle(json.loads(metadata["header"]), tensors)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ConfigError) as error:
         raise ModelFileError(
-            f"expected a complete header in {path}, found {type(error).__name__}: {error}"
+            expected=f"a complete header in {path}", found=f"{type(error).__name__}: {error}"
         ) from error
 
 
@@ -216,13 +221,16 @@ def _remedy(path: Path, error: Exception) -> str:
 def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != FORMAT:
         raise ModelFileError(
-            f"expected a hespotex model, found a safetensors file of another program: {path}; "
-            "`hespotex import-checkpoint` reads weights of the reference implementation"
+            expected="a hespotex model",
+            found=f"a safetensors file of another program: {path}",
+            remedy="`hespotex import-checkpoint` reads weights of the reference implementation",
         )
     found = metadata.get("format_version", "")
     if not found.isdigit() or int(found) > FORMAT_VERSION:
         raise ModelFileError(
-            f"expected model format {FORMAT_VERSION} or older, found {found or 'none'} in {path}; update hespotex"
+            expected=f"model format {FORMAT_VERSION} or older",
+            found=f"{found or 'none'} in {path}",
+            remedy="update hespotex",
         )
 
 

@@ -28,8 +28,8 @@ def encoder_name(config: RunConfig, sections: Sequence[Section]) -> str:
         ConfigError: some sections bring features and others do not.
     """
     mixed = mixed_features(sections)
-    if mixed:
-        raise ConfigError(mixed)
+    if mixed is not None:
+        raise mixed
     given = any(s.features_file is not None for s in sections)
     return FEATURES_FILE if given else config.encoder.name
 
@@ -63,17 +63,22 @@ def check_same_encoder(model: Path, bundle: Bundle, encoder: EncoderRecord) -> N
         return  # made elsewhere: their number is all that can be checked
     if encoder != bundle.encoder:
         raise ModelFileError(
-            f"expected the encoder that {model} was trained with ({bundle.encoder.name}, key {bundle.encoder.key}), "
-            f"found other weights or preprocessing (key {encoder.key}); install the same encoder version"
+            expected=(
+                f"the encoder that {model} was trained with ({bundle.encoder.name}, key "
+                f"{bundle.encoder.key})"
+            ),
+            found=f"other weights or preprocessing (key {encoder.key})",
+            remedy="install the same encoder version",
         )
 
 
-def mixed_features(sections: Sequence[Section]) -> str:
-    """What is said of sections of which some bring features and others do not; empty where all are alike."""
+def mixed_features(sections: Sequence[Section]) -> ConfigError | None:
+    """The error of sections of which some bring features and others do not; None where all are alike."""
     given = [s.section_id for s in sections if s.features_file is not None]
     if not given or len(given) == len(sections):
-        return ""
-    return (
-        f"expected features files for all sections or for none, found them for {', '.join(given[:5])} only; "
-        "features of two makers do not mix"
+        return None
+    return ConfigError(
+        expected="features files for all sections or for none",
+        found=f"them for {', '.join(given[:5])} only",
+        remedy="features of two makers do not mix",
     )

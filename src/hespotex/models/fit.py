@@ -44,13 +44,17 @@ def fit_bundle(
     for item in cohort.items:
         if item.section.counts is None:
             raise SpotTableError(
-                "expected counts to train on, found none; give `expression` in the manifest",
+                expected="counts to train on",
+                found="none",
+                remedy="give `expression` in the manifest",
                 section=item.section.section_id,
             )
     sections = [item.section for item in cohort.items]
     if sum(section.n_spots for section in sections) < FEWEST_SPOTS:
         raise SpotTableError(
-            f"expected at least two training spots, found 1 in {sections[0].section_id}; add sections or spots"
+            expected="at least two training spots",
+            found=f"1 in {sections[0].section_id}",
+            remedy="add sections or spots",
         )
     panel = (
         GenePanel.fit(sections, config.panel) if genes is None else GenePanel.given(genes, sections)
@@ -112,12 +116,15 @@ def device_name(machine: Machine | None) -> str:
     kind, _, number = wanted.partition(":")
     if kind == "cuda" and int(number or 0) >= n_gpus:
         raise ConfigError(
-            f"expected the device {wanted}, found {n_gpus} CUDA GPUs that torch {torch.__version__} can use; choose "
-            "another --device (hespotex doctor says what is missing)"
+            expected=f"the device {wanted}",
+            found=f"{n_gpus} CUDA GPUs that torch {torch.__version__} can use",
+            remedy="choose another --device (hespotex doctor says what is missing)",
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(
-            f"expected the device mps, found none that torch {torch.__version__} can use; choose another --device"
+            expected="the device mps",
+            found=f"none that torch {torch.__version__} can use",
+            remedy="choose another --device",
         )
     return wanted
 

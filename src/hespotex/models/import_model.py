@@ -82,7 +82,8 @@ def _record(name: str, projection: int | None, wanted: int, machine: Machine) ->
     dim = projection or encoder.dim
     if dim != wanted:
         raise ModelFileError(
-            f"expected an encoder with the checkpoint's {wanted} features a patch, found {dim} with {name}; "
-            "name the encoder that it was trained on, or its --projection"
+            expected=f"an encoder with the checkpoint's {wanted} features a patch",
+            found=f"{dim} with {name}",
+            remedy="name the encoder that it was trained on, or its --projection",
         )
     return encoder_record(encoder, dim)

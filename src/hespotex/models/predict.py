@@ -65,10 +65,11 @@ def predict_expression(
     """
     if len(features) != len(xy_um):
         raise SpotTableError(
-            f"expected as many features as positions, found {len(features)} and {len(xy_um)}: encode again"
+            expected="as many features as positions",
+            found=f"{len(features)} and {len(xy_um)}: encode again",
         )
     if not np.isfinite(features).all():
-        raise SpotTableError("expected finite features, found NaN or infinity: encode again")
+        raise SpotTableError(expected="finite features", found="NaN or infinity: encode again")
     if model.profile == "published":
         return _predict_published(model, features, xy_um, nuclei, device)
     if model.hyper["uses_nuclei"] and nuclei is None:

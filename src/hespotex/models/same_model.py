@@ -53,5 +53,5 @@ def check_same_model(
     if rows:
         shown = "; ".join(f"{key}: {a!r} there, {b!r} now" for key, a, b in rows[:6])
         raise ModelFileError(
-            f"{path} holds another model: {shown}; choose another --out, or delete it"
+            f"{path} holds another model: {shown}", remedy="choose another --out, or delete it"
         )

@@ -53,14 +53,17 @@ def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section
     for section in sections:
         if section.counts is None:
             raise SpotTableError(
-                "expected measured expression to score against, found none; give `expression` in the manifest",
+                expected="measured expression to score against",
+                found="none",
+                remedy="give `expression` in the manifest",
                 section=section.section_id,
             )
         found = _training_section(bundle, section)
         if found is not None:
             raise SpotTableError(
-                f"expected sections that {model} was not trained on, found {found}; leave it out with --sections, "
-                "or use cross-validate",
+                expected=f"sections that {model} was not trained on",
+                found=found,
+                remedy="leave it out with --sections, or use cross-validate",
                 section=section.section_id,
             )
 

@@ -240,8 +240,11 @@ def _refuse_wide(
         row, column = np.argwhere(numbers == wide[0] + 1)[0].tolist()
         at = ((corner[0] + column) * step_px0, (corner[1] + row) * step_px0)
         raise NucleiError(
-            f"expected nuclei, found an object wider than {MARGIN_UM:g} um at x {at[0]:.0f}, y {at[1]:.0f} "
-            "(level-0 pixels): give a mask with one value a nucleus, not one of tissue or of regions"
+            expected="nuclei",
+            found=(
+                f"an object wider than {MARGIN_UM:g} um at x {at[0]:.0f}, y {at[1]:.0f} (level-0 pixels): "
+                "give a mask with one value a nucleus, not one of tissue or of regions"
+            ),
         )
 
 

@@ -14,7 +14,7 @@ from hespotex.nuclei.labels import Labels, LabelSource
 from hespotex.nuclei.origin import MASK_SUFFIXES
 from hespotex.nuclei.outlines import OutlineLabels
 from hespotex.storage.content_keys import content_key, file_key
-from hespotex.storage.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
+from hespotex.storage.disk_errors import DAMAGED, cause_of, disk_fields, remedy_of
 from hespotex.storage.file_kinds import mistaken_kind
 
 # Width and height of a mask may differ from the slide's by so much in their ratio.
@@ -45,7 +45,7 @@ def open_mask(
     try:
         mistaken = mistaken_kind(path) if suffix in MASK_SUFFIXES else None
         if mistaken is not None:
-            raise NucleiError(f"expected a nuclei mask at {path}, found {mistaken.told(path)}")
+            raise NucleiError(expected=f"a nuclei mask at {path}", found=mistaken.told(path))
         if suffix in {".geojson", ".json"}:
             return OutlineLabels(path, size_px0, mpp, origin_px0)
         if suffix == ".npy":
@@ -58,10 +58,13 @@ def open_mask(
         raise
     except Exception as error:  # every library fails on a damaged file in ways of its own
         raise NucleiError(
-            f"expected a readable nuclei mask, found: {cause_of(error)} ({path}); {remedy_of(error) or 'export it again'}"
+            expected="a readable nuclei mask",
+            cause=f"{cause_of(error)} ({path})",
+            remedy=remedy_of(error) or "export it again",
         ) from error
     raise NucleiError(
-        f"expected a nuclei mask of {', '.join(MASK_SUFFIXES)}, found {suffix or 'no suffix'} ({path})"
+        expected=f"a nuclei mask of {', '.join(MASK_SUFFIXES)}",
+        found=f"{suffix or 'no suffix'} ({path})",
     )
 
 
@@ -117,8 +120,9 @@ def _read_png(path: Path) -> npt.NDArray[Any]:
     except cv2.error as error:
         cause = str(error.err or error)
         raise NucleiError(
-            f"expected a PNG of less than 2^30 pixels, which is decoded as a whole, found: {cause} ({path}); "
-            "export as TIFF or .npy, which are read in parts"
+            expected="a PNG of less than 2^30 pixels, which is decoded as a whole",
+            cause=f"{cause} ({path})",
+            remedy="export as TIFF or .npy, which are read in parts",
         ) from error
     if pixels is None:
         raise ValueError("no PNG, or one that is cut short")
@@ -144,8 +148,9 @@ class ImageLabels:
         if len(pixels.shape) != 2 or pixels.dtype.kind not in "uib":
             shape = " x ".join(map(str, pixels.shape))
             raise NucleiError(
-                f"expected one plane of whole numbers in the nuclei mask {path}, found {shape} of {pixels.dtype}; "
-                "export a label image, not a picture"
+                expected=f"one plane of whole numbers in the nuclei mask {path}",
+                found=f"{shape} of {pixels.dtype}",
+                remedy="export a label image, not a picture",
             )
         height, width = pixels.shape
         steps = size_px0[0] / width, size_px0[1] / height
@@ -153,8 +158,9 @@ class ImageLabels:
         slack = _SAME_SHAPE + 1 / min(width, height)
         if abs(steps[0] / steps[1] - 1) > slack:
             raise NucleiError(
-                f"expected a nuclei mask of the slide's shape, {size_px0[0]} x {size_px0[1]} px or a fraction of it, "
-                f"found {width} x {height} px in {path}; export it for the whole slide"
+                expected=f"a nuclei mask of the slide's shape, {size_px0[0]} x {size_px0[1]} px or a fraction of it",
+                found=f"{width} x {height} px in {path}",
+                remedy="export it for the whole slide",
             )
         self.step_px0 = steps[0] if width >= height else steps[1]
         self._binary = self._is_binary()
@@ -174,7 +180,8 @@ class ImageLabels:
             return np.asarray(self._pixels[rows, columns])
         except Exception as error:  # as above
             raise NucleiError(
-                f"expected pixels in rows {rows.start} to {rows.stop} of the nuclei mask {self._path}, found: {disk_words(error, otherwise=DAMAGED)}"
+                expected=f"pixels in rows {rows.start} to {rows.stop} of the nuclei mask {self._path}",
+                **disk_fields(error, otherwise=DAMAGED),
             ) from error
 
     def read(self, x: int, y: int, width: int, height: int) -> Labels:

@@ -35,11 +35,11 @@ class NucleiOrigin:
         name, colon, rest = text.partition(":")
         if name not in SOURCES or (colon and (name != "mask" or not rest)):
             raise ConfigError(
-                f"expected --nuclei {' | '.join(SOURCES)} or mask:PATH, found {text!r}"
+                expected=f"--nuclei {' | '.join(SOURCES)} or mask:PATH", found=f"{text!r}"
             )
         path = Path(rest).expanduser() if colon else None
         if path is not None and not path.exists():
-            raise ConfigError(f"expected a mask or a folder of masks, found nothing at {path}")
+            raise ConfigError(expected="a mask or a folder of masks", found=f"nothing at {path}")
         return cls(name, path)
 
     def resolved(self) -> str:
@@ -61,8 +61,9 @@ class NucleiOrigin:
         if self.path is None:
             if listed is None:
                 raise ConfigError(
-                    "expected a nuclei mask in the manifest's column `nuclei`, found none; add it, or give "
-                    "--nuclei mask:PATH or a segmenter",
+                    expected="a nuclei mask in the manifest's column `nuclei`",
+                    found="none",
+                    remedy="add it, or give --nuclei mask:PATH or a segmenter",
                     section=section_id,
                 )
             return listed
@@ -72,7 +73,8 @@ class NucleiOrigin:
         if len(found) != 1:
             names = ", ".join(p.name for p in found) or "none"
             raise ConfigError(
-                f"expected one mask {section_id}.* ({', '.join(MASK_SUFFIXES)}) in {self.path}, found {names}",
+                expected=f"one mask {section_id}.* ({', '.join(MASK_SUFFIXES)}) in {self.path}",
+                found=names,
                 section=section_id,
             )
         return found[0]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hespotex.errors import NucleiError
 from hespotex.nuclei.labels import Labels
 from hespotex.storage.content_keys import content_key, file_key
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.geojson import ignored_class, object_type, read_features
 
 # Outlines are drawn at this resolution, or at the slide's own where that is coarser.
@@ -80,14 +80,17 @@ class OutlineLabels:
                 else "none"
             )
             raise NucleiError(
-                f"expected outlines of nuclei with an area in {path}, found {found}; export detections or cells"
+                expected=f"outlines of nuclei with an area in {path}",
+                found=found,
+                remedy="export detections or cells",
             )
         self._places, self._bounds = chosen.sorted_by_top(self._origin_px0)
         self._tallest = int((self._bounds[:, 3] - self._bounds[:, 1]).max())
         if not len(self._inside(0, 0, *size_px0)):
             raise NucleiError(
-                f"expected outlines on the slide of {size_px0[0]} x {size_px0[1]} px, found none of "
-                f"{len(chosen)} of {path} there; give level-0 pixels of this slide"
+                expected=f"outlines on the slide of {size_px0[0]} x {size_px0[1]} px",
+                found=f"none of {len(chosen)} of {path} there",
+                remedy="give level-0 pixels of this slide",
             )
 
     def _inside(
@@ -133,7 +136,8 @@ class OutlineLabels:
                     yield _shape(json.loads(file.read(length)))
         except (OSError, ValueError) as error:
             raise NucleiError(
-                f"expected the outlines of {self._path} as they were when the run began, found: {disk_words(error, otherwise='run again')}"
+                expected=f"the outlines of {self._path} as they were when the run began",
+                **disk_fields(error, otherwise="run again"),
             ) from error
 
     def key(self) -> str:

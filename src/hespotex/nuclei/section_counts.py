@@ -46,8 +46,9 @@ def count_section(
     """
     if section.slide is None:
         raise NucleiError(
-            "expected a slide to find nuclei on, found a features file alone; give the slide too, or train "
-            "with nuclei off",
+            expected="a slide to find nuclei on",
+            found="a features file alone",
+            remedy="give the slide too, or train with nuclei off",
             section=section.section_id,
         )
     with open_slide(section.slide, mpp=section.geometry.mpp, bits=section.bits) as slide:
@@ -81,8 +82,8 @@ def open_labels(
     if config.source == "mask":
         if section.nuclei_file is None:
             raise NucleiError(
-                "expected a nuclei mask, found none: name it in the manifest's column `nuclei`, or give "
-                "--nuclei mask:PATH",
+                expected="a nuclei mask",
+                found="none: name it in the manifest's column `nuclei`, or give --nuclei mask:PATH",
                 section=section.section_id,
             )
         size_px0 = (slide.width_px0, slide.height_px0)

@@ -132,7 +132,7 @@ class NetworkSegmenter:
 
 
 def _refusal(name: str, reason: str) -> HESpotExError:
-    return NucleiError(f"nuclei by {name}: {reason}; `classical` needs no weights")
+    return NucleiError(f"nuclei by {name}: {reason}", remedy="`classical` needs no weights")
 
 
 class SlideLabels:
@@ -192,8 +192,9 @@ def refuse_coarse(mpp: float, section: str | None = None) -> None:
     """Raise NucleiError, which names the section, where nuclei cannot be seen."""
     if mpp > COARSEST_MPP:
         raise NucleiError(
-            f"expected a slide of at most {COARSEST_MPP:g} um per pixel to find nuclei, found {mpp:.3g}: a nucleus has "
-            f"{6 / mpp:.0f} pixels across; give a finer image, a mask (--nuclei mask:PATH), or train with nuclei off",
+            expected=f"a slide of at most {COARSEST_MPP:g} um per pixel to find nuclei",
+            found=f"{mpp:.3g}: a nucleus has {6 / mpp:.0f} pixels across",
+            remedy="give a finer image, a mask (--nuclei mask:PATH), or train with nuclei off",
             section=section,
         )
 

@@ -29,7 +29,9 @@ def configured(config: RunConfig, option: str | None) -> RunConfig:
     origin, nuclei = NucleiOrigin.parse(option), config.nuclei
     if nuclei.mode == "off" and "mode" in nuclei.model_fields_set:
         raise ConfigError(
-            f"expected no --nuclei beside nuclei.mode = off, found --nuclei {option}; leave one of them out"
+            expected="no --nuclei beside nuclei.mode = off",
+            found=f"--nuclei {option}",
+            remedy="leave one of them out",
         )
     usual = "published" if config.profile == "published" else "density"
     mode = usual if nuclei.mode == "off" else nuclei.mode
@@ -99,8 +101,9 @@ def refuse_one_mask(origin: NucleiOrigin, n_sections: int) -> None:
     """Raise ConfigError where one mask is given for several slides."""
     if origin.path is not None and origin.path.is_file() and n_sections > 1:
         raise ConfigError(
-            f"expected a folder of masks, one a section, for {n_sections} sections, found the file {origin.path}; "
-            "give its folder, or the manifest's column `nuclei` and --nuclei mask"
+            expected=f"a folder of masks, one a section, for {n_sections} sections",
+            found=f"the file {origin.path}",
+            remedy="give its folder, or the manifest's column `nuclei` and --nuclei mask",
         )
 
 

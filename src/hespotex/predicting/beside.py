@@ -132,14 +132,16 @@ def refuse_unwritten(bundle: Bundle, options: SlideOptions) -> None:
         why = absent_named(bundle, options)
         more = f" | and {len(why) - _SAID:,} more" if len(why) > _SAID else ""
         raise GenePanelError(
-            f"expected genes of the model's panel with --show-genes, found none: {' | '.join(why[:_SAID])}{more}"
+            expected="genes of the model's panel with --show-genes",
+            found=f"none: {' | '.join(why[:_SAID])}{more}",
         )
     if not written[chosen].any():
         shown = ", ".join(f"{bundle.genes[j]} ({found[1].evidence[j]})" for j in chosen[:5])
         untested = all(found[1].evidence[j] == UNTESTED for j in chosen)
         raise GenePanelError(
-            f"expected genes that are written with --show-genes, found {shown}; give "
-            f"{'--untested' if untested else '--all-genes'}, or leave them out"
+            expected="genes that are written with --show-genes",
+            found=shown,
+            remedy=f"give {('--untested' if untested else '--all-genes')}, or leave them out",
         )
 
 

@@ -109,8 +109,9 @@ class _Unreadable:
                 self._first or "found by an earlier run, delete its folder work to read them again"
             )
             raise SlideError(
-                f"expected at most {self._share:.2%} of {self._n} spots unreadable (--max-bad-tiles), found {count}; "
-                f"the first: {first}"
+                expected=f"at most {self._share:.2%} of {self._n} spots unreadable (--max-bad-tiles)",
+                found=count,
+                remedy=f"the first: {first}",
             ) from self._first
 
 

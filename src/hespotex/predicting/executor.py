@@ -64,10 +64,12 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"expected --workers of at least 1, found {self.workers}")
+            raise ConfigError(expected="--workers of at least 1", found=self.workers)
         if self.scheduler is not None and self.workers is not None:
             raise ConfigError(
-                "expected --scheduler or --workers, found both: a running cluster has its workers; leave --workers out"
+                expected="--scheduler or --workers",
+                found="both: a running cluster has its workers",
+                remedy="leave --workers out",
             )
 
 
@@ -174,8 +176,9 @@ def _client(cluster: Cluster) -> Iterator[Any]:
             client = Client(cluster.scheduler, timeout=_CONNECT_S, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise ConfigError(
-                f"expected a Dask scheduler at {cluster.scheduler}, found: {' '.join(str(error).split())}; "
-                "start one (dask scheduler), or leave --scheduler out"
+                expected=f"a Dask scheduler at {cluster.scheduler}",
+                cause=" ".join(str(error).split()),
+                remedy="start one (dask scheduler), or leave --scheduler out",
             ) from error
         with client:
             yield client
@@ -227,8 +230,7 @@ def _outcome(predictor: Predictor, task: SlideTask, out: Path, reporter: Reporte
 
 
 def _failed(task: SlideTask, error: HESpotExError) -> SlideOutcome:
-    why = str(error).removeprefix(f"section {task.section_id}: ")
-    return SlideOutcome(task.section_id, "failed", why=why)
+    return SlideOutcome(task.section_id, "failed", why=error.message)
 
 
 def _finished(result: SlideResult) -> SlideOutcome:

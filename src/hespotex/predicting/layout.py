@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hespotex.config import InputChoices
-from hespotex.errors import GeometryError, HESpotExError, SlideError, SpotTableError
+from hespotex.errors import HESpotExError, SlideError, SpotTableError
 from hespotex.features.patches import reading_order
 from hespotex.geometry import Geometry, StatedScale, decide_geometry
 from hespotex.inspection import read_checked
@@ -59,9 +59,8 @@ def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         else:
             layout = _grid(slide, task, bundle)
     except HESpotExError as error:
-        if error.section is not None:
-            raise
-        raise type(error)(str(error), section=task.section_id) from error
+        error.of_section(task.section_id)
+        raise
     coarse = coarse_findings(task.section_id, layout.section.geometry.mpp)
     layout = replace(
         layout, notes=(*_picture(slide), *layout.notes, *(finding.found for finding in coarse))
@@ -86,7 +85,7 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     xy_px0, places = spot_grid(slide.width_px0, slide.height_px0, mpp, pitch, options.grid)
     kept = np.flatnonzero(tissue.contains(xy_px0))
     if not len(kept):
-        raise SlideError(_no_spots(slide, tissue, mpp, pitch))
+        raise _no_spots(slide, tissue, mpp, pitch)
     kept = kept[reading_order(xy_px0[kept])]
     section = Section(
         section_id=task.section_id,
@@ -103,22 +102,30 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     return Layout(section, tissue, notes)
 
 
-def _no_spots(slide: Slide, tissue: Tissue, mpp: float, pitch_um: float) -> str:
+def _no_spots(slide: Slide, tissue: Tissue, mpp: float, pitch_um: float) -> SlideError:
     name = slide.path.name
     if tissue.is_empty:
-        return (
-            f"expected tissue on {name}, found none: nothing on it is stained and textured as tissue is; check the "
-            "picture and --mpp, or draw the tissue in QuPath and give --tissue, or give positions with --spots"
+        return SlideError(
+            expected=f"tissue on {name}",
+            found="none: nothing on it is stained and textured as tissue is",
+            remedy=(
+                "check the picture and --mpp, or draw the tissue in QuPath and give --tissue, or give "
+                "positions with --spots"
+            ),
         )
     if tissue.source == DETECTED:
-        return (
-            f"expected spots {pitch_um:g} um apart on the tissue of {name} ({tissue.area_mm2(mpp):.2g} mm2), found "
-            "none that lies on it; check --mpp, lower --spot-pitch-um, or give positions with --spots"
+        return SlideError(
+            expected=f"spots {pitch_um:g} um apart on the tissue of {name} ({tissue.area_mm2(mpp):.2g} mm2)",
+            found="none that lies on it",
+            remedy="check --mpp, lower --spot-pitch-um, or give positions with --spots",
         )
-    return (
-        f"expected spots of the grid inside the outline in {tissue.source}, found none on {name} "
-        f"({slide.width_px0} x {slide.height_px0} px); draw it on this slide, in its level-0 pixels (of an outline that "
-        "starts at the slide's bounds: --bounds-offset), or lower --spot-pitch-um"
+    return SlideError(
+        expected=f"spots of the grid inside the outline in {tissue.source}",
+        found=f"none on {name} ({slide.width_px0} x {slide.height_px0} px)",
+        remedy=(
+            "draw it on this slide, in its level-0 pixels (of an outline that starts at the slide's "
+            "bounds: --bounds-offset), or lower --spot-pitch-um"
+        ),
     )
 
 
@@ -126,8 +133,9 @@ def _unreadable(slide: Slide, share: float, most: float) -> tuple[str, ...]:
     """What to know of places where no tissue could be looked for; too much of them is an error."""
     if share > most:
         raise SlideError(
-            f"expected at most {most:.2%} of {slide.path.name} unreadable (--max-bad-tiles), found {share:.2%}: tissue "
-            "cannot be looked for there; copy or export the slide again, or allow more"
+            expected=f"at most {most:.2%} of {slide.path.name} unreadable (--max-bad-tiles)",
+            found=f"{share:.2%}: tissue cannot be looked for there",
+            remedy="copy or export the slide again, or allow more",
         )
     return (f"{share:.2%} of the slide cannot be read: no tissue is looked for there",) * (
         share > 0
@@ -182,7 +190,7 @@ def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     elif not (
         tags or hints.mpp or hints.rough_mpp or options.pitch_um or hints.spot_pitch_um or known
     ):
-        raise GeometryError(no_mpp(slide.path, PixelSize(slide.mpp_sources, slide.mpp_rejected)))
+        raise no_mpp(slide.path, PixelSize(slide.mpp_sources, slide.mpp_rejected))
     geometry = decide_geometry(table.xy_px0, hints, stated=stated, slide_mpp=tags)
     order = reading_order(table.xy_px0)
     section = Section(
@@ -207,9 +215,12 @@ def _check_inside(table: SpotTable, slide: Slide) -> None:
     if outside.any():
         low, high = table.xy_px0.min(axis=0), table.xy_px0.max(axis=0)
         raise SpotTableError(
-            f"expected all positions of {table.source} inside {slide.path.name} ({size[0]} x {size[1]} px), found "
-            f"{int(outside.sum())} of {table.n_spots} outside (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to "
-            f"{high[1]:.0f}); give level-0 pixels of this slide"
+            expected=f"all positions of {table.source} inside {slide.path.name} ({size[0]} x {size[1]} px)",
+            found=(
+                f"{int(outside.sum())} of {table.n_spots} outside (x {low[0]:.0f} to {high[0]:.0f}, y "
+                f"{low[1]:.0f} to {high[1]:.0f})"
+            ),
+            remedy="give level-0 pixels of this slide",
         )
 
 
@@ -217,7 +228,7 @@ def _scale(slide: Slide, stated: float | None) -> tuple[float, tuple[str, ...]]:
     if stated is not None:
         return stated, tags_beside(slide.mpp_sources, stated)
     if slide.mpp is None:
-        raise GeometryError(no_mpp(slide.path, PixelSize(slide.mpp_sources, slide.mpp_rejected)))
+        raise no_mpp(slide.path, PixelSize(slide.mpp_sources, slide.mpp_rejected))
     return slide.mpp, ()
 
 

@@ -24,7 +24,7 @@ from hespotex.predicting.options import SlideTask
 from hespotex.slide import slide_key
 from hespotex.storage.atomic import atomic_path, write_json
 from hespotex.storage.content_keys import content_key
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.run_folder import RunDir
 
 TABLE: Final = "slides.csv"
@@ -85,9 +85,12 @@ class Ledger:
         for name, task in self._mine.items():
             if name in known and _is_another(known[name], task):
                 raise SlideError(
-                    f"expected a name for {task.slide} that no other slide in {self._run.path} has, found the prediction "
-                    f"of another slide as {name}; choose another --out, or give a manifest "
-                    "(section_id,patient_id,slide,expression,format) with ids of your own"
+                    expected=f"a name for {task.slide} that no other slide in {self._run.path} has",
+                    found=f"the prediction of another slide as {name}",
+                    remedy=(
+                        "choose another --out, or give a manifest "
+                        "(section_id,patient_id,slide,expression,format) with ids of your own"
+                    ),
                 )
         for name in self._mine.keys() - known.keys():
             self.note(SlideOutcome(name, "unfinished", why="being predicted, or killed"))
@@ -163,7 +166,8 @@ class Ledger:
                 continue
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
                 raise RunError(
-                    f"expected the record of a slide in {path}, found: {disk_words(error, otherwise='delete that file')}"
+                    expected=f"the record of a slide in {path}",
+                    **disk_fields(error, otherwise="delete that file"),
                 ) from error
             if not entry.ended or self._prediction(outcome.section_id).is_file():
                 entries[outcome.section_id] = entry

@@ -118,9 +118,8 @@ def predict_slide(
     try:
         return _predict_slide(predictor, task, RunDir(out), reporter or Silent())
     except HESpotExError as error:
-        if error.section is not None:
-            raise
-        raise type(error)(str(error), section=task.section_id) from error
+        error.of_section(task.section_id)
+        raise
 
 
 @dataclass(frozen=True)

@@ -77,11 +77,12 @@ class SlideOptions:
         for name in ("mpp", "pitch_um", "diameter_um", "max_bad_tiles"):
             given = getattr(self, name)
             if given is not None and not isinstance(given, Real):
-                raise ConfigError(f"expected a number for {name}, found {given!r}")
+                raise ConfigError(expected=f"a number for {name}", found=f"{given!r}")
         if self.mpp is not None and not 0 < self.mpp <= MAX_MPP:
             raise ConfigError(
-                f"expected --mpp above 0 and at most {MAX_MPP:g} um per pixel, found {self.mpp:g}; "
-                "typical are 0.25 (40x) and 0.5 (20x)"
+                expected=f"--mpp above 0 and at most {MAX_MPP:g} um per pixel",
+                found=f"{self.mpp:g}",
+                remedy="typical are 0.25 (40x) and 0.5 (20x)",
             )
         _check_bits(self.bits)
         for name, value in (
@@ -89,22 +90,24 @@ class SlideOptions:
             ("--spot-diameter-um", self.diameter_um),
         ):
             if value is not None and not value > 0:
-                raise ConfigError(f"expected {name} above 0 um, found {value:g}")
+                raise ConfigError(expected=f"{name} above 0 um", found=f"{value:g}")
         if not 0 <= self.max_bad_tiles <= 1:
             raise ConfigError(
-                f"expected --max-bad-tiles as a share from 0 to 1, found {self.max_bad_tiles:g}"
+                expected="--max-bad-tiles as a share from 0 to 1", found=f"{self.max_bad_tiles:g}"
             )
         if self.grid not in ("hexagonal", "square"):
-            raise ConfigError(f"expected --grid hexagonal or square, found {self.grid!r}")
+            raise ConfigError(expected="--grid hexagonal or square", found=f"{self.grid!r}")
         if self.show not in SHOWN:
-            raise ConfigError(f"expected --show {' or '.join(SHOWN)}, found {self.show!r}")
+            raise ConfigError(expected=f"--show {' or '.join(SHOWN)}", found=f"{self.show!r}")
         chosen_exporters(self.formats)
 
 
 def _check_bits(bits: int | None) -> None:
     if bits is not None and (not isinstance(bits, int) or not LEAST_BITS <= bits <= MOST_BITS):
         raise ConfigError(
-            f"expected --bits as a whole number of {LEAST_BITS} to {MOST_BITS}, found {bits!r}; cameras have 10, 12 or 14"
+            expected=f"--bits as a whole number of {LEAST_BITS} to {MOST_BITS}",
+            found=f"{bits!r}",
+            remedy="cameras have 10, 12 or 14",
         )
 
 
@@ -166,10 +169,11 @@ def check_name(section_id: str) -> None:
     """
     remedy = "rename the slide, or give a manifest (section_id,patient_id,slide,expression,format) with another id"
     if any("\ud800" <= sign <= "\udfff" for sign in section_id):
-        raise SlideError(f"expected a slide's name in UTF-8, found {section_id!a}; {remedy}")
+        raise SlideError(expected="a slide's name in UTF-8", found=f"{section_id!a}", remedy=remedy)
     n_bytes = len(section_id.encode())
     if n_bytes > MAX_ID_BYTES:
         raise SlideError(
-            f"expected a slide's name of at most {MAX_ID_BYTES} bytes, since files are named by it, found {n_bytes}; "
-            f"{remedy}"
+            expected=f"a slide's name of at most {MAX_ID_BYTES} bytes, since files are named by it",
+            found=n_bytes,
+            remedy=remedy,
         )

@@ -30,7 +30,7 @@ from hespotex.predicting.options import ALL_GENES, SlideOptions
 from hespotex.predicting.store import PredictionStore
 from hespotex.sections.section import Section
 from hespotex.storage.content_keys import content_key
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.run_folder import RunDir
 
 OVERVIEW_GENES = 3
@@ -137,7 +137,7 @@ def write_shown(
         overview.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
-            f"expected to replace {overview}, found: {disk_words(error, writing=True)}"
+            expected=f"to replace {overview}", **disk_fields(error, writing=True)
         ) from error
     genes = [str(g) for g in stored.genes]
     paths = write_formats(run, stored, genes, options, layout.bounds_px0)

@@ -51,8 +51,9 @@ def plan_slides(
         check_named(options.choices, [row.section_id for row in rows])
         if options.patient is not None:
             raise ConfigError(
-                f"expected a slide or a folder of slides with --patient, found a manifest ({source}), which names the "
-                "patient of every row; leave --patient out"
+                expected="a slide or a folder of slides with --patient",
+                found=f"a manifest ({source}), which names the patient of every row",
+                remedy="leave --patient out",
             )
         if all(row.has_spots for row in rows):
             return None
@@ -78,8 +79,9 @@ def refuse_options_of_slides(options: SlideOptions, cluster: Cluster | None) -> 
     }
     for name in (name for name, is_given in given.items() if is_given):
         raise ConfigError(
-            f"expected slides without spots with {name}, found a manifest whose every row has spots; leave {name} "
-            "out: spots, scale and diameter are those of the manifest"
+            expected=f"slides without spots with {name}",
+            found="a manifest whose every row has spots",
+            remedy=f"leave {name} out: spots, scale and diameter are those of the manifest",
         )
 
 
@@ -90,7 +92,9 @@ def _refuse_choices(sections: Sequence[str] | None, choices: InputChoices, what:
         ("--allow-hires", choices.allow_hires),
     ):
         if given:
-            raise ConfigError(f"expected a manifest with {name}, found {what}; leave {name} out")
+            raise ConfigError(
+                expected=f"a manifest with {name}", found=what, remedy=f"leave {name} out"
+            )
 
 
 def _of_row(row: ManifestRow, options: SlideOptions) -> SlideTask:
@@ -121,14 +125,15 @@ def _of_folder(folder: Path, options: SlideOptions) -> tuple[SlideTask, ...]:
     check_folder(folder)
     if any(folder.glob("*filtered_feature_bc_matrix*")) or (folder / "outs").is_dir():
         raise SlideError(
-            f"expected a folder of slides, found Space Ranger's outs: {folder}; give a manifest with format "
-            "space_ranger and the full-resolution image as slide"
+            expected="a folder of slides",
+            found=f"Space Ranger's outs: {folder}",
+            remedy="give a manifest with format space_ranger and the full-resolution image as slide",
         )
     slides = slides_in(folder).slides
     if not slides:
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise SlideError(
-            f"expected slides ({', '.join(SLIDE_SUFFIXES[:6])}, ...) in {folder}, found {found}"
+            expected=f"slides ({', '.join(SLIDE_SUFFIXES[:6])}, ...) in {folder}", found=found
         )
     return tuple(
         SlideTask(name, path, options)

@@ -233,5 +233,6 @@ class _disk_errors:  # noqa: N801 - reads as a statement
         if isinstance(error, (OSError, SafetensorError)):
             words = disk_words(error, writing=True, otherwise="free space or choose another folder")
             raise RunError(
-                f"expected to write {self.path}, found: {words}, and run again: what is done is kept"
+                expected=f"to write {self.path}",
+                cause=f"{words}, and run again: what is done is kept",
             ) from error

@@ -76,7 +76,7 @@ def read_run(folder: RunDir) -> Run:
     """
     record = _json(folder.run_json)
     if record is None or not (record.get("status") == "finished" or _some_done(record)):
-        raise RunError(_no_run(folder, record))
+        raise _no_run(folder, record)
     metrics = _json(folder.path / "metrics.json") or {}
     table = folder.path / "genes.csv"
     genes = _read_genes(table) if table.exists() else pd.DataFrame()
@@ -91,17 +91,21 @@ def _some_done(record: Mapping[str, Any]) -> bool:
     return any(row["status"] in {"done", "skipped"} for row in record.get("slides", ()))
 
 
-def _no_run(folder: RunDir, record: Mapping[str, Any] | None) -> str:
+def _no_run(folder: RunDir, record: Mapping[str, Any] | None) -> RunError:
     failed = [row for row in (record or {}).get("slides", ()) if row["status"] == "failed"]
     if failed:
         others = len(failed) - 1
         more = f" (and {others:,} more slide{'' if others == 1 else 's'})" if others else ""
-        return (
-            f"expected a prediction in {folder.path}, found none: slide {failed[0]['section_id']} could not be "
-            f"predicted: {failed[0]['why']}{more}"
+        return RunError(
+            expected=f"a prediction in {folder.path}",
+            found=f"none: slide {failed[0]['section_id']} could not be predicted: {failed[0]['why']}{more}",
         )
     found = "an unfinished one" if record else "no run.json"
-    return f"expected a finished run in {folder.path}, found {found}; finish it by running its command again"
+    return RunError(
+        expected=f"a finished run in {folder.path}",
+        found=found,
+        remedy="finish it by running its command again",
+    )
 
 
 def accepted_notes(record: Mapping[str, Any]) -> list[str]:
@@ -121,7 +125,7 @@ def _json(path: Any) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         words = disk_words(error, otherwise="make the run again")
-        raise RunError(f"expected JSON in {path}, found: {words}") from error
+        raise RunError(expected=f"JSON in {path}", cause=words) from error
     return value if isinstance(value, dict) else None
 
 

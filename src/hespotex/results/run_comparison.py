@@ -23,7 +23,9 @@ def compare_folders(first: Path, second: Path) -> Comparison:
         run = RunDir(folder)
         if not (folder / "metrics.json").is_file():
             raise RunError(
-                f"expected a finished, scored run in {folder}, found no metrics.json; run cross-validate or evaluate"
+                expected=f"a finished, scored run in {folder}",
+                found="no metrics.json",
+                remedy="run cross-validate or evaluate",
             )
         metrics = read_metrics(run)
         patients |= {s["section_id"]: s["patient_id"] for s in metrics["sections"]}

@@ -371,7 +371,8 @@ def _required(run: RunDir, number: int) -> dict[str, Any]:
     record = finished_fold(run, number)
     if record is None:
         raise RunError(
-            f"expected the record of fold {number} in {_record_path(run, number)}, found none: another process works "
-            "in the same folder; wait until it has ended and run again"
+            expected=f"the record of fold {number} in {_record_path(run, number)}",
+            found="none: another process works in the same folder",
+            remedy="wait until it has ended and run again",
         )
     return record

@@ -41,8 +41,9 @@ def check_distinct(sections: Sequence[Section]) -> None:
         key = section.expression_key()
         if key in seen:
             raise SpotTableError(
-                f"expected different sections, found the positions and counts of {seen[key]} again as "
-                f"{section.section_id}; keep one of the two in the manifest",
+                expected="different sections",
+                found=f"the positions and counts of {seen[key]} again as {section.section_id}",
+                remedy="keep one of the two in the manifest",
                 section=section.section_id,
             )
         seen[key] = section.section_id
@@ -53,8 +54,9 @@ def check_distinct(sections: Sequence[Section]) -> None:
             shared, smaller = len(np.intersect1d(marks, theirs)), min(len(marks), len(theirs))
             if shared > _COPIED_SHARE * smaller:
                 raise SpotTableError(
-                    f"expected different sections, found the counts of {shared:,} of {smaller:,} spots of {other} "
-                    f"again in {section.section_id}; keep one of the two in the manifest",
+                    expected="different sections",
+                    found=f"the counts of {shared:,} of {smaller:,} spots of {other} again in {section.section_id}",
+                    remedy="keep one of the two in the manifest",
                     section=section.section_id,
                 )
         known.append((section.section_id, marks))

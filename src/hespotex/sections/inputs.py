@@ -34,5 +34,7 @@ def _mask_key(path: Path) -> str:
         return file_key(path)
     except OSError as error:
         raise NucleiError(
-            f"expected a readable nuclei mask, found: {cause_of(error)} ({path}); {remedy_of(error) or 'check the path'}"
+            expected="a readable nuclei mask",
+            cause=f"{cause_of(error)} ({path})",
+            remedy=remedy_of(error) or "check the path",
         ) from error

@@ -184,16 +184,16 @@ def read_section(row: ManifestRow, choices: InputChoices | None = None) -> Secti
     try:
         return _read_section(row, choices or InputChoices())
     except HESpotExError as error:
-        if error.section is not None:
-            raise
-        raise type(error)(str(error), section=row.section_id) from error
+        error.of_section(row.section_id)
+        raise
 
 
 def _read_section(row: ManifestRow, choices: InputChoices) -> Section:
     if row.format is None:
         raise SpotTableError(
-            "expected spots (the manifest's columns format and expression or spots), found a slide alone; "
-            "a slide without spots can be predicted, not trained on"
+            expected="spots (the manifest's columns format and expression or spots)",
+            found="a slide alone",
+            remedy="a slide without spots can be predicted, not trained on",
         )
     table = read_spots(row.format, spot_source(row, choices.grid))
     check_one_section(table)
@@ -300,18 +300,21 @@ def _labels(path: Path, table: SpotTable) -> tuple[pd.DataFrame, dict[str, int]]
     names = labels.iloc[:, 0]
     if names.duplicated().any():
         raise SpotTableError(
-            f"expected every spot once in {path}, found {names[names.duplicated()].iloc[0]} again"
+            expected=f"every spot once in {path}",
+            found=f"{names[names.duplicated()].iloc[0]} again",
         )
     if not names.isin(table.barcodes).any():
         raise SpotTableError(
-            f"expected names of spots such as {table.barcodes[0]} in the first column of {path}, "
-            f"found {names.iloc[0]}; give the labels of this section"
+            expected=f"names of spots such as {table.barcodes[0]} in the first column of {path}",
+            found=names.iloc[0],
+            remedy="give the labels of this section",
         )
     taken = [n for n in labels.columns[1:] if table.obs is not None and n in table.obs]
     if taken:
         raise SpotTableError(
-            f"expected new names for the columns of {path}, found {', '.join(taken)}, which the spots "
-            "have already; rename them"
+            expected=f"new names for the columns of {path}",
+            found=f"{', '.join(taken)}, which the spots have already",
+            remedy="rename them",
         )
     # An empty cell is no label: as a text it would be drawn as a class of its own.
     joined = labels.set_index(labels.columns[0]).reindex(table.barcodes.astype(object))

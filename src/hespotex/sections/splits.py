@@ -68,8 +68,9 @@ def make_folds(section_ids: Sequence[str], patient_ids: Sequence[str], by: str) 
     _check_ids(sections, patients)
     if len(sections) < 2:
         raise ConfigError(
-            f"expected at least two sections to leave one out, found one ({sections[0]}); add sections to the "
-            "manifest, or use `hespotex train`, which needs no held-out section"
+            expected="at least two sections to leave one out",
+            found=f"one ({sections[0]})",
+            remedy="add sections to the manifest, or use `hespotex train`, which needs no held-out section",
         )
     if by == "section":
         return Folds("section", _leave_out(sections, sections), _section_note(sections, patients))
@@ -80,7 +81,7 @@ def make_folds(section_ids: Sequence[str], patient_ids: Sequence[str], by: str) 
         return Folds("patient", _leave_out(sections, patients))
     kind, _, text = by.partition(":")
     if kind != "kfold" or not text.isdigit():
-        raise ConfigError(f"expected folds by patient, section or kfold:N, found {by!r}")
+        raise ConfigError(expected="folds by patient, section or kfold:N", found=f"{by!r}")
     _check_all_known(sections, patients, by)
     return Folds("kfold", _grouped_kfold(sections, patients, int(text)))
 
@@ -99,7 +100,7 @@ def inner_folds(
     sections, patients = tuple(section_ids), tuple(p.strip() for p in patient_ids)
     _check_ids(sections, patients)
     if max_folds < 2:
-        raise ConfigError(f"expected at least two inner folds, found {max_folds}")
+        raise ConfigError(expected="at least two inner folds", found=max_folds)
     if len(sections) == 1:
         return Folds("blocks", (), _BLOCKS_NOTE)
     if len(set(patients)) >= 2 and all(patients):
@@ -133,7 +134,9 @@ def spatial_blocks(
     n = len(xy_um)
     if not 2 <= n_blocks <= n:
         raise ConfigError(
-            f"expected 2 to {n} blocks for {n} spots, found {n_blocks}; use fewer blocks"
+            expected=f"2 to {n} blocks for {n} spots",
+            found=n_blocks,
+            remedy="use fewer blocks",
         )
     folds = []
     for held_out in halve(xy_um, np.arange(n), n_blocks):
@@ -141,8 +144,9 @@ def spatial_blocks(
         train = np.flatnonzero(distance > max(gap_um, 0.0))
         if not len(train):
             raise ConfigError(
-                f"expected spots farther than {gap_um:g} um from a block of {len(held_out)}, found none among "
-                f"{n}; use more blocks or a smaller gap"
+                expected=f"spots farther than {gap_um:g} um from a block of {len(held_out)}",
+                found=f"none among {n}",
+                remedy="use more blocks or a smaller gap",
             )
         folds.append(SpotFold(held_out, train))
     return tuple(folds)
@@ -229,19 +233,21 @@ _BLOCKS_NOTE = (
 def _check_ids(sections: tuple[str, ...], patients: tuple[str, ...]) -> None:
     if not sections or len(sections) != len(patients):
         raise ConfigError(
-            f"expected a patient id for every section, found {len(sections)} sections and {len(patients)} patient ids"
+            expected="a patient id for every section",
+            found=f"{len(sections)} sections and {len(patients)} patient ids",
         )
     if len(set(sections)) != len(sections):
         doubled = sorted({s for s in sections if sections.count(s) > 1})
-        raise ConfigError(f"expected every section once, found doubled: {', '.join(doubled)}")
+        raise ConfigError(expected="every section once", found=f"doubled: {', '.join(doubled)}")
 
 
 def _check_all_known(sections: tuple[str, ...], patients: tuple[str, ...], by: str) -> None:
     unknown = [s for s, p in zip(sections, patients, strict=True) if not p]
     if unknown:
         raise ConfigError(
-            f"expected a patient_id for every section with folds by {by}, found none for {', '.join(unknown)}; "
-            "fill them in, or use --folds section"
+            expected=f"a patient_id for every section with folds by {by}",
+            found=f"none for {', '.join(unknown)}",
+            remedy="fill them in, or use --folds section",
         )
 
 
@@ -273,8 +279,9 @@ def _grouped_kfold(
     n_groups = len(set(groups))
     if not 2 <= n_folds <= n_groups:
         raise ConfigError(
-            f"expected kfold:N with N from 2 to the number of patients, found N = {n_folds} and {n_groups} "
-            f"patient{'s' if n_groups != 1 else ''}; lower N, or use --folds section"
+            expected="kfold:N with N from 2 to the number of patients",
+            found=f"N = {n_folds} and {n_groups} patient{('s' if n_groups != 1 else '')}",
+            remedy="lower N, or use --folds section",
         )
     from sklearn.model_selection import GroupKFold
 

@@ -63,8 +63,9 @@ def tile_side(
     if known:
         if max(known) > min(known) * (1 + _AGREEMENT):
             raise SlideError(
-                f"expected one side of the tiles in {path}, found {known[0]:g} px in the manifest's column tile_px and "
-                f"{known[1]:g} px in the file; correct or empty the cell",
+                expected=f"one side of the tiles in {path}",
+                found=f"{known[0]:g} px in the manifest's column tile_px and {known[1]:g} px in the file",
+                remedy="correct or empty the cell",
                 section=section,
             )
         return known[0]
@@ -79,7 +80,10 @@ def tile_side(
     else:
         return step
     raise SlideError(
-        f"expected the side of a tile in {path}, found {found}; {_GIVE}", section=section
+        expected=f"the side of a tile in {path}",
+        found=found,
+        remedy=_GIVE,
+        section=section,
     )
 
 

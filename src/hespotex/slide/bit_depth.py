@@ -42,8 +42,9 @@ def bits_in_use(
     """
     if stated is not None and stated > container:
         raise SlideError(
-            f"expected --bits (or the manifest's column bits) of at most {container}, as samples of {path} have, found "
-            f"{stated}; leave it out"
+            expected=f"--bits (or the manifest's column bits) of at most {container}, as samples of {path} have",
+            found=stated,
+            remedy="leave it out",
         )
     if container not in _OPEN_BITS:
         return stated if stated is not None else container
@@ -59,9 +60,12 @@ def bits_in_use(
         return container
     likely = next((b for b in _CAMERAS if largest < 1 << b), largest.bit_length())
     raise SlideError(
-        f"expected colours that fill samples of {container} bits, or a tag that says how many they fill, found none above "
-        f"{largest} in {path}: a camera of {likely} bits?; give --bits {likely} (or the manifest's column bits), "
-        f"or {container} where the picture is as dark as that"
+        expected=f"colours that fill samples of {container} bits, or a tag that says how many they fill",
+        found=f"none above {largest} in {path}: a camera of {likely} bits?",
+        remedy=(
+            f"give --bits {likely} (or the manifest's column bits), or {container} where the picture "
+            "is as dark as that"
+        ),
     )
 
 
@@ -79,8 +83,9 @@ def _checked(path: Path, bits: int, name: str, maxima: Iterable[int]) -> int:
     if largest >= 1 << bits:
         who = "--bits (or the manifest's column bits)" if name == "stated" else f"the tag {name}"
         raise SlideError(
-            f"expected values below {1 << bits} in {path}, as {who} says ({bits} bits), found {largest}; give --bits "
-            f"{largest.bit_length()} or more"
+            expected=f"values below {1 << bits} in {path}, as {who} says ({bits} bits)",
+            found=largest,
+            remedy=f"give --bits {largest.bit_length()} or more",
         )
     return bits
 

@@ -66,8 +66,9 @@ class DecodedImage:
                 width, height = height, width
             if image.mode == "F":
                 raise SlideError(
-                    f"expected colours of 8 or 16 bit, found floating point values in {path}; "
-                    "export the image as 8-bit RGB"
+                    expected="colours of 8 or 16 bit",
+                    found=f"floating point values in {path}",
+                    remedy="export the image as 8-bit RGB",
                 )
             is_jpeg = image.format in {"JPEG", "MPO"}
         self.bits = 8
@@ -79,7 +80,9 @@ class DecodedImage:
             self._pixels = _decode(path)
         elif is_jpeg and not _has_end(path):
             raise SlideError(
-                f"expected a whole image, found a truncated JPEG, without its end marker, in {path}; {_CUT}"
+                expected="a whole image",
+                found=f"a truncated JPEG, without its end marker, in {path}",
+                remedy=_CUT,
             )
         self.level_sizes: tuple[tuple[int, int], ...] = ((width, height),)
         self.level_downsamples: tuple[float, ...] = (1.0,)
@@ -131,19 +134,23 @@ def _opened(path: Path) -> Iterator[Any]:
                 yield image
         except UnidentifiedImageError as error:
             raise SlideError(
-                f"expected a slide or an image, found a file that no reader knows: {path}; "
-                "export it as pyramidal TIFF, JPEG or PNG"
+                expected="a slide or an image",
+                found=f"a file that no reader knows: {path}",
+                remedy="export it as pyramidal TIFF, JPEG or PNG",
             ) from error
         except MemoryError as error:
             raise SlideError(
-                f"expected an image that fits into memory, found a bigger one: {path}; "
-                "convert it to a tiled pyramidal TIFF (e.g. vips tiffsave --tile --pyramid)"
+                expected="an image that fits into memory",
+                found=f"a bigger one: {path}",
+                remedy="convert it to a tiled pyramidal TIFF (e.g. vips tiffsave --tile --pyramid)",
             ) from error
         except SlideError:
             raise
         except Exception as error:  # Pillow's plugins raise their own kinds
             raise SlideError(
-                f"expected a whole image, found: {cause_of(error)} in {path}; {_remedy(error)}"
+                expected="a whole image",
+                cause=f"{cause_of(error)} in {path}",
+                remedy=_remedy(error),
             ) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit

@@ -97,7 +97,9 @@ def check_folder(folder: Path) -> None:
     if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
         refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         raise SlideError(
-            f"expected a readable folder, found: {cause_of(refused)} ({folder}); {remedy_of(refused)}"
+            expected="a readable folder",
+            cause=f"{cause_of(refused)} ({folder})",
+            remedy=remedy_of(refused) or "check the path",
         )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hespotex.errors import GeometryError
+
 # Printing densities that cameras, Photoshop and TIFF writers put in when they know nothing. Those
 # below 254 dpi give more than 100 um per pixel and are refused by size alone.
 _PRINT_DPI = (254, 300, 350, 360, 400, 600, 720, 1200)
@@ -55,8 +57,8 @@ class PixelSize:
         return next(iter(self.sources)) if self.mpp is not None else None
 
 
-def no_mpp(path: Path, tags: PixelSize) -> str:
-    """What is said of a slide without spots whose tags tell no mpp, in the preflight and in runs."""
+def no_mpp(path: Path, tags: PixelSize) -> GeometryError:
+    """The error of a slide without spots whose tags tell no mpp, in the preflight and in runs."""
     if tags.sources:
         found = "tags that contradict each other: " + ", ".join(
             f"{tag} {value:.4g}" for tag, value in tags.sources.items()
@@ -67,14 +69,18 @@ def no_mpp(path: Path, tags: PixelSize) -> str:
         )
     else:
         found = "none"
-    return (
-        f"expected microns per pixel in the tags of {path}, found {found}; give --mpp (0.25 is typical of 40x, "
-        "0.5 of 20x) or the manifest's column mpp, or positions of known pitch with --spots and --spot-pitch-um"
+    return GeometryError(
+        expected=f"microns per pixel in the tags of {path}",
+        found=found,
+        remedy=(
+            "give --mpp (0.25 is typical of 40x, 0.5 of 20x) or the manifest's column mpp, or "
+            "positions of known pitch with --spots and --spot-pitch-um"
+        ),
     )
 
 
 def tags_beside(sources: Mapping[str, float], stated: float) -> tuple[str, ...]:
-    """What is said of a slide without spots whose tags contradict the mpp that somebody states: it is used all the same."""
+    """The error of a slide without spots whose tags contradict the mpp that somebody states: it is used all the same."""
     return tuple(
         f"{stated:g} um per pixel is used as stated; the slide's tag {tag} says {value:.4g}"
         for tag, value in sources.items()

@@ -358,9 +358,8 @@ def slide_key(path: Path, bits: int | None = None) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> SlideError:
-    return SlideError(
-        f"expected a readable slide, found: {cause_of(error)} ({path}); {remedy_of(error) or DAMAGED}"
-    )
+    found, remedy = f"{cause_of(error)} ({path})", remedy_of(error) or DAMAGED
+    return SlideError(expected="a readable slide", cause=found, remedy=remedy)
 
 
 def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None = None) -> Slide:
@@ -388,7 +387,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None =
         raise ValueError(f"bits have to be between {LEAST_BITS} and {MOST_BITS}, found {bits}")
     try:
         if path.is_dir() and not is_zarr(path):
-            raise SlideError(f"expected an image file as slide, found a folder: {path}")
+            raise SlideError(expected="an image file as slide", found=f"a folder: {path}")
         path.stat()
         source, reader = open_source(path, bits)
     except SlideError:

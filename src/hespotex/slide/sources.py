@@ -96,7 +96,9 @@ def open_source(path: Path, bits: int | None = None) -> tuple[LevelSource, str]:
     mistaken = mistaken_kind(path)
     if mistaken is not None:
         raise SlideError(
-            f"expected a slide, found {mistaken.found}: {path}; {mistaken.remedy_for(path)}"
+            expected="a slide",
+            found=f"{mistaken.found}: {path}",
+            remedy=mistaken.remedy_for(path),
         )
     if magic in _TIFF_MAGIC:
         _check_whole_tiff(path)
@@ -130,12 +132,15 @@ def _check_whole_tiff(path: Path) -> None:
         missing = find_missing_bytes(path)
     except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
         raise SlideError(
-            f"expected a whole TIFF file, found: {cause_of(error)} in {path} ({path.stat().st_size} bytes); "
-            f"{remedy_of(error) or DAMAGED}"
+            expected="a whole TIFF file",
+            cause=f"{cause_of(error)} in {path} ({path.stat().st_size} bytes)",
+            remedy=remedy_of(error) or DAMAGED,
         ) from error
     if missing is not None:
         raise SlideError(
-            f"expected a whole TIFF file, found one that is cut short: {path}: {missing}; copy it again"
+            expected="a whole TIFF file",
+            found=f"one that is cut short: {path}: {missing}",
+            remedy="copy it again",
         )
 
 
@@ -151,13 +156,15 @@ class _WsidataSource:
         try:
             self._reader = wsidata_readers().try_open(str(path), reader=name)
         except Exception as error:
-            raise SlideError(_refusal(path, str(error))) from error
+            raise _refusal(path, str(error)) from error
         shape = self._reader.properties
         sizes = [(int(w), int(h)) for h, w in shape.level_shape]
         self.level_sizes = tuple(size for size in sizes if all(size))  # the coarsest may be empty
         if not self.level_sizes:
             raise SlideError(
-                f"expected a slide with pixels, found one of {sizes[0][0]} x {sizes[0][1]} px: {path}; export it again"
+                expected="a slide with pixels",
+                found=f"one of {sizes[0][0]} x {sizes[0][1]} px: {path}",
+                remedy="export it again",
             )
         self.level_downsamples = tuple(
             float(d) for d, size in zip(shape.level_downsample, sizes, strict=True) if all(size)
@@ -191,8 +198,9 @@ class _WsidataSource:
             # After an error OpenSlide refuses everything: opened again, the rest can be read.
             self._reader.detach_reader()
             raise SlideError(
-                f"expected pixels at x {x_px0}, y {y_px0} of level {level}, found: {cause_of(error)} in "
-                f"{self.path}; {remedy_of(error) or f'the file is damaged there, {DAMAGED}'}"
+                expected=f"pixels at x {x_px0}, y {y_px0} of level {level}",
+                cause=f"{cause_of(error)} in {self.path}",
+                remedy=remedy_of(error) or f"the file is damaged there, {DAMAGED}",
             ) from error
 
     def _over_background(self, rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -208,13 +216,17 @@ class _WsidataSource:
         self._reader.detach_reader()
 
 
-def _refusal(path: Path, cause: str) -> str:
+def _refusal(path: Path, cause: str) -> SlideError:
     remedy = DAMAGED
     if "transfer syntax" in cause.lower():
         names = [name for uid, name in _TRANSFER_SYNTAXES.items() if cause.endswith(uid)]
         cause += f" ({names[0]})" if names else ""
         remedy = "convert it to DICOM with JPEG or JPEG 2000 tiles, or to a pyramidal TIFF"
-    return f"expected a slide that can be read, found: {cause.rstrip('.')} ({path}); {remedy}"
+    return SlideError(
+        expected="a slide that can be read",
+        cause=f"{cause.rstrip('.')} ({path})",
+        remedy=remedy,
+    )
 
 
 def _openslide_mpp(tags: dict[str, str]) -> dict[str, tuple[float, float]]:
@@ -257,8 +269,9 @@ def _open_elsewhere(path: Path) -> tuple[LevelSource, str] | None:
     if able and suffix not in readers["openslide"].extensions:
         extras = " or ".join(f"wsidata[{name}]" for name in sorted(r.name for r in able))
         raise SlideError(
-            f"expected a slide that an installed reader knows, found {suffix}: {path}; "
-            f"pip install {extras}, or export it as pyramidal TIFF"
+            expected="a slide that an installed reader knows",
+            found=f"{suffix}: {path}",
+            remedy=f"pip install {extras}, or export it as pyramidal TIFF",
         )
     return None
 

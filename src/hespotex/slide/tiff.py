@@ -66,7 +66,9 @@ class TiffImage:
             self._file = tifffile.TiffFile(path)
         except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
             raise SlideError(
-                f"expected a whole TIFF file, found: {cause_of(error)} in {path}; {remedy_of(error) or DAMAGED}"
+                expected="a whole TIFF file",
+                cause=f"{cause_of(error)} in {path}",
+                remedy=remedy_of(error) or DAMAGED,
             ) from error
         try:
             self._lock = threading.Lock()
@@ -82,7 +84,9 @@ class TiffImage:
         except Exception as error:
             self._file.close()
             raise SlideError(
-                f"expected a TIFF image, found: {cause_of(error)} in {path}; {remedy_of(error) or DAMAGED}"
+                expected="a TIFF image",
+                cause=f"{cause_of(error)} in {path}",
+                remedy=remedy_of(error) or DAMAGED,
             ) from error
         sizes = [(v.width, v.height) for v in self._levels]
         chunks = [v.chunk_shape for v in self._levels]
@@ -102,8 +106,9 @@ class TiffImage:
                 return self._read_upright(level, x, y, width, height)
         except Exception as error:  # codecs raise their own kinds
             raise SlideError(
-                f"expected pixels at x {x}, y {y} of level {level}, found: {cause_of(error)} in {self.path}; "
-                f"{remedy_of(error) or f'the file is damaged there, {DAMAGED}'}"
+                expected=f"pixels at x {x}, y {y} of level {level}",
+                cause=f"{cause_of(error)} in {self.path}",
+                remedy=remedy_of(error) or f"the file is damaged there, {DAMAGED}",
             ) from error
 
     def _decide_bits(self, page: Any, stated: int | None) -> int:
@@ -179,13 +184,15 @@ class _Level:
         others = [n for a, n in zip(axes, shape, strict=True) if a not in {"Y", "X", self._samples}]
         if "Y" not in axes or "X" not in axes or any(n != 1 for n in others):
             raise SlideError(
-                f"expected one flat colour image, found axes {axes} of {shape} in {path}; "
-                "export a single plane as RGB"
+                expected="one flat colour image",
+                found=f"axes {axes} of {shape} in {path}",
+                remedy="export a single plane as RGB",
             )
         if n_samples not in {1, 3, 4} and not (n_samples == 2 and self._samples == "S"):
             raise SlideError(
-                f"expected 1, 3 or 4 channels (grey, RGB, RGBA, CMYK), found {n_samples} in {path}; "
-                "a fluorescence image is no H&E slide"
+                expected="1, 3 or 4 channels (grey, RGB, RGBA, CMYK)",
+                found=f"{n_samples} in {path}",
+                remedy="a fluorescence image is no H&E slide",
             )
         check_colours(self._page, path)
         self.height, self.width = shape[axes.index("Y")], shape[axes.index("X")]

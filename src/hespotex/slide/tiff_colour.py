@@ -37,13 +37,16 @@ def check_colours(page: Any, path: Path) -> None:
     known = page.dtype is not None and page.dtype.kind in ("uib" if lab else "ub")
     if not known or bits > MOST_BITS:
         raise SlideError(
-            f"expected colours of 8 or 16 bit, found {page.dtype} in {path}; export the image as 8-bit RGB"
+            expected="colours of 8 or 16 bit",
+            found=f"{page.dtype} in {path}",
+            remedy="export the image as 8-bit RGB",
         )
     if photometric not in _KNOWN or (lab and bits not in {8, 16}):
         name = getattr(page.photometric, "name", str(photometric))
         raise SlideError(
-            f"expected grey, RGB, YCbCr, CMYK, CIELAB or a palette, found colours of kind {name} with {bits} bits in "
-            f"{path}; export the image as 8-bit RGB"
+            expected="grey, RGB, YCbCr, CMYK, CIELAB or a palette",
+            found=f"colours of kind {name} with {bits} bits in {path}",
+            remedy="export the image as 8-bit RGB",
         )
 
 

@@ -40,7 +40,7 @@ def read_tissue(path: Path) -> Tissue:
 
     text = read_text(path, "GeoJSON with the tissue", GeometryError)
     if not text.strip():
-        raise GeometryError(f"expected GeoJSON with the tissue in {path}, found {EMPTY.told(path)}")
+        raise GeometryError(expected=f"GeoJSON with the tissue in {path}", found=EMPTY.told(path))
     try:
         regions = _regions(json.loads(text))
         present = [f for f in regions if f["type"] != "Feature" or not is_missing_core(f)]
@@ -57,7 +57,9 @@ def read_tissue(path: Path) -> Tissue:
         shapely.errors.ShapelyError,
     ) as error:
         raise GeometryError(
-            f"expected GeoJSON in {path}, found: {error}; export it from QuPath as GeoJSON (File > Export objects)"
+            expected=f"GeoJSON in {path}",
+            cause=error,
+            remedy="export it from QuPath as GeoJSON (File > Export objects)",
         ) from error
     n_missing = len(regions) - len(present)
     note = _left_out([name for name, _ in ignored], n_missing, path)
@@ -65,14 +67,16 @@ def read_tissue(path: Path) -> Tissue:
         classes = "give the areas of tissue a class whose name does not end in *, or none"
         cores = "mark cores that hold tissue as not missing in QuPath and export them again"
         raise GeometryError(
-            f"expected the outline of tissue in {path}, found nothing beside what QuPath ignores: {note}; "
-            f"{classes if ignored else cores}"
+            expected=f"the outline of tissue in {path}",
+            found=f"nothing beside what QuPath ignores: {note}",
+            remedy=classes if ignored else cores,
         )
     if union.is_empty:
         kinds = ", ".join(sorted({a.geom_type for a in areas})) or "no geometry"
         raise GeometryError(
-            f"expected the outline of tissue (Polygon or MultiPolygon) in {path}, found {kinds}; "
-            "draw an area in QuPath and export it as GeoJSON"
+            expected=f"the outline of tissue (Polygon or MultiPolygon) in {path}",
+            found=kinds,
+            remedy="draw an area in QuPath and export it as GeoJSON",
         )
     return Tissue(union, path.name, note=note)
 

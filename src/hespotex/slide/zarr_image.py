@@ -98,12 +98,13 @@ def image_path(path: Path, element: str | None = None) -> Path:
     names = image_names(path)
     if element is not None and element not in names:
         raise SlideError(
-            f"expected the image {element} in {path}, found {', '.join(names) or 'no images'}"
+            expected=f"the image {element} in {path}", found=", ".join(names) or "no images"
         )
     if element is None and len(names) > 1:
         raise SlideError(
-            f"expected one image in {path}, found {', '.join(names)}; choose with the manifest's column "
-            f"image_element, or give {path.name}/{_IMAGES}/NAME"
+            expected=f"one image in {path}",
+            found=", ".join(names),
+            remedy=f"choose with the manifest's column image_element, or give {path.name}/{_IMAGES}/NAME",
         )
     name = element or (names[0] if names else None)
     return path if name is None else path / _IMAGES / name
@@ -165,9 +166,12 @@ class ZarrImage:
         except Exception as error:  # zarr and its codecs raise their own kinds
             self.close()
             raise SlideError(
-                f"expected an OME-Zarr image or a SpatialData store at {path}, found one that cannot be read "
-                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
-                "copy or export it again"
+                expected=f"an OME-Zarr image or a SpatialData store at {path}",
+                found=(
+                    f"one that cannot be read ({type(error).__name__}: "
+                    f"{(str(error).splitlines()[0] if str(error) else 'no reason given')})"
+                ),
+                remedy="copy or export it again",
             ) from error
         y, x = self._axes.index("y"), self._axes.index("x")
         self.level_sizes = tuple((int(v.shape[x]), int(v.shape[y])) for v in self._levels)
@@ -186,24 +190,28 @@ class ZarrImage:
         others = [n for name, n in sizes.items() if name not in {"y", "x", "c"}]
         if not {"y", "x"} <= set(sizes) or any(n != 1 for n in others):
             raise SlideError(
-                f"expected one flat colour image, found axes {self._axes} of {first.shape} in {self.path}; "
-                "export a single plane as RGB"
+                expected="one flat colour image",
+                found=f"axes {self._axes} of {first.shape} in {self.path}",
+                remedy="export a single plane as RGB",
             )
         if not math.prod(first.shape):
             raise SlideError(
-                f"expected an image with pixels, found one of {sizes['x']} x {sizes['y']} px in {self.path}; export it "
-                "again"
+                expected="an image with pixels",
+                found=f"one of {sizes['x']} x {sizes['y']} px in {self.path}",
+                remedy="export it again",
             )
         samples = int(sizes.get("c", 1))
         if samples not in {1, 3, 4}:
             raise SlideError(
-                f"expected 1, 3 or 4 channels (grey, RGB, RGBA), found {samples} in {self.path}; "
-                "a fluorescence image is no H&E slide"
+                expected="1, 3 or 4 channels (grey, RGB, RGBA)",
+                found=f"{samples} in {self.path}",
+                remedy="a fluorescence image is no H&E slide",
             )
         if first.dtype not in (np.uint8, np.uint16):
             raise SlideError(
-                f"expected colours of 8 or 16 bit, found {first.dtype} in {self.path}; "
-                "export the image as 8-bit RGB"
+                expected="colours of 8 or 16 bit",
+                found=f"{first.dtype} in {self.path}",
+                remedy="export the image as 8-bit RGB",
             )
         return samples
 
@@ -215,8 +223,9 @@ class ZarrImage:
             values = np.asarray(self._levels[level][index])
         except Exception as error:  # codecs raise their own kinds
             raise SlideError(
-                f"expected pixels at x {x}, y {y} of level {level}, found: {cause_of(error)} in {self.path}; "
-                f"{remedy_of(error) or f'the store is damaged there, {DAMAGED}'}"
+                expected=f"pixels at x {x}, y {y} of level {level}",
+                cause=f"{cause_of(error)} in {self.path}",
+                remedy=remedy_of(error) or f"the store is damaged there, {DAMAGED}",
             ) from error
         kept = [name for name in self._axes if name in where]
         order = [kept.index(name) for name in ("y", "x", "c") if name in kept]
@@ -263,8 +272,9 @@ def _multiscale(group: Any, path: Path) -> tuple[Any, Mapping[str, Any], str]:
         n_twins = sides.count(sides[place]) - 1
         return *found[place], which_picture(place + 1, len(found), "store", n_twins=n_twins)
     raise SlideError(
-        f"expected an OME-Zarr image (multiscales) or images of a SpatialData store in {path}, found "
-        f"{', '.join(sorted(group))[:120] or 'nothing'}; give the image"
+        expected=f"an OME-Zarr image (multiscales) or images of a SpatialData store in {path}",
+        found=", ".join(sorted(group))[:120] or "nothing",
+        remedy="give the image",
     )
 
 

@@ -57,14 +57,17 @@ def chosen_ending(
     meant = _meant(names, wanted)
     if len(meant) > 1:
         raise SpotTableError(
-            f"expected one library named {wanted} in {_TABLE} beside {source}, found {len(meant)} "
-            f"(numbers {', '.join(meant)}); give every library of {_TABLE} a name of its own"
+            expected=f"one library named {wanted} in {_TABLE} beside {source}",
+            found=f"{len(meant)} (numbers {', '.join(meant)})",
+            remedy=f"give every library of {_TABLE} a name of its own",
         )
     if meant[0] in known:
         return meant[0]
     shown = ", ".join(names.get(ending, ending) for ending in known[:6])
     raise SpotTableError(
-        f"expected the library {wanted} in {source}, found {shown}; correct the manifest's column library"
+        expected=f"the library {wanted} in {source}",
+        found=shown,
+        remedy="correct the manifest's column library",
     )
 
 

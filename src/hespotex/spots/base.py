@@ -166,20 +166,24 @@ class SpotTable:
     def __post_init__(self) -> None:
         n = len(self.barcodes)
         if n == 0:
-            raise SpotTableError(f"expected at least one spot in {self.source}, found none")
+            raise SpotTableError(expected=f"at least one spot in {self.source}", found="none")
         if self.xy_px0.shape != (n, 2):
             raise SpotTableError(
-                f"expected x and y for {n} spots in {self.source}, found an array of shape {self.xy_px0.shape}"
+                expected=f"x and y for {n} spots in {self.source}",
+                found=f"an array of shape {self.xy_px0.shape}",
             )
         bad = int((~np.isfinite(self.xy_px0).all(axis=1)).sum())
         if bad:
             raise SpotTableError(
-                f"expected numbers as positions in {self.source}, found {bad} spots without; "
-                "leave these spots out of the table, or give their positions"
+                expected=f"numbers as positions in {self.source}",
+                found=f"{bad} spots without",
+                remedy="leave these spots out of the table, or give their positions",
             )
         if len(np.unique(self.barcodes)) != n:
             raise SpotTableError(
-                f"expected every spot once in {self.source}, found doubled names; keep one entry for each"
+                expected=f"every spot once in {self.source}",
+                found="doubled names",
+                remedy="keep one entry for each",
             )
         if (self.counts is None) != (self.genes is None):
             raise SpotTableError(f"expected counts and gene names together in {self.source}")
@@ -189,7 +193,8 @@ class SpotTable:
             and self.counts.shape != (n, len(self.genes))
         ):
             raise SpotTableError(
-                f"expected counts of shape {(n, len(self.genes))} in {self.source}, found {self.counts.shape}"
+                expected=f"counts of shape {(n, len(self.genes))} in {self.source}",
+                found=self.counts.shape,
             )
 
     @property

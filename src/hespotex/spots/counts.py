@@ -43,9 +43,11 @@ def check_counts(
     counts.eliminate_zeros()
     problem = find_count_problem(counts, genes, barcodes)
     if problem is not None:
-        raise SpotTableError(f"expected raw counts in {source}, found {problem}")
+        raise SpotTableError(expected=f"raw counts in {source}", found=problem)
     if counts.nnz == 0:
-        raise SpotTableError(f"expected counts in {source}, found only zeros; check the file")
+        raise SpotTableError(
+            expected=f"counts in {source}", found="only zeros", remedy="check the file"
+        )
     return sparse.csr_matrix(
         (counts.data.astype(np.int32, copy=False), counts.indices, counts.indptr),
         shape=counts.shape,
@@ -83,12 +85,13 @@ def check_names(names: Sequence[str] | npt.NDArray[np.str_], what: str, source: 
         SpotTableError: names the first few.
     """
     if len(names) == 0:
-        raise SpotTableError(f"expected at least one {what} in {source}, found none")
+        raise SpotTableError(expected=f"at least one {what} in {source}", found="none")
     unique, first, times = np.unique(np.asarray(names), return_index=True, return_counts=True)
     if len(unique) and not str(unique[0]).strip():
         raise SpotTableError(
-            f"expected a name for every {what} in {source}, found an empty one at place {int(first[0]) + 1}; "
-            f"name this {what}, or leave it out"
+            expected=f"a name for every {what} in {source}",
+            found=f"an empty one at place {int(first[0]) + 1}",
+            remedy=f"name this {what}, or leave it out",
         )
     doubled = unique[times > 1]
     if len(doubled):
@@ -98,8 +101,9 @@ def check_names(names: Sequence[str] | npt.NDArray[np.str_], what: str, source: 
             else "keep one entry for each"
         )
         raise SpotTableError(
-            f"expected every {what} once in {source}, found {len(doubled)} {what} names more than once "
-            f"({_some(doubled)}); {remedy}"
+            expected=f"every {what} once in {source}",
+            found=f"{len(doubled)} {what} names more than once ({_some(doubled)})",
+            remedy=remedy,
         )
 
 

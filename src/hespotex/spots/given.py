@@ -43,8 +43,12 @@ def read_positions(
         return read_spots("legacy_st", source)
     if not {"x", "y"} <= set(columns):
         raise SpotTableError(
-            f"expected columns x and y (spot centres in level-0 pixels), or a spot file of a known format, in {path}, "
-            f"found {', '.join(columns)[:120]}; name the columns x and y"
+            expected=(
+                "columns x and y (spot centres in level-0 pixels), or a spot file of a known format, in "
+                f"{path}"
+            ),
+            found=", ".join(columns)[:120],
+            remedy="name the columns x and y",
         )
     table = read_table(path, ("x", "y"))
     named = next((name for name in _NAMES if name in table), None)

@@ -35,7 +35,7 @@ def spot_grid(
     """
     if not (mpp > 0 and pitch_um > 0 and math.isfinite(mpp) and math.isfinite(pitch_um)):
         raise GeometryError(
-            f"expected mpp and pitch above 0, found {mpp:g} um per pixel and {pitch_um:g} um"
+            expected="mpp and pitch above 0", found=f"{mpp:g} um per pixel and {pitch_um:g} um"
         )
     pitch = pitch_um / mpp
     step = pitch * math.sqrt(3) / 2 if kind == "hexagonal" else pitch
@@ -43,8 +43,12 @@ def spot_grid(
     rows = math.ceil(max(height_px0 - pitch / 2, 0) / step)
     if columns * rows > MOST_SPOTS:
         raise GeometryError(
-            f"expected a pitch that gives at most {MOST_SPOTS:,} spots, found {pitch_um:g} um = {pitch:.3g} px on "
-            f"{width_px0} x {height_px0} px ({columns * rows:,} spots); give a larger --spot-pitch-um, or check --mpp"
+            expected=f"a pitch that gives at most {MOST_SPOTS:,} spots",
+            found=(
+                f"{pitch_um:g} um = {pitch:.3g} px on {width_px0} x {height_px0} px ({columns * rows:,} "
+                "spots)"
+            ),
+            remedy="give a larger --spot-pitch-um, or check --mpp",
         )
     row, column = np.divmod(np.arange(columns * rows), max(columns, 1))
     shift = 0.5 * (row % 2) if kind == "hexagonal" else np.zeros(len(row))

@@ -79,7 +79,7 @@ def read(source: SpotSource) -> SpotTable:
     path = source.expression or source.spots
     if path is None:
         raise SpotTableError(
-            "expected an h5ad file in the manifest's column expression, found none"
+            expected="an h5ad file in the manifest's column expression", found="none"
         )
     parts = read_parts(path, with_counts=source.expression is not None, library=source.library)
     return build_table(parts, path, hints=_hints(parts.uns, _library(parts, source.library)))
@@ -107,8 +107,9 @@ def build_table(parts: H5adParts, path: Path, *, hints: ScaleHints) -> SpotTable
     """Put the parts together; spots marked as not in the tissue are left out and counted."""
     if parts.spatial is None:
         raise SpotTableError(
-            f"expected spot centres in obsm['spatial'] of {path}, found none; "
-            "store x, y in pixels of the full-resolution image there"
+            expected=f"spot centres in obsm['spatial'] of {path}",
+            found="none",
+            remedy="store x, y in pixels of the full-resolution image there",
         )
     obs, spatial, counts = parts.obs, parts.spatial, parts.counts
     dropped = dict(parts.dropped)
@@ -144,8 +145,12 @@ def is_in_tissue(column: pd.Series, source: str) -> npt.NDArray[np.bool_]:
         values = sorted(set(text[unknown].tolist()))
         shown = ", ".join(shown_name(value) for value in values[:4])
         raise SpotTableError(
-            f"expected 0 or 1 in obs['in_tissue'] of {source}, found {shown}{' and others' if len(values) > 4 else ''} in "
-            f"{int(unknown.sum()):,} of {len(text):,} spots; write 0 and 1, or remove this column"
+            expected=f"0 or 1 in obs['in_tissue'] of {source}",
+            found=(
+                f"{shown}{(' and others' if len(values) > 4 else '')} in {int(unknown.sum()):,} of "
+                f"{len(text):,} spots"
+            ),
+            remedy="write 0 and 1, or remove this column",
         )
     return ~known.eq(False).to_numpy(bool)
 
@@ -166,7 +171,7 @@ def read_parts(path: Path, *, with_counts: bool = True, library: str | None = No
         warnings.filterwarnings("ignore", "Element .* was written without encoding metadata")
         if not {"obs", "var"} <= set(file):
             raise SpotTableError(
-                f"expected an AnnData file at {path}, found {other_format(set(file), path)}"
+                expected=f"an AnnData file at {path}", found=other_format(set(file), path)
             )
         if not is_old(file):
             return _take_parts(file, path, with_counts=with_counts, library=library)
@@ -182,8 +187,9 @@ def _read_store(path: Path, *, with_counts: bool, library: str | None) -> H5adPa
         raise
     except Exception as error:  # zarr and its codecs raise their own kinds
         raise SpotTableError(
-            f"expected a whole AnnData store at {path}, found one that cannot be read ({cause_of(error)}); "
-            f"{remedy_of(error) or DAMAGED}"
+            expected=f"a whole AnnData store at {path}",
+            found=f"one that cannot be read ({cause_of(error)})",
+            remedy=remedy_of(error) or DAMAGED,
         ) from error
 
 
@@ -214,11 +220,15 @@ def _spatial(file: Any, n: int, path: Path) -> npt.NDArray[np.float64] | None:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] != n or array.shape[1] < 2:
         raise SpotTableError(
-            f"expected obsm['spatial'] of shape ({n}, 2) in {path}, found {array.shape}; store x and y of every spot there"
+            expected=f"obsm['spatial'] of shape ({n}, 2) in {path}",
+            found=array.shape,
+            remedy="store x and y of every spot there",
         )
     if array.shape[1] > 2:
         raise SpotTableError(
-            f"expected x, y in obsm['spatial'] of {path}, found {array.shape[1]} columns; keep x and y"
+            expected=f"x, y in obsm['spatial'] of {path}",
+            found=f"{array.shape[1]} columns",
+            remedy="keep x and y",
         )
     return array
 
@@ -273,7 +283,9 @@ def pick_raw_counts(
             continue
         except ValueError as error:
             raise SpotTableError(
-                f"expected a whole matrix in {name} of {source}, found: {cause_of(error)}; {DAMAGED}"
+                expected=f"a whole matrix in {name} of {source}",
+                cause=cause_of(error),
+                remedy=DAMAGED,
             ) from error
         kept = ~is_control(genes)
         if not kept.all():  # tables of imaging panels carry them along
@@ -287,8 +299,9 @@ def pick_raw_counts(
         if name == "layers/counts":
             break
     raise SpotTableError(
-        f"expected raw counts in layers['counts'], X or raw.X of {source}, found: "
-        f"{' | '.join(found) or 'none of the three'}; store the raw counts in layers['counts']"
+        expected=f"raw counts in layers['counts'], X or raw.X of {source}",
+        cause=" | ".join(found) or "none of the three",
+        remedy="store the raw counts in layers['counts']",
     )
 
 
@@ -365,8 +378,9 @@ def _factor(factors: Mapping[str, Any], name: str, whose: str) -> float:
     value = pd.to_numeric(factors[name], errors="coerce")
     if np.ndim(value) or not 0 < value < np.inf:
         raise SpotTableError(
-            f"expected {name} above 0 in the scalefactors of {whose}, found {factors[name]}; correct it there, or "
-            "remove it if it is not known"
+            expected=f"{name} above 0 in the scalefactors of {whose}",
+            found=factors[name],
+            remedy="correct it there, or remove it if it is not known",
         )
     return float(value)
 

@@ -22,21 +22,23 @@ def read(source: SpotSource) -> SpotTable:
     path = source.expression
     if path is None:
         raise SpotTableError(
-            "expected st/<id>.h5ad in the manifest's column expression, found none"
+            expected="st/<id>.h5ad in the manifest's column expression", found="none"
         )
     metadata_path = path.parent.parent / "metadata" / f"{path.stem}.json"
     if not metadata_path.is_file():
         raise SpotTableError(
-            f"expected HEST's metadata at {metadata_path}, found nothing; keep the folders st, wsis and metadata "
-            "beside each other"
+            expected=f"HEST's metadata at {metadata_path}",
+            found="nothing",
+            remedy="keep the folders st, wsis and metadata beside each other",
         )
     # NaN is how pandas writes what is missing
     metadata = {k: v for k, v in read_json(metadata_path).items() if v == v}  # noqa: PLR0124
     mpp = positive_number(metadata, "pixel_size_um_estimated", metadata_path)
     if mpp is None:
         raise SpotTableError(
-            f"expected pixel_size_um_estimated in {metadata_path}, found "
-            f"{', '.join(sorted(metadata))[:150] or 'nothing'}; download the metadata again"
+            expected=f"pixel_size_um_estimated in {metadata_path}",
+            found=", ".join(sorted(metadata))[:150] or "nothing",
+            remedy="download the metadata again",
         )
     technology = str(metadata.get("st_technology", ""))
     missing: MissingGenes = "unmeasured" if technology.lower() in _TARGETED else "zero"

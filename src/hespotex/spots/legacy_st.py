@@ -35,8 +35,9 @@ def read(source: SpotSource) -> SpotTable:
     """
     if source.spots is None:
         raise SpotTableError(
-            f"expected a spot file beside the counts {source.expression}, found none: the counts hold array "
-            "positions only; give the file with x, y, pixel_x, pixel_y in the manifest's column spots"
+            expected=f"a spot file beside the counts {source.expression}",
+            found="none: the counts hold array positions only",
+            remedy="give the file with x, y, pixel_x, pixel_y in the manifest's column spots",
         )
     array_xy, xy_px0, not_selected, adjusted_xy = read_spot_file(source.spots)
     dropped = {"spots not selected in the spot file": not_selected}
@@ -58,8 +59,9 @@ def read(source: SpotSource) -> SpotTable:
     kept = rows >= 0
     if not kept.any():
         raise SpotTableError(
-            f"expected spots of {source.expression} in {source.spots}, found none in common (counts have "
-            f"{names[0]}, the spot file has {spot_name(*array_xy[0])}); give the spot file of this section"
+            expected=f"spots of {source.expression} in {source.spots}",
+            found=f"none in common (counts have {names[0]}, the spot file has {spot_name(*array_xy[0])})",
+            remedy="give the spot file of this section",
         )
     dropped["counts without a position"] = int((~kept).sum())
     dropped["positions without counts"] = len(array_xy) - int(kept.sum())
@@ -123,7 +125,7 @@ def read_spot_file(
         table = table[truth_column(table, "selected", path)]
         if table.empty:
             raise SpotTableError(
-                f"expected selected spots in {path}, found all {n_all} with selected = 0"
+                expected=f"selected spots in {path}", found=f"all {n_all} with selected = 0"
             )
     array_xy = np.column_stack([number_column(table, name, path) for name in ("x", "y")])
     xy_px0 = np.column_stack([number_column(table, name, path) for name in ("pixel_x", "pixel_y")])
@@ -146,12 +148,13 @@ def read_counts_tsv(path: Path) -> tuple[list[str], list[str], sparse.csr_matrix
         width = len(stream.readline().rstrip("\n").split("\t"))
     if len(header) < 2:
         raise SpotTableError(
-            f"expected genes separated by tabs in the first row of {path}, found one column "
-            f"({''.join(header)[:40]!r}...); save the table separated by tabs"
+            expected=f"genes separated by tabs in the first row of {path}",
+            found=f"one column ({''.join(header)[:40]!r}...)",
+            remedy="save the table separated by tabs",
         )
     if width not in (len(header), len(header) + 1):
         raise SpotTableError(
-            f"expected {len(header)} cells in row 2 of {path} as in its header, found {width}"
+            expected=f"{len(header)} cells in row 2 of {path} as in its header", found=width
         )
     # R writes no name above the row names: then the header is one shorter than the rows.
     columns = [name.strip() for name in header[1 - (width - len(header)) :]]
@@ -201,8 +204,9 @@ def _parse_cells(
     tabs = np.flatnonzero(text == ord("\t"))
     if len(tabs) - 1 != len(genes):
         raise SpotTableError(
-            f"expected {len(genes) + 1} cells in every row of {path}, found {len(tabs)} in row {number}; "
-            "the file may be cut or edited, make it again"
+            expected=f"{len(genes) + 1} cells in every row of {path}",
+            found=f"{len(tabs)} in row {number}",
+            remedy="the file may be cut or edited, make it again",
         )
     starts, widths = tabs[:-1] + 1, np.diff(tabs) - 1
     values = text[starts].astype(np.float64) - ord("0")
@@ -225,7 +229,9 @@ def _parse_cell(cell: bytes, gene: str, number: int, path: Path) -> float:
     except ValueError as error:
         found = cell.decode("utf-8", errors="replace")[:40]
         raise SpotTableError(
-            f"expected numbers in {path}, found {found!r} in row {number}, gene {gene}; correct it there"
+            expected=f"numbers in {path}",
+            found=f"{found!r} in row {number}, gene {gene}",
+            remedy="correct it there",
         ) from error
 
 
@@ -235,8 +241,9 @@ def _parse_index(names: Sequence[str], path: Path) -> npt.NDArray[np.float64]:
         match = _INDEX.match(name)
         if match is None:
             raise SpotTableError(
-                f"expected the array position as XxY (for example 9x13) in the first column of {path}, "
-                f"found {name!r} in row {row + 2}; rename the spots so, one section a table"
+                expected=f"the array position as XxY (for example 9x13) in the first column of {path}",
+                found=f"{name!r} in row {row + 2}",
+                remedy="rename the spots so, one section a table",
             )
         positions[row] = float(match[1]), float(match[2])
     return positions

@@ -63,20 +63,25 @@ class Libraries:
         """What to say of a table where none was chosen."""
         if self.of_spot is None:
             return SpotTableError(
-                f"expected one section in {source}, found several: {self.why}; write one table a section"
+                expected=f"one section in {source}",
+                found=f"several: {self.why}",
+                remedy="write one table a section",
             )
         return SpotTableError(
-            f"expected one section in {source}, found {len(self.names)} libraries in {self.where} "
-            f"({_listed(self.names)}): {self.why}; choose one with the manifest's column library (inspect and convert: "
-            "--library)"
+            expected=f"one section in {source}",
+            found=f"{len(self.names)} libraries in {self.where} ({_listed(self.names)}): {self.why}",
+            remedy="choose one with the manifest's column library (inspect and convert: --library)",
         )
 
     def unnamed(self, source: str) -> SpotTableError:
         """What to say where a column tells them whose name is not about libraries: none can be chosen by it."""
         return SpotTableError(
-            f"expected one section in {source}, found {len(self.names)} that {self.where} tells apart "
-            f"({_listed(self.names)}): {self.why}; name this column library_id, and choose one with the manifest's "
-            "column library (inspect and convert: --library)"
+            expected=f"one section in {source}",
+            found=f"{len(self.names)} that {self.where} tells apart ({_listed(self.names)}): {self.why}",
+            remedy=(
+                "name this column library_id, and choose one with the manifest's column library (inspect "
+                "and convert: --library)"
+            ),
         )
 
 
@@ -121,8 +126,9 @@ def one_library(
         return np.ones(len(names), dtype=bool)
     there = found.names if found is not None else sorted(own.union(*(o for _, o in options)))
     raise SpotTableError(
-        f"expected the library {wanted} in {source}, found {_listed(there) or 'one section without a name'}; correct the "
-        "manifest's column library"
+        expected=f"the library {wanted} in {source}",
+        found=_listed(there) or "one section without a name",
+        remedy="correct the manifest's column library",
     )
 
 

@@ -30,8 +30,8 @@ def read_outlines(path: Path | Packed) -> dict[int, tuple[float, float]]:
                 number, centre = _centre(cell)
             except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
                 raise SpotTableError(
-                    f"expected a GeoJSON FeatureCollection with cell_id and a polygon in feature {place} of {path}, "
-                    f"found: {error}"
+                    expected=f"a GeoJSON FeatureCollection with cell_id and a polygon in feature {place} of {path}",
+                    cause=error,
                 ) from error
             centres[number] = centre
     return centres
@@ -43,7 +43,9 @@ def _cells(file: IO[bytes], path: Path | Packed) -> Iterator[Any]:
             yield feature.value
     except (ValueError, RecursionError) as error:
         raise SpotTableError(
-            f"expected a whole GeoJSON FeatureCollection in {path}, found: {error}; {json_remedy(error)}"
+            expected=f"a whole GeoJSON FeatureCollection in {path}",
+            cause=error,
+            remedy=json_remedy(error),
         ) from error
 
 

@@ -57,7 +57,7 @@ def pool_points(
         SpotTableError: the pitch is not above 0, or no point lies in a spot.
     """
     if not pitch_um > 0:
-        raise SpotTableError(f"expected a spot pitch above 0 um, found {pitch_um:g}")
+        raise SpotTableError(expected="a spot pitch above 0 um", found=f"{pitch_um:g}")
     origin = np.asarray(origin_um) if origin_um is not None else xy_um.min(axis=0) + pitch_um / 2
     column, row = _nearest_centre((xy_um - origin) / pitch_um, kind)
     centres = _centres(column, row, kind) * pitch_um + origin
@@ -66,7 +66,8 @@ def pool_points(
         inside = np.hypot(*(xy_um - centres).T) <= diameter_um / 2
     if not inside.any():
         raise SpotTableError(
-            f"expected points inside spots of {diameter_um:g} um every {pitch_um:g} um, found none"
+            expected=f"points inside spots of {diameter_um:g} um every {pitch_um:g} um",
+            found="none",
         )
     grid, first, member = np.unique(
         np.column_stack([row, column])[inside], axis=0, return_index=True, return_inverse=True

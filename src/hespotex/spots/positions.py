@@ -15,11 +15,13 @@ def read(source: SpotSource) -> SpotTable:
     """
     if source.spots is None:
         raise SpotTableError(
-            "expected a table with x and y in the manifest's column spots, found none"
+            expected="a table with x and y in the manifest's column spots", found="none"
         )
     if source.expression is not None:
         raise SpotTableError(
-            f"expected positions alone, found counts at {source.expression} too; set the format that wrote them"
+            expected="positions alone",
+            found=f"counts at {source.expression} too",
+            remedy="set the format that wrote them",
         )
     return read_positions(source.spots, spot_pitch_um=source.spot_pitch_um, library=source.library)
 

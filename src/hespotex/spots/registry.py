@@ -47,7 +47,9 @@ def read_spots(format_name: str, source: SpotSource) -> SpotTable:
     reader = READERS.find(format_name)
     if reader is None:
         raise SpotTableError(
-            f"expected a format of {', '.join(READERS)}, found {format_name!r}; correct the manifest"
+            expected=f"a format of {', '.join(READERS)}",
+            found=f"{format_name!r}",
+            remedy="correct the manifest",
         )
     with READERS.blaming(format_name, SpotTableError):
         table = _without_blanks(reader.read(source))

@@ -135,15 +135,17 @@ def join_positions(
     kept = rows >= 0
     if not kept.any():
         raise SpotTableError(
-            f"expected barcodes of {source} in the positions, found none in common (counts have {barcodes[0]}, "
-            f"positions have {known[0]}); give the spatial folder of this sample"
+            expected=f"barcodes of {source} in the positions",
+            found=f"none in common (counts have {barcodes[0]}, positions have {known[0]})",
+            remedy="give the spatial folder of this sample",
         )
     found = positions.iloc[rows[kept]]
     outside = (found["in_tissue"] == 0).to_numpy()
     if filtered and outside.mean() > _MOST_OUTSIDE:
         raise SpotTableError(
-            f"expected the filtered spots of {source} in the tissue, found {int(outside.sum())} of {len(found)} "
-            "marked outside by the positions; give the spatial folder of this sample"
+            expected=f"the filtered spots of {source} in the tissue",
+            found=f"{int(outside.sum())} of {len(found)} marked outside by the positions",
+            remedy="give the spatial folder of this sample",
         )
     dropped = dict(matrix.dropped)
     dropped["counts without a position"] = int((~kept).sum())
@@ -240,8 +242,9 @@ def find_spatial(place: Path, prefix: str = "") -> Spatial:
     if archive is not None:
         return _unpack(archive)
     raise SpotTableError(
-        f"expected {_POSITIONS[0]} or {_POSITIONS[2]} in {place / 'spatial'}, found neither, and no spatial.tar.gz; "
-        "give the folder in the manifest's column spots"
+        expected=f"{_POSITIONS[0]} or {_POSITIONS[2]} in {place / 'spatial'}",
+        found="neither, and no spatial.tar.gz",
+        remedy="give the folder in the manifest's column spots",
     )
 
 
@@ -264,12 +267,10 @@ def _unpack(archive: Path) -> Spatial:
             if kind is None or kind.name in {"tar", "gzip", "bzip2", "xz"}
             else kind.told(archive)
         )
-        raise SpotTableError(
-            f"expected a whole archive at {archive}, found {found_there}"
-        ) from error
+        raise SpotTableError(expected=f"a whole archive at {archive}", found=found_there) from error
     positions = next((found[name] for name in _POSITIONS if name in found), None)
     if positions is None:
-        raise SpotTableError(f"expected {_POSITIONS[0]} in {archive}, found none")
+        raise SpotTableError(expected=f"{_POSITIONS[0]} in {archive}", found="none")
     return positions, next((found[name] for name in _FACTORS if name in found), None)
 
 
@@ -292,7 +293,9 @@ def read_positions(path: Path | Packed) -> pd.DataFrame:
         checked[column] = number_column(table, column, path)
     if not (checked["in_tissue"] == 1).any():
         raise SpotTableError(
-            f"expected spots in the tissue in {path}, found in_tissue = 0 for all; mark the spots in the tissue with 1"
+            expected=f"spots in the tissue in {path}",
+            found="in_tissue = 0 for all",
+            remedy="mark the spots in the tissue with 1",
         )
     check_names(checked["barcode"].to_numpy(dtype=str), "spot", name)
     return checked
@@ -305,8 +308,9 @@ def _read_parquet(path: Path | Packed) -> pd.DataFrame:
     missing = [column for column in POSITION_COLUMNS if column not in table]
     if missing:
         raise SpotTableError(
-            f"expected the columns {', '.join(POSITION_COLUMNS)} in {path}, found {', '.join(map(str, table))}; "
-            f"add {', '.join(missing)}"
+            expected=f"the columns {', '.join(POSITION_COLUMNS)} in {path}",
+            found=", ".join(map(str, table)),
+            remedy=f"add {', '.join(missing)}",
         )
     return table
 
@@ -344,16 +348,18 @@ def _outs_folder(source: SpotSource) -> Path:
     place = source.expression or source.spots
     if place is None:
         raise SpotTableError(
-            "expected Space Ranger's outs folder in the manifest's column expression, found none"
+            expected="Space Ranger's outs folder in the manifest's column expression", found="none"
         )
     if (place / "binned_outputs").is_dir():
         raise SpotTableError(
-            f"expected Visium outs at {place}, found binned_outputs of Visium HD; set the format to visium_hd"
+            expected=f"Visium outs at {place}",
+            found="binned_outputs of Visium HD",
+            remedy="set the format to visium_hd",
         )
     if place.is_file() or "feature_bc_matrix" in place.name:
         return place.parent
     if not place.is_dir():
-        raise SpotTableError(f"expected a folder at {place}, found nothing")
+        raise SpotTableError(expected=f"a folder at {place}", found="nothing")
     inner = place / "outs"
     return inner if inner.is_dir() else place
 
@@ -376,8 +382,8 @@ def _find_matrix(place: Path) -> Path:
         if found is not None:
             return found
     raise SpotTableError(
-        f"expected filtered_feature_bc_matrix.h5, or the folder of that name, in {folder}, found "
-        f"{', '.join(sorted(p.name for p in folder.iterdir()))[:200] or 'nothing'}"
+        expected=f"filtered_feature_bc_matrix.h5, or the folder of that name, in {folder}",
+        found=", ".join(sorted(p.name for p in folder.iterdir()))[:200] or "nothing",
     )
 
 

@@ -119,17 +119,24 @@ def read_matrix_market(path: Path | Packed) -> sparse.csr_matrix:
             return sparse.csr_matrix(read + sparse.tril(read, -1).T + sparse.triu(read, 1).T)
     except CutShortError as error:
         raise SpotTableError(
-            f"expected a whole MatrixMarket file at {path}, found: {error}; copy it again"
+            expected=f"a whole MatrixMarket file at {path}",
+            cause=error,
+            remedy="copy it again",
         ) from error
     except TwiceError as error:
         raise SpotTableError(
-            f"expected one entry for every gene and spot in the MatrixMarket file {path}, found {error}; remove the "
-            "copies, or, where they are to be summed, write it again: scipy.io.mmwrite(FILE, scipy.io.mmread(FILE).tocsr())"
+            expected=f"one entry for every gene and spot in the MatrixMarket file {path}",
+            found=error,
+            remedy=(
+                "remove the copies, or, where they are to be summed, write it again: "
+                "scipy.io.mmwrite(FILE, scipy.io.mmread(FILE).tocsr())"
+            ),
         ) from error
     except (ValueError, TypeError, ArithmeticError, MemoryError, pd.errors.ParserWarning) as error:
         raise SpotTableError(
-            f"expected a whole MatrixMarket file at {path}, found: {cause_of(error)}; correct it there, or write it "
-            "again: scipy.io.mmwrite(FILE, matrix)"
+            expected=f"a whole MatrixMarket file at {path}",
+            cause=cause_of(error),
+            remedy="correct it there, or write it again: scipy.io.mmwrite(FILE, matrix)",
         ) from error
 
 
@@ -146,7 +153,9 @@ def _layout(head: str, path: Path | Packed) -> tuple[str, bool]:
     words = head.lower().split()
     if words[:2] != ["%%matrixmarket", "matrix"] or len(words) < 5:
         raise SpotTableError(
-            f"expected a MatrixMarket file at {path}, found {head[:60]!r} as its first line; give matrix.mtx"
+            expected=f"a MatrixMarket file at {path}",
+            found=f"{head[:60]!r} as its first line",
+            remedy="give matrix.mtx",
         )
     layout, field, symmetry = words[2:5]
     if field not in {"integer", "real", "unsigned-integer", "double"}:
@@ -155,13 +164,15 @@ def _layout(head: str, path: Path | Packed) -> tuple[str, bool]:
             "complex": "which are no counts",
         }.get(field, "which is none")
         raise SpotTableError(
-            f"expected counts in the MatrixMarket file {path} (field integer or real), found field {field}, {why}; "
-            "write the counts: scipy.io.mmwrite(FILE, counts)"
+            expected=f"counts in the MatrixMarket file {path} (field integer or real)",
+            found=f"field {field}, {why}",
+            remedy="write the counts: scipy.io.mmwrite(FILE, counts)",
         )
     if layout not in {"coordinate", "array"} or symmetry not in {"general", "symmetric"}:
         raise SpotTableError(
-            f"expected a MatrixMarket file of counts at {path} (coordinate or array, general or symmetric), found "
-            f"{layout} {symmetry}; write the counts: scipy.io.mmwrite(FILE, counts)"
+            expected=f"a MatrixMarket file of counts at {path} (coordinate or array, general or symmetric)",
+            found=f"{layout} {symmetry}",
+            remedy="write the counts: scipy.io.mmwrite(FILE, counts)",
         )
     return layout, symmetry == "symmetric"
 

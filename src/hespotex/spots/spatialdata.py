@@ -24,7 +24,7 @@ from hespotex.spots.h5ad import (
 from hespotex.spots.libraries import one_library
 from hespotex.spots.other_anndata import is_zarr_table
 from hespotex.spots.sparse_reading import checked_csr
-from hespotex.storage.disk_errors import DAMAGED, cause_of, disk_words, remedy_of
+from hespotex.storage.disk_errors import DAMAGED, cause_of, disk_fields, remedy_of
 from hespotex.storage.file_kinds import read_kind
 
 _GLOBAL = "global"
@@ -43,7 +43,7 @@ def read(source: SpotSource) -> SpotTable:
     path = source.expression
     if path is None:
         raise SpotTableError(
-            "expected a SpatialData store in the manifest's column expression, found none"
+            expected="a SpatialData store in the manifest's column expression", found="none"
         )
     store, unread = _open(path)
     name = _choose(source.table_element, store.tables, "table", path)
@@ -95,15 +95,15 @@ def _match_shapes(
     region, instances = _annotated(table, name, path)
     if region not in store.shapes:
         raise SpotTableError(
-            f"expected the shapes {region}, which table {name} of {path} annotates, found "
-            f"{', '.join(store.shapes) or 'no shapes'}"
+            expected=f"the shapes {region}, which table {name} of {path} annotates",
+            found=", ".join(store.shapes) or "no shapes",
         )
     shapes = store.shapes[region]
     rows = pd.Index(shapes.index).get_indexer(pd.Index(instances))
     if (rows < 0).all():
         raise SpotTableError(
-            f"expected the spots of table {name} in the shapes {region} of {path}, found none in common "
-            f"(the table has {instances[0]}, the shapes have {shapes.index[0]})"
+            expected=f"the spots of table {name} in the shapes {region} of {path}",
+            found=f"none in common (the table has {instances[0]}, the shapes have {shapes.index[0]})",
         )
     return shapes, rows
 
@@ -113,10 +113,12 @@ def _open(path: Path) -> tuple[Any, dict[str, dict[str, int]]]:
     import spatialdata
 
     if not path.is_dir():
-        raise SpotTableError(_no_store(path))
+        raise _no_store(path)
     if is_zarr_table(path):
         raise SpotTableError(
-            f"expected a SpatialData store at {path}, found a single AnnData table; set the format to h5ad"
+            expected=f"a SpatialData store at {path}",
+            found="a single AnnData table",
+            remedy="set the format to h5ad",
         )
     try:
         with warnings.catch_warnings():
@@ -128,8 +130,9 @@ def _open(path: Path) -> tuple[Any, dict[str, dict[str, int]]]:
                 return store, _read_tables(store, path)
     except Exception as error:  # zarr, arrow and dask each raise their own kinds
         raise SpotTableError(
-            f"expected a whole SpatialData store at {path}, found one that cannot be read "
-            f"({type(error).__name__}: {cause_of(error)}); {remedy_of(error) or DAMAGED}"
+            expected=f"a whole SpatialData store at {path}",
+            found=f"one that cannot be read ({type(error).__name__}: {cause_of(error)})",
+            remedy=remedy_of(error) or DAMAGED,
         ) from error
 
 
@@ -150,28 +153,29 @@ def _read_tables(store: Any, path: Path) -> dict[str, dict[str, int]]:
     return unread
 
 
-def _no_store(path: Path) -> str:
+def _no_store(path: Path) -> SpotTableError:
     """What lies in the place of a store; stores are passed on packed."""
     try:
         kind = read_kind(path)
     except OSError as error:
-        return (
-            f"expected a SpatialData store (a .zarr folder) at {path}, found: {disk_words(error)}"
+        return SpotTableError(
+            expected=f"a SpatialData store (a .zarr folder) at {path}", **disk_fields(error)
         )
     what = "a file: " + str(path) if kind is None else kind.told(path)
-    return f"expected a SpatialData store (a .zarr folder) at {path}, found {what}"
+    return SpotTableError(expected=f"a SpatialData store (a .zarr folder) at {path}", found=what)
 
 
 def _choose(wanted: str | None, elements: Mapping[str, Any], what: str, path: Path) -> str:
     names = list(elements)
     if wanted is not None and wanted not in names:
         raise SpotTableError(
-            f"expected the {what} {wanted} in {path}, found {', '.join(names) or 'none'}"
+            expected=f"the {what} {wanted} in {path}", found=", ".join(names) or "none"
         )
     if wanted is None and len(names) != 1:
         raise SpotTableError(
-            f"expected one {what} in {path}, found {', '.join(names) or 'none'}; choose with the manifest's column "
-            f"{what}_element"
+            expected=f"one {what} in {path}",
+            found=", ".join(names) or "none",
+            remedy=f"choose with the manifest's column {what}_element",
         )
     return wanted if wanted is not None else names[0]
 
@@ -181,13 +185,15 @@ def _annotated(table: Any, name: str, path: Path) -> tuple[str, npt.NDArray[Any]
     attributes = table.uns.get("spatialdata_attrs")
     if not attributes:
         raise SpotTableError(
-            f"expected table {name} of {path} to annotate shapes (uns['spatialdata_attrs']), found a table alone"
+            expected=f"table {name} of {path} to annotate shapes (uns['spatialdata_attrs'])",
+            found="a table alone",
         )
     regions = table.obs[attributes["region_key"]].astype(str).unique().tolist()
     if len(regions) != 1:
         raise SpotTableError(
-            f"expected one section in table {name} of {path}, found the regions {', '.join(sorted(regions))}; choose one "
-            "with the manifest's column library (inspect and convert: --library)"
+            expected=f"one section in table {name} of {path}",
+            found=f"the regions {', '.join(sorted(regions))}",
+            remedy="choose one with the manifest's column library (inspect and convert: --library)",
         )
     return regions[0], table.obs[attributes["instance_key"]].to_numpy()
 
@@ -237,7 +243,8 @@ def _to_pixels(
         systems = get_transformation(shapes, get_all=True)
         if _GLOBAL not in systems:
             raise SpotTableError(
-                f"expected an image or the coordinate system {_GLOBAL} in {path}, found {', '.join(systems)}"
+                expected=f"an image or the coordinate system {_GLOBAL} in {path}",
+                found=", ".join(systems),
             )
         transformation = systems[_GLOBAL]
     else:
@@ -246,7 +253,7 @@ def _to_pixels(
             transformation = get_transformation_between_coordinate_systems(store, shapes, image)
         except (RuntimeError, ValueError) as error:
             raise SpotTableError(
-                f"expected shapes and image of {path} in one coordinate system, found: {error}"
+                expected=f"shapes and image of {path} in one coordinate system", cause=error
             ) from error
     matrix: npt.NDArray[np.float64] = np.asarray(
         transformation.to_affine_matrix(input_axes=axes, output_axes=axes), dtype=np.float64

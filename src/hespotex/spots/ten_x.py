@@ -55,8 +55,12 @@ def read_matrix(path: Path) -> FeatureMatrix:
     prefix, found, _ = path.name.partition("matrix.mtx")
     if ".mtx" in path.name and not found:
         raise SpotTableError(
-            f"expected a matrix named SAMPLE_matrix.mtx with SAMPLE_features.tsv and SAMPLE_barcodes.tsv beside it, found "
-            f"{path}; rename the three so"
+            expected=(
+                "a matrix named SAMPLE_matrix.mtx with SAMPLE_features.tsv and SAMPLE_barcodes.tsv "
+                "beside it"
+            ),
+            found=path,
+            remedy="rename the three so",
         )
     return _read_folder(path.parent, prefix, path) if found else _read_h5(path)
 
@@ -76,8 +80,9 @@ def _read_h5(path: Path) -> FeatureMatrix:
             kinds, asked = np.full(len(ids), _GENES), None
         else:
             raise SpotTableError(
-                f"expected a feature-barcode matrix in {path}, found {', '.join(file)[:100] or 'nothing'}; "
-                "give filtered_feature_bc_matrix.h5"
+                expected=f"a feature-barcode matrix in {path}",
+                found=", ".join(file)[:100] or "nothing",
+                remedy="give filtered_feature_bc_matrix.h5",
             )
         n_features, n_barcodes = (int(v) for v in group["shape"][:])
         matrix = read_compressed(
@@ -101,7 +106,9 @@ def _asked_for(features: Any, n_features: int, path: Path) -> npt.NDArray[np.boo
         return None
     if places.dtype.kind not in "iu" or places.min() < 0 or places.max() >= n_features:
         raise SpotTableError(
-            f"expected places of {n_features} features in target_sets of {path}, found others; get the file again"
+            expected=f"places of {n_features} features in target_sets of {path}",
+            found="others",
+            remedy="get the file again",
         )
     asked = np.zeros(n_features, dtype=bool)
     asked[places] = True
@@ -122,8 +129,9 @@ def _read_folder(path: Path, prefix: str = "", matrix_path: Path | None = None) 
     matrix_path, barcodes_path = matrix_path or found["matrix.mtx"], found["barcodes.tsv"]
     if matrix_path is None or barcodes_path is None or features is None:
         raise SpotTableError(
-            f"expected {prefix}matrix.mtx, {prefix}features.tsv and {prefix}barcodes.tsv (.gz or not) in {path}, found "
-            f"{', '.join(sorted(p.name for p in path.iterdir()))[:200] or 'nothing'}; put the three into one folder"
+            expected=f"{prefix}matrix.mtx, {prefix}features.tsv and {prefix}barcodes.tsv (.gz or not) in {path}",
+            found=", ".join(sorted(p.name for p in path.iterdir()))[:200] or "nothing",
+            remedy="put the three into one folder",
         )
     matrix = read_matrix_market(matrix_path)
     rows, barcode_rows = read_cells(features), read_cells(barcodes_path)
@@ -152,7 +160,9 @@ def read_cells(path: Path) -> list[list[str]]:
         rows = list(csv.reader(lines, delimiter="," if by_comma else "\t", strict=True))
     except csv.Error as error:
         raise SpotTableError(
-            f"expected names separated by tabs in {path}, found: {error}; remove the quotes"
+            expected=f"names separated by tabs in {path}",
+            cause=error,
+            remedy="remove the quotes",
         ) from error
     return [[cell.strip() for cell in cells] for cells in rows]
 
@@ -192,8 +202,9 @@ def find_one(folder: Path, what: str, endings: tuple[str, ...], prefix: str = ""
         exact = [path for path in found if path.name == (f"{prefix}{ending}" if prefix else ending)]
         if len(exact or found) > 1:
             raise SpotTableError(
-                f"expected one {what} in {folder}, found {', '.join(p.name for p in found)}; "
-                "give every sample a folder of its own"
+                expected=f"one {what} in {folder}",
+                found=", ".join(p.name for p in found),
+                remedy="give every sample a folder of its own",
             )
         if found:
             return (exact or found)[0]
@@ -210,15 +221,17 @@ def _assemble(
 ) -> FeatureMatrix:
     if matrix.shape != (len(barcodes), len(ids)):
         raise SpotTableError(
-            f"expected {len(barcodes)} barcodes x {len(ids)} features in {source} as its names say, found "
-            f"{matrix.shape[0]} x {matrix.shape[1]}; the files may be of different samples"
+            expected=f"{len(barcodes)} barcodes x {len(ids)} features in {source} as its names say",
+            found=f"{matrix.shape[0]} x {matrix.shape[1]}",
+            remedy="the files may be of different samples",
         )
     dropped: dict[str, int] = {}
     is_gene = (kinds == _GENES) & ~is_control(symbols)
     if not is_gene.all():
         if not is_gene.any():
             raise SpotTableError(
-                f"expected features of type {_GENES} in {source}, found {', '.join(sorted(set(kinds.tolist())))}"
+                expected=f"features of type {_GENES} in {source}",
+                found=", ".join(sorted(set(kinds.tolist()))),
             )
         dropped["features that are no genes"] = int((~is_gene).sum())
         matrix, ids, symbols = matrix[:, is_gene], ids[is_gene], symbols[is_gene]

@@ -57,8 +57,9 @@ def read_table(
     if headless:
         if len(names) != len(required):
             raise SpotTableError(
-                f"expected {len(required)} columns ({', '.join(required)}) in {path}, found {len(names)} "
-                f"({first.strip()[:40]!r}); save the table with these columns, separated by commas"
+                expected=f"{len(required)} columns ({', '.join(required)}) in {path}",
+                found=f"{len(names)} ({first.strip()[:40]!r})",
+                remedy="save the table with these columns, separated by commas",
             )
         names = list(required)
     _check_header(path, names, required, separator)
@@ -77,7 +78,7 @@ def read_table(
     table.attrs["first_row"] = 1 if headless else 2
     if table.empty:
         raise SpotTableError(
-            f"expected rows below the header in {path}, found none; get the file again"
+            expected=f"rows below the header in {path}", found="none", remedy="get the file again"
         )
     for name in names:
         table[name] = table[name].fillna("").str.strip()
@@ -98,18 +99,19 @@ def table_errors(path: Path | Packed, width: int) -> Iterator[None]:
             yield
     except pd.errors.EmptyDataError as error:
         raise SpotTableError(
-            f"expected rows below the header in {path}, found none; get the file again"
+            expected=f"rows below the header in {path}", found="none", remedy="get the file again"
         ) from error
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise SpotTableError(
-            f"expected {width} cells in every row of {path}, found: {str(error).strip()}; "
-            "the file may be cut or edited, make it again"
+            expected=f"{width} cells in every row of {path}",
+            cause=str(error).strip(),
+            remedy="the file may be cut or edited, make it again",
         ) from error
     except ValueError as error:
         if isinstance(error, UnicodeDecodeError):
             raise
         raise SpotTableError(
-            f"expected numbers in {path}, found: {error}; correct it there"
+            expected=f"numbers in {path}", cause=error, remedy="correct it there"
         ) from error
 
 
@@ -120,14 +122,16 @@ def _check_header(
     if missing:
         kind = "tab" if separator == "\t" else "comma"
         raise SpotTableError(
-            f"expected the columns {', '.join(required)} in {path}, found {', '.join(names)[:200]} "
-            f"(separated by {kind}s); add {', '.join(missing)}, or save the table separated by tabs"
+            expected=f"the columns {', '.join(required)} in {path}",
+            found=f"{', '.join(names)[:200]} (separated by {kind}s)",
+            remedy=f"add {', '.join(missing)}, or save the table separated by tabs",
         )
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise SpotTableError(
-            f"expected every column once in {path}, found {', '.join(doubled)} more than once; "
-            "keep one of them"
+            expected=f"every column once in {path}",
+            found=f"{', '.join(doubled)} more than once",
+            remedy="keep one of them",
         )
 
 
@@ -142,8 +146,12 @@ def number_column(table: pd.DataFrame, name: str, path: Path | Packed) -> npt.ND
     if bad.any():
         row = int(np.argmax(bad))
         raise SpotTableError(
-            f"expected numbers in column {name} of {path}, found {str(table[name].iloc[row])!r} in row {row + table.attrs.get('first_row', 1)}"
-            f" ({int(bad.sum())} such cells); write a number into each, or leave these rows out"
+            expected=f"numbers in column {name} of {path}",
+            found=(
+                f"{str(table[name].iloc[row])!r} in row {row + table.attrs.get('first_row', 1)} ("
+                f"{int(bad.sum())} such cells)"
+            ),
+            remedy="write a number into each, or leave these rows out",
         )
     return values
 
@@ -159,8 +167,9 @@ def truth_column(table: pd.DataFrame, name: str, path: Path | Packed) -> npt.NDA
     if unknown.any():
         row = int(np.argmax(unknown))
         raise SpotTableError(
-            f"expected 0 or 1 in column {name} of {path}, found {str(table[name].iloc[row])!r} in row "
-            f"{row + table.attrs.get('first_row', 1)}; write 0 and 1, or true and false"
+            expected=f"0 or 1 in column {name} of {path}",
+            found=f"{str(table[name].iloc[row])!r} in row {row + table.attrs.get('first_row', 1)}",
+            remedy="write 0 and 1, or true and false",
         )
     return known.to_numpy(dtype=bool)
 
@@ -184,11 +193,13 @@ def read_json(path: Path | Packed) -> Mapping[str, Any]:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SpotTableError(
-            f"expected JSON in {path}, found: {error}; {json_remedy(error)}"
+            expected=f"JSON in {path}", cause=error, remedy=json_remedy(error)
         ) from error
     if not isinstance(values, dict):
         raise SpotTableError(
-            f"expected a JSON object in {path}, found {type(values).__name__}; get the file as it was written, or leave it out"
+            expected=f"a JSON object in {path}",
+            found=type(values).__name__,
+            remedy="get the file as it was written, or leave it out",
         )
     return values
 
@@ -204,9 +215,7 @@ def read_parquet(path: Path | Packed) -> pd.DataFrame:
             return pd.read_parquet(io.BytesIO(path.content))
         kind = read_kind(path)
         if kind is not None and kind.name != "parquet":
-            raise SpotTableError(
-                f"expected a whole parquet file at {path}, found {kind.told(path)}"
-            )
+            raise SpotTableError(expected=f"a whole parquet file at {path}", found=kind.told(path))
         return pd.read_parquet(path)
     except SpotTableError:
         raise
@@ -218,7 +227,7 @@ def read_parquet(path: Path | Packed) -> pd.DataFrame:
             found = f"one that is cut short: {missing}; copy it again"
         else:
             found = f"one that cannot be read ({cause_of(error)}); {remedy_of(error) or DAMAGED}"
-        raise SpotTableError(f"expected a whole parquet file at {path}, found {found}") from error
+        raise SpotTableError(expected=f"a whole parquet file at {path}", found=found) from error
 
 
 def positive_number(values: Mapping[str, Any], key: str, path: Path | Packed) -> float | None:
@@ -232,7 +241,8 @@ def positive_number(values: Mapping[str, Any], key: str, path: Path | Packed) ->
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
         raise SpotTableError(
-            f"expected {key} above 0 in {path}, found {value!r}; correct it there, or remove it"
-            " if it is not known"
+            expected=f"{key} above 0 in {path}",
+            found=f"{value!r}",
+            remedy="correct it there, or remove it if it is not known",
         )
     return float(value)

@@ -37,7 +37,7 @@ def read(source: SpotSource) -> SpotTable:
     """
     if source.expression is None:
         raise SpotTableError(
-            "expected Visium HD's outs folder in the manifest's column expression, found none"
+            expected="Visium HD's outs folder in the manifest's column expression", found="none"
         )
     cells = _segmented(source.expression)
     if cells is not None:
@@ -45,17 +45,20 @@ def read(source: SpotSource) -> SpotTable:
     folder, bin_um = _find_bins(source.expression, source.bin_um)
     positions_file, factors_file = find_spatial(folder)
     if factors_file is None:
-        raise SpotTableError(f"expected scalefactors_json.json in {folder / 'spatial'}, found none")
+        raise SpotTableError(
+            expected=f"scalefactors_json.json in {folder / 'spatial'}", found="none"
+        )
     hints, stated_bin = _read_scale(factors_file)
     if bin_um is not None and abs(stated_bin - bin_um) > _SAME * bin_um:
         raise SpotTableError(
-            f"expected bins of {bin_um:g} um in {folder}, found bin_size_um {stated_bin:g} in {factors_file}"
+            expected=f"bins of {bin_um:g} um in {folder}",
+            found=f"bin_size_um {stated_bin:g} in {factors_file}",
         )
     matrix_path = folder / "filtered_feature_bc_matrix.h5"
     if not matrix_path.exists():
         matrix_path = folder / "filtered_feature_bc_matrix"
     if not matrix_path.exists():
-        raise SpotTableError(f"expected filtered_feature_bc_matrix.h5 in {folder}, found none")
+        raise SpotTableError(expected=f"filtered_feature_bc_matrix.h5 in {folder}", found="none")
     matrix, ending = one_matrix(read_matrix(matrix_path), source.library, folder, matrix_path)
     positions = positions_of(
         read_positions(positions_file), ending, source.library, folder, str(positions_file)
@@ -89,16 +92,17 @@ def _find_bins(place: Path, bin_um: float | None) -> tuple[Path, float | None]:
     }
     if not sizes:
         raise SpotTableError(
-            f"expected binned_outputs/square_008um (or 002, 016) in {place}, found none; give the outs folder, or "
-            "segmented_outputs itself"
+            expected=f"binned_outputs/square_008um (or 002, 016) in {place}",
+            found="none",
+            remedy="give the outs folder, or segmented_outputs itself",
         )
     if bin_um is None and len(sizes) == 1:
         return next(iter(sizes.values())), None
     if bin_um is None or bin_um not in sizes:
         found = "none" if bin_um is None else f"{bin_um:g}"
         raise SpotTableError(
-            f"expected the manifest's column bin_um to be one of {', '.join(map(str, sizes))} as in {binned}, "
-            f"found {found}"
+            expected=f"the manifest's column bin_um to be one of {', '.join(map(str, sizes))} as in {binned}",
+            found=found,
         )
     return sizes[int(bin_um)], bin_um
 
@@ -115,7 +119,7 @@ def _read_scale(path: Path | Packed) -> tuple[ScaleHints, float]:
         missing = ", ".join(
             name for name in ("bin_size_um", "microns_per_pixel") if not found[name]
         )
-        raise SpotTableError(f"expected {missing} in {path}, found {', '.join(sorted(values))}")
+        raise SpotTableError(expected=f"{missing} in {path}", found=", ".join(sorted(values)))
     sources = {"microns_per_pixel of Visium HD": mpp}
     if diameter is not None:
         sources[f"bin of {side:g} um = {diameter:.5g} px"] = side / diameter
@@ -188,14 +192,15 @@ def _read_cells(folder: Path, source: SpotSource) -> SpotTable:
     pitch = source.spot_pitch_um
     if pitch is None:
         raise SpotTableError(
-            f"expected spot_pitch_um in the manifest to pool the cells of {folder} into spots, found none"
+            expected=f"spot_pitch_um in the manifest to pool the cells of {folder} into spots",
+            found="none",
         )
     _, factors_file = _find_scale(folder)
     values = read_json(factors_file)
     mpp = positive_number(values, "microns_per_pixel", factors_file)
     if mpp is None:
         raise SpotTableError(
-            f"expected microns_per_pixel in {factors_file}, found {', '.join(sorted(values))}"
+            expected=f"microns_per_pixel in {factors_file}", found=", ".join(sorted(values))
         )
     matrix_path = folder / "filtered_feature_cell_matrix.h5"
     if not matrix_path.exists() and matrix_path.with_suffix("").is_dir():
@@ -206,8 +211,8 @@ def _read_cells(folder: Path, source: SpotSource) -> SpotTable:
     kept = np.array([number in centres for number in numbers])
     if not kept.any():
         raise SpotTableError(
-            f"expected the cells of {folder} in cell_segmentations.geojson, found none in common "
-            f"(the matrix has {matrix.barcodes[0]})"
+            expected=f"the cells of {folder} in cell_segmentations.geojson",
+            found=f"none in common (the matrix has {matrix.barcodes[0]})",
         )
     xy_px0 = np.array([centres[n] for n, ok in zip(numbers, kept, strict=True) if ok])
     cells = SpotTable(
@@ -241,7 +246,7 @@ def _find_scale(folder: Path) -> tuple[Path, Path]:
         path = spatial / "scalefactors_json.json"
         if path.is_file():
             return spatial, path
-    raise SpotTableError(f"expected scalefactors_json.json in {folder / 'spatial'}, found none")
+    raise SpotTableError(expected=f"scalefactors_json.json in {folder / 'spatial'}", found="none")
 
 
 def _cell_number(name: str) -> int:

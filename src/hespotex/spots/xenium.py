@@ -32,19 +32,23 @@ def read(source: SpotSource) -> SpotTable:
     folder = source.expression
     if folder is None or not folder.is_dir():
         raise SpotTableError(
-            f"expected Xenium's output folder in the manifest's column expression, found {folder}"
+            expected="Xenium's output folder in the manifest's column expression", found=folder
         )
     if source.alignment is None:
         lying = sorted(path.name for path in folder.glob("*imagealignment.csv"))
         found = f"; {lying[0]} lies in the folder" if lying else ""
         raise SpotTableError(
-            "expected the alignment of the H&E image in the manifest's column alignment, found none: Xenium's cells "
-            f"are in microns of the morphology image, and the H&E of {folder} is not registered to it without{found}"
+            expected="the alignment of the H&E image in the manifest's column alignment",
+            found=(
+                f"none: Xenium's cells are in microns of the morphology image, and the H&E of {folder} is "
+                f"not registered to it without{found}"
+            ),
         )
     pitch = source.spot_pitch_um
     if pitch is None:
         raise SpotTableError(
-            f"expected spot_pitch_um in the manifest to pool the cells of {folder} into spots, found none"
+            expected=f"spot_pitch_um in the manifest to pool the cells of {folder} into spots",
+            found="none",
         )
     cells, unmatched = _join_cells(folder)
     diameter = source.spot_diameter_um or pitch
@@ -76,8 +80,8 @@ def _join_cells(folder: Path) -> tuple[SpotTable, dict[str, int]]:
     kept = rows >= 0
     if not kept.any():
         raise SpotTableError(
-            f"expected the cells of {folder} in both tables, found none in common (the matrix has "
-            f"{matrix.barcodes[0]}, the cells have {cell_ids[0]})"
+            expected=f"the cells of {folder} in both tables",
+            found=f"none in common (the matrix has {matrix.barcodes[0]}, the cells have {cell_ids[0]})",
         )
     cells = SpotTable(
         source=str(folder),
@@ -110,12 +114,13 @@ def read_cells(folder: Path) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float
         None,
     )
     if path is None:
-        raise SpotTableError(f"expected cells.parquet or cells.csv.gz in {folder}, found neither")
+        raise SpotTableError(expected=f"cells.parquet or cells.csv.gz in {folder}", found="neither")
     table = read_parquet(path) if path.suffix == ".parquet" else read_table(path, _CELL_COLUMNS)
     missing = [name for name in _CELL_COLUMNS if name not in table]
     if missing:
         raise SpotTableError(
-            f"expected the columns {', '.join(_CELL_COLUMNS)} in {path}, found {', '.join(map(str, table))}"
+            expected=f"the columns {', '.join(_CELL_COLUMNS)} in {path}",
+            found=", ".join(map(str, table)),
         )
     ids = [v.decode() if isinstance(v, bytes) else str(v) for v in table["cell_id"]]
     check_names(ids, "cell", str(path))
@@ -134,15 +139,16 @@ def read_alignment(path: Path) -> npt.NDArray[np.float64]:
     try:
         matrix = np.array([[float(cell) for cell in line.split(",")] for line in lines])
     except ValueError as error:
-        raise SpotTableError(f"expected 3 x 3 numbers in {path}, found: {error}") from error
+        raise SpotTableError(expected=f"3 x 3 numbers in {path}", cause=error) from error
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
-        raise SpotTableError(f"expected 3 x 3 numbers in {path}, found {matrix.shape}")
+        raise SpotTableError(expected=f"3 x 3 numbers in {path}", found=matrix.shape)
     if not np.allclose(matrix[2], [0, 0, 1]):
         raise SpotTableError(
-            f"expected an affine matrix with 0, 0, 1 as last row in {path}, found {matrix[2].tolist()}"
+            expected=f"an affine matrix with 0, 0, 1 as last row in {path}",
+            found=matrix[2].tolist(),
         )
     if abs(np.linalg.det(matrix)) < 1e-9:
-        raise SpotTableError(f"expected an invertible matrix in {path}, found determinant 0")
+        raise SpotTableError(expected=f"an invertible matrix in {path}", found="determinant 0")
     return matrix
 
 
@@ -158,18 +164,22 @@ def _matrix_path(folder: Path) -> Path:
     for name in ("cell_feature_matrix.h5", "cell_feature_matrix"):
         if (folder / name).exists():
             return folder / name
-    raise SpotTableError(f"expected cell_feature_matrix.h5 in {folder}, found none")
+    raise SpotTableError(expected=f"cell_feature_matrix.h5 in {folder}", found="none")
 
 
 def _read_pixel_size(folder: Path) -> float:
     """Microns per pixel of the morphology image (0.2125 so far)."""
     path = folder / "experiment.xenium"
     if not path.is_file():
-        raise SpotTableError(f"expected experiment.xenium in {folder}, found none; copy it there")
+        raise SpotTableError(
+            expected=f"experiment.xenium in {folder}", found="none", remedy="copy it there"
+        )
     size = positive_number(read_json(path), "pixel_size", path)
     if size is None:
         raise SpotTableError(
-            f"expected pixel_size in {path}, found none; copy experiment.xenium of this run there"
+            expected=f"pixel_size in {path}",
+            found="none",
+            remedy="copy experiment.xenium of this run there",
         )
     return size
 

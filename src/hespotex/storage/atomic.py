@@ -73,7 +73,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def _not_written(path: Path, error: Exception) -> RunError:
     words = disk_words(error, writing=True, otherwise="free space or choose another folder")
-    return RunError(f"expected to write {path}, found: {words}")
+    return RunError(expected=f"to write {path}", cause=words)
 
 
 def check_writable(folder: Path, instead: str = "") -> None:
@@ -92,8 +92,11 @@ def check_writable(folder: Path, instead: str = "") -> None:
             pass
     except OSError as error:
         raise RunError(
-            f"expected a folder that can be written at {folder}, found: "
-            f"{disk_words(error, writing=True, otherwise='choose another folder')}{instead and f', or {instead}'}"
+            expected=f"a folder that can be written at {folder}",
+            cause=(
+                f"{disk_words(error, writing=True, otherwise='choose another folder')}"
+                f"{instead and f', or {instead}'}"
+            ),
         ) from error
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypedDict
 
 UNLOCKED: Final = "set HDF5_USE_FILE_LOCKING=FALSE and run again (this file system gives no locks)"
 # Of bytes that are there but mean nothing: the original tells whether the copy is at fault.
@@ -93,7 +93,20 @@ def cause_of(error: BaseException) -> str:
 
 
 def disk_words(error: BaseException, *, writing: bool = False, otherwise: str = "") -> str:
-    """`cause; remedy` for the end of a message.
+    """`cause; remedy` for the end of a message; `disk_fields` where an error is raised of it."""
+    fields = disk_fields(error, writing=writing, otherwise=otherwise)
+    return "; ".join(filter(None, (fields["cause"], fields["remedy"])))
+
+
+class DiskFields(TypedDict):
+    """What a disk said, as fields of an error of ours."""
+
+    cause: str
+    remedy: str
+
+
+def disk_fields(error: BaseException, *, writing: bool = False, otherwise: str = "") -> DiskFields:
+    """Cause and remedy, for the fields of an error.
 
     Args:
         error: an OSError, or what a library made of one.
@@ -101,7 +114,7 @@ def disk_words(error: BaseException, *, writing: bool = False, otherwise: str = 
         otherwise: the remedy where the disk is not to blame.
     """
     remedy = remedy_of(error, writing=writing) or otherwise
-    return f"{cause_of(error)}; {remedy}" if remedy else cause_of(error)
+    return {"cause": cause_of(error), "remedy": remedy}
 
 
 def is_lock(error: BaseException) -> bool:

@@ -118,8 +118,9 @@ def check_locks(folder: Path) -> None:
     except OSError as error:
         if is_lock(error):
             raise RunError(
-                f"expected a folder where HDF5 can lock files at {folder}, found: {cause_of(error)}; {UNLOCKED}, "
-                "or choose a folder on another disk"
+                expected=f"a folder where HDF5 can lock files at {folder}",
+                cause=cause_of(error),
+                remedy=f"{UNLOCKED}, or choose a folder on another disk",
             ) from error
     finally:
         with suppress(OSError):

@@ -12,7 +12,7 @@ from hespotex.errors import RunError
 from hespotex.storage.atomic import jsonable, write_json
 from hespotex.storage.clock import versions
 from hespotex.storage.differences import differing_keys
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.hdf5 import check_locks
 
 
@@ -65,7 +65,7 @@ class RunDir:
         """
         identity = jsonable(identity)
         if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"expected a folder for the output, found a file: {self.path}")
+            raise RunError(expected="a folder for the output", found=f"a file: {self.path}")
         known = self._read()
         if known is None or known.get("status") != "finished":
             check_locks(self.path if self.path.exists() else self._nearest())
@@ -78,8 +78,8 @@ class RunDir:
             shown = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, old, new in rows[:6])
             more = f" (+{len(rows) - 6} more)" if len(rows) > 6 else ""
             raise RunError(
-                f"{self.path} holds a run with another configuration: {shown}{more}; "
-                "choose another --out, or delete that folder"
+                f"{self.path} holds a run with another configuration: {shown}{more}",
+                remedy="choose another --out, or delete that folder",
             )
         return bool(known.get("status") == "finished")
 
@@ -123,9 +123,9 @@ class RunDir:
             return None
         except (OSError, ValueError) as error:
             raise RunError(
-                f"expected the record of a run in {self.run_json}, found: "
-                f"{disk_words(error, otherwise='delete that folder or choose another --out')}"
+                expected=f"the record of a run in {self.run_json}",
+                **disk_fields(error, otherwise="delete that folder or choose another --out"),
             ) from error
         if not isinstance(value, dict):
-            raise RunError(f"expected an object in {self.run_json}, found {type(value).__name__}")
+            raise RunError(expected=f"an object in {self.run_json}", found=type(value).__name__)
         return value

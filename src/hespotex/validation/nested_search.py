@@ -58,8 +58,9 @@ def choose(
         return Choice(only, _record(config, rows, values))
     if not parts:
         raise ConfigError(
-            "expected training sections, or one large enough for spatial blocks, to search on, found too few "
-            "spots; leave out --search"
+            expected="training sections, or one large enough for spatial blocks, to search on",
+            found="too few spots",
+            remedy="leave out --search",
         )
     name = config.search.score
     scores = []
@@ -72,8 +73,9 @@ def choose(
     known = np.array(scores) if name != "rmse_log1p" else -np.array(scores)
     if np.isnan(known).all():
         raise ConfigError(
-            f"expected a {name} for some searched value, found none: no gene varies in the inner folds; "
-            "leave out --search, or choose another search.score"
+            expected=f"a {name} for some searched value",
+            found="none: no gene varies in the inner folds",
+            remedy="leave out --search, or choose another search.score",
         )
     best = int(np.nanargmax(known))
     rows = [

@@ -77,7 +77,8 @@ class Ensemble:
         """
         if model.profile != "default":
             raise ModelFileError(
-                f"expected a model of the default profile, found {model.profile}: predict with its own"
+                expected="a model of the default profile",
+                found=f"{model.profile}: predict with its own",
             )
         known = ModelConfig.model_fields
         try:
@@ -101,7 +102,8 @@ class Ensemble:
         except (KeyError, ValueError, RuntimeError) as error:
             found = " ".join(str(error).split())
             raise ModelFileError(
-                f"the model's arrays are not those of the default profile: {found}; train it anew"
+                f"the model's arrays are not those of the default profile: {found}",
+                remedy="train it anew",
             ) from error
         return cls(tuple(nets), coefficients, kernel, direct, config, inputs)
 

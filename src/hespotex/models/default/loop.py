@@ -261,26 +261,27 @@ def _new_stream(lesson: Lesson, config: ModelConfig, seed: int) -> ImageStream:
 def check_sections(sections: Sequence[TrainingSection]) -> None:
     """Raise SpotTableError unless the sections can be fitted on together."""
     if not sections:
-        raise SpotTableError("expected at least one training section, found none")
+        raise SpotTableError(expected="at least one training section", found="none")
     first = sections[0]
     for s in sections:
         found = (s.features.shape[1:], s.counts.shape[1], s.nuclei is not None)
         wanted = (first.features.shape[1:], first.counts.shape[1], first.nuclei is not None)
         if found != wanted:
             raise SpotTableError(
-                f"expected (scales, features), genes, nuclei = {wanted} as in {first.section_id}, found {found}: "
-                "encode and read all sections the same way",
+                expected=f"(scales, features), genes, nuclei = {wanted} as in {first.section_id}",
+                found=f"{found}: encode and read all sections the same way",
                 section=s.section_id,
             )
         if not len(s.features) == s.counts.shape[0] == len(s.xy_um):
             raise SpotTableError(
-                f"expected as many features as counts and positions, found {len(s.features)}, "
-                f"{s.counts.shape[0]} and {len(s.xy_um)}: encode the section again",
+                expected="as many features as counts and positions",
+                found=f"{len(s.features)}, {s.counts.shape[0]} and {len(s.xy_um)}: encode the section again",
                 section=s.section_id,
             )
         if s.counts.nnz == 0:
             raise SpotTableError(
-                "expected counts of panel genes, found none: check the gene names or leave the section out",
+                expected="counts of panel genes",
+                found="none: check the gene names or leave the section out",
                 section=s.section_id,
             )
 

@@ -65,9 +65,9 @@ def import_checkpoint(
     ]
     if problems:
         raise ModelFileError(
-            f"expected the reference's image stream for {len(genes)} genes in {path}, found "
-            f"{len(problems)} wrong tensor{'s' * (len(problems) != 1)}: {'; '.join(problems)}; "
-            "check that the file and the gene list belong together"
+            expected=f"the reference's image stream for {len(genes)} genes in {path}",
+            found=f"{len(problems)} wrong tensor{'s' * (len(problems) != 1)}: {'; '.join(problems)}",
+            remedy="check that the file and the gene list belong together",
         )
     tensors = {name: found[name].numpy() for name in expected}
     config = PublishedConfig(latent_size=expected["latent_head.3.weight"][0])
@@ -92,12 +92,14 @@ def _remedy(error: Exception) -> str:
 def _read_state(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "nothing"
-        raise ModelFileError(f"expected a checkpoint at {path}, found {kind}: give a file of torch")
+        raise ModelFileError(
+            expected=f"a checkpoint at {path}", found=f"{kind}: give a file of torch"
+        )
     try:
         mistaken = mistaken_kind(path, but={"torch", "zip"})
         if mistaken is not None:
             raise ModelFileError(
-                f"expected a checkpoint of torch at {path}, found {mistaken.told(path)}"
+                expected=f"a checkpoint of torch at {path}", found=mistaken.told(path)
             )
         with warnings.catch_warnings():
             # torch asks for an issue where a foreign pickle is what it should be: refused.
@@ -105,21 +107,22 @@ def _read_state(path: Path) -> Mapping[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(
-            f"expected plain tensors in {path}, found a pickle that wants to run code or is none of "
-            "torch's; it was not run: save model.state_dict() with torch.save and import that"
+            expected=f"plain tensors in {path}",
+            found="a pickle that wants to run code or is none of torch's",
+            remedy="it was not run: save model.state_dict() with torch.save and import that",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise ModelFileError(
-            f"expected a checkpoint of torch in {path}, found a file that cannot be read "
-            f"({cause_of(error)}): {remedy_of(error) or _remedy(error)}"
+            expected=f"a checkpoint of torch in {path}",
+            found=f"a file that cannot be read ({cause_of(error)}): {remedy_of(error) or _remedy(error)}",
         ) from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise ModelFileError(
-            f"expected a state dict (names and tensors) in {path}, found {type(content).__name__}: "
-            "save model.state_dict() with torch.save and import that"
+            expected=f"a state dict (names and tensors) in {path}",
+            found=f"{type(content).__name__}: save model.state_dict() with torch.save and import that",
         )
     return content
 

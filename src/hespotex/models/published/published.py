@@ -129,7 +129,8 @@ def restore_net(model: FittedModel) -> PublishedNet:
     """
     if model.profile != "published":
         raise ModelFileError(
-            f"expected a model of the published profile, found {model.profile}: predict with its own"
+            expected="a model of the published profile",
+            found=f"{model.profile}: predict with its own",
         )
     state = {name: torch.as_tensor(np.array(value)) for name, value in model.tensors.items()}
     try:
@@ -141,7 +142,8 @@ def restore_net(model: FittedModel) -> PublishedNet:
     except (KeyError, RuntimeError) as error:
         found = " ".join(str(error).split())
         raise ModelFileError(
-            f"the model's weights are not those of the published network: {found}; train it anew"
+            f"the model's weights are not those of the published network: {found}",
+            remedy="train it anew",
         ) from error
     return net
 
