@@ -24,8 +24,11 @@ OOD_SCORE: Final = "ood_score"
 OOD: Final = "ood"
 NUCLEI: Final = "nuclei"  # nuclei whose centre lies in the square around the spot
 NUCLEI_PER_MM2: Final = "nuclei_per_mm2"
-ARRAY_X: Final = "array_x"
-ARRAY_Y: Final = "array_y"
+# Place of the spot in its array, under the names of scverse. Readers take either pair.
+ARRAY_ROW: Final = "array_row"
+ARRAY_COL: Final = "array_col"
+ARRAY_X: Final = "array_x"  # array_col as float64, as hespotex 0.1.0 named it
+ARRAY_Y: Final = "array_y"  # array_row likewise
 SECTION_ID: Final = "section_id"
 PATIENT_ID: Final = "patient_id"
 BAD_TILE: Final = "bad_tile"  # pixels of the spot could not be read

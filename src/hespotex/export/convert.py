@@ -7,9 +7,8 @@ scanpy, squidpy, spatialdata and what builds on them. No path goes into the file
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,15 @@ from scipy import sparse
 
 from hespotex import keys
 from hespotex.errors import RunError, SpotTableError
+from hespotex.export.h5ad import UNITS
+from hespotex.export.section_parts import (
+    array_columns,
+    id_columns,
+    picture_entry,
+    section_record,
+    spot_columns,
+)
 from hespotex.export.spatialdata import check_store_path, write_store
-from hespotex.sections.carried import writable_columns
 from hespotex.sections.section import ManifestRow, Section
 from hespotex.storage.atomic import atomic_path
 
@@ -82,10 +88,14 @@ def refuse_input(out: Path, row: ManifestRow) -> None:
 
 def build_h5ad(section: Section) -> AnnData:
     """The section as AnnData: X = raw counts, obsm["spatial"], and what scanpy and squidpy plot with."""
+    from hespotex.slide import open_slide
+
     table = _table(section)
     table.obsm[keys.SPATIAL] = np.asarray(section.xy_px0, dtype=np.float64)
     if section.slide is not None:
-        table.uns[keys.SPATIAL] = {section.section_id: _library(section, section.slide)}
+        with open_slide(section.slide, bits=section.bits) as slide:
+            picture = picture_entry(*slide.thumbnail(_THUMBNAIL_PX), section.geometry)
+        table.uns[keys.SPATIAL] = {section.section_id: picture}
     return table
 
 
@@ -147,66 +157,15 @@ def _table(section: Section) -> AnnData:
         )
     counts = sparse.csr_matrix(section.counts)
     exact = counts.nnz == 0 or int(counts.data.max()) <= _EXACT
-    obs = _obs(section)
+    own = {**array_columns(section), "in_tissue": np.ones(section.n_spots, dtype=np.int64)}
     table = AnnData(
         X=counts.astype(np.float32 if exact else np.float64),
-        obs=obs,
+        obs=spot_columns(section, {**own, **id_columns(section)}, (REGION, INSTANCE)),
         var=pd.DataFrame(index=pd.Index(section.genes.astype(object))),
     )
-    table.uns[keys.UNS] = _record(section)
-    return table
-
-
-def _obs(section: Section) -> pd.DataFrame:
-    n = section.n_spots
-    own: dict[str, Any] = {}
-    if section.array_xy is not None:
-        array_xy = np.asarray(section.array_xy, dtype=np.float64)
-        whole = bool(np.isfinite(array_xy).all() and (array_xy == np.rint(array_xy)).all())
-        x, y = (array_xy.astype(np.int64) if whole else array_xy).T
-        own |= {"array_row": y, "array_col": x}
-    own["in_tissue"] = np.ones(n, dtype=np.int64)
-    own[keys.SECTION_ID] = pd.Categorical([section.section_id] * n)
-    own[keys.PATIENT_ID] = pd.Categorical([section.patient_id] * n)
-    carried = [] if section.obs is None else list(section.obs.items())
-    columns = writable_columns(carried, reserved=(*own, REGION, INSTANCE), known=own)[0]
-    obs = pd.DataFrame(index=pd.Index(section.barcodes.astype(object)))
-    for name, values in {**columns, **own}.items():
-        obs[name] = values.array if isinstance(values, pd.Series) else values
-    return obs
-
-
-def _record(section: Section) -> dict[str, Any]:
-    geometry = section.geometry
-    record: dict[str, Any] = {
-        keys.SECTION_ID: section.section_id,
-        keys.PATIENT_ID: section.patient_id,
-        "mpp": float(geometry.mpp),
-        "spot_pitch_um": float(geometry.spot_pitch_um),
-        "spot_diameter_um": float(geometry.spot_diameter_um),
+    table.uns[keys.UNS] = {
+        **section_record(section),
         "missing_genes": section.missing_genes,
-        "units": {
-            "X": "raw counts",
-            keys.SPATIAL: "x, y of the spot centre in level-0 pixels, origin top-left",
-        },
+        "units": {"X": "raw counts", keys.SPATIAL: UNITS[keys.SPATIAL]},
     }
-    if section.accepted:
-        record["accepted"] = list(section.accepted)
-    if section.dropped:
-        record["dropped"] = {k.replace("/", " per "): int(v) for k, v in section.dropped.items()}
-    return record
-
-
-def _library(section: Section, path: Path) -> Mapping[str, Any]:
-    from hespotex.slide import open_slide
-
-    with open_slide(path, bits=section.bits) as slide:
-        image, scale = slide.thumbnail(_THUMBNAIL_PX)
-    geometry = section.geometry
-    return {
-        "images": {"hires": np.ascontiguousarray(image)},
-        "scalefactors": {
-            "tissue_hires_scalef": 1.0 / scale,
-            "spot_diameter_fullres": geometry.spot_diameter_um / geometry.mpp,
-        },
-    }
+    return table

@@ -6,8 +6,7 @@ no name but those that the manifest gives.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,9 +26,14 @@ from hespotex.export.gene_trust import (
     gene_record,
     read_half_width,
 )
-from hespotex.genes.gene_sets import SetScores
+from hespotex.export.section_parts import (
+    id_columns,
+    picture_entry,
+    section_record,
+    spot_columns,
+)
+from hespotex.export.set_store import add_set_scores, read_set_scores, set_table
 from hespotex.genes.panel import PanelCounts, log1p_cpm
-from hespotex.sections.carried import writable_columns
 from hespotex.sections.section import Section
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.hdf5 import open_h5
@@ -180,33 +184,96 @@ def build_table(
                 f"section {section.section_id}: expected {name} of shape {shape}, found {values.shape}"
             )
     stored: dict[str, Any] = {name: _dense(values) for name, values in layers.items()}
-    var = pd.DataFrame(index=pd.Index(list(genes), dtype=object))
-    for name, column in gene_columns(extras).items():
-        var[name] = column
     if counts is not None:
         measured = log1p_cpm(counts.counts)
         measured[:, ~counts.measured] = np.nan
         stored[keys.MEASURED] = measured
         stored[keys.MEASURED_COUNTS] = counts.counts.astype(np.float32)
-        var[keys.MEASURED] = counts.measured
     table = AnnData(
-        X=_dense(prediction.log1p), obs=_obs(section, prediction, counts, extras), var=var
+        X=_dense(prediction.log1p),
+        obs=spot_table(section, prediction.depth, extras, counts),
+        var=gene_table(genes, extras, counts),
     )
     for name, values in stored.items():
         table.layers[name] = values
     table.obsm[keys.SPATIAL] = np.asarray(section.xy_px0, dtype=np.float64)
     if extras.gene_sets is not None:
         add_set_scores(table, extras.gene_sets)
-    names = [*stored, *table.obs.columns, *table.obsm]
+    written = [*stored, *table.obs.columns, *table.obsm]
+    table.uns.update(file_record(section, extras, written, thumbnail, provenance))
+    return table
+
+
+def spot_table(
+    section: Section, depth: Floats, extras: Extras, counts: PanelCounts | None = None
+) -> pd.DataFrame:
+    """obs of a prediction: the columns that the user carries along, then ours.
+
+    Args:
+        section: n spots.
+        depth: (n,) predicted.
+        extras: scores and flags of the spots.
+        counts: measured counts over the panel, or None.
+    """
+    own: dict[str, Any] = id_columns(section)
+    if section.array_xy is not None:
+        own[keys.ARRAY_X], own[keys.ARRAY_Y] = np.asarray(section.array_xy, dtype=np.float64).T
+    own[keys.PREDICTED_DEPTH] = np.asarray(depth, dtype=np.float32)
+    if counts is not None:
+        own[keys.MEASURED_DEPTH] = counts.depth
+    if extras.ood_score is not None:
+        own[keys.OOD_SCORE] = np.asarray(extras.ood_score, dtype=np.float32)
+    if extras.ood is not None:
+        own[keys.OOD] = np.asarray(extras.ood, dtype=bool)
+    return spot_columns(section, own)
+
+
+def gene_table(
+    genes: Sequence[str], extras: Extras, counts: PanelCounts | None = None
+) -> pd.DataFrame:
+    """var of a prediction: what may be claimed of each gene, and whether it was measured."""
+    var = pd.DataFrame(index=pd.Index(list(genes), dtype=object))
+    for name, column in gene_columns(extras).items():
+        var[name] = column
+    if counts is not None:
+        var[keys.MEASURED] = counts.measured
+    return var
+
+
+def file_record(
+    section: Section,
+    extras: Extras,
+    written: Iterable[str],
+    thumbnail: Thumbnail | None,
+    provenance: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """uns of a prediction: its record, and the picture that spots are drawn on.
+
+    Args:
+        section: where the spots lie.
+        extras: what holds for the prediction as a whole, and gene sets.
+        written: names in layers, obs and obsm, whose units are said.
+        thumbnail: picture of the slide.
+        provenance: model id, encoder, versions, ...
+    """
+    names = ["X", keys.SPATIAL, *written]
     names += [] if extras.gene_sets is None else [keys.GENE_SETS]
     names += HALF_WIDTHS if extras.half_width is not None else ()
-    told = gene_record(extras)
-    table.uns[keys.UNS] = _record(section, {**(provenance or {}), **told}, names)
+    record = {
+        **_storable({**(provenance or {}), **gene_record(extras)}),
+        keys.FORMAT_VERSION: FORMAT_VERSION,
+        **section_record(section),
+        "units": {name: UNITS[name] for name in names if name in UNITS},
+    }
+    if section.bits is not None:
+        record["bits"] = section.bits
     if extras.gene_sets is not None:
-        table.uns[keys.UNS][keys.GENE_SETS] = set_table(extras.gene_sets)
+        record[keys.GENE_SETS] = set_table(extras.gene_sets)
+    uns: dict[str, Any] = {keys.UNS: record}
     if thumbnail is not None:
-        table.uns[keys.SPATIAL] = {section.section_id: _library(section, thumbnail)}
-    return table
+        picture = picture_entry(thumbnail.image, thumbnail.px0_per_px, section.geometry)
+        uns[keys.SPATIAL] = {section.section_id: picture}
+    return uns
 
 
 def read_prediction(path: Path) -> StoredPrediction:
@@ -256,105 +323,6 @@ def stored_prediction(table: AnnData, path: Path) -> StoredPrediction:
     )
 
 
-def _obs(
-    section: Section, prediction: Prediction, counts: PanelCounts | None, extras: Extras
-) -> pd.DataFrame:
-    obs = pd.DataFrame(index=pd.Index(list(section.barcodes), dtype=object))
-    if section.obs is not None:
-        for name, values in writable_columns(section.obs.items())[0].items():
-            obs[name] = values.array
-    obs[keys.SECTION_ID] = pd.Categorical([section.section_id] * len(obs))
-    obs[keys.PATIENT_ID] = pd.Categorical([section.patient_id] * len(obs))
-    if section.array_xy is not None:
-        obs[keys.ARRAY_X], obs[keys.ARRAY_Y] = np.asarray(section.array_xy, dtype=np.float64).T
-    obs[keys.PREDICTED_DEPTH] = np.asarray(prediction.depth, dtype=np.float32)
-    if counts is not None:
-        obs[keys.MEASURED_DEPTH] = counts.depth
-    if extras.ood_score is not None:
-        obs[keys.OOD_SCORE] = np.asarray(extras.ood_score, dtype=np.float32)
-    if extras.ood is not None:
-        obs[keys.OOD] = np.asarray(extras.ood, dtype=bool)
-    return obs
-
-
-def add_set_scores(table: AnnData, scores: SetScores) -> None:
-    """Put the scores of gene sets into obsm."""
-    for name, values in (
-        (keys.GENE_SETS, scores.values),
-        (keys.GENE_SETS_MEASURED, scores.measured),
-    ):
-        if values is not None:
-            table.obsm[name] = _dense(values)
-
-
-def set_table(scores: SetScores) -> pd.DataFrame:
-    """One row a gene set, in the order of the columns in obsm."""
-    words = {keys.EVIDENCE: scores.evidence, keys.SCOPE: scores.scopes}
-    return pd.DataFrame(
-        {
-            keys.GRADE: pd.Categorical(list(scores.grades)),
-            **{name: pd.Categorical(list(found)) for name, found in words.items() if found},
-            "n_listed": scores.n_listed,
-            "n_panel_genes": scores.n_panel,
-        },
-        index=pd.Index(list(scores.names), dtype=object, name="gene_set"),
-    )
-
-
-def _set_scores(table: AnnData) -> SetScores | None:
-    known = table.uns[keys.UNS].get(keys.GENE_SETS)
-    if known is None:
-        return None
-    obsm = table.obsm
-    return SetScores(
-        tuple(known.index.astype(str)),
-        tuple(known[keys.GRADE].astype(str)),
-        known["n_listed"].to_numpy(),
-        known["n_panel_genes"].to_numpy(),
-        np.asarray(obsm[keys.GENE_SETS]) if keys.GENE_SETS in obsm else None,
-        np.asarray(obsm[keys.GENE_SETS_MEASURED]) if keys.GENE_SETS_MEASURED in obsm else None,
-        *(
-            tuple(known[name].astype(str)) if name in known else ()
-            for name in (keys.EVIDENCE, keys.SCOPE)
-        ),
-    )
-
-
-def _record(
-    section: Section, provenance: Mapping[str, Any], names: Sequence[str]
-) -> dict[str, Any]:
-    record = {
-        **_storable(provenance),
-        keys.FORMAT_VERSION: FORMAT_VERSION,
-        keys.SECTION_ID: section.section_id,
-        keys.PATIENT_ID: section.patient_id,
-        "mpp": float(section.geometry.mpp),
-        "spot_diameter_um": float(section.geometry.spot_diameter_um),
-        "spot_pitch_um": float(section.geometry.spot_pitch_um),
-        "units": {name: UNITS[name] for name in ("X", keys.SPATIAL, *names) if name in UNITS},
-    }
-    if section.bits is not None:
-        record["bits"] = section.bits
-    if section.accepted:
-        record["accepted"] = list(section.accepted)
-    if section.dropped:
-        record["dropped"] = {
-            re.sub(r"/", " per ", reason): int(count) for reason, count in section.dropped.items()
-        }
-    return record
-
-
-def _library(section: Section, thumbnail: Thumbnail) -> dict[str, Any]:
-    geometry = section.geometry
-    return {
-        "images": {"hires": np.ascontiguousarray(thumbnail.image)},
-        "scalefactors": {
-            "tissue_hires_scalef": 1.0 / thumbnail.px0_per_px,
-            "spot_diameter_fullres": geometry.spot_diameter_um / geometry.mpp,
-        },
-    }
-
-
 def _thumbnail(table: AnnData) -> Thumbnail | None:
     for library in table.uns.get(keys.SPATIAL, {}).values():
         scale = float(library["scalefactors"]["tissue_hires_scalef"])
@@ -372,7 +340,7 @@ def _extras(table: AnnData) -> Extras:
         ood=obs[keys.OOD].to_numpy(bool) if keys.OOD in obs else None,
         grades=table.var[keys.GRADE].astype(str).tolist() if keys.GRADE in table.var else None,
         verdict=table.uns[keys.UNS].get(keys.OOD_VERDICT),
-        gene_sets=_set_scores(table),
+        gene_sets=read_set_scores(table),
         claims=read_claims(table),
     )
 

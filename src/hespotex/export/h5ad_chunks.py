@@ -6,19 +6,24 @@ Some of its genes are read again without the others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import RunError
-from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.trust import Extras
-from hespotex.export.h5ad import StoredPrediction, Thumbnail, build_table, stored_prediction
-from hespotex.models.types import Prediction
+from hespotex.export.h5ad import (
+    StoredPrediction,
+    Thumbnail,
+    file_record,
+    gene_table,
+    spot_table,
+    stored_prediction,
+)
 from hespotex.sections.section import Section
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.disk_errors import disk_words
@@ -70,19 +75,23 @@ def write_prediction_by_chunks(
     parts = iter(chunks)
     first = next(parts, None)
     with_interval = first is not None and keys.LOWER in first[1]
-    spots = _spots_table(section, depth, extras, with_interval, thumbnail, provenance)
+    layers = (keys.COMPOSITION, keys.LOWER, keys.UPPER) if with_interval else (keys.COMPOSITION,)
+    obs, var = spot_table(section, depth, extras), _of_genes(gene_table(genes, extras), kept)
+    written = (*layers, *obs.columns)
     shape = (section.n_spots, len(kept))
     with atomic_path(path) as temporary:
         try:
             with h5py.File(temporary, "w") as file:
                 file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-                write_elem(file, "obs", spots.obs)
-                write_elem(file, "var", _genes_table(section, genes, extras, kept))
-                for name in ("obsm", "varm", "obsp", "varp", "layers"):
-                    write_elem(file, name, dict(spots.obsm) if name == "obsm" else {})
-                write_elem(file, "uns", dict(spots.uns))
+                write_elem(file, "obs", obs)
+                write_elem(file, "var", var)
+                write_elem(file, "obsm", {keys.SPATIAL: np.asarray(section.xy_px0, np.float64)})
+                for name in ("varm", "obsp", "varp", "layers"):
+                    write_elem(file, name, {})
+                uns = file_record(section, extras, written, thumbnail, provenance)
+                write_elem(file, "uns", uns)
                 tables = {_LOG1P: file.create_dataset("X", shape, np.float32)}
-                for name in spots.layers:
+                for name in layers:
                     tables[name] = file["layers"].create_dataset(name, shape, np.float32)
                 of_sets = {}
                 if extras.gene_sets is not None:
@@ -155,63 +164,14 @@ def _columns_of(dataset: Any, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.f
     return out
 
 
+def _of_genes(var: pd.DataFrame, kept: npt.NDArray[np.intp]) -> pd.DataFrame:
+    """The rows of these genes; of categories only those that they have, as a slice of AnnData has them."""
+    rows = var.iloc[kept].copy()
+    for name in rows.select_dtypes("category"):
+        rows[name] = rows[name].cat.remove_unused_categories()
+    return rows
+
+
 def _chain(first: Chunk, rest: Iterable[Chunk]) -> Iterable[Chunk]:
     yield first
     yield from rest
-
-
-def _spots_table(
-    section: Section,
-    depth: npt.NDArray[np.float32],
-    extras: Extras,
-    with_interval: bool,
-    thumbnail: Thumbnail | None,
-    provenance: Mapping[str, Any],
-) -> Any:
-    """All that hangs on spots, as `write_prediction` has it, over no gene."""
-    none = np.zeros((section.n_spots, 0), np.float32)
-    interval = none if with_interval else None
-    return build_table(
-        section=section,
-        genes=(),
-        prediction=Prediction(none, none, depth),
-        counts=None,
-        thumbnail=thumbnail,
-        provenance=provenance,
-        extras=replace(
-            extras,
-            lower=interval,
-            upper=interval,
-            half_width=None if extras.half_width is None else extras.half_width[:, :0],
-            grades=None,
-            claims=_of_no_gene(extras),
-        ),
-    )
-
-
-def _genes_table(
-    section: Section, genes: Sequence[str], extras: Extras, kept: npt.NDArray[np.intp]
-) -> Any:
-    """All that hangs on the kept genes, over no spot."""
-    none = np.zeros((0, len(genes)), np.float32)
-    nowhere = replace(
-        section,
-        barcodes=section.barcodes[:0],
-        xy_px0=section.xy_px0[:0],
-        array_xy=None,
-        obs=None,
-    )
-    table = build_table(
-        section=nowhere,
-        genes=genes,
-        prediction=Prediction(none, none, np.zeros(0, np.float32)),
-        counts=None,
-        thumbnail=None,
-        provenance=None,
-        extras=Extras(half_width=extras.half_width, grades=extras.grades, claims=extras.claims),
-    )
-    return table[:, kept].copy().var
-
-
-def _of_no_gene(extras: Extras) -> Claims | None:
-    return None if extras.claims is None else extras.claims.subset(())

@@ -17,7 +17,8 @@ from hespotex.export.claim_words import claims_of
 from hespotex.export.claims_store import claim_record
 from hespotex.export.exporters import Exporter
 from hespotex.export.gene_trust import half_width_columns
-from hespotex.export.h5ad import UNITS, StoredPrediction, add_set_scores, set_table
+from hespotex.export.h5ad import UNITS, StoredPrediction
+from hespotex.export.set_store import add_set_scores, set_table
 from hespotex.export.shown import SHOWN, Show, explained, measured_beside, shown_values, unit
 from hespotex.export.tables import MAX_GENES, chosen_columns
 from hespotex.storage.atomic import atomic_folder
