@@ -112,7 +112,7 @@ def test_the_table_of_sets_explains_its_columns_and_shows_no_q_value_as_zero(
     assert "<td>&lt;0.001</td>" in page
     for heading in (
         "composition PCC",
-        "depth alone",
+        "measured depth alone",
         "PCC given depth",
         "of its ceiling",
         "q-value",

@@ -17,12 +17,13 @@ from feature_cohort import SMALL, toy_items, write_cohort
 from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
 from hespotex.evaluation.held_out import HeldOut, evaluate_bundle
-from hespotex.evaluation.held_out import _rivals as held_out_rivals
+from hespotex.evaluation.predictors import rivals
 from hespotex.features.appearance import Appearance
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.genes.panel import GenePanel
 from hespotex.models.bundle import Bundle, read_model
 from hespotex.models.fit import fit_bundle
+from hespotex.models.predict import predict_section
 from hespotex.models.types import Cohort, EncodedSection
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Fold, make_folds
@@ -165,7 +166,14 @@ def test_permuting_held_out_counts_changes_nothing_beside_the_fit() -> None:
         panel = GenePanel(outcome.bundle.genes, outcome.bundle.training_totals)
         blind = [item.without_expression() for item in mixed.subset(fold.held_out).items]
         return outcome, [
-            held_out_rivals(outcome.bundle, panel, mixed.subset(fold.train), item) for item in blind
+            rivals(
+                outcome.bundle.trust,
+                panel,
+                mixed.subset(fold.train),
+                item,
+                predict_section(outcome.bundle, item),
+            )
+            for item in blind
         ]
 
     plain, ours = all_of(())
@@ -174,10 +182,12 @@ def test_permuting_held_out_counts_changes_nothing_beside_the_fit() -> None:
     for part in ("ood.colours.", "ood.textures."):
         assert any(name.startswith(part) for name in plain.bundle.trust)
     assert plain.bundle.gene_sets == scrambled.bundle.gene_sets == sets
-    assert [set(r) for r in ours] == [{"ridge", "nearest_patches", "train_mean"}] * 2
+    assert [set(r) for r in ours] == [
+        {"ridge", "nearest_patches", "train_mean", "predicted_depth_only"}
+    ] * 2
     for one, other in zip(ours, theirs, strict=True):
         for name, pair in one.items():
-            np.testing.assert_array_equal(pair[0], other[name][0], err_msg=name)
+            np.testing.assert_array_equal(pair.log1p, other[name].log1p, err_msg=name)
 
 
 def test_permuting_held_out_counts_changes_no_bit_of_a_fit_with_nuclei() -> None:

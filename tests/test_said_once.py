@@ -21,7 +21,7 @@ def test_training_says_the_limits_of_one_patient_once_and_prints_scores_and_grad
     assert sum("spatial blocks of it" in w for w in warnings) == 1  # both folds in one sentence
     assert "held out in turn B1; B2" in " ".join(warnings)
     assert "composition PCC (200 abundant)" in result.stdout
-    assert "depth alone, measured (oracle)" in result.stdout
+    assert "measured depth alone (oracle)" in result.stdout
     assert "genes by grade within the patients of the training: " in result.stdout
     assert few in (tmp_path / "m.model-card.md").read_text()
     notes = metrics_of(tmp_path / "m.validation")["notes"]

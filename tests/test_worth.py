@@ -18,7 +18,7 @@ from hespotex.config import Machine, RunConfig
 from hespotex.datasets import make_cohort
 from hespotex.errors import RunError, SpotTableError
 from hespotex.evaluation.by_scope import bundle_claims
-from hespotex.evaluation.held_out import PREDICTORS
+from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.models.bundle import read_model
 from hespotex.predicting import SlideOptions
 from hespotex.predicting import predict as predict_cohort

@@ -163,7 +163,7 @@ def test_distribution_counts_every_gene_once_a_section(n_genes: int, tmp_path: P
     assert f"{n_genes:,} genes" in said
     assert "genes in 2 sections" in said
     assert "ridge" in said
-    assert "measured depth only" not in said
+    assert "measured depth alone" not in said
     style.save_figure(figure, tmp_path / "pcc.png")
     with Image.open(tmp_path / "pcc.png") as picture:
         assert picture.size == (1999, 630)

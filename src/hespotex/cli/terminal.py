@@ -22,16 +22,6 @@ SCORES = (
     ("pcc_composition_mean", "composition PCC (all)"),
     ("rmse_log1p", "RMSE log1p"),
 )
-PREDICTORS = {
-    "model": "model",
-    "ridge": "ridge, same features",
-    "nearest_patches": "training patches that look alike",
-    "train_mean": "mean of the training spots",
-    "predicted_depth_only": "depth alone, predicted from the image",
-    "depth_only": "depth alone, measured (oracle)",
-    "neighbours": "measured neighbours of the spot (oracle)",
-    "ceiling": "ceiling set by counting noise",
-}
 
 
 _WHOM = {
@@ -125,15 +115,19 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     """The table of a cross-validation: every predictor's scores, the depth-only lines beside them."""
     from rich.table import Table
 
+    from hespotex.evaluation.predictors import MODEL, PREDICTORS
+
     table = Table(title=_title(metrics), title_justify="left", title_style="bold")
     table.add_column("prediction of held-out sections")
     for _, label in SCORES:
         table.add_column(label, justify="right")
-    for key, label in PREDICTORS.items():
+    for key, predictor in PREDICTORS.items():
         scores = metrics["mean"].get(key)
         if scores is not None:
-            style = "bold" if key == "model" else None
-            table.add_row(label, *(_number(scores.get(name)) for name, _ in SCORES), style=style)
+            style = "bold" if key == MODEL else None
+            table.add_row(
+                predictor.marked, *(_number(scores.get(name)) for name, _ in SCORES), style=style
+            )
     stdout().print(table)
     if metrics.get("headline"):
         stdout().print(metrics["headline"], markup=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,9 @@ from scipy import sparse
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.components import Components, drawn_evenly, fit_components
+from hespotex.evaluation.predictors import Baseline, Known, Rival
 from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals, spot_totals
+from hespotex.models.types import TrainingSection
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -209,3 +212,47 @@ def _masks(
     if measured is None:
         return np.ones((len(counts), counts[0].shape[1]), dtype=np.bool_)
     return np.stack(list(measured))
+
+
+def _kept_ridge(sections: Sequence[TrainingSection], _n: int) -> Mapping[str, npt.NDArray[Any]]:
+    ridge = fit_ridge(
+        [s.features for s in sections], [s.counts for s in sections], [s.measured for s in sections]
+    )
+    return {f.name: getattr(ridge, f.name) for f in fields(ridge)}
+
+
+def _ridge(known: Known) -> Rival | None:
+    if "mean" not in known.arrays:
+        return None
+    ridge = RidgeBaseline(**{f.name: known.arrays[f.name] for f in fields(RidgeBaseline)})
+    return Rival(*ridge.predict(known.item.features))
+
+
+def _kept_mean(sections: Sequence[TrainingSection], _n: int) -> Mapping[str, npt.NDArray[Any]]:
+    return {
+        "log1p": fit_train_mean([s.counts for s in sections], [s.measured for s in sections]).log1p
+    }
+
+
+def _train_mean(known: Known) -> Rival | None:
+    if "log1p" not in known.arrays:
+        return None
+    return Rival(TrainMean(known.arrays["log1p"]).predict(known.item.section.n_spots))
+
+
+def _depth(known: Known) -> Rival | None:
+    if known.counts is None:
+        return None
+    depth = depth_only(known.counts)
+    return Rival(depth, depth, in_units=False)
+
+
+def _predicted_depth(known: Known) -> Rival:
+    depth = predicted_depth_only(known.prediction.depth)
+    return Rival(depth, depth, in_units=False)
+
+
+RIDGE = Baseline(_ridge, _kept_ridge)
+TRAIN_MEAN = Baseline(_train_mean, _kept_mean)
+DEPTH_ONLY = Baseline(_depth)
+PREDICTED_DEPTH_ONLY = Baseline(_predicted_depth)

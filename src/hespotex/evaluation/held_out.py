@@ -5,8 +5,8 @@ Nothing is fitted here: model and baselines come as they are in a bundle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,10 @@ import pandas as pd
 
 from hespotex.config import Machine
 from hespotex.evaluation import intervals
-from hespotex.evaluation.baselines import (
-    RidgeBaseline,
-    TrainMean,
-    depth_only,
-    predicted_depth_only,
-)
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
-from hespotex.evaluation.neighbours import NearestPatches, fit_nearest, measured_neighbours
+from hespotex.evaluation.predictors import MODEL, PREDICTORS, Rival, oracles, rivals
 from hespotex.evaluation.region_intervals import region_coverage, spread_follows_error
 from hespotex.evaluation.regions import held_out_regions
 from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
@@ -33,24 +27,11 @@ from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.evaluation.units import units_compare
 from hespotex.genes.panel import GenePanel, PanelCounts, log1p_cpm
 from hespotex.models.bundle import Bundle
-from hespotex.models.fit import training_section
 from hespotex.models.predict import predict_section
 from hespotex.models.types import Cohort, EncodedSection, Prediction
 from hespotex.storage.clock import StageClock
 
 Floats = npt.NDArray[np.floating[Any]]
-Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]
-
-PREDICTORS = (
-    "model",
-    "ridge",
-    "nearest_patches",
-    "train_mean",
-    "depth_only",
-    "predicted_depth_only",
-    "neighbours",
-)
-NEAREST = "nearest."  # prefix of the nearest patches' arrays in a bundle
 
 
 @dataclass(frozen=True)
@@ -122,38 +103,10 @@ def evaluate_bundle(
             claims = bundle_claims(bundle, whose, verdict=extras.verdict, flagged=extras.ood)
             extras = extras.with_claims(claims)
         with clock.stage("baselines"):
-            rivals = _rivals(bundle, panel, train, blind)
+            beside = rivals(bundle.trust, panel, train, blind, prediction)
         with clock.stage("score"):
-            results.append(_judge(bundle, panel, item, prediction, extras, rivals, nan_as_zero))
+            results.append(_judge(bundle, panel, item, prediction, extras, beside, nan_as_zero))
     return tuple(results)
-
-
-def _rivals(
-    bundle: Bundle, panel: GenePanel, train: Cohort | None, item: EncodedSection
-) -> dict[str, Pair]:
-    """(log1p, composition or None) of every baseline that was fitted on the training sections."""
-    rivals: dict[str, Pair] = {}
-    if "ridge.mean" in bundle.trust:
-        names = (f.name for f in fields(RidgeBaseline))
-        ridge = RidgeBaseline(**{name: bundle.trust[f"ridge.{name}"] for name in names})
-        rivals["ridge"] = ridge.predict(item.features)
-    if train is not None:
-        sections = [training_section(t, panel) for t in train.items]
-        nearest = fit_nearest(
-            [s.features for s in sections],
-            [s.counts for s in sections],
-            measured=[s.measured for s in sections],
-        )
-        rivals["nearest_patches"] = nearest.predict(item.features)
-    elif f"{NEAREST}projected" in bundle.trust:
-        kept = {
-            k.removeprefix(NEAREST): v for k, v in bundle.trust.items() if k.startswith(NEAREST)
-        }
-        rivals["nearest_patches"] = NearestPatches.from_tensors(kept).predict(item.features)
-    if "train_mean.log1p" in bundle.trust:
-        mean = TrainMean(bundle.trust["train_mean.log1p"])
-        rivals["train_mean"] = (mean.predict(item.section.n_spots), None)
-    return rivals
 
 
 def _judge(
@@ -162,7 +115,7 @@ def _judge(
     item: EncodedSection,
     prediction: Prediction,
     extras: Extras,
-    rivals: Mapping[str, Pair],
+    beside: Mapping[str, Rival],
     nan_as_zero: bool,
 ) -> HeldOut:
     counts = panel.counts(item.section)
@@ -171,7 +124,8 @@ def _judge(
     in_units = units_compare(pooled, counts.measured)
     evidence = section_evidence(prediction, counts, xy_um, pooled, seed=bundle.config.seed)
     abundant = panel.abundant() if panel.training_totals else np.zeros(0, np.intp)  # imported
-    scores = _scores(prediction, rivals, counts, xy_um, abundant, nan_as_zero, in_units)
+    known = oracles(panel, item.without_expression(), prediction, counts.counts)
+    scores = _scores(prediction, {**beside, **known}, counts, abundant, nan_as_zero, in_units)
     trust = bundle_trust(bundle)
     covered = None
     if trust.intervals is not None and in_units:
@@ -186,14 +140,14 @@ def _judge(
             follows = spread_follows_error(
                 trust.regions, regions, prediction.spread, seed=bundle.config.seed
             )
-    per_spot = {"model": mean_pcc_per_spot(prediction.log1p, counts)}
-    if "train_mean" in rivals:
-        per_spot["train_mean"] = mean_pcc_per_spot(rivals["train_mean"][0], counts)
+    per_spot = {MODEL: mean_pcc_per_spot(prediction.log1p, counts)}
+    if "train_mean" in beside:
+        per_spot["train_mean"] = mean_pcc_per_spot(beside["train_mean"].log1p, counts)
     ceiling = summarise(
         evidence.ceiling_log1p,
         evidence.ceiling_composition,
         np.full(len(bundle.genes), np.nan),
-        scores["model"].constant,
+        scores[MODEL].constant,
         counts.measured,
         abundant,
         nan_as_zero=nan_as_zero,
@@ -217,32 +171,24 @@ def _judge(
 
 def _scores(
     prediction: Prediction,
-    rivals: Mapping[str, Pair],
+    beside: Mapping[str, Rival],
     counts: PanelCounts,
-    xy_um: npt.NDArray[np.float64],
     abundant: npt.NDArray[np.intp],
     nan_as_zero: bool,
     in_units: bool,
 ) -> dict[str, SectionScores]:
-    def score(log1p: Any, composition: Any, *, in_units: bool = in_units) -> SectionScores:
-        return score_section(
-            log1p,
-            composition,
+    """Of the model and of everything beside it, in the order of the table."""
+    every = {MODEL: Rival(prediction.log1p, prediction.composition), **beside}
+    return {
+        name: score_section(
+            every[name].log1p,
+            every[name].composition,
             counts.counts,
             counts.measured,
             abundant,
             nan_as_zero=nan_as_zero,
-            in_units=in_units,
+            in_units=in_units and every[name].in_units,
         )
-
-    oracle, image = depth_only(counts.counts), predicted_depth_only(prediction.depth)
-    around = measured_neighbours(counts.counts, xy_um)
-    makers: dict[str, Callable[[], SectionScores]] = {
-        "model": lambda: score(prediction.log1p, prediction.composition),
-        "depth_only": lambda: score(oracle, oracle, in_units=False),
-        "predicted_depth_only": lambda: score(image, image, in_units=False),
-        "neighbours": lambda: score(*around),
+        for name in PREDICTORS
+        if name in every
     }
-    for name, pair in rivals.items():
-        makers[name] = lambda pair=pair: score(*pair)  # type: ignore[misc]
-    return {name: makers[name]() for name in PREDICTORS if name in makers}

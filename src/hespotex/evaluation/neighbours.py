@@ -12,8 +12,11 @@ from scipy import sparse
 
 from hespotex.evaluation.baselines import project_features, standardise_features
 from hespotex.evaluation.components import Components, drawn_evenly
+from hespotex.evaluation.predictors import Baseline, Known, Rival
 from hespotex.evaluation.spatial_structure import lattice_weights
 from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals, spot_totals
+from hespotex.models.fit import training_section
+from hespotex.models.types import TrainingSection
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -169,3 +172,38 @@ def measured_neighbours(
         around[number == 0] = values.mean(axis=0)
         results.append(around)
     return results[0], results[1]
+
+
+def _fit_nearest(
+    sections: Sequence[TrainingSection], n_spots: int = MAX_REFERENCE
+) -> NearestPatches:
+    return fit_nearest(
+        [s.features for s in sections],
+        [s.counts for s in sections],
+        n_spots,
+        measured=[s.measured for s in sections],
+    )
+
+
+def _kept_spots(sections: Sequence[TrainingSection], n: int) -> Mapping[str, npt.NDArray[Any]]:
+    return _fit_nearest(sections, n).tensors() if n else {}
+
+
+def _nearest(known: Known) -> Rival | None:
+    if known.train is not None:
+        nearest = _fit_nearest([training_section(t, known.panel) for t in known.train.items])
+    elif "projected" in known.arrays:
+        nearest = NearestPatches.from_tensors(known.arrays)
+    else:
+        return None
+    return Rival(*nearest.predict(known.item.features))
+
+
+def _neighbours(known: Known) -> Rival | None:
+    if known.counts is None:
+        return None
+    return Rival(*measured_neighbours(known.counts, known.item.section.xy_um))
+
+
+NEAREST_PATCHES = Baseline(_nearest, _kept_spots, stored_as="nearest")
+NEIGHBOURS = Baseline(_neighbours)

@@ -1,6 +1,6 @@
 """Drawings of the report that are SVG text: distributions and calibration.
 
-Colours are CSS variables of the page, so that a chart follows the light and the dark theme.
+A chart follows the light and the dark theme: colours are CSS variables of the page, or in `predictor_css`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.evaluation.predictors import PREDICTORS, label_of
 from hespotex.export.scales import robust_limits
 from hespotex.plots.maps import density
-from hespotex.plots.style import PREDICTOR_NAMES
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -49,12 +49,19 @@ def distribution_svg(tables: Mapping[str, Floats], title: str) -> str:
     parts.append(f'<line class="zero" x1="{at(0):.1f}" x2="{at(0):.1f}" y1="8" y2="{base}"/>')
     for row, (predictor, values) in enumerate(tables.items()):
         y = 8 + _ROW * (row + 1) - 12
-        name = escape(PREDICTOR_NAMES.get(predictor, predictor))
+        name = escape(label_of(predictor))
         parts.append(
             f'<g class="p-{escape(predictor)}"><text class="name" x="{_LEFT - 12}" y="{y - 4}" '
             f'text-anchor="end">{name}</text>{_one_row(x, values, y, at)}</g>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def predictor_css() -> str:
+    """The colours of the rows, on white and on a dark screen."""
+    light = "".join(f"svg .p-{name}{{color:{p.colour}}}" for name, p in PREDICTORS.items())
+    dark = "".join(f"svg .p-{name}{{color:{p.on_dark}}}" for name, p in PREDICTORS.items())
+    return f"{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
 
 
 def _one_row(x: Floats, values: Floats, y: float, at: Any) -> str:

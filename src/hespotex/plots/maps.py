@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hespotex.evaluation.predictors import MODEL, PREDICTORS
 from hespotex.evaluation.scores import pcc_per_gene
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.scales import robust_limits
@@ -161,7 +162,7 @@ def plot_pcc_distribution(
         genes: rows of genes.csv: section_id, gene, `<prefix>pcc_log1p`, `<prefix>pcc_composition`
             with no prefix for the model and `<predictor>_` for each baseline.
     """
-    shown = [p for p in style.PREDICTOR_COLOURS if f"{score_prefix(p)}pcc_log1p" in genes]
+    shown = [p for p in PREDICTORS if f"{score_prefix(p)}pcc_log1p" in genes]
     sections = list(dict.fromkeys(genes.section_id))
     figure = style.new_figure(height=2.2 + 1.0 * len(shown))
     n_genes = genes.gene.nunique()
@@ -170,7 +171,7 @@ def plot_pcc_distribution(
         "How well is each gene predicted? The model beside its baselines",
         f"PCC per gene over the spots of a held-out section; {n_genes:,} genes in "
         f"{len(sections)} section{'s' if len(sections) != 1 else ''}. "
-        "Measured depth is an oracle: it uses the held-out counts.",
+        "An oracle uses the held-out counts.",
     )
     page = float(figure.get_size_inches()[1])
     height = page - 2.1
@@ -190,7 +191,7 @@ def plot_pcc_distribution(
 
 def score_prefix(predictor: str) -> str:
     """What the columns of a predictor begin with in genes.csv."""
-    return "" if predictor == "model" else f"{predictor}_"
+    return "" if predictor == MODEL else f"{predictor}_"
 
 
 def _ridge_lines(axes: Axes, tables: Mapping[str, pd.Series], *, label: bool) -> None:
@@ -199,10 +200,10 @@ def _ridge_lines(axes: Axes, tables: Mapping[str, pd.Series], *, label: bool) ->
     low, high = min(low, -0.05) - 0.05, max(high, 0.2) + 0.05
     x = np.linspace(low, high, 320)
     for row, (predictor, values) in enumerate(tables.items()):
-        y, colour = -float(row), style.PREDICTOR_COLOURS.get(predictor, style.MUTED)
+        y, colour = -float(row), PREDICTORS[predictor].colour
         if label:
-            name = style.PREDICTOR_NAMES.get(predictor, predictor)
-            weight = "bold" if predictor == "model" else "normal"
+            name = PREDICTORS[predictor].marked
+            weight = "bold" if predictor == MODEL else "normal"
             axes.text(
                 -0.03, y + 0.12, name, size=11, weight=weight, color=style.INK, ha="right",
                 transform=axes.get_yaxis_transform(),

@@ -37,22 +37,6 @@ UNLIKE_COLOURS: Final = "unlike"
 # The same on every slide: a spot is flagged above 1.
 UNLIKE_LIMITS: Final = (0.0, 2.0)
 UNLIKE_LIMIT: Final = 1.0
-PREDICTOR_COLOURS: Final = {
-    "model": ACCENT,
-    "ridge": "#d08c2e",
-    "depth_only": "#8c8f98",
-    "predicted_depth_only": "#b9bcc4",
-}
-PREDICTOR_NAMES: Final = {
-    "model": "HESpotEx",
-    "ridge": "ridge regression",
-    "depth_only": "measured depth only",
-    "predicted_depth_only": "predicted depth only",
-    "nearest_patches": "nearest patches",
-    "train_mean": "train mean",
-    "neighbours": "measured neighbours",
-    "ceiling": "ceiling by counting noise",
-}
 
 
 def new_figure(width: float = SLIDE_INCHES[0], height: float = SLIDE_INCHES[1]) -> Figure:

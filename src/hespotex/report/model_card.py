@@ -12,10 +12,10 @@ from hespotex import keys
 from hespotex.evaluation.by_scope import bundle_tables
 from hespotex.evaluation.claims import BETWEEN, EVIDENCE, UNTESTED
 from hespotex.evaluation.grades import UNGRADED, count_grades
+from hespotex.evaluation.predictors import label_of
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import bundle_trust, inner_folds_note
 from hespotex.export.shown import COMPOSITION_IS
-from hespotex.plots.style import PREDICTOR_NAMES
 from hespotex.report.report_intervals import (
     NO_INTERVALS,
     median_half_widths,
@@ -137,7 +137,7 @@ def _score_rows(validation: Mapping[str, Any]) -> list[dict[str, str]]:
         span = span_text(validation, predictor, "pcc_composition_mean")
         if span:
             values["pcc_composition_mean"] += f" {span}"
-        rows.append({"predictor": PREDICTOR_NAMES.get(predictor, predictor), **values})
+        rows.append({"predictor": label_of(predictor), **values})
     return rows
 
 
@@ -163,8 +163,9 @@ def _grades(bundle: Bundle) -> list[str]:
 
 
 def _depth_alone(mean: Mapping[str, Any]) -> str:
-    score = mean.get("depth_only", {}).get("pcc_composition_mean")
-    return "" if score is None else f" (measured depth alone: {score:.3f})"
+    name = "depth_only"
+    score = mean.get(name, {}).get("pcc_composition_mean")
+    return "" if score is None else f" ({label_of(name)}: {score:.3f})"
 
 
 def _limits(bundle: Bundle, n_patients: int) -> list[str]:

@@ -15,10 +15,11 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.evaluation.claims import EVIDENCE, Claims
+from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.export.claim_words import claims_of
 from hespotex.export.scales import COMPOSITION_COLOURS, EXPRESSION_COLOURS
 from hespotex.export.shown import COMPOSITION_IS, LOG1P_IS, MEASURED_IS
-from hespotex.plots.charts import calibration_svg, distribution_svg
+from hespotex.plots.charts import calibration_svg, distribution_svg, predictor_css
 from hespotex.plots.maps import score_prefix
 from hespotex.plots.style import (
     UNLIKE_COLOURS,
@@ -58,9 +59,6 @@ from hespotex.results.read import (
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.run_folder import RunDir
 
-# Predictors whose scores over all genes are drawn, in this order.
-_DRAWN: Final = ("model", "ridge", "nearest_patches", "predicted_depth_only", "depth_only",
-                 "neighbours")  # fmt: skip
 _DIGITS: Final = {"mean_count": 2, keys.N_PATIENTS: 0, keys.N_SECTIONS: 0}
 _LEFT_OUT: Final = "genes of the model that are not predicted on this slide (--untested writes those without evidence, --all-genes all)"
 
@@ -103,14 +101,16 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
     genes = gene_table(run.genes, seen.genes)
     maps, mapped = _maps(run, genes["gene"].tolist(), sections, map_bytes)
     data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps,
-            "absent": absent_for_search(run.folder), **_colours()}  # fmt: skip
+            "absent": absent_for_search(run.folder), "depth_label": PREDICTORS["depth_only"].label,
+            **_colours()}  # fmt: skip
     templates = resources.files("hespotex.report") / "templates"
     calibration = run.metrics.get("calibration")
     record = records[0] if records else {}
     return environment.get_template("report.html.j2").render(
-        css=Markup((templates / "report.css").read_text(encoding="utf-8")),
+        css=Markup((templates / "report.css").read_text(encoding="utf-8") + predictor_css()),
         script=Markup((templates / "report.js").read_text(encoding="utf-8")),
         data=Markup(_safe_json(data)),
+        label={name: predictor.label for name, predictor in PREDICTORS.items()},
         title=tables.title(run, [patient for *_, patient in sections], sum(s[1] for s in sections)),
         claims=claim_lines(seen.claims),
         composition_is=COMPOSITION_IS,
@@ -246,7 +246,7 @@ def _distributions(genes: pd.DataFrame) -> list[dict[str, Any]]:
     for score, caption in captions.items():
         tables = {
             p: genes[f"{score_prefix(p)}{score}"].dropna().to_numpy(np.float64)
-            for p in _DRAWN
+            for p in PREDICTORS
             if f"{score_prefix(p)}{score}" in genes
         }
         result.append({"svg": Markup(distribution_svg(tables, caption)), "caption": caption})

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hespotex.evaluation.compare import FEWEST_UNITS
 from hespotex.evaluation.grades import GradeRule
-from hespotex.plots.style import PREDICTOR_NAMES
+from hespotex.evaluation.predictors import PREDICTORS, label_of
 from hespotex.results.read import Run
 
 Row = dict[str, Any]
@@ -24,21 +24,8 @@ SCORES: Final[Mapping[str, tuple[str, int]]] = {
     "pcc_log1p_top50": ("log1p PCC, best 50", 1),
     "rmse_log1p": ("RMSE log1p", -1),
 }
-_NOTES: Final = {
-    "depth_only": "oracle: reads the held-out counts",
-    "neighbours": "upper mark: reads the held-out counts",
-    "nearest_patches": "mean of the training spots that look most alike",
-    "predicted_depth_only": "one map for all genes",
-    "ceiling": "of a perfect prediction",
-}
 # What stands under the model's number: depth first of all, since log1p rises with depth alone.
-_BESIDE: Final = {
-    "depth_only": "measured depth alone",
-    "ridge": "ridge",
-    "train_mean": "train mean",
-    "ceiling": "ceiling",
-}
-_UNFAIR: Final = frozenset({"depth_only", "neighbours", "ceiling"})
+_BESIDE: Final = ("depth_only", "ridge", "train_mean", "ceiling")
 _FOLD_TEXT: Final = {
     "patient": "Whole patients were held out: no section of a held-out patient was seen by any fit.",
     "section": "Single sections were held out, not patients.",
@@ -97,7 +84,7 @@ def tiles(metrics: Mapping[str, Any]) -> list[Row]:
         value = mean.get("model", {}).get(score)
         if value is None or score == "pcc_log1p_top50":
             continue
-        beside = [(name, mean.get(key, {}).get(score)) for key, name in _BESIDE.items()]
+        beside = [(label_of(key), mean.get(key, {}).get(score)) for key in _BESIDE]
         note = " · ".join(f"{name} {text(v, 3)}" for name, v in beside if v is not None)
         result.append({"value": f"{value:.3f}", "name": name, "note": note})
     return result
@@ -108,7 +95,7 @@ def score_rows(metrics: Mapping[str, Any]) -> list[Row]:
     mean = metrics.get("mean", {})
     best = {}
     for score, (_, sign) in SCORES.items():
-        fair = [v.get(score) for k, v in mean.items() if k not in _UNFAIR]
+        fair = [v.get(score) for k, v in mean.items() if not _is_oracle(k)]
         known = [sign * v for v in fair if v is not None]
         best[score] = sign * max(known) if known else None
     rows = []
@@ -117,18 +104,28 @@ def score_rows(metrics: Mapping[str, Any]) -> list[Row]:
             {
                 "value": text(values.get(score), 3),
                 "span": span_text(metrics, predictor, score),
-                "best": predictor not in _UNFAIR
+                "best": not _is_oracle(predictor)
                 and values.get(score) is not None
                 and values.get(score) == best[score],
             }
             for score in SCORES
         ]
         cells.append({"value": text(_per_spot(metrics, predictor), 3), "span": "", "best": False})
-        name = PREDICTOR_NAMES.get(predictor, predictor)
+        note = PREDICTORS[predictor].note if predictor in PREDICTORS else ""
         rows.append(
-            {"key": predictor, "name": name, "note": _NOTES.get(predictor, ""), "cells": cells}
+            {
+                "key": predictor,
+                "name": label_of(predictor),
+                "note": note,
+                "oracle": _is_oracle(predictor),
+                "cells": cells,
+            }
         )
     return rows
+
+
+def _is_oracle(predictor: str) -> bool:
+    return predictor in PREDICTORS and PREDICTORS[predictor].oracle
 
 
 def _per_spot(metrics: Mapping[str, Any], predictor: str) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex.evaluation.compare import half_width
-from hespotex.evaluation.held_out import PREDICTORS
+from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.evaluation.scores import ScoreSummary, aggregate
 
 # What a score can be, where it is no correlation: no interval reaches beyond.

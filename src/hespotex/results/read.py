@@ -15,6 +15,7 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.export.h5ad import StoredPrediction, read_prediction
 from hespotex.storage.disk_errors import disk_words
 from hespotex.storage.run_folder import RunDir
@@ -27,12 +28,12 @@ GENE_COLUMNS: Final[Mapping[str, str]] = {
     keys.N_SECTIONS: "sections",
     keys.SCORE: "PCC given depth",
     "pcc_composition": "composition PCC",
-    "ridge_pcc_composition": "ridge",
+    "ridge_pcc_composition": PREDICTORS["ridge"].label,
     "pcc_partial": "given depth",
     keys.Q_VALUE: "q-value",
     keys.CEILING_SHARE: "of its ceiling",
     "pcc_log1p": "log1p PCC",
-    "depth_only_pcc_log1p": "depth alone",
+    "depth_only_pcc_log1p": PREDICTORS["depth_only"].label,
     "mean_count": "counts a spot",
 }
 TEXT_COLUMNS: Final = (keys.GRADE, keys.EVIDENCE, keys.SCOPE)

@@ -8,7 +8,7 @@ it is predicted, and with it when the prediction is scored.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,9 @@ import numpy.typing as npt
 
 from hespotex.config import Machine, RunConfig
 from hespotex.evaluation import intervals
-from hespotex.evaluation.baselines import (
-    fit_ridge,
-    fit_train_mean,
-)
-from hespotex.evaluation.held_out import NEAREST, HeldOut, evaluate_bundle
-from hespotex.evaluation.neighbours import fit_nearest
+from hespotex.evaluation.held_out import HeldOut, evaluate_bundle
 from hespotex.evaluation.out_of_distribution import fit_ood
+from hespotex.evaluation.predictors import fitted
 from hespotex.evaluation.region_intervals import calibrate_regions, region_errors
 from hespotex.evaluation.regions import held_out_regions
 from hespotex.evaluation.set_scores import with_gene_sets
@@ -203,7 +199,7 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
 
 
 def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> Bundle:
-    """The bundle with ridge and train mean of its training sections, to be scored beside the model.
+    """The bundle with what the baselines keep of its training sections, to be scored beside the model.
 
     Args:
         bundle: the model.
@@ -212,16 +208,7 @@ def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> 
     """
     panel = GenePanel(bundle.genes, bundle.training_totals)
     sections = [training_section(item, panel) for item in train.items]
-    counts, measured = [s.counts for s in sections], [s.measured for s in sections]
-    ridge = fit_ridge([s.features for s in sections], counts, measured)
-    mean = fit_train_mean(counts, measured)
-    arrays = {f"ridge.{f.name}": getattr(ridge, f.name) for f in fields(ridge)}
-    if nearest_spots:
-        nearest = fit_nearest(
-            [s.features for s in sections], counts, nearest_spots, measured=measured
-        )
-        arrays |= {f"{NEAREST}{name}": array for name, array in nearest.tensors().items()}
-    return replace(bundle, trust={**bundle.trust, **arrays, "train_mean.log1p": mean.log1p})
+    return replace(bundle, trust={**bundle.trust, **fitted(sections, nearest_spots)})
 
 
 def _n_units(*cohorts: Cohort) -> list[int]:

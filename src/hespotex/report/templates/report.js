@@ -80,7 +80,7 @@
       of("pcc_composition") === null ? "composition: no score here" : `composition PCC ${of("pcc_composition")}${span("pcc_composition")}`,
       of("pcc_partial") && `given depth ${of("pcc_partial")} (z ${of("null_z", 1)})`,
       of("ceiling_composition") && `ceiling ${of("ceiling_composition")}`,
-      of("pcc_log1p") && `log1p PCC ${of("pcc_log1p")}${span("pcc_log1p")}, depth alone ${of("depth_only_pcc_log1p")}`,
+      of("pcc_log1p") && `log1p PCC ${of("pcc_log1p")}${span("pcc_log1p")}, ${data.depth_label} ${of("depth_only_pcc_log1p")}`,
       of("rmse_log1p") && `RMSE ${of("rmse_log1p")}`,
       of("coverage") && `90 % interval of log1p holds ${number(100 * section.scores.coverage[k], 0)} % of the spots here`,
       of("deviance_explained") && `deviance explained ${of("deviance_explained", 3)}`,
