@@ -194,7 +194,7 @@ def test_permuting_held_out_counts_changes_no_bit_of_a_fit_with_nuclei() -> None
     plain_cohort = toy_cohort(n_side=6)
     items = [replace(i, nuclei=np.linspace(1.1, 2.0, 36)) for i in plain_cohort.items]
     cohort = replace(plain_cohort, items=tuple(items))
-    config = RunConfig.from_values({}, [*CONFIGS["published"], "nuclei=published"])
+    config = RunConfig.from_values({}, [*CONFIGS["published"], "nuclei.mode=published"])
     fold = Fold(("B1", "B2"), ("A1", "A2"))
     plain = run_fold(cohort, fold, config)
     assert plain.bundle.model.hyper["uses_nuclei"]

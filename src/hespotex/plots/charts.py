@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 _WIDTH: Final = 520
 _ROW: Final = 54
-_LEFT: Final = 150
+_LEFT: Final = 162
 _RIGHT: Final = 66
 
 

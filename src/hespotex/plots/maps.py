@@ -166,12 +166,13 @@ def plot_pcc_distribution(
     sections = list(dict.fromkeys(genes.section_id))
     figure = style.new_figure(height=2.2 + 1.0 * len(shown))
     n_genes = genes.gene.nunique()
+    oracles = [PREDICTORS[p].label for p in shown if PREDICTORS[p].oracle]
     style.heading(
         figure,
         "How well is each gene predicted? The model beside its baselines",
         f"PCC per gene over the spots of a held-out section; {n_genes:,} genes in "
-        f"{len(sections)} section{'s' if len(sections) != 1 else ''}. "
-        "An oracle uses the held-out counts.",
+        f"{len(sections)} section{'s' if len(sections) != 1 else ''}."
+        + (f" The held-out counts are used by {' and '.join(oracles)}." if oracles else ""),
     )
     page = float(figure.get_size_inches()[1])
     height = page - 2.1
@@ -202,7 +203,7 @@ def _ridge_lines(axes: Axes, tables: Mapping[str, pd.Series], *, label: bool) ->
     for row, (predictor, values) in enumerate(tables.items()):
         y, colour = -float(row), PREDICTORS[predictor].colour
         if label:
-            name = PREDICTORS[predictor].marked
+            name = PREDICTORS[predictor].label
             weight = "bold" if predictor == MODEL else "normal"
             axes.text(
                 -0.03, y + 0.12, name, size=11, weight=weight, color=style.INK, ha="right",
