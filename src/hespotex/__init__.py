@@ -17,6 +17,12 @@ _PUBLIC = {
     "RunConfig": "hespotex.config",
     "Machine": "hespotex.config",
     "SlideOptions": "hespotex.predicting",
+    "Cluster": "hespotex.predicting",
+    "InputChoices": "hespotex.config",
+    "GeneSet": "hespotex.genes.gene_sets",
+    "read_gmt": "hespotex.genes.gene_sets",
+    "read_prediction": "hespotex.export.h5ad",
+    "PredictionFile": "hespotex.analysis.prediction_file",
     "HESpotExError": "hespotex.errors",
 }
 _MODULES = ("tl",)

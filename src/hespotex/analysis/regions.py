@@ -1,0 +1,184 @@
+"""Regions of a slide: areas from and to GeoJSON, their pooled composition, and a region against the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.analysis.prediction_file import PredictionFile
+from hespotex.errors import GeometryError
+from hespotex.evaluation.regions import SIZES
+from hespotex.slide.tissue import as_multipolygon
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.text_files import read_text
+
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+_EXPORT: Final = "export it from QuPath as GeoJSON (File > Export objects)"
+
+
+@dataclass(frozen=True)
+class Region:
+    """An area of a slide.
+
+    Attributes:
+        name: as its author called it, else `region 1`, `region 2`.
+        outline: shapely MultiPolygon in level-0 pixels.
+    """
+
+    name: str
+    outline: Any
+
+    def contains(self, xy_px0: Floats) -> Mask:
+        """(n,) whether spot centres (n, 2) lie in the area; its edge counts."""
+        import shapely
+
+        return np.asarray(shapely.intersects_xy(self.outline, xy_px0[:, 0], xy_px0[:, 1]), bool)
+
+
+def read_regions(path: Path) -> tuple[Region, ...]:
+    """Areas that somebody drew, one region each, named by QuPath's name or class.
+
+    Args:
+        path: a FeatureCollection, a list of features, or a feature, in level-0 pixels; points and lines are
+            passed over.
+
+    Raises:
+        GeometryError: the file cannot be read, is no GeoJSON, or holds no area.
+    """
+    import shapely
+    from shapely.geometry import shape
+
+    text = read_text(path, "GeoJSON with regions", GeometryError)
+    try:
+        content = json.loads(text)
+        features = content if isinstance(content, list) else content.get("features", content)
+        features = [features] if isinstance(features, dict) else features
+        found = [(_name(f), shapely.make_valid(shape(f["geometry"]))) for f in features]
+        areas = [(name, as_multipolygon(area)) for name, area in found if area.area > 0]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise GeometryError(
+            expected=f"GeoJSON in {path}", cause=f"{type(error).__name__}: {error}", remedy=_EXPORT
+        ) from error
+    if not areas:
+        raise GeometryError(
+            expected=f"an area (Polygon or MultiPolygon) in {path}", found="none", remedy=_EXPORT
+        )
+    return tuple(
+        Region(name or f"region {n}", area) for n, (name, area) in enumerate(areas, start=1)
+    )
+
+
+def write_regions(path: Path, regions: Sequence[Region]) -> None:
+    """Write regions as annotations that QuPath imports by dropping the file on the slide.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    from shapely.geometry import mapping
+
+    features = [
+        {
+            "type": "Feature",
+            "geometry": mapping(region.outline),
+            "properties": {"objectType": "annotation", "name": region.name},
+        }
+        for region in regions
+    ]
+    with atomic_path(path) as temporary:
+        text = json.dumps({"type": "FeatureCollection", "features": features}, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _name(feature: Any) -> str:
+    properties = feature.get("properties") or {}
+    of_class = (properties.get("classification") or {}).get("name")
+    return str(properties.get("name") or of_class or "").strip()
+
+
+def pooled_composition(file: PredictionFile, sets: Sequence[Mask]) -> Floats:
+    """(k, G) composition of sets of spots: log of a gene's part of their summed expected counts, against training.
+
+    Spots weigh by predicted depth, alike where a model predicts none. Spots that are flagged do not count.
+
+    Args:
+        file: the prediction.
+        sets: (n,) which spots, each.
+
+    Raises:
+        GeometryError: a set has no spot that is not flagged.
+    """
+    weight = np.asarray(file.spots.depth, dtype=np.float64)
+    weight = np.maximum(weight, 1e-9) if np.isfinite(weight).all() else np.ones(file.n_spots)
+    members = np.stack([np.asarray(s, bool) & file.usable for s in sets])
+    empty = np.flatnonzero(~members.any(axis=1))
+    if len(empty):
+        raise GeometryError(
+            expected=f"spots in set {empty[0] + 1} of section {file.spots.section_id}",
+            found="none that is not flagged as unlike the training's",
+            remedy="draw it where the prediction has spots",
+        )
+    weights = members * weight
+    weights /= weights.sum(axis=1, keepdims=True)
+    out = np.empty((len(members), len(file.genes)))
+    for part, composition in file.blocks():
+        out[:, part] = np.log(np.maximum(weights @ np.exp(composition.astype(np.float64)), 1e-30))
+    return out
+
+
+def against_rest(file: PredictionFile, inside: Mask) -> pd.DataFrame:
+    """Every gene in a region against the rest of the slide, largest difference first.
+
+    It describes: a region that was drawn after looking at the maps has no p-value. The half width is that of the
+    largest calibrated region that is no larger than this one; NaN where the model has none.
+
+    Args:
+        file: the prediction.
+        inside: (n,) spots of the region.
+
+    Returns:
+        one row a gene: `difference` of composition (natural log), `inside`, `rest`, `half_width`, `n_inside`,
+        `n_rest`, and what is claimed of the gene (`grade`, `evidence`, `scope`).
+
+    Raises:
+        GeometryError: no usable spot lies inside, or none outside.
+    """
+    inside = np.asarray(inside, bool)
+    within, rest = pooled_composition(file, (inside, ~inside))
+    n_inside, n_rest = (int((s & file.usable).sum()) for s in (inside, ~inside))
+    claims = file.claims
+    table = pd.DataFrame(
+        {
+            "gene": file.genes,
+            "difference": within - rest,
+            "inside": within,
+            "rest": rest,
+            "half_width": _half_width(file, n_inside),
+            "n_inside": n_inside,
+            "n_rest": n_rest,
+            keys.GRADE: claims.grade,
+            keys.EVIDENCE: claims.evidence,
+            keys.SCOPE: claims.gene_scope,
+        }
+    )
+    order = np.argsort(-np.abs(table["difference"].to_numpy()), kind="stable")
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _half_width(file: PredictionFile, n_spots: int) -> Floats:
+    """(G,) of the largest calibrated region of at most so many spots; NaN where there is none."""
+    found = np.full(len(file.genes), np.nan)
+    widths = file.half_width
+    for row, size in enumerate(SIZES if widths is not None else ()):
+        if size <= n_spots and widths is not None:
+            found = np.where(np.isfinite(widths[row]), widths[row], found)
+    return found
