@@ -10,6 +10,13 @@ import pandas as pd
 import pytest
 from matplotlib.collections import EllipseCollection
 from PIL import Image
+
+from hespotex.evaluation.measured_composition import measured_composition
+from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.scales import column_limits, robust_limits
+from hespotex.export.shown import COMPOSITION_IS
+from hespotex.plots import maps as plots
+from hespotex.plots import style
 from toy_prediction import (
     GENES,
     MARKED,
@@ -19,13 +26,6 @@ from toy_prediction import (
     toy_section,
     toy_thumbnail,
 )
-
-from hespotex.evaluation.measured_composition import measured_composition
-from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
-from hespotex.export.scales import column_limits, robust_limits
-from hespotex.export.shown import COMPOSITION_IS
-from hespotex.plots import maps as plots
-from hespotex.plots import style
 
 
 @pytest.fixture

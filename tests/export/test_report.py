@@ -10,11 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toy_prediction import (
-    GENES,
-    toy_prediction,
-    toy_section,
-)
 from toy_report import data_of, genes_csv, in_browser, metrics, page_of, write_scored_run
 
 from hespotex.errors import RunError
@@ -24,6 +19,11 @@ from hespotex.report.report_maps import mapped_genes
 from hespotex.results.read import gene_table
 from hespotex.storage.atomic import write_json
 from hespotex.storage.run_folder import RunDir
+from toy_prediction import (
+    GENES,
+    toy_prediction,
+    toy_section,
+)
 
 
 @pytest.fixture
