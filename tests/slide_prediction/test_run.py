@@ -22,7 +22,6 @@ from hespotex.features.encode import encode_section
 from hespotex.models.predict import predict_expression
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from hespotex.predicting import decode as decoding
-from hespotex.predicting import encode as encoding
 from hespotex.sections.section import Geometry, Section
 from hespotex.slide import Slide, open_slide
 from toy_slide import MPP, ToyEncoder, graded, toy_trust, write_slide
@@ -367,6 +366,7 @@ def test_unknown_gene_is_refused_before_the_work(
 
 
 def test_batches_never_straddle_chunks() -> None:
+    from hespotex.features.encode import BATCH
     from hespotex.predicting.store import CHUNK_SPOTS
 
-    assert CHUNK_SPOTS % encoding._BATCH == 0
+    assert CHUNK_SPOTS % BATCH == 0

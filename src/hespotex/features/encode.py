@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,14 @@ from hespotex.storage.content_keys import content_key
 # Where an encoder states no mpp: one spot's surroundings and three wider contexts.
 _SIDES_UM = (77.2, 154.5, 309.0, 617.9)
 _CONTEXTS = (1, 2, 4, 8)
-_BATCH = 16
+# Spots that are decoded and encoded at once.
+BATCH: Final = 16
 # Version of how patches are cut, resampled and described: another one makes other features.
 _RECIPE = 3
 
 
 Encoded = tuple[npt.NDArray[np.float32], Appearance]
+EncodedBatch = tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], Appearance]
 
 
 @dataclass(frozen=True)
@@ -183,19 +186,49 @@ def encode_spots(
     tell: Callable[[int], None],
 ) -> Encoded:
     """Features (n, S, D) and appearance of spots, made now; decoding runs beside the encoder."""
-    n_sides, size = len(plan.sides_um), plan.size_px
+    n_sides = len(plan.sides_um)
     values = np.empty((len(xy_px0), n_sides, encoder.dim), np.float32)
     colours = np.empty((len(xy_px0), N_COLOURS), np.float32)
-    textures = np.empty((len(xy_px0), n_textures(n_sides, size)), np.float32)
-    pitches_um = plan.effective_mpp(mpp)
-    with closing(crop_patches(slide, xy_px0, mpp, plan, _BATCH)) as batches:
-        for indices, patches in batches:
-            flat = encoder.encode(patches.reshape(-1, size, size, 3))
-            values[indices] = flat.reshape(len(indices), n_sides, encoder.dim)
-            seen = describe_patches(patches, pitches_um, mpp)
+    textures = np.empty((len(xy_px0), n_textures(n_sides, plan.size_px)), np.float32)
+    with closing(encode_batches(slide, xy_px0, encoder, plan, mpp)) as batches:
+        for indices, features, seen in batches:
+            values[indices] = features
             colours[indices], textures[indices] = seen.colours, seen.textures
             tell(len(indices))
     return values, Appearance(colours, textures)
+
+
+def encode_batches(
+    slide: Slide,
+    xy_px0: npt.NDArray[np.float64],
+    encoder: Encoder,
+    plan: PatchPlan,
+    mpp: float,
+    *,
+    on_bad: Callable[[int, SlideError], None] | None = None,
+) -> Generator[EncodedBatch, None, None]:
+    """Encode spots batch by batch, in reading order; hold it in `contextlib.closing`, as `crop_patches`.
+
+    Args:
+        slide: the open slide.
+        xy_px0: (n, 2) centres in level-0 pixels.
+        encoder: what encodes.
+        plan: sides and size of the patches.
+        mpp: microns per level-0 pixel.
+        on_bad: hears of every spot whose pixels cannot be read; None: the first one ends the work.
+
+    Yields:
+        indices into the spots, (b,), their features, (b, S, D), and the appearance of their patches.
+
+    Raises:
+        SlideError: a region cannot be read.
+    """
+    size, n_sides, pitches_um = plan.size_px, len(plan.sides_um), plan.effective_mpp(mpp)
+    with closing(crop_patches(slide, xy_px0, mpp, plan, BATCH, on_bad=on_bad)) as batches:
+        for indices, patches in batches:
+            flat = encoder.encode(patches.reshape(-1, size, size, 3))
+            features = flat.reshape(len(indices), n_sides, encoder.dim)
+            yield indices, features, describe_patches(patches, pitches_um, mpp)
 
 
 def read_cached(path: Path, shape: tuple[int, ...]) -> Encoded | None:

@@ -10,16 +10,13 @@ import numpy.typing as npt
 
 from hespotex.encoders.base import Encoder
 from hespotex.errors import SlideError
-from hespotex.features.appearance import Appearance, describe_patches
-from hespotex.features.encode import orthonormal_projection
-from hespotex.features.patches import PatchPlan, crop_patches
+from hespotex.features.appearance import Appearance
+from hespotex.features.encode import encode_batches, orthonormal_projection
+from hespotex.features.patches import PatchPlan
 from hespotex.models.preprocessing import FeatureStats
 from hespotex.predicting.store import FeatureChunk, FeatureStore
 from hespotex.progress import Advance
 from hespotex.slide import Slide
-
-# Divides a chunk, so that a batch never straddles two.
-_BATCH = 16
 
 
 def encode_slide(
@@ -35,6 +32,8 @@ def encode_slide(
     advance: Advance,
 ) -> int:
     """Encode what the store lacks; patches are decoded ahead while the encoder works.
+
+    `features.encode.BATCH` divides a chunk, so that no batch straddles two.
 
     Args:
         slide: open slide.
@@ -67,16 +66,11 @@ def encode_slide(
     parts: list[FeatureChunk] = []
     filled, waiting = 0, iter(missing)
     number = next(waiting)
-    size, n_sides, pitches_um = plan.size_px, len(plan.sides_um), plan.effective_mpp(mpp)
-    patches_of = crop_patches(slide, xy_px0[rows], mpp, plan, _BATCH, on_bad=unreadable)
-    with closing(patches_of) as batches:
-        for indices, patches in batches:
-            flat = encoder.encode(patches.reshape(-1, size, size, 3))
-            features = flat.reshape(len(indices), n_sides, encoder.dim)
-            if matrix is not None:
-                features = np.matmul(features, matrix).astype(np.float32)
+    encoded = encode_batches(slide, xy_px0[rows], encoder, plan, mpp, on_bad=unreadable)
+    with closing(encoded) as batches:
+        for indices, raw, seen in batches:
+            features = raw if matrix is None else np.matmul(raw, matrix).astype(np.float32)
             bad = np.array([int(i) in unreadable.spots for i in indices], dtype=bool)
-            seen = describe_patches(patches, pitches_um, mpp)
             parts.append(FeatureChunk(features, seen, bad))
             filled += len(indices)
             advance(len(indices))

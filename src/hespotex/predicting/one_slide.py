@@ -25,9 +25,8 @@ from hespotex.features.encode import features_key
 from hespotex.features.patches import PatchPlan
 from hespotex.genes.gene_sets import sets_key
 from hespotex.models.bundle import Bundle, read_model
-from hespotex.models.encoder_match import check_same_encoder
+from hespotex.models.encoder_match import check_same_encoder, encoder_record
 from hespotex.models.fit import device_name, use_threads
-from hespotex.models.types import EncoderRecord
 from hespotex.nuclei.stage import for_prediction, refuse_unseen
 from hespotex.predicting.beside import KEY, complete_slide, finished_before, refuse_unwritten
 from hespotex.predicting.decode import (
@@ -85,14 +84,7 @@ def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
     bundle = read_model(model)
     config = bundle.config.encoder
     encoder = get_encoder(config.name, device=device_name(machine), threads=machine.threads)
-    record = EncoderRecord(
-        name=encoder.name,
-        key=encoder.key(),
-        dim=config.projection or encoder.dim,
-        size_px=encoder.size_px,
-        mean=encoder.mean,
-        std=encoder.std,
-    )
+    record = encoder_record(encoder, config.projection or encoder.dim)
     check_same_encoder(model, bundle, record)
     plan = PatchPlan(bundle.sides_um, encoder.size_px)
     return Predictor(bundle, bundle_trust(bundle), encoder, plan, machine)
