@@ -9,6 +9,7 @@ import pytest
 from hespotex.cli.options import build_config, read_genes, split_ids
 from hespotex.config import RunConfig
 from hespotex.errors import ConfigError
+from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei.stage import configured
 from hespotex.storage.differences import differing_keys
 
@@ -114,11 +115,11 @@ def test_nuclei_can_be_asked_for_beside_a_search_but_not_beside_off_by_name() ->
             search=["model.hidden=8,16"],
         )
 
-    config = configured(made(), "classical")
+    config = configured(made(), NucleiOrigin.parse("classical"))
     assert config.nuclei.mode == "density"
     assert config.search.grid == {"model.hidden": (8, 16)}
     with pytest.raises(ConfigError, match=r"no --nuclei beside nuclei\.mode = off"):
-        configured(made("nuclei.mode='off'"), "classical")
+        configured(made("nuclei.mode='off'"), NucleiOrigin.parse("classical"))
 
 
 def test_gene_file_becomes_the_panel_in_its_order(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ from hespotex.models.predict import predict_section
 from hespotex.models.same_model import check_same_model
 from hespotex.models.trained_on import check_not_trained_on, training_note, with_inputs
 from hespotex.models.types import Cohort, EncodedSection
-from hespotex.nuclei.stage import configured, find_nuclei, for_prediction, with_masks
+from hespotex.nuclei import NucleiOrigin
+from hespotex.nuclei.stage import configured, find_nuclei, for_prediction, say_of_nuclei, with_masks
 from hespotex.progress import Reporter, Silent
 from hespotex.report.model_card import write_model_card
 from hespotex.report.scored_run import (
@@ -145,11 +146,12 @@ def cross_validate(
     """
     manifest, out = Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
-    config, clock = configured(config or RunConfig(), nuclei), StageClock()
+    origin, clock = NucleiOrigin.asked(nuclei), StageClock()
+    config = configured(config or RunConfig(), origin)
     config.candidates()  # a searched value that does not fit is said before any work
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, config)
-        read = with_masks(read, config.nuclei, nuclei)
+        read = with_masks(read, config.nuclei, origin)
     return _cross_validate(
         read, RunDir(out), config, gene_sets, score_nan_as_zero, machine, reporter, clock
     )
@@ -225,11 +227,12 @@ def train(
     """
     manifest, out = Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
-    config, clock = configured(config or RunConfig(), nuclei), StageClock()
+    origin, clock = NucleiOrigin.asked(nuclei), StageClock()
+    config = configured(config or RunConfig(), origin)
     config.candidates()  # a searched value that does not fit is said before any work
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, config)
-        read = with_masks(read, config.nuclei, nuclei)
+        read = with_masks(read, config.nuclei, origin)
     if out.exists():
         check_same_model(out, read_model(out), config, read, gene_sets)
         reporter.say(f"{out} is this very model, finished: nothing to do")
@@ -286,13 +289,14 @@ def evaluate(
     """
     model, manifest, out = Path(model), Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
-    clock, run = StageClock(), RunDir(out)
+    origin, clock, run = NucleiOrigin.asked(nuclei), StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
         read = read_sections(manifest, sections, reporter, choices, bundle)
     check_not_trained_on(model, bundle, read)
-    asked = for_prediction(bundle, nuclei, reporter)
-    read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
+    asked = for_prediction(bundle, origin)
+    say_of_nuclei(bundle, origin, reporter)
+    read, config = with_masks(read, asked, origin), encode_config(bundle, asked)
     identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
                             gene_sets=sets_key(bundle.gene_sets), same_patient=same_patient,
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
@@ -351,12 +355,13 @@ def predict(
     """
     model, source, out = Path(model), Path(source), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
-    clock, run = StageClock(), RunDir(out)
+    origin, clock, run = NucleiOrigin.asked(nuclei), StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
         read = read_sections(source, sections, reporter, choices, bundle)
-    asked = for_prediction(bundle, nuclei, reporter, bounds_offset=bounds_offset)
-    read, config = with_masks(read, asked, nuclei), encode_config(bundle, asked)
+    asked = for_prediction(bundle, origin, bounds_offset=bounds_offset)
+    say_of_nuclei(bundle, origin, reporter)
+    read, config = with_masks(read, asked, origin), encode_config(bundle, asked)
     identity = run_identity("predict", config, read, model_id=bundle.model_id, all_genes=all_genes,
                             untested=untested, same_patient=same_patient,
                             gene_sets=sets_key(bundle.gene_sets))  # fmt: skip

@@ -19,10 +19,16 @@ from hespotex.features.encode import encode_section
 from hespotex.models.bundle import Bundle
 from hespotex.models.fit import fit_bundle
 from hespotex.models.predict import predict_expression
-from hespotex.nuclei import count_nuclei, count_section, counting
+from hespotex.nuclei import NucleiOrigin, count_nuclei, count_section, counting
 from hespotex.nuclei.factor import nuclei_factor
 from hespotex.nuclei.outlines import OutlineLabels
-from hespotex.nuclei.stage import configured, find_nuclei, for_prediction, with_masks
+from hespotex.nuclei.stage import (
+    configured,
+    find_nuclei,
+    for_prediction,
+    say_of_nuclei,
+    with_masks,
+)
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from hespotex.predicting import one_slide as run
 from hespotex.progress import Silent
@@ -189,7 +195,7 @@ def test_outlines_from_qupath_start_at_the_bounds_where_it_is_said(
     outlines = [{"type": "Feature", "geometry": shapely.geometry.mapping(b)} for b in boxes]
     (tmp_path / "s.geojson").write_text(json.dumps(outlines))
     bundle = _bundle("default", "density")
-    asked = for_prediction(bundle, "mask", Silent(), bounds_offset=True)
+    asked = for_prediction(bundle, NucleiOrigin.parse("mask"), bounds_offset=True)
     labels = OutlineLabels(tmp_path / "s.geojson", (700, 600), MPP, (40.0, 10.0))
     expected = count_nuclei(labels, xy, 60.0, MPP, (700, 600)).nuclei
     assert expected.min() >= 1
@@ -217,33 +223,37 @@ def test_a_model_with_nuclei_refuses_to_predict_without(slide: Path, tmp_path: P
     assert not (tmp_path / "work").exists()  # said before anything was encoded
     foreign = replace(seen.bundle, sections=())
     with pytest.raises(ModelFileError, match=r"trained with nuclei elsewhere, .* give --nuclei"):
-        for_prediction(foreign, None, Silent())
-    assert for_prediction(foreign, "instanseg", Silent()).source == "instanseg"
+        for_prediction(foreign, None)
+    assert for_prediction(foreign, NucleiOrigin.parse("instanseg")).source == "instanseg"
 
 
 def test_what_nuclei_cannot_change_is_said(predictor: Predictor) -> None:
-    heard = Heard()
-    assert for_prediction(predictor.bundle, "classical", heard).mode == "off"
+    heard, asked = Heard(), NucleiOrigin.parse("classical")
+    assert for_prediction(predictor.bundle, asked).mode == "off"
+    say_of_nuclei(predictor.bundle, asked, heard)
     assert heard.warnings == [
         "the model was trained without nuclei: --nuclei classical has no effect"
     ]
-    heard = Heard()
-    chosen = for_prediction(_bundle("default", "density"), "classical", heard)
+    heard, bundle = Heard(), _bundle("default", "density")
+    chosen = for_prediction(bundle, asked)
+    say_of_nuclei(bundle, asked, heard)
     assert (chosen.mode, chosen.source) == ("density", "classical")
     assert "trained with nuclei from mask; classical may count otherwise" in heard.warnings[0]
 
 
 def test_the_option_makes_nuclei_part_of_what_is_trained() -> None:
     assert configured(RunConfig(), None).nuclei.mode == "off"
-    assert configured(RunConfig(), "classical").nuclei == NucleiConfig(mode="density")
+    assert configured(RunConfig(), NucleiOrigin.parse("classical")).nuclei == NucleiConfig(
+        mode="density"
+    )
     published = RunConfig(profile="published")
-    assert configured(published, "cellpose").nuclei.mode == "published"
+    assert configured(published, NucleiOrigin.parse("cellpose")).nuclei.mode == "published"
     stated = RunConfig.from_values({"nuclei": {"mode": "published", "side_um": 30.0}})
-    assert configured(stated, "mask").nuclei == NucleiConfig(
+    assert configured(stated, NucleiOrigin.parse("mask")).nuclei == NucleiConfig(
         mode="published", source="mask", side_um=30.0
     )
     with pytest.raises(ConfigError, match=r"beside nuclei\.mode = off"):
-        configured(RunConfig.from_values({}, ["nuclei.mode=off"]), "classical")
+        configured(RunConfig.from_values({}, ["nuclei.mode=off"]), NucleiOrigin.parse("classical"))
 
 
 def test_masks_are_handed_out_by_section(slide: Path, mask: Path) -> None:
@@ -252,10 +262,9 @@ def test_masks_are_handed_out_by_section(slide: Path, mask: Path) -> None:
     with pytest.raises(
         ConfigError, match="expected a folder of masks, one a section, for 2 sections"
     ):
-        with_masks(sections, config, f"mask:{mask}")
-    assert [s.nuclei_file for s in with_masks(sections, config, f"mask:{mask.parent}")] == [
-        mask
-    ] * 2
+        with_masks(sections, config, NucleiOrigin.parse(f"mask:{mask}"))
+    of_folder = NucleiOrigin.parse(f"mask:{mask.parent}")
+    assert [s.nuclei_file for s in with_masks(sections, config, of_folder)] == [mask] * 2
     assert [s.nuclei_file for s in with_masks(sections, NucleiConfig(), None)] == [None] * 2
     with pytest.raises(
         ConfigError, match="section s: expected a nuclei mask in the manifest's column"

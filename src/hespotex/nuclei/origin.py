@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self, get_args
 
@@ -20,10 +20,21 @@ class NucleiOrigin:
     Attributes:
         source: a segmenter, or `mask`.
         path: of `mask`: a file, or a folder with one file a section; None takes the manifest's column.
+        text: as the user wrote it.
     """
 
     source: NucleiSource
     path: Path | None = None
+    text: str = field(default="", compare=False)
+
+    @classmethod
+    def asked(cls, text: str | None) -> Self | None:
+        """What `--nuclei` says, parsed; None where nothing was said.
+
+        Raises:
+            ConfigError: another word, or a path where nothing is.
+        """
+        return None if text is None else cls.parse(text)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -40,7 +51,7 @@ class NucleiOrigin:
         path = Path(rest).expanduser() if colon else None
         if path is not None and not path.exists():
             raise ConfigError(expected="a mask or a folder of masks", found=f"nothing at {path}")
-        return cls(name, path)
+        return cls(name, path, text)
 
     def resolved(self) -> str:
         """What `parse` takes, with an absolute path: for a process in another working directory."""

@@ -17,20 +17,20 @@ from hespotex.progress import Reporter
 from hespotex.sections.section import Section
 
 
-def configured(config: RunConfig, option: str | None) -> RunConfig:
+def configured(config: RunConfig, origin: NucleiOrigin | None) -> RunConfig:
     """The configuration of a training with `--nuclei`: its source, and a mode where none was chosen.
 
     Raises:
-        ConfigError: no such source, or nuclei are switched off by name as well.
+        ConfigError: nuclei are switched off by name as well.
     """
     expect_kind("config", config, RunConfig)
-    if option is None:
+    if origin is None:
         return config
-    origin, nuclei = NucleiOrigin.parse(option), config.nuclei
+    nuclei = config.nuclei
     if nuclei.mode == "off" and "mode" in nuclei.model_fields_set:
         raise ConfigError(
             expected="no --nuclei beside nuclei.mode = off",
-            found=f"--nuclei {option}",
+            found=f"--nuclei {origin.text}",
             remedy="leave one of them out",
         )
     usual = "published" if config.profile == "published" else "density"
@@ -40,39 +40,43 @@ def configured(config: RunConfig, option: str | None) -> RunConfig:
 
 
 def for_prediction(
-    bundle: Bundle, option: str | None, reporter: Reporter, *, bounds_offset: bool = False
+    bundle: Bundle, origin: NucleiOrigin | None, *, bounds_offset: bool = False
 ) -> NucleiConfig:
     """The model's nuclei, from the source that `--nuclei` names, else from the one of its training.
 
     With `bounds_offset` outlines start at the slide's bounds, as QuPath shows it.
 
     Raises:
-        ConfigError: no such source.
         ModelFileError: the model was trained with nuclei, and nobody knows where they came from.
     """
     nuclei = bundle.config.nuclei
-    origin = None if option is None else NucleiOrigin.parse(option)
     if nuclei.mode == "off":
-        if option is not None:
-            reporter.warn(f"the model was trained without nuclei: --nuclei {option} has no effect")
         return nuclei
-    if origin is None:
-        if not bundle.sections:
-            raise ModelFileError(
-                "the model was trained with nuclei elsewhere, found no word of where they come from: give "
-                "--nuclei classical | instanseg | cellpose | mask:PATH"
-            )
-    elif bundle.sections and origin.source != nuclei.source:
-        reporter.warn(
-            f"the model was trained with nuclei from {nuclei.source}; {origin.source} may count otherwise"
+    if origin is None and not bundle.sections:
+        raise ModelFileError(
+            "the model was trained with nuclei elsewhere, found no word of where they come from: give "
+            "--nuclei classical | instanseg | cellpose | mask:PATH"
         )
     source = nuclei.source if origin is None else origin.source
     from_bounds = nuclei.bounds_offset or (bounds_offset and source == "mask")
     return nuclei.model_copy(update={"source": source, "bounds_offset": from_bounds})
 
 
+def say_of_nuclei(bundle: Bundle, origin: NucleiOrigin | None, reporter: Reporter) -> None:
+    """Warn where `--nuclei` has no effect on a model, or names another source than that of its training."""
+    trained = bundle.config.nuclei
+    if origin is None:
+        return
+    if trained.mode == "off":
+        reporter.warn(f"the model was trained without nuclei: --nuclei {origin.text} has no effect")
+    elif bundle.sections and origin.source != trained.source:
+        reporter.warn(
+            f"the model was trained with nuclei from {trained.source}; {origin.source} may count otherwise"
+        )
+
+
 def with_masks(
-    sections: Sequence[Section], nuclei: NucleiConfig, option: str | None
+    sections: Sequence[Section], nuclei: NucleiConfig, origin: NucleiOrigin | None
 ) -> tuple[Section, ...]:
     """The sections with the mask of each, where nuclei come from masks.
 
@@ -84,7 +88,7 @@ def with_masks(
         refuse_unseen(section, nuclei)
     if nuclei.mode == "off" or nuclei.source != "mask":
         return tuple(replace(s, nuclei_file=None) for s in sections)
-    origin = NucleiOrigin.parse(option or "mask")
+    origin = origin or NucleiOrigin("mask")
     refuse_one_mask(origin, len(sections))
     return tuple(
         replace(s, nuclei_file=origin.mask_of(s.section_id, s.nuclei_file)) for s in sections

@@ -15,7 +15,6 @@ from hespotex.config.machine import usable_cores
 from hespotex.errors import ConfigError, HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.genes.gene_sets import GeneSet
-from hespotex.nuclei import NucleiOrigin
 from hespotex.predicting.one_slide import Predictor, open_predictor, predict_slide
 from hespotex.predicting.options import SlideResult, SlideTask
 from hespotex.progress import Reporter, Silent
@@ -195,13 +194,12 @@ def _client(cluster: Cluster) -> Iterator[Any]:
 
 def _absolute(task: SlideTask) -> SlideTask:
     """Workers have working directories of their own."""
+    tissue, spots, nuclei = task.options.tissue, task.options.spots, task.options.nuclei_origin
     options = replace(
         task.options,
-        tissue=None if task.options.tissue is None else task.options.tissue.resolve(),
-        spots=None if task.options.spots is None else task.options.spots.resolve(),
-        nuclei=None
-        if task.options.nuclei is None
-        else NucleiOrigin.parse(task.options.nuclei).resolved(),
+        tissue=None if tissue is None else tissue.resolve(),
+        spots=None if spots is None else spots.resolve(),
+        nuclei=None if nuclei is None else nuclei.resolved(),
     )
     return replace(task, slide=task.slide.resolve(), options=options)
 

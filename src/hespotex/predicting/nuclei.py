@@ -26,7 +26,7 @@ def mask_of(task: SlideTask, nuclei: NucleiConfig) -> Path | None:
     """
     if nuclei.mode == "off" or nuclei.source != "mask":
         return None
-    origin = NucleiOrigin.parse(task.options.nuclei or "mask")
+    origin = task.options.nuclei_origin or NucleiOrigin("mask")
     listed = task.row.nuclei if task.row is not None else task.nuclei_mask
     return origin.mask_of(task.section_id, listed)
 

@@ -182,11 +182,11 @@ def _predict_slide(
 
 def _prepare(predictor: Predictor, task: SlideTask, run: RunDir, reporter: Reporter) -> _Job:
     """What to write and under which key; the choices themselves are told once, by the caller."""
-    bundle, options, quiet = predictor.bundle, task.options, Silent()
+    bundle, options = predictor.bundle, task.options
     check_name(task.section_id)
     patient = patient_of(bundle, task.patient_id, same_patient=options.same_patient)
     refuse_unwritten(bundle, options)
-    nuclei = for_prediction(bundle, options.nuclei, quiet, bounds_offset=options.bounds_offset)
+    nuclei = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
     mask = mask_of(task, nuclei)
     key = _prediction_key(predictor, task, patient, nuclei_key(mask, nuclei))
     return _Job(predictor, task, run, reporter, StageClock(), patient, nuclei, mask, key)

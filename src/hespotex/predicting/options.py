@@ -13,6 +13,7 @@ from hespotex.config.values import listed_names
 from hespotex.errors import ConfigError, SlideError
 from hespotex.export.exporters import chosen_exporters
 from hespotex.export.shown import SHOWN, Show
+from hespotex.nuclei import NucleiOrigin
 from hespotex.sections.manifest import MAX_ID_BYTES
 from hespotex.sections.section import ManifestRow
 from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
@@ -46,6 +47,7 @@ class SlideOptions:
         show: what pictures and `formats` show of a gene: composition, or log1p(CPM).
         choices: what the preflight would refuse of sections among the slides, and the user accepts.
         nuclei: where those of a model with nuclei come from; None: as in its training.
+        nuclei_origin: `nuclei`, parsed.
     """
 
     mpp: float | None = None
@@ -66,11 +68,13 @@ class SlideOptions:
     choices: InputChoices = field(default_factory=InputChoices)
     bounds_offset: bool = False
     nuclei: str | None = None
+    nuclei_origin: NucleiOrigin | None = field(init=False)
 
     def __post_init__(self) -> None:
         for name in ("tissue", "spots"):
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, Path(given))
+        object.__setattr__(self, "nuclei_origin", NucleiOrigin.asked(self.nuclei))
         object.__setattr__(self, "formats", listed_names("formats", self.formats))
         if self.genes is not None:
             object.__setattr__(self, "genes", listed_names("genes", self.genes))

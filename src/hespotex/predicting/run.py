@@ -17,8 +17,7 @@ from hespotex.evaluation.patients import say_same_id
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.genes.gene_sets import GeneSet, sets_key
 from hespotex.models.bundle import read_model
-from hespotex.nuclei import NucleiOrigin
-from hespotex.nuclei.stage import for_prediction, refuse_one_mask
+from hespotex.nuclei.stage import for_prediction, refuse_one_mask, say_of_nuclei
 from hespotex.predicting.beside import refuse_unwritten, say_absent, write_beside
 from hespotex.predicting.executor import (
     Cluster,
@@ -202,9 +201,10 @@ def _ready_predictor(
     predictor = open_predictor(model, machine)
     predictor = replace(predictor, bundle=with_gene_sets(predictor.bundle, gene_sets))
     say_what_lacks(predictor.bundle, reporter)
-    for_prediction(predictor.bundle, options.nuclei, reporter)
-    if options.nuclei is not None:
-        refuse_one_mask(NucleiOrigin.parse(options.nuclei), n_slides)
+    for_prediction(predictor.bundle, options.nuclei_origin)
+    say_of_nuclei(predictor.bundle, options.nuclei_origin, reporter)
+    if options.nuclei_origin is not None:
+        refuse_one_mask(options.nuclei_origin, n_slides)
     refuse_unwritten(predictor.bundle, options)
     say_absent(predictor.bundle, options, reporter)
     return predictor
@@ -213,7 +213,7 @@ def _ready_predictor(
 def _shaping(options: SlideOptions) -> dict[str, Any]:
     """What the predictions depend on: what is shown and exported of them may be changed later."""
     values = asdict(options)
-    for name in ("max_bad_tiles", "formats", "genes", "show"):
+    for name in ("max_bad_tiles", "formats", "genes", "show", "nuclei_origin"):
         del values[name]
     if options.tissue is None and options.nuclei is None:
         del values["bounds_offset"]  # nothing is read that would be moved
