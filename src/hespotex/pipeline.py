@@ -382,10 +382,16 @@ def predict(
             claims = bundle_claims(bundle, patient, verdict=extras.verdict, flagged=extras.ood)
             extras = extras.with_claims(claims)
             say_verdict(section, extras, reporter)
-            columns = genes_to_write(claims, reporter, untested=untested, all_genes=all_genes,
-                                     name=f"section {section.section_id}")  # fmt: skip
+            written = genes_to_write(claims, untested=untested, all_genes=all_genes)
+            reporter.say(f"section {section.section_id}: {written.sentence}")
             write_section_prediction(
-                run, section, bundle, prediction, extras, columns=columns, training_note=note
+                run,
+                section,
+                bundle,
+                prediction,
+                extras,
+                columns=written.columns,
+                training_note=note,
             )
             advance(1)
     write_absent_of_model(run, bundle)

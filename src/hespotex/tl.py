@@ -211,7 +211,7 @@ def register_model(
 
     bundle = read_model(Path(model))
     claims = bundle_claims(bundle, "unknown")
-    columns = genes_to_write(claims, Silent(), untested=untested, all_genes=all_genes)
+    columns = genes_to_write(claims, untested=untested, all_genes=all_genes).columns
     if not len(columns):
         raise ModelFileError(
             expected="a model with genes graded A to C for other patients",

@@ -40,10 +40,9 @@ from hespotex.predicting.encode import encode_slide
 from hespotex.predicting.layout import Layout, lay_out
 from hespotex.predicting.nuclei import find_slide_nuclei, mask_of, nuclei_key
 from hespotex.predicting.options import SlideResult, SlideTask, check_name
-from hespotex.predicting.outputs import Finished, kept_note, unwritten_note, write_outputs
+from hespotex.predicting.outputs import Finished, choose_genes, write_outputs
 from hespotex.predicting.store import CHUNK_SPOTS, FeatureStore, PredictionStore, open_work
 from hespotex.progress import Advance, Reporter, Silent
-from hespotex.results.announce import genes_to_write
 from hespotex.results.run_outputs import THUMBNAIL_SIDE_PX, provenance
 from hespotex.sections.section import ManifestRow, Section, read_section
 from hespotex.slide import Slide, open_slide, slide_key
@@ -271,20 +270,10 @@ def _finish(
         flags = store.column(FLAG)
         coarser = predictor.trust.coarseness(layout.section.geometry.mpp)
         verdict, flagged = _verdict(predictor.trust, flags, features, bad, coarser), flags > 0
-    options = job.task.options
     claims = bundle_claims(predictor.bundle, job.patient, verdict=verdict, flagged=flagged)
-    columns = genes_to_write(
-        claims,
-        job.reporter,
-        untested=options.untested,
-        all_genes=options.all_genes,
-        name=job.task.section_id,
-    )
-    panel = predictor.bundle.genes
-    genes = {panel[j] for j in columns.tolist()}
-    for note in (kept_note(options, len(columns)), unwritten_note(options, panel, genes)):
-        if note:
-            job.reporter.say(f"{job.task.section_id}: {note}")
+    genes = choose_genes(predictor.bundle, claims, job.task.options)
+    for sentence in genes.sentences:
+        job.reporter.say(f"{job.task.section_id}: {sentence}")
     return Finished(
         layout=layout,
         store=store,
@@ -294,7 +283,7 @@ def _finish(
         claims=claims,
         thumbnail=thumbnail,
         provenance=_provenance(predictor, layout, job.key, verdict),
-        columns=columns,
+        genes=genes,
     )
 
 

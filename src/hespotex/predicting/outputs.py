@@ -28,12 +28,28 @@ from hespotex.predicting.decode import COMPOSITION, DEPTH, FLAG, LOG1P, LOWER, S
 from hespotex.predicting.layout import Layout
 from hespotex.predicting.options import ALL_GENES, SlideOptions
 from hespotex.predicting.store import PredictionStore
+from hespotex.results.announce import genes_to_write
 from hespotex.sections.section import Section
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.run_folder import RunDir
 
 OVERVIEW_GENES = 3
+
+
+@dataclass(frozen=True)
+class ChosenGenes:
+    """Genes of one slide, as places in the panel.
+
+    Attributes:
+        written: that the h5ad holds.
+        shown: of these, in pictures and in files for other tools.
+        sentences: what is to be said of the choice.
+    """
+
+    written: npt.NDArray[np.intp]
+    shown: npt.NDArray[np.intp]
+    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,7 @@ class Finished:
         claims: what the model may claim of its genes on this slide.
         thumbnail: small picture of the slide.
         provenance: what made the prediction.
-        columns: genes that the h5ad holds.
+        genes: that are written and shown.
     """
 
     layout: Layout
@@ -60,7 +76,17 @@ class Finished:
     claims: Claims
     thumbnail: Thumbnail
     provenance: Mapping[str, Any]
-    columns: npt.NDArray[np.intp]
+    genes: ChosenGenes
+
+
+def choose_genes(bundle: Bundle, claims: Claims, options: SlideOptions) -> ChosenGenes:
+    """Which genes are written of a slide and which of them are shown, once for all that is made of it; pure."""
+    written = genes_to_write(claims, untested=options.untested, all_genes=options.all_genes)
+    columns, panel = written.columns, bundle.genes
+    names = {panel[j] for j in columns.tolist()}
+    notes = kept_note(options, len(columns)), unwritten_note(options, panel, names)
+    shown = chosen_genes(bundle, claims, columns, options.genes, MAX_GENES)
+    return ChosenGenes(columns, shown, (written.sentence, *filter(None, notes)))
 
 
 def chosen_genes(
@@ -106,9 +132,8 @@ def write_outputs(
     """
     name = finished.layout.section.section_id
     claims = finished.claims
-    shown = chosen_genes(bundle, claims, finished.columns, options.genes, MAX_GENES)
     sets = bundle_sets(bundle, claims.patient, verdict=claims.verdict)
-    stored = _chosen(bundle, finished, shown, sets)
+    stored = _chosen(bundle, finished, sets)
     paths = write_shown(run, stored, finished.layout, options)
     paths["prediction"] = run.predictions / f"{name}.h5ad"
     write_prediction_by_chunks(
@@ -120,7 +145,7 @@ def write_outputs(
         chunks=_chunks(finished, bundle, None if sets is None else sets[0]),
         thumbnail=finished.thumbnail,
         provenance=finished.provenance,
-        columns=finished.columns,
+        columns=finished.genes.written,
     )
     return paths
 
@@ -247,11 +272,10 @@ def _chunks(finished: Finished, bundle: Bundle, sets: PanelSets | None) -> Itera
 def _chosen(
     bundle: Bundle,
     finished: Finished,
-    columns: npt.NDArray[np.intp],
     sets: tuple[PanelSets, SetScores] | None,
 ) -> StoredPrediction:
-    """The slide with a few genes and gene sets, in memory."""
-    section, store = finished.layout.section, finished.store
+    """The slide with the shown genes and a few gene sets, in memory."""
+    section, store, columns = finished.layout.section, finished.store, finished.genes.shown
     tables = {
         name: np.empty((section.n_spots, len(columns)), np.float32)
         for name in (LOG1P, keys.COMPOSITION)
@@ -290,6 +314,6 @@ def _chosen(
         record={
             **finished.provenance,
             "spot_pitch_um": section.geometry.spot_pitch_um,
-            N_WRITTEN: len(finished.columns),
+            N_WRITTEN: len(finished.genes.written),
         },
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,22 +19,28 @@ from hespotex.sections.section import Section
 from hespotex.sections.splits import patients_note
 
 
+@dataclass(frozen=True)
+class WrittenGenes:
+    """The genes that the prediction of one slide writes.
+
+    Attributes:
+        columns: their places in the panel.
+        sentence: what may be claimed, how many are written, and how to get the others.
+    """
+
+    columns: npt.NDArray[np.intp]
+    sentence: str
+
+
 def genes_to_write(
-    claims: Claims,
-    reporter: Reporter,
-    *,
-    untested: bool = False,
-    all_genes: bool = False,
-    name: str = "",
-) -> npt.NDArray[np.intp]:
-    """Places of the genes that a prediction writes (`Claims.written`); says so in one line.
+    claims: Claims, *, untested: bool = False, all_genes: bool = False
+) -> WrittenGenes:
+    """Which genes a prediction writes (`Claims.written`), and the sentence that says so; pure.
 
     Args:
         claims: of the whole panel on this slide.
-        reporter: hears of it.
         untested: also genes without evidence for this slide.
         all_genes: every gene of any grade.
-        name: of the slide, for the line.
     """
     kept = np.flatnonzero(claims.written(untested=untested, all_genes=all_genes))
     n, counts = len(claims), claims.counts()
@@ -50,8 +58,7 @@ def genes_to_write(
             else "--all-genes writes every gene"
         )
         tail = f"depth, unlike scores and tissue alone are written, no gene; {ways}, marked"
-    reporter.say(f"{name}{': ' if name else ''}{claims.sentence()} {tail[0].upper()}{tail[1:]}.")
-    return kept
+    return WrittenGenes(kept, f"{claims.sentence()} {tail[0].upper()}{tail[1:]}.")
 
 
 def say_what_lacks(bundle: Bundle, reporter: Reporter) -> None:
