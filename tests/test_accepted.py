@@ -15,6 +15,7 @@ from hespotex.errors import ConfigError, HESpotExError
 from hespotex.geometry import orient
 from hespotex.inspection import inspect_input, read_checked
 from hespotex.models.bundle import read_model
+from hespotex.predicting import SlideOptions
 from hespotex.progress import Silent
 from hespotex.report.model_card import render_model_card
 from hespotex.results.read import accepted_notes
@@ -168,7 +169,9 @@ def test_every_output_says_what_was_accepted(turned: Path, tmp_path: Path) -> No
     assert sentence in render_model_card(bundle)
     with pytest.raises(HESpotExError, match=r"--accept position"):
         pipeline.predict(model, turned, tmp_path / "p", machine=machine)
-    pipeline.predict(model, turned, tmp_path / "p", choices=choices, machine=machine)
+    pipeline.predict(
+        model, turned, tmp_path / "p", options=SlideOptions(choices=choices), machine=machine
+    )
     record = json.loads((tmp_path / "p" / "run.json").read_text())
     assert record["identity"]["inputs"]["A"]["accepted"] == [sentence]
     assert "accepted" not in record["identity"]["inputs"]["B"]

@@ -20,6 +20,7 @@ from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.models.bundle import read_model
 from hespotex.models.import_model import import_model
+from hespotex.predicting import SlideOptions
 from hespotex.predicting.outputs import chosen_genes
 
 GOLDEN = Path(__file__).parent / "golden" / "decoder_forward.npz"
@@ -72,7 +73,9 @@ def test_imported_checkpoint_predicts_the_golden_output(
 ) -> None:
     model, manifest = _imported(tmp_path, golden), _files(tmp_path, golden)
     machine = Machine(device="cpu", cache=tmp_path / "cache")
-    pipeline.predict(model, manifest, tmp_path / "p", untested=True, machine=machine)
+    pipeline.predict(
+        model, manifest, tmp_path / "p", options=SlideOptions(untested=True), machine=machine
+    )
     stored = anndata.read_h5ad(tmp_path / "p" / "predictions" / "S.h5ad")
     expected = golden["expression_hat"] / golden["nuclei_factor"]
     np.testing.assert_allclose(stored.X, expected, atol=1e-5)

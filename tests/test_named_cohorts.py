@@ -17,6 +17,7 @@ from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.errors import GenePanelError
 from hespotex.models.bundle import read_model
+from hespotex.predicting import SlideOptions
 from named_genes import HUMAN, KINDS, MOUSE, ids
 
 QUICK = [
@@ -91,7 +92,9 @@ def test_a_model_finds_its_genes_in_a_section_that_spells_them_in_another_way(
     model, names = tmp_path / "lab.hespotex", [KINDS[trained]] * 2 + [KINDS[new]] * 2
     manifest = cohort(tmp_path, *names)
     run("train", manifest, "--out", model, "--sections", "A1,A2", "--no-validate", *QUICK)
-    pipeline.predict(model, manifest, tmp_path / "p", sections=["B1"], all_genes=True)
+    pipeline.predict(
+        model, manifest, tmp_path / "p", sections=["B1"], options=SlideOptions(all_genes=True)
+    )
     table = anndata.read_h5ad(tmp_path / "p" / "predictions" / "B1.h5ad")
     assert set(table.var_names) <= set(KINDS[trained])
     measured = dict(zip(KINDS[trained], toy_items()[2].section.counts.sum(axis=0).A1, strict=True))  # type: ignore[union-attr]

@@ -25,6 +25,7 @@ from hespotex.models.bundle import Bundle, read_model
 from hespotex.models.fit import fit_bundle
 from hespotex.models.predict import predict_section
 from hespotex.models.types import Cohort, EncodedSection
+from hespotex.predicting import SlideOptions
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Fold, make_folds
 from hespotex.validation import cross_validation
@@ -306,7 +307,10 @@ class TestCommands:
             machine=self.MACHINE,
         )
         # Of a model of patient A nothing is claimed for B: every gene is asked for.
-        for verb, more in ((pipeline.predict, {"all_genes": True}), (pipeline.evaluate, {})):
+        for verb, more in (
+            (pipeline.predict, {"options": SlideOptions(all_genes=True)}),
+            (pipeline.evaluate, {}),
+        ):
             folders = [tmp_path / f"{verb.__name__}-{n}" for n in range(2)]
             for manifest, folder in zip(cohorts, folders, strict=True):
                 verb(model, manifest, folder, sections=["B1", "B2"], machine=self.MACHINE, **more)

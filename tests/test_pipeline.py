@@ -20,6 +20,7 @@ from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
 from hespotex.datasets import make_cohort
 from hespotex.errors import ModelFileError, RunError
+from hespotex.predicting import SlideOptions
 from hespotex.results.run_outputs import read_genes
 from hespotex.storage.run_folder import RunDir
 
@@ -242,7 +243,12 @@ def test_model_file_predicts_a_training_section_as_the_model_in_memory(
         machine=machine,
     )
     pipeline.predict(
-        model, cohort, tmp_path / "p", sections=["P1S1"], untested=True, machine=machine
+        model,
+        cohort,
+        tmp_path / "p",
+        sections=["P1S1"],
+        options=SlideOptions(untested=True),
+        machine=machine,
     )
     stored = anndata.read_h5ad(tmp_path / "p" / "predictions" / "P1S1.h5ad")
     np.testing.assert_allclose(stored.X, in_memory.log1p, atol=1e-5)

@@ -14,6 +14,7 @@ from feature_cohort import SMALL, toy_items, write_cohort
 from hespotex import pipeline
 from hespotex.errors import HESpotExError, ManifestError, SpotTableError
 from hespotex.inspection import inspect_input
+from hespotex.predicting import SlideOptions
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import read_section
 from hespotex.spots.base import SpotSource
@@ -75,8 +76,9 @@ def test_inspect_names_positions_alone(tmp_path: Path) -> None:
 
 def test_predict_takes_them_from_a_manifest(cohort: Path, tmp_path: Path) -> None:
     model = pipeline.train(cohort, tmp_path / "m.hespotex", config=SMALL, validate=False)
-    pipeline.predict(model, tmp_path / "positions.csv", tmp_path / "p", sections=["A1"], untested=True)  # fmt: skip
-    pipeline.predict(model, cohort, tmp_path / "q", sections=["A1"], untested=True)
+    untested = SlideOptions(untested=True)
+    for manifest, out in ((tmp_path / "positions.csv", "p"), (cohort, "q")):
+        pipeline.predict(model, manifest, tmp_path / out, sections=["A1"], options=untested)
     alone, measured = (ad.read_h5ad(tmp_path / run / "predictions" / "A1.h5ad") for run in "pq")
     np.testing.assert_array_equal(alone.X, measured.X)
     assert alone.obs_names.tolist() == measured.obs_names.tolist()

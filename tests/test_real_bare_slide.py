@@ -8,7 +8,6 @@ import anndata
 import numpy as np
 
 from hespotex import pipeline
-from hespotex import predicting as cohort
 from hespotex.config import Machine, RunConfig
 from hespotex.predicting import SlideOptions
 
@@ -31,7 +30,7 @@ def test_a_her2st_section_as_a_bare_slide_equals_the_section(
     spots = SlideOptions(
         spots=folder / "spots" / "C2_selection.tsv", pitch_um=200.0, diameter_um=100.0
     )
-    cohort.predict(
+    pipeline.predict(
         model, folder / "images" / "C2.jpg", tmp_path / "bare", options=spots, machine=machine
     )
     section = anndata.read_h5ad(tmp_path / "section" / "predictions" / "C2.h5ad")

@@ -21,7 +21,6 @@ from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.models.bundle import read_model
 from hespotex.predicting import SlideOptions
-from hespotex.predicting import predict as predict_cohort
 from hespotex.results.run_comparison import compare_folders
 from hespotex.results.run_outputs import read_genes
 from hespotex.storage.run_folder import RunDir
@@ -97,7 +96,12 @@ def test_prediction_holds_genes_graded_a_to_c_unless_asked_for_all(
     for all_genes, expected in ((False, kept), (True, list(bundle.genes))):
         out = tmp_path / str(all_genes)
         pipeline.predict(
-            model, cohort, out, sections=["P3S1"], all_genes=all_genes, machine=machine
+            model,
+            cohort,
+            out,
+            sections=["P3S1"],
+            options=SlideOptions(all_genes=all_genes),
+            machine=machine,
         )
         stored = anndata.read_h5ad(out / "predictions" / "P3S1.h5ad")
         assert list(stored.var_names) == expected
@@ -110,7 +114,7 @@ def test_sections_at_their_own_spots_are_exported_as_slides_are(
 ) -> None:
     gene = read_model(model).genes[3]
     options = SlideOptions(formats=("geojson", "parquet"), genes=(gene,), all_genes=True)
-    result = predict_cohort(
+    result = pipeline.predict(
         model, cohort, tmp_path, sections=["P3S1"], options=options, machine=machine
     )
     stored = anndata.read_h5ad(tmp_path / "predictions" / "P3S1.h5ad")

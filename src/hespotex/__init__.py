@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "cross_validate": "hespotex.pipeline",
     "train": "hespotex.pipeline",
-    "predict": "hespotex.predicting",
+    "predict": "hespotex.pipeline",
     "evaluate": "hespotex.pipeline",
     "demo": "hespotex.datasets.demo",
     "RunConfig": "hespotex.config",

@@ -1,26 +1,33 @@
 """The whole system, stage by stage: read this file first.
 
+Measured sections make models, and numbers that say what a model is worth:
+
     manifest -> sections -> features, nuclei (once) -> folds -> panel -> image stream -> prediction
                                                        (GATE on request)    -> scores, files, pictures
 
+A model predicts measured sections at their spots, whole in memory, and slides of any size chunk by chunk:
+
+    sections -> features, nuclei (once) -> prediction -> claims -> files, pictures
+    slide -> layout (grid on tissue) -> features, nuclei -> prediction by tiles -> claims -> files, pictures -> table
+
 Every stage is `(inputs, configuration) -> values`; each verb below strings the stages together and
-nothing else. What a stage does stands in the module that it is imported from.
+nothing else. What a stage does stands in the module that it is imported from; the stages of one slide
+stand in `predicting.one_slide`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hespotex.config import InputChoices, Machine, RunConfig
+from hespotex.config.values import expect_kind
 from hespotex.encoders import get_encoder
-from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.held_out import evaluate_bundle
 from hespotex.evaluation.patients import patients_of
 from hespotex.evaluation.set_scores import with_gene_sets
-from hespotex.evaluation.trust import bundle_trust
 from hespotex.features.encode import encode_section, patch_plan
 from hespotex.genes.gene_sets import GeneSet, sets_key
 from hespotex.inspection import given_panel, read_checked
@@ -33,30 +40,26 @@ from hespotex.models.encoder_match import (
     patch_config,
 )
 from hespotex.models.fit import device_name, use_threads
-from hespotex.models.predict import predict_section
 from hespotex.models.same_model import check_same_model
-from hespotex.models.trained_on import check_not_trained_on, training_note, with_inputs
+from hespotex.models.trained_on import check_not_trained_on, with_inputs
 from hespotex.models.types import Cohort, EncodedSection
 from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei.stage import configured, find_nuclei, for_prediction, say_of_nuclei, with_masks
+from hespotex.predicting import Cluster, Plan, SlideOptions, plan_input
+from hespotex.predicting.at_spots import predict_at_spots
+from hespotex.predicting.beside import refuse_unwritten, say_absent, write_beside
+from hespotex.predicting.executor import ToLoad
+from hespotex.predicting.many_slides import predict_slides, ready_predictor
+from hespotex.predicting.plan import say_passed_over
 from hespotex.progress import Reporter, Silent
 from hespotex.report.model_card import write_model_card
-from hespotex.report.scored_run import (
-    RunResult,
-    complete_scored_run,
-    finish_scored_run,
-    scored_result,
-)
+from hespotex.report.scored_run import complete_scored_run, finish_scored_run, scored_result
 from hespotex.results.absent_table import write_absent_of_model
-from hespotex.results.announce import genes_to_write, say_of_model, say_verdict, say_what_lacks
-from hespotex.results.identity import run_identity
-from hespotex.results.run_outputs import (
-    finished_fold,
-    read_evidence,
-    write_fold,
-    write_section_prediction,
-)
-from hespotex.sections.manifest import read_manifest
+from hespotex.results.announce import say_of_model, say_what_lacks
+from hespotex.results.identity import finished_before, run_identity
+from hespotex.results.outcome import RunResult
+from hespotex.results.run_outputs import finished_fold, read_evidence, write_fold
+from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Fold, Folds, external_note, inner_note, make_folds
 from hespotex.storage.atomic import check_writable
@@ -68,7 +71,7 @@ from hespotex.validation.cross_validation import FoldOutcome, fit_for_use, run_f
 
 
 def read_sections(
-    manifest: Path,
+    manifest: Path | Sequence[ManifestRow],
     ids: Sequence[str] | None,
     reporter: Reporter,
     choices: InputChoices | None = None,
@@ -77,7 +80,8 @@ def read_sections(
     """Stage 1: a manifest becomes sections, checked as `hespotex inspect` does, for a fit or for a model; red stops here."""
     config = of.config if isinstance(of, Bundle) else of or RunConfig()
     choices = replace(choices or InputChoices(), grid=config.pooling.grid)
-    rows, to_train = read_manifest(manifest, ids).rows, isinstance(of, RunConfig)
+    rows = read_manifest(manifest, ids).rows if isinstance(manifest, Path) else manifest
+    to_train = isinstance(of, RunConfig)
     return read_checked(rows, choices, reporter, given_panel(of), to_train=to_train)
 
 
@@ -93,14 +97,8 @@ def encode(
     items, sides_um = [], plan.sides_um
     with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
         for section in sections:
-            encoded = encode_section(
-                section,
-                encoder,
-                plan,
-                projection=config.encoder.projection,
-                cache_dir=machine.cache,
-                advance=advance,
-            )
+            encoded = encode_section(section, encoder, plan, projection=config.encoder.projection,
+                                     cache_dir=machine.cache, advance=advance)  # fmt: skip
             items.append(EncodedSection(section, encoded.values, appearance=encoded.appearance))
             sides_um = encoded.sides_um
     cohort = Cohort(tuple(items), encoder_record(encoder, items[0].features.shape[2]), sides_um)
@@ -173,7 +171,7 @@ def _cross_validate(
         reporter.warn(folds.note)
     identity = run_identity("cross-validate", config, read, gene_sets=sets_key(gene_sets),
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
-    if _finished_before(run, identity, reporter):
+    if finished_before(run, identity, reporter):
         complete_scored_run(run)
         return scored_result(run)
     with run.withdrawn_on_error(), clock.stage("encode"):
@@ -300,7 +298,7 @@ def evaluate(
     identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
                             gene_sets=sets_key(bundle.gene_sets), same_patient=same_patient,
                             score_nan_as_zero=score_nan_as_zero)  # fmt: skip
-    if _finished_before(run, identity, reporter):
+    if finished_before(run, identity, reporter):
         complete_scored_run(run)
         return scored_result(run)
     whose = patients_of(bundle, read, same_patient, reporter)
@@ -326,82 +324,73 @@ def predict(
     source: str | Path,
     out: str | Path,
     *,
+    options: SlideOptions | None = None,
     sections: Sequence[str] | None = None,
     gene_sets: Sequence[GeneSet] | None = None,
-    nuclei: str | None = None,
-    bounds_offset: bool = False,
-    same_patient: bool = False,
-    untested: bool = False,
-    all_genes: bool = False,
-    choices: InputChoices | None = None,
+    cluster: Cluster | None = None,
     machine: Machine | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
-    """Predict every section of a manifest; measured values, where given, are written beside.
+    """Predict whatever a user brings: a manifest, a slide, a folder of slides.
+
+    A manifest whose every row has spots is predicted at these spots. Otherwise every slide is predicted
+    at a grid over its tissue (or `options.spots`), rows with spots at their own; a slide that fails does
+    not stop the others. A single slide that fails raises.
 
     Example:
-        >>> predict("lab.hespotex", "new.csv", "predicted")  # doctest: +SKIP
+        >>> predict("lab.hespotex", "slide.svs", "predicted")  # doctest: +SKIP
 
     Args:
-        model, source, sections: a model file; table of sections, with expression or without; only these ids of it.
-        out: folder for predictions/ and run.json.
+        model: a model file.
+        source: manifest (.csv, .tsv), slide, or folder of slides.
+        out: folder for predictions/, figures/, slides.csv and run.json.
+        options: how slides without spots are predicted, which genes are written, what is written beside.
+        sections: only these ids of a manifest.
         gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
-        same_patient: an equal patient id in manifest and training means the same patient.
-        untested, all_genes: also write genes without evidence for a section's patient; genes of every grade.
-        nuclei, choices, machine, reporter: as of `evaluate`; bounds_offset: outlines start at the slide's bounds.
+        cluster: Dask workers that share several slides without spots; None: one after another here.
+        machine: device, threads, cache folder; on a cluster of each worker.
+        reporter: hears of progress.
 
     Raises:
-        HESpotExError: an input is wrong, or the encoder is not the one of the model.
+        HESpotExError: the input, the model or the output folder is wrong.
     """
-    model, source, out = Path(model), Path(source), Path(out)
-    machine, reporter = machine or Machine(), reporter or Silent()
-    origin, clock, run = NucleiOrigin.asked(nuclei), StageClock(), RunDir(out)
-    bundle = with_gene_sets(read_model(model), gene_sets)
+    model, source, run = Path(model), Path(source), RunDir(Path(out))
+    options, reporter = options or SlideOptions(), reporter or Silent()
+    expect_kind("options", options, SlideOptions)
+    plan = plan_input(source, options, sections, cluster)
+    say_passed_over(plan, reporter)
+    to_load = ToLoad(model, gene_sets, machine or Machine())
+    if not plan.tasks:
+        return _predict_sections(to_load, plan, run, options, reporter)
+    predictor = ready_predictor(to_load, plan, options, reporter)
+    return predict_slides(predictor, to_load, plan, run, options, cluster, reporter)
+
+
+def _predict_sections(
+    to_load: ToLoad, plan: Plan, run: RunDir, options: SlideOptions, reporter: Reporter
+) -> RunResult:
+    """Sections at their own spots, by the stages of a cross-validation: read, encode, predict, write."""
+    model, machine, clock = to_load.model, to_load.machine, StageClock()
+    bundle = with_gene_sets(read_model(model), to_load.gene_sets)
+    refuse_unwritten(bundle, options)
+    say_absent(bundle, options, reporter)
     with clock.stage("read"):
-        read = read_sections(source, sections, reporter, choices, bundle)
-    asked = for_prediction(bundle, origin, bounds_offset=bounds_offset)
-    say_of_nuclei(bundle, origin, reporter)
-    read, config = with_masks(read, asked, origin), encode_config(bundle, asked)
-    identity = run_identity("predict", config, read, model_id=bundle.model_id, all_genes=all_genes,
-                            untested=untested, same_patient=same_patient,
+        read = read_sections(plan.rows, None, reporter, options.choices, bundle)
+    asked = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
+    say_of_nuclei(bundle, options.nuclei_origin, reporter)
+    read, config = with_masks(read, asked, options.nuclei_origin), encode_config(bundle, asked)
+    identity = run_identity("predict", config, read, model_id=bundle.model_id,
+                            all_genes=options.all_genes, untested=options.untested,
+                            same_patient=options.same_patient,
                             gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
-    if _finished_before(run, identity, reporter):
-        return RunResult({"predictions": run.predictions})
-    with run.withdrawn_on_error(), clock.stage("encode"):
-        cohort = encode(read, config, machine, reporter)
-        check_same_encoder(model, bundle, cohort.encoder)
-    say_what_lacks(bundle, reporter)
-    whose, trust = patients_of(bundle, read, same_patient, reporter), bundle_trust(bundle)
-    with clock.stage("predict"), reporter.task("predicting", len(read)) as advance:
-        for item in cohort.items:
-            section = item.section
-            prediction = predict_section(bundle, item.without_expression(), machine=machine)
-            extras = trust.extras_of(prediction, item)
-            note = training_note(bundle, section, reporter)
-            patient = "same" if note else whose[section.section_id]
-            claims = bundle_claims(bundle, patient, verdict=extras.verdict, flagged=extras.ood)
-            extras = extras.with_claims(claims)
-            say_verdict(section, extras, reporter)
-            written = genes_to_write(claims, untested=untested, all_genes=all_genes)
-            reporter.say(f"section {section.section_id}: {written.sentence}")
-            write_section_prediction(
-                run,
-                section,
-                bundle,
-                prediction,
-                extras,
-                columns=written.columns,
-                training_note=note,
-            )
-            advance(1)
-    write_absent_of_model(run, bundle)
-    run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
-    return RunResult({"predictions": run.predictions})
-
-
-def _finished_before(run: RunDir, identity: Mapping[str, Any], reporter: Reporter) -> bool:
-    """Claim the folder for a run; True, and said, where the very same one is finished there."""
-    if not run.begin(identity):
-        return False
-    reporter.say(f"{run.path} holds this very run, finished: nothing to do")
-    return True
+    if not finished_before(run, identity, reporter):
+        with run.withdrawn_on_error(), clock.stage("encode"):
+            cohort = encode(read, config, machine, reporter)
+            check_same_encoder(model, bundle, cohort.encoder)
+        say_what_lacks(bundle, reporter)
+        with clock.stage("predict"):
+            predict_at_spots(run, bundle, cohort, options, machine, reporter)
+        write_absent_of_model(run, bundle)
+        run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
+    pictures = write_beside(run, plan.rows, bundle.genes, options, reporter)
+    return RunResult({"predictions": run.predictions, "pictures": pictures})

@@ -155,4 +155,4 @@ def test_public_names_mean_the_same_after_everything_is_imported() -> None:
         "print(hespotex.predict.__module__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["[]", "hespotex.predicting.run"]
+    assert done.stdout.split() == ["[]", "hespotex.pipeline"]

@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 from hespotex.cli.main import app
 from hespotex.cli.slide_options import slide_options
 from hespotex.errors import ConfigError, GeometryError
-from hespotex.predicting import executor, run
+from hespotex.predicting import executor, many_slides
 from toy_slide import toy_bundle, toy_predictor, write_slide
 
 
 @pytest.fixture(autouse=True)
 def _toy_model(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = toy_predictor(toy_bundle())
-    for module in (run, executor):
+    for module in (many_slides, executor):
         monkeypatch.setattr(module, "open_predictor", lambda *_args: predictor)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hespotex.predicting import Predictor, executor, run
+from hespotex.predicting import Predictor, executor, many_slides
 from toy_slide import toy_bundle, toy_predictor, toy_trust
 
 
@@ -15,5 +15,5 @@ def predictor() -> Predictor:
 
 @pytest.fixture
 def toy_model(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run, executor):
+    for module in (many_slides, executor):
         monkeypatch.setattr(module, "open_predictor", lambda *_args: predictor)

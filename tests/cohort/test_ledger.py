@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hespotex import predicting as cohort
+from hespotex import pipeline
 from hespotex.errors import RunError, SlideError
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, executor
-from hespotex.predicting.executor import SlideOutcome
 from hespotex.predicting.ledger import Ledger
+from hespotex.results.outcome import SlideOutcome
 from hespotex.storage.run_folder import RunDir
 from toy_slide import MPP, paint_tissue, write_slide
 
@@ -125,22 +125,22 @@ def test_slides_predicted_one_a_call_stand_in_one_table_failures_too(tmp_path: P
     shutil.copy(tmp_path / "a.png", tmp_path / "c.png")
     (tmp_path / "b.tif").write_bytes(b"II*\0 broken")
     out = tmp_path / "out"
-    cohort.predict(MODEL, tmp_path / "c.png", out, options=OPTIONS)
+    pipeline.predict(MODEL, tmp_path / "c.png", out, options=OPTIONS)
     with pytest.raises(SlideError, match="expected a whole TIFF file"):
-        cohort.predict(MODEL, tmp_path / "b.tif", out, options=OPTIONS)
-    cohort.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
+        pipeline.predict(MODEL, tmp_path / "b.tif", out, options=OPTIONS)
+    pipeline.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
     assert _table(out) == {"a": "done", "b": "failed", "c": "done"}
     assert _record(out)["status"] == "running"
     shutil.copy(tmp_path / "a.png", tmp_path / "b.tif")
-    cohort.predict(MODEL, tmp_path / "b.tif", out, options=OPTIONS)
+    pipeline.predict(MODEL, tmp_path / "b.tif", out, options=OPTIONS)
     assert _table(out) == {"a": "done", "b": "done", "c": "done"}
     assert _record(out)["status"] == "finished"
 
 
 def test_a_second_call_says_again_what_was_found(tmp_path: Path) -> None:
     write_slide(tmp_path / "a.png")
-    first = cohort.predict(MODEL, tmp_path / "a.png", tmp_path / "out", options=OPTIONS).slides[0]
-    again = cohort.predict(MODEL, tmp_path / "a.png", tmp_path / "out", options=OPTIONS).slides[0]
+    first = pipeline.predict(MODEL, tmp_path / "a.png", tmp_path / "out", options=OPTIONS).slides[0]
+    again = pipeline.predict(MODEL, tmp_path / "a.png", tmp_path / "out", options=OPTIONS).slides[0]
     assert again.status == "skipped"
     assert (again.n_spots, again.n_bad, again.verdict) == (
         first.n_spots,
@@ -156,16 +156,16 @@ def test_a_slide_does_not_replace_the_prediction_of_another_of_its_name(tmp_path
         (tmp_path / folder).mkdir()
         write_slide(tmp_path / folder / "s.png", image)
     out = tmp_path / "out"
-    cohort.predict(MODEL, tmp_path / "one" / "s.png", out, options=OPTIONS)
+    pipeline.predict(MODEL, tmp_path / "one" / "s.png", out, options=OPTIONS)
     stored = (out / "predictions" / "s.h5ad").read_bytes()
     with pytest.raises(
         SlideError, match=r"that no other slide in .*out has, found .* as s; choose"
     ):
-        cohort.predict(MODEL, tmp_path / "two" / "s.png", out, options=OPTIONS)
+        pipeline.predict(MODEL, tmp_path / "two" / "s.png", out, options=OPTIONS)
     assert (out / "predictions" / "s.h5ad").read_bytes() == stored
     assert _record(out)["status"] == "finished"
     shutil.copy(tmp_path / "one" / "s.png", tmp_path / "s.png")  # a copy on another disk
-    moved = cohort.predict(MODEL, tmp_path / "s.png", out, options=OPTIONS)
+    moved = pipeline.predict(MODEL, tmp_path / "s.png", out, options=OPTIONS)
     assert moved.slides[0].status == "skipped"
 
 
@@ -175,10 +175,10 @@ def test_what_failed_and_is_no_longer_in_the_input_is_forgotten(tmp_path: Path) 
     write_slide(folder / "a.png")
     (folder / "b.tif").write_bytes(b"II*\0 broken")
     out = tmp_path / "out"
-    cohort.predict(MODEL, folder, out, options=OPTIONS)
+    pipeline.predict(MODEL, folder, out, options=OPTIONS)
     assert _table(out) == {"a": "done", "b": "failed"}
     (folder / "b.tif").unlink()
-    cohort.predict(MODEL, folder, out, options=OPTIONS)
+    pipeline.predict(MODEL, folder, out, options=OPTIONS)
     assert _table(out) == {"a": "skipped"}
     assert _record(out)["status"] == "finished"
 
@@ -207,7 +207,7 @@ def test_a_slide_that_is_gone_once_it_is_predicted_ends_no_run(
         return result
 
     monkeypatch.setattr(executor, "predict_slide", then_gone)
-    result = cohort.predict(MODEL, folder, tmp_path / "out", options=OPTIONS)
+    result = pipeline.predict(MODEL, folder, tmp_path / "out", options=OPTIONS)
     assert [s.status for s in result.slides] == ["done"] * 3
     assert _table(tmp_path / "out") == dict.fromkeys("abc", "done")
 
@@ -215,9 +215,9 @@ def test_a_slide_that_is_gone_once_it_is_predicted_ends_no_run(
 def test_a_mistyped_path_leaves_a_finished_folder_finished(tmp_path: Path) -> None:
     write_slide(tmp_path / "a.png")
     out = tmp_path / "out"
-    cohort.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
+    pipeline.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
     with pytest.raises(SlideError, match=r"No such file or directory .*typo\.png"):
-        cohort.predict(MODEL, tmp_path / "typo.png", out, options=OPTIONS)
+        pipeline.predict(MODEL, tmp_path / "typo.png", out, options=OPTIONS)
     assert _table(out) == {"a": "done"}
     assert _record(out)["status"] == "finished"
 
@@ -226,12 +226,12 @@ def test_a_prediction_that_somebody_deleted_is_not_in_the_sums(tmp_path: Path) -
     out = tmp_path / "out"
     for name in "rs":
         write_slide(tmp_path / f"{name}.png")
-        cohort.predict(MODEL, tmp_path / f"{name}.png", out, options=OPTIONS)
+        pipeline.predict(MODEL, tmp_path / f"{name}.png", out, options=OPTIONS)
     shutil.rmtree(out / "predictions")
     other = tmp_path / "other" / "s.png"
     other.parent.mkdir()
     write_slide(other)
-    cohort.predict(MODEL, other, out, options=OPTIONS)
+    pipeline.predict(MODEL, other, out, options=OPTIONS)
     assert _table(out) == {"s": "done"}
     assert _record(out)["status"] == "finished"
 
@@ -242,17 +242,17 @@ def test_an_interruption_leaves_the_table_and_a_finished_folder_finished(
     write_slide(tmp_path / "a.png")
     write_slide(tmp_path / "b.png")
     out = tmp_path / "out"
-    cohort.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
+    pipeline.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
 
     def interrupted(*_arguments: Any, **_named: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(executor, "predict_slide", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cohort.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
+        pipeline.predict(MODEL, tmp_path / "a.png", out, options=OPTIONS)
     assert _record(out)["status"] == "finished"
     with pytest.raises(KeyboardInterrupt):
-        cohort.predict(MODEL, tmp_path / "b.png", out, options=OPTIONS)
+        pipeline.predict(MODEL, tmp_path / "b.png", out, options=OPTIONS)
     assert _table(out) == {"a": "done", "b": "unfinished"}
     assert _record(out)["status"] == "running"
 
@@ -261,9 +261,9 @@ def test_the_table_of_an_older_version_is_taken_over(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for name in "ab":
         write_slide(tmp_path / f"{name}.png")
-        cohort.predict(MODEL, tmp_path / f"{name}.png", out, options=OPTIONS)
+        pipeline.predict(MODEL, tmp_path / f"{name}.png", out, options=OPTIONS)
     whole = (out / "slides.csv").read_text()
     shutil.rmtree(out / "slides")
-    cohort.predict(MODEL, tmp_path / "b.png", out, options=OPTIONS)
+    pipeline.predict(MODEL, tmp_path / "b.png", out, options=OPTIONS)
     assert _table(out) == {"a": "done", "b": "skipped"}
     assert (out / "slides.csv").read_text().splitlines()[1] == whole.splitlines()[1]

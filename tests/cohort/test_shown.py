@@ -11,13 +11,12 @@ import pandas as pd
 import pytest
 
 from hespotex import pipeline
-from hespotex import predicting as cohort
 from hespotex.config import Machine
 from hespotex.errors import GenePanelError, RunError
 from hespotex.export.exporters import EXPORTERS
 from hespotex.genes.absent_genes import OtherGenes
 from hespotex.models.bundle import Bundle, write_model
-from hespotex.predicting import SlideOptions, run
+from hespotex.predicting import SlideOptions, many_slides
 from hespotex.progress import Silent
 from hespotex.slide.decoded import DecodedImage
 from made_claims import validation_of
@@ -66,14 +65,14 @@ def bundle() -> Bundle:
 def _counted(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CountingEncoder, "batches", 0)
     predictor = replace(toy_predictor(bundle), encoder=CountingEncoder())
-    monkeypatch.setattr(run, "open_predictor", lambda *_args: predictor)
+    monkeypatch.setattr(many_slides, "open_predictor", lambda *_args: predictor)
     monkeypatch.setattr(pipeline, "get_encoder", lambda *_args, **_more: CountingEncoder())
 
 
 def _model_of(bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model file, which is opened with the counting encoder."""
     predictor = replace(toy_predictor(bundle), encoder=CountingEncoder())
-    monkeypatch.setattr(run, "open_predictor", lambda *_args: predictor)
+    monkeypatch.setattr(many_slides, "open_predictor", lambda *_args: predictor)
     write_model(folder / "m.hespotex", bundle)
     return folder / "m.hespotex"
 
@@ -105,11 +104,11 @@ def test_a_finished_slide_gets_exports_and_genes_without_encoding_again(
     model: Path, slide: Path, tmp_path: Path
 ) -> None:
     shown = replace(OPTIONS, formats=("geojson", "parquet"), genes=("G02", "G00"))
-    cohort.predict(model, slide, tmp_path / "fresh", options=shown)
-    cohort.predict(model, slide, tmp_path / "out", options=OPTIONS)
+    pipeline.predict(model, slide, tmp_path / "fresh", options=shown)
+    pipeline.predict(model, slide, tmp_path / "out", options=OPTIONS)
     before = (tmp_path / "out/predictions/s.h5ad").read_bytes()
     CountingEncoder.batches = 0
-    again = cohort.predict(model, slide, tmp_path / "out", options=shown)
+    again = pipeline.predict(model, slide, tmp_path / "out", options=shown)
     assert (CountingEncoder.batches, again.slides[0].status) == (0, "skipped")
     assert (tmp_path / "out/predictions/s.h5ad").read_bytes() == before
     for part in ("predictions/s.geojson", "figures/s_overview.png"):
@@ -118,7 +117,7 @@ def test_a_finished_slide_gets_exports_and_genes_without_encoding_again(
     one, other = (pd.read_parquet(tmp_path / w / "predictions/s.parquet") for w in ("fresh", "out"))
     pd.testing.assert_frame_equal(one, other)
     written = (tmp_path / "out/predictions/s.geojson").stat().st_mtime_ns
-    cohort.predict(model, slide, tmp_path / "out", options=shown)
+    pipeline.predict(model, slide, tmp_path / "out", options=shown)
     assert (tmp_path / "out/predictions/s.geojson").stat().st_mtime_ns == written
 
 
@@ -127,17 +126,17 @@ def test_bounds_of_a_finished_slide_move_its_exports_alone(
 ) -> None:
     monkeypatch.setattr(DecodedImage, "bounds_px0", (40.0, 10.0))
     shown = replace(OPTIONS, formats=("geojson",), genes=("G02",))
-    cohort.predict(model, slide, tmp_path / "out", options=shown)
+    pipeline.predict(model, slide, tmp_path / "out", options=shown)
     before = (tmp_path / "out/predictions/s.geojson").read_bytes()
     CountingEncoder.batches = 0
     moved = replace(shown, bounds_offset=True)
-    cohort.predict(model, slide, tmp_path / "out", options=moved)
+    pipeline.predict(model, slide, tmp_path / "out", options=moved)
     assert CountingEncoder.batches == 0
     assert (tmp_path / "out/predictions/s.geojson").read_bytes() != before
     outline = replace(OPTIONS, nuclei="classical")
-    cohort.predict(model, slide, tmp_path / "nuclei", options=outline)
+    pipeline.predict(model, slide, tmp_path / "nuclei", options=outline)
     with pytest.raises(RunError, match=r"options\.bounds_offset: False there, True now"):
-        cohort.predict(
+        pipeline.predict(
             model, slide, tmp_path / "nuclei", options=replace(outline, bounds_offset=True)
         )
 
@@ -145,12 +144,12 @@ def test_bounds_of_a_finished_slide_move_its_exports_alone(
 def test_finished_sections_get_exports_and_genes_without_encoding_again(
     model: Path, sections: Path, tmp_path: Path
 ) -> None:
-    cohort.predict(model, sections, tmp_path / "out", machine=_machine(tmp_path / "a"))
+    pipeline.predict(model, sections, tmp_path / "out", machine=_machine(tmp_path / "a"))
     assert CountingEncoder.batches > 0
     CountingEncoder.batches = 0
     shown = SlideOptions(formats=("parquet", "geojson"), genes=("G02", "G00"))
     other = _machine(tmp_path / "b")
-    cohort.predict(model, sections, tmp_path / "out", options=shown, machine=other)
+    pipeline.predict(model, sections, tmp_path / "out", options=shown, machine=other)
     assert CountingEncoder.batches == 0
     stored = anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad")
     frame = pd.read_parquet(tmp_path / "out/predictions/s.parquet")
@@ -168,16 +167,16 @@ def test_a_gene_that_its_grade_leaves_out_is_refused_before_the_work(
     with pytest.raises(
         GenePanelError, match=r"found G03 \(not shown\), G01 \(.*; give .*--all-genes"
     ):
-        cohort.predict(model, source, tmp_path / "out", options=wanted)
+        pipeline.predict(model, source, tmp_path / "out", options=wanted)
     with pytest.raises(
         GenePanelError, match=r"found none: NOPE is not in this model's panel of \d+ genes"
     ):
-        cohort.predict(model, source, tmp_path / "out", options=replace(options, genes=("NOPE",)))
+        pipeline.predict(model, source, tmp_path / "out", options=replace(options, genes=("NOPE",)))
     assert CountingEncoder.batches == 0
     assert not (tmp_path / "out").exists()
     all_genes = replace(wanted, all_genes=True)
     machine = _machine(tmp_path / "cache")
-    cohort.predict(model, source, tmp_path / "out", options=all_genes, machine=machine)
+    pipeline.predict(model, source, tmp_path / "out", options=all_genes, machine=machine)
     assert CountingEncoder.batches > 0
     assert "G01" in anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").var_names
 
@@ -199,7 +198,7 @@ def test_one_absent_gene_among_several_is_named_once_and_the_others_are_written(
         formats=("parquet",),
     )
     machine = _machine(tmp_path / "cache")
-    cohort.predict(
+    pipeline.predict(
         model, source, tmp_path / "out", options=options, machine=machine, reporter=heard
     )
     said = [text for text in heard.said if "ERBB2" in text or "g02" in text]
@@ -233,7 +232,9 @@ def test_wanted_genes_without_evidence_for_the_patient_are_named_and_the_work_is
     options = OPTIONS if kind == "slide" else SlideOptions()
     wanted = replace(options, genes=("G00",), formats=("parquet", "ome-tiff", "png"))
     machine = _machine(tmp_path / "cache")
-    cohort.predict(model, source, tmp_path / "out", options=wanted, machine=machine, reporter=heard)
+    pipeline.predict(
+        model, source, tmp_path / "out", options=wanted, machine=machine, reporter=heard
+    )
     assert sum("not predicted on this slide and so not shown: G00" in s for s in heard.said) == 1
     assert anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").n_vars == 0
     assert "G00" not in pd.read_parquet(tmp_path / "out/predictions/s.parquet")
@@ -254,14 +255,14 @@ def test_exports_say_how_many_genes_they_keep_and_all_keeps_all(
     options = OPTIONS if kind == "slide" else SlideOptions()
     few, heard = replace(options, formats=("parquet", "png")), Listener()
     machine = _machine(tmp_path / "cache")
-    cohort.predict(model, source, out, options=few, machine=machine, reporter=heard)
+    pipeline.predict(model, source, out, options=few, machine=machine, reporter=heard)
     n = anndata.read_h5ad(out / "predictions/s.h5ad").n_vars
     pictures = out / "predictions/s.pictures"
     assert len(list(pictures.iterdir())) == 2 < n
     note = f"of {n} written genes the best graded are exported: png 2; --show-genes all exports all, --show-genes GENE,GENE those named"
     assert sum(note in said for said in heard.said) == 1  # parquet has all of so few
     whole, heard = replace(few, genes=("all",)), Listener()
-    cohort.predict(model, source, out, options=whole, machine=machine, reporter=heard)
+    pipeline.predict(model, source, out, options=whole, machine=machine, reporter=heard)
     assert len(list(pictures.iterdir())) == n
     assert not [s for s in heard.said if "exported" in s]
 
@@ -276,7 +277,7 @@ def test_the_unit_of_what_is_shown_may_be_changed_of_a_finished_folder(
     for show in ("composition", "log1p"):
         CountingEncoder.batches = 0
         shown = replace(options, show=show, genes=("G02",))  # type: ignore[arg-type]
-        cohort.predict(model, source, out, options=shown, machine=machine)
+        pipeline.predict(model, source, out, options=shown, machine=machine)
         stored = anndata.read_h5ad(out / "predictions/s.h5ad")[:, "G02"]
         values = stored.layers["composition"] if show == "composition" else stored.X
         frame = pd.read_parquet(out / "predictions/s.parquet")

@@ -17,7 +17,7 @@ from hespotex.errors import ConfigError, ManifestError, SlideError
 from hespotex.inspection import inspect_input
 from hespotex.inspection.inspect import inspect_row
 from hespotex.predicting import SlideOptions
-from hespotex.predicting.plan import plan_slides
+from hespotex.predicting.plan import plan_input
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import ManifestRow
 from hespotex.slide import open_slide, slide_key
@@ -208,8 +208,7 @@ def test_inspect_and_manifest_take_the_bits(tmp_path: Path) -> None:
         "section_id,patient_id,slide,expression,format,bits\nA,P,s.tif,,,12\n"
     )
     assert inspect_input(tmp_path / "m.csv").verdict == "green"
-    tasks = plan_slides(tmp_path / "m.csv", SlideOptions(bits=10))
-    assert tasks is not None
+    tasks = plan_input(tmp_path / "m.csv", SlideOptions(bits=10)).tasks
     assert tasks[0].options.bits == 12
     assert slide_key(path) != slide_key(path, 12) != slide_key(path, 14)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hespotex.inspection import inspect_input
 from hespotex.predicting import SlideOptions
-from hespotex.predicting.plan import plan_slides
+from hespotex.predicting.plan import plan_input
 from hespotex.slide import SLIDE_SUFFIXES, slides_in
 from inspected_sections import paint, shape
 
@@ -35,8 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_inspect_and_predict_find_the_same_slides(folder: Path) -> None:
     names = [name.rsplit(".", 1)[0] for name in KINDS]
-    tasks = plan_slides(folder, SlideOptions())
-    assert tasks is not None
+    tasks = plan_input(folder, SlideOptions()).tasks
     assert [task.section_id for task in tasks] == names
     inspection = inspect_input(folder)
     assert [item.name for item in inspection.items] == names
@@ -46,8 +45,7 @@ def test_inspect_and_predict_find_the_same_slides(folder: Path) -> None:
 
 def test_slides_of_one_stem_keep_their_endings(folder: Path) -> None:
     shutil.copy(folder / "a.tif", folder / "a.tiff")
-    tasks = plan_slides(folder, SlideOptions())
-    assert tasks is not None
+    tasks = plan_input(folder, SlideOptions()).tasks
     names = [item.name for item in inspect_input(folder).items]
     assert names[:2] == ["a.tif", "a.tiff"]
     assert [task.section_id for task in tasks] == names

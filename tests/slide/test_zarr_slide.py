@@ -18,7 +18,7 @@ from hespotex.features.foreign_h5 import read_features_file
 from hespotex.inspection import inspect_input
 from hespotex.inspection.inputs import resolve_input
 from hespotex.predicting import SlideOptions
-from hespotex.predicting.plan import plan_slides
+from hespotex.predicting.plan import plan_input
 from hespotex.sections.manifest import read_manifest
 from hespotex.slide import open_slide, slide_key
 
@@ -243,8 +243,7 @@ def test_an_image_of_a_store_is_the_slide_of_its_spots(tmp_path: Path) -> None:
 
 def listed(folder: Path) -> list[str]:
     """Slides that `predict` and `inspect` find in a folder: the same."""
-    tasks = plan_slides(folder, SlideOptions())
-    assert tasks is not None
+    tasks = plan_input(folder, SlideOptions()).tasks
     assert [row.slide for row in resolve_input(folder).rows] == [task.slide for task in tasks]
     return [task.slide.name for task in tasks]
 
@@ -287,7 +286,7 @@ def test_folder_that_lazyslide_worked_in_has_its_slides_alone(
 def test_folder_without_permission_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o000)
-    for read in (resolve_input, lambda path: plan_slides(path, SlideOptions())):
+    for read in (resolve_input, lambda path: plan_input(path, SlideOptions())):
         with pytest.raises(SlideError, match=r"readable folder, found: Permission denied .*locked"):
             read(folder)
 
@@ -305,10 +304,9 @@ def test_a_bare_image_is_a_slide_for_inspect_and_predict(tmp_path: Path) -> None
     path = ome_zarr(tmp_path / "s.zarr")
     assert inspect_input(path).kind == "slide"
     assert inspect_input(tmp_path).kind == "folder of slides"
-    tasks = plan_slides(path, SlideOptions())
-    assert tasks is not None
+    tasks = plan_input(path, SlideOptions()).tasks
     assert [t.section_id for t in tasks] == ["s"]
-    assert plan_slides(tmp_path, SlideOptions()) is not None
+    assert plan_input(tmp_path, SlideOptions()).tasks
 
 
 def tiles(names: tuple[str, ...], path: Path) -> Path:

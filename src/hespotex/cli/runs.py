@@ -10,7 +10,7 @@ import typer
 from hespotex.cli import options, slide_options, terminal
 
 if TYPE_CHECKING:
-    from hespotex.report.scored_run import RunResult
+    from hespotex.results.outcome import RunResult
 
 Manifest = Annotated[
     Path, typer.Argument(help="Table of sections (CSV or TSV).", show_default=False)
@@ -205,7 +205,7 @@ def predict(
     Example: hespotex predict lab.hespotex slide.svs --out predicted
     """
     del seed
-    from hespotex import predicting as cohort
+    from hespotex import pipeline
 
     how = slide_options.slide_options(
         nuclei=nuclei, mpp=mpp, bits=bits, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid,
@@ -213,7 +213,7 @@ def predict(
         patient=patient, same_patient=same_patient, untested=untested, all_genes=all_genes,
         choices=options.choices(allow_hires, accept),
     )  # fmt: skip
-    result = cohort.predict(
+    result = pipeline.predict(
         model,
         source,
         out,

@@ -8,7 +8,7 @@ from hespotex.config import Machine, RunConfig
 from hespotex.datasets import make_cohort
 from hespotex.pipeline import cross_validate
 from hespotex.progress import Reporter, Silent
-from hespotex.report.scored_run import RunResult
+from hespotex.results.outcome import RunResult
 
 
 def demo(

@@ -1,27 +1,19 @@
-"""Prediction of whatever a user brings: sections, slides of any size, folders of slides; streamed and resumable."""
+"""Prediction of slides of any size, streamed and resumable, and of sections at their own spots."""
 
-from hespotex.predicting.beside import refuse_unwritten, say_absent, write_beside
-from hespotex.predicting.executor import Cluster, SlideOutcome
+from hespotex.predicting.executor import Cluster
 from hespotex.predicting.one_slide import Predictor, open_predictor, predict_slide
-from hespotex.predicting.options import SlideOptions, SlideResult, SlideTask
-from hespotex.predicting.outputs import kept_note
-from hespotex.predicting.plan import plan_slides
-from hespotex.predicting.run import CohortResult, predict
+from hespotex.predicting.options import SlideOptions, SlideTask
+from hespotex.predicting.plan import Plan, plan_input
+from hespotex.results.outcome import SlideOutcome
 
 __all__ = [
     "Cluster",
-    "CohortResult",
+    "Plan",
     "Predictor",
     "SlideOptions",
     "SlideOutcome",
-    "SlideResult",
     "SlideTask",
-    "kept_note",
     "open_predictor",
-    "plan_slides",
-    "predict",
+    "plan_input",
     "predict_slide",
-    "refuse_unwritten",
-    "say_absent",
-    "write_beside",
 ]

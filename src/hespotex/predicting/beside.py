@@ -21,7 +21,7 @@ from hespotex.models.bundle import Bundle
 from hespotex.plots.overview import plot_overview
 from hespotex.plots.style import figure_made_of, save_figure
 from hespotex.predicting.layout import lay_out
-from hespotex.predicting.options import ALL_GENES, SlideOptions, SlideResult, SlideTask
+from hespotex.predicting.options import ALL_GENES, SlideOptions, SlideTask
 from hespotex.predicting.outputs import (
     OVERVIEW_GENES,
     chosen_genes,
@@ -33,6 +33,7 @@ from hespotex.predicting.outputs import (
     write_shown,
 )
 from hespotex.progress import Reporter
+from hespotex.results.outcome import SlideOutcome
 from hespotex.sections.manifest import ManifestRow
 from hespotex.slide import open_slide
 from hespotex.storage.hdf5 import open_h5
@@ -180,7 +181,7 @@ def complete_slide(run: RunDir, path: Path, bundle: Bundle, task: SlideTask) -> 
     return {**paths, "overview": overview, "prediction": path}
 
 
-def finished_before(path: Path, section_id: str, key: str) -> SlideResult | None:
+def finished_before(path: Path, section_id: str, key: str) -> SlideOutcome | None:
     """What came of a prediction that is there already; None where it is another one, or none."""
     from anndata.io import read_elem
 
@@ -194,11 +195,11 @@ def finished_before(path: Path, section_id: str, key: str) -> SlideResult | None
             notes = read_elem(record["notes"]) if "notes" in record else ()
     except RunError:
         return None
-    return SlideResult(
+    return SlideOutcome(
         section_id,
+        "skipped",
         len(obs),
         int(obs[keys.BAD_TILE].sum()) if keys.BAD_TILE in obs else 0,
         str(verdict),
-        skipped=True,
-        note="; ".join(str(note) for note in notes),
+        "; ".join(["predicted before", *(str(note) for note in notes)]),
     )

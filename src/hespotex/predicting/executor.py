@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hespotex.config import Machine
 from hespotex.config.machine import usable_cores
@@ -16,36 +16,15 @@ from hespotex.errors import ConfigError, HESpotExError
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.predicting.one_slide import Predictor, open_predictor, predict_slide
-from hespotex.predicting.options import SlideResult, SlideTask
+from hespotex.predicting.options import SlideTask
 from hespotex.progress import Reporter, Silent
+from hespotex.results.outcome import SlideOutcome
 
-Status = Literal["done", "skipped", "failed", "unfinished"]
-Note = Callable[["SlideOutcome"], None]
+Note = Callable[[SlideOutcome], None]
 
 _CONNECT_S = 30
 # An encoder's queue belongs to one slide at a time, however many threads a worker has.
 _one_slide = threading.Lock()
-
-
-@dataclass(frozen=True)
-class SlideOutcome:
-    """What came of one slide of many.
-
-    Attributes:
-        section_id: names its files.
-        status: `skipped` where the very same prediction was there already; `unfinished` while a process is at it,
-            or where it was killed.
-        n_spots, n_bad: predicted, and unreadable among them.
-        verdict: of the out-of-distribution check.
-        why: the error, or what to know.
-    """
-
-    section_id: str
-    status: Status
-    n_spots: int = 0
-    n_bad: int = 0
-    verdict: str = ""
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,9 +56,9 @@ class ToLoad:
     """What every worker loads for itself.
 
     Attributes:
-        model: the model file, where all workers find it.
+        model: the model file.
         gene_sets: to score; None: the model's own.
-        machine: of each worker.
+        machine: device, threads, cache folder.
     """
 
     model: Path
@@ -106,12 +85,12 @@ def predict_serially(
     """
     if len(tasks) == 1:
         try:
-            result = predict_slide(predictor, tasks[0], out, reporter=reporter)
+            outcome = predict_slide(predictor, tasks[0], out, reporter=reporter)
         except HESpotExError as error:
             note(_failed(tasks[0], error))
             raise
-        note(_finished(result))
-        return [_finished(result)]
+        note(outcome)
+        return [outcome]
     outcomes = []
     for task in tasks:
         outcomes.append(_outcome(predictor, task, out, reporter))
@@ -132,7 +111,7 @@ def predict_on_cluster(
 
     Args:
         cluster: which workers.
-        to_load: the model, readable from every worker.
+        to_load: the model, which every worker can read; its machine is shared among the workers here.
         tasks: in the order of the answer.
         out: folder of the results, shared by all workers.
         reporter: hears of every slide that is finished.
@@ -144,6 +123,8 @@ def predict_on_cluster(
     from distributed import as_completed
 
     outcomes: dict[str, SlideOutcome] = {}
+    machine = machine_of_worker(cluster, to_load.machine, max(1, len(tasks)))
+    to_load = replace(to_load, model=to_load.model.resolve(), machine=machine)
     with _client(cluster) as client, reporter.task("slides", len(tasks)) as advance:
         futures = {
             client.submit(
@@ -219,7 +200,7 @@ def _open(model: Path, _changed_ns: int, machine: Machine) -> Predictor:
 
 def _outcome(predictor: Predictor, task: SlideTask, out: Path, reporter: Reporter) -> SlideOutcome:
     try:
-        return _finished(predict_slide(predictor, task, out, reporter=reporter))
+        return predict_slide(predictor, task, out, reporter=reporter)
     except HESpotExError as error:
         return _failed(task, error)
     except Exception as error:  # noqa: BLE001 - libraries raise anything; one slide must not end a night's run
@@ -229,17 +210,6 @@ def _outcome(predictor: Predictor, task: SlideTask, out: Path, reporter: Reporte
 
 def _failed(task: SlideTask, error: HESpotExError) -> SlideOutcome:
     return SlideOutcome(task.section_id, "failed", why=error.message)
-
-
-def _finished(result: SlideResult) -> SlideOutcome:
-    return SlideOutcome(
-        result.section_id,
-        "skipped" if result.skipped else "done",
-        result.n_spots,
-        result.n_bad,
-        result.verdict,
-        "; ".join(p for p in ("predicted before" * result.skipped, result.note) if p),
-    )
 
 
 def _warn(outcome: SlideOutcome, reporter: Reporter) -> None:

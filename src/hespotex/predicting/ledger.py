@@ -12,15 +12,15 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
 from hespotex.errors import RunError, SlideError
-from hespotex.predicting.executor import SlideOutcome
 from hespotex.predicting.options import SlideTask
+from hespotex.results.outcome import SlideOutcome
 from hespotex.slide import slide_key
 from hespotex.storage.atomic import atomic_path, write_json
 from hespotex.storage.content_keys import content_key
@@ -114,7 +114,7 @@ class Ledger:
         """Write `slides.csv` and run.json of all slides; finished if each of them has its prediction."""
         entries = self._read()
         while entries:
-            rows = [asdict(entries[name].outcome) for name in sorted(entries)]
+            rows = [entries[name].outcome.row() for name in sorted(entries)]
             with atomic_path(self._run.path / TABLE) as temporary:
                 pd.DataFrame(rows).to_csv(temporary, index=False, errors="backslashreplace")
             whole = all(entry.ended for entry in entries.values())
@@ -145,7 +145,8 @@ class Ledger:
             self._write(_Entry(outcome))
 
     def _write(self, entry: _Entry) -> None:
-        write_json(self._file(entry.outcome.section_id), asdict(entry))
+        values = {**vars(entry), "outcome": entry.outcome.row()}
+        write_json(self._file(entry.outcome.section_id), values)
 
     def _file(self, name: str) -> Path:
         # A name may be too long for a file, or no text: both are said of the slide later.

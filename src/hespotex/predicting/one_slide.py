@@ -39,10 +39,11 @@ from hespotex.predicting.decode import (
 from hespotex.predicting.encode import encode_slide
 from hespotex.predicting.layout import Layout, lay_out
 from hespotex.predicting.nuclei import find_slide_nuclei, mask_of, nuclei_key
-from hespotex.predicting.options import SlideResult, SlideTask, check_name
+from hespotex.predicting.options import SlideTask, check_name
 from hespotex.predicting.outputs import Finished, choose_genes, write_outputs
 from hespotex.predicting.store import CHUNK_SPOTS, FeatureStore, PredictionStore, open_work
 from hespotex.progress import Advance, Reporter, Silent
+from hespotex.results.outcome import SlideOutcome
 from hespotex.results.run_outputs import THUMBNAIL_SIDE_PX, provenance
 from hespotex.sections.section import ManifestRow, Section, read_section
 from hespotex.slide import Slide, open_slide, slide_key
@@ -91,7 +92,7 @@ def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
 
 def predict_slide(
     predictor: Predictor, task: SlideTask, out: Path, *, reporter: Reporter | None = None
-) -> SlideResult:
+) -> SlideOutcome:
     """Predict one slide; memory does not grow with the slide beyond a few numbers a spot.
 
     Killed at any moment and called again, it goes on with the chunks that are finished; the result is
@@ -142,7 +143,7 @@ class _Job:
 
 def _predict_slide(
     predictor: Predictor, task: SlideTask, run: RunDir, reporter: Reporter
-) -> SlideResult:
+) -> SlideOutcome:
     job = _prepare(predictor, task, run, reporter)
     path = run.predictions / f"{task.section_id}.h5ad"
     there = finished_before(path, task.section_id, job.key)
@@ -168,12 +169,13 @@ def _predict_slide(
     with job.clock.stage("write"):
         paths = write_outputs(run, predictor.bundle, finished, task.options)
     shutil.rmtree(job.work, ignore_errors=True)
-    return SlideResult(
+    return SlideOutcome(
         task.section_id,
+        "done",
         section.n_spots,
         int(finished.bad.sum()),
         finished.verdict or "",
-        note="; ".join(layout.notes),
+        "; ".join(layout.notes),
         paths=paths,
         seconds=dict(job.clock.seconds),
     )

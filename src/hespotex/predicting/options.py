@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -138,31 +137,6 @@ class SlideTask:
     def __post_init__(self) -> None:
         if self.options.patient is not None:
             object.__setattr__(self, "patient_id", self.options.patient)
-
-
-@dataclass(frozen=True)
-class SlideResult:
-    """What came of one slide.
-
-    Attributes:
-        section_id: of the task.
-        n_spots: predicted spots.
-        n_bad: spots whose pixels could not be read; they carry NaN.
-        verdict: of the out-of-distribution check; empty where the model has none.
-        skipped: the very same prediction was there already.
-        note: what to know, in words.
-        paths: what was written, by label.
-        seconds: by stage.
-    """
-
-    section_id: str
-    n_spots: int
-    n_bad: int = 0
-    verdict: str = ""
-    skipped: bool = False
-    note: str = ""
-    paths: Mapping[str, Path] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_name(section_id: str) -> None:

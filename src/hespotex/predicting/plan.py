@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +12,10 @@ from hespotex.errors import ConfigError, ManifestError, SlideError
 from hespotex.inspection import check_named
 from hespotex.predicting.executor import Cluster
 from hespotex.predicting.options import SlideOptions, SlideTask
+from hespotex.progress import Reporter
 from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.slide import (
+    DOUBT_REMEDY,
     SLIDE_SUFFIXES,
     SlideFolder,
     check_folder,
@@ -25,15 +27,43 @@ from hespotex.slide import (
 MANIFEST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
 
 
-def plan_slides(
-    source: Path, options: SlideOptions, sections: Sequence[str] | None = None
-) -> tuple[SlideTask, ...] | None:
-    """The slides that an input names; None where it is a manifest whose every row has spots.
+@dataclass(frozen=True)
+class Plan:
+    """What an input holds: sections that all have spots of their own, or slides.
+
+    Attributes:
+        source: the input.
+        rows: of a manifest whose every row has spots; else empty.
+        tasks: slides, and rows with spots among them; else empty.
+        whole: no row was left out by name.
+        folder: what lies beside the slides of a folder; None where the input is no folder.
+    """
+
+    source: Path
+    rows: tuple[ManifestRow, ...] = ()
+    tasks: tuple[SlideTask, ...] = ()
+    whole: bool = True
+    folder: SlideFolder | None = None
+
+    @property
+    def doubt(self) -> str | None:
+        """What was passed over in a folder, though it may hold slides; None where there is nothing."""
+        return None if self.folder is None else self.folder.doubt
+
+
+def plan_input(
+    source: Path,
+    options: SlideOptions,
+    sections: Sequence[str] | None = None,
+    cluster: Cluster | None = None,
+) -> Plan:
+    """What an input names, read once.
 
     Args:
         source: manifest (.csv, .tsv), slide, or folder of slides.
         options: for all of them; what a row of a manifest states goes before.
         sections: only these ids of a manifest.
+        cluster: workers that were asked for.
 
     Raises:
         SlideError: there is no slide.
@@ -42,27 +72,48 @@ def plan_slides(
     """
     if is_zarr(source):
         _refuse_choices(sections, options.choices, "a slide")
-        return (SlideTask(source.name.split(".zarr")[0], source, options),)
+        return Plan(source, tasks=(SlideTask(source.name.split(".zarr")[0], source, options),))
     if source.is_dir():
         _refuse_choices(sections, options.choices, "a folder")
         return _of_folder(source, options)
     if source.suffix.lower() in MANIFEST_SUFFIXES:
-        rows = read_manifest(source, sections).rows
-        check_named(options.choices, [row.section_id for row in rows])
-        if options.patient is not None:
-            raise ConfigError(
-                expected="a slide or a folder of slides with --patient",
-                found=f"a manifest ({source}), which names the patient of every row",
-                remedy="leave --patient out",
-            )
-        if all(row.has_spots for row in rows):
-            return None
-        return tuple(_of_row(row, options) for row in rows)
+        return _of_manifest(source, options, sections, cluster)
     _refuse_choices(sections, options.choices, "a slide")
-    return (SlideTask(source.stem, source, options),)
+    return Plan(source, tasks=(SlideTask(source.stem, source, options),))
 
 
-def refuse_options_of_slides(options: SlideOptions, cluster: Cluster | None) -> None:
+def say_passed_over(plan: Plan, reporter: Reporter) -> None:
+    """Say what lies in a folder beside its slides, and warn of the part that may hold slides, too."""
+    if plan.folder is None:
+        return
+    if plan.folder.remark:
+        reporter.say(f"{plan.source.name}: {plan.folder.remark}")
+    if plan.folder.doubt:
+        reporter.warn(f"{plan.source.name}: {plan.folder.doubt}; {DOUBT_REMEDY}")
+
+
+def _of_manifest(
+    source: Path,
+    options: SlideOptions,
+    sections: Sequence[str] | None,
+    cluster: Cluster | None,
+) -> Plan:
+    rows = read_manifest(source, sections).rows
+    check_named(options.choices, [row.section_id for row in rows])
+    if options.patient is not None:
+        raise ConfigError(
+            expected="a slide or a folder of slides with --patient",
+            found=f"a manifest ({source}), which names the patient of every row",
+            remedy="leave --patient out",
+        )
+    whole = sections is None
+    if all(row.has_spots for row in rows):
+        _refuse_options_of_slides(options, cluster)
+        return Plan(source, rows=rows, whole=whole)
+    return Plan(source, tasks=tuple(_of_row(row, options) for row in rows), whole=whole)
+
+
+def _refuse_options_of_slides(options: SlideOptions, cluster: Cluster | None) -> None:
     """Raise ConfigError where an option has no effect on sections that are predicted at their own spots."""
     usual = SlideOptions()
     given = {
@@ -121,26 +172,22 @@ def _of_row(row: ManifestRow, options: SlideOptions) -> SlideTask:
     )
 
 
-def _of_folder(folder: Path, options: SlideOptions) -> tuple[SlideTask, ...]:
-    check_folder(folder)
-    if any(folder.glob("*filtered_feature_bc_matrix*")) or (folder / "outs").is_dir():
+def _of_folder(source: Path, options: SlideOptions) -> Plan:
+    check_folder(source)
+    if any(source.glob("*filtered_feature_bc_matrix*")) or (source / "outs").is_dir():
         raise SlideError(
             expected="a folder of slides",
-            found=f"Space Ranger's outs: {folder}",
+            found=f"Space Ranger's outs: {source}",
             remedy="give a manifest with format space_ranger and the full-resolution image as slide",
         )
-    slides = slides_in(folder).slides
-    if not slides:
-        found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
+    folder = slides_in(source)
+    if not folder.slides:
+        found = ", ".join(sorted(p.name for p in source.iterdir())[:5]) or "nothing"
         raise SlideError(
-            expected=f"slides ({', '.join(SLIDE_SUFFIXES[:6])}, ...) in {folder}", found=found
+            expected=f"slides ({', '.join(SLIDE_SUFFIXES[:6])}, ...) in {source}", found=found
         )
-    return tuple(
+    tasks = tuple(
         SlideTask(name, path, options)
-        for name, path in zip(slide_names(slides), slides, strict=True)
+        for name, path in zip(slide_names(folder.slides), folder.slides, strict=True)
     )
-
-
-def folder_of_slides(source: Path) -> SlideFolder | None:
-    """What an input holds beside its slides; None where it is no folder."""
-    return slides_in(source) if source.is_dir() and not is_zarr(source) else None
+    return Plan(source, tasks=tasks, folder=folder)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,23 +16,11 @@ from hespotex.progress import Reporter
 from hespotex.report.report import write_report
 from hespotex.results.absent_table import write_absent_of_folds
 from hespotex.results.found_claims import write_found_claims
+from hespotex.results.outcome import RunResult
 from hespotex.results.run_outputs import read_genes, read_metrics, write_metrics
 from hespotex.sections.splits import Folds
 from hespotex.storage.clock import StageClock
 from hespotex.storage.run_folder import RunDir
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a verb made.
-
-    Attributes:
-        paths: what was written, by label.
-        metrics: the content of metrics.json; empty where nothing was scored.
-    """
-
-    paths: Mapping[str, Path]
-    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 def finish_scored_run(

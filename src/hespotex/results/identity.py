@@ -1,14 +1,16 @@
-"""What the result of a run depends on."""
+"""What the result of a run depends on, and whether it is there already."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hespotex.config import RunConfig
+from hespotex.progress import Reporter
 from hespotex.sections.inputs import section_inputs
 from hespotex.sections.section import Section
 from hespotex.storage.clock import versions
+from hespotex.storage.run_folder import RunDir
 
 
 def run_identity(
@@ -22,6 +24,14 @@ def run_identity(
         "inputs": {s.section_id: _input(s) for s in sections},
         **more,
     }
+
+
+def finished_before(run: RunDir, identity: Mapping[str, Any], reporter: Reporter) -> bool:
+    """Claim the folder for a run; True, and said, where the very same one is finished there."""
+    if not run.begin(identity):
+        return False
+    reporter.say(f"{run.path} holds this very run, finished: nothing to do")
+    return True
 
 
 def _input(section: Section) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Prediction of sections at their own spots: in memory, with what was measured beside it."""
+
+from __future__ import annotations
+
+from hespotex.config import Machine
+from hespotex.evaluation.by_scope import bundle_claims
+from hespotex.evaluation.patients import patients_of
+from hespotex.evaluation.trust import bundle_trust
+from hespotex.models.bundle import Bundle
+from hespotex.models.predict import predict_section
+from hespotex.models.trained_on import training_note
+from hespotex.models.types import Cohort
+from hespotex.predicting.options import SlideOptions
+from hespotex.progress import Reporter
+from hespotex.results.announce import genes_to_write, say_verdict
+from hespotex.results.run_outputs import write_section_prediction
+from hespotex.storage.run_folder import RunDir
+
+
+def predict_at_spots(
+    run: RunDir,
+    bundle: Bundle,
+    cohort: Cohort,
+    options: SlideOptions,
+    machine: Machine,
+    reporter: Reporter,
+) -> None:
+    """Predict every section and write its h5ad; counts go into the file, never into the prediction.
+
+    Sections are not streamed as slides are (`predict_slide`). Their spots were measured, so they are few enough for the
+    memory; their features lie in the cache that training and scoring share; and one pass over the whole graph gives
+    the very bits that a cross-validation scores, where tile by tile the sums round otherwise.
+
+    Args:
+        run: the folder.
+        bundle: the model.
+        cohort: sections with features and nuclei.
+        options: whose the sections are, which genes are written.
+        machine: device and threads.
+        reporter: hears what is to be known of each section.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    sections = [item.section for item in cohort.items]
+    whose = patients_of(bundle, sections, options.same_patient, reporter)
+    trust = bundle_trust(bundle)
+    with reporter.task("predicting", len(sections)) as advance:
+        for item in cohort.items:
+            section = item.section
+            prediction = predict_section(bundle, item.without_expression(), machine=machine)
+            extras = trust.extras_of(prediction, item)
+            note = training_note(bundle, section, reporter)
+            patient = "same" if note else whose[section.section_id]
+            claims = bundle_claims(bundle, patient, verdict=extras.verdict, flagged=extras.ood)
+            extras = extras.with_claims(claims)
+            say_verdict(section, extras, reporter)
+            genes = genes_to_write(claims, untested=options.untested, all_genes=options.all_genes)
+            reporter.say(f"section {section.section_id}: {genes.sentence}")
+            write_section_prediction(
+                run, section, bundle, prediction, extras, columns=genes.columns, training_note=note
+            )
+            advance(1)

@@ -1,0 +1,73 @@
+"""What a run made, and what came of each of its slides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal["done", "skipped", "failed", "unfinished"]
+
+
+@dataclass(frozen=True)
+class SlideOutcome:
+    """What came of one slide.
+
+    Attributes:
+        section_id: names its files.
+        status: `skipped` where the very same prediction was there already; `unfinished` while a process is at it,
+            or where it was killed.
+        n_spots: predicted spots.
+        n_bad: spots whose pixels could not be read; they carry NaN.
+        verdict: of the out-of-distribution check; empty where the model has none.
+        why: the error, or what to know.
+        paths: what was written, by label.
+        seconds: by stage.
+    """
+
+    section_id: str
+    status: Status
+    n_spots: int = 0
+    n_bad: int = 0
+    verdict: str = ""
+    why: str = ""
+    paths: Mapping[str, Path] = field(default_factory=dict, compare=False)
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the very same prediction was there already."""
+        return self.status == "skipped"
+
+    @property
+    def note(self) -> str:
+        """What to know of a slide that did not fail."""
+        return "" if self.status == "failed" else self.why
+
+    def row(self) -> dict[str, Any]:
+        """The columns of `slides.csv`: what does not change from one machine to another."""
+        names = ("section_id", "status", "n_spots", "n_bad", "verdict", "why")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a verb made.
+
+    Attributes:
+        paths: where results were written, by label.
+        metrics: the content of metrics.json; empty where nothing was scored.
+        slides: one entry a slide without spots; empty for a manifest of sections.
+        doubt: what was passed over in a folder, though it may hold slides; None where there is nothing.
+    """
+
+    paths: Mapping[str, Path]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    slides: tuple[SlideOutcome, ...] = ()
+    doubt: str | None = None
+
+    @property
+    def n_failed(self) -> int:
+        """Slides that could not be predicted."""
+        return sum(slide.status == "failed" for slide in self.slides)
