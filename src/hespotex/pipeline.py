@@ -24,7 +24,6 @@ from typing import Any
 
 from hespotex.config import InputChoices, Machine, RunConfig
 from hespotex.config.values import expect_kind
-from hespotex.encoders import get_encoder
 from hespotex.evaluation.held_out import evaluate_bundle
 from hespotex.evaluation.patients import patients_of
 from hespotex.evaluation.set_scores import with_gene_sets
@@ -37,9 +36,9 @@ from hespotex.models.encoder_match import (
     encode_config,
     encoder_name,
     encoder_record,
+    load_encoder,
     patch_config,
 )
-from hespotex.models.fit import device_name, use_threads
 from hespotex.models.same_model import check_same_model
 from hespotex.models.trained_on import check_not_trained_on, with_inputs
 from hespotex.models.types import Cohort, EncodedSection
@@ -89,10 +88,7 @@ def encode(
     sections: Sequence[Section], config: RunConfig, machine: Machine, reporter: Reporter
 ) -> Cohort:
     """Stage 2: patches become features, nuclei are counted where the model has them; both once, in the cache."""
-    use_threads(machine)
-    encoder = get_encoder(
-        encoder_name(config, sections), device=device_name(machine), threads=machine.threads
-    )
+    encoder = load_encoder(encoder_name(config, sections), machine)
     plan = patch_plan(encoder, patch_config(config, sections))
     items, sides_um = [], plan.sides_um
     with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:

@@ -15,6 +15,7 @@ from hespotex.config import Machine
 from hespotex.errors import GenePanelError, RunError
 from hespotex.export.exporters import EXPORTERS
 from hespotex.genes.absent_genes import OtherGenes
+from hespotex.models import encoder_match
 from hespotex.models.bundle import Bundle, write_model
 from hespotex.predicting import SlideOptions, many_slides
 from hespotex.progress import Silent
@@ -66,7 +67,7 @@ def _counted(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CountingEncoder, "batches", 0)
     predictor = replace(toy_predictor(bundle), encoder=CountingEncoder())
     monkeypatch.setattr(many_slides, "open_predictor", lambda *_args: predictor)
-    monkeypatch.setattr(pipeline, "get_encoder", lambda *_args, **_more: CountingEncoder())
+    monkeypatch.setattr(encoder_match, "get_encoder", lambda *_args, **_more: CountingEncoder())
 
 
 def _model_of(bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from hespotex.config import NucleiConfig, PatchConfig, RunConfig
-from hespotex.encoders.base import Encoder
+from hespotex.config import Machine, NucleiConfig, PatchConfig, RunConfig
+from hespotex.encoders import Encoder, get_encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError
 from hespotex.models.bundle import Bundle
+from hespotex.models.fit import device_name, use_threads
 from hespotex.models.types import EncoderRecord
 from hespotex.sections.section import Section
 
@@ -32,6 +33,17 @@ def encoder_name(config: RunConfig, sections: Sequence[Section]) -> str:
         raise mixed
     given = any(s.features_file is not None for s in sections)
     return FEATURES_FILE if given else config.encoder.name
+
+
+def load_encoder(name: str, machine: Machine) -> Encoder:
+    """An encoder on the machine's device, with its threads.
+
+    Raises:
+        EncoderError: there is no such encoder, or its weights are not here.
+        ConfigError: the device is not here.
+    """
+    use_threads(machine)
+    return get_encoder(name, device=device_name(machine), threads=machine.threads)
 
 
 def patch_config(config: RunConfig, sections: Sequence[Section]) -> PatchConfig:

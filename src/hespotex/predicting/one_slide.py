@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.config import InputChoices, Machine, NucleiConfig
-from hespotex.encoders import get_encoder
 from hespotex.encoders.base import Encoder
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.by_scope import GENES, SETS, bundle_claims
@@ -25,8 +24,8 @@ from hespotex.features.encode import features_key
 from hespotex.features.patches import PatchPlan
 from hespotex.genes.gene_sets import sets_key
 from hespotex.models.bundle import Bundle, read_model
-from hespotex.models.encoder_match import check_same_encoder, encoder_record
-from hespotex.models.fit import device_name, use_threads
+from hespotex.models.encoder_match import check_same_encoder, encoder_record, load_encoder
+from hespotex.models.fit import device_name
 from hespotex.nuclei.stage import for_prediction, refuse_unseen
 from hespotex.predicting.beside import KEY, complete_slide, finished_before, refuse_unwritten
 from hespotex.predicting.decode import (
@@ -80,10 +79,9 @@ def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
         EncoderError: the encoder's weights are not here.
     """
     machine = machine or Machine()
-    use_threads(machine)
     bundle = read_model(model)
     config = bundle.config.encoder
-    encoder = get_encoder(config.name, device=device_name(machine), threads=machine.threads)
+    encoder = load_encoder(config.name, machine)
     record = encoder_record(encoder, config.projection or encoder.dim)
     check_same_encoder(model, bundle, record)
     plan = PatchPlan(bundle.sides_um, encoder.size_px)
