@@ -60,7 +60,8 @@ def segment(name: str, picture: np.ndarray, mpp: float) -> np.ndarray:
     import cv2
 
     from hespotex.nuclei.classical import ClassicalSegmenter
-    from hespotex.nuclei.segmenters import SEGMENTED_MPP, NetworkSegmenter
+    from hespotex.nuclei.networks import NetworkSegmenter
+    from hespotex.nuclei.segmenters import SEGMENTED_MPP
 
     height, width = picture.shape[:2]
     scale = mpp / SEGMENTED_MPP
@@ -69,7 +70,7 @@ def segment(name: str, picture: np.ndarray, mpp: float) -> np.ndarray:
     if name == "classical":
         segmenter: Any = ClassicalSegmenter.calibrated([resized], SEGMENTED_MPP)
     else:
-        segmenter = NetworkSegmenter(name, "cpu")  # type: ignore[arg-type]
+        segmenter = NetworkSegmenter(name, "cpu")
     labels = segmenter.segment(resized, SEGMENTED_MPP)
     return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST))
 

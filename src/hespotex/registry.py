@@ -46,6 +46,12 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self.own or name in self._added
 
+    def __getitem__(self, name: str) -> T:
+        """The thing of a name that is known to be there; KeyError where it is not."""
+        if (found := self.find(name)) is None:
+            raise KeyError(name)
+        return found
+
     def find(self, name: str) -> T | None:
         """The thing of that name; None where there is none, or where another package's cannot be used."""
         if name not in self._found and name in self.own:

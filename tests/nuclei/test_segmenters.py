@@ -15,7 +15,9 @@ from hespotex.config import RunConfig
 from hespotex.errors import NucleiError
 from hespotex.models.types import Cohort, EncodedSection
 from hespotex.nuclei import list_segmenters
-from hespotex.nuclei.segmenters import NetworkSegmenter, refuse_coarse
+from hespotex.nuclei.networks import NetworkSegmenter
+from hespotex.nuclei.origin import SOURCES
+from hespotex.nuclei.segmenters import SEGMENTERS, refuse_coarse
 from hespotex.sections.splits import Fold
 from hespotex.validation.cross_validation import run_fold
 from toy_cohort import toy_cohort
@@ -35,6 +37,11 @@ def test_classical_is_always_ready_and_others_say_what_they_lack() -> None:
     assert found["classical"].ready
     assert not found["instanseg"].ready
     assert "weights" in found["instanseg"].missing or "pip install" in found["instanseg"].missing
+
+
+def test_the_table_has_every_source_but_masks() -> None:
+    assert [*SEGMENTERS, "mask"] == list(SOURCES)
+    assert list(SEGMENTERS.all()) == list(SEGMENTERS)
 
 
 @pytest.mark.usefixtures("_no_hub")
