@@ -9,12 +9,18 @@ STAMP := $(VENV)/.installed-$(FINGERPRINT)
 WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint types layers unit install format bench bench-trust bench-full clean
+.PHONY: demo check test lint types layers fast unit install format bench bench-trust bench-full clean
 
 demo: $(STAMP)
 	$(BIN)/hespotex demo --out demo
 
-test: lint types layers unit
+# After each edit: everything but the tests that are marked slow, side by side.
+check: $(STAMP)
+	$(MAKE) --no-print-directory -j 4 lint types layers fast
+
+# Before a commit reaches others, and in continuous integration.
+test: $(STAMP)
+	$(MAKE) --no-print-directory -j 4 lint types layers unit
 
 install: $(STAMP)
 
@@ -28,8 +34,14 @@ types: $(STAMP)
 layers: $(STAMP)
 	$(BIN)/lint-imports
 
+# One thread a process: two workers with two threads each would wait for each other.
+PYTEST = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+fast: $(STAMP)
+	$(PYTEST) -m "not slow"
+
 unit: $(STAMP)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(PYTEST)
 
 # Versions of all cases that take a quarter of an hour, and the stated sizes; both go on where they were interrupted.
 bench: $(STAMP)

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+import blank
+
 # A busy machine is no failure; continuous integration draws the same examples every time.
 settings.register_profile(
     "project",
     deadline=None,
+    max_examples=50,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=bool(os.environ.get("CI")),
 )
@@ -46,6 +49,13 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HESPOTEX_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for an unknown user
+
+
+@pytest.fixture(scope="module")
+def blank_pictures() -> Iterator[None]:
+    """For a module whose contracts are not what pictures show: they are drawn blank."""
+    with blank.blank_pictures():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +20,47 @@ GENES = np.array(["ACTB", "GAPDH", "MT-CO1", "EPCAM", "CD3E", "KRT8"])
 GLASS, TISSUE = (236, 232, 236), (170, 90, 150)
 
 
+@cache
 def shape(*, disc: bool = False) -> np.ndarray:
-    """(900, 1200) True on tissue."""
+    """(900, 1200) True on tissue; not to be written into."""
     y, x = np.mgrid[:900, :1200]
-    if disc:
-        return (x - 599.5) ** 2 + (y - 449.5) ** 2 < 320**2
-    return ((x >= 120) & (x < 360) & (y >= 80) & (y < 720)) | (
+    ell = ((x >= 120) & (x < 360) & (y >= 80) & (y < 720)) | (
         (x >= 120) & (x < 920) & (y >= 520) & (y < 720)
     )
+    mask = (x - 599.5) ** 2 + (y - 449.5) ** 2 < 320**2 if disc else ell
+    mask.setflags(write=False)
+    return mask
 
 
 def paint(mask: np.ndarray, shade: np.ndarray | None = None) -> np.ndarray:
     """RGB of the tissue, lighter and darker from cell to cell; `shade` darkens it by a factor per pixel."""
+    if mask is shape() and shade is None:
+        return _usual().copy()
+    return _painted(mask, shade)
+
+
+@cache
+def _usual() -> np.ndarray:
+    return _painted(shape(), None)
+
+
+def _painted(mask: np.ndarray, shade: np.ndarray | None) -> np.ndarray:
     image = np.where(mask[..., None], np.array(TISSUE), np.array(GLASS)).astype(float)
-    cells = np.random.default_rng(1).uniform(0.75, 1.25, (180, 240)).repeat(5, axis=0)
-    image[mask] *= cells.repeat(5, axis=1)[mask][:, None]
+    image[mask] *= _cells()[mask][:, None]
     if shade is not None:
         image[mask] *= shade[mask][:, None]
-    noise = np.random.default_rng(0).normal(0, 2, image.shape)
-    return np.clip(image + noise, 0, 255).astype(np.uint8)
+    return np.clip(image + _noise(), 0, 255).astype(np.uint8)
+
+
+@cache
+def _cells() -> np.ndarray:
+    cells = np.random.default_rng(1).uniform(0.75, 1.25, (180, 240)).repeat(5, axis=0)
+    return cells.repeat(5, axis=1)
+
+
+@cache
+def _noise() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 2, (900, 1200, 3))
 
 
 def spots_on(mask: np.ndarray) -> np.ndarray:
@@ -78,6 +102,13 @@ def save(image: np.ndarray, path: Path) -> Path:
     return path
 
 
+@cache
+def _usual_png() -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(_usual()).save(buffer, format="png", compress_level=1)
+    return buffer.getvalue()
+
+
 def write_legacy(
     folder: Path,
     name: str,
@@ -88,7 +119,10 @@ def write_legacy(
     true_xy_px0: np.ndarray | None = None,
 ) -> dict[str, str]:
     """Files of one section; the row of a manifest. The array follows `true_xy_px0` where given."""
-    save(paint(shape()) if image is None else image, folder / f"{name}.png")
+    if image is None:
+        (folder / f"{name}.png").write_bytes(_usual_png())
+    else:
+        save(image, folder / f"{name}.png")
     array_xy = np.rint(((xy_px0 if true_xy_px0 is None else true_xy_px0) - 20) / PITCH_PX0).astype(
         int
     )

@@ -23,6 +23,8 @@ from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import Section, read_section
 from inspected_sections import SIZE, shape, spots_on, write_legacy, write_manifest
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 XY = spots_on(shape())
 TURNED = orient(XY, "turned by 180 degrees", SIZE)
 

@@ -19,6 +19,8 @@ from hespotex.sections.section import read_section
 from inspected_sections import GENES, MPP, PITCH_PX0, counts_of, paint, save, shape
 from made_sections import KNOWN, POSITION_COLUMNS, Known, write_10x_h5
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 COLUMNS, ROWS = 30, 26
 QUICK = ["--set", "model.epochs=2", "--set", "model.ensemble=1", "--set", "model.hidden=16",
          "--set", "model.n_components=8", "--threads", "1"]  # fmt: skip

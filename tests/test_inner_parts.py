@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.toy_cohort import encoded_section, toy_cohort
 
 from hespotex.config import RunConfig
 from hespotex.models.types import Cohort
 from hespotex.validation.cross_validation import inner_parts
+from toy_cohort import encoded_section, toy_cohort
 
 
 def _cohort(patients: str) -> Cohort:

@@ -25,6 +25,8 @@ QUICK = [
     "--set", "model.n_components=8", "--threads", "1",
 ]  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def cohort(folder: Path, *names: Sequence[str]) -> Path:
     """Four sections of two patients with these genes."""

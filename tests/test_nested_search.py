@@ -21,6 +21,8 @@ from toy_cohort import toy_cohort
 
 MACHINE = Machine(device="cpu", threads=1)
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def with_grid(grid: dict[str, list[object]], **more: object) -> RunConfig:
     return RunConfig.from_values({**SMALL.model_dump(), "search": {"grid": grid, **more}})

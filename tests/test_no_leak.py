@@ -38,6 +38,8 @@ from hespotex.validation.cross_validation import (
 )
 from toy_cohort import toy_cohort
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def _scrambled(item: EncodedSection) -> EncodedSection:
     """The same spots with their counts permuted over spots and genes, and multiplied."""

@@ -2,69 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 
+from commands import metrics_of, refusal, run
 from feature_cohort import toy_items, with_counts, write_cohort
-from hespotex.cli.main import main
 from hespotex.models.bundle import read_model
 from hespotex.models.types import EncodedSection
 from hespotex.results.run_outputs import read_genes
 from hespotex.storage.run_folder import RunDir
 
-QUICK = ["--threads", "1", "--device", "cpu", "--set", "panel.n_top=20", "--set", "model.epochs=1"]
-QUICK += ["--set", "model.ensemble=1", "--set", "model.hidden=8", "--set", "model.n_components=8"]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command left behind."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def output(self) -> str:
-        """Both streams."""
-        return self.stdout + self.stderr
-
-
-def run(*arguments: object, quick: bool = True) -> Said:
-    """The real command, in this process."""
-    typed = ["hespotex", *(str(a) for a in arguments), *(QUICK if quick else [])]
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out, \
-            redirect_stderr(io.StringIO()) as err:  # fmt: skip
-        patch.setattr(sys, "argv", typed)
-        with pytest.raises(SystemExit) as left:
-            main()
-    return Said(int(left.value.code or 0), out.getvalue(), err.getvalue())
-
-
-def refusal(result: Said) -> str:
-    """The one line with which a command ended; it says what was expected and what was found."""
-    assert result.exit_code == 2, result.output
-    (line,) = [x for x in result.stderr.splitlines() if x.startswith("hespotex: ")]
-    assert "expected" in line
-    assert "found" in line
-    assert "Traceback" not in result.output
-    return line
-
-
-def metrics_of(folder: Path) -> dict[str, Any]:
-    text = (folder / "metrics.json").read_text()
-    assert "NaN" not in text
-    return dict(json.loads(text))
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 
 
 def dense(item: EncodedSection) -> np.ndarray:

@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from blank import blank_pictures
+from commands import command
 from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
 from hespotex.datasets import make_cohort
@@ -38,7 +40,7 @@ OVERRIDES = ("patches.sides_um=[77.2]", "panel.n_top=40", "model.epochs=3", "mod
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A painted cohort of two patients with two small sections each."""
     folder = tmp_path_factory.mktemp("cohort with spaces")
-    return make_cohort(folder, n_patients=2, n_genes=60, side_um=1300.0)
+    return make_cohort(folder, n_patients=2, n_genes=60, side_um=1000.0)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,13 @@ def finished(cohort: Path, machine: Machine, tmp_path_factory: pytest.TempPathFa
     out = tmp_path_factory.mktemp("runs") / "whole"
     pipeline.cross_validate(cohort, out, config=CONFIG, machine=machine)
     return out
+
+
+@pytest.fixture(scope="module")
+def model(cohort: Path, machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of all four sections, not validated."""
+    out = tmp_path_factory.mktemp("models") / "m.hespotex"
+    return pipeline.train(cohort, out, config=CONFIG, validate=False, machine=machine)
 
 
 def test_run_folder_has_the_files_and_fields_of_the_format(finished: Path) -> None:
@@ -142,22 +151,25 @@ def test_interrupted_run_goes_on_and_equals_the_uninterrupted_one(
         return original(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pipeline, "run_fold", counted)
-    pipeline.cross_validate(cohort, out, config=CONFIG, machine=machine)
+    with blank_pictures():
+        pipeline.cross_validate(cohort, out, config=CONFIG, machine=machine)
     assert len(calls) == 1
     _assert_equal_runs(out, finished)
 
 
 @pytest.mark.slow
 def test_killed_process_goes_on_and_equals_the_uninterrupted_one(
-    finished: Path, cohort: Path, machine: Machine, tmp_path: Path
+    finished: Path,
+    cohort: Path,
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "hespotex", "cross-validate", str(cohort), "--out", str(out)]
-    command += ["--device", "cpu", "--threads", "2", "--quiet"]
-    for override in OVERRIDES:
-        command += ["--set", override]
+    typed = ["cross-validate", str(cohort), "--out", str(out), "--device", "cpu", "--threads", "2"]
+    typed += ["--quiet", *(part for override in OVERRIDES for part in ("--set", override))]
     env = {**os.environ, "HESPOTEX_CACHE": str(machine.cache)}
-    process = subprocess.Popen(command, env=env)
+    process = subprocess.Popen([sys.executable, "-m", "hespotex", *typed], env=env)
     deadline = time.monotonic() + 120
     while not (out / "work" / "fold-0.json").exists() and time.monotonic() < deadline:
         assert process.poll() is None
@@ -165,7 +177,9 @@ def test_killed_process_goes_on_and_equals_the_uninterrupted_one(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "metrics.json").exists()
-    subprocess.run(command, env=env, check=True)
+    monkeypatch.setenv("HESPOTEX_CACHE", str(machine.cache))
+    with blank_pictures():
+        assert command(*typed).exit_code == 0
     _assert_equal_runs(out, finished)
 
 
@@ -287,17 +301,15 @@ def test_a_model_that_cannot_be_written_is_said_before_the_fit(
 
 
 def test_training_again_into_the_same_file_says_so_or_names_what_differs(
-    cohort: Path, machine: Machine, tmp_path: Path
+    model: Path, cohort: Path, machine: Machine
 ) -> None:
-    out = tmp_path / "m.hespotex"
-    pipeline.train(cohort, out, config=CONFIG, validate=False, machine=machine)
-    before = out.stat().st_mtime_ns
-    pipeline.train(cohort, out, config=CONFIG, validate=False, machine=machine)
-    assert out.stat().st_mtime_ns == before
+    before = model.stat().st_mtime_ns
+    pipeline.train(cohort, model, config=CONFIG, validate=False, machine=machine)
+    assert model.stat().st_mtime_ns == before
     with pytest.raises(ModelFileError, match=r"config\.seed: 0 there, 1 now"):
         pipeline.train(
             cohort,
-            out,
+            model,
             config=CONFIG.model_copy(update={"seed": 1}),
             validate=False,
             machine=machine,
@@ -305,11 +317,8 @@ def test_training_again_into_the_same_file_says_so_or_names_what_differs(
 
 
 def test_sections_without_expression_are_predicted_the_same(
-    cohort: Path, machine: Machine, tmp_path: Path
+    model: Path, cohort: Path, machine: Machine, tmp_path: Path
 ) -> None:
-    model = pipeline.train(
-        cohort, tmp_path / "m.hespotex", config=CONFIG, validate=False, machine=machine
-    )
     table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
     table = table[table.format == "legacy_st"].assign(expression="")
     for column in ("slide", "spots"):
@@ -329,15 +338,12 @@ def test_sections_without_expression_are_predicted_the_same(
 
 
 def test_model_of_another_encoder_is_refused(
-    cohort: Path, machine: Machine, tmp_path: Path
+    model: Path, cohort: Path, machine: Machine, tmp_path: Path
 ) -> None:
     from dataclasses import replace
 
     from hespotex.models.bundle import read_model, write_model
 
-    model = pipeline.train(
-        cohort, tmp_path / "m.hespotex", config=CONFIG, validate=False, machine=machine
-    )
     bundle = read_model(model)
     other = replace(bundle, encoder=replace(bundle.encoder, key="0" * 8))
     write_model(tmp_path / "other.hespotex", other)

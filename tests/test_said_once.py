@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from commands import metrics_of, refusal, run
 from feature_cohort import toy_items, write_cohort
-from test_odd_inputs import metrics_of, refusal, run
+
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 
 
 def test_training_says_the_limits_of_one_patient_once_and_prints_scores_and_grades(

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from blank import blank_pictures
 from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.cli.terminal import print_scores
@@ -56,7 +57,10 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(cohort: Path, machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained on two patients, with its validation."""
     out = tmp_path_factory.mktemp("model") / "lab.hespotex"
-    return pipeline.train(cohort, out, config=CONFIG, sections=["P1S1", "P2S1"], machine=machine)
+    with blank_pictures():
+        return pipeline.train(
+            cohort, out, config=CONFIG, sections=["P1S1", "P2S1"], machine=machine
+        )
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,8 @@ def evaluated(
 ) -> Path:
     """That model on the third patient."""
     out = tmp_path_factory.mktemp("runs") / "external"
-    pipeline.evaluate(model, cohort, out, sections=["P3S1"], machine=machine)
+    with blank_pictures():
+        pipeline.evaluate(model, cohort, out, sections=["P3S1"], machine=machine)
     return out
 
 

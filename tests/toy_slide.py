@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +43,9 @@ class ToyEncoder(Encoder):
         return np.concatenate([halves.mean(axis=2), halves.std(axis=2)], axis=2).reshape(-1, 12)
 
 
+@cache
 def toy_bundle(**model: object) -> Bundle:
-    """A small model over 30 genes; pitch 100 um, spots of 55 um."""
+    """A small model over 30 genes; pitch 100 um, spots of 55 um. One for all tests: not to be written into."""
     values = {
         "panel": {"kind": "all"},
         "model": {"epochs": 2, "ensemble": 2, "n_components": 8, "landmarks": 32, **model},
@@ -100,6 +103,17 @@ def paint_tissue(
     return image.astype(np.uint8)
 
 
+@cache
+def _usual_png() -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(paint_tissue()).save(buffer, format="png")
+    return buffer.getvalue()
+
+
 def write_slide(path: Path, image: npt.NDArray[np.uint8] | None = None) -> Path:
-    Image.fromarray(paint_tissue() if image is None else image).save(path)
+    """The image, or the usual disc of tissue, as a file of the kind that the name says."""
+    if image is None and path.suffix == ".png":
+        path.write_bytes(_usual_png())
+    else:
+        Image.fromarray(paint_tissue() if image is None else image).save(path)
     return path

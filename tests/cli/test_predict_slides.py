@@ -14,6 +14,8 @@ from hespotex.errors import ConfigError, GeometryError
 from hespotex.predicting import executor, many_slides
 from toy_slide import toy_bundle, toy_predictor, write_slide
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture(autouse=True)
 def _toy_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ OPTIONS = SlideOptions(mpp=MPP)
 MODEL = Path("toy.hespotex")
 
 
-pytestmark = pytest.mark.usefixtures("toy_model")
+pytestmark = pytest.mark.usefixtures("toy_model", "blank_pictures")
 
 
 @pytest.fixture

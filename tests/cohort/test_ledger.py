@@ -25,7 +25,7 @@ MODEL = Path("toy.hespotex")
 IDENTITY = {"verb": "predict slides"}
 
 
-pytestmark = pytest.mark.usefixtures("toy_model")
+pytestmark = pytest.mark.usefixtures("toy_model", "blank_pictures")
 
 
 def _job(out: Path, slide: Path) -> Ledger:

@@ -23,6 +23,8 @@ from hespotex.slide.decoded import DecodedImage
 from made_claims import validation_of
 from toy_slide import MPP, SIZE_PX, ToyEncoder, graded, toy_bundle, toy_predictor, write_slide
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 OPTIONS = SlideOptions(mpp=MPP)
 
 

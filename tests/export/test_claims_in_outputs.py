@@ -103,19 +103,31 @@ def test_a_slide_that_is_unlike_has_no_letter_in_any_file_or_picture(tmp_path: P
     assert "grade" not in grades
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_same_slide_like_the_training_has_its_letters_everywhere(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def like_training(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[StoredPrediction, dict[str, str]]:
+    """A slide on which the grades hold, and all files of it."""
+    folder = tmp_path_factory.mktemp("like")
+    stored = _write(folder, claims_of(GRADES))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return stored, _files(folder, stored)
+
+
+def test_the_same_slide_like_the_training_has_its_letters_everywhere(
+    like_training: tuple[StoredPrediction, dict[str, str]],
+) -> None:
     """So that the test above can fail."""
-    stored = _write(tmp_path, claims_of(GRADES))
-    for name, text in _files(tmp_path, stored).items():
+    for name, text in like_training[1].items():
         hit = _LETTER.search(text.split("<script>")[0]) or '"A"' in text or " A " in text
         assert hit or name in {"file names"} or "not shown" in text, name
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_files_carry_words_and_numbers_of_each_gene(tmp_path: Path) -> None:
-    stored = _write(tmp_path, claims_of(GRADES))
-    files = _files(tmp_path, stored)
+def test_files_carry_words_and_numbers_of_each_gene(
+    like_training: tuple[StoredPrediction, dict[str, str]],
+) -> None:
+    stored, files = like_training
     expected = {
         "grade": "B", "evidence": "predicted", "scope": "between_patients", "n_patients": 2, "n_sections": 3,
         "score": pytest.approx(0.49), "q_value": pytest.approx(0.002), "ceiling_share": pytest.approx(0.79),

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pytest
 
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from made_claims import validation_of
 from toy_slide import MPP, graded
+
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 
 
 def _task(slide: Path, **options: object) -> SlideTask:

@@ -16,6 +16,8 @@ from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slid
 from hespotex.slide import Slide
 from toy_slide import MPP, ToyEncoder
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 OPTIONS = SlideOptions(mpp=MPP, formats=("geojson",))
 
 

@@ -17,6 +17,8 @@ from toy_slide import MPP
 
 BOUNDS_PX0 = (40.0, 10.0)
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def test_gene_maps_lie_where_the_spots_are(
     predictor: Predictor, slide: Path, tmp_path: Path

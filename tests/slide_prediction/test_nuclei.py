@@ -37,6 +37,8 @@ from hespotex.slide.decoded import DecodedImage
 from toy_cohort import toy_cohort
 from toy_slide import MPP, ToyEncoder, toy_predictor
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 VALUES = {
     "panel": {"kind": "all"},
     "model": {"epochs": 2, "ensemble": 1, "n_components": 8, "landmarks": 32},

@@ -26,6 +26,8 @@ from hespotex.sections.section import Geometry, Section
 from hespotex.slide import Slide, open_slide
 from toy_slide import MPP, ToyEncoder, graded, toy_trust, write_slide
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 OPTIONS = SlideOptions(mpp=MPP)
 
 
