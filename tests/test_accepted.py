@@ -43,6 +43,7 @@ def read(manifest: Path, *accept: str) -> dict[str, Section]:
     return {s.section_id: s for s in read_checked(rows, InputChoices(accept), Silent())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accept", ["position", "position:A"])
 def test_a_red_position_is_passed_over_for_the_section_that_was_named(
     turned: Path, accept: str
@@ -56,6 +57,7 @@ def test_a_red_position_is_passed_over_for_the_section_that_was_named(
     assert sections["B"].accepted == ()
 
 
+@pytest.mark.slow
 def test_what_is_accepted_of_one_section_holds_for_no_other(turned: Path) -> None:
     with pytest.raises(HESpotExError, match=r"section A: "):
         read(turned, "position:B")
@@ -76,6 +78,7 @@ def test_what_cannot_be_accepted_is_named(turned: Path, accept: str, message: st
         read(turned, accept)
 
 
+@pytest.mark.slow
 def test_the_manifest_overrules_a_believable_but_wrong_tag(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -118,6 +121,7 @@ def test_spots_outside_are_left_out_and_counted_only_where_accepted(tmp_path: Pa
     assert section.accepted == ("outside: 2 spots outside the image were left out",)
 
 
+@pytest.mark.slow
 def test_inspect_shows_in_yellow_what_is_accepted(turned: Path) -> None:
     assert inspect_input(turned).exit_code == 2
     inspection = inspect_input(turned, choices=InputChoices(("position:A",)))
@@ -127,6 +131,7 @@ def test_inspect_shows_in_yellow_what_is_accepted(turned: Path) -> None:
     assert finding.found.startswith("accepted by the user: ")
 
 
+@pytest.mark.slow
 def test_inspect_says_where_accepting_an_mpp_does_nothing(tmp_path: Path) -> None:
     rows = [write_legacy(tmp_path, name, XY, seed=seed) for seed, name in enumerate("AB")]
 
@@ -144,6 +149,7 @@ def test_inspect_says_where_accepting_an_mpp_does_nothing(tmp_path: Path) -> Non
     assert silent("") == []
 
 
+@pytest.mark.slow
 def test_every_output_says_what_was_accepted(turned: Path, tmp_path: Path) -> None:
     config = RunConfig.from_values(
         {

@@ -45,6 +45,7 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "400"})
 
 
+@pytest.mark.slow
 def test_an_added_gene_is_fitted_and_an_absent_one_is_named_before_the_work(
     manifest: Path, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_predict_names_a_gene_with_a_comma_and_tells_why_another_is_absent(
     assert "G03" not in frame
 
 
+@pytest.mark.slow
 def test_the_search_of_a_report_answers_for_genes_that_no_fold_predicts(
     manifest: Path, tmp_path: Path
 ) -> None:

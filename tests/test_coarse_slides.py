@@ -74,6 +74,7 @@ def test_much_larger_pixels_are_named_where_a_slide_is_unlike(
     assert model.report(features(9, shift), coarser=coarser).verdict == verdict
 
 
+@pytest.mark.slow
 def test_predict_compares_with_the_pixels_of_the_training(tmp_path: Path) -> None:
     """The toy's training sections have 0.5 um per pixel, its trust calls anything painted unlike."""
     bundle = graded(toy_bundle(), {"G01": "A"})

@@ -119,6 +119,7 @@ def test_a_copy_of_a_training_section_is_refused(
         check_not_trained_on(path, bundle, [her2st["C4"], copied])
 
 
+@pytest.mark.slow
 def test_sister_sections_and_other_animals_are_no_copies(
     her2st: dict[str, Section], mob: dict[str, Section], tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def run(*arguments: object) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_the_pitch_decides_and_every_command_runs_without_anything_accepted(
     manifest: Path, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzer]:
     made.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(READERS))
 def test_damage_ends_in_one_line_or_in_a_result(name: str, fuzzer: Fuzzer) -> None:
     whole = fuzzer.read_whole(name)

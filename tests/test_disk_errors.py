@@ -153,6 +153,7 @@ def test_a_full_disk_is_told_by_what_wrote_to_it() -> None:
     assert disk_words(full.value, writing=True).endswith("free space or choose another folder")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_listing_onto_a_full_disk_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:

@@ -128,6 +128,7 @@ class TestUnits:
         assert composition(np.zeros((1, 2)), np.array([0.5, 0.5])).tolist() == [[0, 0]]
 
 
+@pytest.mark.slow
 def test_the_fixed_genes_of_her2st_have_the_reference_abundant_genes(
     shared_data: Path, shared_golden: Path
 ) -> None:

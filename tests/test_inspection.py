@@ -102,6 +102,7 @@ def test_symmetric_tissue_is_undecidable_not_fine(tmp_path: Path) -> None:
     assert "overlay" in yellow.remedy
 
 
+@pytest.mark.slow
 def test_counts_tell_the_orientation_of_symmetric_tissue(tmp_path: Path) -> None:
     mask = shape(disc=True)
     y, x = np.mgrid[:900, :1200]
@@ -117,6 +118,7 @@ def test_counts_tell_the_orientation_of_symmetric_tissue(tmp_path: Path) -> None
     assert "speaks for another orientation" in about(wrong, "position", "yellow")[0].found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "says"),
     [("as given", "the positions as given"), ("turned by 180 degrees", "another orientation")],
@@ -214,6 +216,7 @@ def test_all_problems_of_a_manifest_are_findings(tmp_path: Path) -> None:
     assert all(any(word in f.found for f in found) for word in ("no.png", "legcy"))
 
 
+@pytest.mark.slow
 def test_a_bad_row_of_a_manifest_does_not_hide_the_good_ones(tmp_path: Path) -> None:
     good = write_legacy(tmp_path, "A", spots_on(shape()))
     path = write_manifest(tmp_path, [{**good, "section_id": "B", "mpp": "0,5"}, good])
@@ -281,6 +284,7 @@ class Recording:
         self.warnings.append(message)
 
 
+@pytest.mark.slow
 def test_runs_stop_on_red_and_warn_on_yellow(tmp_path: Path) -> None:
     xy = spots_on(shape())
     right = write_manifest(tmp_path, [write_legacy(tmp_path, "A", xy)])
@@ -301,6 +305,7 @@ def test_runs_stop_on_red_and_warn_on_yellow(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- real data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cohort", "dropped"), [("her2st", 3), ("mob", 0)])
 def test_real_cohorts_are_green_with_dropped_spots_said(
     shared_data: Path, cohort: str, dropped: int
@@ -312,6 +317,7 @@ def test_real_cohorts_are_green_with_dropped_spots_said(
     assert all(item.facts["orientation"] == "as given" for item in inspection.items)
 
 
+@pytest.mark.slow
 def test_visium_without_its_full_image_says_so_with_the_effective_mpp(shared_data: Path) -> None:
     inspection = inspect_input(shared_data / "visium_crc16" / "outs")
     (item,) = inspection.items
@@ -341,6 +347,7 @@ def test_given_slides_have_their_true_verdict(
     assert any(text in f.found for f in inspection.findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["space_ranger", "visium_hd", "xenium", "h5ad", "hest", "spatialdata"]
 )

@@ -188,6 +188,7 @@ def test_the_same_counts_under_two_ids_are_red_wherever_the_spots_lie() -> None:
     assert (red.subject, red.found) == ("B", "the same counts as section A")
 
 
+@pytest.mark.slow
 def test_one_image_under_two_sections_is_yellow_where_spots_overlap(slide: Path) -> None:
     xy = spots_on(shape())
     left, right = xy[xy[:, 0] < 300], xy[xy[:, 0] > 400]
@@ -202,6 +203,7 @@ def test_one_image_under_two_sections_is_yellow_where_spots_overlap(slide: Path)
 # -------------------------------------------------------------------------------------- mapping
 
 
+@pytest.mark.slow
 def test_a_mapping_is_offered_from_what_the_files_hold(tmp_path: Path) -> None:
     import anndata
     import pandas as pd

@@ -142,6 +142,7 @@ def test_unfiltered_counts_of_another_slide_are_doubted(tmp_path: Path) -> None:
     assert "more counts than one outside with a chance of" in said(item)[0]
 
 
+@pytest.mark.slow
 def test_where_tissue_covers_the_array_depth_alone_tells(tmp_path: Path) -> None:
     whole = [Slide(seed, None, 68, 60) for seed in (4, 5)]
     assert said(inspected(folder(tmp_path / "right", whole[0], whole[0]))) == []
@@ -149,6 +150,7 @@ def test_where_tissue_covers_the_array_depth_alone_tells(tmp_path: Path) -> None
     assert "the tissue covers the whole array, depth does not follow" in found
 
 
+@pytest.mark.slow
 def test_real_sections_are_told_from_swapped_ones(shared_data: Path) -> None:
     rows = {r.section_id: r for r in read_manifest(shared_data / "mob" / "sections.csv").rows}
     swapped = replace(rows["MOB9"], expression=rows["MOB4"].expression, labels=None)

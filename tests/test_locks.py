@@ -72,6 +72,7 @@ def begin(library: Path, folder: Path, number: int, **more: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EAGAIN, errno.ENOTSUP])
 def test_a_table_is_read_and_a_run_refused_before_its_work(
     number: int, without_locks: Path, tmp_path: Path
@@ -86,6 +87,7 @@ def test_a_table_is_read_and_a_run_refused_before_its_work(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["section.h5ad"]
 
 
+@pytest.mark.slow
 def test_what_the_message_says_helps(without_locks: Path, tmp_path: Path) -> None:
     said = begin(without_locks, tmp_path, errno.ENOLCK, HDF5_USE_FILE_LOCKING="FALSE")
     assert said == [f"30 {int(KNOWN.counts.sum())}"]

@@ -212,6 +212,7 @@ def test_the_given_manifests_work_as_they_are(shared_data: Path) -> None:
     assert mob.rows[0].labels.name == "MOB9.tsv"
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.text(max_size=8), max_size=5), max_size=5),
     st.sampled_from([",", "\t", ";"]),

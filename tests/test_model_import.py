@@ -82,6 +82,7 @@ def test_imported_checkpoint_predicts_the_golden_output(
     assert set(stored.var["grade"]) == {"ungraded"}
 
 
+@pytest.mark.slow
 def test_scores_of_an_imported_model_say_that_its_training_is_unknown(
     tmp_path: Path, golden: dict[str, np.ndarray]
 ) -> None:

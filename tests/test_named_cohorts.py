@@ -44,6 +44,7 @@ def run(*arguments: object) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_four_mouse_sections_by_symbols_run_without_anything_accepted(tmp_path: Path) -> None:
     manifest = cohort(tmp_path, *[MOUSE] * 4)
     run("inspect", manifest)

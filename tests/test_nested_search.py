@@ -53,6 +53,7 @@ def test_a_single_combination_is_taken_and_recorded() -> None:
     assert choose(SMALL, []) == Choice(SMALL, {})
 
 
+@pytest.mark.slow
 def test_every_fold_and_the_model_file_say_what_was_chosen(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "cohort", toy_items(n_side=7))
     config = with_grid({"model.hidden": [8, 16]})
@@ -99,6 +100,7 @@ def test_the_option_reads_numbers_words_and_lists() -> None:
             parse_grid([bad])
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_option(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "cohort", toy_items(n_side=6))
     command = ["cross-validate", str(manifest), "--out", str(tmp_path / "run"), "--threads", "1"]

@@ -104,6 +104,7 @@ CONFIGS = {
 SEARCH = {"grid": {"model.hidden": [8, 16]}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("profile", "by"),
     [
@@ -136,6 +137,7 @@ def test_permuting_held_out_counts_changes_no_bit_of_the_fit(profile: str, by: s
     )
 
 
+@pytest.mark.slow
 def test_permuting_held_out_counts_changes_nothing_that_is_searched() -> None:
     cohort = toy_cohort(n_side=6)
     config = RunConfig.from_values({"search": SEARCH}, CONFIGS["default"])
@@ -204,6 +206,7 @@ def test_permuting_held_out_counts_changes_no_bit_of_a_fit_with_nuclei() -> None
     _assert_same_fit(plain, run_fold(_with_scrambled(cohort, fold.held_out), fold, config))
 
 
+@pytest.mark.slow
 def test_permuting_training_counts_does_change_the_fit() -> None:
     cohort = toy_cohort(n_side=6)
     config = RunConfig.from_values({}, CONFIGS["default"])
@@ -214,6 +217,7 @@ def test_permuting_training_counts_does_change_the_fit() -> None:
         _assert_same_fit(plain, scrambled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [("A1", "A2", "B1"), ("A1", "A2"), ("A1",)])
 def test_inner_folds_predict_only_what_their_model_was_not_fitted_on(
     training: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -283,6 +287,7 @@ class TestCommands:
         mixed = [_scrambled(i) if i.section.patient_id == "B" else i for i in items]
         return write_cohort(tmp_path / "plain", items), write_cohort(tmp_path / "mixed", mixed)
 
+    @pytest.mark.slow
     def test_training_and_validation(self, cohorts: tuple[Path, Path], tmp_path: Path) -> None:
         """Fold 1 holds out B. The final model and the grades may know B's counts; fold 1 may not."""
         plain, mixed = (
@@ -298,6 +303,7 @@ class TestCommands:
         assert first[0]["model_id"] != second[0]["model_id"]
         assert read_model(plain).model_id != read_model(mixed).model_id
 
+    @pytest.mark.slow
     def test_predicting_and_evaluating_measured_sections(
         self, cohorts: tuple[Path, Path], tmp_path: Path
     ) -> None:

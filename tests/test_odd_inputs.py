@@ -26,6 +26,7 @@ def dense(item: EncodedSection) -> np.ndarray:
     return np.asarray(item.section.counts.toarray())
 
 
+@pytest.mark.slow
 def test_one_section_cannot_be_cross_validated_and_trains_ungraded(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "c", toy_items(8)[:1])
     said = refusal(run("cross-validate", manifest, "--out", tmp_path / "r"))
@@ -57,6 +58,7 @@ def test_one_section_cannot_be_cross_validated_and_trains_ungraded(tmp_path: Pat
     assert "spatial blocks" in str(stored.uns["hespotex"]["inner_note"])
 
 
+@pytest.mark.slow
 def test_numbers_that_rest_on_blocks_of_one_section_say_so_everywhere(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "c", [toy_items(7)[i] for i in (0, 2, 3)])
     result = run("cross-validate", manifest, "--out", tmp_path / "r")
@@ -71,6 +73,7 @@ def test_numbers_that_rest_on_blocks_of_one_section_say_so_everywhere(tmp_path: 
     assert said in (tmp_path / "r" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_two_sections_of_one_patient_are_told_apart_from_two_patients(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "c", toy_items(8)[:2])
     result = run("cross-validate", manifest, "--out", tmp_path / "r")
@@ -86,6 +89,7 @@ def test_two_sections_of_one_patient_are_told_apart_from_two_patients(tmp_path: 
     assert "all sections are of patient A" in (tmp_path / "r" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_patient_on_both_sides_is_said_loudly_by_section(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "c", toy_items(7)[:3])
     result = run("cross-validate", manifest, "--out", tmp_path / "r", "--folds", "section")
@@ -113,6 +117,7 @@ def test_the_same_section_under_two_names_is_refused(verb: str, tmp_path: Path) 
     assert not (tmp_path / "m.hespotex").exists()
 
 
+@pytest.mark.slow
 def test_sections_of_twelve_spots_are_scored_without_claims(tmp_path: Path) -> None:
     twelve = np.arange(12)
     items = [item.spots(twelve) for item in toy_items(6)]
@@ -132,6 +137,7 @@ def test_sections_of_twelve_spots_are_scored_without_claims(tmp_path: Path) -> N
     assert metrics["grades"]["A"] == 0
 
 
+@pytest.mark.slow
 def test_a_gene_constant_in_the_held_out_section_has_no_score_there(tmp_path: Path) -> None:
     items = toy_items(7)
     counts = dense(items[3])
@@ -161,6 +167,7 @@ def test_a_gene_constant_in_the_held_out_section_has_no_score_there(tmp_path: Pa
     assert zero["scores"]["model"]["pcc_log1p_mean"] == pytest.approx(own.sum() / 10)
 
 
+@pytest.mark.slow
 def test_a_spot_without_counts_is_kept_counted_and_predicted(tmp_path: Path) -> None:
     items = toy_items(7)
     counts = dense(items[3])
@@ -193,6 +200,7 @@ def without_first_genes(n: int, n_panel: int, missing: str, tmp_path: Path) -> t
     return manifest, panel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["zero", "unmeasured"])
 def test_a_panel_gene_missing_in_one_section(missing: str, tmp_path: Path) -> None:
     manifest, panel = without_first_genes(1, 10, missing, tmp_path)
@@ -209,6 +217,7 @@ def test_a_panel_gene_missing_in_one_section(missing: str, tmp_path: Path) -> No
     assert (partly in " ".join(result.stderr.split())) == (missing == "unmeasured")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("missing", "said"), [("zero", True), ("unmeasured", False)])
 def test_a_section_that_lacks_many_panel_genes_is_named_wherever_it_is_scored(
     missing: str, said: bool, tmp_path: Path
@@ -231,6 +240,7 @@ def test_a_section_that_lacks_many_panel_genes_is_named_wherever_it_is_scored(
     assert (note in " ".join(result.stderr.split())) == said
 
 
+@pytest.mark.slow
 def test_a_training_section_of_one_spot_is_no_crash(tmp_path: Path) -> None:
     """Left alone by an inner fold it cannot be fitted on: that fold is left out."""
     items = toy_items(9)
@@ -255,6 +265,7 @@ def test_patient_ids_that_differ_only_in_case_are_refused(tmp_path: Path) -> Non
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_scores_that_are_nan_are_null_in_every_table(tmp_path: Path) -> None:
     """Features that never vary leave the model a constant map: no PCC at all, and the report says so."""
     items = [replace(i, features=np.ones_like(i.features)) for i in toy_items(6)]
@@ -270,6 +281,7 @@ def test_scores_that_are_nan_are_null_in_every_table(tmp_path: Path) -> None:
     assert "NaN" not in page.split('id="data"')[0]
 
 
+@pytest.mark.slow
 def test_labels_with_missing_values_are_kept_as_missing(tmp_path: Path) -> None:
     items = toy_items(6)
     names = items[0].section.barcodes
@@ -286,6 +298,7 @@ def test_labels_with_missing_values_are_kept_as_missing(tmp_path: Path) -> None:
     assert obs["zone"].isna().all()
 
 
+@pytest.mark.slow
 def test_external_sections_of_a_training_patient_are_said(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "c", toy_items(7)[:3])
     model = tmp_path / "m.hespotex"
@@ -323,6 +336,7 @@ def test_an_empty_patient_id_is_refused_whatever_the_folds(
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_predicting_a_measured_training_section_says_that_it_is_no_test(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "c", toy_items(9)[:2])
     model = tmp_path / "m.hespotex"

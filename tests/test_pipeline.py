@@ -35,6 +35,8 @@ CONFIG = RunConfig.from_values(
 )
 OVERRIDES = ("patches.sides_um=[77.2]", "panel.n_top=40", "model.epochs=3", "model.ensemble=2")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -157,7 +159,6 @@ def test_interrupted_run_goes_on_and_equals_the_uninterrupted_one(
     _assert_equal_runs(out, finished)
 
 
-@pytest.mark.slow
 def test_killed_process_goes_on_and_equals_the_uninterrupted_one(
     finished: Path,
     cohort: Path,

@@ -58,6 +58,7 @@ def test_positions_of_every_kind_are_read(tmp_path: Path) -> None:
         read_spots("positions", SpotSource())
 
 
+@pytest.mark.slow
 def test_inspect_names_positions_alone(tmp_path: Path) -> None:
     save(paint(shape()), tmp_path / "s.png")
     xy = spots_on(shape())
@@ -74,6 +75,7 @@ def test_inspect_names_positions_alone(tmp_path: Path) -> None:
     assert inspect_input(tmp_path / "tissue_positions.csv").kind == "spots"
 
 
+@pytest.mark.slow
 def test_predict_takes_them_from_a_manifest(cohort: Path, tmp_path: Path) -> None:
     model = pipeline.train(cohort, tmp_path / "m.hespotex", config=SMALL, validate=False)
     untested = SlideOptions(untested=True)

@@ -12,6 +12,7 @@ from feature_cohort import toy_items, write_cohort
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
 
+@pytest.mark.slow
 def test_training_says_the_limits_of_one_patient_once_and_prints_scores_and_grades(
     tmp_path: Path,
 ) -> None:
@@ -32,6 +33,7 @@ def test_training_says_the_limits_of_one_patient_once_and_prints_scores_and_grad
     assert len(notes) == len(set(notes))
 
 
+@pytest.mark.slow
 def test_a_setting_that_cannot_work_does_not_bar_its_correction(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "c", toy_items(7))
     model, wrong = tmp_path / "m.hespotex", ("--set", "panel.min_spots=100000")

@@ -112,6 +112,7 @@ def test_features_of_other_places_are_red_in_the_words_of_runs(
     assert error == f"section A2: {red}"
 
 
+@pytest.mark.slow
 def test_features_of_some_sections_alone_are_red(cohort: pd.DataFrame, tmp_path: Path) -> None:
     save(np.full((2000, 2000, 3), 255, np.uint8), tmp_path / "A2.png")
     cohort.loc[1, ["features", "slide"]] = ["", "A2.png"]
@@ -120,6 +121,7 @@ def test_features_of_some_sections_alone_are_red(cohort: pd.DataFrame, tmp_path:
     assert red in error
 
 
+@pytest.mark.slow
 def test_convert_refuses_what_runs_refuse_and_writes_nothing(tmp_path: Path) -> None:
     turned = orient(XY, "turned by 180 degrees", SIZE)
     rows = [write_legacy(tmp_path, "A", turned, true_xy_px0=XY), write_legacy(tmp_path, "B", XY)]

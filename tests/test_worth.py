@@ -34,6 +34,8 @@ CONFIG = RunConfig.from_values(
     }
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:

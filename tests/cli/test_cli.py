@@ -113,6 +113,7 @@ def test_what_the_system_refuses_is_one_line_and_exit_code_2(tmp_path: Path) -> 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hespotex", "inspect", str(tmp_path / "日本.csv")],
@@ -142,6 +143,7 @@ def test_a_user_without_a_home_works_beside_the_cache(tmp_path: Path) -> None:
         assert done.stdout.strip() == expected
 
 
+@pytest.mark.slow
 def test_public_names_mean_the_same_after_everything_is_imported() -> None:
     code = (
         "import hespotex\n"

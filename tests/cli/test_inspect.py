@@ -37,6 +37,7 @@ def manifest(tmp_path: Path) -> Path:
     return write_manifest(tmp_path, rows)
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_the_verdict(manifest: Path) -> None:
     code, shown = invoke("inspect", manifest, "--sections", "A")
     assert code == 0
@@ -62,6 +63,7 @@ def test_json_holds_the_same_findings(manifest: Path) -> None:
     assert {"topic", "level", "found", "remedy", "colour"} <= set(first["findings"][0])
 
 
+@pytest.mark.slow
 def test_pictures_and_record_of_every_section_are_written(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "preflight"
     assert invoke("inspect", manifest, "--out", out)[0] == 2
@@ -73,6 +75,7 @@ def test_pictures_and_record_of_every_section_are_written(manifest: Path, tmp_pa
     assert str(tmp_path) not in (out / "inspection.json").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["A.h5ad", "A.zarr"])
 @pytest.mark.filterwarnings("ignore")  # of spatialdata's own imports
 def test_a_converted_section_is_read_back_by_the_printed_row(

@@ -41,6 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return slides
 
 
+@pytest.mark.slow
 def test_folder_goes_on_after_a_broken_slide_and_ends_with_a_table(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +116,7 @@ def test_manifest_of_slides_states_scale_and_patient_of_each(folder: Path, tmp_p
     assert stored.uns["hespotex"]["mpp"] == 2.0
 
 
+@pytest.mark.slow
 def test_row_with_spots_among_slides_is_predicted_at_them(folder: Path, tmp_path: Path) -> None:
     x, y = np.meshgrid(np.arange(150, 550, 50), np.arange(150, 450, 50))
     spots = pd.DataFrame({"x": x.ravel() // 50, "y": y.ravel() // 50})
@@ -163,6 +165,7 @@ def test_faulty_files_have_their_true_cause(shared_data: Path, tmp_path: Path) -
         pipeline.predict(MODEL, tmp_path / "cut.svs", tmp_path / "o")
 
 
+@pytest.mark.slow
 def test_real_slides_are_predicted(shared_data: Path, tmp_path: Path) -> None:
     svs = shared_data / "wsi" / "CMU-1-Small-Region.svs"
     result = pipeline.predict(MODEL, svs, tmp_path / "svs")
@@ -175,6 +178,7 @@ def test_real_slides_are_predicted(shared_data: Path, tmp_path: Path) -> None:
     assert boxes.slides[0].status == "done"
 
 
+@pytest.mark.slow
 def test_a_cluster_writes_what_one_process_writes(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,6 +207,7 @@ def test_a_cluster_writes_what_one_process_writes(
         assert one.read_bytes() == other.read_bytes(), part
 
 
+@pytest.mark.slow
 def test_workers_are_started_without_a_word_where_somebody_has_dasks_usual_port(
     tmp_path: Path,
 ) -> None:

@@ -120,6 +120,7 @@ def test_jobs_at_the_same_moment_leave_a_table_of_all_slides(tmp_path: Path) -> 
     assert not list((tmp_path / "out").rglob("*.tmp*"))
 
 
+@pytest.mark.slow
 def test_slides_predicted_one_a_call_stand_in_one_table_failures_too(tmp_path: Path) -> None:
     write_slide(tmp_path / "a.png")
     shutil.copy(tmp_path / "a.png", tmp_path / "c.png")
@@ -191,6 +192,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         ledger.publish(IDENTITY, {})
 
 
+@pytest.mark.slow
 def test_a_slide_that_is_gone_once_it_is_predicted_ends_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_mistyped_path_leaves_a_finished_folder_finished(tmp_path: Path) -> No
     assert _record(out)["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_prediction_that_somebody_deleted_is_not_in_the_sums(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for name in "rs":
@@ -257,6 +260,7 @@ def test_an_interruption_leaves_the_table_and_a_finished_folder_finished(
     assert _record(out)["status"] == "running"
 
 
+@pytest.mark.slow
 def test_the_table_of_an_older_version_is_taken_over(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for name in "ab":

@@ -124,6 +124,7 @@ def test_a_finished_slide_gets_exports_and_genes_without_encoding_again(
     assert (tmp_path / "out/predictions/s.geojson").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_bounds_of_a_finished_slide_move_its_exports_alone(
     model: Path, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +145,7 @@ def test_bounds_of_a_finished_slide_move_its_exports_alone(
         )
 
 
+@pytest.mark.slow
 def test_finished_sections_get_exports_and_genes_without_encoding_again(
     model: Path, sections: Path, tmp_path: Path
 ) -> None:
@@ -243,6 +245,7 @@ def test_wanted_genes_without_evidence_for_the_patient_are_named_and_the_work_is
     assert "G00" not in pd.read_parquet(tmp_path / "out/predictions/s.parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["slide", "sections"])
 def test_exports_say_how_many_genes_they_keep_and_all_keeps_all(
     model: Path,
@@ -270,6 +273,7 @@ def test_exports_say_how_many_genes_they_keep_and_all_keeps_all(
     assert not [s for s in heard.said if "exported" in s]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["slide", "sections"])
 def test_the_unit_of_what_is_shown_may_be_changed_of_a_finished_folder(
     model: Path, kind: str, tmp_path: Path, request: pytest.FixtureRequest

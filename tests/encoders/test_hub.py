@@ -39,6 +39,7 @@ def local(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
     return folder, model
 
 
+@pytest.mark.slow
 def test_a_timm_network_brings_its_own_preprocessing(local: tuple[Path, torch.nn.Module]) -> None:
     folder, model = local
     name = f"timm:local-dir:{folder}"
@@ -91,6 +92,7 @@ def test_weights_in_the_local_cache_need_no_hub(
     np.testing.assert_allclose(encoder.encode(patches), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -132,6 +132,7 @@ def test_openvino_gives_the_numbers_of_torch(
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fast", "plain"])
 def test_features_do_not_depend_on_the_batch(
     name: str, patches: npt.NDArray[np.uint8], request: pytest.FixtureRequest

@@ -41,6 +41,7 @@ def test_the_default_comes_first_and_is_here() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_weights_in_the_local_cache_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

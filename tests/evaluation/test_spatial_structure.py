@@ -33,6 +33,7 @@ def test_an_inner_spot_has_its_lattice_neighbours_even_where_positions_wobble(
     assert not weights.diagonal().any()
 
 
+@pytest.mark.slow
 def test_morans_i_equals_squidpys() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of squidpy's own imports

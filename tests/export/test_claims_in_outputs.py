@@ -88,6 +88,7 @@ def _files(folder: Path, stored: StoredPrediction) -> dict[str, str]:
 
 
 # SpatialData and its dependencies announce changes on every write.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_slide_that_is_unlike_has_no_letter_in_any_file_or_picture(tmp_path: Path) -> None:
     stored = _write(tmp_path, claims_of(GRADES, verdict=UNLIKE))

@@ -73,6 +73,7 @@ def assert_same(before: Section, after: Section) -> None:
     assert np.array_equal(patches(before), patches(after))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["s.h5ad", "s.zarr"])
 @pytest.mark.filterwarnings("ignore")  # of the libraries' own imports
 def test_counts_and_patches_are_identical_through_two_formats(
@@ -84,6 +85,7 @@ def test_counts_and_patches_are_identical_through_two_formats(
     assert set(after.obs["region"].astype(str)) == {"inner"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["s.h5ad", "s.zarr"])
 @pytest.mark.filterwarnings("ignore")
 def test_a_real_section_is_identical_through_two_formats(
@@ -114,6 +116,7 @@ def test_the_h5ad_opens_as_scanpy_expects(legacy: Section, tmp_path: Path) -> No
     assert str(tmp_path) not in str(table.uns)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_store_opens_in_spatialdata(legacy: Section, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"

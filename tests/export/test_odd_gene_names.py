@@ -63,6 +63,7 @@ def test_every_gene_is_a_measurement_and_a_channel_of_its_own(
     assert [c["Name"].partition(",")[0] for c in channels] == ODD
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the libraries' own imports
 def test_a_store_keeps_the_name_as_given_beside_a_legal_one(
     stored: StoredPrediction, tmp_path: Path

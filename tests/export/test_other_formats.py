@@ -117,6 +117,7 @@ def test_parquet_opens_with_units(stored: StoredPrediction, tmp_path: Path) -> N
 
 
 # The libraries warn of their own dependencies' futures when imported and when they read.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_spatialdata_store_opens_in_spatialdata_and_lazyslide(
     stored: StoredPrediction, tmp_path: Path
@@ -170,6 +171,7 @@ def test_spatialdata_store_opens_in_spatialdata_and_lazyslide(
     wsi.close()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_spatialdata_replaces_a_store_and_nothing_else(
     stored: StoredPrediction, tmp_path: Path

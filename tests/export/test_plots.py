@@ -151,6 +151,7 @@ def test_pictures_need_measured_values(stored: StoredPrediction) -> None:
         plots.plot_depth(bare)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_genes", [1, 50, 5000])
 def test_distribution_counts_every_gene_once_a_section(n_genes: int, tmp_path: Path) -> None:
     table = genes_table(n_genes, ("S1", "S2"))

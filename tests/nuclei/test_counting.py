@@ -80,6 +80,7 @@ def found_on(slide: Path, painted: Painted) -> NucleiCounts:
         return count(SlideLabels(opened, MPP, segmenter, holes=False), painted)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 def test_every_painted_nucleus_is_found_and_counted_once(slide: Path, painted: Painted) -> None:
     counts = found_on(slide, painted)
@@ -115,6 +116,7 @@ def test_a_square_is_cut_at_the_slides_border() -> None:
     np.testing.assert_allclose(counts.per_mm2, [1 / 25e-6, np.nan])
 
 
+@pytest.mark.slow
 def test_tiled_equals_whole_where_nuclei_crowd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

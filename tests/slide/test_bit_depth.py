@@ -124,6 +124,7 @@ def test_a_png_of_16_bits_is_asked_too(tmp_path: Path, channels: int) -> None:
         np.testing.assert_array_equal(whole(slide), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_a_jpeg_2000_of_16_bits_is_asked_too(tmp_path: Path, channels: int) -> None:
     import imagecodecs

@@ -33,6 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_inspect_and_predict_find_the_same_slides(folder: Path) -> None:
     names = [name.rsplit(".", 1)[0] for name in KINDS]
     tasks = plan_input(folder, SlideOptions()).tasks
@@ -43,6 +44,7 @@ def test_inspect_and_predict_find_the_same_slides(folder: Path) -> None:
     assert inspection.together == ()
 
 
+@pytest.mark.slow
 def test_slides_of_one_stem_keep_their_endings(folder: Path) -> None:
     shutil.copy(folder / "a.tif", folder / "a.tiff")
     tasks = plan_input(folder, SlideOptions()).tasks
@@ -67,6 +69,7 @@ def test_what_may_hold_slides_and_is_passed_over_is_named(folder: Path) -> None:
     assert finding.remedy.startswith("unpack or rename")
 
 
+@pytest.mark.slow
 def test_what_lies_beside_slides_as_a_rule_raises_no_doubt(folder: Path) -> None:
     for name in ("notes.txt", "regions.geojson", "sections.csv", ".DS_Store"):
         (folder / name).write_text("x")

@@ -159,6 +159,7 @@ def spaces_and_letters(path: Path) -> Path:
     return plain(inner / "bild (1)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "write", [plain, rgba, palette, sixteen_bit, cmyk, turned_by_exif, strips, spaces_and_letters],
     ids=lambda f: f.__name__,

@@ -78,6 +78,7 @@ def test_outside_the_slide_is_white(tmp_path: Path) -> None:
             assert (slide.read_region(-500, 10, 30, 30, 60, 60) == 255).all()
 
 
+@pytest.mark.slow
 def test_both_readers_give_the_same_pixels(tmp_path: Path) -> None:
     picture = cv2.GaussianBlur(noise(1500, 1200), (9, 9), 3)
     Image.fromarray(picture).save(tmp_path / "n.png")

@@ -268,6 +268,7 @@ def test_of_the_stores_in_a_folder_those_with_an_image_are_slides(tmp_path: Path
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_folder_that_lazyslide_worked_in_has_its_slides_alone(
     shared_data: Path, tmp_path: Path
 ) -> None:
@@ -291,6 +292,7 @@ def test_folder_without_permission_is_one_line(tmp_path: Path) -> None:
             read(folder)
 
 
+@pytest.mark.slow
 def test_a_bare_store_is_inspected_on_its_largest_image(tmp_path: Path) -> None:
     store = spatialdata_store(tmp_path / "s.zarr", {"full": IMAGE, "small": half(IMAGE)})
     inspection = inspect_input(store)
@@ -361,6 +363,7 @@ def test_one_of_several_tables_is_chosen_by_its_path(tmp_path: Path) -> None:
     assert read_manifest(manifest).rows[0].features == store / "tables" / "uni_tiles"
 
 
+@pytest.mark.slow
 def test_a_store_that_wsidata_wrote_is_read(tmp_path: Path, shared_data: Path) -> None:
     import lazyslide as zs
     from wsidata import open_wsi

@@ -58,6 +58,7 @@ def test_on_an_unlike_slide_no_grade_holds_and_depth_alone_is_written(
     assert set(marked.var["evidence"]) == {"untested"}
 
 
+@pytest.mark.slow
 def test_a_patient_of_the_training_is_one_by_word_of_the_user_alone(
     predictor: Predictor, slide: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_tiles_equal_the_whole_graph(tmp_path: Path, sizes: dict[str, object]) -
     np.testing.assert_allclose(found["ood_score"], extras.ood_score, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_published_tiles_equal_the_whole_graph_and_are_centred_over_the_slide(
     tmp_path: Path,

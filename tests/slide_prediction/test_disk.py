@@ -37,6 +37,7 @@ def _files(out: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for f in folders if f.is_dir() for p in f.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("limit", [1_000, 1_800, 40_000, 120_000], ids=str)
 def test_full_disk_is_one_line_wherever_it_happens_and_the_next_run_goes_on(

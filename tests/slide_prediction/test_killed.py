@@ -14,6 +14,8 @@ import pytest
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from toy_slide import MPP
 
+pytestmark = pytest.mark.slow
+
 # Each stage waits a little, so that a kill finds it in the middle.
 CODE = """
 import sys, time
@@ -38,7 +40,6 @@ def _start(slide: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", CODE, str(slide), str(out)], env=env)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     "stage", ["features/chunk-000003.safetensors", "predictions/finished/3.json"]

@@ -107,6 +107,7 @@ def _task(slide: Path, spots: Path, **options: object) -> SlideTask:
     return SlideTask("s", slide, replace(chosen, **options))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("mode", ["published", "density"])
 @pytest.mark.parametrize("profile", ["default", "published"])
@@ -133,6 +134,7 @@ def test_bare_slide_with_nuclei_equals_the_section(
     assert np.abs(plain.log1p - whole.log1p).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_killed_count_goes_on(
     slide: Path, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +164,7 @@ def test_a_killed_count_goes_on(
     np.testing.assert_array_equal(a.obs["nuclei"], b.obs["nuclei"])
 
 
+@pytest.mark.slow
 def test_counts_follow_a_diameter_that_changes_after_a_kill(
     slide: Path, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

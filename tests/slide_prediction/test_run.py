@@ -75,6 +75,7 @@ def test_bare_slide_on_a_sections_spots_equals_the_section(
     assert (record["ood_verdict"], record["mpp"]) == (extras.verdict, MPP)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_file_written_by_chunks_is_that_of_write_prediction(
     predictor: Predictor, slide: Path, tmp_path: Path
@@ -126,6 +127,7 @@ def _content(path: Path) -> dict[str, object]:
     return {k: json.dumps(v, default=str) for k, v in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("moment", ["encoding", "decoding", "writing"])
 def test_interrupted_run_goes_on_and_equals_the_uninterrupted_one_bit_for_bit(
@@ -273,6 +275,7 @@ def damaged(slide: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_a_damaged_tile_on_the_only_level_leaves_a_hole(
     predictor: Predictor, damaged: Path, tmp_path: Path
@@ -329,6 +332,7 @@ def test_slide_without_tissue_is_no_success(predictor: Predictor, tmp_path: Path
     assert not _prediction(tmp_path).exists()
 
 
+@pytest.mark.slow
 def test_exports_hold_the_chosen_genes_and_open_in_other_libraries(
     predictor: Predictor, slide: Path, tmp_path: Path
 ) -> None:

@@ -306,6 +306,7 @@ def test_scanpy_reads_the_same(outs: Path, tmp_path: Path, shared_data: Path) ->
         )
 
 
+@pytest.mark.slow
 def test_real_outs_without_the_full_image(shared_data: Path) -> None:
     outs = shared_data / "visium_crc16" / "outs"
     table = read(SpotSource(expression=outs))

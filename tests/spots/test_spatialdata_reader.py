@@ -96,6 +96,7 @@ def test_without_an_image_the_global_system_counts(store: Path) -> None:
     np.testing.assert_allclose(table.xy_px0[np.argsort(table.barcodes)], KNOWN.xy_px0)
 
 
+@pytest.mark.slow
 def test_without_a_common_system_it_is_refused(store: Path) -> None:
     from spatialdata.transformations import Identity, set_transformation
 
