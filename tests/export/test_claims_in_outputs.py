@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tifffile
 from pyarrow import parquet
-from toy_prediction import GENES, GRADES, toy_extras, toy_prediction, toy_section, toy_thumbnail
 from toy_report import data_of, page_of
 
 from drawn import words
@@ -32,6 +31,7 @@ from hespotex.progress import Silent
 from hespotex.results.announce import say_verdict
 from hespotex.storage.run_folder import RunDir
 from made_claims import claims_of
+from toy_prediction import GENES, GRADES, toy_extras, toy_prediction, toy_section, toy_thumbnail
 
 OLD = Path(__file__).parents[1] / "stored" / "tiny-0.1.0.h5ad"
 UNLIKE = "unlike: tissue"

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toy_prediction import GENES, toy_stored
 
 from drawn import beyond_the_page
 from hespotex.errors import GenePanelError
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.plots.gene_pictures import plot_gene, write_gene_pictures
+from toy_prediction import GENES, toy_stored
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from toy_prediction import GENES, GRADES, toy_stored
 
 from drawn import beyond_the_page
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.plots.overview import plot_overview
 from made_claims import claims_of
+from toy_prediction import GENES, GRADES, toy_stored
 
 TISSUE = shapely.MultiPolygon([shapely.box(80, 120, 640, 580)])
 NOTES = [

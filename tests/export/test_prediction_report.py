@@ -9,6 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_report import data_of, in_browser, page_of, write_scored_run
+
+from hespotex.export.h5ad import write_prediction
+from hespotex.report.report import write_report
+from hespotex.storage.run_folder import RunDir
+from made_claims import claims_of
 from toy_prediction import (
     GENES,
     toy_counts,
@@ -16,12 +22,6 @@ from toy_prediction import (
     toy_prediction,
     toy_section,
 )
-from toy_report import data_of, in_browser, page_of, write_scored_run
-
-from hespotex.export.h5ad import write_prediction
-from hespotex.report.report import write_report
-from hespotex.storage.run_folder import RunDir
-from made_claims import claims_of
 
 
 def test_a_run_without_measured_values_has_maps_and_no_scores(tmp_path: Path) -> None:

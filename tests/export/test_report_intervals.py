@@ -10,14 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from test_model_card import VALIDATION, bundle
-from toy_prediction import (
-    GENES,
-    toy_extras,
-    toy_half_widths,
-    toy_prediction,
-    toy_section,
-    toy_stored,
-)
 from toy_report import data_of, metrics, page_of, write_scored_run
 
 from hespotex.evaluation.region_intervals import RegionIntervals
@@ -28,6 +20,14 @@ from hespotex.report.report_intervals import half_width_text, region_rows, sprea
 from hespotex.results.interval_records import region_calibration
 from hespotex.storage.atomic import write_json
 from hespotex.storage.run_folder import RunDir
+from toy_prediction import (
+    GENES,
+    toy_extras,
+    toy_half_widths,
+    toy_prediction,
+    toy_section,
+    toy_stored,
+)
 
 
 def section(name: str, *, inside: bool, shares: dict[str, dict[str, float]]) -> dict[str, Any]:

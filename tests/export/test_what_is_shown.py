@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tifffile
 from pyarrow import parquet
-from toy_prediction import GENES, toy_counts, toy_prediction, toy_section, toy_stored
 
 from drawn import words
 from hespotex import keys
@@ -33,6 +32,7 @@ from hespotex.plots.gene_pictures import plot_gene
 from hespotex.plots.overview import plot_overview
 from hespotex.plots.style import UNLIKE_LIMIT, UNLIKE_LIMITS, colour_map
 from hespotex.predicting import SlideOptions
+from toy_prediction import GENES, toy_counts, toy_prediction, toy_section, toy_stored
 
 GENE = "HLA-A"
 

@@ -10,6 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from hespotex.export.h5ad import write_prediction
+from hespotex.report.report import write_report
+from hespotex.storage.atomic import write_json
+from hespotex.storage.run_folder import RunDir
 from toy_prediction import (
     GENES,
     toy_counts,
@@ -18,11 +23,6 @@ from toy_prediction import (
     toy_section,
     toy_thumbnail,
 )
-
-from hespotex.export.h5ad import write_prediction
-from hespotex.report.report import write_report
-from hespotex.storage.atomic import write_json
-from hespotex.storage.run_folder import RunDir
 
 
 def scores(share: float, log1p: float | None = 0.3) -> dict[str, Any]:
