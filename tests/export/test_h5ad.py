@@ -90,7 +90,7 @@ def test_measured_is_log1p_cpm_and_nan_where_the_gene_was_not_measured(written: 
 def test_names_and_units_are_those_of_the_format(written: Path) -> None:
     table = anndata.read_h5ad(written)
     assert set(table.layers) == {"composition", "lower", "upper", "measured", "measured_counts"}
-    assert {"predicted_depth", "measured_depth", "ood_score", "ood", "array_x", "array_y",
+    assert {"predicted_depth", "measured_depth", "ood_score", "ood", "array_x", "array_y", "array_row", "array_col",
             "section_id", "patient_id", "region", "x_batch_run"} == set(table.obs)  # fmt: skip
     claimed = set(untested(0, "").columns())
     widths = {f"half_width_{size}" for size in (1, 4, 9, 25)}
@@ -103,6 +103,14 @@ def test_names_and_units_are_those_of_the_format(written: Path) -> None:
     assert table.uns["hespotex"]["encoder"]["name"] == "efficientnet-lite0"
     assert "mpp" not in table.uns["hespotex"]["encoder"]
     assert table.uns["hespotex"]["dropped"] == {"spots in the spot file without counts": 1}
+    column, row = toy_section().array_xy.T
+    for name, values in {
+        "array_col": column,
+        "array_x": column,
+        "array_row": row,
+        "array_y": row,
+    }.items():
+        np.testing.assert_array_equal(table.obs[name], values)
     assert table.obs["region"].tolist()[0] == "tumour"
     assert table.obs["region"].isna().sum() == toy_section().n_spots // 2
 

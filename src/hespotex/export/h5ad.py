@@ -27,6 +27,7 @@ from hespotex.export.gene_trust import (
     read_half_width,
 )
 from hespotex.export.section_parts import (
+    array_columns,
     id_columns,
     picture_entry,
     section_record,
@@ -215,7 +216,7 @@ def spot_table(
         extras: scores and flags of the spots.
         counts: measured counts over the panel, or None.
     """
-    own: dict[str, Any] = id_columns(section)
+    own: dict[str, Any] = {**id_columns(section), **array_columns(section)}
     if section.array_xy is not None:
         own[keys.ARRAY_X], own[keys.ARRAY_Y] = np.asarray(section.array_xy, dtype=np.float64).T
     own[keys.PREDICTED_DEPTH] = np.asarray(depth, dtype=np.float32)
