@@ -80,8 +80,9 @@ class Registry(Generic[T]):
                 raise
             package = self._added[name][1]
             raise error(
-                f"expected {self.noun} {name!r} of package {package} to work, found {_words(found)}; "
-                f"update {package}, or tell its makers"
+                expected=f"{self.noun} {name!r} of package {package} to work",
+                found=_words(found),
+                remedy=f"update {package}, or tell its makers",
             ) from found
 
     @contextmanager

@@ -12,9 +12,11 @@ import tifffile
 from PIL import Image
 
 from hespotex.inspection import inspect_input
+from hespotex.inspection.inputs import resolve_input
 from hespotex.predicting import SlideOptions
 from hespotex.predicting.plan import plan_input
 from hespotex.slide import SLIDE_SUFFIXES, slides_in
+from hespotex.slide.sources import wsidata_readers
 from inspected_sections import paint, shape
 
 KINDS = ("a.tif", "b.btf", "c.ome.btf", "d.tf8", "e.jp2", "f.PNG", "g.jpeg")
@@ -93,3 +95,23 @@ def test_what_lies_beside_slides_as_a_rule_raises_no_doubt(folder: Path) -> None
 
 def test_endings_are_told_in_any_case() -> None:
     assert all(s == s.lower() and s.startswith(".") for s in SLIDE_SUFFIXES)
+    assert len(set(SLIDE_SUFFIXES)) == len(SLIDE_SUFFIXES)
+
+
+def test_inspect_and_predict_take_every_ending_and_no_other(tmp_path: Path) -> None:
+    taken = [f"{n:02d}{s}" for n, s in enumerate(SLIDE_SUFFIXES)]
+    taken += [f"{n + 50}{s.upper()}" for n, s in enumerate(SLIDE_SUFFIXES)]
+    others = ["x", "x.gif", "x.pdf", "x.svs.part", "x.json", "svs"]
+    for name in (*taken, *others):
+        (tmp_path / name).write_bytes(b"x")
+    planned = [task.slide.name for task in plan_input(tmp_path, SlideOptions()).tasks]
+    looked_at = [row.slide.name for row in resolve_input(tmp_path).rows if row.slide is not None]
+    assert planned == looked_at == sorted(taken)
+
+
+def test_every_ending_that_a_reader_opens_is_a_slide() -> None:
+    for reader in wsidata_readers():
+        endings = {Path(f"s{ending.lower()}").suffix for ending in reader.extensions or ()}
+        assert endings - {".zarr"} <= set(SLIDE_SUFFIXES), (
+            reader.__name__
+        )  # stores are told by what they hold

@@ -13,10 +13,10 @@ from hespotex.sections.section import ManifestRow
 from hespotex.slide import check_folder, image_names, is_zarr, open_slide, slide_names, slides_in
 from hespotex.spots.given import is_positions
 from hespotex.spots.other_anndata import is_zarr_table
+from hespotex.storage.text_files import TABLE_SUFFIXES
 
 InputKind = Literal["manifest", "spots", "slide", "folder of slides"]
 
-_TABLES = (".csv", ".tsv", ".txt")
 # Microns between the pseudo-spots into which cells are pooled to be looked at.
 _CELL_PITCH_UM = 100.0
 _SOURCE = "-"
@@ -81,7 +81,7 @@ def _resolved(
             remedy="check the path",
         )
     check_folder(path)
-    table = path.is_file() and path.suffix.lower() in _TABLES
+    table = path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
     spots = None if table and not is_positions(path) else _spots(path, slide)
     if spots is not None:
         return replace(spots, rows=tuple(replace(row, library=library) for row in spots.rows))
@@ -137,7 +137,7 @@ def _spots(path: Path, slide: Path | None) -> Input | None:
             kind, slide = "hest", slide or (image if image.is_file() else None)
     elif path.is_file() and ("feature_bc_matrix.h5" in path.name or "matrix.mtx" in path.name):
         kind = "space_ranger"
-    elif path.is_file() and path.suffix.lower() in _TABLES:
+    elif path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         row = ManifestRow(_name(path), _SOURCE, slide, format="positions", spots=path)
         return Input(path, "spots", (row,), ("positions alone (format positions in a manifest)",))
     elif not path.is_dir():

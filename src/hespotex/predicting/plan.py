@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from hespotex.config import InputChoices
 from hespotex.errors import ConfigError, ManifestError, SlideError
@@ -23,8 +22,7 @@ from hespotex.slide import (
     slide_names,
     slides_in,
 )
-
-MANIFEST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
+from hespotex.storage.text_files import TABLE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def plan_input(
     if source.is_dir():
         _refuse_choices(sections, options.choices, "a folder")
         return _of_folder(source, options)
-    if source.suffix.lower() in MANIFEST_SUFFIXES:
+    if source.suffix.lower() in TABLE_SUFFIXES:
         return _of_manifest(source, options, sections, cluster)
     _refuse_choices(sections, options.choices, "a slide")
     return Plan(source, tasks=(SlideTask(source.stem, source, options),))

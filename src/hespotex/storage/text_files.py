@@ -25,6 +25,8 @@ _UNPACKERS: Final[Mapping[str, Callable[[IO[bytes]], Any]]] = {
 }
 # As names of such files end.
 TEXT_ENDINGS: Final = (".gz", "", ".bz2", ".xz")
+# Tables of sections, or of positions.
+TABLE_SUFFIXES: Final = (".csv", ".tsv", ".txt")
 
 
 @dataclass(frozen=True)
