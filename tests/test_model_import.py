@@ -21,7 +21,7 @@ from hespotex.genes.gene_sets import GeneSet
 from hespotex.models.bundle import read_model
 from hespotex.models.import_model import import_model
 from hespotex.predicting import SlideOptions
-from hespotex.predicting.outputs import chosen_genes
+from hespotex.predicting.gene_choice import chosen_genes
 
 GOLDEN = Path(__file__).parent / "golden" / "decoder_forward.npz"
 

@@ -46,8 +46,9 @@ from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei.stage import configured, find_nuclei, for_prediction, say_of_nuclei, with_masks
 from hespotex.predicting import Cluster, Plan, SlideOptions, plan_input
 from hespotex.predicting.at_spots import predict_at_spots
-from hespotex.predicting.beside import refuse_unwritten, say_absent, write_beside
+from hespotex.predicting.beside import write_beside
 from hespotex.predicting.executor import ToLoad
+from hespotex.predicting.gene_choice import refuse_unwritten, say_absent
 from hespotex.predicting.many_slides import predict_slides, ready_predictor
 from hespotex.predicting.plan import say_passed_over
 from hespotex.progress import Reporter, Silent

@@ -10,25 +10,21 @@ from typing import Final
 import numpy as np
 
 from hespotex import keys
-from hespotex.errors import GenePanelError, RunError
+from hespotex.errors import RunError
 from hespotex.evaluation.by_scope import bundle_claims
-from hespotex.evaluation.claims import UNTESTED
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.h5ad_chunks import read_some_genes, stored_genes
 from hespotex.export.tables import MAX_GENES, N_WRITTEN, chosen_columns
-from hespotex.genes.absent_genes import why_absent
 from hespotex.models.bundle import Bundle
 from hespotex.plots.overview import plot_overview
 from hespotex.plots.style import figure_made_of, save_figure
+from hespotex.predicting.gene_choice import chosen_genes, kept_note, unwritten_note
 from hespotex.predicting.layout import lay_out
 from hespotex.predicting.options import ALL_GENES, SlideOptions, SlideTask
 from hespotex.predicting.outputs import (
     OVERVIEW_GENES,
-    chosen_genes,
     format_paths,
-    kept_note,
     shown_key,
-    unwritten_note,
     write_formats,
     write_shown,
 )
@@ -41,8 +37,6 @@ from hespotex.storage.run_folder import RunDir
 
 # Entry of uns with the key of everything that an h5ad depends on.
 KEY: Final = "prediction_key"
-# Named genes that are not in the panel, and are told one by one.
-_SAID: Final = 5
 
 
 def write_beside(
@@ -92,58 +86,6 @@ def write_beside(
             figure = plot_overview(stored, genes[:OVERVIEW_GENES], show=options.show)
             save_figure(figure, run.figures / f"{row.section_id}_overview.png")
     return run.figures
-
-
-def absent_named(bundle: Bundle, options: SlideOptions) -> list[str]:
-    """One sentence on every gene that was named to be shown and that the model does not predict."""
-    if options.genes in (None, ALL_GENES):
-        return []
-    panel = set(bundle.genes)
-    return [
-        why_absent(gene, bundle.genes, bundle.others, bundle.config.panel)
-        for gene in options.genes or ()
-        if gene not in panel
-    ]
-
-
-def say_absent(bundle: Bundle, options: SlideOptions, reporter: Reporter) -> None:
-    """Warn of named genes that the model does not predict; the others are shown."""
-    absent = absent_named(bundle, options)
-    for sentence in absent[:_SAID]:
-        reporter.warn(sentence)
-    if len(absent) > _SAID:
-        reporter.warn(f"{len(absent) - _SAID:,} more named genes are not in this model's panel")
-
-
-def refuse_unwritten(bundle: Bundle, options: SlideOptions) -> None:
-    """Refuse to start where no named gene could be shown.
-
-    Raises:
-        GenePanelError: none is in the model's panel, or written on any slide whatever its patient.
-    """
-    if options.genes in (None, ALL_GENES):
-        return
-    found = [bundle_claims(bundle, patient) for patient in ("same", "new")]
-    written = np.any(
-        [c.written(untested=options.untested, all_genes=options.all_genes) for c in found], axis=0
-    )
-    everything = np.arange(len(bundle.genes))
-    chosen = chosen_genes(bundle, found[0], everything, options.genes, 1)
-    if not len(chosen):
-        why = absent_named(bundle, options)
-        more = f" | and {len(why) - _SAID:,} more" if len(why) > _SAID else ""
-        raise GenePanelError(
-            expected="genes of the model's panel with --show-genes",
-            found=f"none: {' | '.join(why[:_SAID])}{more}",
-        )
-    if not written[chosen].any():
-        shown = ", ".join(f"{bundle.genes[j]} ({found[1].evidence[j]})" for j in chosen[:5])
-        untested = all(found[1].evidence[j] == UNTESTED for j in chosen)
-        raise GenePanelError(
-            expected="genes that are written with --show-genes",
-            found=shown,
-            remedy=f"give {('--untested' if untested else '--all-genes')}, or leave them out",
-        )
 
 
 def complete_slide(run: RunDir, path: Path, bundle: Bundle, task: SlideTask) -> dict[str, Path]:

@@ -14,8 +14,8 @@ from hespotex.evaluation.patients import say_same_id
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.genes.gene_sets import sets_key
 from hespotex.nuclei.stage import for_prediction, refuse_one_mask, say_of_nuclei
-from hespotex.predicting.beside import refuse_unwritten, say_absent
 from hespotex.predicting.executor import Cluster, ToLoad, predict_on_cluster, predict_serially
+from hespotex.predicting.gene_choice import refuse_unwritten, say_absent
 from hespotex.predicting.ledger import TABLE, Ledger
 from hespotex.predicting.one_slide import Predictor, open_predictor
 from hespotex.predicting.options import SlideOptions

@@ -27,7 +27,7 @@ from hespotex.models.bundle import Bundle, read_model
 from hespotex.models.encoder_match import check_same_encoder, encoder_record, load_encoder
 from hespotex.models.fit import device_name
 from hespotex.nuclei.stage import for_prediction, refuse_unseen
-from hespotex.predicting.beside import KEY, complete_slide, finished_before, refuse_unwritten
+from hespotex.predicting.beside import KEY, complete_slide, finished_before
 from hespotex.predicting.decode import (
     FLAG,
     composition_shift,
@@ -36,10 +36,11 @@ from hespotex.predicting.decode import (
     slide_place,
 )
 from hespotex.predicting.encode import encode_slide
+from hespotex.predicting.gene_choice import choose_genes, refuse_unwritten
 from hespotex.predicting.layout import Layout, lay_out
 from hespotex.predicting.nuclei import find_slide_nuclei, mask_of, nuclei_key
 from hespotex.predicting.options import SlideTask, check_name
-from hespotex.predicting.outputs import Finished, choose_genes, write_outputs
+from hespotex.predicting.outputs import Finished, write_outputs
 from hespotex.predicting.store import CHUNK_SPOTS, FeatureStore, PredictionStore, open_work
 from hespotex.progress import Advance, Reporter, Silent
 from hespotex.results.outcome import SlideOutcome

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,41 +15,25 @@ from hespotex.errors import RunError
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
-from hespotex.export.claim_words import best_first
-from hespotex.export.exporters import EXPORTERS, Exporter, Wanted, chosen_exporters
+from hespotex.export.exporters import EXPORTERS, Wanted, chosen_exporters
 from hespotex.export.h5ad import StoredPrediction, Thumbnail
 from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
-from hespotex.export.tables import MAX_GENES, MAX_SETS, N_WRITTEN
+from hespotex.export.tables import MAX_SETS, N_WRITTEN
 from hespotex.genes.gene_sets import PanelSets, SetScores
 from hespotex.models.bundle import Bundle
 from hespotex.plots.overview import plot_overview
 from hespotex.plots.style import save_figure
 from hespotex.predicting.decode import COMPOSITION, DEPTH, FLAG, LOG1P, LOWER, SCORE, UPPER
+from hespotex.predicting.gene_choice import ChosenGenes, most_shown
 from hespotex.predicting.layout import Layout
-from hespotex.predicting.options import ALL_GENES, SlideOptions
+from hespotex.predicting.options import SlideOptions
 from hespotex.predicting.store import PredictionStore
-from hespotex.results.announce import genes_to_write
 from hespotex.sections.section import Section
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.run_folder import RunDir
 
 OVERVIEW_GENES = 3
-
-
-@dataclass(frozen=True)
-class ChosenGenes:
-    """Genes of one slide, as places in the panel.
-
-    Attributes:
-        written: that the h5ad holds.
-        shown: of these, in pictures and in files for other tools.
-        sentences: what is to be said of the choice.
-    """
-
-    written: npt.NDArray[np.intp]
-    shown: npt.NDArray[np.intp]
-    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -77,44 +61,6 @@ class Finished:
     thumbnail: Thumbnail
     provenance: Mapping[str, Any]
     genes: ChosenGenes
-
-
-def choose_genes(bundle: Bundle, claims: Claims, options: SlideOptions) -> ChosenGenes:
-    """Which genes are written of a slide and which of them are shown, once for all that is made of it; pure."""
-    written = genes_to_write(claims, untested=options.untested, all_genes=options.all_genes)
-    columns, panel = written.columns, bundle.genes
-    names = {panel[j] for j in columns.tolist()}
-    notes = kept_note(options, len(columns)), unwritten_note(options, panel, names)
-    shown = chosen_genes(bundle, claims, columns, options.genes, MAX_GENES)
-    return ChosenGenes(columns, shown, (written.sentence, *filter(None, notes)))
-
-
-def chosen_genes(
-    bundle: Bundle,
-    claims: Claims,
-    written: npt.NDArray[np.intp],
-    wanted: tuple[str, ...] | None,
-    most: int,
-) -> npt.NDArray[np.intp]:
-    """Columns of the panel to show: those asked for that are written, else (or with `all`, each of) the best first
-    (`claim_words.best_first`), among equals the most abundant.
-
-    Args:
-        bundle: the model.
-        claims: of its panel on this slide.
-        written: columns of the panel that are written at all.
-        wanted: names of genes, or None; those that the panel lacks are left out (`beside.say_absent` tells why).
-        most: how many at most, where none are named.
-    """
-    if wanted == ALL_GENES:
-        wanted, most = None, len(written)
-    if wanted is not None:
-        place = {gene: j for j, gene in enumerate(bundle.genes)}
-        chosen = np.array([place[gene] for gene in wanted if gene in place], dtype=np.intp)
-        return chosen[np.isin(chosen, written)]
-    totals = np.asarray(bundle.training_totals) if bundle.training_totals else None  # imported
-    order = best_first(claims, totals)
-    return np.asarray(order[np.isin(order, written)][:most], dtype=np.intp)
 
 
 def shown_key(options: SlideOptions) -> str:
@@ -188,40 +134,10 @@ def write_formats(
     """Write these genes of a prediction in every format that was asked for; the paths by format."""
     paths = format_paths(run, stored.section_id, options)
     for name, exporter in chosen_exporters(options.formats).items():
-        kept = genes[: _most(exporter, options)]
+        kept = genes[: most_shown(exporter, options)]
         with EXPORTERS.blaming(name, RunError):
             exporter.write(paths[name], stored, Wanted(kept, options.show, bounds_px0))
     return paths
-
-
-def _most(exporter: Exporter, options: SlideOptions) -> int | None:
-    """How many genes a format gets where none are named; None: all of them."""
-    return exporter.most_genes if options.genes is None else None
-
-
-def kept_note(options: SlideOptions, n_written: int) -> str:
-    """What is to be said of formats that hold fewer genes than the h5ad; empty where none does."""
-    of_format = {n: _most(e, options) for n, e in chosen_exporters(options.formats).items()}
-    fewer = [f"{kind} {n}" for kind, n in of_format.items() if n is not None and n < n_written]
-    if not fewer:
-        return ""
-    return (
-        f"of {n_written:,} written genes the best graded are exported: {', '.join(fewer)}; --show-genes all exports all, "
-        "--show-genes GENE,GENE those named"
-    )
-
-
-def unwritten_note(options: SlideOptions, panel: Collection[str], written: Collection[str]) -> str:
-    """What is to be said of the model's genes that were asked for and are not written on this slide; empty if none."""
-    wanted = () if options.genes is None or options.genes == ALL_GENES else options.genes
-    lost = [gene for gene in wanted if gene in panel and gene not in written]
-    if not lost:
-        return ""
-    shown = f"{', '.join(lost[:5])}{f' and {len(lost) - 5:,} more' if len(lost) > 5 else ''}"
-    return (
-        f"not predicted on this slide and so not shown: {shown}; --untested writes genes without evidence, --all-genes "
-        "genes of any grade"
-    )
 
 
 def format_paths(run: RunDir, section_id: str, options: SlideOptions) -> dict[str, Path]:
