@@ -258,16 +258,3 @@ def test_an_interruption_leaves_the_table_and_a_finished_folder_finished(
         pipeline.predict(MODEL, tmp_path / "b.png", out, options=OPTIONS)
     assert _table(out) == {"a": "done", "b": "unfinished"}
     assert _record(out)["status"] == "running"
-
-
-@pytest.mark.slow
-def test_the_table_of_an_older_version_is_taken_over(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    for name in "ab":
-        write_slide(tmp_path / f"{name}.png")
-        pipeline.predict(MODEL, tmp_path / f"{name}.png", out, options=OPTIONS)
-    whole = (out / "slides.csv").read_text()
-    shutil.rmtree(out / "slides")
-    pipeline.predict(MODEL, tmp_path / "b.png", out, options=OPTIONS)
-    assert _table(out) == {"a": "done", "b": "skipped"}
-    assert (out / "slides.csv").read_text().splitlines()[1] == whole.splitlines()[1]

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from hespotex.config import RunConfig
 from hespotex.evaluation.held_out import evaluate_bundle
-from hespotex.evaluation.intervals import HeldOut, calibrate, coverage
+from hespotex.evaluation.intervals import HeldOutErrors, calibrate, coverage
 from hespotex.evaluation.neighbours import NearestPatches, fit_nearest
 from hespotex.evaluation.scores import deviance_explained
 from hespotex.evaluation.trust import bundle_trust
@@ -146,7 +146,7 @@ def test_nearest_patches_of_an_older_file_measured_every_gene() -> None:
 def test_an_interval_without_bounds_covers_nothing_and_everything_so_it_has_no_coverage(
     level: float,
 ) -> None:
-    section = HeldOut(np.zeros((24, 2)), np.random.default_rng(0).normal(size=(24, 2)))
+    section = HeldOutErrors(np.zeros((24, 2)), np.random.default_rng(0).normal(size=(24, 2)))
     intervals = calibrate([section], levels=[level])
     seen = coverage(intervals, [section], floor=-np.inf)
     assert np.isnan(seen).all() == (level == 0.95)

@@ -130,7 +130,9 @@ def _judge(
     covered = None
     if trust.intervals is not None and in_units:
         measured = log1p_cpm(counts.counts)
-        held = intervals.HeldOut(prediction.log1p, measured, prediction.spread, counts.measured)
+        held = intervals.HeldOutErrors(
+            prediction.log1p, measured, prediction.spread, counts.measured
+        )
         covered = intervals.coverage(trust.intervals, [held])
     of_regions = follows = None
     if trust.regions is not None:

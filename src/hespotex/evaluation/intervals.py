@@ -31,7 +31,7 @@ _TIE = 1e-9
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutErrors:
     """One training section, predicted by a model that was not fitted on it.
 
     Attributes:
@@ -100,7 +100,9 @@ class ConformalIntervals:
         return lower.astype(np.float32), upper.astype(np.float32)
 
 
-def calibrate(sections: Sequence[HeldOut], levels: Sequence[float] = LEVELS) -> ConformalIntervals:
+def calibrate(
+    sections: Sequence[HeldOutErrors], levels: Sequence[float] = LEVELS
+) -> ConformalIntervals:
     """Calibrate intervals per gene on held-out training sections.
 
     Raises:
@@ -155,7 +157,7 @@ def offset_share(n_fitted: int, n_final: int) -> float:
 
 
 def coverage(
-    intervals: ConformalIntervals, sections: Sequence[HeldOut], *, floor: float = 0.0
+    intervals: ConformalIntervals, sections: Sequence[HeldOutErrors], *, floor: float = 0.0
 ) -> npt.NDArray[np.float64]:
     """(L, G) share of measured values inside, per level and gene, mean over the sections that measured it.
 
@@ -187,7 +189,7 @@ def coverage(
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
-def _check(sections: Sequence[HeldOut], levels: Sequence[float]) -> None:
+def _check(sections: Sequence[HeldOutErrors], levels: Sequence[float]) -> None:
     n_spots = sum(len(s.measured) for s in sections)
     if n_spots < _MIN_SPOTS:
         raise HESpotExError(
@@ -217,7 +219,7 @@ def _nth(
 
 
 def _error_parts(
-    sections: Sequence[HeldOut], n_genes: int
+    sections: Sequence[HeldOutErrors], n_genes: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(G,) root mean squared residual, and the share of its square that is the sections' mean residual."""
     squares, means, count = np.zeros(n_genes), np.zeros(n_genes), np.zeros(n_genes)
@@ -232,7 +234,7 @@ def _error_parts(
     return np.sqrt(squares / np.maximum(count, 1)) + 1e-6, np.minimum(shared, 1.0)
 
 
-def _n_units(sections: Sequence[HeldOut], n_genes: int) -> npt.NDArray[np.float64]:
+def _n_units(sections: Sequence[HeldOutErrors], n_genes: int) -> npt.NDArray[np.float64]:
     """(G,) independent units that measured a gene."""
     measured: dict[str, npt.NDArray[np.bool_]] = {}
     for number, section in enumerate(sections):
@@ -270,7 +272,7 @@ def _tail_factor(
 
 
 def _scaled_residuals(
-    section: HeldOut, usual: npt.NDArray[np.float64], genes: slice
+    section: HeldOutErrors, usual: npt.NDArray[np.float64], genes: slice
 ) -> npt.NDArray[np.float32]:
     spread = None if section.spread is None else section.spread[:, genes].astype(np.float32)
     scaled = np.asarray(section.measured[:, genes] - section.predicted[:, genes], np.float32)

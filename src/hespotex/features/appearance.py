@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import HESpotExError
+from hespotex.slide.pixel_size import AGREEMENT
 
 N_COLOURS = 6
 # A level of the pyramid smaller than this says little of a patch.
@@ -17,8 +18,6 @@ _SMALLEST_PX = 12
 _CHANNELS = (0, 1)
 # A channel is resolved from so many pixels of the slide on: JPEG keeps colour at half the resolution.
 _RESOLVED_PX = (1.0, 2.0)
-# Sources of mpp agree within 3 %.
-_MPP_TOLERANCE = 0.97
 # Contrast below one grey level is rounding.
 _FLOOR = 1.0
 
@@ -111,7 +110,7 @@ def patch_textures(
                 steps[i, c] = np.diff(np.log2(power + _FLOOR))
         finer_um = pitch_um * 2.0 ** np.arange(n_bands - 1)
         for c, pixels in enumerate(_RESOLVED_PX):
-            steps[:, c, finer_um < pixels * mpp * _MPP_TOLERANCE] = np.nan
+            steps[:, c, finer_um < pixels * mpp * (1 - AGREEMENT)] = np.nan
     return steps.reshape(len(patches), -1)
 
 

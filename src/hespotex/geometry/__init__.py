@@ -1,6 +1,6 @@
 """What scale and orientation a section has, decided from every source at once."""
 
-from hespotex.geometry.decide import AGREEMENT, Geometry, StatedScale, decide_geometry
+from hespotex.geometry.decide import Geometry, StatedScale, decide_geometry
 from hespotex.geometry.image_fit import (
     FittedSpots,
     SlideFacts,
@@ -19,7 +19,6 @@ from hespotex.geometry.orientation import (
 )
 
 __all__ = [
-    "AGREEMENT",
     "ORIENTATIONS",
     "FittedSpots",
     "Geometry",

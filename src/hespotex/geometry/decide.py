@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from hespotex.errors import GeometryError
 from hespotex.geometry.lattice import Lattice, fit_lattice
+from hespotex.slide.pixel_size import AGREEMENT
 from hespotex.spots.base import RoughScale, ScaleHints
 
-AGREEMENT = 0.03
 _PLAUSIBLE_MPP = (0.02, 100.0)
 _MOST_STRETCH = 1.03
 

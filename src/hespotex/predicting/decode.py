@@ -21,7 +21,7 @@ from hespotex.models.predict import predict_expression
 from hespotex.models.preprocessing import FeatureStats, nuclei_stats
 from hespotex.models.types import FittedModel, Prediction
 from hespotex.predicting.encode import slide_stats
-from hespotex.predicting.store import FeatureStore, PredictionStore
+from hespotex.predicting.store import FeatureStore, PredictionStore, n_rows
 from hespotex.progress import Advance
 
 DEPTH, SCORE, FLAG = "depth", "ood_score", "ood"
@@ -102,13 +102,13 @@ def decode_slide(
         ModelFileError: the features do not fit the model.
     """
     missing = out.missing()
-    advance(len(xy_um) - sum(_length(out.slices[n]) for n in missing))
+    advance(len(xy_um) - sum(n_rows(out.slices[n]) for n in missing))
     if not missing:
         return
     good = np.flatnonzero(~np.concatenate([chunk.bad for chunk in features]))
     if not len(good):
         for number in missing:
-            out.write(number, _nothing(out, _length(out.slices[number])))
+            out.write(number, _nothing(out, n_rows(out.slices[number])))
         return
     stats, reach = slide_stats(features), model_reach(model)
     place = slide_place(trust, features)
@@ -118,7 +118,7 @@ def decode_slide(
     for number in missing:
         rows = out.slices[number]
         tile = np.flatnonzero((good >= rows.start) & (good < rows.stop))
-        arrays = _nothing(out, _length(rows))
+        arrays = _nothing(out, n_rows(rows))
         note = None
         if len(tile):
             around = with_halo(tile, edges, len(good), reach.steps)
@@ -141,7 +141,7 @@ def decode_slide(
             if model.profile == "published":
                 note = {"n": len(tile), "sum": values[LOG1P].sum(axis=0, dtype=np.float64).tolist()}
         out.write(number, arrays, note)
-        advance(_length(rows))
+        advance(n_rows(rows))
 
 
 def slide_place(trust: Trust, features: FeatureStore) -> SlidePlace | None:
@@ -207,7 +207,3 @@ def composition_shift(model: FittedModel, out: PredictionStore) -> npt.NDArray[n
     notes = [note for note in out.notes() if note is not None]
     total = sum((np.asarray(note["sum"]) for note in notes), np.zeros(out.n_genes))
     return np.asarray(total / max(sum(note["n"] for note in notes), 1), np.float32)
-
-
-def _length(rows: slice) -> int:
-    return int(rows.stop - rows.start)

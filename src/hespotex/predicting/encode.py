@@ -14,7 +14,7 @@ from hespotex.features.appearance import Appearance
 from hespotex.features.encode import encode_batches, orthonormal_projection
 from hespotex.features.patches import PatchPlan
 from hespotex.models.preprocessing import FeatureStats
-from hespotex.predicting.store import FeatureChunk, FeatureStore
+from hespotex.predicting.store import FeatureChunk, FeatureStore, n_rows
 from hespotex.progress import Advance
 from hespotex.slide import Slide
 
@@ -56,7 +56,7 @@ def encode_slide(
     missing = store.missing()
     there = sorted(set(range(len(store.slices))) - set(missing))
     n_bad = sum(int(store.read(number).bad.sum()) for number in there)
-    advance(len(xy_px0) - sum(_length(store.slices[n]) for n in missing))
+    advance(len(xy_px0) - sum(n_rows(store.slices[n]) for n in missing))
     unreadable = _Unreadable(len(xy_px0), n_bad, max_bad)
     unreadable.check()
     if not missing:
@@ -74,7 +74,7 @@ def encode_slide(
             parts.append(FeatureChunk(features, seen, bad))
             filled += len(indices)
             advance(len(indices))
-            if filled == _length(store.slices[number]):
+            if filled == n_rows(store.slices[number]):
                 unreadable.check()  # first: a chunk that is too much is read again by the next run
                 store.write(number, _join(parts))
                 parts, filled = [], 0
@@ -115,10 +115,6 @@ def _join(parts: list[FeatureChunk]) -> FeatureChunk:
         Appearance.joined([p.appearance for p in parts]),
         np.concatenate([p.bad for p in parts]),
     )
-
-
-def _length(rows: slice) -> int:
-    return int(rows.stop - rows.start)
 
 
 def slide_stats(store: FeatureStore) -> FeatureStats:

@@ -10,7 +10,7 @@ import numpy as np
 from hespotex.config import InputChoices
 from hespotex.errors import HESpotExError, SlideError, SpotTableError
 from hespotex.features.patches import reading_order
-from hespotex.geometry import Geometry, StatedScale, decide_geometry
+from hespotex.geometry import Geometry, StatedScale, decide_geometry, spots_outside
 from hespotex.inspection import read_checked
 from hespotex.inspection.slides import coarse_findings
 from hespotex.models.bundle import Bundle
@@ -210,12 +210,11 @@ def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
 
 
 def _check_inside(table: SpotTable, slide: Slide) -> None:
-    size = np.array([slide.width_px0, slide.height_px0])
-    outside = ((table.xy_px0 < 0) | (table.xy_px0 >= size)).any(axis=1)
+    outside = spots_outside(table.xy_px0, slide)
     if outside.any():
         low, high = table.xy_px0.min(axis=0), table.xy_px0.max(axis=0)
         raise SpotTableError(
-            expected=f"all positions of {table.source} inside {slide.path.name} ({size[0]} x {size[1]} px)",
+            expected=f"all positions of {table.source} inside {slide.path.name} ({slide.width_px0} x {slide.height_px0} px)",
             found=(
                 f"{int(outside.sum())} of {table.n_spots} outside (x {low[0]:.0f} to {high[0]:.0f}, y "
                 f"{low[1]:.0f} to {high[1]:.0f})"

@@ -8,7 +8,6 @@ last hold every slide, in whatever order processes end, also at the same moment.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -38,14 +37,14 @@ class _Entry:
 
     Attributes:
         outcome: what came of it.
-        slide: key of its path; empty where only the table of an older version knows the slide.
+        slide: key of its path.
         source: key of the input that named it.
         content: key of its content, where there is a prediction and the slide was still there.
     """
 
     outcome: SlideOutcome
-    slide: str = ""
-    source: str = ""
+    slide: str
+    source: str
     content: str | None = None
 
     @property
@@ -78,8 +77,6 @@ class Ledger:
         Raises:
             SlideError: the prediction of another slide has this name.
         """
-        if not (self._run.path / _FOLDER).is_dir():
-            self._take_over()
         known = self._read()
         self._mine = {task.section_id: task for task in tasks}
         for name, task in self._mine.items():
@@ -123,27 +120,6 @@ class Ledger:
             if entries == before:
                 return
 
-    def _take_over(self) -> None:
-        """What a version without a file a slide wrote into the table, where the predictions are still there."""
-        try:
-            text = (self._run.path / TABLE).read_text(encoding="utf-8")
-            outcomes = [
-                SlideOutcome(
-                    row["section_id"],
-                    "done",
-                    int(row["n_spots"]),
-                    int(row["n_bad"]),
-                    row["verdict"],
-                    row["why"],
-                )
-                for row in csv.DictReader(text.splitlines())
-                if row["status"] in _ENDED
-            ]
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        for outcome in outcomes:
-            self._write(_Entry(outcome))
-
     def _write(self, entry: _Entry) -> None:
         values = {**vars(entry), "outcome": entry.outcome.row()}
         write_json(self._file(entry.outcome.section_id), values)
@@ -177,7 +153,7 @@ class Ledger:
 
 def _is_another(known: _Entry, task: SlideTask) -> bool:
     """Whether a prediction is of another slide than a task: neither of the same file nor of the same content."""
-    if not known.ended or known.slide in {"", _place(task.slide)}:
+    if not known.ended or known.slide == _place(task.slide):
         return False
     try:
         return known.content != slide_key(task.slide)

@@ -47,6 +47,11 @@ def chunk_slices(n_spots: int) -> list[slice]:
     return [slice(at, min(at + CHUNK_SPOTS, n_spots)) for at in range(0, n_spots, CHUNK_SPOTS)]
 
 
+def n_rows(rows: slice) -> int:
+    """How many rows a slice has."""
+    return int(rows.stop - rows.start)
+
+
 def open_work(folder: Path, key: str) -> None:
     """Claim a work folder for one prediction; what another one left there is deleted."""
     try:

@@ -49,13 +49,13 @@ from hespotex.report.set_report import set_section
 from hespotex.results.absent_table import absent_for_search
 from hespotex.results.read import (
     GENE_COLUMNS,
-    TEXT_COLUMNS,
     Run,
     accepted_notes,
     gene_table,
     read_run,
     section_scores,
 )
+from hespotex.results.rows import TEXT_COLUMNS
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.run_folder import RunDir
 
@@ -116,7 +116,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         composition_is=COMPOSITION_IS,
         measured_is=MEASURED_IS if seen.measured else "",
         log1p_is=LOG1P_IS,
-        headline=tables.headline(run, genes, measured=seen.measured),
+        headline=tables.opening_sentence(run, genes, measured=seen.measured),
         found=bool(run.metrics.get("n_significant")),
         warnings=failed_slides(run.record)
         + tables.notes(run.metrics)

@@ -52,7 +52,7 @@ def title(run: Run, patients: Sequence[str], n_spots: int) -> str:
     )
 
 
-def headline(run: Run, genes: pd.DataFrame, *, measured: bool) -> str:
+def opening_sentence(run: Run, genes: pd.DataFrame, *, measured: bool) -> str:
     """The run's own headline, or what can be said without one; `measured`: whether any section was."""
     if run.metrics.get("headline"):
         return str(run.metrics["headline"])

@@ -17,6 +17,7 @@ from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.export.h5ad import StoredPrediction, read_prediction
+from hespotex.results.rows import TEXT_COLUMNS, read_rows
 from hespotex.storage.disk_errors import disk_words
 from hespotex.storage.run_folder import RunDir
 
@@ -36,7 +37,6 @@ GENE_COLUMNS: Final[Mapping[str, str]] = {
     "depth_only_pcc_log1p": PREDICTORS["depth_only"].label,
     "mean_count": "counts a spot",
 }
-TEXT_COLUMNS: Final = (keys.GRADE, keys.EVIDENCE, keys.SCOPE)
 # What the page says of the chosen gene in the chosen section; columns of genes.csv.
 SECTION_COLUMNS: Final = (
     "pcc_composition", "pcc_composition_lower", "pcc_composition_upper", "pcc_partial", "null_z",
@@ -80,7 +80,7 @@ def read_run(folder: RunDir) -> Run:
         raise _no_run(folder, record)
     metrics = _json(folder.path / "metrics.json") or {}
     table = folder.path / "genes.csv"
-    genes = _read_genes(table) if table.exists() else pd.DataFrame()
+    genes = read_rows(table) if table.exists() else pd.DataFrame()
     present = {path.stem for path in folder.predictions.glob("*.h5ad")}
     ordered = [i for fold in metrics.get("folds", ()) for i in fold["held_out"] if i in present]
     ids = dict.fromkeys([*ordered, *sorted(present)])
@@ -128,18 +128,6 @@ def _json(path: Any) -> dict[str, Any] | None:
         words = disk_words(error, otherwise="make the run again")
         raise RunError(expected=f"JSON in {path}", cause=words) from error
     return value if isinstance(value, dict) else None
-
-
-def _read_genes(path: Any) -> pd.DataFrame:
-    columns = pd.read_csv(path, nrows=0).columns
-    words = ("section_id", "gene", *TEXT_COLUMNS)
-    text = [c for c in columns if c in words or c.startswith("model_grade")]
-    return pd.read_csv(
-        path,
-        dtype={name: str for name in text if name in columns},
-        keep_default_na=False,
-        na_values={name: [""] for name in columns if name not in text},
-    )
 
 
 def gene_table(genes: pd.DataFrame, claimed: pd.DataFrame) -> pd.DataFrame:

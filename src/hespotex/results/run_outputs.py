@@ -54,6 +54,7 @@ from hespotex.results.interval_records import (
     spread_record,
 )
 from hespotex.results.mean_scores import mean_intervals, mean_scores, section_owners
+from hespotex.results.rows import read_rows
 from hespotex.results.run_notes import run_notes
 from hespotex.results.set_outputs import TABLES, write_fold_sets, write_set_metrics
 from hespotex.sections.section import Section
@@ -261,7 +262,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
     runs give equal files.
     """
     records = [_required(run, number) for number in range(len(folds))]
-    genes = pd.concat([_read_gene_rows(_genes_path(run, n)) for n in range(len(folds))])
+    genes = pd.concat([read_rows(_genes_path(run, n)) for n in range(len(folds))])
     sections = [section for record in records for section in record["sections"]]
     patients, owners = _units(sections), section_owners(sections)
     trained_on = {s: record["train"] for record in records for s in record["held_out"]}
@@ -330,27 +331,13 @@ def _units(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def read_genes(run: RunDir) -> pd.DataFrame:
     """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
-    return _read_gene_rows(run.path / "genes.csv")
+    return read_rows(run.path / "genes.csv")
 
 
 def read_evidence(run: RunDir) -> dict[str, Any]:
     """The tables of evidence of a scored run, as `Bundle.validation` keeps them."""
     value = json.loads((run.path / EVIDENCE_FILE).read_text(encoding="utf-8"))
     return dict(value)
-
-
-def _read_gene_rows(path: Path) -> pd.DataFrame:
-    words = ("section_id", "gene", keys.SCOPE, keys.EVIDENCE, keys.GRADE)
-    columns = pd.read_csv(path, nrows=0).columns
-    names = [c for c in columns if c in words or c.startswith("model_grade")]
-    numbers = [c for c in columns if c not in names]
-    return pd.read_csv(
-        path,
-        dtype=dict.fromkeys(names, str),
-        keep_default_na=False,
-        na_values={name: [""] for name in numbers},
-        float_precision="round_trip",
-    )
 
 
 def read_metrics(run: RunDir) -> dict[str, Any]:

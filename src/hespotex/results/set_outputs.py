@@ -11,13 +11,13 @@ import pandas as pd
 from hespotex.evaluation.by_scope import record_tables, with_evidence
 from hespotex.evaluation.set_scores import judge_sets, summarise_sets
 from hespotex.genes.gene_sets import PanelSets
+from hespotex.results.rows import read_rows
 from hespotex.storage.atomic import atomic_path, write_json
 from hespotex.storage.run_folder import RunDir
 from hespotex.validation.cross_validation import FoldOutcome
 
 TABLE: Final = "gene_sets.csv"
 TABLES: Final = "evidence_tables"
-_TEXT: Final = ("section_id", "gene_set", "grade", "evidence", "scope")
 
 
 def write_fold_sets(run: RunDir, number: int, outcome: FoldOutcome) -> None:
@@ -61,7 +61,7 @@ def write_set_metrics(
     if not all(path.exists() for path in notes):
         return None
     tables = [run.work / f"fold-{n}-sets.csv" for n in range(n_folds)]
-    rows = [read_sets_table(path) for path in tables if path.exists()]
+    rows = [read_rows(path) for path in tables if path.exists()]
     left_out: dict[str, int] = {}
     for path in notes:
         for name, n in json.loads(path.read_text(encoding="utf-8"))["left_out"].items():
@@ -81,16 +81,4 @@ def write_set_metrics(
 def read_sets(run: RunDir) -> pd.DataFrame:
     """The rows of gene_sets.csv; empty where the run scored no gene set."""
     path = run.path / TABLE
-    return read_sets_table(path) if path.exists() else pd.DataFrame()
-
-
-def read_sets_table(path: Any) -> pd.DataFrame:
-    """A table of gene sets; a set called NA stays a name, an empty score is NaN."""
-    columns = pd.read_csv(path, nrows=0).columns
-    return pd.read_csv(
-        path,
-        dtype={name: str for name in _TEXT if name in columns},
-        keep_default_na=False,
-        na_values={name: [""] for name in columns if name not in _TEXT},
-        float_precision="round_trip",
-    )
+    return read_rows(path) if path.exists() else pd.DataFrame()

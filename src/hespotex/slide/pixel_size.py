@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from hespotex.errors import GeometryError
 
@@ -14,8 +15,8 @@ from hespotex.errors import GeometryError
 _PRINT_DPI = (254, 300, 350, 360, 400, 600, 720, 1200)
 MAX_MPP = 100.0
 _UM_PER_INCH = 25_400.0
-# Relative difference up to which the pixel counts as square.
-_SQUARE = 0.03
+# Relative difference up to which sources of mpp agree, and a pixel counts as square.
+AGREEMENT: Final = 0.03
 
 UM_PER_UNIT: Mapping[str, float] = {
     "nm": 1e-3,
@@ -47,7 +48,7 @@ class PixelSize:
     def mpp(self) -> float | None:
         """The first believable source, where all of them agree within 3 %; else None."""
         values = list(self.sources.values())
-        if not values or max(values) > min(values) * (1 + _SQUARE):
+        if not values or max(values) > min(values) * (1 + AGREEMENT):
             return None
         return values[0]
 
@@ -80,11 +81,11 @@ def no_mpp(path: Path, tags: PixelSize) -> GeometryError:
 
 
 def tags_beside(sources: Mapping[str, float], stated: float) -> tuple[str, ...]:
-    """The error of a slide without spots whose tags contradict the mpp that somebody states: it is used all the same."""
+    """What to say of tags that contradict the mpp that somebody states, which is used all the same."""
     return tuple(
         f"{stated:g} um per pixel is used as stated; the slide's tag {tag} says {value:.4g}"
         for tag, value in sources.items()
-        if max(value, stated) > min(value, stated) * (1 + _SQUARE)
+        if max(value, stated) > min(value, stated) * (1 + AGREEMENT)
     )
 
 
@@ -115,7 +116,7 @@ def judge(axes: Mapping[str, tuple[float, float]]) -> PixelSize:
     sources: dict[str, float] = {}
     rejected: dict[str, float] = {}
     for name, (x, y) in axes.items():
-        if not (math.isfinite(x) and math.isfinite(y)) or abs(x - y) <= _SQUARE * abs(x):
+        if not (math.isfinite(x) and math.isfinite(y)) or abs(x - y) <= AGREEMENT * abs(x):
             value = x if not math.isfinite(y) else y if not math.isfinite(x) else (x + y) / 2
             named = {name: value}
         else:

@@ -232,7 +232,7 @@ def _errors(
     prediction: Prediction,
     genes: npt.NDArray[np.bool_],
     offset_share: float,
-) -> intervals.HeldOut:
+) -> intervals.HeldOutErrors:
     """What intervals need of a section: errors and spread, no two tables more, in half precision (0.05 %).
 
     Of the gene's mean error over the section only a share is kept, see `offset_share`.
@@ -241,7 +241,7 @@ def _errors(
     error -= prediction.log1p
     error -= (1 - offset_share) * error.mean(axis=0)
     spread = None if prediction.spread is None else prediction.spread.astype(np.float16)
-    return intervals.HeldOut(
+    return intervals.HeldOutErrors(
         np.broadcast_to(np.float32(0), error.shape), error.astype(np.float16), spread, genes
     )
 
