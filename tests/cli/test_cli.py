@@ -13,18 +13,61 @@ from typer.testing import CliRunner
 from commands import command
 from hespotex.cli import options
 from hespotex.cli.main import app
-from hespotex.errors import ConfigError
+from hespotex.errors import ConfigError, RunError
 
-VERBS = ("demo", "cross-validate", "train", "predict", "encoders", "inspect", "convert", "doctor")
 SHARED = ("--quiet", "--verbose", "--device", "--threads", "--seed")
+# Of the shared options those that a verb heeds; the others it takes for one more version, unseen.
+HEEDED = {
+    "demo": SHARED,
+    "cross-validate": SHARED,
+    "train": SHARED,
+    "predict": ("--quiet", "--verbose", "--device", "--threads"),
+    "evaluate": ("--quiet", "--verbose", "--device", "--threads"),
+    "import-checkpoint": ("--device", "--threads"),
+    "inspect": ("--quiet", "--verbose"),
+    "convert": ("--quiet", "--verbose"),
+    "doctor": ("--quiet",),
+    "encoders": (),
+    "report": (),
+    "compare": (),
+}
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_with_an_example_and_the_shared_options(verb: str) -> None:
+@pytest.mark.parametrize("verb", HEEDED)
+def test_every_verb_has_help_with_an_example_and_the_shared_options_that_it_heeds(
+    verb: str,
+) -> None:
     result = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert f"Example: hespotex {verb}" in result.output
-    assert all(option in result.output for option in SHARED)
+    shown = {option for option in SHARED if f"{option} " in result.output.partition("Options:")[2]}
+    assert shown == set(HEEDED[verb])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--seed", "0"], "--seed has no effect on `encoders`; a later version will not take it"),
+        (
+            ["--seed", "1", "--threads", "2", "-q"],
+            "--threads, --seed, --quiet have no effect on `encoders`; a later version will not take them",
+        ),
+    ],
+)
+def test_an_option_without_effect_is_one_warning(given: list[str], said: str) -> None:
+    plain, result = (CliRunner().invoke(app, ["encoders", *more]) for more in ([], given))
+    assert plain.stderr == ""
+    assert result.stderr.splitlines() == [f"warning: {said}"]
+    assert result.stdout == plain.stdout
+
+
+@pytest.mark.parametrize("verb", ["report", "compare"])
+def test_options_without_effect_are_taken_before_the_work(verb: str, tmp_path: Path) -> None:
+    folders = [str(tmp_path)] * (2 if verb == "compare" else 1)
+    given = ["--device", "cpu", "--threads", "1", "--seed", "3", "--quiet", "--verbose"]
+    result = CliRunner().invoke(app, [verb, *folders, *given])
+    assert isinstance(result.exception, RunError)
+    assert f"have no effect on `{verb}`" in result.stderr
 
 
 def test_help_and_import_load_neither_torch_nor_lazyslide() -> None:

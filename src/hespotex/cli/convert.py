@@ -42,24 +42,23 @@ def convert(
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     pool_grid: options.PoolGrid = None,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    seed: options.Seed = None,
+    device: options.IdleDevice = None,
+    threads: options.IdleThreads = None,
+    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Write one section, whatever its format, as one file that all tools open: raw counts, spot
     centres in level-0 pixels, labels. The manifest row that goes with it is printed, as CSV.
-    What the preflight refuses is not converted, unless --accept says so. --device, --threads and
-    --seed change nothing.
+    What the preflight refuses is not converted, unless --accept says so.
 
     Example: hespotex convert sections.csv --section C2 --out C2.h5ad
     """
-    del device, threads, seed
     from hespotex.export.convert import manifest_row, refuse_input, write_section
     from hespotex.inspection import read_checked
     from hespotex.inspection.inputs import only_section, resolve_input
 
+    options.say_without_effect("convert", device=device, threads=threads, seed=seed)
     reporter = options.reporter(quiet, verbose)
     row = only_section(resolve_input(source, slide=slide, library=library, bits=bits), section)
     refuse_input(out, row)

@@ -19,24 +19,23 @@ _STYLES = {"ok": "green", "info": "green", "warning": "yellow", "error": "red"}
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    seed: options.Seed = None,
+    device: options.IdleDevice = None,
+    threads: options.IdleThreads = None,
+    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: options.IdleVerbose = False,
 ) -> None:
     """Say what this machine has for hespotex and what each missing thing costs: versions, cores,
     memory, GPU, slide readers, encoders, caches. Exit code 2 where something essential is broken,
-    else 0. --quiet shows what is missing or broken alone; --device, --threads and --seed change
-    nothing.
+    else 0. --quiet shows what is missing or broken alone.
 
     Example: hespotex doctor
     """
-    del device, threads, seed, verbose
     from dataclasses import asdict
 
     from hespotex.doctor import examine, is_broken
 
+    options.say_without_effect("doctor", device=device, threads=threads, seed=seed, verbose=verbose)
     checks = examine()
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=2))

@@ -16,20 +16,22 @@ def encoders(
             "--all", help="Also every encoder of lazyslide-models; loading it takes seconds."
         ),
     ] = False,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    device: options.IdleDevice = None,
+    threads: options.IdleThreads = None,
+    seed: options.IdleSeed = None,
+    quiet: options.IdleQuiet = False,
+    verbose: options.IdleVerbose = False,
 ) -> None:
     """List the encoders: feature size, patch side and mpp, licence, whether the weights are here.
-    Nothing is downloaded, so the shared options change nothing.
+    Nothing is downloaded.
 
     Example: hespotex encoders
     """
-    del device, threads, seed, quiet, verbose
     from hespotex.encoders import list_encoders
 
+    options.say_without_effect(
+        "encoders", device=device, threads=threads, seed=seed, quiet=quiet, verbose=verbose
+    )
     rows = [
         (
             info.name,

@@ -53,22 +53,21 @@ def inspect(
     accept: options.Accept = None,
     pool_grid: options.PoolGrid = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    seed: options.Seed = None,
+    device: options.IdleDevice = None,
+    threads: options.IdleThreads = None,
+    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Say what an input holds and what is wrong with it: pixel size from every source, orientation
     of the spots, counts, genes. Exit code 0: fine, 1: look at the yellow lines, 2: red lines have to
-    be put right. --quiet shows the yellow and red ones alone; --device, --threads and --seed change
-    nothing.
+    be put right. --quiet shows the yellow and red ones alone.
 
     Example: hespotex inspect sections.csv --out preflight
     """
-    del device, threads, seed
     from hespotex.inspection import inspect_input
 
+    options.say_without_effect("inspect", device=device, threads=threads, seed=seed)
     reporter = options.reporter(quiet or as_json, verbose)
     inspection = inspect_input(
         source,

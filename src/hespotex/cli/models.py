@@ -44,17 +44,17 @@ def import_checkpoint(
     ] = True,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    seed: options.Seed = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    seed: options.IdleSeed = None,
+    quiet: options.IdleQuiet = False,
+    verbose: options.IdleVerbose = False,
 ) -> None:
     """Turn weights that were trained with the reference implementation into a model file.
 
     Example: hespotex import-checkpoint best.pt --genes genes.txt --encoder lazyslide:quiltnet --out best.hespotex
     """
-    del seed, quiet, verbose
     from hespotex.models.import_model import import_model
 
+    options.say_without_effect("import-checkpoint", seed=seed, quiet=quiet, verbose=verbose)
     path = import_model(
         file,
         out,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hespotex.cli.terminal import TerminalReporter
+from hespotex.cli.terminal import TerminalReporter, print_warning
 from hespotex.config import InputChoices, Machine, RunConfig
 from hespotex.config.values import parse_grid
 from hespotex.errors import ConfigError
@@ -163,6 +163,31 @@ Seed = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and results only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+
+# The same five on verbs where they change nothing: taken for one more version, and not shown.
+IdleDevice = Annotated[str | None, typer.Option("--device", hidden=True)]
+IdleThreads = Annotated[int | None, typer.Option("--threads", min=1, hidden=True)]
+IdleSeed = Annotated[int | None, typer.Option("--seed", min=0, hidden=True)]
+IdleQuiet = Annotated[bool, typer.Option("--quiet", "-q", hidden=True)]
+IdleVerbose = Annotated[bool, typer.Option("--verbose", "-v", hidden=True)]
+
+
+def say_without_effect(verb: str, **given: object) -> None:
+    """One warning that names the options of a call which change nothing.
+
+    Args:
+        verb: as typed.
+        given: values by the names of the options; None and False: not given.
+    """
+    names = [
+        f"--{name}" for name, value in given.items() if value is not None and value is not False
+    ]
+    if names:
+        has = "has" if len(names) == 1 else "have"
+        it = "it" if len(names) == 1 else "them"
+        print_warning(
+            f"{', '.join(names)} {has} no effect on `{verb}`; a later version will not take {it}"
+        )
 
 
 def build_config(

@@ -195,18 +195,18 @@ def predict(
     workers: slide_options.Workers = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    seed: options.Seed = None,
+    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Predict expression: of sections at their spots, of slides at a grid over their tissue. Nothing is
-    drawn by chance: --seed is taken for the sake of scripts and changes nothing.
+    drawn by chance.
 
     Example: hespotex predict lab.hespotex slide.svs --out predicted
     """
-    del seed
     from hespotex import pipeline
 
+    options.say_without_effect("predict", seed=seed)
     how = slide_options.slide_options(
         nuclei=nuclei, mpp=mpp, bits=bits, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid,
         max_bad_tiles=max_bad_tiles, show_genes=show_genes, show=show, formats=formats, bounds_offset=bounds_offset,

@@ -30,7 +30,7 @@ def evaluate(
     accept: options.Accept = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    seed: options.Seed = None,
+    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -39,9 +39,9 @@ def evaluate(
 
     Example: hespotex evaluate lab.hespotex new_sections.csv --out external
     """
-    del seed
     from hespotex import pipeline
 
+    options.say_without_effect("evaluate", seed=seed)
     result = pipeline.evaluate(
         model,
         manifest,
@@ -67,20 +67,22 @@ def report(
             "--out", help="The page; default: report.html in the folder.", show_default=False
         ),
     ] = None,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    device: options.IdleDevice = None,
+    threads: options.IdleThreads = None,
+    seed: options.IdleSeed = None,
+    quiet: options.IdleQuiet = False,
+    verbose: options.IdleVerbose = False,
 ) -> None:
-    """Write one self-contained page about a finished run. The shared options change nothing.
+    """Write one self-contained page about a finished run.
 
     Example: hespotex report results
     """
-    del device, threads, seed, quiet, verbose
     from hespotex.report.report import write_report
     from hespotex.storage.run_folder import RunDir
 
+    options.say_without_effect(
+        "report", device=device, threads=threads, seed=seed, quiet=quiet, verbose=verbose
+    )
     terminal.print_paths({"report": write_report(RunDir(folder), out)})
 
 
@@ -91,23 +93,25 @@ def compare(
         Path | None,
         typer.Option("--out", help="CSV of every gene and section, both runs.", show_default=False),
     ] = None,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    device: options.IdleDevice = None,
+    threads: options.IdleThreads = None,
+    seed: options.IdleSeed = None,
+    quiet: options.IdleQuiet = False,
+    verbose: options.IdleVerbose = False,
 ) -> None:
-    """Compare two runs, paired by gene and section. The shared options change nothing.
+    """Compare two runs, paired by gene and section.
 
     Refuses runs on other spots or folds; of other genes or sections it takes the common ones and says so.
 
     Example: hespotex compare results_a results_b
     """
-    del device, threads, seed, verbose
     from hespotex.results.run_comparison import compare_folders, write_comparison
 
+    options.say_without_effect(
+        "compare", device=device, threads=threads, seed=seed, quiet=quiet, verbose=verbose
+    )
     comparison = compare_folders(first, second)
-    reporter = options.reporter(quiet, False)
+    reporter = options.reporter(False, False)
     for sentence in comparison.restricted:
         reporter.warn(sentence)
     rows = [
