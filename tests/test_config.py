@@ -147,3 +147,30 @@ def test_ids_are_split_at_commas() -> None:
     assert split_ids('"A,1", C2') == ("A,1", "C2")
     assert split_ids("") == ()
     assert split_ids(None) is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "idle"),
+    [
+        ([], []),
+        (["model.epochs=5", "panel.n_top=20"], []),
+        (["published.epochs=5"], ["published.epochs (read with profile=published)"]),
+        (["published.epochs=30"], []),  # the default
+        (
+            ["profile='published'", "model.epochs=5", "published.epochs=5"],
+            ["model.epochs (read with profile=default)"],
+        ),
+        (["model.gate_steps=3", "model.chained=false"],
+         ["model.gate_steps (read with model.latent_target=gate)",
+          "model.chained (read with model.graph_layers above 0)"]),
+        (["model.gate_steps=3", "model.latent_target='gate'"], []),
+        (["panel.kind='all'", "panel.n_top=20"], ["panel.n_top (read with panel.kind=hvg)"]),
+        (["search.score='pcc_log1p_mean'"], ["search.score (read with search.grid)"]),
+    ],
+)  # fmt: skip
+def test_a_key_that_changes_nothing_is_one_warning(
+    overrides: list[str], idle: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_config(config=None, profile=None, overrides=overrides, genes=None, folds=None, seed=None)
+    said = f"warning: set, and changes nothing in this configuration: {', '.join(idle)}\n"
+    assert capsys.readouterr().err == (said if idle else "")

@@ -10,6 +10,7 @@ import typer
 
 from hespotex.cli.terminal import TerminalReporter, print_warning
 from hespotex.config import InputChoices, Machine, RunConfig
+from hespotex.config.idle_keys import idle_keys
 from hespotex.config.values import parse_grid
 from hespotex.errors import ConfigError
 from hespotex.storage.text_files import read_text
@@ -218,7 +219,11 @@ def build_config(
         values["search"] = {**values.get("search", {}), "grid": parse_grid(search)}
         made = RunConfig.from_values(values, source="--search")
     made = made if genes is None else made.with_genes(read_genes(genes))
-    return made if add_genes is None else made.with_added_genes(named_genes(add_genes))
+    made = made if add_genes is None else made.with_added_genes(named_genes(add_genes))
+    if idle := idle_keys(made):
+        named = ", ".join(f"{key} (read with {needs})" for key, needs in idle.items())
+        print_warning(f"set, and changes nothing in this configuration: {named}")
+    return made
 
 
 def read_genes(path: Path) -> tuple[str, ...]:
