@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-import blank
+from helpers import blank
 
 # A busy machine is no failure; continuous integration draws the same examples every time.
 settings.register_profile(

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from blank import blank_pictures
-from feature_cohort import toy_items, write_cohort
+from helpers.blank import blank_pictures
+from helpers.feature_cohort import toy_items, write_cohort
 from hespotex.cli.main import app
 from hespotex.cli.options import named_genes
 from hespotex.errors import ConfigError

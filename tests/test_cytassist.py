@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from helpers.inspected_sections import GENES, MPP, PITCH_PX0, counts_of, paint, save, shape
+from helpers.made_sections import KNOWN, POSITION_COLUMNS, Known, write_10x_h5
 from hespotex.cli.main import app
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import read_section
-from inspected_sections import GENES, MPP, PITCH_PX0, counts_of, paint, save, shape
-from made_sections import KNOWN, POSITION_COLUMNS, Known, write_10x_h5
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 

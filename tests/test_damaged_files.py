@@ -10,13 +10,13 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from fuzzed_readers import READERS, STORED
-from fuzzing import Fuzzer, broken
+from helpers.fuzzed_readers import READERS, STORED
+from helpers.fuzzing import Fuzzer, broken
+from helpers.made_sections import KNOWN, h5ad, write_10x_h5
 from hespotex.errors import HESpotExError, ModelFileError, RunError
 from hespotex.export.h5ad import read_prediction
 from hespotex.models.bundle import read_model, write_model
 from hespotex.storage.hdf5 import open_h5
-from made_sections import KNOWN, h5ad, write_10x_h5
 
 N = 50
 FIRST_SEED = 1000

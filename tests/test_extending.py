@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.installed import install
 from hespotex.datasets import make_cohort
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import read_section
-from installed import install
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 

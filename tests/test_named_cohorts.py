@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from feature_cohort import toy_items, write_cohort
+from helpers.feature_cohort import toy_items, write_cohort
+from helpers.named_genes import HUMAN, KINDS, MOUSE, ids
 from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.errors import GenePanelError
 from hespotex.models.bundle import read_model
 from hespotex.predicting import SlideOptions
-from named_genes import HUMAN, KINDS, MOUSE, ids
 
 QUICK = [
     "--set", "panel.n_top=20", "--set", "model.epochs=2", "--set", "model.ensemble=1", "--set", "model.hidden=16",

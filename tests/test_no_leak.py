@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from feature_cohort import SMALL, toy_items, write_cohort
+from helpers.feature_cohort import SMALL, toy_items, write_cohort
+from helpers.toy_cohort import toy_cohort
 from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
 from hespotex.evaluation.held_out import HeldOut, evaluate_bundle
@@ -36,7 +37,6 @@ from hespotex.validation.cross_validation import (
     searched,
     with_baselines,
 )
-from toy_cohort import toy_cohort
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from commands import metrics_of, refusal, run
-from feature_cohort import toy_items, with_counts, write_cohort
+from helpers.commands import metrics_of, refusal, run
+from helpers.feature_cohort import toy_items, with_counts, write_cohort
 from hespotex.models.bundle import read_model
 from hespotex.models.types import EncodedSection
 from hespotex.results.run_outputs import read_genes

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.installed import install
 from hespotex.errors import ConfigError
 from hespotex.export.exporters import EXPORTERS, Exporter, chosen_exporters
 from hespotex.registry import PluginWarning, Registry
-from installed import install
 
 GROUP = "hespotex.things"
 GOOD = "THING = 'theirs'\n"

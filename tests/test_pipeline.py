@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blank import blank_pictures
-from commands import command
+from helpers.blank import blank_pictures
+from helpers.commands import command
 from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
 from hespotex.datasets import make_cohort

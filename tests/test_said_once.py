@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commands import metrics_of, refusal, run
-from feature_cohort import toy_items, write_cohort
+from helpers.commands import metrics_of, refusal, run
+from helpers.feature_cohort import toy_items, write_cohort
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 

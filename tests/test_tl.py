@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from helpers.toy_slide import graded, toy_bundle, toy_predictor
 from hespotex import tl
 from hespotex.errors import ModelFileError, SlideError
 from hespotex.features.encode import encode_spots
@@ -18,7 +19,6 @@ from hespotex.models.bundle import write_model
 from hespotex.models.predict import predict_expression
 from hespotex.predicting import SlideOptions
 from hespotex.slide import open_slide
-from toy_slide import graded, toy_bundle, toy_predictor
 
 
 def test_the_calls_are_reached_from_the_package_alone() -> None:

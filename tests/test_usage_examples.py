@@ -12,13 +12,13 @@ import pytest
 import tifffile
 from matplotlib import pyplot as plt
 
+from helpers.toy_prediction import GENES, toy_prediction, toy_section, toy_thumbnail
+from helpers.toy_slide import MPP, graded, paint_tissue, toy_bundle, toy_predictor, toy_trust
 from hespotex import tl
 from hespotex.export.h5ad import write_prediction
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.models.bundle import write_model
 from hespotex.predicting import SlideOptions, SlideTask, predict_slide
-from toy_prediction import GENES, toy_prediction, toy_section, toy_thumbnail
-from toy_slide import MPP, graded, paint_tissue, toy_bundle, toy_predictor, toy_trust
 
 PAGE = Path(__file__).parents[1] / "docs" / "usage.md"
 

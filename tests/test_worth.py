@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from blank import blank_pictures
+from helpers.blank import blank_pictures
 from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.cli.terminal import print_scores

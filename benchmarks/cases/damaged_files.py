@@ -19,15 +19,15 @@ _OF_A_LIBRARY = ("hang", "crash")
 
 def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
     sys.path.insert(0, _TESTS)
-    from fuzzed_readers import READERS
+    from helpers.fuzzed_readers import READERS
 
     return {f"{i:02d}": {"reader": name, "n": N} for i, name in enumerate(READERS)}
 
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     sys.path.insert(0, _TESTS)
-    from fuzzed_readers import READERS
-    from fuzzing import Fuzzer, broken
+    from helpers.fuzzed_readers import READERS
+    from helpers.fuzzing import Fuzzer, broken
 
     name = parameters["reader"]
     kept = context.work / "damaged" / name.replace(" ", "_").replace(",", "")

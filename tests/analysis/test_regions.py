@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.toy_prediction import GENES, toy_half_widths, toy_stored
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.analysis.regions import (
     Region,
@@ -17,7 +18,6 @@ from hespotex.analysis.regions import (
     write_regions,
 )
 from hespotex.errors import GenePanelError, GeometryError, RunError
-from toy_prediction import GENES, toy_half_widths, toy_stored
 
 
 @pytest.fixture

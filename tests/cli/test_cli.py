@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from commands import command
+from helpers.commands import command
 from hespotex.cli import options
 from hespotex.cli.main import app
 from hespotex.errors import ConfigError, RunError

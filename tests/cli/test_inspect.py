@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from helpers.inspected_sections import SIZE, shape, spots_on, write_legacy, write_manifest
 from hespotex.cli.main import app
 from hespotex.geometry import orient
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import read_section
-from inspected_sections import SIZE, shape, spots_on, write_legacy, write_manifest
 
 
 def invoke(*arguments: object) -> tuple[int, str]:

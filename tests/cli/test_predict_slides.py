@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from helpers.toy_slide import toy_bundle, toy_predictor, write_slide
 from hespotex.cli.main import app
 from hespotex.cli.slide_options import slide_options
 from hespotex.errors import ConfigError, GeometryError
 from hespotex.predicting import executor, many_slides
-from toy_slide import toy_bundle, toy_predictor, write_slide
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 

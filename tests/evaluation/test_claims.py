@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from helpers.made_claims import claims_of, evidence_table
 from hespotex.evaluation.claims import (
     BETWEEN,
     EVIDENCE,
@@ -15,7 +16,6 @@ from hespotex.evaluation.claims import (
     from_columns,
     untested,
 )
-from made_claims import claims_of, evidence_table
 
 GENES = ("ACTB", "CD3E", "ERBB2", "FASN", "KRT19")
 ACROSS = evidence_table(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from helpers.toy_cohort import lattice
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.regions import (
     SIZES,
@@ -18,7 +19,6 @@ from hespotex.evaluation.regions import (
 )
 from hespotex.genes.panel import PanelCounts
 from hespotex.models.types import Prediction
-from toy_cohort import lattice
 
 
 def said(composition: np.ndarray) -> Prediction:

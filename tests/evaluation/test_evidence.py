@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
+from helpers.toy_cohort import toy_cohort
 from hespotex.evaluation.bootstrap import pcc_interval
 from hespotex.evaluation.evidence import section_evidence
 from hespotex.genes.panel import GenePanel, log1p_cpm
 from hespotex.models.types import Prediction
-from toy_cohort import toy_cohort
 
 
 def test_every_score_of_a_section_is_where_its_name_says() -> None:

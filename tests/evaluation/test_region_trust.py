@@ -7,6 +7,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from helpers.stored_model import MODEL
+from helpers.toy_cohort import toy_cohort
 from hespotex.config import RunConfig
 from hespotex.evaluation.region_intervals import RegionIntervals
 from hespotex.evaluation.trust import NO_INTERVALS, Trust, bundle_trust
@@ -15,8 +17,6 @@ from hespotex.models.fit import fit_bundle
 from hespotex.progress import Silent
 from hespotex.results.announce import say_what_lacks
 from hespotex.validation.cross_validation import calibrated
-from stored_model import MODEL
-from toy_cohort import toy_cohort
 
 INTERVALS = RegionIntervals(
     (1, 4, 9, 25),

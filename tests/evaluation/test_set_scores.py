@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from helpers.made_claims import validation_of
+from helpers.toy_cohort import lattice
+from helpers.toy_slide import toy_bundle
 from hespotex.evaluation.by_scope import SETS
 from hespotex.evaluation.set_scores import (
     bundle_sets,
@@ -20,9 +23,6 @@ from hespotex.evaluation.set_scores import (
 from hespotex.evaluation.spatial_null import build_modes, score_against_null
 from hespotex.genes.gene_sets import GeneSet, PanelSets
 from hespotex.genes.panel import PanelCounts, pearson_residuals
-from made_claims import validation_of
-from toy_cohort import lattice
-from toy_slide import toy_bundle
 
 N_GENES = 40
 GENES = tuple(f"G{j}" for j in range(N_GENES))

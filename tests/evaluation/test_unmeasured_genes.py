@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from helpers.toy_cohort import N_GENES, toy_cohort
 from hespotex.config import RunConfig
 from hespotex.evaluation.held_out import evaluate_bundle
 from hespotex.evaluation.intervals import HeldOutErrors, calibrate, coverage
@@ -20,7 +21,6 @@ from hespotex.models.fit import fit_bundle
 from hespotex.models.types import Cohort, EncodedSection
 from hespotex.sections.splits import Fold
 from hespotex.validation.cross_validation import calibrated, run_fold, with_baselines
-from toy_cohort import N_GENES, toy_cohort
 
 QUICK = ["panel.kind='all'", "panel.min_spots=0", "model.epochs=2", "model.ensemble=1"]
 

@@ -14,9 +14,18 @@ import numpy as np
 import pytest
 import tifffile
 from pyarrow import parquet
-from toy_report import data_of, page_of
 
-from drawn import words
+from helpers.drawn import words
+from helpers.made_claims import claims_of
+from helpers.toy_prediction import (
+    GENES,
+    GRADES,
+    toy_extras,
+    toy_prediction,
+    toy_section,
+    toy_thumbnail,
+)
+from helpers.toy_report import data_of, page_of
 from hespotex import keys
 from hespotex.evaluation.claims import WITHIN, Claims
 from hespotex.export.claim_words import best_first, flagged_text, long, mark, short
@@ -30,8 +39,6 @@ from hespotex.plots.overview import plot_overview
 from hespotex.progress import Silent
 from hespotex.results.announce import say_verdict
 from hespotex.storage.run_folder import RunDir
-from made_claims import claims_of
-from toy_prediction import GENES, GRADES, toy_extras, toy_prediction, toy_section, toy_thumbnail
 
 OLD = Path(__file__).parents[1] / "stored" / "tiny-0.1.0.h5ad"
 UNLIKE = "unlike: tissue"

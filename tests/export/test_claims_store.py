@@ -10,10 +10,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from helpers.made_claims import claims_of
+from helpers.toy_prediction import GENES, toy_extras, toy_half_widths, toy_prediction, toy_section
 from hespotex.export.h5ad import read_prediction, write_prediction
 from hespotex.export.h5ad_chunks import read_some_genes, write_prediction_by_chunks
-from made_claims import claims_of
-from toy_prediction import GENES, toy_extras, toy_half_widths, toy_prediction, toy_section
 
 OF_0_1_0 = Path(__file__).parents[1] / "stored" / "tiny-0.1.0.h5ad"
 CLAIMS = claims_of(["A", "B", "C", "D", "D", "ungraded"])

@@ -12,12 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from hespotex import keys
-from hespotex.errors import RunError
-from hespotex.evaluation.claims import untested
-from hespotex.export.h5ad import read_prediction, write_prediction
-from hespotex.genes.panel import log1p_cpm
-from toy_prediction import (
+from helpers.toy_prediction import (
     GENES,
     MARKED,
     MPP,
@@ -27,6 +22,11 @@ from toy_prediction import (
     toy_section,
     toy_thumbnail,
 )
+from hespotex import keys
+from hespotex.errors import RunError
+from hespotex.evaluation.claims import untested
+from hespotex.export.h5ad import read_prediction, write_prediction
+from hespotex.genes.panel import log1p_cpm
 
 PROVENANCE = {
     "model_id": "abc",

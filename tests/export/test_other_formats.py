@@ -13,13 +13,7 @@ import tifffile
 from matplotlib import pyplot as plt
 from pyarrow import parquet
 
-from hespotex.errors import GenePanelError, RunError
-from hespotex.export.geojson import write_geojson
-from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
-from hespotex.export.spatialdata import write_spatialdata
-from hespotex.export.tables import chosen_columns, write_parquet
-from hespotex.keys import UNIT_COMPOSITION
-from toy_prediction import (
+from helpers.toy_prediction import (
     GENES,
     MARKED,
     MPP,
@@ -30,6 +24,12 @@ from toy_prediction import (
     toy_section,
     toy_thumbnail,
 )
+from hespotex.errors import GenePanelError, RunError
+from hespotex.export.geojson import write_geojson
+from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.spatialdata import write_spatialdata
+from hespotex.export.tables import chosen_columns, write_parquet
+from hespotex.keys import UNIT_COMPOSITION
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from helpers.toy_prediction import DOWNSAMPLE, GENES, MPP, toy_extras, toy_prediction, toy_section
 from hespotex.errors import GenePanelError, RunError, SlideError
 from hespotex.export.h5ad import StoredPrediction, Thumbnail
 from hespotex.export.pyramid import write_ome_tiff
 from hespotex.slide import open_slide
-from toy_prediction import DOWNSAMPLE, GENES, MPP, toy_extras, toy_prediction, toy_section
 
 WIDTH_PX0, HEIGHT_PX0 = 24000, 6000
 PITCH_PX0 = 100

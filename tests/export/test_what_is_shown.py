@@ -12,7 +12,8 @@ import pytest
 import tifffile
 from pyarrow import parquet
 
-from drawn import words
+from helpers.drawn import words
+from helpers.toy_prediction import GENES, toy_counts, toy_prediction, toy_section, toy_stored
 from hespotex import keys
 from hespotex.errors import ConfigError
 from hespotex.export.geojson import write_geojson
@@ -32,7 +33,6 @@ from hespotex.plots.gene_pictures import plot_gene
 from hespotex.plots.overview import plot_overview
 from hespotex.plots.style import UNLIKE_LIMIT, UNLIKE_LIMITS, colour_map
 from hespotex.predicting import SlideOptions
-from toy_prediction import GENES, toy_counts, toy_prediction, toy_section, toy_stored
 
 GENE = "HLA-A"
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from helpers.painted_nuclei import MPP, SPACING_PX, Painted, in_squares, paint_nuclei
 from hespotex.config import NucleiConfig
 from hespotex.errors import NucleiError
 from hespotex.nuclei import NucleiCounts, count_nuclei, count_section, counting, section_counts
@@ -16,7 +17,6 @@ from hespotex.nuclei.classical import ClassicalSegmenter
 from hespotex.nuclei.segmenters import SEGMENTED_MPP, SlideLabels, build_segmenter
 from hespotex.sections.section import Geometry, Section
 from hespotex.slide import open_slide
-from painted_nuclei import MPP, SPACING_PX, Painted, in_squares, paint_nuclei
 
 SIDE_PX = 3 * SPACING_PX
 SIDE_UM = SIDE_PX * MPP

@@ -13,10 +13,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from helpers.painted_nuclei import MPP, SPACING_PX, in_squares, paint_nuclei
 from hespotex.errors import ConfigError, NucleiError
 from hespotex.nuclei import NucleiOrigin, count_nuclei
 from hespotex.nuclei.masks import open_mask
-from painted_nuclei import MPP, SPACING_PX, in_squares, paint_nuclei
 
 PAINTED = paint_nuclei(680, 408)
 HEIGHT, WIDTH = PAINTED.labels.shape

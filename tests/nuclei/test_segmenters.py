@@ -11,6 +11,7 @@ import pytest
 from huggingface_hub import constants
 from scipy import sparse
 
+from helpers.toy_cohort import toy_cohort
 from hespotex.config import RunConfig
 from hespotex.errors import NucleiError
 from hespotex.models.types import Cohort, EncodedSection
@@ -20,7 +21,6 @@ from hespotex.nuclei.origin import SOURCES
 from hespotex.nuclei.segmenters import SEGMENTERS, refuse_coarse
 from hespotex.sections.splits import Fold
 from hespotex.validation.cross_validation import run_fold
-from toy_cohort import toy_cohort
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import tifffile
 import zarr
 from PIL import Image
 
+from helpers.inspected_sections import paint, shape
+from helpers.pictures import Picture, noise, whole
 from hespotex.config import InputChoices
 from hespotex.errors import ConfigError, ManifestError, SlideError
 from hespotex.inspection import inspect_input
@@ -21,8 +23,6 @@ from hespotex.predicting.plan import plan_input
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import ManifestRow
 from hespotex.slide import open_slide, slide_key
-from inspected_sections import paint, shape
-from pictures import Picture, noise, whole
 
 NOISE = noise()
 NOISE[0, :3] = 255  # some pixel is as bright as can be

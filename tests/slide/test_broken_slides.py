@@ -10,13 +10,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hespotex.errors import SlideError
-from hespotex.slide import open_slide, slide_key
-from pictures import (
+from helpers.pictures import (
     noise,
     write_png,
     write_pyramid,
 )
+from hespotex.errors import SlideError
+from hespotex.slide import open_slide, slide_key
 
 
 def _cut(source: Path, target: Path, share: float) -> Path:

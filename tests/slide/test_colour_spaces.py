@@ -13,9 +13,9 @@ import pytest
 import tifffile
 from skimage.color import rgb2lab
 
+from helpers.pictures import Picture, whole
 from hespotex.errors import SlideError
 from hespotex.slide import open_slide
-from pictures import Picture, whole
 
 LAYOUTS = [{"rowsperstrip": 16}, {"tile": (32, 32)}, {"tile": (32, 32), "compression": "deflate"}]
 RGB = np.random.default_rng(2).integers(0, 256, (12, 16, 3)).repeat(4, axis=0).repeat(4, axis=1)

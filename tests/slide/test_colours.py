@@ -9,9 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hespotex.errors import SlideError
-from hespotex.slide import open_slide
-from pictures import (
+from helpers.pictures import (
     BLUE,
     GREEN,
     RED,
@@ -20,6 +18,8 @@ from pictures import (
     quarters,
     whole,
 )
+from hespotex.errors import SlideError
+from hespotex.slide import open_slide
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp"])

@@ -11,13 +11,13 @@ import pytest
 import tifffile
 from PIL import Image
 
+from helpers.inspected_sections import paint, shape
 from hespotex.inspection import inspect_input
 from hespotex.inspection.inputs import resolve_input
 from hespotex.predicting import SlideOptions
 from hespotex.predicting.plan import plan_input
 from hespotex.slide import SLIDE_SUFFIXES, slides_in
 from hespotex.slide.sources import wsidata_readers
-from inspected_sections import paint, shape
 
 KINDS = ("a.tif", "b.btf", "c.ome.btf", "d.tf8", "e.jp2", "f.PNG", "g.jpeg")
 

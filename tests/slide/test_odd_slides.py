@@ -12,10 +12,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from helpers.inspected_sections import SIZE, paint, shape, spots_on, write_legacy, write_manifest
+from helpers.pictures import noise, whole
 from hespotex.inspection import inspect_input
 from hespotex.slide import open_slide
-from inspected_sections import SIZE, paint, shape, spots_on, write_legacy, write_manifest
-from pictures import noise, whole
 
 PLAIN = paint(shape())
 

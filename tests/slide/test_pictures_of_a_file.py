@@ -11,11 +11,11 @@ import tifffile
 import zarr
 from PIL import Image
 
+from helpers.inspected_sections import paint, shape
+from helpers.pictures import WHITE, noise, quarters, whole
 from hespotex.errors import SlideError
 from hespotex.inspection import inspect_input
 from hespotex.slide import open_slide
-from inspected_sections import paint, shape
-from pictures import WHITE, noise, quarters, whole
 
 SLIDE, LABEL = noise(), np.full((120, 90, 3), 200, np.uint8)
 RESOLUTION: dict[str, Any] = {"resolutionunit": "CENTIMETER", "metadata": None}

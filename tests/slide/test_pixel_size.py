@@ -8,12 +8,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hespotex.slide import open_slide
-from pictures import (
+from helpers.pictures import (
     quarters,
     write_png,
     write_pyramid,
 )
+from hespotex.slide import open_slide
 
 
 def _jpeg(path: Path, **options: object) -> Path:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.made_sections import BUILDERS, KNOWN
 from hespotex.errors import SpotTableError
 from hespotex.geometry import StatedScale, decide_geometry
 from hespotex.spots.base import OF_FORMATS, Reader, SpotSource
 from hespotex.spots.registry import READERS, read_spots
-from made_sections import BUILDERS, KNOWN
 
 QUIET = pytest.mark.filterwarnings("ignore")  # spatialdata and its libraries warn of each other
 FORMATS = [pytest.param(name, marks=QUIET if name == "spatialdata" else ()) for name in BUILDERS]

@@ -14,14 +14,14 @@ import pytest
 from scipy import sparse
 from scipy.io import mmread, mmwrite
 
+from helpers.made_sections import KNOWN, h5ad, write_mtx
+from helpers.old_anndata import REGIONS, write_06, write_07
 from hespotex.errors import SpotTableError
 from hespotex.inspection.inputs import resolve_input
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
 from hespotex.spots.sparse_reading import read_matrix_market
 from hespotex.spots.ten_x import read_matrix
-from made_sections import KNOWN, h5ad, write_mtx
-from old_anndata import REGIONS, write_06, write_07
 
 # ------------------------------------------------------------------------------- MatrixMarket
 

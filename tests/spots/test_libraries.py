@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from helpers.made_sections import KNOWN, Known, positions, space_ranger, write_10x_h5, write_scale
 from hespotex.errors import SpotTableError
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import ManifestRow, Section, read_section
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.registry import read_spots
-from made_sections import KNOWN, Known, positions, space_ranger, write_10x_h5, write_scale
 
 N = 64
 DNA = np.array(["".join("ACGT"[(i // 4**k) % 4] for k in range(8)) for i in range(N)])

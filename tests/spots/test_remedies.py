@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.made_sections import KNOWN, positions, space_ranger
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource
 from hespotex.spots.registry import read_spots
-from made_sections import KNOWN, positions, space_ranger
 
 
 def semicolons(spatial: Path) -> None:

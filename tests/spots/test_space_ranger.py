@@ -13,13 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.made_sections import (
+    KNOWN,
+    POSITION_COLUMNS,
+    positions,
+    space_ranger,
+    write_10x_h5,
+    write_mtx,
+)
 from hespotex.config import InputChoices
 from hespotex.errors import SlideError, SpotTableError
 from hespotex.sections.section import ManifestRow, read_section
 from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.space_ranger import read
 from hespotex.spots.ten_x import read_matrix
-from made_sections import KNOWN, POSITION_COLUMNS, positions, space_ranger, write_10x_h5, write_mtx
 
 
 @pytest.fixture

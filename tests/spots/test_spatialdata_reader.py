@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.made_sections import KNOWN, spatialdata
 from hespotex.errors import SpotTableError
 from hespotex.spots.base import SpotSource
 from hespotex.spots.spatialdata import read
-from made_sections import KNOWN, spatialdata
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # its libraries warn of each other
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.made_sections import KNOWN, Known, space_ranger, write_scale
 from hespotex.errors import GeometryError
 from hespotex.geometry import decide_geometry
 from hespotex.spots.registry import read_spots
-from made_sections import KNOWN, Known, space_ranger, write_scale
 
 
 def hexagonal(known: Known) -> Known:

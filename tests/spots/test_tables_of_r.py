@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.made_sections import KNOWN, legacy_st, positions, space_ranger
 from hespotex.errors import ManifestError, SpotTableError
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import read_section
@@ -17,7 +18,6 @@ from hespotex.spots.base import SpotSource, SpotTable
 from hespotex.spots.given import read_positions
 from hespotex.spots.registry import read_spots
 from hespotex.spots.space_ranger import read_positions as read_tissue_positions
-from made_sections import KNOWN, legacy_st, positions, space_ranger
 
 SPOTS = [f"{x}x{y}" for x, y in KNOWN.array_xy]
 

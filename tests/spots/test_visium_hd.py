@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.made_sections import KNOWN, Known, positions, write_10x_h5, write_scale
 from hespotex.errors import GeometryError, SpotTableError
 from hespotex.geometry import decide_geometry
 from hespotex.spots.base import SpotSource
 from hespotex.spots.outlines import read_outlines
 from hespotex.spots.visium_hd import read
-from made_sections import KNOWN, Known, positions, write_10x_h5, write_scale
 
 BIN_PX = 16.0  # 8 um at 0.5 um per pixel
 

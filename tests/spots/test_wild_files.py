@@ -17,14 +17,7 @@ import pytest
 from scipy import sparse
 from scipy.io import mmwrite
 
-from hespotex.errors import SpotTableError
-from hespotex.spots.base import SpotSource, SpotTable
-from hespotex.spots.legacy_st import read as read_legacy
-from hespotex.spots.outlines import read_outlines
-from hespotex.spots.registry import read_spots
-from hespotex.spots.sparse_reading import read_compressed, read_matrix_market, smallest_exact
-from hespotex.storage.text_files import Packed
-from made_sections import (
+from helpers.made_sections import (
     KNOWN,
     Known,
     h5ad,
@@ -37,6 +30,13 @@ from made_sections import (
     write_scale,
     xenium,
 )
+from hespotex.errors import SpotTableError
+from hespotex.spots.base import SpotSource, SpotTable
+from hespotex.spots.legacy_st import read as read_legacy
+from hespotex.spots.outlines import read_outlines
+from hespotex.spots.registry import read_spots
+from hespotex.spots.sparse_reading import read_compressed, read_matrix_market, smallest_exact
+from hespotex.storage.text_files import Packed
 
 
 def differences(table: SpotTable, known: Known = KNOWN, genes: slice = slice(None)) -> list[str]:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.made_sections import KNOWN, write_10x_h5, xenium
 from hespotex.errors import SpotTableError
 from hespotex.geometry import decide_geometry
 from hespotex.spots.base import SpotSource
 from hespotex.spots.xenium import read
-from made_sections import KNOWN, write_10x_h5, xenium
 
 # H&E x, y at 0.5 um -> morphology at 0.25 um, as in the tree that `xenium` writes
 TO_MORPHOLOGY = np.array([[0.0, -2.0, 4000.0], [2.0, 0.0, 100.0], [0.0, 0.0, 1.0]])

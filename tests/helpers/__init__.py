@@ -1,0 +1,1 @@
+"""What several test modules share: made inputs, small models, commands and their words."""
