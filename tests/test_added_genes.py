@@ -70,6 +70,7 @@ def test_an_added_gene_is_fitted_and_an_absent_one_is_named_before_the_work(
     assert not (tmp_path / "no.hespotex").exists()
 
 
+@pytest.mark.slow
 def test_predict_names_a_gene_with_a_comma_and_tells_why_another_is_absent(
     manifest: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_genes_are_named_in_a_file_or_in_the_option(tmp_path: Path) -> None:
         named_genes(" , ")
 
 
+@pytest.mark.slow
 def test_a_gene_of_300_letters_is_shown_in_every_format(tmp_path: Path) -> None:
     long = "L" * 300
     items = [

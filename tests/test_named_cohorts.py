@@ -64,6 +64,7 @@ COHORTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COHORTS)
 def test_a_model_is_fitted_on_each_gene_once_with_the_counts_of_all_sections(
     kind: str, tmp_path: Path
@@ -80,6 +81,7 @@ def test_a_model_is_fitted_on_each_gene_once_with_the_counts_of_all_sections(
     assert found == {gene: expected[gene] for gene in bundle.genes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trained", "new"),
     [
@@ -106,6 +108,7 @@ def test_a_model_finds_its_genes_in_a_section_that_spells_them_in_another_way(
     assert any("differ (kept)" in reason for reason in table.uns["hespotex"]["dropped"])
 
 
+@pytest.mark.slow
 def test_listed_genes_are_found_whatever_their_version(tmp_path: Path) -> None:
     manifest = cohort(tmp_path, *[ids(version=5)] * 4)
     listed = tmp_path / "genes.txt"

@@ -149,6 +149,7 @@ def test_listing_names_imports_nothing() -> None:
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.slow
 def test_a_broken_package_is_one_line_of_the_command(tmp_path: Path) -> None:
     sources = {"lab_b.py": "raise RuntimeError('not for this machine')\n"}
     install(tmp_path, "lab-b", sources, {"hespotex.exporters": {"bad": "lab_b:EXPORTER"}})

@@ -21,6 +21,7 @@ from hespotex.predicting import SlideOptions
 from hespotex.slide import open_slide
 
 
+@pytest.mark.slow
 def test_the_calls_are_reached_from_the_package_alone() -> None:
     command = "import hespotex; print(callable(hespotex.tl.predict_expression))"
     said = subprocess.run(
@@ -72,6 +73,7 @@ def test_a_label_that_was_opened_in_place_of_the_slide_is_refused(tmp_path: Path
         tl.predict_expression(wsi, "toy.hespotex")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the libraries announce changes of their own dependencies
 def test_lazyslide_runs_a_registered_model_on_features_of_all_sides(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

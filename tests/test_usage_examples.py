@@ -51,6 +51,7 @@ def test_scanpy_and_squidpy_draw_a_prediction_without_gene_sets_also_one_without
     plt.close("all")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the libraries announce changes of their own dependencies
 def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = _examples()

@@ -51,6 +51,7 @@ def test_the_exit_code_is_the_verdict(manifest: Path) -> None:
     assert "give --mpp" in shown
 
 
+@pytest.mark.slow
 def test_json_holds_the_same_findings(manifest: Path) -> None:
     code, shown = invoke("inspect", manifest, "--json")
     values = json.loads(shown)

@@ -43,6 +43,7 @@ def test_same_seed_gives_the_same_arrays_bit_for_bit(square: SectionArrays) -> N
     assert again.xy_px0.tobytes() == square.xy_px0.tobytes()
 
 
+@pytest.mark.slow
 def test_another_seed_or_patient_gives_another_section(square: SectionArrays) -> None:
     for other in ({"seed": 4}, {"seed": 3, "patient": 1}):
         arrays = make_section_arrays(section=0, **other, **SMALL)
@@ -146,6 +147,7 @@ def test_smooth_maps_are_smooth_with_unit_variance() -> None:
     assert np.abs(maps[:400] - maps[400:]).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_manifest_names_files_that_hold_the_arrays(cohort: Path) -> None:
     table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
     assert table.section_id.tolist() == ["P1S1", "P1S2", "P2S1", "P2S2"]
@@ -183,6 +185,7 @@ def test_truth_says_which_genes_the_image_can_tell(cohort: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_cohort_is_written_the_same_twice(cohort: Path, tmp_path: Path) -> None:
     again = make_cohort(tmp_path, seed=3, n_patients=1, sections_per_patient=2, **SMALL)
     for name in ("images/P1S1.jpg", "images/P1S2.tif", "counts/P1S1.tsv.gz", "truth.csv"):

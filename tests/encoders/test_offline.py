@@ -56,6 +56,7 @@ def test_it_is_what_the_listing_says(plain: Encoder) -> None:
     assert plain.mean == plain.std == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.slow
 def test_a_kept_conversion_runs_without_loading_the_network(
     fast: Encoder, patches: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_kept_conversion_runs_without_loading_the_network(
     np.testing.assert_array_equal(again.encode(patches), expected)
 
 
+@pytest.mark.slow
 def test_its_weights_tell_objects_apart() -> None:
     """The classifier that comes with the weights works: order and names were mapped rightly."""
     import timm
@@ -88,6 +90,7 @@ def test_its_weights_tell_objects_apart() -> None:
     assert 0.05 < float(features.std()) < 2
 
 
+@pytest.mark.slow
 def test_pooled_features_are_those_of_the_network_on_normalised_patches(
     patches: npt.NDArray[np.uint8],
 ) -> None:
@@ -101,6 +104,7 @@ def test_pooled_features_are_those_of_the_network_on_normalised_patches(
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_default_features_are_mean_and_deviation_of_every_stage(
     plain: Encoder, patches: npt.NDArray[np.uint8]
 ) -> None:
@@ -146,11 +150,13 @@ def test_features_do_not_depend_on_the_batch(
     np.testing.assert_allclose(encoder.encode(patches[::-1]), at_once[::-1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_threads_change_nothing(fast: Encoder, patches: npt.NDArray[np.uint8]) -> None:
     two = get_encoder("efficientnet-lite0", threads=2, engine="openvino")
     np.testing.assert_allclose(two.encode(patches), fast.encode(patches), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["cut", "flipped", "missing"])
 def test_a_damaged_converted_network_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str

@@ -186,6 +186,7 @@ def test_a_fold_without_sections_is_an_error() -> None:
         aggregate([[]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", ["C2", "C3", "C4"])
 def test_depth_alone_scores_what_the_reference_table_says(
     section: str, shared_data: Path, shared_golden: Path
@@ -221,6 +222,7 @@ class TestGivenDepth:
         left = without(rng.normal(size=(40, 4)), z)
         assert np.isnan(pcc_per_gene(without(3 * z + 1, z), left)).all()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("section", ["C2", "C3", "C4"])
     def test_the_references_partial_score_is_found_again(
         self, section: str, shared_data: Path, shared_golden: Path

@@ -182,6 +182,7 @@ class TestSectionsOfOnePatient:
         result = combine_sections(self.z, ["P"] * 3, [np.zeros(1)] * 3)
         assert result.z[0] == pytest.approx(6 / np.sqrt(3))
 
+    @pytest.mark.slow
     def test_repeated_sections_make_no_discoveries_of_chance_alignments(self) -> None:
         xy, modes = tissue(150), build_modes(tissue(150))
         naive, honest = [], []

@@ -227,6 +227,7 @@ def test_sections_that_differ_have_a_line_each_and_a_gene_that_differs_says_so(
     assert set(second["claims"]) == {"untested"}
 
 
+@pytest.mark.slow
 def test_first_lines_of_a_report_count_all_four_words_of_evidence(tmp_path: Path) -> None:
     page = _report(tmp_path, {"S1": claims_of(GRADES), "S2": claims_of(GRADES)})
     tiles = re.findall(r'class="tile"><b>(.*?)</b><span>(.*?)</span><small>(.*?)</small>', page)

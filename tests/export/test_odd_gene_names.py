@@ -77,6 +77,7 @@ def test_a_store_keeps_the_name_as_given_beside_a_legal_one(
     assert table.uns["hespotex"]["gene_sets"].index.tolist() == ["a/b", "a_b"]
 
 
+@pytest.mark.slow
 def test_pictures_have_names_of_their_own_that_keep_what_is_claimed(
     stored: StoredPrediction, tmp_path: Path
 ) -> None:

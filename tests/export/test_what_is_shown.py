@@ -42,6 +42,7 @@ def stored(tmp_path: Path) -> StoredPrediction:
     return toy_stored(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # spatialdata announces changes of its dependencies
 @pytest.mark.parametrize("show", ["composition", "log1p"])
 def test_every_file_holds_what_is_shown_and_names_its_unit(

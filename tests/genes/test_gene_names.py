@@ -144,6 +144,7 @@ def test_joining_never_makes_two_genes_of_a_table_one(tables: list[list[str]]) -
     assert join(*join(*tables)) == join(*tables)  # nothing is left to join
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1, max_size=8))
 def test_what_r_makes_of_a_name_is_a_name_of_r(name: str) -> None:
     made = make_names(name)

@@ -78,6 +78,7 @@ def test_right_positions_are_green(slide: Path) -> None:
     assert "100 % of spots lie on tissue as given" in about(found, "position", "green")[0].found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ORIENTATIONS)[1:])
 def test_every_wrong_orientation_is_red(slide: Path, name: str) -> None:
     wrong = orient(spots_on(shape()), name, SIZE)
@@ -93,6 +94,7 @@ def test_every_wrong_scale_is_red_and_named(slide: Path, factor: float) -> None:
     assert f"multiplied by {1 / factor:.4g}" in red.found
 
 
+@pytest.mark.slow
 def test_symmetric_tissue_is_undecidable_not_fine(tmp_path: Path) -> None:
     mask = shape(disc=True)
     path = save(paint(mask), tmp_path / "disc.png")
@@ -146,6 +148,7 @@ def test_counts_are_asked_about_the_orientations_that_the_tissue_leaves_open(
 # ---------------------------------------------------------------------------------------- slides
 
 
+@pytest.mark.slow
 def test_a_reduced_jpeg_looks_as_the_slide_does_turned_by_exif_too(tmp_path: Path) -> None:
     big = np.kron(paint(shape()), np.ones((3, 3, 1), np.uint8))
     exif = Image.Exif()
@@ -195,6 +198,7 @@ def test_a_slide_without_tissue_is_red_since_nothing_can_be_predicted_on_it(
 # ---------------------------------------------------------------------------------------- inputs
 
 
+@pytest.mark.slow
 def test_a_broken_section_does_not_hide_the_others(tmp_path: Path) -> None:
     xy = spots_on(shape())
     rows = [write_legacy(tmp_path, name, xy, seed=i) for i, name in enumerate("ABC")]
@@ -226,6 +230,7 @@ def test_a_bad_row_of_a_manifest_does_not_hide_the_good_ones(tmp_path: Path) -> 
     assert inspect_input(path, sections=["A"]).verdict == "green"
 
 
+@pytest.mark.slow
 def test_a_wrong_mpp_names_every_source(tmp_path: Path) -> None:
     row = write_legacy(tmp_path, "A", spots_on(shape()))
     inspection = inspect_input(write_manifest(tmp_path, [{**row, "mpp": "5"}]))

@@ -228,6 +228,7 @@ def test_a_mapping_is_offered_from_what_the_files_hold(tmp_path: Path) -> None:
     assert any(f"symbols of 6 of {len(GENES)} Ensembl ids" in f.found for f in inspection.findings)
 
 
+@pytest.mark.slow
 def test_no_mapping_is_made_up(tmp_path: Path) -> None:
     xy = spots_on(shape())
     a, b = (write_legacy(tmp_path, name, xy, seed=i) for i, name in enumerate("AB"))

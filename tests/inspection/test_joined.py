@@ -158,6 +158,7 @@ def test_real_sections_are_told_from_swapped_ones(shared_data: Path) -> None:
     assert "71 of 264 counts have no position" in said(inspected(swapped))[0]
 
 
+@pytest.mark.slow
 def test_runs_stop_where_both_hardly_meet_unless_it_is_accepted(tmp_path: Path) -> None:
     left, right = Slide(8, (40, 40, 420, 520)), Slide(9, (240, 40, 640, 520))
     for name, slide in (("counts", left), ("spots", right)):

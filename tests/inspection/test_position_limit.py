@@ -48,6 +48,7 @@ def test_a_few_beside_it_are_green(share: float, tmp_path: Path) -> None:
     assert position(share, tmp_path).colour == "green"
 
 
+@pytest.mark.slow
 def test_real_sections_are_above_the_limit(shared_data: Path) -> None:
     row = read_manifest(shared_data / "mob" / "sections.csv", ["MOB9"]).rows[0]
     section = read_section(row)

@@ -94,6 +94,7 @@ def test_a_few_genes_of_blood_in_one_section_pass() -> None:
     assert unseen_findings([bloody, dry, drawn("C", kept=57, seed=2)]) == []
 
 
+@pytest.mark.slow
 def test_painted_patients_who_lack_some_genes_pass_alone_and_together() -> None:
     """The cohort of the demo: six of its genes are of single patients."""
     sections = []
@@ -105,6 +106,7 @@ def test_painted_patients_who_lack_some_genes_pass_alone_and_together() -> None:
     assert [unseen_findings(pair) for pair in permutations(sections, 2)] == [[]] * 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["her2st", "mob"])
 def test_any_two_real_sections_pass_and_a_filtered_one_does_not(
     name: str, shared_data: Path

@@ -24,6 +24,7 @@ def test_known_depth_gives_the_sum_over_counts(share: float, depth: float, dispe
     assert found[0, 0] == pytest.approx(_by_sum(share, depth, dispersion), abs=0.06)
 
 
+@pytest.mark.slow
 def test_uncertain_depth_averages_over_depths():
     share, centre, sd = 1e-3, np.log(300.0), 0.8
     grid = np.linspace(-4, 4, 81)

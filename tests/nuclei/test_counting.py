@@ -138,6 +138,7 @@ def test_tiled_equals_whole_where_nuclei_crowd(
     np.testing.assert_array_equal(tiled.label_values, whole.label_values)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 def test_an_interrupted_count_goes_on_and_equals_the_uninterrupted(
     painted: Painted, tmp_path: Path
@@ -211,6 +212,7 @@ def test_a_section_is_counted_once_and_again_when_its_spots_differ(
         count_section(section.spots(np.arange(5)), config, cache_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_unreadable_parts_hold_no_nuclei_where_holes_are_allowed(
     slide: Path, painted: Painted
 ) -> None:

@@ -158,6 +158,7 @@ def _region(kind: str | None, version: str) -> dict[str, object]:
     return {"type": "Feature", "geometry": shape} | _typed(kind, version)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["collection", "list", "collection with a head and a BOM"])
 @pytest.mark.parametrize(
     ("kind", "version"),

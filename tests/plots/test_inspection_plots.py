@@ -47,6 +47,7 @@ def test_spots_outside_the_image_are_shown(item: Inspected) -> None:
     assert left.get_xlim()[1] > (item.picture.xy_px0 * 2).max()
 
 
+@pytest.mark.slow
 def test_the_sheet_holds_nine_places_in_every_side_as_they_are_encoded(item: Inspected) -> None:
     figure = plot_patches(item, PLAN)
     drawn = [axes.images[0].get_array() for axes in figure.axes]

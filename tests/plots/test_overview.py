@@ -73,6 +73,7 @@ def test_words_stay_on_the_page(
     assert "…" in _words(figure)[0]
 
 
+@pytest.mark.slow
 def test_a_section_that_was_measured_is_not_said_to_be_unmeasured(stored: StoredPrediction) -> None:
     told = " ".join(_words(plot_overview(stored, GENES[:3])))
     assert "nothing here was measured" in told

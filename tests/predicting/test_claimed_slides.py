@@ -41,6 +41,7 @@ def test_genes_graded_d_are_left_out_unless_asked_for(
     np.testing.assert_array_equal(some.X, whole[:, genes[::2]].X)
 
 
+@pytest.mark.slow
 def test_on_an_unlike_slide_no_grade_holds_and_depth_alone_is_written(
     predictor: Predictor, slide: Path, tmp_path: Path
 ) -> None:

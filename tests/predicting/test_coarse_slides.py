@@ -46,6 +46,7 @@ def test_pixels_in_which_no_cell_can_be_seen_are_yellow(tmp_path: Path) -> None:
     assert finding.remedy.startswith("give the slide itself")
 
 
+@pytest.mark.slow
 def test_real_slides_of_the_bulb_stay_green(shared_data: Path) -> None:
     inspection = inspect_input(shared_data / "mob" / "sections.csv", sections=["MOB9"])
     assert inspection.verdict == "green"

@@ -64,6 +64,7 @@ def test_folder_goes_on_after_a_broken_slide_and_ends_with_a_table(
     assert not (tmp_path / "out" / "work").exists()
 
 
+@pytest.mark.slow
 def test_a_link_that_leads_nowhere_is_a_slide_that_failed(folder: Path, tmp_path: Path) -> None:
     (folder / "b.tif").unlink()
     (folder / "b.tif").symlink_to(tmp_path / "moved.tif")
@@ -98,6 +99,7 @@ def test_slides_of_one_name_get_names_of_their_own(folder: Path, tmp_path: Path)
     assert [t.section_id for t in tasks] == ["a.bmp", "a.png", "b", "c"]
 
 
+@pytest.mark.slow
 def test_manifest_of_slides_states_scale_and_patient_of_each(folder: Path, tmp_path: Path) -> None:
     manifest = folder / "slides.csv"
     manifest.write_text(
@@ -235,6 +237,7 @@ def test_workers_of_this_machine_share_its_cores_unless_threads_are_asked_for(
     assert executor.machine_of_worker(Cluster("tcp://host:8786"), auto, 50) == auto
 
 
+@pytest.mark.slow
 def test_a_slide_whose_name_is_too_long_is_refused_before_it_is_read(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -246,6 +249,7 @@ def test_a_slide_whose_name_is_too_long_is_refused_before_it_is_read(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_a_slide_whose_name_is_no_text_is_refused_and_stands_in_the_table(
     folder: Path, tmp_path: Path

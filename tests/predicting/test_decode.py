@@ -58,6 +58,7 @@ def _decode(
     return tables | {name: out.column(name) for name in out.columns}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     "sizes",

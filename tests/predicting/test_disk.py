@@ -93,6 +93,7 @@ def _break_above(monkeypatch: pytest.MonkeyPatch, y_px0: float) -> None:
     monkeypatch.setattr(Slide, "read_region", read)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_slide_that_breaks_half_way_stops_every_time_and_loses_nothing(
     predictor: Predictor, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -152,6 +152,7 @@ def test_a_second_call_says_again_what_was_found(tmp_path: Path) -> None:
     assert again.why == "; ".join(["predicted before", *filter(None, [first.why])])
 
 
+@pytest.mark.slow
 def test_a_slide_does_not_replace_the_prediction_of_another_of_its_name(tmp_path: Path) -> None:
     for folder, image in (("one", paint_tissue()), ("two", paint_tissue()[::-1])):
         (tmp_path / folder).mkdir()

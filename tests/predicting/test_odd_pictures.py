@@ -64,6 +64,7 @@ def predicted(path: Path, out: Path, options: SlideOptions) -> str:
     return ""
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     width=st.sampled_from(SIDES),
@@ -90,6 +91,7 @@ def test_any_small_picture_gives_a_result_or_one_line(
             assert whole(slide).shape == (height, width, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 40), (33, 2)])
 @pytest.mark.parametrize("paint", ["black", "noise"])
 def test_a_small_picture_is_predicted_and_drawn_where_spots_are_given(

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pytest
 
 from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
 from hespotex.predicting import SlideOptions
 
 
+@pytest.mark.slow
 def test_a_her2st_section_as_a_bare_slide_equals_the_section(
     shared_data: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def _prediction(out: Path) -> Path:
     return out / "predictions" / "s.h5ad"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_bare_slide_on_a_sections_spots_equals_the_section(
     predictor: Predictor, slide: Path, tmp_path: Path
@@ -186,6 +187,7 @@ def _count_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_chunks_are_made_again(
     predictor: Predictor, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +231,7 @@ def _break_below(monkeypatch: pytest.MonkeyPatch, y_px0: float) -> None:
     monkeypatch.setattr(Slide, "read_region", read)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_unreadable_tiles_are_marked_and_counted(
     predictor: Predictor, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

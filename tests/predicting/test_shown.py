@@ -111,6 +111,7 @@ def sections(slide: Path, tmp_path: Path) -> Path:
     return tmp_path / "m.csv"
 
 
+@pytest.mark.slow
 def test_a_finished_slide_gets_exports_and_genes_without_encoding_again(
     model: Path, slide: Path, tmp_path: Path
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_gene_that_its_grade_leaves_out_is_refused_before_the_work(
     assert "G01" in anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").var_names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["slide", "sections"])
 def test_one_absent_gene_among_several_is_named_once_and_the_others_are_written(
     bundle: Bundle,
@@ -229,6 +231,7 @@ def test_one_absent_gene_among_several_is_named_once_and_the_others_are_written(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["slide", "sections"])
 def test_wanted_genes_without_evidence_for_the_patient_are_named_and_the_work_is_kept(
     bundle: Bundle,

@@ -94,6 +94,7 @@ def test_predictions_hold_the_scores_with_their_names_beside_what_was_measured(
     np.testing.assert_array_equal(read.values, table.obsm["gene_sets"])
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_sets(scored: RunDir) -> None:
     page = write_report(scored).read_text()
     assert "<h2>Gene sets</h2>" in page
@@ -101,6 +102,7 @@ def test_the_report_shows_the_sets(scored: RunDir) -> None:
     assert "left out: 1 gene set with fewer than 3 genes in the panel: TOO FEW (1)." in page
 
 
+@pytest.mark.slow
 def test_the_table_of_sets_explains_its_columns_and_shows_no_q_value_as_zero(
     scored: RunDir, tmp_path: Path
 ) -> None:
@@ -130,6 +132,7 @@ def test_sets_travel_in_the_model_file_and_old_files_have_none(tmp_path: Path) -
     assert read.model_id == bundle.model_id
 
 
+@pytest.mark.slow
 def test_a_bare_slide_gets_the_scores_chunk_by_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def test_columns_that_collide_are_kept_apart_and_said(row: ManifestRow) -> None:
     assert [reason for reason in section.dropped if reason.startswith(RENAMED)] != []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the libraries' own imports
 def test_they_are_in_every_file_and_come_back(row: ManifestRow, tmp_path: Path) -> None:
     import spatialdata

@@ -381,6 +381,7 @@ def test_the_whole_input_is_read(tree: Path) -> None:
         assert section.geometry.mpp == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", list(FAULTS))
 def test_the_fault_is_named_on_one_line_and_nothing_is_written(tree: Path, fault: str) -> None:
     break_it, message = FAULTS[fault]

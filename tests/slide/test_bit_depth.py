@@ -106,6 +106,7 @@ def test_the_coarsest_level_is_enough_to_tell(tmp_path: Path) -> None:
         open_slide(tmp_path / "s.ome.tif")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_a_png_of_16_bits_is_asked_too(tmp_path: Path, channels: int) -> None:
     import imagecodecs

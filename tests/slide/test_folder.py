@@ -55,6 +55,7 @@ def test_slides_of_one_stem_keep_their_endings(folder: Path) -> None:
     assert [task.section_id for task in tasks] == names
 
 
+@pytest.mark.slow
 def test_what_may_hold_slides_and_is_passed_over_is_named(folder: Path) -> None:
     (folder / "h.tif.gz").write_bytes(gzip.compress((folder / "a.tif").read_bytes()))
     shutil.copy(folder / "a.tif", folder / "scan.img")

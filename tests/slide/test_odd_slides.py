@@ -178,6 +178,7 @@ def test_an_unusual_image_gives_the_pixels_of_the_usual_one(
     assert np.abs(region - PLAIN[500:700, 100:500]).mean() < 4
 
 
+@pytest.mark.slow
 def test_a_grey_image_is_read_and_said(tmp_path: Path) -> None:
     row = write_legacy(tmp_path, "A", spots_on(shape()), image=PLAIN)
     Image.fromarray(PLAIN).convert("L").save(tmp_path / "A.png")
@@ -194,6 +195,7 @@ def test_nothing_is_written_beside_what_is_looked_at(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["jpeg2000", "webp", "lzma", "jpegxl", "zstd"])
 @pytest.mark.parametrize("packed", ["all", "label"])
 def test_a_tiled_tiff_in_a_compression_unknown_to_openslide_is_read(

@@ -79,6 +79,7 @@ def _surrounded(image: np.ndarray, tissue: np.ndarray, kind: str) -> np.ndarray:
             return image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["as painted", "padding at the side", "padding at the side, grey glass", "white padding, grey glass",

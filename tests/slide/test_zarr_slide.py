@@ -214,6 +214,7 @@ def spatialdata_store(path: Path, images: dict[str, np.ndarray]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_image_of_a_store_is_the_slide_of_its_spots(tmp_path: Path) -> None:
     store = spatialdata_store(tmp_path / "s.zarr", {"full": IMAGE, "small": half(IMAGE)})
     manifest = tmp_path / "m.csv"
@@ -248,6 +249,7 @@ def listed(folder: Path) -> list[str]:
     return [task.slide.name for task in tasks]
 
 
+@pytest.mark.slow
 def test_of_the_stores_in_a_folder_those_with_an_image_are_slides(tmp_path: Path) -> None:
     import spatialdata as sd
 
@@ -352,6 +354,7 @@ def test_features_of_a_lazyslide_store_are_those_of_the_tile_around_a_spot(tmp_p
     assert key == read_features_file(store / "tables" / "uni_tiles", xy)[2]
 
 
+@pytest.mark.slow
 def test_one_of_several_tables_is_chosen_by_its_path(tmp_path: Path) -> None:
     store = tiles(("uni_tiles", "conch_tiles"), tmp_path / "s.zarr")
     xy = np.array([[150.0, 250.0]])

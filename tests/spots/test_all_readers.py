@@ -19,6 +19,7 @@ QUIET = pytest.mark.filterwarnings("ignore")  # spatialdata and its libraries wa
 FORMATS = [pytest.param(name, marks=QUIET if name == "spatialdata" else ()) for name in BUILDERS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_known_section_reads_back_equal(name: str, tmp_path: Path) -> None:
     table = read_spots(name, BUILDERS[name](tmp_path / "data", KNOWN))

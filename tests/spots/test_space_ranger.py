@@ -291,6 +291,7 @@ def test_missing_parts_and_other_formats_are_named(outs: Path) -> None:
         read(SpotSource(expression=outs))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # scanpy warns of doubled names
 def test_scanpy_reads_the_same(outs: Path, tmp_path: Path, shared_data: Path) -> None:
     import scanpy as sc

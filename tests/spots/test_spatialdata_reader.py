@@ -74,6 +74,7 @@ def test_spots_outside_the_tissue_are_left_out_and_counted(store: Path) -> None:
     assert dict(table.dropped) == {"spots outside the tissue (in_tissue = 0)": 4}
 
 
+@pytest.mark.slow
 def test_several_images_are_not_guessed(store: Path) -> None:
     def add(data: Any) -> None:
         data.images["second"] = data.images["he"]
@@ -84,6 +85,7 @@ def test_several_images_are_not_guessed(store: Path) -> None:
     assert read(replace(source, image_element="second")).n_spots == 30
 
 
+@pytest.mark.slow
 def test_without_an_image_the_global_system_counts(store: Path) -> None:
     from spatialdata.transformations import Scale, set_transformation
 

@@ -21,6 +21,7 @@ _VALUES: Any = st.recursive(
 _FEATURES = st.lists(st.dictionaries(st.text(), _VALUES, max_size=3), max_size=6)
 
 
+@pytest.mark.slow
 @given(
     features=_FEATURES,
     piece=st.integers(1, 40),

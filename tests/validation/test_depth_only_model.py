@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 from scipy import sparse
 
 from helpers.toy_cohort import N_GENES, toy_cohort
@@ -36,6 +37,7 @@ def _depth_alone(item: EncodedSection, seed: int) -> EncodedSection:
     )
 
 
+@pytest.mark.slow
 def test_a_model_of_depth_scores_well_in_log1p_and_no_gene_is_found_beyond_depth() -> None:
     plain = toy_cohort(n_side=12)
     cohort: Cohort = replace(
