@@ -143,6 +143,11 @@ def test_no_source_is_an_error_that_names_the_choices() -> None:
     loose = np.random.default_rng(0).random((300, 2))
     with pytest.raises(GeometryError, match=r"pitch of 200 um .*without one.*set mpp"):
         decide(loose, spot_pitch_um=200.0)
+    for pitch_um in (None, 200.0):
+        with pytest.raises(GeometryError, match=r"^section C2: expected "):
+            decide_geometry(
+                loose, ScaleHints(), stated=StatedScale(spot_pitch_um=pitch_um), section="C2"
+            )
 
 
 def test_manifest_and_files_state_one_pitch_and_one_diameter() -> None:

@@ -234,6 +234,7 @@ def _nothing_known(
             expected=f"spots on a regular lattice to turn the pitch of {pitch_um:g} um into microns per pixel",
             found="positions without one, and no other source",
             remedy="set mpp in the manifest",
+            section=section,
         )
     found = f" (neighbouring spots are {lattice.pitch_px:.4g} px apart)" if lattice else ""
     return GeometryError(
@@ -243,6 +244,7 @@ def _nothing_known(
             "set mpp (microns per pixel of the full image) or spot_pitch_um (microns between "
             "neighbouring spots, for example 100 for Visium, 200 for legacy ST) in the manifest"
         ),
+        section=section,
     )
 
 
