@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +29,6 @@ from hespotex.models.bundle import Bundle
 from hespotex.models.predict import predict_section
 from hespotex.models.types import Cohort, EncodedSection, Prediction
 from hespotex.storage.clock import StageClock
-
-Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,10 @@ class SectionNull:
     Attributes:
         score: (G,) composition PCC given depth; NaN where it does not exist.
         z: (G,) the score in standard deviations of the null; NaN likewise.
-        effective_modes: (G,) how many independent places the score rests on: (sum a^2)^2 / sum a^4.
     """
 
     score: npt.NDArray[np.float64]
     z: npt.NDArray[np.float64]
-    effective_modes: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def score_against_null(
             expected=f"predictions of shape {counts.shape}", found=predicted_composition.shape
         )
     given = depth_basis(counts)
-    score, z, effective = (np.full(n_genes, np.nan) for _ in range(3))
+    score, z = (np.full(n_genes, np.nan) for _ in range(2))
     table, margins = counts.tocsc(), Margins.of(counts)
     p: npt.NDArray[Any]
     for genes in gene_blocks(n_genes):
@@ -207,14 +205,14 @@ def score_against_null(
             p = np.repeat(predicted_composition, residuals.shape[1], axis=1)
         else:
             p = predicted_composition[:, genes]
-        score[genes], z[genes], effective[genes] = compare_maps(p, residuals, given, modes)
-    return SectionNull(score, z, effective)
+        score[genes], z[genes] = compare_maps(p, residuals, given, modes)
+    return SectionNull(score, z)
 
 
 def compare_maps(
     predicted: Array, measured: Array, given: npt.NDArray[np.float64], modes: SpatialModes
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Partial correlation, its z under the null, and the effective number of modes; (g,) each.
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Partial correlation, and its z under the null; (g,) each.
 
     A prediction that is constant, or that depth explains altogether, says nothing beyond depth: score 0, z 0.
     NaN where the measured map does not vary, or the prediction holds NaN.
@@ -224,14 +222,12 @@ def compare_maps(
     products = modes.products(np.nan_to_num(a), np.nan_to_num(b))
     score = products.sum(axis=0)
     squares = np.square(products).sum(axis=0)
-    fourth = np.square(np.square(products)).sum(axis=0)
     z = np.divide(
         score, _LARGEST_SD * np.sqrt(squares), out=np.zeros_like(score), where=squares > 0
     )
-    effective = np.divide(squares**2, fourth, out=np.zeros_like(score), where=fourth > 0)
-    for values in (score, z, effective):
+    for values in (score, z):
         values[absent] = np.nan
-    return score, z, effective
+    return score, z
 
 
 def combine_sections(

@@ -13,8 +13,6 @@ from scipy import sparse
 from hespotex.features.appearance import Appearance
 from hespotex.sections.section import Section
 
-FloatArray = npt.NDArray[np.floating[Any]]
-
 
 @dataclass(frozen=True)
 class TrainingSection:

@@ -35,9 +35,6 @@ from hespotex.sections.splits import Fold, inner_folds, spatial_blocks
 from hespotex.storage.clock import StageClock
 from hespotex.validation.nested_search import Choice, choose
 
-Floats = npt.NDArray[np.floating[Any]]
-
-
 _BLOCKS = 4
 # A model of fewer sections errs more than the final one: that shows in the coverage of few, and costs fits with many.
 _LEFT_OUT_SINGLY, _GROUPS = 5, 3
