@@ -57,7 +57,7 @@ def import_model(
             "encoder": {"name": encoder, "projection": projection},
             "patches": {"sides_um": [side_um]},
             "panel": {"kind": "list", "genes": list(genes)},
-            "nuclei": "published" if uses_nuclei else "off",
+            "nuclei": {"mode": "published" if uses_nuclei else "off"},
         }
     )
     bundle = Bundle(
