@@ -75,7 +75,11 @@ def plot_overview(
         values = shown_values(slide, show)[:, place[gene]]
         _draw_map(figure, slide, _gene_map(slide, gene, values, place[gene], show), k, _TOP)
     if not len(genes):
-        told = "No gene is shown: none is predicted on this slide. --untested writes genes without evidence, --all-genes every gene, each marked."
+        untested = (
+            "--untested writes genes without evidence, " if claims.counts()["untested"] else ""
+        )
+        every = "--all-genes every gene" if untested else "--all-genes writes every gene"
+        told = f"No gene is shown: none is predicted on this slide. {untested}{every}, each marked."
         style.paragraph(figure, _LEFT, _TOP + 0.8, 5.5, told, size=11)
     maps = _maps_of_spots(slide)
     for k, shown in enumerate(maps):

@@ -55,7 +55,11 @@ def evidence_tiles(sections: Sequence[OfSection]) -> list[Row]:
     if not counts or any(c != counts[0] for c in counts):
         return []
     return [
-        {"value": f"{counts[0][word]:,}", "name": f"genes {word}", "note": _note(word, sections)}
+        {
+            "value": f"{counts[0][word]:,}",
+            "name": f"{'gene' if counts[0][word] == 1 else 'genes'} {word}",
+            "note": _note(word, sections),
+        }
         for word in EVIDENCE
     ]
 
