@@ -27,7 +27,7 @@ from hespotex.export.exporters import EXPORTERS
 from hespotex.genes.absent_genes import OtherGenes
 from hespotex.models import encoder_match
 from hespotex.models.bundle import Bundle, write_model
-from hespotex.predicting import SlideOptions, many_slides
+from hespotex.predicting import SlideOptions, many_slides, plan
 from hespotex.progress import Silent
 from hespotex.slide.decoded import DecodedImage
 
@@ -169,6 +169,21 @@ def test_finished_sections_get_exports_and_genes_without_encoding_again(
     frame = pd.read_parquet(tmp_path / "out/predictions/s.parquet")
     np.testing.assert_array_equal(frame["G02"], stored[:, "G02"].layers["composition"][:, 0])
     assert (tmp_path / "out/predictions/s.geojson").exists()
+
+
+def test_a_manifest_is_read_once(
+    model: Path, sections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, paths = plan.read_manifest, []
+
+    def counted(path: Path, ids: object) -> object:
+        paths.append(path)
+        return read(path, ids)  # type: ignore[arg-type]
+
+    for module in (plan, pipeline):
+        monkeypatch.setattr(module, "read_manifest", counted)
+    pipeline.predict(model, sections, tmp_path / "out", machine=_machine(tmp_path / "cache"))
+    assert paths == [sections]
 
 
 @pytest.mark.parametrize("kind", ["slide", "sections"])

@@ -1,4 +1,4 @@
-"""What a user may say of the prediction of a slide without spots, and what comes of it; pure."""
+"""What a user may say of a prediction, and one slide to predict; pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ ALL_GENES: Final = ("all",)
 
 @dataclass(frozen=True)
 class SlideOptions:
-    """How a slide without spots is predicted.
+    """How an input is predicted, and what is written of it.
+
+    Scale, tissue, positions and grid are of slides without spots; sections bring their own.
 
     Attributes:
         mpp: microns per level-0 pixel, used exactly as given; None takes the slide's own tags.
