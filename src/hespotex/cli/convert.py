@@ -29,14 +29,7 @@ def convert(
             "--section", metavar="ID", help="Which section of a manifest.", show_default=False
         ),
     ] = None,
-    slide: Annotated[
-        Path | None,
-        typer.Option(
-            "--slide",
-            help="Full-resolution image of a folder or file of spots.",
-            show_default=False,
-        ),
-    ] = None,
+    slide: options.SlideOfSpots = None,
     library: options.Library = None,
     bits: options.Bits = None,
     allow_hires: options.AllowHires = False,

@@ -38,14 +38,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
-    slide: Annotated[
-        Path | None,
-        typer.Option(
-            "--slide",
-            help="Full-resolution image of a folder or file of spots.",
-            show_default=False,
-        ),
-    ] = None,
+    slide: options.SlideOfSpots = None,
     library: options.Library = None,
     bits: options.Bits = None,
     sections: options.Sections = None,

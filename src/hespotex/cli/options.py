@@ -70,6 +70,12 @@ Sections = Annotated[
         show_default=False,
     ),
 ]
+SlideOfSpots = Annotated[
+    Path | None,
+    typer.Option(
+        "--slide", help="Full-resolution image of a folder or file of spots.", show_default=False
+    ),
+]
 Library = Annotated[
     str | None,
     typer.Option(
