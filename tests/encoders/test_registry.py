@@ -46,12 +46,13 @@ def test_weights_in_the_local_cache_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert [r.name for r in list_encoders() if r.weights_here] == OFFLINE
+    offline = [r.name for r in list_encoders() if r.weights_here]
+    assert offline[: len(OFFLINE)] == OFFLINE
     put_in_cache(tmp_path, "timm/resnet18.a1_in1k")
     put_in_cache(tmp_path, "MahmoodLab/uni", "pytorch_model.bin")
     put_in_cache(tmp_path, "paige-ai/Virchow2", "config.json")  # no weights yet
     here = [r.name for r in list_encoders() if r.weights_here]
-    assert here == [*OFFLINE, "timm:resnet18.a1_in1k", "lazyslide:uni"]
+    assert sorted(set(here) - set(offline)) == ["lazyslide:uni", "timm:resnet18.a1_in1k"]
 
 
 def test_the_listing_of_lazyslide_is_that_of_its_registry() -> None:
@@ -85,7 +86,10 @@ def test_without_lazyslide_its_line_says_how_to_get_it(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("resnet50", r"expected efficientnet-lite0, timm:<name> or lazyslide:<name> .*'resnet50'"),
+        (
+            "resnet50",
+            r"expected efficientnet-lite0, .*timm:<name>.*lazyslide:<name>.* as encoder, found 'resnet50'",
+        ),
         ("uni2", r"found 'uni2'; similar: lazyslide:uni2, .*; `hespotex encoders` lists them"),
         ("timm:resnet5", r"knows no model of that name; similar: timm:resnet"),
         ("timm:qqqqqqqq", r"knows no model of that name; timm\.list_models"),

@@ -39,8 +39,8 @@ class Predictor:
 
     @property
     def marked(self) -> str:
-        """The label, with a word where it is an oracle."""
-        return f"{self.label} (oracle)" if self.oracle else self.label
+        """The label, with a word where it is a baseline that is an oracle."""
+        return f"{self.label} (oracle)" if self.oracle and self.code else self.label
 
 
 _GREY: Final = ("#80848f", "#9aa0ac")
