@@ -38,6 +38,14 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
             assert anchor in map(_anchor, headings), link
 
 
+def test_every_file_that_contributing_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_/]+(?:\.py|\.md|/))`", text))
+    assert len(named) > 10
+    for name in named:
+        assert any((place / name).exists() for place in (ROOT, ROOT / "src" / "hespotex")), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
     known = {

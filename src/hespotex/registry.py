@@ -43,9 +43,6 @@ class Registry(Generic[T]):
         usable = self._found.get
         return (name for name in (*self.own, *self._added) if usable(name, self) is not None)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.own or name in self._added
-
     def __getitem__(self, name: str) -> T:
         """The thing of a name that is known to be there; KeyError where it is not."""
         if (found := self.find(name)) is None:
