@@ -77,7 +77,10 @@ def read_sections(
     choices: InputChoices | None = None,
     of: RunConfig | Bundle | None = None,
 ) -> tuple[Section, ...]:
-    """Stage 1: a manifest becomes sections, checked as `hespotex inspect` does, for a fit or for a model; red stops here."""
+    """Stage 1: a manifest (or its rows) becomes sections, checked as `hespotex inspect` does; red stops here.
+
+    `of` says for what: the configuration of a fit, a model that predicts, or None.
+    """
     config = of.config if isinstance(of, Bundle) else of or RunConfig()
     choices = replace(choices or InputChoices(), grid=config.pooling.grid)
     rows = read_manifest(manifest, ids).rows if isinstance(manifest, Path) else manifest

@@ -53,7 +53,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class ToLoad:
-    """What every worker loads for itself.
+    """A model as it is asked for: loaded once here, and by every worker of a cluster for itself.
 
     Attributes:
         model: the model file.
