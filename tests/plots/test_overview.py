@@ -59,18 +59,41 @@ def test_words_stay_on_the_page(
     if not depth:
         named = replace(named, depth=np.full_like(named.depth, np.nan))
     figure = plot_overview(unlike(named), genes, tissue=TISSUE, notes=NOTES, n_bad=3)
+    _assert_words_apart(figure)
+    assert "…" in _words(figure)[0]
+
+
+def _assert_words_apart(figure) -> None:  # type: ignore[no-untyped-def]
     figure.canvas.draw()
     page = figure.bbox
     boxes = [text.get_window_extent() for text in figure.texts]
     assert all(b.x0 >= 0 and b.y0 >= 0 and b.x1 <= page.x1 and b.y1 <= page.y1 for b in boxes)
-    apart = [
-        (one, other)
-        for k, one in enumerate(boxes)
-        for other in boxes[k + 1 :]
-        if one.overlaps(other)
+    overlapping = [
+        (one.get_text(), other.get_text())
+        for k, one in enumerate(figure.texts)
+        for m, other in enumerate(figure.texts[k + 1 :], start=k + 1)
+        if boxes[k].overlaps(boxes[m])
     ]
-    assert not apart
-    assert "…" in _words(figure)[0]
+    assert not overlapping
+
+
+def test_grades_within_patients_stand_below_their_genes_and_a_training_section_is_named_first(
+    stored: StoredPrediction,
+) -> None:
+    note = "the model was fitted on this section (its training section S1): that predicted and measured agree here says nothing of others"
+    claims = claims_of(("A",) * len(GENES), scope="within_patient")
+    trained = replace(
+        stored,
+        measured=stored.log1p,
+        extras=replace(stored.extras, claims=claims),
+        record={**stored.record, "training_note": note},
+    )
+    figure = plot_overview(trained, GENES[:3], tissue=TISSUE)
+    _assert_words_apart(figure)
+    words = _words(figure)
+    assert words.count("grade A, training patients alone") == 3
+    assert set(GENES[:3]) - {"ENSG00000141736.9"} <= set(words)
+    assert " ".join(words[1].split()).startswith("The model was fitted on this section")
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from hespotex.export.claims_store import claim_record, unclaimed
 if TYPE_CHECKING:
     from hespotex.export.h5ad import StoredPrediction
 
+# In the record of a prediction whose section the model was fitted on.
+TRAINING_NOTE: Final = "training_note"
 _ORDER: Final = ("A", "B", "C", "D", "ungraded")
 _FOR: Final = {
     BETWEEN: "for a patient outside the training",
@@ -27,6 +29,12 @@ def claims_of(section: StoredPrediction) -> Claims:
         return found
     graded = section.extras.grades is not None
     return unclaimed(section.record, len(section.genes), graded=graded)
+
+
+def first_sentence(section: StoredPrediction) -> str:
+    """What is to be read first: that the model was fitted on this very section, where it was; then the claims."""
+    told, note = claims_of(section).sentence(), str(section.record.get(TRAINING_NOTE) or "")
+    return f"{note[0].upper()}{note[1:]}. {told}" if note else told
 
 
 def short(claims: Claims, place: int) -> str:

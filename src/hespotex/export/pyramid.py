@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import RunError
-from hespotex.export.claim_words import claims_of, long, mark
+from hespotex.export.claim_words import claims_of, first_sentence, long, mark
 from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.shown import Show, explained, label, shown_values, unit
@@ -237,7 +237,7 @@ def _description(
     """What is claimed first, then how to read the values, then everything again as JSON in the last line."""
     claims = claims_of(section)
     lines = [
-        claims.sentence(),
+        first_sentence(section),
         channels.said,
         f"Pixel (0, 0) starts at level-0 pixel (0, 0) of the slide; one pixel covers {level.downsample} level-0 pixels.",
         *(f"{section.genes[j]}: {long(claims, j)}" for j in columns.tolist()),

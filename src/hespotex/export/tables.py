@@ -13,7 +13,7 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import GenePanelError
-from hespotex.export.claim_words import as_record, best_first, claims_of
+from hespotex.export.claim_words import TRAINING_NOTE, as_record, best_first, claims_of
 from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import UNITS, StoredPrediction
 from hespotex.export.shown import Show, explained, shown_values, unit
@@ -110,6 +110,7 @@ def about_file(
             keys.PREDICTED_DEPTH: UNITS[keys.PREDICTED_DEPTH],
             **{name: known[name] for name in (keys.GENE_SETS,) if name in known},
         },
+        **({TRAINING_NOTE: str(note)} if (note := section.record.get(TRAINING_NOTE)) else {}),
         "n_genes_here": len(columns),
         "n_genes_in_h5ad": int(section.record.get(N_WRITTEN, len(section.genes))),
         "claims": as_record(claims_of(section).subset(columns), section.genes[columns]),

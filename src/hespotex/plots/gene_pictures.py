@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hespotex.evaluation.claims import NONE
-from hespotex.export.claim_words import claims_of, long, mark, short
+from hespotex.export.claim_words import claims_of, first_sentence, long, mark, short
 from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.shown import Show, explained, label, scale_of, shown_values
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 MAX_PICTURES: Final = 10
 # Inches.
-_PAGE: Final = (8.0, 9.0)
+_PAGE: Final = (8.0, 9.35)
 _SIDE: Final = 6.6
-_TOP: Final = 1.95
+_TOP: Final = 2.3
 # Of the tissue: colours of spots must be read, and cells still be seen.
 _FADE: Final = 0.55
 
@@ -73,7 +73,9 @@ def plot_gene(section: StoredPrediction, column: int, *, show: Show = "compositi
     claims, gene = claims_of(section), str(section.genes[column])
     title = f"{gene}: predicted {label(show)}, {short(claims, column)}"
     style.heading(figure, title, size=min(15.0, 780 / max(len(title), 1)))
-    y = style.statement(figure, claims.sentence(), alarm=claims.scope == NONE, y=0.75, size=9.5)
+    y = style.statement(
+        figure, first_sentence(section), alarm=claims.scope == NONE, y=0.75, size=9.5
+    )
     about = f"{long(claims, column)}\n{section.section_id[:60]}, {_said(section)}."
     style.paragraph(figure, 0.24, y + 0.04, 7.3, about, size=8.5)
     axes = style.place(figure, 0.25, _TOP, _SIDE, _SIDE)

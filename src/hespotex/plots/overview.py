@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hespotex import keys
 from hespotex.evaluation.claims import NONE
 from hespotex.evaluation.grades import UNGRADED
-from hespotex.export.claim_words import claims_of, flagged_text, short
+from hespotex.export.claim_words import claims_of, first_sentence, flagged_text, short
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.scales import Scale, robust_limits
 from hespotex.export.shown import Show, explained, label, scale_of, shown_values
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches.
-_TOP: Final = 1.78
-_LARGE: Final = (4.95, 5.3)
+_TOP: Final = 2.0
+_LARGE: Final = (4.95, 5.1)
 _SMALL: Final = 1.88
 _LEFT: Final = 5.5
 _STEP: Final = 2.53
@@ -63,7 +63,7 @@ def plot_overview(
     figure = style.new_figure()
     name, claims = _short(slide.section_id, _LONGEST_ID), claims_of(slide)
     style.heading(figure, f"Slide {name}: predicted {label(show)}")
-    y = style.statement(figure, claims.sentence(), alarm=claims.scope == NONE)
+    y = style.statement(figure, first_sentence(slide), alarm=claims.scope == NONE)
     style.caption(figure, 0.4, y + 0.03, _subtitle(slide), size=9.5, colour=style.MUTED)
     facts = _facts(slide, notes, n_bad)
     if not len(slide.barcodes):
@@ -97,20 +97,25 @@ def plot_overview(
 
 @dataclass(frozen=True)
 class _Map:
-    """One small map: what it shows of every spot, in which unit and colours; `mark` is a limit on its scale."""
+    """One small map: what it shows of every spot, in which unit and colours.
+
+    `mark` is a limit on its scale, `claim` what may be said of the gene.
+    """
 
     title: str
     values: npt.NDArray[Any]
     unit: str
     scale: Scale
     mark: float | None = None
+    claim: str = ""
 
 
 def _gene_map(
     slide: StoredPrediction, gene: str, values: npt.NDArray[Any], place: int, show: Show
 ) -> _Map:
-    title = f"{_short(gene, _LONGEST_NAME)} ({short(claims_of(slide), place)})"
-    return _Map(title, values, label(show), scale_of(show, [values]))
+    claim = short(claims_of(slide), place)
+    scale = scale_of(show, [values])
+    return _Map(_short(gene, _LONGEST_NAME), values, label(show), scale, claim=claim)
 
 
 def _maps_of_spots(slide: StoredPrediction) -> list[_Map]:
@@ -242,7 +247,10 @@ def _draw_map(
     scale = shown.scale
     spots = style.draw_spots(axes, slide, shown.values, limits=scale.limits, colours=scale.colours)
     small = len(shown.title) > _WIDE_TITLE
-    style.caption(figure, x, top - 0.12, shown.title, size=9 if small else 11)
+    above = 0.3 if shown.claim else 0.12
+    style.caption(figure, x, top - above, shown.title, size=9 if small else 11)
+    if shown.claim:
+        style.caption(figure, x, top - 0.12, shown.claim, size=8.5, colour=style.MUTED)
     style.colour_bar(
         figure,
         spots,
