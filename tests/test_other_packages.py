@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,14 @@ def things() -> Registry[str]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of packages; what is imported from it is forgotten after the test."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("lab_"):
+            del sys.modules[name]
 
 
 def test_what_another_package_adds_is_listed_behind_our_own(site: Path) -> None:
@@ -54,7 +60,6 @@ def test_what_another_package_adds_is_listed_behind_our_own(site: Path) -> None:
     ],
 )
 def test_a_broken_package_is_one_warning_and_no_error(site: Path, source: str, why: str) -> None:
-    sys.modules.pop("lab_b", None)
     install(site, "lab-b", {"lab_b.py": source}, {GROUP: {"bad": "lab_b:THING"}})
     found = things()
     with pytest.warns(PluginWarning) as caught:
