@@ -36,6 +36,14 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_predictions_are_whole_files_and_no_hidden_ones(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.predictions.mkdir()
+    for name in ("b.h5ad", "a.h5ad", ".a.h5ad.12ab.tmp.h5ad", "._b.h5ad", "c.csv"):
+        (run.predictions / name).touch()
+    assert [path.name for path in run.predicted()] == ["a.h5ad", "b.h5ad"]
+
+
 def test_full_disk_is_a_run_error_whatever_library_writes(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))

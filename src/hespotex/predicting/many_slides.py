@@ -126,7 +126,7 @@ def _shaping(options: SlideOptions) -> dict[str, Any]:
 
 def _forget_fruitless(run: RunDir) -> None:
     """A folder where no slide was finished yet (no --mpp, say) may be used with other options."""
-    if any(run.predictions.glob("*.h5ad")):
+    if run.predicted():
         return
     try:
         known = json.loads(run.run_json.read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from hespotex.evaluation.by_scope import SETS, tables_of
 from hespotex.evaluation.claims import Claims, decide
 from hespotex.export.claims_store import claim_columns, claim_record, set_words
 from hespotex.results.run_outputs import read_evidence
-from hespotex.storage.atomic import atomic_path
+from hespotex.storage.atomic import atomic_path, sweep_leftovers
 from hespotex.storage.run_folder import RunDir
 
 
@@ -28,6 +28,7 @@ def write_found_claims(run: RunDir, sections: Sequence[Mapping[str, Any]]) -> No
     evidence = read_evidence(run)
     for record in sections:
         path = run.predictions / f"{record['section_id']}.h5ad"
+        sweep_leftovers(run.predictions, record["section_id"])
         with atomic_path(path) as temporary:
             shutil.copyfile(path, temporary)
             _mark(temporary, record, evidence)

@@ -81,7 +81,7 @@ def read_run(folder: RunDir) -> Run:
     metrics = _json(folder.path / "metrics.json") or {}
     table = folder.path / "genes.csv"
     genes = read_rows(table) if table.exists() else pd.DataFrame()
-    present = {path.stem for path in folder.predictions.glob("*.h5ad")}
+    present = {path.stem for path in folder.predicted()}
     ordered = [i for fold in metrics.get("folds", ()) for i in fold["held_out"] if i in present]
     ids = dict.fromkeys([*ordered, *sorted(present)])
     return Run(record, metrics, genes, tuple(ids), folder)

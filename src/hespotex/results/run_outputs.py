@@ -60,7 +60,7 @@ from hespotex.results.set_outputs import TABLES, write_fold_sets, write_set_metr
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Folds, inner_kind
 from hespotex.slide import open_slide
-from hespotex.storage.atomic import atomic_path, write_json
+from hespotex.storage.atomic import atomic_path, sweep_leftovers, write_json
 from hespotex.storage.clock import versions
 from hespotex.storage.run_folder import RunDir
 from hespotex.validation.cross_validation import FoldOutcome
@@ -97,6 +97,7 @@ def write_section_prediction(
         bundle, prediction.composition, counts, patient=patient, verdict=extras.verdict
     )
     path = run.predictions / f"{section.section_id}.h5ad"
+    sweep_leftovers(run.predictions, section.section_id)
     write_prediction(
         path,
         section=section,

@@ -39,6 +39,10 @@ class RunDir:
         """Folder of one h5ad per section."""
         return self.path / "predictions"
 
+    def predicted(self) -> list[Path]:
+        """Files of predictions, sorted; what a killed process left half-written has a hidden name and is none."""
+        return sorted(p for p in self.predictions.glob("*.h5ad") if not p.name.startswith("."))
+
     @property
     def figures(self) -> Path:
         """Folder of pictures."""
