@@ -34,27 +34,33 @@ def _square(x: float, y: float, side: float) -> dict[str, object]:
 def test_a_file_is_read_by_gene_as_it_was_written(file: PredictionFile, tmp_path: Path) -> None:
     whole = toy_stored(tmp_path / "again")
     assert file.genes.tolist() == list(GENES)
-    np.testing.assert_array_equal(file.composition(["CD3E", "ACTB"]), whole.composition[:, [3, 0]])
-    blocks = np.concatenate([values for _, values in file.blocks()], axis=1)
-    np.testing.assert_array_equal(blocks, whole.composition)
+    np.testing.assert_array_equal(
+        file.read(["CD3E", "ACTB"]).composition, whole.composition[:, [3, 0]]
+    )
+    np.testing.assert_array_equal(_all(file), whole.composition)
     np.testing.assert_array_equal(file.claims.grade, whole.extras.claims.grade)  # type: ignore[union-attr]
     np.testing.assert_allclose(file.xy_um, whole.xy_px0 * 2.0)
     assert repr(file).startswith("<PredictionFile S1: 30 spots, 6 genes, ")
 
 
-def test_blocks_of_few_values_are_the_same(
+def test_few_rows_at_a_time_give_the_same(
     file: PredictionFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = np.concatenate([values for _, values in file.blocks()], axis=1)
+    whole, inside = _all(file), np.arange(file.n_spots) % 3 == 0
+    pooled = pooled_composition(file, [inside])
     monkeypatch.setattr("hespotex.analysis.prediction_file._BLOCK_VALUES", 70)
-    parts = list(file.blocks())
-    assert [part for part, _ in parts] == [slice(0, 2), slice(2, 4), slice(4, 6)]
-    np.testing.assert_array_equal(np.concatenate([v for _, v in parts], axis=1), whole)
+    assert [part for part, _ in file.rows()] == [slice(0, 11), slice(11, 22), slice(22, 30)]
+    np.testing.assert_array_equal(_all(file), whole)
+    np.testing.assert_allclose(pooled_composition(file, [inside]), pooled, rtol=1e-12)
+
+
+def _all(file: PredictionFile) -> np.ndarray:
+    return np.concatenate([values for _, values in file.rows()])
 
 
 def test_an_unknown_gene_is_named(file: PredictionFile) -> None:
     with pytest.raises(GenePanelError, match=r"found NOPE; it holds 6 genes"):
-        file.composition(["ACTB", "NOPE"])
+        file.read(["ACTB", "NOPE"])
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -104,23 +110,48 @@ def test_regions_are_named_by_name_or_class_and_points_passed_over(
     assert names == (["Tumor"] if shape == "feature" else ["Tumor", "region 2"])
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"a": 1}', "[1]", '{"features": []}'])
-def test_what_is_no_region_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        '{"a": 1}',
+        "[1]",
+        "[]",
+        '{"type": "Polygon", "coordinates": [[[0, 0], [1, NaN], [2, 2], [0, 0]]]}',
+        '{"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}',
+        '{"type": "Point", "coordinates": [1, 1]}',
+    ],
+)
+def test_what_is_no_region_is_refused_with_what_to_do(tmp_path: Path, content: str) -> None:
     path = tmp_path / "r.geojson"
     path.write_text(content)
-    with pytest.raises(GeometryError, match=r"r\.geojson, found.*export it from QuPath"):
+    with pytest.raises(GeometryError, match=r"r\.geojson, found") as caught:
         read_regions(path)
+    assert caught.value.remedy
+
+
+def test_what_qupath_ignores_and_detections_beside_areas_are_no_regions(tmp_path: Path) -> None:
+    def feature(**properties: object) -> dict[str, object]:
+        return {"type": "Feature", "geometry": _square(0, 0, 10), "properties": properties}
+
+    features = [
+        feature(classification={"name": "Ignore*"}),
+        feature(objectType="detection"),
+        feature(objectType="tma_core", isMissing=True, name="A-1"),
+        feature(objectType="annotation", classification={"names": ["Tumor", "Positive"]}),
+    ]
+    (tmp_path / "r.geojson").write_text(json.dumps(features))
+    assert [r.name for r in read_regions(tmp_path / "r.geojson")] == ["Tumor: Positive"]
 
 
 def test_the_composition_of_one_spot_is_its_own(file: PredictionFile) -> None:
     one = np.arange(file.n_spots) == 3
-    np.testing.assert_allclose(
-        pooled_composition(file, [one])[0], file.composition(list(GENES))[3], rtol=1e-6
-    )
+    np.testing.assert_allclose(pooled_composition(file, [one])[0], _all(file)[3], rtol=1e-6)
 
 
 def test_spots_weigh_by_depth_and_flagged_ones_do_not_count(file: PredictionFile) -> None:
-    values = file.composition(list(GENES)).astype(float)
+    values = _all(file).astype(float)
     depth = np.asarray(file.spots.depth, float)
     everywhere = np.ones(file.n_spots, bool)
     usable = ~np.asarray(file.spots.extras.ood)

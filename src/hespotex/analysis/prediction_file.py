@@ -1,20 +1,22 @@
-"""A prediction on the disk, read gene by gene: memory holds the spots and few genes at a time."""
+"""A prediction on the disk, read by genes or by spots: memory holds a part of the values at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from hespotex import keys
 from hespotex.errors import GenePanelError, RunError, shorten
 from hespotex.evaluation.claims import Claims
 from hespotex.export.claims_store import read_claims
 from hespotex.export.gene_trust import read_half_width
 from hespotex.export.h5ad import StoredPrediction
-from hespotex.export.h5ad_chunks import read_some_genes, stored_genes
+from hespotex.export.h5ad_chunks import read_some_genes
 from hespotex.storage.hdf5 import open_h5
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class PredictionFile:
         genes: (G,) names.
         spots: everything but the genes: positions, depth, unlike scores, thumbnail, record.
         claims: what may be claimed of each of the G genes on this slide.
+        half_width: (S, G) half widths of the intervals of composition, for regions of `evaluation.regions.SIZES`;
+            None where the model has none.
 
     Raises:
         RunError: the file is missing, cut short, or none of ours.
@@ -44,10 +48,12 @@ class PredictionFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.genes: npt.NDArray[np.str_] = np.array(stored_genes(self.path), dtype=str)
         self.spots: StoredPrediction = read_some_genes(self.path, ())
+        table = _without_values(self.path)
+        self.genes: npt.NDArray[np.str_] = table.var_names.to_numpy(dtype=str)
+        self.claims: Claims = read_claims(table)
+        self.half_width: Float32 | None = read_half_width(table.var)
         self._columns: dict[str, int] = {gene: j for j, gene in enumerate(self.genes.tolist())}
-        self._claims: Claims | None = None
 
     @property
     def n_spots(self) -> int:
@@ -65,20 +71,8 @@ class PredictionFile:
         flagged = self.spots.extras.ood
         return np.ones(self.n_spots, bool) if flagged is None else ~np.asarray(flagged, bool)
 
-    @property
-    def claims(self) -> Claims:
-        """What may be claimed of the genes, in the order of `genes`."""
-        if self._claims is None:
-            self._claims = _claims_in(self.path)
-        return self._claims
-
-    @property
-    def half_width(self) -> npt.NDArray[np.float32] | None:
-        """(S, G) half widths of the intervals of composition for regions of 1, 4, 9 and 25 spots; None without."""
-        return read_half_width(_table_of(self.path).var)
-
     def read(self, genes: Sequence[str]) -> StoredPrediction:
-        """These genes of the prediction, in this order, with their claims.
+        """These genes of the prediction, in this order, with their claims; memory holds few of the others at a time.
 
         Raises:
             GenePanelError: a gene is not in the file; names those.
@@ -88,38 +82,35 @@ class PredictionFile:
             raise GenePanelError(
                 expected=f"genes of the prediction in {self.path}",
                 found=shorten(unknown),
-                remedy=f"it holds {len(self.genes):,} genes; predict with --show-genes or --all-genes for others",
+                remedy=f"it holds {len(self.genes):,} genes; predict with --all-genes for others of the model",
             )
-        return read_some_genes(self.path, list(genes))
+        return read_some_genes(self.path, genes)
 
-    def composition(self, genes: Sequence[str]) -> Float32:
-        """(n, k) composition of these genes: log of a gene's part of the spot's total, against training.
+    def rows(self) -> Iterator[tuple[slice, Float32]]:
+        """Spots and the (r, G) composition of all genes there, in one pass over the file.
 
-        Raises:
-            GenePanelError: a gene is not in the file.
+        Composition is the log of a gene's part of the spot's total, against the training sections.
         """
-        return np.asarray(self.read(genes).composition, dtype=np.float32)
-
-    def blocks(self) -> Iterator[tuple[slice, Float32]]:
-        """Places of genes and their (n, k) composition, block by block over all genes."""
-        step = max(1, _BLOCK_VALUES // max(self.n_spots, 1))
-        for start in range(0, len(self.genes), step):
-            part = slice(start, min(start + step, len(self.genes)))
-            yield part, self.composition(self.genes[part].tolist())
+        step = max(1, _BLOCK_VALUES // max(len(self.genes), 1))
+        with _opened(self.path) as file:
+            table = file[f"layers/{keys.COMPOSITION}"]
+            for start in range(0, self.n_spots, step):
+                part = slice(start, min(start + step, self.n_spots))
+                yield part, np.asarray(table[part], dtype=np.float32)
 
     def __repr__(self) -> str:
         size = f"{self.n_spots:,} spots, {len(self.genes):,} genes"
         return f"<PredictionFile {self.spots.section_id}: {size}, {self.path}>"
 
 
-def _claims_in(path: Path) -> Claims:
-    return read_claims(_table_of(path))
+def _opened(path: Path) -> AbstractContextManager[Any]:
+    return open_h5(path, "a prediction of hespotex in", RunError, "predict again")
 
 
-def _table_of(path: Path) -> AnnData:
+def _without_values(path: Path) -> AnnData:
     """Spots, genes and record of a prediction, without any value."""
     from anndata import AnnData
     from anndata.io import read_elem
 
-    with open_h5(path, "a prediction of hespotex in", RunError, "predict again") as file:
+    with _opened(path) as file:
         return AnnData(**{name: read_elem(file[name]) for name in ("obs", "var", "uns")})

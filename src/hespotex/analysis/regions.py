@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,12 @@ from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import GeometryError
 from hespotex.evaluation.regions import SIZES
 from hespotex.slide.tissue import as_multipolygon
+from hespotex.slide.tissue_outline import area_of, drawn_regions, geojson_of
 from hespotex.storage.atomic import atomic_path
-from hespotex.storage.text_files import read_text
+from hespotex.storage.geojson import ignored_class, is_missing_core
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-
-_EXPORT: Final = "export it from QuPath as GeoJSON (File > Export objects)"
 
 
 @dataclass(frozen=True)
@@ -48,30 +47,31 @@ class Region:
 def read_regions(path: Path) -> tuple[Region, ...]:
     """Areas that somebody drew, one region each, named by QuPath's name or class.
 
+    What QuPath ignores (classes whose name ends in `*`, missing cores) is left out, and so are detections, cells and
+    tiles where anything else is there.
+
     Args:
-        path: a FeatureCollection, a list of features, or a feature, in level-0 pixels; points and lines are
-            passed over.
+        path: a FeatureCollection, a list of features, a feature or a geometry, in level-0 pixels; points and lines
+            are passed over.
 
     Raises:
         GeometryError: the file cannot be read, is no GeoJSON, or holds no area.
     """
-    import shapely
-    from shapely.geometry import shape
-
-    text = read_text(path, "GeoJSON with regions", GeometryError)
-    try:
-        content = json.loads(text)
-        features = content if isinstance(content, list) else content.get("features", content)
-        features = [features] if isinstance(features, dict) else features
-        found = [(_name(f), shapely.make_valid(shape(f["geometry"]))) for f in features]
-        areas = [(name, as_multipolygon(area)) for name, area in found if area.area > 0]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise GeometryError(
-            expected=f"GeoJSON in {path}", cause=f"{type(error).__name__}: {error}", remedy=_EXPORT
-        ) from error
+    areas: list[tuple[str, Any]] = []
+    with geojson_of(path):
+        for feature in drawn_regions(path, "GeoJSON with regions"):
+            bare = feature["type"] != "Feature"
+            if not bare and (ignored_class(feature) is not None or is_missing_core(feature)):
+                continue
+            outline = feature if bare else feature["geometry"]
+            area = as_multipolygon(area_of(outline)) if outline else None
+            if area is not None and not area.is_empty:
+                areas.append(("" if bare else _name(feature), area))
     if not areas:
         raise GeometryError(
-            expected=f"an area (Polygon or MultiPolygon) in {path}", found="none", remedy=_EXPORT
+            expected=f"an area (Polygon or MultiPolygon) in {path}",
+            found="none",
+            remedy="draw one in QuPath and export it as GeoJSON (File > Export objects)",
         )
     return tuple(
         Region(name or f"region {n}", area) for n, (name, area) in enumerate(areas, start=1)
@@ -100,9 +100,12 @@ def write_regions(path: Path, regions: Sequence[Region]) -> None:
 
 
 def _name(feature: Any) -> str:
+    """QuPath's name of an object, else its class: a name, or a list of names of which all count."""
     properties = feature.get("properties") or {}
-    of_class = (properties.get("classification") or {}).get("name")
-    return str(properties.get("name") or of_class or "").strip()
+    of_class = properties.get("classification") or ""
+    if isinstance(of_class, dict):
+        of_class = of_class.get("name") or ": ".join(map(str, of_class.get("names") or ()))
+    return str(properties.get("name") or of_class).strip()
 
 
 def pooled_composition(file: PredictionFile, sets: Sequence[Mask]) -> Floats:
@@ -129,10 +132,11 @@ def pooled_composition(file: PredictionFile, sets: Sequence[Mask]) -> Floats:
         )
     weights = members * weight
     weights /= weights.sum(axis=1, keepdims=True)
-    out = np.empty((len(members), len(file.genes)))
-    for part, composition in file.blocks():
-        out[:, part] = np.log(np.maximum(weights @ np.exp(composition.astype(np.float64)), 1e-30))
-    return out
+    share = np.zeros((len(members), len(file.genes)))
+    for rows, composition in file.rows():
+        used = members[:, rows].any(axis=0)
+        share += weights[:, rows][:, used] @ np.exp(composition[used].astype(np.float64))
+    return np.asarray(np.log(np.maximum(share, 1e-30)))
 
 
 def against_rest(file: PredictionFile, inside: Mask) -> pd.DataFrame:

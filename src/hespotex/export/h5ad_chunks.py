@@ -26,7 +26,7 @@ from hespotex.export.h5ad import (
 )
 from hespotex.sections.section import Section
 from hespotex.storage.atomic import atomic_path
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.hdf5 import open_h5
 
 Chunk = tuple[slice, Mapping[str, npt.NDArray[Any]]]
@@ -106,8 +106,8 @@ def write_prediction_by_chunks(
                     for name, table in of_sets.items():
                         table[rows] = arrays[name]
         except (OSError, RuntimeError) as error:  # h5py raises either where the disk is full
-            words = disk_words(error, writing=True, otherwise="free space or choose another folder")
-            raise RunError(expected=f"to write {path}", cause=words) from error
+            said = disk_fields(error, writing=True, otherwise="free space or choose another folder")
+            raise RunError(expected=f"to write {path}", **said) from error
 
 
 def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
@@ -159,7 +159,7 @@ def stored_genes(path: Path) -> list[str]:
 
 def _columns_of(dataset: Any, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
     out = np.empty((dataset.shape[0], len(columns)), np.float32)
-    for start in range(0, len(out), _ROWS):
+    for start in range(0, len(out) if len(columns) else 0, _ROWS):
         out[start : start + _ROWS] = dataset[start : start + _ROWS][:, columns]
     return out
 

@@ -175,9 +175,7 @@ def read_model(path: Path) -> Bundle:
     try:
         mistaken = mistaken_kind(path)
         if mistaken is not None:
-            raise ModelFileError(
-                expected=f"a whole model file at {path}", found=mistaken.told(path)
-            )
+            raise ModelFileError(expected=f"a whole model file at {path}", **mistaken.fields(path))
         with safe_open(path, framework="numpy") as handle:
             metadata = handle.metadata() or {}
             _check_format(path, metadata)

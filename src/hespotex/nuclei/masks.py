@@ -45,7 +45,7 @@ def open_mask(
     try:
         mistaken = mistaken_kind(path) if suffix in MASK_SUFFIXES else None
         if mistaken is not None:
-            raise NucleiError(expected=f"a nuclei mask at {path}", found=mistaken.told(path))
+            raise NucleiError(expected=f"a nuclei mask at {path}", **mistaken.fields(path))
         if suffix in {".geojson", ".json"}:
             return OutlineLabels(path, size_px0, mpp, origin_px0)
         if suffix == ".npy":

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from hespotex.errors import RunError
 from hespotex.features.appearance import Appearance
 from hespotex.storage.atomic import atomic_path, write_json
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 
 CHUNK_SPOTS: Final = 512
 _KEPT_CHUNKS = 8
@@ -236,8 +236,9 @@ class _disk_errors:  # noqa: N801 - reads as a statement
         from safetensors import SafetensorError
 
         if isinstance(error, (OSError, SafetensorError)):
-            words = disk_words(error, writing=True, otherwise="free space or choose another folder")
+            said = disk_fields(error, writing=True, otherwise="free space or choose another folder")
             raise RunError(
                 expected=f"to write {self.path}",
-                cause=f"{words}, and run again: what is done is kept",
+                cause=said["cause"],
+                remedy=f"{said['remedy']}, and run again: what is done is kept",
             ) from error

@@ -18,7 +18,7 @@ from hespotex.errors import RunError
 from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.export.h5ad import StoredPrediction, read_prediction
 from hespotex.results.rows import TEXT_COLUMNS, read_rows
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.run_folder import RunDir
 
 GENE_COLUMNS: Final[Mapping[str, str]] = {
@@ -125,8 +125,8 @@ def _json(path: Any) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        words = disk_words(error, otherwise="make the run again")
-        raise RunError(expected=f"JSON in {path}", cause=words) from error
+        said = disk_fields(error, otherwise="make the run again")
+        raise RunError(expected=f"JSON in {path}", **said) from error
     return value if isinstance(value, dict) else None
 
 

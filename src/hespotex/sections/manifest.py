@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hespotex.config.values import listed_names
-from hespotex.errors import ManifestError, SlideError
+from hespotex.errors import HESpotExError, ManifestError, SlideError
 from hespotex.sections.section import ManifestRow
 from hespotex.slide import image_path
 from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
@@ -141,7 +141,11 @@ def _select(
 
 def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header and (row number in the file, cells); stripped, empty lines left out."""
-    text = read_text(path, "a manifest", lambda problem: ManifestError(str(path), [problem]))
+    text = read_text(
+        path,
+        "a manifest",
+        lambda **said: ManifestError(str(path), [HESpotExError(**said).message]),
+    )
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = "\t" if "\t" in first else ","
     if delimiter == "," and "," not in first and ";" in first:

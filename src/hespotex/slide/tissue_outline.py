@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,31 +37,13 @@ def read_tissue(path: Path) -> Tissue:
     Raises:
         GeometryError: the file cannot be read, is no GeoJSON, or holds no area.
     """
-    import shapely
-
-    text = read_text(path, "GeoJSON with the tissue", GeometryError)
-    if not text.strip():
-        raise GeometryError(expected=f"GeoJSON with the tissue in {path}", found=EMPTY.told(path))
-    try:
-        regions = _regions(json.loads(text))
+    with geojson_of(path):
+        regions = drawn_regions(path, "GeoJSON with the tissue")
         present = [f for f in regions if f["type"] != "Feature" or not is_missing_core(f)]
         kept, ignored = _sorted(present)
-        areas = [_area(outline) for outline in kept]
-        holes = [_area(outline) for name, outline in ignored if not _is_frame(name)]
+        areas = [area_of(outline) for outline in kept]
+        holes = [area_of(outline) for name, outline in ignored if not _is_frame(name)]
         union = as_multipolygon(_joined(areas).difference(_joined(holes)))
-    except (
-        RecursionError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        shapely.errors.ShapelyError,
-    ) as error:
-        raise GeometryError(
-            expected=f"GeoJSON in {path}",
-            cause=error,
-            remedy="export it from QuPath as GeoJSON (File > Export objects)",
-        ) from error
     n_missing = len(regions) - len(present)
     note = _left_out([name for name, _ in ignored], n_missing, path)
     if union.is_empty and note:
@@ -81,7 +64,50 @@ def read_tissue(path: Path) -> Tissue:
     return Tissue(union, path.name, note=note)
 
 
-def _area(outline: Any) -> Any:
+@contextmanager
+def geojson_of(path: Path) -> Iterator[None]:
+    """While a file's content is taken for GeoJSON: whatever it lacks for that is one error.
+
+    Raises:
+        GeometryError: names the file.
+    """
+    import shapely
+
+    try:
+        yield
+    except (
+        RecursionError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        shapely.errors.ShapelyError,
+    ) as error:
+        raise GeometryError(
+            expected=f"GeoJSON in {path}",
+            cause=error,
+            remedy="export it from QuPath as GeoJSON (File > Export objects)",
+        ) from error
+
+
+def drawn_regions(path: Path, what: str) -> list[Any]:
+    """Features and bare geometries of a file: those with areas beside detections, cells and tiles, if there are any.
+
+    Args:
+        path: a FeatureCollection, a list of features, a feature or a geometry.
+        what: is expected, for the error of an empty file.
+
+    Raises:
+        GeometryError: the file cannot be read, or is empty.
+        ValueError, KeyError, TypeError: it is no GeoJSON; see `geojson_of`.
+    """
+    text = read_text(path, what, GeometryError)
+    if not text.strip():
+        raise GeometryError(expected=f"{what} in {path}", **EMPTY.fields(path))
+    return _regions(json.loads(text))
+
+
+def area_of(outline: Any) -> Any:
     """A geometry of GeoJSON; NaN and Infinity, which Python's JSON takes for numbers, are no places."""
     import shapely
     from shapely.geometry import shape

@@ -26,7 +26,7 @@ from hespotex.spots.text import (
     read_table,
     truth_column,
 )
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.file_kinds import HEAD_BYTES, kind_of, read_kind
 from hespotex.storage.text_files import TEXT_ENDINGS, Packed
 
@@ -262,12 +262,13 @@ def _unpack(archive: Path) -> Spatial:
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         kind = read_kind(archive)
         damaged = "it is cut short or damaged: copy it again"
-        found_there = (
-            disk_words(error, otherwise=damaged)
-            if kind is None or kind.name in {"tar", "gzip", "bzip2", "xz"}
-            else kind.told(archive)
-        )
-        raise SpotTableError(expected=f"a whole archive at {archive}", found=found_there) from error
+        expected = f"a whole archive at {archive}"
+        if kind is not None and kind.name not in {"tar", "gzip", "bzip2", "xz"}:
+            raise SpotTableError(expected=expected, **kind.fields(archive)) from error
+        said = disk_fields(error, otherwise=damaged)
+        raise SpotTableError(
+            expected=expected, found=said["cause"], remedy=said["remedy"]
+        ) from error
     positions = next((found[name] for name in _POSITIONS if name in found), None)
     if positions is None:
         raise SpotTableError(expected=f"{_POSITIONS[0]} in {archive}", found="none")

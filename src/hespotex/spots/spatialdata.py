@@ -161,8 +161,10 @@ def _no_store(path: Path) -> SpotTableError:
         return SpotTableError(
             expected=f"a SpatialData store (a .zarr folder) at {path}", **disk_fields(error)
         )
-    what = "a file: " + str(path) if kind is None else kind.told(path)
-    return SpotTableError(expected=f"a SpatialData store (a .zarr folder) at {path}", found=what)
+    expected = f"a SpatialData store (a .zarr folder) at {path}"
+    if kind is None:
+        return SpotTableError(expected=expected, found=f"a file: {path}")
+    return SpotTableError(expected=expected, **kind.fields(path))
 
 
 def _choose(wanted: str | None, elements: Mapping[str, Any], what: str, path: Path) -> str:

@@ -215,7 +215,7 @@ def read_parquet(path: Path | Packed) -> pd.DataFrame:
             return pd.read_parquet(io.BytesIO(path.content))
         kind = read_kind(path)
         if kind is not None and kind.name != "parquet":
-            raise SpotTableError(expected=f"a whole parquet file at {path}", found=kind.told(path))
+            raise SpotTableError(expected=f"a whole parquet file at {path}", **kind.fields(path))
         return pd.read_parquet(path)
     except SpotTableError:
         raise

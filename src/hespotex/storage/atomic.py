@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from hespotex.errors import RunError
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 
 
 @contextmanager
@@ -72,8 +72,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _not_written(path: Path, error: Exception) -> RunError:
-    words = disk_words(error, writing=True, otherwise="free space or choose another folder")
-    return RunError(expected=f"to write {path}", cause=words)
+    said = disk_fields(error, writing=True, otherwise="free space or choose another folder")
+    return RunError(expected=f"to write {path}", **said)
 
 
 def check_writable(folder: Path, instead: str = "") -> None:
@@ -91,12 +91,11 @@ def check_writable(folder: Path, instead: str = "") -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        said = disk_fields(error, writing=True, otherwise="choose another folder")
         raise RunError(
             expected=f"a folder that can be written at {folder}",
-            cause=(
-                f"{disk_words(error, writing=True, otherwise='choose another folder')}"
-                f"{instead and f', or {instead}'}"
-            ),
+            cause=said["cause"],
+            remedy=f"{said['remedy']}{instead and f', or {instead}'}",
         ) from error
 
 

@@ -9,11 +9,18 @@ import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 # Enough for every signature; that of tar, the farthest, stands at byte 257.
 HEAD_BYTES: Final = 512
 _HDF5_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+
+
+class FoundFields(TypedDict):
+    """What a file is, as fields of an error of ours."""
+
+    found: str
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -39,9 +46,9 @@ class FileKind:
         command = self.remedy if str(path).lower().endswith(self.ending) else self.piped
         return command.format(file=shlex.quote(str(path)))
 
-    def told(self, path: object) -> str:
-        """`found; remedy` for a message about the file."""
-        return f"{self.found}; {self.remedy_for(path)}"
+    def fields(self, path: object) -> FoundFields:
+        """What was found and what to do, for the fields of an error about the file."""
+        return {"found": self.found, "remedy": self.remedy_for(path)}
 
 
 def _packed(name: str, tool: str, ending: str) -> FileKind:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from hespotex.errors import HESpotExError, RunError
 from hespotex.storage.disk_errors import DAMAGED, UNLOCKED, cause_of, is_lock, remedy_of
-from hespotex.storage.file_kinds import missing_bytes, read_kind
+from hespotex.storage.file_kinds import FoundFields, missing_bytes, read_kind
 
 _HEAP: Final = b"GCOL\x01\0\0\0"
 _MOST_SCANNED: Final = 256 * 2**20
@@ -20,7 +20,7 @@ _MOST_SCANNED: Final = 256 * 2**20
 
 @contextmanager
 def open_h5(
-    path: Path, what: str, error: Callable[[str], HESpotExError], remedy: str = DAMAGED
+    path: Path, what: str, error: Callable[..., HESpotExError], remedy: str = DAMAGED
 ) -> Iterator[Any]:
     """Open an HDF5 file to read it, without a lock where the file system gives none.
 
@@ -37,18 +37,20 @@ def open_h5(
     try:
         kind = read_kind(path)
         if kind is not None and kind.name != "hdf5":
-            raise error(f"expected {what} {path}, found {kind.told(path)}")
+            raise error(expected=f"{what} {path}", **kind.fields(path))
         damaged_at = _endless_heap(path)
         if damaged_at is not None:
             raise error(
-                f"expected {what} {path}, found one that is damaged at byte {damaged_at:,}; {remedy}"
+                expected=f"{what} {path}",
+                found=f"one that is damaged at byte {damaged_at:,}",
+                remedy=remedy,
             )
         with _opened(path) as file:
             yield file
     except HESpotExError:
         raise
     except Exception as fault:  # h5py and anndata each raise their own kinds
-        raise error(f"expected {what} {path}, found {_found(path, fault, remedy)}") from fault
+        raise error(expected=f"{what} {path}", **_fields(path, fault, remedy)) from fault
 
 
 def _opened(path: Path) -> Any:
@@ -88,17 +90,17 @@ def _endless_heap(path: Path) -> int | None:
     return None
 
 
-def _found(path: Path, fault: Exception, remedy: str) -> str:
+def _fields(path: Path, fault: Exception, remedy: str) -> FoundFields:
     remedied = remedy_of(fault)
     if remedied is not None:
         cause = "a folder" if isinstance(fault, IsADirectoryError) else cause_of(fault)
-        return f"{cause}; {remedied}"
+        return {"found": cause, "remedy": remedied}
     missing = None
     with suppress(OSError):
         missing = missing_bytes(path)
     if missing is not None:
-        return f"one that is cut short: {missing}; copy it again"
-    return f"one that cannot be read ({cause_of(fault)}); {remedy}"
+        return {"found": f"one that is cut short: {missing}", "remedy": "copy it again"}
+    return {"found": f"one that cannot be read ({cause_of(fault)})", "remedy": remedy}
 
 
 def check_locks(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from hespotex.errors import HESpotExError, SpotTableError
-from hespotex.storage.disk_errors import disk_words
+from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.file_kinds import EMPTY, HEAD_BYTES, kind_of
 
 # Packed by these, text is unpacked as it is read.
@@ -49,7 +49,7 @@ class Packed:
 def open_binary(
     path: Path | Packed,
     what: str = "a table",
-    error: Callable[[str], HESpotExError] = SpotTableError,
+    error: Callable[..., HESpotExError] = SpotTableError,
 ) -> Iterator[IO[bytes]]:
     """Open a text file as bytes, unpacked where gzip, bzip2 or xz packed it (told by its first bytes, not by its name).
 
@@ -67,22 +67,25 @@ def open_binary(
             yield _plain(raw, path, what, error)
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as fault:
         raise error(
-            f"expected a whole packed file at {path}, found one that is cut short or damaged ({fault}); copy it again"
+            expected=f"a whole packed file at {path}",
+            found=f"one that is cut short or damaged ({fault})",
+            remedy="copy it again",
         ) from fault
     except UnicodeDecodeError as fault:
         raise error(
-            f"expected UTF-8 text in {path}, found byte {fault.object[fault.start]:#04x} that is not; "
-            "save it as UTF-8 text"
+            expected=f"UTF-8 text in {path}",
+            found=f"byte {fault.object[fault.start]:#04x} that is not",
+            remedy="save it as UTF-8 text",
         ) from fault
     except OSError as fault:
         damaged = "it is damaged: copy it again"  # bzip2 says no more than that
         raise error(
-            f"expected a readable file at {path}, found: {disk_words(fault, otherwise=damaged)}"
+            expected=f"a readable file at {path}", **disk_fields(fault, otherwise=damaged)
         ) from fault
 
 
 def _plain(
-    raw: IO[bytes], path: Path | Packed, what: str, error: Callable[[str], HESpotExError]
+    raw: IO[bytes], path: Path | Packed, what: str, error: Callable[..., HESpotExError]
 ) -> IO[bytes]:
     """The stream, or the one inside of it; both begin as text does."""
     stream = raw
@@ -93,9 +96,13 @@ def _plain(
         if kind is None:
             break
         if unpacked or kind.name not in _UNPACKERS:
-            told = EMPTY.found if unpacked and kind is EMPTY else kind.told(path)
-            inside = f"{told}, inside of a packed one" if unpacked else told
-            raise error(f"expected {what} in {path}, found {inside}")
+            expected = f"{what} in {path}"
+            if not unpacked:
+                raise error(expected=expected, **kind.fields(path))
+            remedy = "" if kind is EMPTY else kind.remedy_for(path)
+            raise error(
+                expected=expected, found=f"{kind.found}, inside of a packed one", remedy=remedy
+            )
         stream = cast("IO[bytes]", _UNPACKERS[kind.name](raw))
     return stream
 
@@ -104,7 +111,7 @@ def _plain(
 def open_text(
     path: Path | Packed,
     what: str = "a table",
-    error: Callable[[str], HESpotExError] = SpotTableError,
+    error: Callable[..., HESpotExError] = SpotTableError,
 ) -> Iterator[IO[str]]:
     """Open a UTF-8 text file as `open_binary` does; a byte order mark is left out.
 
@@ -118,7 +125,7 @@ def open_text(
         yield stream
 
 
-def read_text(path: Path, what: str, error: Callable[[str], HESpotExError]) -> str:
+def read_text(path: Path, what: str, error: Callable[..., HESpotExError]) -> str:
     """The whole text of a file, with line ends of any system as newlines; "" for an empty file, which some may be.
 
     Raises:

@@ -99,7 +99,7 @@ def _read_state(path: Path) -> Mapping[str, Any]:
         mistaken = mistaken_kind(path, but={"torch", "zip"})
         if mistaken is not None:
             raise ModelFileError(
-                expected=f"a checkpoint of torch at {path}", found=mistaken.told(path)
+                expected=f"a checkpoint of torch at {path}", **mistaken.fields(path)
             )
         with warnings.catch_warnings():
             # torch asks for an issue where a foreign pickle is what it should be: refused.
