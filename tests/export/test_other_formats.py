@@ -17,16 +17,12 @@ from helpers.toy_prediction import (
     GENES,
     MARKED,
     MPP,
-    toy_counts,
-    toy_extras,
     toy_half_widths,
-    toy_prediction,
-    toy_section,
-    toy_thumbnail,
+    toy_stored,
 )
 from hespotex.errors import GenePanelError, RunError
 from hespotex.export.geojson import write_geojson
-from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.spatialdata import write_spatialdata
 from hespotex.export.tables import chosen_columns, write_parquet
 from hespotex.keys import UNIT_COMPOSITION
@@ -34,19 +30,7 @@ from hespotex.keys import UNIT_COMPOSITION
 
 @pytest.fixture
 def stored(tmp_path: Path) -> StoredPrediction:
-    section = toy_section()
-    path = tmp_path / "S1.h5ad"
-    write_prediction(
-        path,
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-        counts=toy_counts(section),
-        thumbnail=toy_thumbnail(section),
-        provenance={"model_id": "abc123"},
-        extras=toy_extras(section),
-    )
-    return read_prediction(path)
+    return toy_stored(tmp_path, measured=True, provenance={"model_id": "abc123"})
 
 
 def test_the_best_graded_genes_are_chosen_first(stored: StoredPrediction) -> None:

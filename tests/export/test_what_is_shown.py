@@ -13,11 +13,11 @@ import tifffile
 from pyarrow import parquet
 
 from helpers.drawn import words
-from helpers.toy_prediction import GENES, toy_counts, toy_prediction, toy_section, toy_stored
+from helpers.toy_prediction import GENES, toy_stored
 from hespotex import keys
 from hespotex.errors import ConfigError
 from hespotex.export.geojson import write_geojson
-from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.pyramid import write_ome_tiff
 from hespotex.export.shown import (
     COMPOSITION_IS,
@@ -142,15 +142,7 @@ def test_the_unlike_map_changes_colour_at_the_limit_and_nowhere_else() -> None:
 
 
 def test_measured_composition_stands_at_the_level_of_the_prediction(tmp_path: Path) -> None:
-    section = toy_section()
-    write_prediction(
-        tmp_path / "S1.h5ad",
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-        counts=toy_counts(section),
-    )
-    read = read_prediction(tmp_path / "S1.h5ad")
+    read = toy_stored(tmp_path, measured=True)
     beside = measured_beside(read, np.array([0, 3]))
     assert beside[:, 0].mean() == pytest.approx(read.composition[:, 0].mean(), abs=1e-5)
     assert np.isnan(beside[:, 1]).all()  # CD3E was not measured

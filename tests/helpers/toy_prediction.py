@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,9 +99,17 @@ def toy_half_widths() -> npt.NDArray[np.float32]:
     return widths.astype(np.float32)
 
 
-def toy_stored(folder: Path) -> StoredPrediction:
-    """The section with its prediction, thumbnail and extras, written to a folder and read again."""
+def toy_stored(folder: Path, *, measured: bool = False, **more: Any) -> StoredPrediction:
+    """The section with its prediction, thumbnail and extras, written to a folder and read again.
+
+    Args:
+        folder: for S1.h5ad.
+        measured: with the section's counts.
+        more: of `write_prediction`.
+    """
     section = toy_section()
+    if measured:
+        more["counts"] = toy_counts(section)
     write_prediction(
         folder / "S1.h5ad",
         section=section,
@@ -108,5 +117,6 @@ def toy_stored(folder: Path) -> StoredPrediction:
         prediction=toy_prediction(section),
         thumbnail=toy_thumbnail(section),
         extras=toy_extras(section),
+        **more,
     )
     return read_prediction(folder / "S1.h5ad")

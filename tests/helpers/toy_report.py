@@ -13,13 +13,8 @@ import pandas as pd
 
 from helpers.toy_prediction import (
     GENES,
-    toy_counts,
-    toy_extras,
-    toy_prediction,
-    toy_section,
-    toy_thumbnail,
+    toy_stored,
 )
-from hespotex.export.h5ad import write_prediction
 from hespotex.report.report import write_report
 from hespotex.storage.atomic import write_json
 from hespotex.storage.run_folder import RunDir
@@ -75,16 +70,10 @@ def genes_csv() -> pd.DataFrame:
 
 def write_scored_run(path: Path) -> RunDir:
     folder = RunDir(path)
-    section = toy_section()
-    write_prediction(
-        folder.predictions / "S1.h5ad",
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-        counts=toy_counts(section),
-        thumbnail=toy_thumbnail(section),
+    toy_stored(
+        folder.predictions,
+        measured=True,
         provenance={"model_id": "abc123", "encoder": "efficientnet-lite0", "sides_um": [77.2]},
-        extras=toy_extras(section),
     )
     write_json(folder.path / "metrics.json", metrics())
     genes_csv().to_csv(folder.path / "genes.csv", index=False)

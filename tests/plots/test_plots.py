@@ -12,16 +12,11 @@ from matplotlib.collections import EllipseCollection
 from PIL import Image
 
 from helpers.toy_prediction import (
-    GENES,
     MARKED,
-    toy_counts,
-    toy_extras,
-    toy_prediction,
-    toy_section,
-    toy_thumbnail,
+    toy_stored,
 )
 from hespotex.evaluation.measured_composition import measured_composition
-from hespotex.export.h5ad import StoredPrediction, read_prediction, write_prediction
+from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.scales import column_limits, robust_limits
 from hespotex.export.shown import COMPOSITION_IS
 from hespotex.plots import maps as plots
@@ -30,18 +25,7 @@ from hespotex.plots import style
 
 @pytest.fixture
 def stored(tmp_path: Path) -> StoredPrediction:
-    section = toy_section()
-    path = tmp_path / "S1.h5ad"
-    write_prediction(
-        path,
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-        counts=toy_counts(section),
-        thumbnail=toy_thumbnail(section),
-        extras=toy_extras(section),
-    )
-    return read_prediction(path)
+    return toy_stored(tmp_path, measured=True)
 
 
 def genes_table(n_genes: int, sections: tuple[str, ...] = ("S1",)) -> pd.DataFrame:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.broken_pixels import break_pixels
 from helpers.toy_slide import MPP, ToyEncoder
 from hespotex.errors import RunError, SlideError
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
-from hespotex.slide import Slide
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -82,23 +82,12 @@ def test_what_a_killed_process_left_half_written_is_swept(
     assert {p.name for p in folder.iterdir()} == {"s.h5ad", "s.geojson", *others}
 
 
-def _break_above(monkeypatch: pytest.MonkeyPatch, y_px0: float) -> None:
-    original = Slide.read_region
-
-    def read(self: Slide, x: float, y: float, *size: float) -> object:
-        if y > y_px0 and size[0] < 300:  # the thumbnail stays whole
-            raise SlideError(f"expected pixels at x {x:g}, y {y:g}, found damage")
-        return original(self, x, y, *size)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Slide, "read_region", read)
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_slide_that_breaks_half_way_stops_every_time_and_loses_nothing(
     predictor: Predictor, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _break_above(monkeypatch, 470)
+    break_pixels(monkeypatch, lambda y: y > 470)
     encoded: list[int] = []
     original = ToyEncoder.encode
 

@@ -16,6 +16,7 @@ import pytest
 import shapely
 import tifffile
 
+from helpers.broken_pixels import break_pixels
 from helpers.toy_slide import MPP, ToyEncoder, graded, toy_trust, write_slide
 from hespotex.errors import GenePanelError, RunError, SlideError
 from hespotex.export.h5ad import read_prediction, write_prediction
@@ -220,23 +221,12 @@ def test_finished_slide_is_skipped_and_another_option_is_not(
     assert other.n_spots < first.n_spots
 
 
-def _break_below(monkeypatch: pytest.MonkeyPatch, y_px0: float) -> None:
-    original = Slide.read_region
-
-    def read(self: Slide, x: float, y: float, *size: float) -> np.ndarray:
-        if y < y_px0 and size[0] < 300:  # the thumbnail stays whole
-            raise SlideError(f"expected pixels at x {x:g}, y {y:g}, found damage")
-        return original(self, x, y, *size)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Slide, "read_region", read)
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_unreadable_tiles_are_marked_and_counted(
     predictor: Predictor, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _break_below(monkeypatch, 80)
+    break_pixels(monkeypatch, lambda y: y < 80)
     result = predict_slide(predictor, _task(slide, max_bad_tiles=0.2, all_genes=True), tmp_path)
     table = anndata.read_h5ad(_prediction(tmp_path))
     bad = table.obs["bad_tile"].to_numpy(bool)
@@ -253,7 +243,7 @@ def test_too_many_unreadable_tiles_stop_with_the_first_cause_and_keep_what_is_do
     predictor: Predictor, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        _break_below(patch, 80)
+        break_pixels(patch, lambda y: y < 80)
         match = r"section s: expected at most 1\.00% of \d+ spots unreadable \(--max-bad-tiles\), found \d+; the first: .*damage"
         with pytest.raises(SlideError, match=match):
             predict_slide(predictor, _task(slide), tmp_path)

@@ -107,7 +107,7 @@ def test_the_kind_is_told_by_the_bytes_and_says_what_to_do(name: str, tmp_path: 
     kind = kind_of(content[:HEAD_BYTES])
     assert kind is not None
     with pytest.raises(SpotTableError, match=message):
-        raise SpotTableError(kind.told(path))
+        raise SpotTableError(expected="text", **kind.fields(path))
 
 
 @pytest.mark.parametrize(
