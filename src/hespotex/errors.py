@@ -6,8 +6,9 @@ one line and exits with code 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 
 class HESpotExError(Exception):
@@ -118,6 +119,11 @@ class ManifestError(HESpotExError):
         self.problems = tuple(problems)
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
         super().__init__(f"manifest {path} has {count}: " + " | ".join(self.problems))
+
+    @classmethod
+    def about(cls, path: Path) -> Callable[..., Self]:
+        """What makes the fields of any error the only problem of this manifest."""
+        return lambda **fields: cls(str(path), [HESpotExError(**fields).message])
 
 
 def shorten(names: Sequence[str], limit: int = 10) -> str:

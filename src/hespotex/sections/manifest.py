@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hespotex.config.values import listed_names
-from hespotex.errors import HESpotExError, ManifestError, SlideError
+from hespotex.errors import ManifestError, SlideError
 from hespotex.sections.section import ManifestRow
 from hespotex.slide import image_path
 from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
@@ -141,11 +141,8 @@ def _select(
 
 def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header and (row number in the file, cells); stripped, empty lines left out."""
-    text = read_text(
-        path,
-        "a manifest",
-        lambda **said: ManifestError(str(path), [HESpotExError(**said).message]),
-    )
+
+    text = read_text(path, "a manifest", ManifestError.about(path))
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = "\t" if "\t" in first else ","
     if delimiter == "," and "," not in first and ";" in first:
@@ -396,7 +393,6 @@ def _existing(text: str, folder: Path, folder_ok: bool) -> Path:
         raise ValueError(f"expected a file, found the folder {path}")
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        raise ValueError(
-            f"expected a readable file, found {path} without permission to read; {remedy_of(refused)}"
-        )
+        found = f"found {path} without permission to read; {remedy_of(refused)}"
+        raise ValueError(f"expected a readable file, {found}")
     return path
