@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import hespotex
+from helpers.toy_prediction import toy_stored
 from hespotex.errors import ConfigError
 from hespotex.models.fit import device_name
 
@@ -26,6 +27,14 @@ def test_paths_in_options_and_machines_may_be_text() -> None:
     options = hespotex.SlideOptions(tissue="outline.geojson", spots="spots.csv")  # type: ignore[arg-type]
     assert (options.tissue, options.spots) == (Path("outline.geojson"), Path("spots.csv"))
     assert hespotex.Machine(cache="cache").cache == Path("cache")  # type: ignore[arg-type]
+
+
+def test_public_readers_take_paths_as_text(tmp_path: Path) -> None:
+    (tmp_path / "sets.gmt").write_text("IMMUNE\tof T cells\tCD3E\tCD4\n")
+    assert hespotex.read_gmt(str(tmp_path / "sets.gmt"))[0].genes == ("CD3E", "CD4")
+    toy_stored(tmp_path)
+    assert hespotex.read_prediction(str(tmp_path / "S1.h5ad")).section_id == "S1"
+    assert hespotex.PredictionFile(str(tmp_path / "S1.h5ad")).n_spots == 30
 
 
 def test_lists_of_names_become_tuples() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 import tifffile
 from matplotlib import pyplot as plt
 
-from helpers.toy_prediction import GENES, toy_prediction, toy_section, toy_thumbnail
+from helpers.toy_prediction import GENES, toy_prediction, toy_section, toy_stored, toy_thumbnail
 from helpers.toy_slide import MPP, graded, paint_tissue, toy_bundle, toy_predictor, toy_trust
 from hespotex import tl
 from hespotex.export.h5ad import write_prediction
@@ -23,9 +25,24 @@ from hespotex.predicting import SlideOptions, SlideTask, predict_slide
 PAGE = Path(__file__).parents[1] / "docs" / "usage.md"
 
 
-def _examples() -> list[str]:
-    section = PAGE.read_text("utf-8").split("## Into other tools")[1].split("\n## ")[0]
+def _examples(title: str = "Into other tools") -> list[str]:
+    section = PAGE.read_text("utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+
+
+def test_the_example_of_regions_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy_stored(tmp_path / "predicted/predictions")
+    (tmp_path / "predicted/predictions/S1.h5ad").rename("predicted/predictions/C2.h5ad")
+    ring = [[0, 0], [250, 0], [250, 250], [0, 250], [0, 0]]
+    (tmp_path / "drawn_in_qupath.geojson").write_text(
+        json.dumps({"type": "Polygon", "coordinates": [ring]})
+    )
+    names: dict[str, Any] = {}
+    (example,) = _examples("What predictions hold")
+    exec(example, names)
+    assert names["values"].shape == (2, len(GENES))
+    assert list(names["table"]["n_inside"]) == [4] * len(GENES)
 
 
 @pytest.mark.filterwarnings("ignore")

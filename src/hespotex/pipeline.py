@@ -132,7 +132,7 @@ def cross_validate(
         out: folder for metrics.json, genes.csv, predictions/, figures/, run.json.
         config: what the result depends on; None is the default profile.
         sections: only these section ids.
-        gene_sets: to score beside the genes (`gene_sets.read_gmt`).
+        gene_sets: to score beside the genes (`hespotex.read_gmt`).
         nuclei: `classical`, `instanseg`, `cellpose`, `mask` or `mask:PATH`: trains with nuclei from there.
         score_nan_as_zero: a PCC that does not exist counts as 0 in means.
         choices: what the preflight would refuse and the user accepts.

@@ -44,7 +44,7 @@ class Region:
         return np.asarray(shapely.intersects_xy(self.outline, xy_px0[:, 0], xy_px0[:, 1]), bool)
 
 
-def read_regions(path: Path) -> tuple[Region, ...]:
+def read_regions(path: str | Path) -> tuple[Region, ...]:
     """Areas that somebody drew, one region each, named by QuPath's name or class.
 
     What QuPath ignores (classes whose name ends in `*`, missing cores) is left out, and so are detections, cells and
@@ -57,7 +57,7 @@ def read_regions(path: Path) -> tuple[Region, ...]:
     Raises:
         GeometryError: the file cannot be read, is no GeoJSON, or holds no area.
     """
-    areas: list[tuple[str, Any]] = []
+    path, areas = Path(path), list[tuple[str, Any]]()
     with geojson_of(path):
         for feature in drawn_regions(path, "GeoJSON with regions"):
             bare = feature["type"] != "Feature"
@@ -78,7 +78,7 @@ def read_regions(path: Path) -> tuple[Region, ...]:
     )
 
 
-def write_regions(path: Path, regions: Sequence[Region]) -> None:
+def write_regions(path: str | Path, regions: Sequence[Region]) -> None:
     """Write regions as annotations that QuPath imports by dropping the file on the slide.
 
     Raises:
@@ -94,7 +94,7 @@ def write_regions(path: Path, regions: Sequence[Region]) -> None:
         }
         for region in regions
     ]
-    with atomic_path(path) as temporary:
+    with atomic_path(Path(path)) as temporary:
         text = json.dumps({"type": "FeatureCollection", "features": features}, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 

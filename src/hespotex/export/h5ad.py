@@ -277,7 +277,7 @@ def file_record(
     return uns
 
 
-def read_prediction(path: Path) -> StoredPrediction:
+def read_prediction(path: str | Path) -> StoredPrediction:
     """Read what `write_prediction` wrote.
 
     Raises:
@@ -285,6 +285,7 @@ def read_prediction(path: Path) -> StoredPrediction:
     """
     from anndata.io import read_elem
 
+    path = Path(path)
     with open_h5(path, "a prediction of hespotex in", RunError, "predict again") as file:
         return stored_prediction(read_elem(file["/"]), path)
 

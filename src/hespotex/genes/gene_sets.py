@@ -42,7 +42,7 @@ class GeneSet:
     genes: tuple[str, ...]
 
 
-def read_gmt(path: Path) -> tuple[GeneSet, ...]:
+def read_gmt(path: str | Path) -> tuple[GeneSet, ...]:
     """Read a GMT file: one set a line, tab-separated: name, description, genes.
 
     A gene named twice in a set counts once; blank lines and comments (#) are skipped.
@@ -50,6 +50,7 @@ def read_gmt(path: Path) -> tuple[GeneSet, ...]:
     Raises:
         ConfigError: no file, no text, no set, a line without tabs or genes, or a doubled name.
     """
+    path = Path(path)
     lines = read_text(
         path, "a GMT file (name, description, genes, tab-separated)", ConfigError
     ).splitlines()

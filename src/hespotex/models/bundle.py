@@ -42,7 +42,7 @@ class TrainedOn:
     Attributes:
         key: of its positions and counts.
         inputs: all that the fit saw of it, by name; empty in files of before it was written down.
-        marks: `copies.sketch` of its spots' counts; empty likewise.
+        marks: `duplicates.sketch` of its spots' counts; empty likewise.
         abundant_marks: the same over the model's most abundant genes alone.
     """
 
