@@ -70,16 +70,17 @@ def test_a_model_of_before_its_content_was_written_down_opens(tmp_path: Path) ->
     assert read_model(path).genes == read_model(STORED / "tiny.hespotex").genes
 
 
+@pytest.mark.parametrize("filled", [0, 255])
 @pytest.mark.parametrize("entry", range(1, 12))
-def test_a_zeroed_entry_of_a_heap_on_which_hdf5_never_comes_back_is_told(
-    entry: int, tmp_path: Path
+def test_a_filled_entry_of_a_heap_on_which_hdf5_never_comes_back_is_told(
+    entry: int, filled: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "p.h5ad"
     content = bytearray((STORED / "tiny-0.1.0.h5ad").read_bytes())
     at = content.index(b"GCOL") + 16
     for _ in range(entry - 1):
         at += 16 + (int.from_bytes(content[at + 8 : at + 16], "little") + 7) // 8 * 8
-    content[at : at + 16] = bytes(16)
+    content[at : at + 16] = bytes([filled] * 16)
     path.write_bytes(content)
     with pytest.raises(RunError, match=rf"one that is damaged at byte {at:,}; predict again"):
         read_prediction(path)

@@ -65,7 +65,7 @@ def _opened(path: Path) -> Any:
 
 
 def _endless_heap(path: Path) -> int | None:
-    """Where a heap of texts holds an entry of no size, as zeroed blocks leave it; None where there is none.
+    """Where a heap of texts holds an entry of no size or of one beyond the heap, as damage leaves it; else None.
 
     HDF5 goes on for ever on such an entry. A larger file than `_MOST_SCANNED` is not looked through: it would
     be read twice.
@@ -83,7 +83,8 @@ def _endless_heap(path: Path) -> int | None:
             while at + 16 <= end:
                 number, _, length = struct.unpack_from("<HH4xQ", content, at)
                 step = 16 + (length + 7) // 8 * 8 if number else length  # number 0: what is free
-                if step == 0:
+                # HDF5 adds in 64 bits: a size beyond the heap may lead back to where it was.
+                if step == 0 or at + step > heap + size:
                     return at
                 at += step
             heap = content.find(_HEAP, heap + 8)
