@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks
+from hespotex.models.workers import workers
 
 Array = npt.NDArray[np.float16] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -111,28 +112,16 @@ def calibrate(
     _check(sections, levels)
     n_genes = sections[0].measured.shape[1]
     usual, shared = _error_parts(sections, n_genes)
-    lower = np.full((len(levels), n_genes), -np.inf, dtype=np.float32)
-    upper = np.full((len(levels), n_genes), np.inf, dtype=np.float32)
     section_weight = np.concatenate(
         [np.full(len(s.measured), 1 / len(s.measured)) for s in sections]
     )
-    tails = np.array([[(1 - level) / 2, (1 + level) / 2] for level in levels])
-    for genes in gene_blocks(n_genes, _BLOCK):
+
+    def ends(genes: slice) -> npt.NDArray[np.float32]:
         scaled = np.concatenate([_scaled_residuals(s, usual, genes).T for s in sections], axis=1)
-        order = np.argsort(scaled, axis=1)  # NaN, of unmeasured genes, comes last
-        weight = section_weight[order]
-        known = np.isfinite(scaled).sum(axis=1)
-        if (known < scaled.shape[1]).any():
-            weight[np.arange(scaled.shape[1]) >= known[:, None]] = 0.0
-        cumulative = np.cumsum(weight, axis=1)
-        total = cumulative[:, -1]
-        # A new spot is one more among equals: it takes a share of the weight, beyond either end.
-        share = total / np.maximum(known, 1)
-        for row, (low, high) in enumerate(tails):
-            place = (cumulative <= (low * (total + share) + _TIE * total)[:, None]).sum(axis=1) - 1
-            lower[row, genes] = _nth(scaled, order, place, -np.inf)
-            place = (cumulative < (high * (total + share) - _TIE * total)[:, None]).sum(axis=1)
-            upper[row, genes] = _nth(scaled, order, place, np.inf)
+        return _quantiles(scaled, section_weight, levels)
+
+    with workers() as run:
+        lower, upper = np.concatenate(list(run(ends, gene_blocks(n_genes, _BLOCK))), axis=2)
     factor = _tail_factor(levels, shared, _n_units(sections, n_genes))
     one = np.float32(1)  # ends move away from the prediction, never towards it
     return ConformalIntervals(
@@ -203,6 +192,31 @@ def _check(sections: Sequence[HeldOutErrors], levels: Sequence[float]) -> None:
                 expected=f"predictions of shape {section.measured.shape}",
                 found=section.predicted.shape,
             )
+
+
+def _quantiles(
+    scaled: npt.NDArray[np.float32],
+    section_weight: npt.NDArray[np.float64],
+    levels: Sequence[float],
+) -> npt.NDArray[np.float32]:
+    """(2, L, g) lower and upper quantile of scaled residuals (g, n), NaN where unmeasured; the weights are (n,)."""
+    order = np.argsort(scaled, axis=1)  # NaN, of unmeasured genes, comes last
+    weight = section_weight[order]
+    known = np.isfinite(scaled).sum(axis=1)
+    if (known < scaled.shape[1]).any():
+        weight[np.arange(scaled.shape[1]) >= known[:, None]] = 0.0
+    cumulative = np.cumsum(weight, axis=1)
+    total = cumulative[:, -1]
+    # A new spot is one more among equals: it takes a share of the weight, beyond either end.
+    share = total / np.maximum(known, 1)
+    result = np.empty((2, len(levels), len(scaled)), np.float32)
+    for row, level in enumerate(levels):
+        low, high = (1 - level) / 2, (1 + level) / 2
+        place = (cumulative <= (low * (total + share) + _TIE * total)[:, None]).sum(axis=1) - 1
+        result[0, row] = _nth(scaled, order, place, -np.inf)
+        place = (cumulative < (high * (total + share) - _TIE * total)[:, None]).sum(axis=1)
+        result[1, row] = _nth(scaled, order, place, np.inf)
+    return result
 
 
 def _nth(

@@ -179,9 +179,11 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
             errors = _errors(counts, prediction, counts.measured & fitted, share)
             held.append(replace(errors, unit=unit))
     in_units = sum(len(h.measured) for h in held)
+    of_log1p = intervals.calibrate(held) if in_units >= _MIN_TO_CALIBRATE else None
+    held.clear()  # the largest tables: gone before the next are made
     looks = [item.appearance for item in train.items if item.appearance is not None]
     trust = Trust(
-        intervals.calibrate(held) if in_units >= _MIN_TO_CALIBRATE else None,
+        of_log1p,
         fit_ood(
             [item.features for item in train.items],
             [item.section.xy_um for item in train.items],

@@ -31,7 +31,7 @@ from hespotex.models.default.regression import (
     regression_tensors,
 )
 from hespotex.models.default.stacked import StackedStreams
-from hespotex.models.default.workers import Run, in_turn, workers
+from hespotex.models.workers import Run, in_turn, workers
 from hespotex.models.graph import join_edges, knn_edges
 from hespotex.models.layers.adjacency import Adjacency
 from hespotex.models.layers.losses import pcc

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.genes.panel import Margins, pearson_residuals, sparse_log1p_cpm
-from hespotex.models.default.workers import Run, in_turn
+from hespotex.models.workers import Run, in_turn
 from hespotex.models.types import TrainingSection
 
 Float32 = npt.NDArray[np.float32]

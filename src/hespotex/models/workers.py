@@ -1,4 +1,4 @@
-"""Parts of a fit side by side, each on one core, so that no sum depends on their number."""
+"""Parts of a fit, a calibration or a prediction side by side, each on one core, so that no sum depends on their number."""
 
 from __future__ import annotations
 
