@@ -13,8 +13,8 @@ from scipy import sparse
 from hespotex.genes.panel import pooled_composition, sparse_log1p_cpm, spot_totals
 from hespotex.models.default.ensemble import Decoded, Ensemble
 from hespotex.models.default.expectation import Log1pExpectation, tabulate
-from hespotex.models.workers import Run, in_turn
 from hespotex.models.types import FittedModel, TrainingSection
+from hespotex.models.workers import Run, in_turn
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -31,7 +31,6 @@ from hespotex.models.default.regression import (
     regression_tensors,
 )
 from hespotex.models.default.stacked import StackedStreams
-from hespotex.models.workers import Run, in_turn, workers
 from hespotex.models.graph import join_edges, knn_edges
 from hespotex.models.layers.adjacency import Adjacency
 from hespotex.models.layers.losses import pcc
@@ -42,6 +41,7 @@ from hespotex.models.preprocessing import (
     with_nuclei,
 )
 from hespotex.models.types import FittedModel, TrainingSection
+from hespotex.models.workers import Run, in_turn, workers
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.genes.panel import Margins, pearson_residuals, sparse_log1p_cpm
-from hespotex.models.workers import Run, in_turn
 from hespotex.models.types import TrainingSection
+from hespotex.models.workers import Run, in_turn
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

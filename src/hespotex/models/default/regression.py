@@ -21,8 +21,8 @@ import numpy.typing as npt
 from hespotex.config import ModelConfig
 from hespotex.genes.panel import pooled_composition, spot_totals
 from hespotex.models.default.low_rank import LowRank, centred_log1p, fit_low_rank
-from hespotex.models.workers import Run, in_turn
 from hespotex.models.types import TrainingSection
+from hespotex.models.workers import Run, in_turn
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
