@@ -66,9 +66,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        name: what.
         level: `ok` and `info` need nothing; `warning` costs something; `error` breaks hespotex.
-        found: what was found.
         cost: what is lost, and how to cure it; empty where nothing is lost.
     """
 

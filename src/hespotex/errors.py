@@ -111,7 +111,6 @@ class ManifestError(HESpotExError):
     """All problems of one manifest at once.
 
     Args:
-        path: the manifest, as the user gave it.
         problems: one sentence each, naming row and column.
     """
 

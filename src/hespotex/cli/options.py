@@ -183,7 +183,6 @@ def say_without_effect(verb: str, **given: object) -> None:
     """One warning that names the options of a call which change nothing.
 
     Args:
-        verb: as typed.
         given: values by the names of the options; None and False: not given.
     """
     names = [

@@ -50,7 +50,6 @@ class TerminalReporter:
     """Progress bars and messages on standard error.
 
     Args:
-        quiet: show warnings only.
         verbose: say what is otherwise left out, such as the end of every stage.
     """
 

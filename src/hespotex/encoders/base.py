@@ -25,9 +25,6 @@ class EncoderInfo:
         size_px: side of the encoder's input in pixels; None where only the weights tell.
         mpp: microns per pixel that the encoder was trained at, where it states one.
         licence: of the weights, as their publisher states it.
-        weights_here: the weights are on this machine.
-        source: where the weights come from.
-        note: what to know before using it.
     """
 
     name: str
@@ -44,13 +41,11 @@ class Encoder(ABC):
     """A frozen encoder.
 
     Attributes:
-        name: as in the registry.
         dim: features per patch.
         size_px: side of the input in pixels.
         mpp: microns per pixel that it was trained at, or None.
         mean, std: per channel, on a scale of 0 to 1; empty where the encoder's own transform is no
             plain normalisation.
-        licence: of the weights.
         engine: what runs it: `openvino` or `torch`, with the precision where it is not float32.
     """
 

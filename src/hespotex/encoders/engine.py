@@ -63,7 +63,6 @@ def build_forward(
     Args:
         model: a network in eval mode, (b, 3, size, size) normalised float32 -> (b, dim), or what loads it.
         key: key of weights and preprocessing; names the converted network in the cache.
-        size_px: side of the input.
         mean, std: per channel, on a scale of 0 to 1.
         device: `cpu`, `cuda`, `cuda:1`, `mps`.
         threads: cores to use; None: all that the process may use.

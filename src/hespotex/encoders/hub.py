@@ -75,7 +75,6 @@ def asking_the_hub(name: str, *, needed: bool = True, refuse: Refuse = _refuse) 
     local cache is then loaded without it.
 
     Args:
-        name: the encoder, for messages.
         needed: False where the weights are a local file.
         refuse: makes the error of a name and a reason; an EncoderError if nothing else is given.
 

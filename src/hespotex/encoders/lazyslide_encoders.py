@@ -29,7 +29,6 @@ class LazySlideEncoder(Encoder):
     its cropping and normalisation are applied as they are.
 
     Args:
-        name: as in the registry.
         model: an instance of a registered class.
         device, threads: see `get_encoder`.
     """

@@ -19,7 +19,6 @@ class TimmEncoder(Encoder):
     to do; mean and std are those of the pretrained configuration.
 
     Args:
-        name: as in the registry.
         model: the network in eval mode, with its configuration.
         device, threads, engine: see `get_encoder`.
     """

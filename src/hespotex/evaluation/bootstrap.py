@@ -34,9 +34,7 @@ class PccInterval:
     """Confidence interval of the PCC per gene on one section; NaN where the PCC does not exist.
 
     Attributes:
-        pcc: (G,).
-        lower: (G,).
-        upper: (G,).
+        pcc, lower, upper: (G,).
         n_blocks: how many blocks were drawn from; 0 where the section is too small for an interval.
     """
 
@@ -66,12 +64,8 @@ def pcc_interval(
     0.8; without the modes 69 to 95 %.
 
     Args:
-        predicted: (n, G).
-        measured: (n, G).
+        predicted, measured: (n, G).
         xy_um: (n, 2) spot centres.
-        level: coverage of the interval.
-        n_replicates: bootstrap replicates.
-        seed: of the draws.
         modes: of the section's spots, if they are known.
 
     Raises:

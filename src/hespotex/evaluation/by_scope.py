@@ -106,7 +106,6 @@ def headline(judged: Judged, patients: Mapping[str, str]) -> str:
     """The one sentence that every report begins with: what was found, and for whom it holds.
 
     Args:
-        judged: of `judge_by_scope`.
         patients: by section, as of `judge_genes`.
     """
     scope = main_scope(judged)
@@ -137,7 +136,6 @@ def held_grades(genes: pd.DataFrame, judged: Judged) -> list[dict[str, Any]]:
 
     Args:
         genes: rows of genes.csv with `pcc_composition`, and `model_grade_<scope>` of every kind that the model has.
-        judged: as `judge_by_scope` gives it, on the new sections.
 
     Returns:
         scope (of the model's grade), seen (kind of the new sections), grade, n_genes, n_tested, n_significant (FDR 5 %

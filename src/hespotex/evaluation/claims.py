@@ -73,8 +73,7 @@ class Claims:
         n_patients: held-out patients with a score nobody of whom was in training; 0 within patients.
         n_sections: held-out sections with a score.
         score: see `SCORE`; it is what the grade rests on.
-        score_lower: end of its 95 % interval.
-        score_upper: likewise.
+        score_lower, score_upper: ends of its 95 % interval.
         q_value: false discovery rate at which the gene is found.
         ceiling_share: score as part of what counting noise leaves to a perfect prediction.
         scope: which kind of evidence applies to this slide.
@@ -135,12 +134,7 @@ class Claims:
         return replace(self, **{name: getattr(self, name)[at] for name in _ARRAYS})
 
     def written(self, *, untested: bool = False, all_genes: bool = False) -> npt.NDArray[np.bool_]:
-        """(G,) what a prediction writes: grades A to C; on request what has no evidence for this slide, or all.
-
-        Args:
-            untested: also what has no evidence for this slide.
-            all_genes: every gene of any grade.
-        """
+        """(G,) what a prediction writes: grades A to C; on request what has no evidence for this slide, or all."""
         if all_genes:
             return np.ones(len(self), bool)
         kept = self.evidence == "predicted"

@@ -27,7 +27,6 @@ class RunScores:
     """What a comparison needs to know of one run.
 
     Attributes:
-        name: how the run is called in words.
         genes: rows of genes.csv: `section_id`, `gene` and the scores.
         held_out: for every held-out section the section ids that its model was fitted on.
         n_spots: spots of every held-out section.
@@ -46,12 +45,9 @@ class Interval:
     """95 % interval of a mean over units that are taken as independent, and the range of the units.
 
     Attributes:
-        lower: end of the interval; NaN with fewer than `FEWEST_UNITS`.
-        upper: likewise.
-        lowest: smallest value of a unit; NaN without one.
-        highest: likewise.
+        lower, upper: ends of the interval; NaN with fewer than `FEWEST_UNITS`.
+        lowest, highest: values of a unit; NaN without one.
         unit: `patient` or `section`.
-        n: how many units.
     """
 
     lower: float
@@ -77,8 +73,7 @@ class ScoreDifference:
 
     Attributes:
         score: column of genes.csv.
-        first: mean of the first run over genes, then sections.
-        second: mean of the second run.
+        first, second: means of the two runs over genes, then sections.
         difference: mean difference over patients where there are two, else over sections.
         over_sections: its interval with sections as units: what it is on these patients.
         over_patients: with patients as units: what to expect of other patients; None with one patient.
@@ -119,8 +114,6 @@ def compare_runs(
     """Compare two runs on the sections and genes that both scored.
 
     Args:
-        first: one run.
-        second: the other.
         patients: patient of every section; the interval is then over patients where there are two.
 
     Raises:

@@ -50,17 +50,13 @@ class SectionEvidence:
         spearman_log1p: rank correlation of log1p(CPM).
         pcc_partial: composition PCC given measured depth.
         null_z: the same in standard deviations of a null of equally smooth maps.
-        pcc_composition_lower: 95 % interval of the composition PCC by spatial block bootstrap.
-        pcc_composition_upper: likewise.
-        pcc_log1p_lower: the same of the PCC on log1p(CPM).
-        pcc_log1p_upper: likewise.
+        pcc_composition_lower, pcc_composition_upper: 95 % interval by spatial block bootstrap.
+        pcc_log1p_lower, pcc_log1p_upper: the same of the PCC on log1p(CPM).
         null_p: one-sided p-value of `null_z`, of this section alone.
-        ceiling_log1p: largest log1p PCC that counting noise allows.
-        ceiling_composition: likewise for composition.
+        ceiling_log1p, ceiling_composition: largest PCC that counting noise allows.
         ceiling_share: composition PCC as share of its ceiling.
         deviance_explained: of the counts, against the shares of the training sections.
-        moran_measured: Moran's I of measured log1p(CPM).
-        moran_predicted: Moran's I of the prediction.
+        moran_measured, moran_predicted: Moran's I of log1p(CPM).
         ssim: structural similarity on the lattice.
     """
 

@@ -58,10 +58,8 @@ class GradeRule:
     Attributes:
         fdr: false discovery rate of the combined test.
         z_section: a section supports a gene from this z on (one-sided 5 %).
-        sections_a: share of the held-out sections that must support a gene graded A.
-        sections_b: the same for B.
-        share_a: share of the ceiling that A asks for.
-        share_b: the same for B.
+        sections_a, sections_b: share of the held-out sections that must support a gene graded A, B.
+        share_a, share_b: share of the ceiling that A and B ask for.
         score_a: mean PCC given depth that A asks for.
         coverage_slack: how far below nominal the coverage of a gene graded A may be.
         patients_a: held-out patients with a score that A asks for.
@@ -127,7 +125,6 @@ def plainly_not_predicted(
     Args:
         upper: (S, G) upper 95 % end of the PCC of composition, by block bootstrap; NaN where it does not exist.
         ceiling: (S, G) what counting noise leaves to a perfect prediction.
-        rule: the limits.
     """
     limits = rule or GradeRule()
     telling = np.isfinite(upper) & (ceiling >= limits.ceiling_plain)

@@ -80,12 +80,10 @@ def evaluate_bundle(
     """Predict and score sections that the bundle was not fitted on.
 
     Args:
-        bundle: the model.
         train: its training sections, for the nearest patches; None: those that the bundle keeps.
         held_out: sections with expression.
         nan_as_zero: a PCC that does not exist counts as 0 in means.
         patients: whose a section is, by its id, for what the model may claim there; None: all are of new patients.
-        machine: device and threads.
         clock: gets the seconds of baselines, predict and score.
     """
     clock = clock or StageClock()

@@ -56,8 +56,7 @@ class ConformalIntervals:
 
     Attributes:
         levels: (L,) nominal coverages.
-        lower: (L, G) quantiles of (measured - predicted) / scale.
-        upper: (L, G).
+        lower, upper: (L, G) quantiles of (measured - predicted) / scale.
         usual_error: (G,) root mean squared residual, the part of the scale that is no spread.
         n_sections: sections that were calibrated on.
     """

@@ -57,7 +57,6 @@ class NearestPatches:
 
         Args:
             features: (m, S, D) or (m, P) of the held-out section; standardised within it.
-            k: how many.
 
         Returns:
             Predicted log1p(CPM over the panel) and composition (residual scale), (m, G) each.
@@ -133,7 +132,6 @@ def fit_nearest(
     Args:
         features: per training section (n, S, D) or (n, P), the model's input; standardised within it.
         counts: per training section (n, G) raw counts over the panel.
-        at_most: spots that are kept.
         measured: per training section (G,); None if all genes were measured everywhere.
     """
     components, projected = project_features(features, _N_COMPONENTS)

@@ -46,7 +46,6 @@ def noise_ceiling(
     Args:
         counts: (n, G) raw counts of one section over the panel.
         n_splits: random splits; None: 3 to 20, fewer on more spots.
-        seed: of the splits.
 
     Raises:
         HESpotExError: counts are no whole numbers, which cannot be split.

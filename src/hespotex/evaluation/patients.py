@@ -18,7 +18,6 @@ def patient_of(
     Every lab has a patient P1, so an equal id alone does not make two patients one.
 
     Args:
-        bundle: the model.
         patient_id: as the user gave it; empty or `unknown` where nobody said whose the slide is.
         same_patient: equal ids mean the same patient.
         trained_on: the model was fitted on this very section, or a copy of it.

@@ -159,7 +159,6 @@ def fitted(sections: Sequence[TrainingSection], n_spots: int) -> dict[str, npt.N
     """What every baseline keeps in a model file, by flat name.
 
     Args:
-        sections: the training sections.
         n_spots: so many training spots may be kept with their counts.
     """
     return {
@@ -180,10 +179,8 @@ def rivals(
 
     Args:
         arrays: of the model file.
-        panel: the model's genes.
         train: the training sections, where they are at hand.
         blind: the section without its expression.
-        prediction: what the model says of it.
     """
     found = {}
     for name, baseline in BASELINES.all().items():

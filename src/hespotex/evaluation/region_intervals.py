@@ -113,8 +113,6 @@ def calibrate_regions(
 
     Args:
         sections: of `region_errors`, at least one.
-        sizes: spots of a region.
-        levels: nominal coverages.
         seed: of the ranks of ties.
 
     Raises:

@@ -184,8 +184,6 @@ def held_out_regions(
         xy_um: (n, 2) spot centres.
         fitted: (G,) genes that the model's sections measured; None: all.
         offset_share: what is kept of a gene's mean error over the section, see `intervals.offset_share`.
-        unit: what the section is a sample of.
-        sizes: spots of a region.
     """
     by_size = {}
     filled = np.flatnonzero(spot_totals(counts.counts) > 0)  # an empty spot tells nothing

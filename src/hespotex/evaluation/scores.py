@@ -53,7 +53,6 @@ class SectionScores:
     """Scores of one section.
 
     Attributes:
-        summary: over genes.
         pcc_log1p: (G,) NaN for constant or unmeasured genes.
         pcc_composition: (G,) likewise.
         rmse_log1p: (G,) NaN for unmeasured genes, or where the prediction has no such unit.

@@ -57,12 +57,10 @@ def score_sets(
     measured side both use the genes that the section measured.
 
     Args:
-        sets: of the model's panel.
         composition: (n, G) predicted without the counts.
         counts: measured over the panel.
         xy_um: (n, 2) spot centres.
         pooled: (G,) shares of the pooled training counts.
-        seed: of bootstrap and thinning.
 
     Returns:
         One row a set: gene_set, n_listed, n_panel_genes, pcc_composition, pcc_composition_lower and _upper,
@@ -139,9 +137,7 @@ def judge_sets(
 
     Args:
         table: rows of gene_sets.csv.
-        patients: as of `judge_genes`.
-        owners: likewise.
-        trained_on: likewise.
+        patients, owners, trained_on: as of `judge_genes`.
 
     Returns:
         By kind, one row a set: gene_set, and what `judge_genes` says of a gene.
@@ -157,7 +153,6 @@ def summarise_sets(
     """What metrics.json says of the sets: how many are found, their grades, and which were left out.
 
     Args:
-        judged: of `judge_sets`.
         table: rows of gene_sets.csv.
         left_out: name -> panel genes of the sets that no fold could score.
     """
@@ -188,7 +183,6 @@ def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:
     """The model with other gene sets; a set keeps its grade where the model was graded with the very same genes.
 
     Args:
-        bundle: the model.
         sets: to score; None keeps the model's own.
 
     Raises:
@@ -210,13 +204,7 @@ def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:
 def bundle_sets(
     bundle: Bundle, patient: Patient = "unknown", *, verdict: str | None = None
 ) -> tuple[PanelSets, SetScores] | None:
-    """A bundle's gene sets in its panel, and what may be claimed of them on a slide; None where none has enough genes.
-
-    Args:
-        bundle: the model.
-        patient: whose slide it is.
-        verdict: whether the slide is like the training slides.
-    """
+    """A bundle's gene sets in its panel, and what may be claimed of them on a slide; None where none has enough genes."""
     sets = PanelSets.of(bundle.gene_sets, bundle.genes)
     if not len(sets):
         return None

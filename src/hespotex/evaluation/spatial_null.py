@@ -185,7 +185,6 @@ def score_against_null(
     Args:
         predicted_composition: (n, G), or (n, 1) for one map for all genes.
         counts: (n, G) measured raw counts over the panel.
-        modes: of the section's spots.
     """
     n_genes = counts.shape[1]
     if len(predicted_composition) != counts.shape[0] or predicted_composition.shape[1] not in {

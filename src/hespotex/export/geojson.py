@@ -37,13 +37,10 @@ def write_geojson(
     measurement says so where a gene is not predicted on this slide.
 
     Args:
-        path: the .geojson.
-        section: the prediction.
         genes: which to write as measurements; default the best graded, at most `max_genes`.
         max_genes: QuPath keeps every measurement in memory.
         bounds_offset_px0: x, y of the slide's bounds (openslide.bounds-x/y of MRXS and others), which
             QuPath leaves out of its coordinates; subtracted.
-        show: composition, or log1p(CPM).
 
     Raises:
         GenePanelError: a gene is not in the prediction.

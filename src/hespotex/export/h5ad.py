@@ -82,8 +82,7 @@ class StoredPrediction:
     """One section's prediction as it lies in a file; n spots, G genes.
 
     Attributes:
-        section_id: as in the manifest.
-        patient_id: as in the manifest.
+        section_id, patient_id: as in the manifest.
         genes: (G,) names.
         barcodes: (n,) names of the spots.
         xy_px0: (n, 2) x, y of the spot centres in level-0 pixels.
@@ -134,13 +133,11 @@ def write_prediction(
 
     Args:
         path: the h5ad; replaced as a whole.
-        section: where the spots lie.
         genes: (G,) the model's panel.
         prediction: of the section's spots over the panel.
         counts: measured counts over the same panel, or None.
         thumbnail: picture of the slide that the spots are drawn on.
         provenance: model id, encoder, versions, ...; goes into uns["hespotex"]; None values are left out.
-        extras: intervals, out-of-distribution scores, grades.
         columns: which genes to write, default all; log1p(CPM) stays relative to the whole panel.
 
     Raises:
@@ -213,7 +210,6 @@ def spot_table(
     Args:
         section: n spots.
         depth: (n,) predicted.
-        extras: scores and flags of the spots.
         counts: measured counts over the panel, or None.
     """
     own: dict[str, Any] = {**id_columns(section), **array_columns(section)}
@@ -251,10 +247,8 @@ def file_record(
     """uns of a prediction: its record, and the picture that spots are drawn on.
 
     Args:
-        section: where the spots lie.
         extras: what holds for the prediction as a whole, and gene sets.
         written: names in layers, obs and obsm, whose units are said.
-        thumbnail: picture of the slide.
         provenance: model id, encoder, versions, ...
     """
     names = ["X", keys.SPATIAL, *written]

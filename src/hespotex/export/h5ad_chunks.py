@@ -61,7 +61,6 @@ def write_prediction_by_chunks(
         extras: scores and flags per spot, grades and half widths per gene; no intervals of log1p.
         chunks: rows and their (b, G) arrays: `log1p`, `composition`, and `lower` and `upper` where the
             first chunk has them, and (b, K) `gene_sets` where the extras name sets; every row once.
-        thumbnail: picture of the slide.
         provenance: goes into uns["hespotex"].
         columns: which genes to write, default all.
 

@@ -62,11 +62,9 @@ def write_ome_tiff(
     interpolated. A spot is about eight pixels wide at the finest level.
 
     Args:
-        path: the .ome.tif.
         section: the prediction; its thumbnail tells the size of the slide.
         genes: which to write; default the best graded, at most `max_genes`.
         max_genes: a plane a gene.
-        show: composition, or log1p(CPM).
 
     Raises:
         GenePanelError: a gene is not in the prediction.

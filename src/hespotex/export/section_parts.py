@@ -21,7 +21,6 @@ def spot_columns(
     """obs of a section: the columns that the user carries along, then ours.
 
     Args:
-        section: its spots.
         own: (n,) values by name. A carried column of one of these names is left out where its
             values are equal, else renamed.
         reserved: further names that no carried column may have.

@@ -43,7 +43,6 @@ def write_spatialdata(
 
     Args:
         path: the .zarr folder.
-        section: the prediction.
         genes: which to write; default all.
         show: X of the table: composition, or log1p(CPM); the other one is a layer.
 

@@ -84,9 +84,6 @@ def encode_section(
     encoded.
 
     Args:
-        section: the spots.
-        encoder: what encodes.
-        plan: sides and size of the patches.
         projection: multiply the features with `orthonormal_projection(D, projection)`.
         cache_dir: folder of the cache; None takes the user's cache folder.
         advance: hears of every so many spots that are done.
@@ -210,10 +207,7 @@ def encode_batches(
     """Encode spots batch by batch, in reading order; hold it in `contextlib.closing`, as `crop_patches`.
 
     Args:
-        slide: the open slide.
         xy_px0: (n, 2) centres in level-0 pixels.
-        encoder: what encodes.
-        plan: sides and size of the patches.
         mpp: microns per level-0 pixel.
         on_bad: hears of every spot whose pixels cannot be read; None: the first one ends the work.
 

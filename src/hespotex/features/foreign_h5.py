@@ -38,7 +38,6 @@ def read_features_file(
         path: the h5 file, the store, or one of its tables (`slide.zarr/tables/uni_tiles`).
         xy_px0: (n, 2) spot centres in level-0 pixels.
         tile_px: the tiles' side in level-0 pixels, where somebody states it.
-        section: named in errors.
 
     Returns:
         features (n, D), the tiles' side in level-0 pixels, and the key of the file's content.

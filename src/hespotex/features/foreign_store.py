@@ -22,7 +22,6 @@ def read_features_store(path: Path, *, section: str | None = None) -> Tiles:
 
     Args:
         path: the store, or one of its tables (`slide.zarr/tables/uni_tiles`) where it holds several.
-        section: named in errors.
 
     Returns:
         features (N, D), centres (N, 2) and the tiles' side, both in level-0 pixels.

@@ -84,12 +84,9 @@ def crop_patches(
     neighbouring spots share the decoded pixels, so that every part of a level is decoded once.
 
     Args:
-        slide: the open slide.
         xy_px0: (n, 2) x, y of the centres in level-0 pixels; may lie at or beyond the border, what
             is outside the slide is white.
         mpp: microns per level-0 pixel.
-        plan: sides and size.
-        batch_size: spots per batch.
         on_bad: hears of every spot (its index) whose pixels cannot be read, on the thread that reads;
             its patches are white. None: the first one ends the reading.
 

@@ -33,7 +33,6 @@ def why_left_out(share: float, rule: PanelConfig) -> str:
 
     Args:
         share: of the training spots in which it was seen.
-        rule: by which the panel was chosen.
     """
     seen = f"was seen in {_percent(share)} of the training spots"
     if rule.kind == "list":
@@ -55,9 +54,7 @@ def why_absent(gene: str, panel: Collection[str], others: OtherGenes, rule: Pane
 
     Args:
         gene: not in the panel.
-        panel: names of the model's genes.
         others: as the panel left them out; empty where a model file of before does not say.
-        rule: by which the panel was chosen.
     """
     share = dict(zip(others.names, others.shares, strict=True)).get(gene)
     if share is not None:

@@ -34,7 +34,6 @@ class GeneSet:
     """A named list of genes.
 
     Attributes:
-        name: as in the file.
         genes: every gene once, in the order of the file.
     """
 

@@ -70,7 +70,6 @@ def decide_geometry(
         stated: what the manifest says.
         slide_mpp: microns per level-0 pixel that the slide's tags say, by tag.
         manifest_wins: sources that contradict the manifest's mpp are set aside, named in `overruled`.
-        section: id for messages.
 
     Raises:
         GeometryError: no source, or sources that disagree; each is named with its value.

@@ -32,8 +32,6 @@ def fit_bundle(
 
     Args:
         cohort: training sections, all with counts.
-        config: panel, profile, model and seed.
-        machine: device and threads.
         genes: take this panel, of a larger training part, even where no section measured a gene; None
             chooses one by the configuration.
 

@@ -36,14 +36,12 @@ def import_model(
 
     Args:
         checkpoint: state dict; read without running code.
-        out: the model file.
         genes: its panel, in its order.
         encoder: the encoder that it was trained on; `features-file` if features come from files alone.
         side_um: side of its patches in microns (published: the spot's diameter).
         spot_pitch_um: of its training spots.
         projection: columns of the fixed projection of the features, if any.
         uses_nuclei: whether it was trained with the nuclei factor.
-        machine: device and threads.
 
     Raises:
         ModelFileError: tensors are missing or misshapen, or the encoder has other features.

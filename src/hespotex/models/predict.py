@@ -24,9 +24,7 @@ def predict_section(
     """Predict a section with the model of a bundle, whichever its profile.
 
     Args:
-        bundle: the model with its panel.
         item: the section with its features; its counts are not looked at.
-        machine: device.
     """
     return predict_expression(
         bundle.model,
@@ -57,7 +55,6 @@ def predict_expression(
         stats: mean and deviation of features and nuclei over the whole slide, where `features` are a
             part of it; None takes them from what is given.
         spread: also the deviation between the ensemble's members (about 3 times the work).
-        device: torch device.
 
     Raises:
         ModelFileError: features do not fit the model, or it was trained with nuclei and none are given.

@@ -19,8 +19,7 @@ class TrainingSection:
     """One training section as arrays; n spots, S patch scales, D encoder features, G panel genes.
 
     Attributes:
-        section_id: as in the manifest.
-        patient_id: as in the manifest.
+        section_id, patient_id: as in the manifest.
         features: (n, S, D) float32, the encoder's raw features, smallest patch first.
         xy_um: (n, 2) spot centres in microns.
         counts: (n, G) raw counts over the panel, CSR.
@@ -107,12 +106,10 @@ class EncoderRecord:
     """What a model needs to know of its encoder.
 
     Attributes:
-        name: as `hespotex encoders` lists it.
         key: content key of weights and preprocessing.
         dim: features per patch.
         size_px: side of the encoder's input.
-        mean: per channel, on a scale of 0 to 1.
-        std: per channel.
+        mean, std: per channel, on a scale of 0 to 1.
     """
 
     name: str
@@ -128,7 +125,6 @@ class Cohort:
     """Sections whose patches were encoded by one encoder, in the order of the manifest.
 
     Attributes:
-        items: the sections with their features.
         encoder: the encoder of all of them.
         sides_um: sides of the patches in microns, smallest first.
     """

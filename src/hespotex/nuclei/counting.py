@@ -85,7 +85,6 @@ def count_nuclei(
     """Count the nuclei in the square around each spot.
 
     Args:
-        labels: the label image.
         xy_px0: (n, 2) centres in level-0 pixels.
         side_um: side of the square in microns.
         mpp: microns per level-0 pixel.
@@ -161,11 +160,8 @@ def _count_tile(
     """Add what one tile holds to the tally.
 
     Args:
-        labels: the label image.
-        tile: which part of it.
         margin: pixels around the tile.
         squares: (n, 4) in pixels of the label image.
-        tally: gets the counts.
     """
     x, y = tile.x - margin, tile.y - margin
     window = labels.read(x, y, tile.width + 2 * margin, tile.height + 2 * margin)

@@ -28,8 +28,6 @@ def nuclei_factor(
 
     Args:
         counts: of all its spots.
-        mode: of the model.
-        section: named in errors.
     """
     if mode == "off":
         return None
@@ -46,7 +44,6 @@ def published_nuclei_factor(
     Args:
         label_values: (n,) distinct values of the nuclei mask under each patch of ONE whole slide;
             the background counts as one.
-        section: named in errors.
 
     Returns:
         (n,) in (1, 2], relative to the slide: the fullest patch has 2.
@@ -71,7 +68,6 @@ def density_nuclei_factor(
     Args:
         nuclei: (n,) nuclei in each patch, the background not counted.
         area_um2: area of a patch in square microns, one for all or (n,).
-        section: named in errors.
 
     Returns:
         (n,) in [1, 2].

@@ -43,7 +43,6 @@ class NetworkSegmenter:
 
     Args:
         name: `instanseg` or `cellpose`.
-        device: torch device.
 
     Raises:
         NucleiError: a library is not installed, or the weights are not here and cannot be had.

@@ -35,8 +35,6 @@ def count_section(
 
     Args:
         section: spots, slide, and its mask where the source is `mask`.
-        config: source and square.
-        device: torch device of networks.
         cache_dir: folder of the cache; None takes the user's cache folder.
         advance: hears of every so many spots that are done.
 
@@ -69,10 +67,7 @@ def open_labels(
     """The label image of a slide: the section's mask, or what a segmenter finds.
 
     Args:
-        slide: open slide.
         section: spots, scale, mask.
-        config: the source.
-        device: torch device of networks.
         holes: parts of the slide that cannot be read are taken as glass.
 
     Raises:

@@ -83,9 +83,7 @@ class SlideLabels:
     """A slide as its segmenter sees it.
 
     Args:
-        slide: open slide.
         mpp: microns per level-0 pixel.
-        segmenter: what finds the nuclei.
         holes: parts that cannot be read are taken as glass; otherwise they are an error.
 
     Raises:
@@ -153,11 +151,8 @@ def build_segmenter(
     """A segmenter ready for one slide; the classical one measures the slide's glass and threshold first.
 
     Args:
-        source: its name.
-        slide: open slide.
         xy_px0: (n, 2) spots, of which a sample is looked at.
         mpp: microns per level-0 pixel.
-        device: torch device of networks.
 
     Raises:
         NucleiError: it cannot be had here, or the slide is too coarse.

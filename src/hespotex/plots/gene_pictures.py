@@ -41,11 +41,8 @@ def write_gene_pictures(
     What is not predicted on this slide has that in its name: `GENE_untested.png`.
 
     Args:
-        folder: where the pictures go.
-        section: the prediction.
         genes: which to draw; default the best graded, at most `max_genes`.
         max_genes: a picture a gene.
-        show: composition, or log1p(CPM).
 
     Raises:
         GenePanelError: a gene is not in the prediction.
@@ -67,7 +64,6 @@ def plot_gene(section: StoredPrediction, column: int, *, show: Show = "compositi
     Args:
         section: with at least one spot.
         column: of the gene.
-        show: composition, or log1p(CPM).
     """
     figure = style.new_figure(*_PAGE)
     claims, gene = claims_of(section), str(section.genes[column])

@@ -99,7 +99,6 @@ def plot_patches(item: Inspected, plan: PatchPlan) -> Figure:
 
     Args:
         item: with a picture of known scale.
-        plan: sides and size of the patches.
 
     Raises:
         ValueError: the item has no picture, or its scale is unknown.

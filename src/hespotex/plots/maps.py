@@ -43,9 +43,7 @@ class GenePick:
 
     Attributes:
         label: why it was chosen: `best`, `middle`, `worst`, ...
-        gene: its name.
-        pcc_log1p: in this section.
-        pcc_composition: in this section.
+        pcc_log1p, pcc_composition: in this section.
     """
 
     label: str
@@ -90,7 +88,6 @@ def plot_genes(section: StoredPrediction, picks: Sequence[GenePick]) -> Figure:
 
     Args:
         section: with measured values.
-        picks: the genes, as `pick_genes` gives them.
 
     Raises:
         ValueError: the section has no measured values.

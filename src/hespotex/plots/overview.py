@@ -58,7 +58,6 @@ def plot_overview(
         tissue: shapely geometry in level-0 pixels, or None.
         notes: what was assumed, one sentence each.
         n_bad: spots whose pixels could not be read.
-        show: composition, or log1p(CPM).
     """
     figure = style.new_figure()
     name, claims = _short(slide.section_id, _LONGEST_ID), claims_of(slide)

@@ -72,7 +72,6 @@ def save_figure(figure: Figure, path: Path, made_of: str = "") -> None:
     """Write a PNG atomically; equal figures give equal files.
 
     Args:
-        figure: what to write.
         path: the PNG; replaced as a whole.
         made_of: key that `figure_made_of` reads from the file again.
 
@@ -232,8 +231,6 @@ def draw_tissue(axes: Axes, section: StoredPrediction, *, fade: float = 0.0) -> 
     """Draw the slide's picture in level-0 coordinates, cropped to the spots.
 
     Args:
-        axes: to draw into.
-        section: with or without a thumbnail.
         fade: 0 as it is; towards 1 grey and pale, so that colours on top are read alone.
     """
     left, right, top, bottom = view_box(section)

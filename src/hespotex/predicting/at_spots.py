@@ -31,14 +31,6 @@ def predict_at_spots(
     memory; their features lie in the cache that training and scoring share; and one pass over the whole graph gives
     the very bits that a cross-validation scores, where tile by tile the sums round otherwise.
 
-    Args:
-        run: the folder.
-        bundle: the model.
-        cohort: sections with features and nuclei.
-        options: whose the sections are, which genes are written.
-        machine: device and threads.
-        reporter: hears what is to be known of each section.
-
     Raises:
         RunError: a file cannot be written.
     """

@@ -50,9 +50,7 @@ def write_beside(
 
     Args:
         run: holds the h5ad of each section.
-        rows: of the manifest.
         panel: names of the model's genes.
-        options: formats, genes, whether coordinates start at the slide's bounds.
         reporter: hears of formats that hold fewer genes than the h5ad.
 
     Returns:
@@ -92,10 +90,7 @@ def complete_slide(run: RunDir, path: Path, bundle: Bundle, task: SlideTask) -> 
     """Write what is now asked for beside a finished slide's h5ad, unless it is there; nothing is encoded.
 
     Args:
-        run: holds the h5ad.
-        path: of the h5ad.
         bundle: the model that it was predicted with.
-        task: slide, formats, genes.
 
     Returns:
         The paths by label.

@@ -57,9 +57,7 @@ def with_halo(
     """The spots of a tile and all that reach them in so many steps, ascending.
 
     Args:
-        tile: spots.
         edges: (2, E) of the whole slide, a message runs from row 0 to row 1; sorted by target.
-        n_spots: of the slide.
         steps: messages one after another.
     """
     inside = np.zeros(n_spots, dtype=bool)

@@ -36,11 +36,8 @@ def encode_slide(
     `features.encode.BATCH` divides a chunk, so that no batch straddles two.
 
     Args:
-        slide: open slide.
         xy_px0: (n, 2) centres in level-0 pixels, in reading order.
         mpp: microns per level-0 pixel.
-        encoder: what encodes.
-        plan: sides and size of the patches.
         store: where finished chunks are and go.
         projection: columns of the fixed projection of the features, or None.
         max_bad: share of spots whose pixels may be unreadable.

@@ -56,9 +56,7 @@ class ToLoad:
     """A model as it is asked for: loaded once here, and by every worker of a cluster for itself.
 
     Attributes:
-        model: the model file.
         gene_sets: to score; None: the model's own.
-        machine: device, threads, cache folder.
     """
 
     model: Path
@@ -110,11 +108,9 @@ def predict_on_cluster(
     """Every slide on some worker; what a worker that dies was at fails after three tries.
 
     Args:
-        cluster: which workers.
         to_load: the model, which every worker can read; its machine is shared among the workers here.
         tasks: in the order of the answer.
         out: folder of the results, shared by all workers.
-        reporter: hears of every slide that is finished.
         note: takes what came of it.
 
     Raises:

@@ -61,7 +61,6 @@ def chosen_genes(
     (`claim_words.best_first`), among equals the most abundant.
 
     Args:
-        bundle: the model.
         claims: of its panel on this slide.
         written: columns of the panel that are written at all.
         wanted: names of genes, or None; those that the panel lacks are left out (`say_absent` tells why).

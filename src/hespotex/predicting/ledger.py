@@ -36,7 +36,6 @@ class _Entry:
     """What the file of one slide holds.
 
     Attributes:
-        outcome: what came of it.
         slide: key of its path.
         source: key of the input that named it.
         content: key of its content, where there is a prediction and the slide was still there.
@@ -57,7 +56,6 @@ class Ledger:
     """What is known of the slides of one folder of predictions.
 
     Args:
-        run: the folder.
         source: the input of this call: manifest, slide or folder of slides.
     """
 
@@ -71,7 +69,6 @@ class Ledger:
         """Note the slides of this call as unfinished, unless more is known of them.
 
         Args:
-            tasks: one a slide.
             whole: they are all that the input holds: what failed before and is in it no more is forgotten.
 
         Raises:

@@ -65,11 +65,8 @@ def predict_slides(
     Args:
         predictor: for slides that are predicted here.
         to_load: what workers of a cluster load for themselves.
-        plan: the slides.
         run: the folder; it may hold other slides that were predicted with the same options.
-        options: of the call.
         cluster: workers; None, or for a single slide: here.
-        reporter: hears of progress.
 
     Raises:
         HESpotExError: the only slide cannot be predicted, or the folder holds other predictions.

@@ -53,14 +53,9 @@ def find_slide_nuclei(
     is predicted. Parts that cannot be read hold no nuclei: their spots are marked where they are encoded.
 
     Args:
-        slide: open slide.
-        section: spots and scale.
         mask: of the slide, where the source is `mask`.
-        nuclei: mode and source.
         kept: file that lets a killed count go on.
         key: of slide, spots and scale.
-        device: torch device of networks.
-        advance: hears of every so many spots that are done.
 
     Raises:
         NucleiError: nuclei cannot be found on this slide.

@@ -58,11 +58,7 @@ class Predictor:
     """A model with its encoder loaded, ready for any number of slides; made by `open_predictor`.
 
     Attributes:
-        bundle: the model.
         trust: what it knows of its own worth.
-        encoder: its encoder.
-        plan: its patches.
-        machine: device and threads.
     """
 
     bundle: Bundle
@@ -98,10 +94,7 @@ def predict_slide(
     the same bit for bit. Nothing stands under a final name before it is whole.
 
     Args:
-        predictor: model and encoder.
-        task: slide and how to predict it.
         out: folder for predictions/, figures/ and, while it runs, work/.
-        reporter: hears of progress.
 
     Raises:
         HESpotExError: the slide, its scale, the positions or the disk; what is done is kept.

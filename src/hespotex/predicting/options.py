@@ -122,8 +122,6 @@ class SlideTask:
 
     Attributes:
         section_id: names the files that are written.
-        slide: the image file.
-        options: how.
         patient_id: as the user gave it; `unknown` where nobody said whose the slide is.
         row: a manifest's row with spots of its own; predicted there, in place of a grid.
         nuclei_mask: that the manifest names.

@@ -42,12 +42,10 @@ class Finished:
 
     Attributes:
         layout: where was predicted.
-        store: the predictions.
         shift: (G,) to take off the stored composition, or None.
         bad: (n,) spots whose pixels could not be read.
         verdict: of the out-of-distribution check, or None.
         claims: what the model may claim of its genes on this slide.
-        thumbnail: small picture of the slide.
         provenance: what made the prediction.
         genes: that are written and shown.
     """

@@ -30,7 +30,6 @@ class Plan:
     """What an input holds: sections that all have spots of their own, or slides.
 
     Attributes:
-        source: the input.
         rows: of a manifest whose every row has spots; else empty.
         tasks: slides, and rows with spots among them; else empty.
         whole: no row was left out by name.
@@ -61,7 +60,6 @@ def plan_input(
         source: manifest (.csv, .tsv), slide, or folder of slides.
         options: for all of them; what a row of a manifest states goes before.
         sections: only these ids of a manifest.
-        cluster: workers that were asked for.
 
     Raises:
         SlideError: there is no slide.

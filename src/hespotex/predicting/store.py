@@ -64,12 +64,7 @@ def open_work(folder: Path, key: str) -> None:
 
 
 class FeatureStore:
-    """Chunks of features, one file each.
-
-    Args:
-        folder: of the files.
-        n_spots: of the slide.
-    """
+    """Chunks of features, one file each."""
 
     def __init__(self, folder: Path, n_spots: int) -> None:
         self.folder = folder
@@ -146,8 +141,6 @@ class PredictionStore:
     """Predictions of a slide in a zarr group, a chunk of spots at a time.
 
     Args:
-        folder: of the group.
-        n_spots, n_genes: of the slide and the panel.
         layers: names of the (n, G) arrays.
         columns: names of the (n,) arrays.
     """
@@ -195,7 +188,6 @@ class PredictionStore:
         """Write one chunk of every array, then its mark.
 
         Args:
-            number: of the chunk.
             arrays: by name, rows of the chunk.
             note: anything JSON can hold that is wanted back by `notes`.
 

@@ -45,7 +45,6 @@ class Manifest:
     """A checked manifest.
 
     Attributes:
-        path: the file.
         rows: its sections and slides, in order.
     """
 

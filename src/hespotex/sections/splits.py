@@ -123,7 +123,6 @@ def spatial_blocks(
 
     Args:
         xy_um: (n, 2) spot centres in microns.
-        n_blocks: how many blocks.
         gap_um: distance in microns that keeps neighbours out of the training part.
 
     Raises:

@@ -52,9 +52,6 @@ def tile_side(
     Args:
         corners: (N, 2) top left corners in level-0 pixels.
         spots: (n, 2) spot centres in level-0 pixels.
-        stated: by the manifest and by the file.
-        path: named in errors.
-        section: named in errors.
 
     Raises:
         SlideError: sides contradict each other, or the grid leaves it open.

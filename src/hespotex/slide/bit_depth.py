@@ -31,7 +31,6 @@ def bits_in_use(
     the picture would be many times too dark.
 
     Args:
-        path: named in errors.
         container: bits of a sample, as the file states them.
         maxima: largest values of parts of the picture; no more are taken than needed.
         stated: what the user says.

@@ -42,7 +42,6 @@ class DecodedImage:
     of them may stand behind their pixels.
 
     Args:
-        path: the image file.
         bits: of a sample of 16, that hold the picture, where the user states them.
 
     Raises:

@@ -38,7 +38,6 @@ class Slide:
     """An open slide; made by `open_slide`, closed by `close` or a `with` block.
 
     Attributes:
-        path: the file.
         reader: which library reads it.
         width_px0, height_px0: size in level-0 pixels.
         level_downsamples: level-0 pixels per pixel of each level.
@@ -337,7 +336,6 @@ def slide_key(path: Path, bits: int | None = None) -> str:
     """Key of a slide's content without opening it as a slide; for MIRAX and Zarr of the folder.
 
     Args:
-        path: the slide.
         bits: of a sample, where they are stated: other bits are other colours.
 
     Raises:

@@ -119,7 +119,6 @@ def find_tissue(slide: Slide, mpp: float | None, *, least_px: int = LEAST_PX) ->
     all glass is not cut in two.
 
     Args:
-        slide: open slide.
         mpp: microns per level-0 pixel; None where unknown: then the slide is looked at on a picture of
             800 px a side.
         least_px: a small slide is looked at on a picture of at least so many pixels a side, which is finer.

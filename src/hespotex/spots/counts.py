@@ -29,8 +29,7 @@ def check_counts(
     Args:
         counts: (n, g) values as they were read; entries stored twice are summed and stored zeros
             removed in place, which leaves the matrix that it stands for as it is.
-        genes: g names.
-        barcodes: n names.
+        genes, barcodes: g and n names.
         source: file and place in it, for messages.
 
     Raises:

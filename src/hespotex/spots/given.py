@@ -26,7 +26,6 @@ def read_positions(
     and y, the centres in level-0 pixels; a column spot, barcode, name or id gives the names.
 
     Args:
-        path: the file.
         spot_pitch_um: distance of neighbouring spots in microns, where the user states it.
         library: which of several sections in the file.
 

@@ -100,7 +100,6 @@ def one_library(
         names: of the n spots, as stored; they may stand there twice.
         obs: (n, ...) further columns.
         xy: (n, 2) positions.
-        source: the file, for messages.
         wanted: the library that the user names.
         known: libraries that the file itself lists.
 

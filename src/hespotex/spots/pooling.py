@@ -50,7 +50,6 @@ def pool_points(
         counts: (m, g) counts of the points.
         pitch_um: distance of neighbouring centres.
         diameter_um: of a spot; None: spots fill the plane.
-        kind: of the grid.
         origin_um: where a centre lies; None: half a pitch inside the lowest x and y.
 
     Raises:

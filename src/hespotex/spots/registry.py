@@ -39,7 +39,6 @@ def read_spots(format_name: str, source: SpotSource) -> SpotTable:
 
     Args:
         format_name: a name of `READERS`.
-        source: its files and what the manifest says of them.
 
     Raises:
         SpotTableError: unknown format, or the reader's own reasons.

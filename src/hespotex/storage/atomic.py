@@ -80,7 +80,6 @@ def check_writable(folder: Path, instead: str = "") -> None:
     """Make a folder where there is none, and try to write in it: before hours of work, not after them.
 
     Args:
-        folder: to be written in.
         instead: what else may be done than what helps against the disk's own cause.
 
     Raises:

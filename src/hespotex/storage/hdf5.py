@@ -25,7 +25,6 @@ def open_h5(
     """Open an HDF5 file to read it, without a lock where the file system gives none.
 
     Args:
-        path: the file.
         what: is expected, as it stands before the path in messages: "a whole h5ad file at".
         error: raised where it is something else.
         remedy: what to do about a file that is neither cut short nor refused by the disk.

@@ -54,7 +54,6 @@ def open_binary(
     """Open a text file as bytes, unpacked where gzip, bzip2 or xz packed it (told by its first bytes, not by its name).
 
     Args:
-        path: the file.
         what: is expected there, for messages.
         error: raised where it is something else.
 

@@ -73,10 +73,7 @@ def run_fold(
     Args:
         cohort: all sections of the run.
         fold: which are held out, and which are fitted on.
-        config: panel, profile, model and seed.
-        gene_sets: to score beside the genes.
         nan_as_zero: a PCC that does not exist counts as 0 in means.
-        machine: device and threads.
         clock: gets the seconds of every stage.
     """
     clock = clock or StageClock()
@@ -125,10 +122,7 @@ def fit_for_use(
     """A model of all these sections, to be kept: searched values, fit, baselines, intervals.
 
     Args:
-        train: the sections to fit on.
-        config: panel, profile, model, search and seed.
         validation: scores and grades from cross-validation; what a search chose is added.
-        machine: device and threads.
         advance: called after the fit and after the calibration.
     """
     choice = searched(train, config, machine=machine)
@@ -201,8 +195,6 @@ def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> 
     """The bundle with what the baselines keep of its training sections, to be scored beside the model.
 
     Args:
-        bundle: the model.
-        train: its training sections.
         nearest_spots: so many training spots are kept with their counts, for the nearest patches.
     """
     panel = GenePanel(bundle.genes, bundle.training_totals)

@@ -44,7 +44,6 @@ def choose(
     Args:
         config: with the grid in `config.search`.
         parts: (left out, rest) of every inner fold, all of them training sections.
-        machine: device and threads.
 
     Raises:
         ConfigError: no inner fold can be made, or no candidate has a score.

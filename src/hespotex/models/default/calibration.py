@@ -87,9 +87,7 @@ def calibrate(
 
     Args:
         model: networks and linear depth.
-        sections: the training sections.
         inputs: the network's inputs of each of them.
-        run: goes through the sections.
     """
     measured = [s.measured for s in sections]
     pooled = pooled_composition([s.counts for s in sections], measured)

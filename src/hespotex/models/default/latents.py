@@ -25,10 +25,7 @@ def fit_latents(
     """One GATE on all training sections together; it reads components of Pearson residuals.
 
     Args:
-        sections: training sections.
-        config: sizes and steps of GATE.
         seed: of the components and the starting weights.
-        device: torch device.
 
     Returns:
         latents (n_i, latent_size) of each section, from the final weights.

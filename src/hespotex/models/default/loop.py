@@ -81,9 +81,7 @@ def fit_model(
 
     Args:
         sections: training sections; all with a nuclei factor, or none.
-        config: sizes, rates, what takes part.
         seed: of everything left to chance; the same seed on the same machine gives the same bits.
-        device: torch device.
 
     Raises:
         SpotTableError: no section, sections that differ in features or genes, nuclei in some only,
@@ -240,8 +238,6 @@ def batch_loss(
         stack: M networks.
         lesson: all training spots.
         spots: (M, b) which of them each network is shown.
-        config: weights of the parts.
-        run: goes through parts of the spots.
     """
     decoded, depth, latent = stack(lesson.context, lesson.graph, spots)
     loss: Tensor = read_out_loss(decoded, *stack.read_out, spots, lesson.target, run)

@@ -79,12 +79,10 @@ def fit_low_rank(
     """Leading components of all sections' tables together; no whole table is ever held.
 
     Args:
-        sections: training sections.
         values: of a section, the function that gives rows of its table, e.g. `residuals`.
         rank: components; fewer where there are fewer spots or genes.
         seed: of the drawing of spots and of the randomised decomposition.
         shrink: take the noise out of the singular values; a component that is all noise becomes 0.
-        run: goes through the sections.
     """
     from sklearn.utils.extmath import randomized_svd
 

@@ -98,13 +98,11 @@ def fit_kernel_composition(
     depth; sqrt(mu) / (mu + 1) is the factor that also takes a rare gene's deviation with caution.
 
     Args:
-        sections: training sections.
         contexts: (n_i, C) of each.
         table: denoised Pearson residuals of the sections.
         variance_share: (C,) share of the features' variance along each column.
         config: penalty, landmarks.
         seed: of the landmarks.
-        run: goes through blocks of spots.
     """
     from scipy.linalg import solve
 

@@ -93,7 +93,6 @@ def fit_gate(
         latent_size, hidden: sizes of the network.
         steps, lr, weight_decay, clip: see `Descent`.
         seed: of the starting weights, the only chance involved.
-        device: torch device.
         decoder: builds the decoder on the encoder: tied weights, or `FreeDecoder`.
 
     Raises:

@@ -43,9 +43,7 @@ def fit_published(
 
     Args:
         sections: training sections; all with a nuclei factor, or none.
-        config: sizes, steps and rates.
         seed: of all starting weights, the only chance involved.
-        device: torch device.
 
     Raises:
         SpotTableError: no section, sections of different features or genes, or nuclei in some only.
@@ -90,7 +88,6 @@ def predict_published(
         features: (n, S, D) or (n, S x D), the encoder's raw features.
         xy_um: (n, 2) spot centres, any unit: only their order by distance matters.
         nuclei: (n,) nuclei factor; needed if, and only if, the model was trained with one.
-        device: torch device.
 
     Returns:
         (n, G) in the dtype of the weights; values below 0 occur and are left as they are.
