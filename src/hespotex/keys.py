@@ -6,6 +6,9 @@ from typing import Final
 
 # obsm
 SPATIAL: Final = "spatial"  # (n, 2) x, y of the spot centre in level-0 pixels, origin top-left
+SPATIAL_COMMON_UM: Final = (
+    "spatial_common_um"  # (n, 2) microns in the frame that several sections share
+)
 GENE_SETS: Final = "gene_sets"  # (n, K) predicted; uns["hespotex"]["gene_sets"] names the columns
 GENE_SETS_MEASURED: Final = "gene_sets_measured"  # (n, K) Pearson residuals of the sets' counts
 

@@ -1,6 +1,13 @@
-"""What scale and orientation a section has, decided from every source at once."""
+"""What scale and orientation a section has, decided from every source at once, and frames that sections share."""
 
 from hespotex.geometry.decide import Geometry, StatedScale, decide_geometry
+from hespotex.geometry.frames import (
+    Affine,
+    CommonFrame,
+    SectionFrame,
+    read_frames,
+    write_frames,
+)
 from hespotex.geometry.image_fit import (
     FittedSpots,
     SlideFacts,
@@ -20,11 +27,14 @@ from hespotex.geometry.orientation import (
 
 __all__ = [
     "ORIENTATIONS",
+    "Affine",
+    "CommonFrame",
     "FittedSpots",
     "Geometry",
     "Hypothesis",
     "Lattice",
     "OrientationEvidence",
+    "SectionFrame",
     "SlideFacts",
     "StatedScale",
     "check_one_section",
@@ -34,5 +44,7 @@ __all__ = [
     "orient",
     "orientation_evidence",
     "outside_error",
+    "read_frames",
     "spots_outside",
+    "write_frames",
 ]
