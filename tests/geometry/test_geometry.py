@@ -171,17 +171,19 @@ def test_tags_of_a_collection_known_for_wrong_ones_are_set_aside_aloud() -> None
     hints = ScaleHints(mpp={"HEST": 2.0}, trust_slide_mpp=False)
     geometry = decide(hints=hints, slide_mpp={"tiff": 20.0}, spot_pitch_um=200.0)
     assert geometry.mpp == 2.0
-    assert geometry.notes[0].startswith("slide tag tiff says 20 um/px; not used")
+    assert str(geometry.notes[0]).startswith("slide tag tiff says 20 um/px; not used")
 
 
 def test_what_was_measured_or_assumed_is_said() -> None:
     geometry = decide(mpp=2.0)
     assert geometry.spot_pitch_um == pytest.approx(200)
     assert geometry.spot_diameter_um == pytest.approx(100)
-    assert "measured from the positions: 200 um" in geometry.notes[0]
-    assert "half the pitch, 100 um, is assumed; set spot_diameter_um" in geometry.notes[1]
+    assert "measured from the positions: 200 um" in str(geometry.notes[0])
+    assert "half the pitch, 100 um, is assumed; set spot_diameter_um" in str(geometry.notes[1])
+    assert [note.doubtful for note in geometry.notes] == [False, True]
+    assert geometry.notes[1].remedy == "set spot_diameter_um in the manifest"
     loose = decide(np.random.default_rng(0).random((400, 2)) * 1e4, mpp=1.0)
-    assert "on no lattice" in loose.notes[0]
+    assert "on no lattice" in str(loose.notes[0])
 
 
 def test_real_arrays_have_the_pitch_that_their_readme_says(shared_data: Path) -> None:

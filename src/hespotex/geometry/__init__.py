@@ -1,6 +1,6 @@
 """What scale and orientation a section has, decided from every source at once, and frames that sections share."""
 
-from hespotex.geometry.decide import Geometry, StatedScale, decide_geometry
+from hespotex.geometry.decide import Geometry, ScaleNote, StatedScale, decide_geometry
 from hespotex.geometry.frames import (
     Affine,
     CommonFrame,
@@ -34,6 +34,7 @@ __all__ = [
     "Hypothesis",
     "Lattice",
     "OrientationEvidence",
+    "ScaleNote",
     "SectionFrame",
     "SlideFacts",
     "StatedScale",

@@ -18,6 +18,24 @@ _MOST_STRETCH = 1.03
 
 
 @dataclass(frozen=True)
+class ScaleNote:
+    """One thing that was assumed, set aside or doubted of the scale; its text is "found; remedy".
+
+    Attributes:
+        found: what it is, with its values.
+        remedy: what to do; empty where there is nothing to do, or nothing better than to look.
+        doubtful: whether it should be looked at before a run.
+    """
+
+    found: str
+    remedy: str = ""
+    doubtful: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.remedy}" if self.remedy else self.found
+
+
+@dataclass(frozen=True)
 class Geometry:
     """The physical scale that was decided for a section, and from what.
 
@@ -26,18 +44,18 @@ class Geometry:
         spot_pitch_um: distance of neighbouring spots in microns.
         spot_diameter_um: diameter of a spot in microns.
         mpp_sources: every source's own value of mpp, by name.
-        notes: what was assumed or set aside, one sentence each.
+        notes: what was assumed or set aside.
         overruled: sources that disagree, and that the user let the manifest's mpp count against.
-        doubts: what should be looked at before a run, one sentence each.
+        doubts: what weak sources say against the scale; all of them doubtful.
     """
 
     mpp: float
     spot_pitch_um: float
     spot_diameter_um: float
     mpp_sources: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[ScaleNote, ...] = ()
     overruled: Mapping[str, float] = field(default_factory=dict)
-    doubts: tuple[str, ...] = ()
+    doubts: tuple[ScaleNote, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +93,7 @@ def decide_geometry(
         GeometryError: no source, or sources that disagree; each is named with its value.
     """
     stated = stated or StatedScale()
-    notes: list[str] = []
+    notes: list[ScaleNote] = []
     lattice = fit_lattice(xy_px0)
     pitch_um = _agreed("spot pitch", "um", stated.spot_pitch_um, hints.spot_pitch_um, section)
     diameter_um = _agreed(
@@ -103,17 +121,21 @@ def decide_geometry(
         else:
             diameter_um = 0.5 * pitch_um
             notes.append(
-                f"no file states the spot diameter: half the pitch, {diameter_um:.4g} um, is assumed; "
-                "set spot_diameter_um in the manifest"
+                ScaleNote(
+                    f"no file states the spot diameter: half the pitch, {diameter_um:.4g} um, is assumed",
+                    "set spot_diameter_um in the manifest",
+                    doubtful=True,
+                )
             )
     return Geometry(mpp, pitch_um, diameter_um, sources, tuple(notes), overruled, tuple(doubts))
 
 
-def _assumed(name: str, rough: RoughScale) -> str:
-    return (
+def _assumed(name: str, rough: RoughScale) -> ScaleNote:
+    return ScaleNote(
         f"{name} is the only source of microns per pixel: {rough.likely:.4g} is assumed, {rough.low:.4g} to "
-        f"{rough.high:.4g} is possible, since versions write circles of different size; set mpp or spot_pitch_um "
-        "in the manifest"
+        f"{rough.high:.4g} is possible, since versions write circles of different size",
+        "set mpp or spot_pitch_um in the manifest",
+        doubtful=True,
     )
 
 
@@ -122,8 +144,8 @@ def _weigh_rough(
     rough: RoughScale,
     mpp: float,
     sources: dict[str, float],
-    notes: list[str],
-    doubts: list[str],
+    notes: list[ScaleNote],
+    doubts: list[ScaleNote],
 ) -> None:
     """A weak source beside the scale that was decided: it agrees, is explained, or raises a doubt."""
     if name in sources:
@@ -132,13 +154,19 @@ def _weigh_rough(
         sources[name] = rough.likely
     elif rough.low / (1 + AGREEMENT) <= mpp <= rough.high * (1 + AGREEMENT):
         notes.append(
-            f"{name} would mean {rough.likely:.4g} um per pixel; versions write circles of different size, so it does "
-            "not decide"
+            ScaleNote(
+                f"{name} would mean {rough.likely:.4g} um per pixel; versions write circles of different size, so it "
+                "does not decide"
+            )
         )
     else:
         doubts.append(
-            f"{name} would mean {rough.low:.4g} to {rough.high:.4g} um per pixel, not {mpp:.4g}: are the scale factors "
-            "of another image or sample?; look at the close-up of the overlay"
+            ScaleNote(
+                f"{name} would mean {rough.low:.4g} to {rough.high:.4g} um per pixel, not {mpp:.4g}: are the scale "
+                "factors of another image or sample?",
+                "look at the close-up of the overlay",
+                doubtful=True,
+            )
         )
 
 
@@ -148,7 +176,7 @@ def _mpp_sources(
     slide_mpp: Mapping[str, float],
     lattice: Lattice | None,
     pitch_um: float | None,
-    notes: list[str],
+    notes: list[ScaleNote],
 ) -> dict[str, float]:
     sources: dict[str, float] = {}
     if stated.mpp is not None:
@@ -158,20 +186,27 @@ def _mpp_sources(
             sources[f"slide tag {tag}"] = value
         else:
             notes.append(
-                f"slide tag {tag} says {value:.4g} um/px; not used, slides of this collection carry wrong tags"
+                ScaleNote(
+                    f"slide tag {tag} says {value:.4g} um/px; not used, slides of this collection carry wrong tags"
+                )
             )
     sources.update(hints.mpp)
     if pitch_um is not None and lattice is not None:
         if lattice.stretch > _MOST_STRETCH:
             notes.append(
-                f"the two directions of the spot lattice differ by {100 * (lattice.stretch - 1):.1f} %: "
-                "the image may be stretched"
+                ScaleNote(
+                    f"the two directions of the spot lattice differ by {100 * (lattice.stretch - 1):.1f} %: "
+                    "the image may be stretched",
+                    doubtful=True,
+                )
             )
         name = f"spot pitch ({pitch_um:g} um = {lattice.pitch_px:.5g} px)"
         sources[name] = pitch_um / lattice.pitch_px
     elif pitch_um is not None:
         notes.append(
-            f"the positions form no regular lattice, so the pitch of {pitch_um:g} um says nothing about mpp"
+            ScaleNote(
+                f"the positions form no regular lattice, so the pitch of {pitch_um:g} um says nothing about mpp"
+            )
         )
     if hints.spot_diameter_px0 is not None and hints.spot_diameter_um is not None:
         name = f"spot diameter ({hints.spot_diameter_um:g} um = {hints.spot_diameter_px0:.5g} px)"
@@ -248,11 +283,11 @@ def _nothing_known(
 
 
 def _measured_pitch(
-    xy_px0: npt.NDArray[np.float64], lattice: Lattice | None, mpp: float, notes: list[str]
+    xy_px0: npt.NDArray[np.float64], lattice: Lattice | None, mpp: float, notes: list[ScaleNote]
 ) -> float:
     if lattice is not None:
         pitch_um = lattice.pitch_px * mpp
-        notes.append(f"spot pitch measured from the positions: {pitch_um:.4g} um")
+        notes.append(ScaleNote(f"spot pitch measured from the positions: {pitch_um:.4g} um"))
         return pitch_um
     if len(xy_px0) < 2:
         raise GeometryError(
@@ -263,6 +298,8 @@ def _measured_pitch(
     nearest = cKDTree(xy_px0).query(xy_px0, k=2)[0][:, 1]
     pitch_um = float(np.median(nearest)) * mpp
     notes.append(
-        f"the spots lie on no lattice: the median distance of neighbours, {pitch_um:.4g} um, is taken as pitch"
+        ScaleNote(
+            f"the spots lie on no lattice: the median distance of neighbours, {pitch_um:.4g} um, is taken as pitch"
+        )
     )
     return pitch_um

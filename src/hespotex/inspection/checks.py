@@ -124,21 +124,12 @@ def scale_findings(section: Section) -> list[Finding]:
             f"{geometry.spot_pitch_um:.4g} um apart",
         )
     ]
-    for note in geometry.notes:
-        doubtful = "is assumed" in note or "stretched" in note
-        text, _, remedy = note.partition("; ")
-        found.append(
-            Finding(
-                section.section_id,
-                "scale",
-                "warning" if doubtful else "info",
-                text if doubtful else note,
-                (remedy or "look at the overlay") if doubtful else "",
-            )
-        )
-    for doubt in geometry.doubts:
-        text, _, remedy = doubt.partition("; ")
-        found.append(Finding(section.section_id, "scale", "warning", text, remedy))
+    for note in (*geometry.notes, *geometry.doubts):
+        if note.doubtful:
+            remedy = note.remedy or "look at the overlay"
+            found.append(Finding(section.section_id, "scale", "warning", note.found, remedy))
+        else:
+            found.append(Finding(section.section_id, "scale", "info", str(note)))
     return found
 
 

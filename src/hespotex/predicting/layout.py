@@ -91,7 +91,7 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         section_id=task.section_id,
         patient_id=task.patient_id,
         slide=task.slide,
-        geometry=Geometry(mpp, pitch, diameter, {_source(slide, options.mpp): mpp}, notes),
+        geometry=Geometry(mpp, pitch, diameter, {_source(slide, options.mpp): mpp}),
         barcodes=np.array([f"{x}x{y}" for x, y in places[kept]], dtype=str),
         xy_px0=xy_px0[kept],
         counts=None,
@@ -160,7 +160,7 @@ def _of_row(row: ManifestRow, choices: InputChoices, bundle: Bundle) -> Layout:
     )
     note = "predicted at its own spots; measured values are written by a manifest of sections alone"
     accepted = (f"accepted by the user: {sentence}" for sentence in section.accepted)
-    return Layout(at_spots, None, (note, *section.geometry.notes, *accepted))
+    return Layout(at_spots, None, (note, *map(str, section.geometry.notes), *accepted))
 
 
 def _about(choices: InputChoices, row: ManifestRow) -> tuple[str, ...]:
@@ -206,7 +206,7 @@ def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         dropped=table.dropped,
         bits=options.bits,
     )
-    return Layout(section, None, notes + geometry.notes)
+    return Layout(section, None, (*notes, *map(str, geometry.notes)))
 
 
 def _check_inside(table: SpotTable, slide: Slide) -> None:
