@@ -28,12 +28,12 @@ class EncoderInfo:
     """
 
     name: str
-    dim: int | None
-    size_px: int | None
-    mpp: float | None
-    licence: str
-    weights_here: bool
-    source: str
+    dim: int | None = None
+    size_px: int | None = None
+    mpp: float | None = None
+    licence: str = "see its page"
+    weights_here: bool = False
+    source: str = ""
     note: str = ""
 
 
@@ -65,6 +65,22 @@ class Encoder(ABC):
     @abstractmethod
     def encode(self, patches: Patches) -> FeatureRows:
         """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
+
+
+class RunEncoder(Encoder):
+    """An encoder whose function from patches to features, and whose key, are made when it is loaded."""
+
+    mpp = None
+    _forward: Callable[[Patches], FeatureRows]
+    _key: str
+
+    def key(self) -> str:
+        """Key of weights and preprocessing; the same on every engine and device."""
+        return self._key
+
+    def encode(self, patches: Patches) -> FeatureRows:
+        """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
+        return self._forward(patches)
 
 
 class Build(Protocol):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from hespotex.encoders.base import Encoder, FeatureRows, Patches
+from hespotex.encoders.base import RunEncoder
 from hespotex.encoders.engine import torch_forward, weights_key
 from hespotex.encoders.hub import asking_the_hub
 from hespotex.encoders.lazyslide_listing import (
@@ -22,7 +21,7 @@ from hespotex.errors import EncoderError
 from hespotex.storage.content_keys import content_key
 
 
-class LazySlideEncoder(Encoder):
+class LazySlideEncoder(RunEncoder):
     """A model of lazyslide-models with the transform that it brings along.
 
     Patches come in the size that the transform resizes to, so that its resizing changes nothing;
@@ -33,37 +32,22 @@ class LazySlideEncoder(Encoder):
         device, threads: see `get_encoder`.
     """
 
-    mpp = None
-
     def __init__(self, name: str, model: Any, *, device: str, threads: int | None) -> None:
         self.name = name
         self.licence = _text(getattr(model, "license", None))
-        self._model = model.to(device)
         self._transform = model.get_transform()
         steps = list(getattr(self._transform, "transforms", []))
         self.size_px = _input_side(name, self._transform, steps)
         self.mean, self.std = _normalisation(steps)
-        forward = torch_forward(self._model.encode_image, self._prepare, device, threads)
-        self._forward = forward
+        self._forward = torch_forward(model.to(device).encode_image, self._prepare, device, threads)
+        self._key = content_key(weights_key(model.model), repr(self._transform), self.size_px)
         self.engine = "torch-autocast" if device.startswith("cuda") else "torch"
         example = np.zeros((1, self.size_px, self.size_px, 3), np.uint8)
-        self.dim = int(forward(example).shape[1])
+        self.dim = int(self._forward(example).shape[1])
 
     def _prepare(self, patches: Any) -> Any:
         """(b, size, size, 3) uint8 -> the encoder's input, by its own transform."""
         return self._transform(patches.permute(0, 3, 1, 2))
-
-    @cached_property
-    def _key(self) -> str:
-        return content_key(weights_key(self._model.model), repr(self._transform), self.size_px)
-
-    def key(self) -> str:
-        """Key of weights and preprocessing; the same on every engine and device."""
-        return self._key
-
-    def encode(self, patches: Patches) -> FeatureRows:
-        """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
-        return self._forward(patches)
 
 
 def build_lazyslide(name: str, *, device: str, threads: int | None) -> LazySlideEncoder:

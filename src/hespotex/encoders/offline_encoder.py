@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hespotex.encoders import offline
-from hespotex.encoders.base import Encoder, Engine, FeatureRows, Patches
+from hespotex.encoders.base import Engine, RunEncoder
 from hespotex.encoders.engine import build_forward
 from hespotex.storage.content_keys import content_key, file_key
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class OfflineEncoder(Encoder):
+class OfflineEncoder(RunEncoder):
     """EfficientNet-Lite0: statistics of all stages, or the pooled head.
 
     Args:
@@ -23,8 +23,6 @@ class OfflineEncoder(Encoder):
     Raises:
         EncoderError: the package with the weights is missing, or its weights do not fit.
     """
-
-    mpp = None
 
     def __init__(self, name: str, *, device: str, threads: int | None, engine: Engine) -> None:
         self.name = name
@@ -44,14 +42,6 @@ class OfflineEncoder(Encoder):
             threads=threads,
             engine=engine,
         )
-
-    def key(self) -> str:
-        """Key of weights, reading and preprocessing; the same on every engine and device."""
-        return self._key
-
-    def encode(self, patches: Patches) -> FeatureRows:
-        """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
-        return self._forward(patches)
 
     def _load(self) -> torch.nn.Module:
         from hespotex.encoders.stages import StageStatistics

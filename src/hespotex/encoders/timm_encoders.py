@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
-from hespotex.encoders.base import Encoder, Engine, FeatureRows, Patches
+from hespotex.encoders.base import Engine, RunEncoder
 from hespotex.encoders.engine import build_forward, weights_key
 from hespotex.encoders.hub import asking_the_hub, require
 from hespotex.errors import EncoderError
 from hespotex.storage.content_keys import content_key
 
 
-class TimmEncoder(Encoder):
+class TimmEncoder(RunEncoder):
     """A timm network without its classifier, prepared as its own configuration says.
 
     Patches come in the size of the network's input, so that neither resizing nor cropping is left
@@ -22,8 +21,6 @@ class TimmEncoder(Encoder):
         model: the network in eval mode, with its configuration.
         device, threads, engine: see `get_encoder`.
     """
-
-    mpp = None
 
     def __init__(
         self,
@@ -49,10 +46,10 @@ class TimmEncoder(Encoder):
         self.std = tuple(float(v) for v in config["std"])
         self.dim = int(model.num_features)
         self.licence = str((model.pretrained_cfg or {}).get("license") or "not stated")
-        self._model = model
+        self._key = content_key(weights_key(model), self.size_px, self.mean, self.std)
         self._forward, self.engine = build_forward(
-            self._model,
-            key=self.key(),
+            model,
+            key=self._key,
             size_px=self.size_px,
             mean=self.mean,
             std=self.std,
@@ -60,18 +57,6 @@ class TimmEncoder(Encoder):
             threads=threads,
             engine=engine,
         )
-
-    @cached_property
-    def _key(self) -> str:
-        return content_key(weights_key(self._model), self.size_px, self.mean, self.std)
-
-    def key(self) -> str:
-        """Key of weights and preprocessing; the same on every engine and device."""
-        return self._key
-
-    def encode(self, patches: Patches) -> FeatureRows:
-        """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
-        return self._forward(patches)
 
 
 def build_timm(name: str, *, device: str, threads: int | None, engine: Engine) -> TimmEncoder:

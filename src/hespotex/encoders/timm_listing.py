@@ -22,16 +22,7 @@ def list_timm() -> list[EncoderInfo]:
 
 
 def _row(short: str, source: str, *, weights_here: bool = False, note: str = "") -> EncoderInfo:
-    return EncoderInfo(
-        name=f"{PREFIX}{short}",
-        dim=None,
-        size_px=None,
-        mpp=None,
-        licence="see its page",
-        weights_here=weights_here,
-        source=source,
-        note=note,
-    )
+    return EncoderInfo(f"{PREFIX}{short}", weights_here=weights_here, source=source, note=note)
 
 
 def _build(name: str, *, device: str, threads: int | None, engine: Engine) -> Encoder:

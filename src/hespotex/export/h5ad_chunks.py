@@ -6,6 +6,7 @@ Some of its genes are read again without the others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def write_prediction_by_chunks(
                     of_sets[keys.GENE_SETS] = place
                 for table in (*tables.values(), *of_sets.values()):
                     table.attrs.update(_DENSE)
-                for rows, arrays in () if first is None else _chain(first, parts):
+                for rows, arrays in () if first is None else chain([first], parts):
                     for name, table in tables.items():
                         table[rows] = arrays[name][:, kept]
                     for name, table in of_sets.items():
@@ -169,8 +170,3 @@ def _of_genes(var: pd.DataFrame, kept: npt.NDArray[np.intp]) -> pd.DataFrame:
     for name in rows.select_dtypes("category"):
         rows[name] = rows[name].cat.remove_unused_categories()
     return rows
-
-
-def _chain(first: Chunk, rest: Iterable[Chunk]) -> Iterable[Chunk]:
-    yield first
-    yield from rest

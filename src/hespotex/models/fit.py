@@ -5,8 +5,8 @@ Whatever it is given is training data: nothing of a held-out section ever comes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 
 from hespotex.config import Machine, RunConfig, StageConfig
@@ -139,26 +139,15 @@ def use_threads(machine: Machine) -> None:
     threadpool_limits(machine.threads)
 
 
-@contextmanager
-def _threads_for(n_values: int) -> Iterator[None]:
+def _threads_for(n_values: int) -> AbstractContextManager[object]:
     """One thread where there is little to do: the steps are too short to share.
 
     Measured on 1,000 genes and 250 spots: 3.6 s with one thread, 4.8 s with two on a quiet machine,
     ten times more with two on a busy one, where threads wait for one another.
     """
-    if n_values >= _WORTH_SHARING:
-        yield
-        return
-    import torch
-    from threadpoolctl import threadpool_limits
+    from hespotex.models.workers import one_thread
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    return nullcontext() if n_values >= _WORTH_SHARING else one_thread()
 
 
 def _fit_of(config: RunConfig) -> tuple[Fit, StageConfig]:

@@ -26,18 +26,25 @@ def in_turn(work: Callable[[A], B], parts: Iterable[A], /) -> Iterable[B]:
 
 
 @contextmanager
-def workers() -> Iterator[Run]:
-    """As many workers as torch may use threads; torch and the BLAS behind numpy have one thread each meanwhile."""
+def one_thread() -> Iterator[int]:
+    """torch and the BLAS behind numpy have one thread each meanwhile; how many torch had before."""
     from threadpoolctl import threadpool_limits
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
-            if threads == 1:
-                yield in_turn
-            else:
-                with ThreadPoolExecutor(threads, "hespotex-fit") as pool:
-                    yield pool.map
+            yield threads
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def workers() -> Iterator[Run]:
+    """As many workers as torch may use threads, with one thread each."""
+    with one_thread() as threads:
+        if threads == 1:
+            yield in_turn
+        else:
+            with ThreadPoolExecutor(threads, "hespotex-fit") as pool:
+                yield pool.map
