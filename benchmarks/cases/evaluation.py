@@ -79,10 +79,10 @@ def run(parameters: Mapping[str, Any], _context: Context) -> dict[str, Any]:
 def _scores(prediction: Any, counts: Any, total: np.ndarray) -> np.ndarray:
     """The model's scores and depth's, as a fold computes them; depth's composition PCC is returned."""
     from hespotex.evaluation.baselines import depth_only
-    from hespotex.evaluation.scores import score_section
+    from hespotex.evaluation.scores import Targets, score_section
 
     abundant = np.argsort(-total)[:200]
-    args = (counts.counts, counts.measured, abundant)
+    args = (Targets.of(counts.counts, counts.measured), abundant)
     score_section(prediction.log1p, prediction.composition, *args, nan_as_zero=False, in_units=True)
     depth = depth_only(counts.counts)
     return score_section(depth, depth, *args, nan_as_zero=False, in_units=False).pcc_composition

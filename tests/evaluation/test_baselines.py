@@ -39,11 +39,10 @@ def test_depth_only_is_the_log_of_the_measured_total() -> None:
 
 def test_the_train_mean_pools_spots_of_the_sections_that_measured_the_gene() -> None:
     a, b = sparse.csr_matrix([[1.0, 1.0]]), sparse.csr_matrix([[0.0, 4.0], [0.0, 9.0]])
-    plain = fit_train_mean([a, b]).log1p
+    plain = fit_train_mean([a, b])
     np.testing.assert_allclose(plain[0], np.log1p(5e5) / 3, rtol=1e-6)
-    masked = fit_train_mean([a, b], [np.array([True, True]), np.array([False, True])]).log1p
+    masked = fit_train_mean([a, b], [np.array([True, True]), np.array([False, True])])
     np.testing.assert_allclose(masked[0], np.log1p(5e5), rtol=1e-6)
-    assert fit_train_mean([a, b]).predict(7).shape == (7, 2)
 
 
 def test_features_are_standardised_within_the_section_and_constants_become_zero() -> None:
@@ -129,5 +128,5 @@ def test_features_that_never_vary_predict_the_train_mean() -> None:
     _, c = draw(20, 4, 1)
     flat = np.ones((20, 3), dtype=np.float32)
     log1p, composition = fit_ridge([flat], [c]).predict(flat)
-    np.testing.assert_allclose(log1p, np.tile(fit_train_mean([c]).log1p, (20, 1)), rtol=1e-5)
+    np.testing.assert_allclose(log1p, np.tile(fit_train_mean([c]), (20, 1)), rtol=1e-5)
     assert np.ptp(composition, axis=0).max() < 1e-5

@@ -16,6 +16,7 @@ from hespotex.errors import HESpotExError
 from hespotex.evaluation.baselines import depth_only
 from hespotex.evaluation.scores import (
     ScoreSummary,
+    Targets,
     aggregate,
     deviance_explained,
     pcc_per_gene,
@@ -105,7 +106,9 @@ def test_section_scores_are_the_definitions(counts: sparse.csr_matrix) -> None:
     predicted = log1p_cpm(counts) + rng.normal(size=counts.shape)
     composition = pearson_residuals(counts) + 2 * rng.normal(size=counts.shape)
     abundant = np.array([3, 1, 8])
-    result = score_section(predicted, composition, counts, np.ones(60, dtype=bool), abundant)
+    result = score_section(
+        predicted, composition, Targets.of(counts, np.ones(60, dtype=bool)), abundant
+    )
     kept = [j for j in range(60) if j != 5]
     target, residual = log1p_cpm(counts), pearson_residuals(counts)
     pcc = np.array([np.corrcoef(predicted[:, j], target[:, j])[0, 1] for j in kept])
@@ -128,7 +131,12 @@ def test_section_scores_are_the_definitions(counts: sparse.csr_matrix) -> None:
 
 def test_a_constant_gene_counts_as_zero_only_on_demand(counts: sparse.csr_matrix) -> None:
     predicted = log1p_cpm(counts) + np.random.default_rng(0).normal(size=counts.shape)
-    everything = (predicted, predicted, counts, np.ones(60, dtype=bool), ALL_ABUNDANT[:60])
+    everything = (
+        predicted,
+        predicted,
+        Targets.of(counts, np.ones(60, dtype=bool)),
+        ALL_ABUNDANT[:60],
+    )
     left_out = score_section(*everything).summary.pcc_log1p_mean
     as_zero = score_section(*everything, nan_as_zero=True).summary.pcc_log1p_mean
     assert as_zero == pytest.approx(left_out * 59 / 60)
@@ -139,7 +147,7 @@ def test_an_unmeasured_gene_is_not_scored_even_with_nan_as_zero(counts: sparse.c
     measured[[2, 5]] = False
     predicted = log1p_cpm(counts) + np.random.default_rng(0).normal(size=counts.shape)
     result = score_section(
-        predicted, predicted, counts, measured, ALL_ABUNDANT[:60], nan_as_zero=True
+        predicted, predicted, Targets.of(counts, measured), ALL_ABUNDANT[:60], nan_as_zero=True
     )
     assert np.isnan(result.pcc_log1p[2])
     assert np.isnan(result.rmse_log1p[2])
@@ -153,7 +161,11 @@ def test_the_train_mean_has_an_error_in_units_but_no_correlation(
 ) -> None:
     constant = np.broadcast_to(log1p_cpm(counts).mean(axis=0), counts.shape)
     summary = score_section(
-        constant, None, counts, np.ones(60, dtype=bool), ALL_ABUNDANT[:60], nan_as_zero=nan_as_zero
+        constant,
+        None,
+        Targets.of(counts, np.ones(60, dtype=bool)),
+        ALL_ABUNDANT[:60],
+        nan_as_zero=nan_as_zero,
     ).summary
     assert np.isnan(summary.pcc_log1p_mean)
     assert np.isnan(summary.pcc_log1p_top50)
@@ -166,7 +178,7 @@ def test_the_train_mean_has_an_error_in_units_but_no_correlation(
 def test_depth_has_no_error_in_units(counts: sparse.csr_matrix) -> None:
     depth = depth_only(counts)
     summary = score_section(
-        depth, depth, counts, np.ones(60, dtype=bool), ALL_ABUNDANT[:60], in_units=False
+        depth, depth, Targets.of(counts, np.ones(60, dtype=bool)), ALL_ABUNDANT[:60], in_units=False
     ).summary
     assert np.isnan(summary.rmse_log1p)
     assert np.isfinite(summary.pcc_log1p_mean)
@@ -197,7 +209,10 @@ def test_depth_alone_scores_what_the_reference_table_says(
     counts = sparse.csr_matrix(table.to_numpy(dtype=np.float32))
     depth = depth_only(counts)
     scores = score_section(
-        depth, depth, counts, np.ones(len(reference["genes"]), dtype=bool), np.arange(200)
+        depth,
+        depth,
+        Targets.of(counts, np.ones(len(reference["genes"]), dtype=bool)),
+        np.arange(200),
     )
     expected = reference["sections"][section]["depth_alone"]["log1p"]
     assert scores.summary.pcc_log1p_mean == pytest.approx(expected, abs=5e-5)

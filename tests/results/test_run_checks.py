@@ -147,10 +147,9 @@ def test_mask_that_is_gone_is_named(section: Section, tmp_path: Path) -> None:
         run_identity("predict", CONFIG, [gone])
 
 
-def test_a_patient_is_of_the_training_by_the_users_word_or_by_the_section_itself() -> None:
+def test_a_patient_is_of_the_training_by_the_users_word_alone() -> None:
     bundle = toy_bundle()  # of patients A and B
     assert patient_of(bundle, "A") == "new"
     assert patient_of(bundle, " a", same_patient=True) == "same"
     assert patient_of(bundle, "Z", same_patient=True) == "new"
     assert patient_of(bundle, "Unknown", same_patient=True) == patient_of(bundle, "") == "unknown"
-    assert patient_of(bundle, "unknown", trained_on=True) == "same"

@@ -23,25 +23,10 @@ RIDGE_COMPONENTS = 64
 _GENE_BLOCK = 512
 
 
-@dataclass(frozen=True)
-class TrainMean:
-    """The mean log1p(CPM) of every gene over the training spots: the same in every spot.
-
-    Attributes:
-        log1p: (G,).
-    """
-
-    log1p: npt.NDArray[np.float32]
-
-    def predict(self, n_spots: int) -> npt.NDArray[np.float32]:
-        """(n, G) the mean for every spot; its PCC does not exist."""
-        return np.broadcast_to(self.log1p, (n_spots, len(self.log1p)))
-
-
 def fit_train_mean(
     counts: Sequence[sparse.csr_matrix], measured: Sequence[npt.NDArray[np.bool_]] | None = None
-) -> TrainMean:
-    """Mean over the training spots of the sections that measured the gene (0 if none did).
+) -> npt.NDArray[np.float32]:
+    """(G,) mean log1p(CPM) over the training spots of the sections that measured the gene (0 if none did).
 
     Args:
         counts: per training section (n, G) raw counts over the panel.
@@ -53,7 +38,7 @@ def fit_train_mean(
     for table, mask in zip(counts, masks, strict=True):
         total += np.where(mask, log1p_cpm(table).sum(axis=0, dtype=np.float64), 0.0)
         spots += mask * table.shape[0]
-    return TrainMean((total / np.maximum(spots, 1)).astype(np.float32))
+    return (total / np.maximum(spots, 1)).astype(np.float32)
 
 
 def depth_only(counts: sparse.csr_matrix) -> npt.NDArray[np.float64]:
@@ -161,7 +146,7 @@ def fit_ridge(
         pca.directions,
         coefficients,
         intercepts,
-        fit_train_mean(counts, list(masks)).log1p,
+        fit_train_mean(counts, list(masks)),
     )
 
 
@@ -229,15 +214,14 @@ def _ridge(known: Known) -> Rival | None:
 
 
 def _kept_mean(sections: Sequence[TrainingSection], _n: int) -> Mapping[str, npt.NDArray[Any]]:
-    return {
-        "log1p": fit_train_mean([s.counts for s in sections], [s.measured for s in sections]).log1p
-    }
+    return {"log1p": fit_train_mean([s.counts for s in sections], [s.measured for s in sections])}
 
 
 def _train_mean(known: Known) -> Rival | None:
     if "log1p" not in known.arrays:
         return None
-    return Rival(TrainMean(known.arrays["log1p"]).predict(known.item.section.n_spots))
+    mean = known.arrays["log1p"]
+    return Rival(np.broadcast_to(mean, (known.item.section.n_spots, len(mean))))
 
 
 def _depth(known: Known) -> Rival | None:

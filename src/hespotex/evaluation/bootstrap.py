@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks, pcc_per_gene, standardise
 from hespotex.evaluation.spatial_null import SpatialModes, build_modes
-from hespotex.sections.splits import halve
+from hespotex.sections.splits import block_numbers
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -27,6 +27,7 @@ _MIN_BLOCKS = 6
 _MIN_SPOTS_PER_BLOCK = 12
 FEWEST_SPOTS = _MIN_BLOCKS * _MIN_SPOTS_PER_BLOCK  # a section of fewer gets no interval
 _FEWEST_DEGREES = 2.0
+_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,11 @@ def pcc_interval(
     measured: Array,
     xy_um: npt.NDArray[np.float64],
     *,
-    level: float = 0.95,
     n_replicates: int = 300,
     seed: int = 0,
     modes: SpatialModes | None = None,
 ) -> PccInterval:
-    """Spatial block bootstrap of the PCC per gene over spots.
+    """Spatial block bootstrap of the PCC per gene over spots, 95 %.
 
     The interval stands on Fisher's scale: atanh(pcc) +- t * (standard deviation over replicates). t has one
     degree of freedom less than there are blocks, or than there are spatial modes that the correlation rests on
@@ -81,9 +81,7 @@ def pcc_interval(
     n_blocks = min(len(xy_um) // _MIN_SPOTS_PER_BLOCK, _N_BLOCKS)
     if n_blocks < _MIN_BLOCKS:
         return PccInterval(pcc, lower, upper, 0)
-    member = np.empty(len(xy_um), dtype=np.intp)
-    for number, spots in enumerate(halve(xy_um, np.arange(len(xy_um)), n_blocks)):
-        member[spots] = number
+    member = block_numbers(xy_um, n_blocks)
     blocks = sparse.csr_matrix(
         (np.ones(len(member)), (member, np.arange(len(member)))), shape=(n_blocks, len(member))
     )
@@ -102,7 +100,7 @@ def pcc_interval(
                 _FEWEST_DEGREES,
                 n_blocks - 1,
             )
-            spread = stdtrit(freedom, (1 + level) / 2) * np.nanstd(fisher, axis=0, ddof=1)
+            spread = stdtrit(freedom, (1 + _LEVEL) / 2) * np.nanstd(fisher, axis=0, ddof=1)
             centre = np.arctanh(np.clip(pcc[genes][enough], -0.999999, 0.999999))
         place = np.flatnonzero(enough) + genes.start
         lower[place], upper[place] = np.tanh(centre - spread), np.tanh(centre + spread)

@@ -218,31 +218,16 @@ def bundle_claims(
     *,
     verdict: str | None = None,
     flagged: npt.NDArray[np.bool_] | None = None,
+    sets: Sequence[str] | None = None,
 ) -> Claims:
-    """What a model may claim of its genes on one slide; arguments as of `claims.decide`."""
+    """What a model may claim of its genes, or of the gene sets of these names, on one slide; see `claims.decide`."""
+    names, kind = (bundle.genes, GENES) if sets is None else (sets, SETS)
     return decide(
-        bundle.genes,
-        bundle_tables(bundle),
+        names,
+        bundle_tables(bundle, kind),
         patient,
         verdict=verdict,
         flagged=flagged,
-        untested_because=why_untested(bundle),
-    )
-
-
-def set_claims(
-    bundle: Bundle,
-    names: Sequence[str],
-    patient: Patient,
-    *,
-    verdict: str | None = None,
-) -> Claims:
-    """The same of gene sets by name."""
-    return decide(
-        names,
-        bundle_tables(bundle, SETS),
-        patient,
-        verdict=verdict,
         untested_because=why_untested(bundle),
     )
 

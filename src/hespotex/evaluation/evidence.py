@@ -22,6 +22,7 @@ from hespotex.evaluation.grades import (
 from hespotex.evaluation.noise_ceiling import noise_ceiling, share_of_ceiling
 from hespotex.evaluation.scores import (
     deviance_explained,
+    mean_present,
     pcc_per_gene,
     pcc_per_spot,
     spearman_per_gene,
@@ -188,7 +189,7 @@ def judge_genes(
         [{groups[t] for t in (trained_on or {}).get(s, ()) if t in groups} for s in sections],
     )
     test = combine_sections(list(z), whose, list(ceiling), shared)
-    coverage = _mean_over_sections(table("coverage"))
+    coverage = mean_present(table("coverage"))
     evidence = GeneEvidence(
         score=table("pcc_partial"),
         z=z,
@@ -202,7 +203,7 @@ def judge_genes(
     pcc, lower, upper = (table(f"pcc_composition{end}") for end in ("", "_lower", "_upper"))
     grade = grade_genes(evidence)
     plain = (grade == "D") & plainly_not_predicted(upper, ceiling)
-    score = _mean_over_sections(evidence.score)
+    score = mean_present(evidence.score)
     return pd.DataFrame(
         {
             "gene": names,
@@ -215,7 +216,7 @@ def judge_genes(
             keys.SCORE: score,
             keys.SCORE_LOWER: score - _mean_width(pcc - lower, evidence.score),
             keys.SCORE_UPPER: score + _mean_width(upper - pcc, evidence.score),
-            keys.CEILING_SHARE: share_of_ceiling(score, _mean_over_sections(ceiling)),
+            keys.CEILING_SHARE: share_of_ceiling(score, mean_present(ceiling)),
         }
     )
 
@@ -227,11 +228,3 @@ def _mean_width(width: Floats, score: Floats) -> Floats:
     total = np.sqrt(np.square(np.where(known, width, 0.0)).sum(axis=0))
     found: Floats = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
     return found
-
-
-def _mean_over_sections(values: Floats) -> Floats:
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    mean: Floats = np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
-    return mean

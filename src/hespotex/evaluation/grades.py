@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import HESpotExError
+from hespotex.evaluation.scores import mean_present
 
 UNGRADED: Final = "ungraded"
 
@@ -101,9 +102,9 @@ def grade_genes(evidence: GeneEvidence, rule: GradeRule | None = None) -> npt.ND
     limits = rule or GradeRule()
     scored = np.isfinite(evidence.score)
     n_scored = scored.sum(axis=0)
-    score = _mean_where(evidence.score, scored)
-    depth = _mean_where(evidence.depth_score, scored)
-    ceiling = _mean_where(evidence.ceiling, scored)
+    score = mean_present(np.where(scored, evidence.score, np.nan), 0.0)
+    depth = mean_present(np.where(scored, evidence.depth_score, np.nan), 0.0)
+    ceiling = mean_present(np.where(scored, evidence.ceiling, np.nan), 0.0)
     supported = (scored & (evidence.z >= limits.z_section)).sum(axis=0) / np.maximum(n_scored, 1)
     share = np.divide(score, ceiling, out=np.zeros_like(score), where=ceiling > 0)
 
@@ -118,7 +119,7 @@ def grade_genes(evidence: GeneEvidence, rule: GradeRule | None = None) -> npt.ND
 
 
 def plainly_not_predicted(
-    upper: npt.NDArray[np.float64], ceiling: npt.NDArray[np.float64], rule: GradeRule | None = None
+    upper: npt.NDArray[np.float64], ceiling: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.bool_]:
     """(G,) genes that every held-out section able to tell shows not to be predicted.
 
@@ -126,7 +127,7 @@ def plainly_not_predicted(
         upper: (S, G) upper 95 % end of the PCC of composition, by block bootstrap; NaN where it does not exist.
         ceiling: (S, G) what counting noise leaves to a perfect prediction.
     """
-    limits = rule or GradeRule()
+    limits = GradeRule()
     telling = np.isfinite(upper) & (ceiling >= limits.ceiling_plain)
     low = np.where(telling, upper, 0.0) < limits.share_plain * np.where(telling, ceiling, 1.0)
     return np.asarray(telling.any(axis=0) & (low | ~telling).all(axis=0))
@@ -144,12 +145,3 @@ def count_patients(
 def count_grades(grades: npt.NDArray[np.str_]) -> dict[str, int]:
     """How many genes have each grade, best first."""
     return {g: int((grades == g).sum()) for g in ("A", "B", "C", "D", UNGRADED)}
-
-
-def _mean_where(
-    values: npt.NDArray[np.float64], where: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
-    kept = where & np.isfinite(values)
-    count = kept.sum(axis=0)
-    total = np.where(kept, values, 0.0).sum(axis=0)
-    return np.asarray(total / np.maximum(count, 1))

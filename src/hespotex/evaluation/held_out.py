@@ -20,7 +20,13 @@ from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, sec
 from hespotex.evaluation.predictors import MODEL, PREDICTORS, Rival, oracles, rivals
 from hespotex.evaluation.region_intervals import region_coverage, spread_follows_error
 from hespotex.evaluation.regions import held_out_regions
-from hespotex.evaluation.scores import ScoreSummary, SectionScores, score_section, summarise
+from hespotex.evaluation.scores import (
+    ScoreSummary,
+    SectionScores,
+    Targets,
+    score_section,
+    summarise,
+)
 from hespotex.evaluation.set_scores import bundle_sets, score_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.evaluation.units import units_compare
@@ -175,13 +181,13 @@ def _scores(
     in_units: bool,
 ) -> dict[str, SectionScores]:
     """Of the model and of everything beside it, in the order of the table."""
+    targets = Targets.of(counts.counts, counts.measured)
     every = {MODEL: Rival(prediction.log1p, prediction.composition), **beside}
     return {
         name: score_section(
             every[name].log1p,
             every[name].composition,
-            counts.counts,
-            counts.measured,
+            targets,
             abundant,
             nan_as_zero=nan_as_zero,
             in_units=in_units and every[name].in_units,

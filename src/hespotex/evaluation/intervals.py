@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import HESpotExError
-from hespotex.evaluation.scores import gene_blocks
+from hespotex.evaluation.scores import gene_blocks, mean_present
 from hespotex.models.workers import workers
 
 Array = npt.NDArray[np.float16] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -170,11 +170,7 @@ def coverage(
         if section.genes is not None:
             share[:, ~section.genes] = np.nan
         shares.append(share)
-    table = np.stack(shares)
-    present = np.isfinite(table)
-    count = present.sum(axis=0)
-    total = np.where(present, table, 0.0).sum(axis=0)
-    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+    return mean_present(np.stack(shares))
 
 
 def _check(sections: Sequence[HeldOutErrors], levels: Sequence[float]) -> None:

@@ -23,7 +23,6 @@ _LEAST_VARIANCE = 1e-4
 def measured_composition(
     counts: sparse.csr_matrix,
     columns: npt.NDArray[np.intp] | None = None,
-    margins: Margins | None = None,
 ) -> npt.NDArray[np.float32]:
     """Log of a gene's rate in a spot over its rate in the section, less the mean over the spots.
 
@@ -33,12 +32,11 @@ def measured_composition(
     Args:
         counts: (n, G) raw counts of ONE section over the panel.
         columns: genes to return; totals are over the whole panel all the same.
-        margins: of the counts, if known.
 
     Returns:
         (n, G), or fewer genes; natural logarithm. NaN in spots without any count.
     """
-    known = Margins.of(counts) if margins is None else margins
+    known = Margins.of(counts)
     grand = known.gene.sum()
     rate = known.gene / grand if grand > 0 else known.gene
     part = counts if columns is None else counts[:, columns]

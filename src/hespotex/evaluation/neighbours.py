@@ -13,7 +13,7 @@ from scipy import sparse
 from hespotex.evaluation.baselines import project_features, standardise_features
 from hespotex.evaluation.components import Components, drawn_evenly
 from hespotex.evaluation.predictors import Baseline, Known, Rival
-from hespotex.evaluation.spatial_structure import lattice_weights
+from hespotex.evaluation.spatial_structure import lattice_weights, row_normalised
 from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals, spot_totals
 from hespotex.models.fit import training_section
 from hespotex.models.types import TrainingSection
@@ -161,13 +161,11 @@ def measured_neighbours(
         log1p(CPM over the panel) and composition (residual scale), (n, G) each.
     """
     weights = lattice_weights(xy_um)
-    number = np.asarray(weights.sum(axis=1)).ravel()
-    scale = np.divide(1.0, number, out=np.zeros_like(number), where=number > 0)
-    mean = sparse.csr_matrix(sparse.diags(scale) @ weights, dtype=np.float32)
+    mean, alone = row_normalised(weights).astype(np.float32), np.diff(weights.indptr) == 0
     results = []
     for values in (log1p_cpm(counts), pearson_residuals(counts)):
         around = mean @ values
-        around[number == 0] = values.mean(axis=0)
+        around[alone] = values.mean(axis=0)
         results.append(around)
     return results[0], results[1]
 

@@ -20,6 +20,7 @@ from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals
 # Fewer spots need more splits for the same precision of a gene's ceiling.
 _SPOTS_TIMES_SPLITS = 4000
 _MIN_SPLITS, _MAX_SPLITS = 3, 20
+_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ def noise_ceiling(
 
 
 def share_of_ceiling(
-    pcc: npt.NDArray[np.float64], ceiling: npt.NDArray[np.float64], *, floor: float = 0.1
+    pcc: npt.NDArray[np.float64], ceiling: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """(G,) a score as share of its ceiling; NaN where the ceiling is below `floor` and the share means nothing."""
-    share = np.divide(pcc, ceiling, out=np.full(len(pcc), np.nan), where=ceiling >= floor)
+    """(G,) a score as share of its ceiling; NaN where the ceiling is below 0.1 and the share means nothing."""
+    share = np.divide(pcc, ceiling, out=np.full(len(pcc), np.nan), where=ceiling >= _FLOOR)
     return np.asarray(share)
 
 

@@ -10,9 +10,7 @@ from hespotex.progress import Reporter
 from hespotex.sections.section import Section
 
 
-def patient_of(
-    bundle: Bundle, patient_id: str, *, same_patient: bool = False, trained_on: bool = False
-) -> Patient:
+def patient_of(bundle: Bundle, patient_id: str, *, same_patient: bool = False) -> Patient:
     """Whether a slide is of a patient of the training.
 
     Every lab has a patient P1, so an equal id alone does not make two patients one.
@@ -20,10 +18,7 @@ def patient_of(
     Args:
         patient_id: as the user gave it; empty or `unknown` where nobody said whose the slide is.
         same_patient: equal ids mean the same patient.
-        trained_on: the model was fitted on this very section, or a copy of it.
     """
-    if trained_on:
-        return "same"
     if patient_id.strip().casefold() in UNKNOWN_PATIENTS:
         return "unknown"
     return "same" if same_patient and is_trained_patient(bundle, patient_id) else "new"

@@ -6,7 +6,6 @@ training sections. A region of one spot is the spot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,7 +172,6 @@ def held_out_regions(
     fitted: npt.NDArray[np.bool_] | None = None,
     offset_share: float = 1.0,
     unit: str = "",
-    sizes: Sequence[int] = SIZES,
 ) -> HeldOutRegions:
     """Regions of a section with what was predicted of them, apart from one another.
 
@@ -189,7 +187,7 @@ def held_out_regions(
     filled = np.flatnonzero(spot_totals(counts.counts) > 0)  # an empty spot tells nothing
     centres = np.linspace(0, len(filled) - 1, min(len(filled), _MOST_CENTRES)).astype(int)
     genes = counts.measured if fitted is None else counts.measured & fitted
-    for size in sizes:
+    for size in SIZES:
         if len(filled) < size or not genes.any():
             continue
         near = neighbourhoods(xy_um[filled], size, centres)

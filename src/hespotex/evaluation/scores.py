@@ -202,27 +202,6 @@ class Targets:
 def score_section(
     predicted_log1p: Array,
     predicted_composition: Array | None,
-    counts: sparse.csr_matrix,
-    measured: npt.NDArray[np.bool_],
-    abundant: npt.NDArray[np.intp],
-    *,
-    nan_as_zero: bool = False,
-    in_units: bool = True,
-) -> SectionScores:
-    """Score one prediction of one held-out section; see `score_targets` for the arguments."""
-    return score_targets(
-        predicted_log1p,
-        predicted_composition,
-        Targets.of(counts, measured),
-        abundant,
-        nan_as_zero=nan_as_zero,
-        in_units=in_units,
-    )
-
-
-def score_targets(
-    predicted_log1p: Array,
-    predicted_composition: Array | None,
     targets: Targets,
     abundant: npt.NDArray[np.intp],
     *,
@@ -341,6 +320,16 @@ def deviance_explained(
     explained = np.full(len(pooled), np.nan)
     # A gene that the pooled shares already fit to rounding has no deviance to explain.
     return np.asarray(np.divide(gain, null, out=explained, where=(seen > 0) & (null > 1e-9 * seen)))
+
+
+def mean_present(
+    values: npt.NDArray[np.float64], otherwise: float = np.nan
+) -> npt.NDArray[np.float64]:
+    """Mean over the first axis of the values that are finite; `otherwise` where none is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, otherwise), where=count > 0))
 
 
 def rmse_per_gene(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:

@@ -17,10 +17,10 @@ from hespotex.evaluation.bootstrap import pcc_interval
 from hespotex.evaluation.by_scope import (
     SETS,
     Judged,
+    bundle_claims,
     judge_by_scope,
     main_scope,
     of_same_sets,
-    set_claims,
     summarise_scope,
 )
 from hespotex.evaluation.claims import Patient, Scope
@@ -208,7 +208,7 @@ def bundle_sets(
     sets = PanelSets.of(bundle.gene_sets, bundle.genes)
     if not len(sets):
         return None
-    claims = set_claims(bundle, sets.names, patient, verdict=verdict)
+    claims = bundle_claims(bundle, patient, verdict=verdict, sets=sets.names)
     grades, evidence = tuple(claims.grade.tolist()), tuple(claims.evidence.tolist())
     scopes = tuple(claims.gene_scope.tolist())
     return sets, SetScores(

@@ -25,7 +25,7 @@ from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks, standardise, without
 from hespotex.evaluation.spatial_structure import lattice_weights
 from hespotex.genes.panel import Margins, pearson_residuals, spot_totals
-from hespotex.sections.splits import halve
+from hespotex.sections.splits import block_numbers
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -122,9 +122,7 @@ def build_modes(xy_um: npt.NDArray[np.float64], max_modes: int = MAX_MODES) -> S
         _, vectors = eigh(_centred(laplacian.toarray(), pull, np.ones(n), pull.mean(), n))
         return SpatialModes(vectors.astype(np.float32))
     n_bumps = max_modes // 2
-    cell = np.empty(n, dtype=np.intp)
-    for number, spots in enumerate(halve(xy_um, np.arange(n), n_bumps)):
-        cell[spots] = number
+    cell = block_numbers(xy_um, n_bumps)
     bumps = sparse.csr_matrix((np.ones(n), (np.arange(n), cell)), shape=(n, n_bumps))
     for _ in range(_SMOOTHING_STEPS):
         bumps = bumps - laplacian @ bumps / (1.05 * laplacian.diagonal().max())

@@ -50,7 +50,7 @@ def morans_i(values: Array, weights: sparse.csr_matrix) -> npt.NDArray[np.float6
         (G,); NaN for a constant gene, or where no spot has a neighbour.
     """
     _check_spots(values, weights)
-    normalised = _row_normalised(weights)
+    normalised = row_normalised(weights)
     total = normalised.sum()
     result = np.full(values.shape[1], np.nan)
     if total == 0:
@@ -76,7 +76,7 @@ def ssim_per_gene(
         (G,) in [-1, 1]; NaN where either map is constant.
     """
     _check_spots(measured, weights)
-    window = _row_normalised(weights + sparse.identity(weights.shape[0], format="csr"))
+    window = row_normalised(weights + sparse.identity(weights.shape[0], format="csr"))
     result = np.empty(measured.shape[1])
     for genes in gene_blocks(measured.shape[1]):
         p, m = _z(predicted[:, genes]), _z(measured[:, genes])
@@ -100,7 +100,8 @@ def _z(values: Array) -> npt.NDArray[np.float64]:
     return np.asarray(centred / sd)
 
 
-def _row_normalised(weights: sparse.csr_matrix) -> sparse.csr_matrix:
+def row_normalised(weights: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Weights of every spot that sum to 1; a spot without neighbours keeps none."""
     sums = np.asarray(weights.sum(axis=1)).ravel()
     scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0)
     return sparse.csr_matrix(sparse.diags(scale) @ weights)

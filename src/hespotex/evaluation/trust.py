@@ -135,7 +135,6 @@ class Trust:
         prediction: Prediction,
         features: npt.NDArray[np.float32],
         appearance: Appearance | None = None,
-        grades: Sequence[str] | None = None,
         place: SlidePlace | None = None,
         *,
         coarser: float = 1.0,
@@ -146,7 +145,6 @@ class Trust:
             prediction: of n spots.
             features: (n, S, D) raw features of the same spots.
             appearance: of the same spots, where it is known.
-            grades: (G,) of the model.
             place: of the whole slide; None: these spots are the whole slide.
             coarser: `coarseness` of the slide.
         """
@@ -157,7 +155,7 @@ class Trust:
             report = self.ood.report(features, appearance, place, coarser=coarser)
             score, flagged = report.score.astype(np.float32), report.flagged
             verdict = str(report.verdict)
-        return Extras(lower, upper, self.half_width(), score, flagged, grades, verdict)
+        return Extras(lower, upper, self.half_width(), score, flagged, verdict=verdict)
 
 
 def bundle_trust(bundle: Bundle) -> Trust:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.evaluation.by_scope import set_claims
+from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.trust import NO_INTERVALS, Extras, bundle_trust
@@ -68,7 +68,7 @@ def say_what_lacks(bundle: Bundle, reporter: Reporter) -> None:
     sets = PanelSets.of(bundle.gene_sets, bundle.genes)
     if sets.left_out:
         reporter.warn(left_out_sentence(sets.left_out))
-    claims = set_claims(bundle, sets.names, "same")
+    claims = bundle_claims(bundle, "same", sets=sets.names)
     ungraded = [n for n, grade in zip(sets.names, claims.grade, strict=True) if grade == UNGRADED]
     if ungraded:
         reporter.warn(

@@ -298,6 +298,14 @@ def _fold(sections: tuple[str, ...], groups: tuple[str, ...], held: set[str]) ->
     )
 
 
+def block_numbers(xy: npt.NDArray[np.float64], n_blocks: int) -> npt.NDArray[np.intp]:
+    """(n,) which of `n_blocks` compact blocks of about equal size a spot is in; see `halve`."""
+    numbers = np.empty(len(xy), dtype=np.intp)
+    for number, spots in enumerate(halve(xy, np.arange(len(xy)), n_blocks)):
+        numbers[spots] = number
+    return numbers
+
+
 def halve(
     xy: npt.NDArray[np.float64], spots: npt.NDArray[np.intp], n_blocks: int
 ) -> list[npt.NDArray[np.intp]]:

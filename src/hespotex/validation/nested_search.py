@@ -10,7 +10,7 @@ import numpy as np
 
 from hespotex.config import Machine, RunConfig
 from hespotex.errors import ConfigError
-from hespotex.evaluation.scores import ScoreSummary, aggregate, score_section
+from hespotex.evaluation.scores import ScoreSummary, Targets, aggregate, score_section
 from hespotex.evaluation.units import units_compare
 from hespotex.genes.panel import GenePanel
 from hespotex.models.bundle import Bundle
@@ -98,8 +98,7 @@ def _score(bundle: Bundle, item: Any, machine: Machine | None) -> ScoreSummary:
     scored = score_section(
         prediction.log1p,
         prediction.composition,
-        counts.counts,
-        counts.measured,
+        Targets.of(counts.counts, counts.measured),
         panel.abundant(),
         in_units=units_compare(bundle.pooled, counts.measured),
     )
