@@ -24,6 +24,7 @@ from hespotex.models.bundle import read_model
 from hespotex.predicting import SlideOptions
 from hespotex.results.run_comparison import compare_folders
 from hespotex.results.run_outputs import read_genes
+from hespotex.storage.metrics import Metrics
 from hespotex.storage.run_folder import RunDir
 
 CONFIG = RunConfig.from_values(
@@ -158,7 +159,7 @@ def test_evaluation_writes_the_files_of_a_cross_validation(
     by_grade = metrics["model_grades"]
     assert sum(row["n_genes"] for row in by_grade) == metrics["folds"][0]["n_genes"]
     assert {row["grade"] for row in by_grade} <= {"A", "B", "C", "D", "ungraded"}
-    print_scores(metrics)
+    print_scores(Metrics(**metrics))
     best = next(row for row in by_grade if row["grade"] != "ungraded")
     assert (
         "that the model's own validation graded for patients outside the training: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from benchmarks.data import feature_size
@@ -73,7 +72,7 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
         "peak_gb": peak_memory_gb(),
         "peak_after_gb": peaks,
         "peak_before_gb": made,
-        "scores": {k: replace(v.summary).as_dict() for k, v in held[0].scores.items()},
+        "scores": {k: v.summary.plain() for k, v in held[0].scores.items()},
     }
 
 

@@ -186,7 +186,8 @@ def test_depth_has_no_error_in_units(counts: sparse.csr_matrix) -> None:
 
 def test_sections_are_averaged_within_their_fold_first_and_nan_is_left_out() -> None:
     def summary(value: float) -> ScoreSummary:
-        return ScoreSummary(value, value, value, float("nan"), value, value, value)
+        values = dict.fromkeys(ScoreSummary.model_fields, value)
+        return ScoreSummary(**values | {"pcc_composition_mean": float("nan")})
 
     mean = aggregate([[summary(1.0)], [summary(2.0), summary(4.0), summary(float("nan"))]])
     assert mean.pcc_log1p_mean == 2.0

@@ -23,6 +23,7 @@ from hespotex.report.report import write_report
 from hespotex.report.report_maps import mapped_genes
 from hespotex.results.read import gene_table
 from hespotex.storage.atomic import write_json
+from hespotex.storage.metrics import Coverage
 from hespotex.storage.run_folder import RunDir
 
 
@@ -278,7 +279,7 @@ def test_charts_state_the_mean_and_place_coverage() -> None:
     svg = distribution_svg({"model": np.array([0.1, 0.3]), "ridge": np.array([])}, "scores")
     assert ">0.200<" in svg
     assert "no score" in svg
-    points = calibration_svg([{"nominal": 0.5, "observed": 0.5}])
+    points = calibration_svg([Coverage(nominal=0.5, observed=0.5)])
     x, y = (float(v) for v in re.search(r'points="([\d.]+),([\d.]+)"', points).groups())
     assert (x, y) == (62 + 0.5 * 246, 260 - 0.5 * 246)
 

@@ -27,20 +27,22 @@ from hespotex.report.model_card import render_model_card
 from hespotex.report.report_intervals import half_width_text, region_rows, spread_lines
 from hespotex.results.interval_records import region_calibration
 from hespotex.storage.atomic import write_json
+from hespotex.storage.metrics import Metrics, SectionRecord
 from hespotex.storage.run_folder import RunDir
 
 
-def section(name: str, *, inside: bool, shares: dict[str, dict[str, float]]) -> dict[str, Any]:
+def section(name: str, *, inside: bool, **more: Any) -> SectionRecord:
     """A record of a held-out section as run_outputs writes it."""
-    return {"section_id": name, "patient_in_training": inside, "region_coverage": shares}
+    return SectionRecord(section_id=name, patient_in_training=inside, **more)
 
 
 SECTIONS = [
-    section("A", inside=False, shares={"1": {"0.5": 0.52, "0.9": 0.88}, "25": {"0.5": 0.4, "0.9": 0.7}}),
-    section("B", inside=False, shares={"1": {"0.5": 0.48, "0.9": 0.92}}),
-    section("C", inside=True, shares={"1": {"0.5": 0.5, "0.9": 0.9}}),
-    {"section_id": "D", "patient_in_training": True},  # of a run before there were such intervals
+    section("A", inside=False, region_coverage={"1": {"0.5": 0.52, "0.9": 0.88}, "25": {"0.5": 0.4, "0.9": 0.7}}),
+    section("B", inside=False, region_coverage={"1": {"0.5": 0.48, "0.9": 0.92}}),
+    section("C", inside=True, region_coverage={"1": {"0.5": 0.5, "0.9": 0.9}}),
+    section("D", inside=True),  # of a run before there were such intervals
 ]  # fmt: skip
+CALIBRATION = region_calibration(SECTIONS)
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def test_coverage_is_told_by_whose_section_and_size_of_region_with_the_worst_section() -> None:
-    rows = region_rows({"region_calibration": region_calibration(SECTIONS)})
+    rows = region_rows(Metrics(region_calibration=CALIBRATION))
     assert [(r["where"], r["region"]) for r in rows] == [
         ("same patient in training", "a spot"),
         ("other patient", "a spot"),
@@ -60,7 +62,9 @@ def test_coverage_is_told_by_whose_section_and_size_of_region_with_the_worst_sec
 
 
 def test_the_page_says_every_genes_half_width_and_the_coverage_seen(run: RunDir) -> None:
-    write_json(run.path / "metrics.json", metrics(region_calibration=region_calibration(SECTIONS)))
+    write_json(
+        run.path / "metrics.json", metrics(region_calibration=[row.plain() for row in CALIBRATION])
+    )
     page = page_of(run)
     assert "in the median gene ±0.45 for a spot, ±0.35 for 4 spots, ±0.25 for 9 spots." in page
     assert "carries no intervals" not in page
@@ -122,7 +126,7 @@ def test_it_is_said_where_the_spread_follows_the_error_and_where_not(run: RunDir
     record = metrics(
         sections=[{"section_id": "S1", "spread_spearman": found}, {"section_id": "S2"}]
     )
-    assert spread_lines(record) == [
+    assert spread_lines(Metrics(**record)) == [
         "Section S1: median −0.004; above 0 in 31, below 0 in 28 of 1,157 genes (FDR 5 % on either side, spots taken as "
         "independent)."
     ]
@@ -138,7 +142,7 @@ def test_the_card_has_the_half_widths_of_the_model_and_what_they_reach() -> None
         np.ones((4, 4), np.float32),
         np.array([3, 3, 3, 0]),
     )
-    validation = VALIDATION | {"region_calibration": region_calibration(SECTIONS)}
+    validation = VALIDATION | {"region_calibration": [row.plain() for row in CALIBRATION]}
     card = render_model_card(
         bundle(validation=json.loads(json.dumps(validation)), trust=Trust(regions=made).tensors())
     )

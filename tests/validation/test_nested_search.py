@@ -17,6 +17,7 @@ from hespotex.config.values import parse_grid
 from hespotex.errors import ConfigError, ModelFileError
 from hespotex.models.bundle import read_model
 from hespotex.report.report_tables import search_text
+from hespotex.storage.metrics import Search
 from hespotex.validation.nested_search import Choice, choose
 
 MACHINE = Machine(device="cpu", threads=1)
@@ -37,20 +38,20 @@ def test_a_value_that_blinds_the_model_is_not_chosen() -> None:
         {"search": {"grid": grid}, "model": {"kernel_share": 1.0, "epochs": 1, "ensemble": 1}}
     )
     choice = searched(toy_cohort(n_side=7), config)
-    assert choice.record["chosen"] == {"model.kernel_penalty": 0.5}
+    assert choice.record.chosen == {"model.kernel_penalty": 0.5}
     assert choice.config.model.kernel_penalty == 0.5
-    scores = [c["score"] for c in choice.record["candidates"]]
+    scores = [c.score for c in choice.record.candidates]
     assert scores[1] > scores[0] or scores[0] != scores[0]
-    assert choice.record["score"] == "pcc_composition_mean"
+    assert choice.record.score == "pcc_composition_mean"
 
 
 def test_a_single_combination_is_taken_and_recorded() -> None:
     config = with_grid({"model.hidden": [8], "model.epochs": [3]})
     choice = choose(config, [])
     assert (choice.config.model.hidden, choice.config.model.epochs) == (8, 3)
-    assert choice.record["chosen"] == {"model.hidden": 8, "model.epochs": 3}
+    assert choice.record.chosen == {"model.hidden": 8, "model.epochs": 3}
     assert search_text(choice.record) == "model.hidden = 8, model.epochs = 3: the only candidate"
-    assert choose(SMALL, []) == Choice(SMALL, {})
+    assert choose(SMALL, []) == Choice(SMALL, Search())
 
 
 @pytest.mark.slow

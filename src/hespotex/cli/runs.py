@@ -10,7 +10,7 @@ import typer
 from hespotex.cli import options, slide_options, terminal
 
 if TYPE_CHECKING:
-    from hespotex.results.outcome import RunResult
+    pass
 
 Manifest = Annotated[
     Path, typer.Argument(help="Table of sections (CSV or TSV).", show_default=False)
@@ -38,7 +38,7 @@ def demo(
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
-    _show(result)
+    terminal.print_result(result)
 
 
 def cross_validate(
@@ -94,7 +94,7 @@ def cross_validate(
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
-    _show(result)
+    terminal.print_result(result)
 
 
 def train(
@@ -233,15 +233,11 @@ def predict(
 def _show_validation(model: Path) -> None:
     """The scores and grades that a new model comes with, where it was validated."""
     from hespotex.models.bundle import beside_model
-    from hespotex.results.run_outputs import read_metrics
+    from hespotex.storage.metrics import Metrics
     from hespotex.storage.run_folder import RunDir
 
     run = RunDir(beside_model(model, ".validation"))
-    if (run.path / "metrics.json").is_file():
-        terminal.print_scores(read_metrics(run))
+    metrics = Metrics.read_if_there(run.metrics_json)
+    if metrics is not None:
+        terminal.print_scores(metrics)
         terminal.print_paths({"validation": run.report})
-
-
-def _show(result: RunResult) -> None:
-    terminal.print_scores(result.metrics)
-    terminal.print_paths(result.paths)

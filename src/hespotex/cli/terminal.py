@@ -5,6 +5,7 @@ Results go to standard output, everything else to standard error. Bars appear on
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hespotex.progress import Advance
+    from hespotex.results.outcome import RunResult
+    from hespotex.storage.metrics import HeldGrade, Metrics, SetsSummary
 
 SCORES = (
     ("pcc_log1p_mean", "log1p PCC"),
@@ -110,7 +113,7 @@ def print_warning(message: str) -> None:
     stderr().print(f"[yellow]warning:[/yellow] {_plain(message)}")
 
 
-def print_scores(metrics: Mapping[str, Any]) -> None:
+def print_scores(metrics: Metrics) -> None:
     """The table of a cross-validation: every predictor's scores, the depth-only lines beside them."""
     from rich.table import Table
 
@@ -121,31 +124,38 @@ def print_scores(metrics: Mapping[str, Any]) -> None:
     for _, label in SCORES:
         table.add_column(label, justify="right")
     for key, predictor in PREDICTORS.items():
-        scores = metrics["mean"].get(key)
-        if scores is not None:
+        if key in metrics.mean:
             style = "bold" if key == MODEL else None
-            table.add_row(
-                predictor.marked, *(_number(scores.get(name)) for name, _ in SCORES), style=style
-            )
+            scores = (_number(metrics.mean_of(key, name)) for name, _ in SCORES)
+            table.add_row(predictor.marked, *scores, style=style)
     stdout().print(table)
-    if metrics.get("headline"):
-        stdout().print(metrics["headline"], markup=False)
-    for scope, found in metrics.get("by_scope", {}).items():
-        grades = ", ".join(f"{count:,} {name}" for name, count in found["grades"].items() if count)
-        words = ", ".join(f"{count:,} {word}" for word, count in found["evidence"].items() if count)
+    if metrics.headline:
+        stdout().print(metrics.headline, markup=False)
+    for scope, found in metrics.by_scope.items():
+        grades = ", ".join(f"{count:,} {name}" for name, count in found.grades.items() if count)
+        words = ", ".join(f"{count:,} {word}" for word, count in found.evidence.items() if count)
         stdout().print(f"genes by grade {_WHOM[scope]}: {grades} ({words})", markup=False)
-    _print_held(metrics.get("model_grades", ()))
-    _print_gene_sets(metrics.get("gene_sets", {}))
+    _print_held(metrics.model_grades)
+    if metrics.gene_sets is not None:
+        _print_gene_sets(metrics.gene_sets)
     _print_search(metrics)
 
 
-def _print_held(rows: Sequence[Mapping[str, Any]]) -> None:
+def print_result(result: RunResult) -> None:
+    """The scores of a run, and where its files lie."""
+    from hespotex.storage.metrics import Metrics
+
+    print_scores(Metrics.model_validate(result.metrics))
+    print_paths(result.paths)
+
+
+def _print_held(rows: Sequence[HeldGrade]) -> None:
     """How the grades of a model hold on new sections, by what they rest on."""
-    for scope in dict.fromkeys(row["scope"] for row in rows):
+    for scope in dict.fromkeys(row.scope for row in rows):
         again = [
-            f"{row['n_significant']:,} of {row['n_tested']:,} {row['grade']}"
+            f"{row.n_significant:,} of {row.n_tested:,} {row.grade}"
             for row in rows
-            if row["scope"] == scope and row["grade"] in "ABCD"
+            if row.scope == scope and row.grade in "ABCD"
         ]
         if again:
             stdout().print(
@@ -156,16 +166,16 @@ def _print_held(rows: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def _print_gene_sets(of_sets: Mapping[str, Any]) -> None:
-    if of_sets.get("headline"):
-        stdout().print(of_sets["headline"], markup=False)
-    if of_sets.get("left_out"):
+def _print_gene_sets(of_sets: SetsSummary) -> None:
+    if of_sets.headline:
+        stdout().print(of_sets.headline, markup=False)
+    if of_sets.left_out:
         from hespotex.genes.gene_sets import left_out_sentence
 
-        stdout().print(left_out_sentence(of_sets["left_out"]), markup=False)
+        stdout().print(left_out_sentence(of_sets.left_out), markup=False)
 
 
-def _print_search(metrics: Mapping[str, Any]) -> None:
+def _print_search(metrics: Metrics) -> None:
     from hespotex.report.report_tables import searches_text
 
     if searched := searches_text(metrics):
@@ -202,25 +212,24 @@ def print_paths(rows: Mapping[str, object]) -> None:
         stdout().print(f"{label}: {path}", markup=False)
 
 
-def _title(metrics: Mapping[str, Any]) -> str:
+def _title(metrics: Metrics) -> str:
     held = {
         "patient": "left out: whole patients",
         "section": "left out: single sections",
         "kfold": "left out: groups of patients",
         "external": "a model that was trained elsewhere",
     }
-    folds = metrics["folds"]
-    sections = sum(len(fold["held_out"]) for fold in folds)
-    parts = [_count(len(folds), "fold"), _count(sections, "held-out section")]
-    return f"{', '.join(parts)}; {held[metrics['folds_by']]}"
+    sections = sum(len(fold.held_out) for fold in metrics.folds)
+    parts = [_count(len(metrics.folds), "fold"), _count(sections, "held-out section")]
+    return f"{', '.join(parts)}; {held[metrics.folds_by]}"
 
 
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def _plain(text: str) -> str:

@@ -55,8 +55,7 @@ def evaluate(
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
-    terminal.print_scores(result.metrics)
-    terminal.print_paths(result.paths)
+    terminal.print_result(result)
 
 
 def report(

@@ -31,6 +31,7 @@ from hespotex.evaluation.evidence import FDR, judge_genes
 from hespotex.evaluation.grades import count_grades
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.models.bundle import Bundle
+from hespotex.storage.metrics import HeldGrade, ScopeSummary
 
 # Entries of a bundle's validation: the tables of `record_tables`, and their schema.
 GENES: Final = "gene_evidence"
@@ -89,17 +90,17 @@ def with_evidence(
     return rows.merge(verdicts, on=[name, keys.SCOPE], how="left")
 
 
-def summarise_scope(table: pd.DataFrame) -> dict[str, Any]:
+def summarise_scope(table: pd.DataFrame) -> ScopeSummary:
     """What metrics.json says of one kind of held-out section."""
     words = table[keys.EVIDENCE].to_numpy(dtype=str)
-    return {
-        "grades": count_grades(table[keys.GRADE].to_numpy(dtype=str)),
-        "evidence": {word: int((words == word).sum()) for word in EVIDENCE},
-        "n_tested": int((table[keys.N_SECTIONS] > 0).sum()),
-        "n_significant": int((table[keys.Q_VALUE] <= FDR).sum()),
-        "n_sections": int(table[keys.N_SECTIONS].max()),
-        "n_patients": int(table[keys.N_PATIENTS].max()),
-    }
+    return ScopeSummary(
+        grades=count_grades(table[keys.GRADE].to_numpy(dtype=str)),
+        evidence={word: int((words == word).sum()) for word in EVIDENCE},
+        n_tested=int((table[keys.N_SECTIONS] > 0).sum()),
+        n_significant=int((table[keys.Q_VALUE] <= FDR).sum()),
+        n_sections=int(table[keys.N_SECTIONS].max()),
+        n_patients=int(table[keys.N_PATIENTS].max()),
+    )
 
 
 def headline(judged: Judged, patients: Mapping[str, str]) -> str:
@@ -111,7 +112,7 @@ def headline(judged: Judged, patients: Mapping[str, str]) -> str:
     scope = main_scope(judged)
     sections = [s for s, p in patients.items() if scope_of(p) == scope]
     summary = summarise_scope(judged[scope])
-    tested, found = summary["n_tested"], summary["n_significant"]
+    tested, found = summary.n_tested, summary.n_significant
     number = f"{found:,} of {tested:,} genes are" if found else "No gene is"
     tail = "" if found else f" ({tested:,} tested)"
     where = f"{len(sections)} held-out section{'' if len(sections) == 1 else 's'}"
@@ -131,15 +132,11 @@ def headline(judged: Judged, patients: Mapping[str, str]) -> str:
     )
 
 
-def held_grades(genes: pd.DataFrame, judged: Judged) -> list[dict[str, Any]]:
+def held_grades(genes: pd.DataFrame, judged: Judged) -> list[HeldGrade]:
     """How the grades of a model's own validation hold on new sections, by the kind of evidence, best grade first.
 
     Args:
         genes: rows of genes.csv with `pcc_composition`, and `model_grade_<scope>` of every kind that the model has.
-
-    Returns:
-        scope (of the model's grade), seen (kind of the new sections), grade, n_genes, n_tested, n_significant (FDR 5 %
-        on the new sections), pcc_composition (mean).
     """
     rows = []
     for seen, table in judged.items():
@@ -156,15 +153,15 @@ def held_grades(genes: pd.DataFrame, judged: Judged) -> list[dict[str, Any]]:
                 once = part.drop_duplicates("gene")
                 tested = once[once[keys.N_SECTIONS] > 0]
                 rows.append(
-                    {
-                        "scope": scope,
-                        "seen": seen,
-                        "grade": str(grade),
-                        "n_genes": len(once),
-                        "n_tested": len(tested),
-                        "n_significant": int((tested["_q"] <= FDR).sum()),
-                        "pcc_composition": float(part["pcc_composition"].mean()),
-                    }
+                    HeldGrade(
+                        scope=scope,
+                        seen=seen,
+                        grade=str(grade),
+                        n_genes=len(once),
+                        n_tested=len(tested),
+                        n_significant=int((tested["_q"] <= FDR).sum()),
+                        pcc_composition=float(part["pcc_composition"].mean()),
+                    )
                 )
     return rows
 

@@ -20,13 +20,7 @@ from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, sec
 from hespotex.evaluation.predictors import MODEL, PREDICTORS, Rival, oracles, rivals
 from hespotex.evaluation.region_intervals import region_coverage, spread_follows_error
 from hespotex.evaluation.regions import held_out_regions
-from hespotex.evaluation.scores import (
-    ScoreSummary,
-    SectionScores,
-    Targets,
-    score_section,
-    summarise,
-)
+from hespotex.evaluation.scores import SectionScores, Targets, score_section, summarise
 from hespotex.evaluation.set_scores import bundle_sets, score_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.evaluation.units import units_compare
@@ -35,6 +29,7 @@ from hespotex.models.bundle import Bundle
 from hespotex.models.predict import predict_section
 from hespotex.models.types import Cohort, EncodedSection, Prediction
 from hespotex.storage.clock import StageClock
+from hespotex.storage.metrics import ScoreSummary
 
 
 @dataclass(frozen=True)

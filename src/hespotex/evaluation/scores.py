@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,39 +13,13 @@ from scipy.stats import rankdata
 
 from hespotex.errors import HESpotExError
 from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals
+from hespotex.storage.metrics import ScoreSummary
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 # Genes are scored in blocks, so that float64 copies stay small beside the float32 tables.
 GENE_BLOCK = 512
 _N_BEST = 50
-
-
-@dataclass(frozen=True)
-class ScoreSummary:
-    """Scores of one section, or their mean over sections and folds; NaN where a score does not exist.
-
-    Attributes:
-        pcc_log1p_mean: mean over genes of PCC over spots, predicted against measured log1p(CPM).
-        pcc_log1p_median: median over genes of the same.
-        pcc_log1p_top50: mean of the 50 best genes of the same.
-        pcc_composition_mean: mean over genes of PCC of composition against Pearson residuals of the counts.
-        pcc_composition_abundant200: the same over the most abundant genes of the training sections.
-        rmse_log1p: root of the mean squared error over all spots and measured genes, in log1p(CPM).
-        n_constant_genes: genes whose measured values do not vary over the spots.
-    """
-
-    pcc_log1p_mean: float
-    pcc_log1p_median: float
-    pcc_log1p_top50: float
-    pcc_composition_mean: float
-    pcc_composition_abundant200: float
-    rmse_log1p: float
-    n_constant_genes: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Names and values in the order of the file format."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -278,11 +252,9 @@ def aggregate(folds: Sequence[Sequence[ScoreSummary]]) -> ScoreSummary:
     if not folds or any(not fold for fold in folds):
         raise HESpotExError(expected="scores of at least one section in every fold", found="none")
     means = {}
-    for field in fields(ScoreSummary):
-        per_fold = np.array(
-            [_mean(np.array([getattr(s, field.name) for s in fold])) for fold in folds]
-        )
-        means[field.name] = _mean(per_fold)
+    for name in ScoreSummary.model_fields:
+        per_fold = np.array([_mean(np.array([getattr(s, name) for s in fold])) for fold in folds])
+        means[name] = _mean(per_fold)
     return ScoreSummary(**means)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from hespotex.evaluation.spatial_null import (
 from hespotex.genes.gene_sets import MIN_GENES, GeneSet, PanelSets, SetScores, check_sets
 from hespotex.genes.panel import PanelCounts, pearson_residuals
 from hespotex.models.bundle import Bundle
+from hespotex.storage.metrics import SetsSummary
 
 Floats = npt.NDArray[np.float64]
 
@@ -147,9 +148,7 @@ def judge_sets(
     return {scope: found.rename(columns={"gene": "gene_set"}) for scope, found in judged.items()}
 
 
-def summarise_sets(
-    judged: Judged, table: pd.DataFrame, left_out: Mapping[str, int]
-) -> dict[str, Any]:
+def summarise_sets(judged: Judged, table: pd.DataFrame, left_out: Mapping[str, int]) -> SetsSummary:
     """What metrics.json says of the sets: how many are found, their grades, and which were left out.
 
     Args:
@@ -158,25 +157,25 @@ def summarise_sets(
     """
     of_scope = {scope: summarise_scope(found) for scope, found in judged.items()}
     main = of_scope[main_scope(judged)]
-    tested, found = main["n_tested"], main["n_significant"]
+    tested, found = main.n_tested, main.n_significant
     scores = table["pcc_composition"].to_numpy(np.float64)
     known = scores[np.isfinite(scores)]
-    return {
-        "headline": (
+    return SetsSummary(
+        headline=(
             f"{found:,} of {tested:,} gene sets are predicted better than a smooth random map beyond depth, "
             f"FDR {FDR:.0%}."
         ),
-        "n_tested": tested,
-        "n_significant": found,
-        "pcc_composition_mean": float(known.mean()) if len(known) else None,
-        "scope": main_scope(judged),
-        "grades": main["grades"],
-        "evidence": main["evidence"],
-        "by_scope": of_scope,
-        "grade_note": GRADE_NOTE,
-        "min_genes": MIN_GENES,
-        "left_out": {name: int(n) for name, n in left_out.items()},
-    }
+        n_tested=tested,
+        n_significant=found,
+        pcc_composition_mean=float(known.mean()) if len(known) else np.nan,
+        scope=main_scope(judged),
+        grades=main.grades,
+        evidence=main.evidence,
+        by_scope=of_scope,
+        grade_note=GRADE_NOTE,
+        min_genes=MIN_GENES,
+        left_out={name: int(n) for name, n in left_out.items()},
+    )
 
 
 def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:

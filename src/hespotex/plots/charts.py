@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hespotex.evaluation.predictors import PREDICTORS, label_of
 from hespotex.export.scales import robust_limits
 from hespotex.plots.maps import density
+from hespotex.storage.metrics import Coverage
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -81,12 +82,8 @@ def _one_row(x: Floats, values: Floats, y: float, at: Any) -> str:
     )
 
 
-def calibration_svg(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Nominal against observed coverage; one line per `where`.
-
-    Args:
-        rows: {"nominal": 0.9, "observed": 0.87, "where": "same patient"}.
-    """
+def calibration_svg(rows: Sequence[Coverage]) -> str:
+    """Nominal against observed coverage; one line per `where`."""
     side, left, base = 310, 62, 260
     span = base - 14
 
@@ -109,9 +106,8 @@ def calibration_svg(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     (x0, y0), (x1, y1) = at(0, 0), at(1, 1)
     parts.append(f'<line class="zero" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
-    for k, where in enumerate(dict.fromkeys(str(r.get("where", "held out")) for r in rows)):
-        own = [r for r in rows if str(r.get("where", "held out")) == where]
-        points = [at(float(r["nominal"]), float(r["observed"])) for r in own]
+    for k, where in enumerate(dict.fromkeys(row.where for row in rows)):
+        points = [at(row.nominal, row.observed) for row in rows if row.where == where]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>' for x, y in points)
         parts.append(

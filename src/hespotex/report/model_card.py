@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hespotex import keys
 from hespotex.evaluation.by_scope import bundle_tables
@@ -26,6 +27,7 @@ from hespotex.report.report_tables import coverage_rows, interval_text, search_t
 from hespotex.sections.splits import patients_note
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.clock import versions
+from hespotex.storage.metrics import Metrics, Search
 
 if TYPE_CHECKING:
     from hespotex.models.bundle import Bundle
@@ -56,6 +58,7 @@ def render_model_card(bundle: Bundle) -> str:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     patients = list(dict.fromkeys(s.patient_id for s in bundle.sections))
+    found = Metrics.model_validate(bundle.validation)
     card = environment.from_string(template.read_text(encoding="utf-8")).render(
         model_id=bundle.model_id,
         profile=bundle.model.profile,
@@ -71,20 +74,20 @@ def render_model_card(bundle: Bundle) -> str:
         n_sections=len(bundle.sections),
         n_patients=len(patients),
         n_spots=f"{sum(s.n_spots for s in bundle.sections):,}",
-        scores=_score_rows(bundle.validation),
-        folds_by=bundle.validation.get("folds_by"),
+        scores=_score_rows(found),
+        folds_by=found.folds_by,
         grades=_grades(bundle),
         gene_sets=_gene_sets(bundle),
-        grade_rule=bundle.validation.get("grade_rule", []),
-        headline=bundle.validation.get("headline", ""),
-        notes=bundle.validation.get("notes", []),
-        interval_text=interval_text(bundle.validation),
-        coverage=coverage_rows(bundle.validation),
+        grade_rule=found.grade_rule or [],
+        headline=found.headline,
+        notes=found.notes,
+        interval_text=interval_text(found),
+        coverage=coverage_rows(found),
         half_widths=_half_widths(bundle),
-        region_levels=region_levels(bundle.validation),
-        region_rows=region_rows(bundle.validation),
-        search=search_text(bundle.validation.get("search", {})),
-        limits=_limits(bundle, len(patients)),
+        region_levels=region_levels(found),
+        region_rows=region_rows(found),
+        search=search_text(Search.model_validate(bundle.validation.get("search", {}))),
+        limits=_limits(bundle, found, len(patients)),
         versions=versions(),
     )
     return re.sub(r"\n{3,}", "\n\n", card)
@@ -129,14 +132,14 @@ def _section_row(section: Any) -> dict[str, str]:
     }
 
 
-def _score_rows(validation: Mapping[str, Any]) -> list[dict[str, str]]:
+def _score_rows(found: Metrics) -> list[dict[str, str]]:
     names = ("pcc_composition_mean", "pcc_composition_abundant200", "pcc_log1p_mean", "rmse_log1p")
     rows = []
-    for predictor, scores in validation.get("mean", {}).items():
-        values = {name: text(scores.get(name), 3) for name in names}
-        span = span_text(validation, predictor, "pcc_composition_mean")
+    for predictor in found.mean:
+        values = {name: text(found.mean_of(predictor, name), 3) for name in names}
+        span = span_text(found, predictor, names[0])
         if span:
-            values["pcc_composition_mean"] += f" {span}"
+            values[names[0]] += f" {span}"
         rows.append({"predictor": label_of(predictor), **values})
     return rows
 
@@ -162,35 +165,30 @@ def _grades(bundle: Bundle) -> list[str]:
     return lines
 
 
-def _depth_alone(mean: Mapping[str, Any]) -> str:
-    name = "depth_only"
-    score = mean.get(name, {}).get("pcc_composition_mean")
-    return "" if score is None else f" ({label_of(name)}: {score:.3f})"
-
-
-def _limits(bundle: Bundle, n_patients: int) -> list[str]:
+def _limits(bundle: Bundle, found: Metrics, n_patients: int) -> list[str]:
     """What follows from the data and the scores; nothing that was not seen is claimed."""
     limits = []
-    mean = bundle.validation.get("mean", {})
-    model, ridge = mean.get("model", {}), mean.get("ridge", {})
-    composition, rival = model.get("pcc_composition_mean"), ridge.get("pcc_composition_mean")
-    if composition is None:
+    composition, rival, depth = (
+        found.mean_of(name, "pcc_composition_mean") for name in ("model", "ridge", "depth_only")
+    )
+    if np.isnan(composition):
         limits.append(
             "It was not validated: nothing is known of how good any gene is. Cross-validate before use."
         )
     else:
+        alone = "" if np.isnan(depth) else f" ({label_of('depth_only')}: {depth:.3f})"
         limits.append(
             f"Predicted and measured composition of a gene correlated at {composition:.3f} on held-out sections, on "
-            f"average over genes{_depth_alone(mean)}; single genes lie far above and below: look at a gene's own "
+            f"average over genes{alone}; single genes lie far above and below: look at a gene's own "
             "score or grade before using it."
         )
-    if composition is not None and rival is not None and composition <= rival:
+    if composition <= rival:
         limits.append(f"Ridge regression on the same features did as well or better ({rival:.3f}).")
     if n_patients == 1:
         limits.append(
             "All training sections are of one patient: what it does on another patient was never seen."
         )
-    elif bundle.validation.get("folds_by") == "section":
+    elif found.folds_by == "section":
         limits.append(
             "Its scores come from held-out sections whose patients were partly in training; "
             "other patients are harder."

@@ -104,7 +104,6 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
             "absent": absent_for_search(run.folder), "depth_label": PREDICTORS["depth_only"].label,
             **_colours()}  # fmt: skip
     templates = resources.files("hespotex.report") / "templates"
-    calibration = run.metrics.get("calibration")
     record = records[0] if records else {}
     return environment.get_template("report.html.j2").render(
         css=Markup((templates / "report.css").read_text(encoding="utf-8") + predictor_css()),
@@ -117,9 +116,9 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         measured_is=MEASURED_IS if seen.measured else "",
         log1p_is=LOG1P_IS,
         headline=tables.opening_sentence(run, genes, measured=seen.measured),
-        found=bool(run.metrics.get("n_significant")),
+        found=bool(run.metrics.n_significant),
         warnings=failed_slides(run.record)
-        + tables.notes(run.metrics)
+        + run.metrics.sentences
         + training_notes(records)
         + accepted_notes(run.record),
         tiles=evidence_tiles(seen.claims) + tables.tiles(run.metrics),
@@ -130,10 +129,12 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         distributions=_distributions(run.genes),
         folds=tables.fold_rows(run.metrics),
         fold_text=tables.fold_text(run.metrics),
-        calibration=Markup(calibration_svg(calibration)) if calibration else "",
+        calibration=Markup(calibration_svg(run.metrics.calibration))
+        if run.metrics.calibration
+        else "",
         coverage=tables.coverage_rows(run.metrics),
         half_widths=median_half_widths(seen.half_widths),
-        rests_on=[] if run.metrics else calibration_notes(records),
+        rests_on=[] if run.metrics.mean else calibration_notes(records),
         no_intervals=NO_INTERVALS,
         region_levels=region_levels(run.metrics),
         region_rows=region_rows(run.metrics),
@@ -141,7 +142,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         held_grades=tables.held_grade_rows(run.metrics),
         slides=seen.slides,
         evidence=EVIDENCE,
-        gene_sets=set_section(run.folder, run.metrics),
+        gene_sets=set_section(run.folder, run.metrics.gene_sets),
         genes_claimed=keys.SCORE in genes,
         grade_rule=tables.grade_rule(run.metrics, genes),
         has_maps=bool(mapped),

@@ -13,28 +13,26 @@ from hespotex.evaluation.regions import SIZES
 from hespotex.evaluation.trust import LEVEL
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.report.report_tables import text
+from hespotex.storage.metrics import Metrics
 
 Row = dict[str, Any]
 
 NO_INTERVALS: Final = f"{trust.NO_INTERVALS[0].upper()}{trust.NO_INTERVALS[1:]}."
 
 
-def region_rows(metrics: Mapping[str, Any]) -> list[Row]:
+def region_rows(metrics: Metrics) -> list[Row]:
     """Coverage seen by whose section and size of region: one cell a stated level, with the lowest and highest section."""
     rows: dict[tuple[str, int], Row] = {}
-    for row in metrics.get("region_calibration") or ():
-        key = (row["where"], row["spots"])
-        of_size = rows.setdefault(
-            key, {"where": row["where"], "region": region_name(row["spots"]), "cells": []}
-        )
-        span = f"{row['lowest']:.1%} to {row['highest']:.1%}" if row["n_sections"] > 1 else ""
-        of_size["cells"].append({"value": f"{row['observed']:.1%}", "span": span})
+    for row in metrics.region_calibration:
+        said = {"where": row.where, "region": region_name(row.spots), "cells": []}
+        of_size = rows.setdefault((row.where, row.spots), said)
+        of_size["cells"].append({"value": f"{row.observed:.1%}", "span": row.span})
     return list(rows.values())
 
 
-def region_levels(metrics: Mapping[str, Any]) -> list[str]:
+def region_levels(metrics: Metrics) -> list[str]:
     """Stated coverages, the headings of `region_rows`."""
-    levels = {row["nominal"] for row in metrics.get("region_calibration") or ()}
+    levels = {row.nominal for row in metrics.region_calibration}
     return [f"{level:.0%}" for level in sorted(levels)]
 
 
@@ -43,13 +41,13 @@ def region_name(spots: int) -> str:
     return "a spot" if spots == 1 else f"{spots} spots"
 
 
-def spread_lines(metrics: Mapping[str, Any]) -> list[str]:
+def spread_lines(metrics: Metrics) -> list[str]:
     """Whether the ensemble's spread follows the error, one sentence a section that says something."""
     return [
-        f"Section {section['section_id']}: median {text(found['median'], 3)}; above 0 in {found['n_above']:,}, below 0 in "
-        f"{found['n_below']:,} of {found['n_genes']:,} genes (FDR 5 % on either side, spots taken as independent)."
-        for section in metrics.get("sections", ())
-        if (found := section.get("spread_spearman"))
+        f"Section {section.section_id}: median {text(found.median, 3)}; above 0 in {found.n_above:,}, below 0 in "
+        f"{found.n_below:,} of {found.n_genes:,} genes (FDR 5 % on either side, spots taken as independent)."
+        for section in metrics.sections
+        if (found := section.spread_spearman).n_genes
     ]
 
 

@@ -14,9 +14,11 @@ from hespotex.export.claim_words import claims_of
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.report.report_claims import evidence_cells
 from hespotex.results.read import Run
+from hespotex.storage.metrics import Metrics
 
 Row = dict[str, Any]
 
+_EMPTY: Final = "spots without a count of any panel gene (kept)"
 # A page is passed on: it names no folder of this machine.
 _FOLDERS: Final = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\:;,]+[/\\])+")
 
@@ -53,16 +55,14 @@ def failed_slides(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def dropped_rows(
-    dropped: Sequence[Row], metrics: Mapping[str, Any], genes: pd.DataFrame
-) -> list[Row]:
+def dropped_rows(dropped: Sequence[Row], metrics: Metrics, genes: pd.DataFrame) -> list[Row]:
     """Spots and genes that were left out or have no score: counted, never scored as 0."""
     rows = list(dropped)
-    for section in metrics.get("sections", ()):
-        if section.get("n_empty_spots"):
-            reason = "spots without a count of any panel gene (kept)"
-            rows.append({"section": section["section_id"], "reason": reason,
-                         "count": section["n_empty_spots"]})  # fmt: skip
+    rows += [
+        {"section": section.section_id, "reason": _EMPTY, "count": section.n_empty_spots}
+        for section in metrics.sections
+        if section.n_empty_spots
+    ]
     reasons = {
         "constant": ("True", "genes without score: the same value in every spot"),
         "measured": ("False", "genes without score: not measured in this section"),

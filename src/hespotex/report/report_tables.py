@@ -13,6 +13,7 @@ from hespotex.evaluation.compare import FEWEST_UNITS
 from hespotex.evaluation.grades import GradeRule
 from hespotex.evaluation.predictors import PREDICTORS, label_of
 from hespotex.results.read import Run
+from hespotex.storage.metrics import Metrics, Search
 
 Row = dict[str, Any]
 
@@ -54,8 +55,8 @@ def title(run: Run, patients: Sequence[str], n_spots: int) -> str:
 
 def opening_sentence(run: Run, genes: pd.DataFrame, *, measured: bool) -> str:
     """The run's own headline, or what can be said without one; `measured`: whether any section was."""
-    if run.metrics.get("headline"):
-        return str(run.metrics["headline"])
+    if run.metrics.headline:
+        return run.metrics.headline
     if "pcc_composition" not in genes and measured:
         return (
             "Predicted expression beside what was measured; nothing was scored: hespotex evaluate does, on sections "
@@ -63,50 +64,39 @@ def opening_sentence(run: Run, genes: pd.DataFrame, *, measured: bool) -> str:
         )
     if "pcc_composition" not in genes:
         return "Predicted expression; no measured values to compare with."
-    model = run.metrics["mean"]["model"]
     return (
         "Predicted and measured composition correlate at "
-        f"{text(model['pcc_composition_mean'], 3)} per gene on average."
+        f"{text(run.metrics.mean_of('model', 'pcc_composition_mean'), 3)} per gene on average."
     )
 
 
-def notes(metrics: Mapping[str, Any]) -> list[str]:
-    """Sentences that every number of the run must carry."""
-    single = [metrics["note"]] if metrics.get("note") else []
-    return list(metrics.get("notes", single))
-
-
-def tiles(metrics: Mapping[str, Any]) -> list[Row]:
+def tiles(metrics: Metrics) -> list[Row]:
     """The few scores that come first, each beside a rival's."""
-    mean = metrics.get("mean", {})
     result = []
     for score, (name, _) in SCORES.items():
-        value = mean.get("model", {}).get(score)
-        if value is None or score == "pcc_log1p_top50":
+        value = metrics.mean_of("model", score)
+        if np.isnan(value) or score == "pcc_log1p_top50":
             continue
-        beside = [(label_of(key), mean.get(key, {}).get(score)) for key in _BESIDE]
-        note = " · ".join(f"{name} {text(v, 3)}" for name, v in beside if v is not None)
+        beside = [(label_of(key), metrics.mean_of(key, score)) for key in _BESIDE]
+        note = " · ".join(f"{name} {text(v, 3)}" for name, v in beside if np.isfinite(v))
         result.append({"value": f"{value:.3f}", "name": name, "note": note})
     return result
 
 
-def score_rows(metrics: Mapping[str, Any]) -> list[Row]:
+def score_rows(metrics: Metrics) -> list[Row]:
     """Model, baselines and ceiling by score; the best fair value of a column is marked."""
-    mean = metrics.get("mean", {})
     best = {}
     for score, (_, sign) in SCORES.items():
-        fair = [v.get(score) for k, v in mean.items() if not _is_oracle(k)]
-        known = [sign * v for v in fair if v is not None]
-        best[score] = sign * max(known) if known else None
+        fair = [metrics.mean_of(name, score) for name in metrics.mean if not _is_oracle(name)]
+        best[score] = sign * max((sign * v for v in fair if np.isfinite(v)), default=np.nan)
     rows = []
-    for predictor, values in mean.items():
+    for predictor in metrics.mean:
         cells = [
             {
-                "value": text(values.get(score), 3),
+                "value": text(metrics.mean_of(predictor, score), 3),
                 "span": span_text(metrics, predictor, score),
                 "best": not _is_oracle(predictor)
-                and values.get(score) is not None
-                and values.get(score) == best[score],
+                and metrics.mean_of(predictor, score) == best[score],
             }
             for score in SCORES
         ]
@@ -128,45 +118,41 @@ def _is_oracle(predictor: str) -> bool:
     return predictor in PREDICTORS and PREDICTORS[predictor].oracle
 
 
-def _per_spot(metrics: Mapping[str, Any], predictor: str) -> float | None:
+def _per_spot(metrics: Metrics, predictor: str) -> float | None:
     """PCC per spot, mean over the sections of a fold, then over folds, as the other columns."""
-    values = {
-        s["section_id"]: s.get("pcc_per_spot", {}).get(predictor)
-        for s in metrics.get("sections", ())
-    }
+    values = {s.section_id: s.pcc_per_spot.get(predictor) for s in metrics.sections}
     folds = [
-        [values[s] for s in fold["held_out"] if values.get(s) is not None]
-        for fold in metrics.get("folds", ())
+        [v for s in fold.held_out if (v := values.get(s)) is not None] for fold in metrics.folds
     ]
     means = [float(np.mean(fold)) for fold in folds if fold]
     return float(np.mean(means)) if means else None
 
 
-def absent_text(metrics: Mapping[str, Any]) -> str:
+def absent_text(metrics: Metrics) -> str:
     """Which baseline is missing from the table, and why; empty where none is."""
-    if metrics.get("folds_by") == "external" and "nearest_patches" not in metrics.get("mean", {}):
+    if metrics.folds_by == "external" and "nearest_patches" not in metrics.mean:
         return "Nearest patches are absent: this model file holds no training spots to compare with (trust.nearest_spots)."
     return ""
 
 
-def interval_text(metrics: Mapping[str, Any]) -> str:
+def interval_text(metrics: Metrics) -> str:
     """What stands in brackets below a mean; empty where nothing does."""
-    over = metrics.get("intervals_over")
-    if not over:
+    over = metrics.intervals_over
+    if over is None:
         return ""
-    units = _count(over["n"], over["unit"])
-    if over["n"] < 2:
-        return f"No interval: there is a single {over['unit']}."
-    known = (*metrics.get("intervals", {}), *metrics.get("ranges", {}))
+    units = _count(over.n, over.unit)
+    if over.n < 2:
+        return f"No interval: there is a single {over.unit}."
+    known = (*metrics.intervals, *metrics.ranges)
     around = (
-        f" A mean over {over['unit']}s that differs from the table's stands before it."
+        f" A mean over {over.unit}s that differs from the table's stands before it."
         if any(_centre(metrics, predictor, score) for predictor in known for score in SCORES)
         else ""
     )
-    ranges = bool(metrics.get("ranges"))
-    if over["n"] < FEWEST_UNITS and not ranges:  # written before there were ranges
+    ranges = bool(metrics.ranges)
+    if over.n < FEWEST_UNITS and not ranges:  # written before there were ranges
         return f"No interval: there are only {units}."
-    if over["n"] < FEWEST_UNITS:
+    if over.n < FEWEST_UNITS:
         return f"In parentheses the lowest and the highest of {units}: so few give no interval.{around}"
     fewer = (
         f" In parentheses the lowest and the highest, where fewer than {FEWEST_UNITS} have the score."
@@ -178,77 +164,69 @@ def interval_text(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def fold_text(metrics: Mapping[str, Any]) -> str:
+def fold_text(metrics: Metrics) -> str:
     """How the folds were made."""
-    kind = str(metrics.get("folds_by", ""))
+    kind = metrics.folds_by
     return _FOLD_TEXT.get(kind, "") + (_FITTED if kind in _FOLD_TEXT and kind != "external" else "")
 
 
-def fold_rows(metrics: Mapping[str, Any]) -> list[Row]:
+def fold_rows(metrics: Metrics) -> list[Row]:
     """One row a fold, with what inner folds chose."""
-    rows = []
-    for fold in metrics.get("folds", ()):
-        model = fold["scores"]["model"]
-        rows.append(
-            {
-                "number": fold["fold"],
-                "held_out": ", ".join(fold["held_out"]),
-                "train": ", ".join(fold["train"]),
-                "n_spots": f"{fold['n_spots']:,}",
-                "n_genes": f"{fold['n_genes']:,}",
-                "composition": text(model.get("pcc_composition_mean"), 3),
-                "log1p": text(model.get("pcc_log1p_mean"), 3),
-                "search": search_text(fold.get("search", {})),
-            }
-        )
-    return rows
+    return [
+        {
+            "number": fold.fold,
+            "held_out": ", ".join(fold.held_out),
+            "train": ", ".join(fold.train),
+            "n_spots": f"{fold.n_spots:,}",
+            "n_genes": f"{fold.n_genes:,}",
+            "composition": text(fold.scores["model"].pcc_composition_mean, 3),
+            "log1p": text(fold.scores["model"].pcc_log1p_mean, 3),
+            "search": search_text(fold.search),
+        }
+        for fold in metrics.folds
+    ]
 
 
-def searches_text(metrics: Mapping[str, Any]) -> str:
+def searches_text(metrics: Metrics) -> str:
     """What the folds of a run chose, in one line; empty where nothing was searched."""
-    searches = [fold["search"] for fold in metrics.get("folds", ()) if fold.get("search")]
+    searches = [fold.search for fold in metrics.folds if fold.search.chosen]
     if not searches:
         return ""
-    times = Counter(_chosen(search) for search in searches)
+    times = Counter(search.words for search in searches)
     listed = ", ".join(
         f"{chosen} in {n} of {len(searches)} folds" for chosen, n in times.most_common()
     )
-    n_candidates = len(searches[0]["candidates"])
+    n_candidates = len(searches[0].candidates)
     if n_candidates == 1:
         return f"search chose {listed}: the only candidate"
-    return f"search chose {listed}, of {n_candidates} candidates by {searches[0]['score']} on inner folds"
-
-
-def _chosen(search: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in search["chosen"].items())
-
-
-def search_text(search: Mapping[str, Any]) -> str:
-    """What inner folds chose, and among how many candidates; empty where nothing was searched."""
-    if not search:
-        return ""
-    chosen = _chosen(search)
-    listed = [text(c["score"], 3) for c in search["candidates"]]
-    if len(listed) == 1:
-        return f"{chosen}: the only candidate"
     return (
-        f"{chosen}: best of {len(listed)} candidates by {search['score']} on inner folds of the training "
+        f"search chose {listed}, of {n_candidates} candidates by {searches[0].score} on inner folds"
+    )
+
+
+def search_text(search: Search) -> str:
+    """What inner folds chose, and among how many candidates; empty where nothing was searched."""
+    if not search.chosen:
+        return ""
+    listed = [text(candidate.score, 3) for candidate in search.candidates]
+    if len(listed) == 1:
+        return f"{search.words}: the only candidate"
+    return (
+        f"{search.words}: best of {len(listed)} candidates by {search.score} on inner folds of the training "
         f"sections ({', '.join(listed)})"
     )
 
 
-def coverage_rows(metrics: Mapping[str, Any]) -> list[Row]:
+def coverage_rows(metrics: Metrics) -> list[Row]:
     """Stated coverage beside the coverage seen, with the lowest and the highest section: a mean hides one that fails."""
     return [
         {
-            "where": row.get("where", "held out"),
-            "nominal": f"{row['nominal']:.0%}",
-            "observed": f"{row['observed']:.1%}",
-            "span": f"{row['lowest']:.1%} to {row['highest']:.1%}"
-            if row.get("n_sections", 0) > 1
-            else "",
+            "where": row.where,
+            "nominal": f"{row.nominal:.0%}",
+            "observed": f"{row.observed:.1%}",
+            "span": row.span,
         }
-        for row in metrics.get("calibration") or ()
+        for row in metrics.calibration
     ]
 
 
@@ -258,55 +236,53 @@ _GRADED_ON = {
 }
 
 
-def held_grade_rows(metrics: Mapping[str, Any]) -> list[Row]:
+def held_grade_rows(metrics: Metrics) -> list[Row]:
     """How the grades of a model's own validation hold here; empty but for an external validation."""
     return [
         {
-            "grade": f"{row['grade']}{_GRADED_ON[row['scope']]}"
-            if "scope" in row
-            else row["grade"],
-            "n_genes": f"{row['n_genes']:,}",
-            "found": f"{row['n_significant']:,} of {row['n_tested']:,}",
-            "composition": text(row["pcc_composition"], 3),
+            "grade": f"{row.grade}{_GRADED_ON.get(row.scope, '')}",
+            "n_genes": f"{row.n_genes:,}",
+            "found": f"{row.n_significant:,} of {row.n_tested:,}",
+            "composition": text(row.pcc_composition, 3),
         }
-        for row in metrics.get("model_grades", ())
+        for row in metrics.model_grades
     ]
 
 
-def grade_rule(metrics: Mapping[str, Any], genes: pd.DataFrame) -> list[str]:
+def grade_rule(metrics: Metrics, genes: pd.DataFrame) -> list[str]:
     """The rule in words: of a scored run as it was applied; of a prediction as it is; none without grades."""
-    if "grade_rule" in metrics:
-        return list(metrics["grade_rule"])
+    if metrics.grade_rule is not None:
+        return metrics.grade_rule
     return list(GradeRule().text()) if "grade" in genes else []
 
 
 def text(value: float | None, digits: int) -> str:
     """A number with a true minus sign, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return "–" if value is None or np.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
-def span_text(metrics: Mapping[str, Any], predictor: str, score: str) -> str:
+def span_text(metrics: Metrics, predictor: str, score: str) -> str:
     """The interval of a mean in brackets, or of few units their range in parentheses; empty without one.
 
     It stands behind its centre where that is another number. An interval of few units is one of an older run.
     """
-    few = metrics.get("intervals_over", {}).get("n", 0) < FEWEST_UNITS
-    ends = {} if few else metrics.get("intervals", {}).get(predictor, {})
+    few = metrics.intervals_over is None or metrics.intervals_over.n < FEWEST_UNITS
+    ends = {} if few else metrics.intervals.get(predictor, {})
     if score in ends:
         span = f"[{text(ends[score][0], 3)}, {text(ends[score][1], 3)}]"
-    elif score in metrics.get("ranges", {}).get(predictor, {}):
-        lowest, highest = metrics["ranges"][predictor][score]
+    elif score in metrics.ranges.get(predictor, {}):
+        lowest, highest = metrics.ranges[predictor][score]
         span = f"({text(lowest, 3)} to {text(highest, 3)})"
     else:
         return ""
     return f"{_centre(metrics, predictor, score)} {span}".strip()
 
 
-def _centre(metrics: Mapping[str, Any], predictor: str, score: str) -> str:
+def _centre(metrics: Metrics, predictor: str, score: str) -> str:
     """Mean over the units of an interval, where it reads otherwise than the table's mean; else empty."""
-    value = metrics.get("interval_centres", {}).get(predictor, {}).get(score)
-    usual = metrics.get("mean", {}).get(predictor, {}).get(score)
-    return "" if value is None or text(value, 3) == text(usual, 3) else text(value, 3)
+    usual = text(metrics.mean_of(predictor, score), 3)
+    centre = text(metrics.interval_centres.get(predictor, {}).get(score), 3)
+    return "" if centre in ("–", usual) else centre
 
 
 def _count(n: int, noun: str) -> str:

@@ -17,9 +17,10 @@ from hespotex.report.report import write_report
 from hespotex.results.absent_table import write_absent_of_folds
 from hespotex.results.found_claims import write_found_claims
 from hespotex.results.outcome import RunResult
-from hespotex.results.run_outputs import read_genes, read_metrics, write_metrics
+from hespotex.results.run_outputs import read_genes, write_metrics
 from hespotex.sections.splits import Folds
 from hespotex.storage.clock import StageClock
+from hespotex.storage.metrics import Metrics
 from hespotex.storage.run_folder import RunDir
 
 
@@ -49,12 +50,12 @@ def finish_scored_run(
         predicted = set(read_genes(run)["gene"])
         write_absent_of_folds(run, len(folds), predicted, config.panel)
         if folds.by != "external":  # else the predictions carry what their model claims
-            write_found_claims(run, metrics["sections"])
+            write_found_claims(run, metrics.sections)
         write_figures(run)
-    for note in metrics["notes"]:
+    for note in metrics.notes:
         if note != folds.note:
             reporter.warn(note)
-    details = {"config": config.model_dump(mode="json"), "notes": metrics["notes"]}
+    details = {"config": config.model_dump(mode="json"), "notes": metrics.notes}
     run.finish(identity, {**details, **clock.summary()})
     write_report(run)
     complete_scored_run(run)
@@ -81,6 +82,6 @@ def complete_scored_run(run: RunDir) -> None:
 
 def scored_result(run: RunDir) -> RunResult:
     """What a finished run that was scored holds."""
-    names = {"scores": "metrics.json", "genes": "genes.csv", "predictions": "predictions",
-             "pictures": "figures", "report": "report.html"}  # fmt: skip
-    return RunResult({label: run.path / name for label, name in names.items()}, read_metrics(run))
+    paths = {"scores": run.metrics_json, "genes": run.path / "genes.csv", "predictions": run.predictions,
+             "pictures": run.figures, "report": run.report}  # fmt: skip
+    return RunResult(paths, Metrics.read(run.metrics_json).plain())

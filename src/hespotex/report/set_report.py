@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 
 from hespotex.genes.gene_sets import left_out_sentence
 from hespotex.results.set_outputs import read_sets
+from hespotex.storage.metrics import SetsSummary
 from hespotex.storage.run_folder import RunDir
 
 _MEANS = (
@@ -21,18 +21,16 @@ _MEANS = (
 )
 
 
-def set_section(run: RunDir, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+def set_section(run: RunDir, of_sets: SetsSummary | None) -> dict[str, Any] | None:
     """What the page's section on gene sets shows; None for a run without gene sets."""
-    of_sets = metrics.get("gene_sets")
-    if not of_sets:
+    if of_sets is None:
         return None
-    left_out = of_sets.get("left_out", {})
     table = read_sets(run)
     return {
-        "headline": of_sets.get("headline", "No gene set has enough genes in the panel."),
-        "note": of_sets.get("grade_note", ""),
+        "headline": of_sets.headline or "No gene set has enough genes in the panel.",
+        "note": of_sets.grade_note,
         "rows": [] if table.empty else _rows(table),
-        "left_out": left_out_sentence(left_out) if left_out else "",
+        "left_out": left_out_sentence(of_sets.left_out) if of_sets.left_out else "",
     }
 
 

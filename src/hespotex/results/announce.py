@@ -17,6 +17,7 @@ from hespotex.models.bundle import Bundle
 from hespotex.progress import Reporter
 from hespotex.sections.section import Section
 from hespotex.sections.splits import patients_note
+from hespotex.storage.metrics import Search
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,10 @@ def say_of_model(bundle: Bundle, reporter: Reporter) -> None:
     """Say what inner folds chose for a model, where values were searched, and what few patients mean for it."""
     if note := patients_note([s.patient_id for s in bundle.sections]):
         reporter.say(note)
-    search = bundle.validation.get("search")
-    if search:
-        chosen = ", ".join(f"{key} = {value}" for key, value in search["chosen"].items())
+    search = Search.model_validate(bundle.validation.get("search", {}))
+    if search.chosen:
         reporter.say(
-            f"search chose {chosen} for the model, of {len(search['candidates'])} candidates"
+            f"search chose {search.words} for the model, of {len(search.candidates)} candidates"
         )
 
 

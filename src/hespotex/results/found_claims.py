@@ -15,26 +15,27 @@ from hespotex.evaluation.claims import Claims, decide
 from hespotex.export.claims_store import claim_columns, claim_record, set_words
 from hespotex.results.run_outputs import read_evidence
 from hespotex.storage.atomic import atomic_path, sweep_leftovers
+from hespotex.storage.metrics import SectionRecord
 from hespotex.storage.run_folder import RunDir
 
 
-def write_found_claims(run: RunDir, sections: Sequence[Mapping[str, Any]]) -> None:
+def write_found_claims(run: RunDir, sections: Sequence[SectionRecord]) -> None:
     """Give every prediction of a cross-validation the grades that were found, marked as found on these sections.
 
     Args:
         run: holds evidence.json and predictions/.
-        sections: records of the held-out sections: section_id, patient_in_training, ood_verdict.
+        sections: records of the held-out sections.
     """
     evidence = read_evidence(run)
     for record in sections:
-        path = run.predictions / f"{record['section_id']}.h5ad"
-        sweep_leftovers(run.predictions, record["section_id"])
+        path = run.predictions / f"{record.section_id}.h5ad"
+        sweep_leftovers(run.predictions, record.section_id)
         with atomic_path(path) as temporary:
             shutil.copyfile(path, temporary)
             _mark(temporary, record, evidence)
 
 
-def _mark(path: Any, record: Mapping[str, Any], evidence: Mapping[str, Any]) -> None:
+def _mark(path: Any, record: SectionRecord, evidence: Mapping[str, Any]) -> None:
     import h5py
     from anndata.io import read_elem, write_elem
 
@@ -56,12 +57,12 @@ def _mark(path: Any, record: Mapping[str, Any], evidence: Mapping[str, Any]) -> 
         write_elem(file, f"uns/{keys.UNS}", own)
 
 
-def _found(names: list[str], record: Mapping[str, Any], tables: Any, flagged: Any) -> Claims:
+def _found(names: list[str], record: SectionRecord, tables: Any, flagged: Any) -> Claims:
     claims = decide(
         names,
         tables,
-        "same" if record["patient_in_training"] else "new",
-        verdict=record["ood_verdict"],
+        "same" if record.patient_in_training else "new",
+        verdict=record.ood_verdict,
         flagged=flagged,
     )
     return replace(claims, found_here=True)

@@ -14,6 +14,7 @@ from hespotex.evaluation.regions import MOST_REGIONS
 from hespotex.evaluation.spatial_null import benjamini_hochberg
 from hespotex.evaluation.trust import bundle_trust
 from hespotex.models.bundle import Bundle
+from hespotex.storage.metrics import Coverage, SectionRecord, Spread
 
 _WHERE = ((True, "same patient in training"), (False, "other patient"))
 
@@ -46,47 +47,45 @@ def composition_coverage(held: HeldOut, bundle: Bundle) -> dict[str, dict[str, f
     }
 
 
-def spread_record(held: HeldOut) -> dict[str, float]:
+def spread_record(held: HeldOut) -> Spread:
     """Spearman of the ensemble's spread with the error: median over genes, and genes above and below 0 at FDR 5 %.
 
     Spots are taken as independent, so both counts are too high where neighbours err alike; genes above say something
     where they are more than those below.
     """
     if held.spread_spearman is None:
-        return {}
+        return Spread()
     rho = held.spread_spearman[np.isfinite(held.spread_spearman)]
     if not len(rho):
-        return {}
+        return Spread()
     # Standard error of Spearman on Fisher's scale: Fieller et al. 1957, doi 10.1093/biomet/44.3-4.470.
     n_spots = min(held.item.section.n_spots, MOST_REGIONS)
     z = np.arctanh(np.clip(rho, -0.999, 0.999)) * np.sqrt(max(n_spots - 3, 1) / 1.06)
     known = np.ones(len(rho), bool)
     above, below = (int((benjamini_hochberg(norm.sf(s * z), known) <= FDR).sum()) for s in (1, -1))
-    return {
-        "median": float(np.median(rho)), "n_genes": len(rho), "n_above": above, "n_below": below
-    }  # fmt: skip
+    return Spread(median=float(np.median(rho)), n_genes=len(rho), n_above=above, n_below=below)
 
 
-def calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def calibration(sections: Sequence[SectionRecord]) -> list[Coverage]:
     """Nominal coverage of log1p beside the coverage seen, for patients in training and for others."""
-    rows = []
-    for inside, where in _WHERE:
-        seen = [s["coverage"] for s in sections if s["patient_in_training"] == inside]
-        rows += [{**row, "where": where} for row in _stated_and_seen(seen)]
-    return rows
+    return [
+        Coverage(**row, where=where)
+        for inside, where in _WHERE
+        for row in _stated_and_seen(
+            [s.coverage for s in sections if s.patient_in_training == inside]
+        )
+    ]
 
 
-def region_calibration(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def region_calibration(sections: Sequence[SectionRecord]) -> list[Coverage]:
     """The same of composition, by size of region."""
     rows = []
     for inside, where in _WHERE:
-        seen = [
-            s.get("region_coverage", {}) for s in sections if s["patient_in_training"] == inside
-        ]
+        seen = [s.region_coverage for s in sections if s.patient_in_training == inside]
         for size in sorted({size for s in seen for size in s}, key=int):
             of_size = [s.get(size, {}) for s in seen]
             rows += [
-                {"spots": int(size), **row, "where": where} for row in _stated_and_seen(of_size)
+                Coverage(spots=int(size), **row, where=where) for row in _stated_and_seen(of_size)
             ]
     return rows
 

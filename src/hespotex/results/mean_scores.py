@@ -10,25 +10,23 @@ import pandas as pd
 
 from hespotex.evaluation.compare import half_width
 from hespotex.evaluation.predictors import PREDICTORS
-from hespotex.evaluation.scores import ScoreSummary, aggregate
+from hespotex.evaluation.scores import aggregate
+from hespotex.storage.metrics import ScoreSummary, SectionRecord, Units
 
+_CEILING = "ceiling"
 # What a score can be, where it is no correlation: no interval reaches beyond.
 _BOUNDS = {"rmse_log1p": (0.0, np.inf), "n_constant_genes": (0.0, np.inf)}
 
 
-def mean_scores(folds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+def mean_scores(folds: Sequence[Sequence[SectionRecord]]) -> dict[str, ScoreSummary]:
     """Every predictor's scores, and the ceiling's: mean over sections, then over folds."""
-    names = [n for n in PREDICTORS if all(n in s["scores"] for fold in folds for s in fold)]
-    means = {
-        name: aggregate([[_summary(s["scores"][name]) for s in fold] for fold in folds]).as_dict()
-        for name in names
-    }
-    ceiling = aggregate([[_summary(s["ceiling"]) for s in fold] for fold in folds]).as_dict()
-    return {**means, "ceiling": ceiling}
+    names = [n for n in PREDICTORS if all(n in s.scores for fold in folds for s in fold)]
+    means = {name: aggregate([[s.scores[name] for s in fold] for fold in folds]) for name in names}
+    return {**means, _CEILING: aggregate([[s.ceiling for s in fold] for fold in folds])}
 
 
 def mean_intervals(
-    mean: Mapping[str, Mapping[str, float]], sections: Sequence[Mapping[str, Any]]
+    mean: Mapping[str, ScoreSummary], sections: Sequence[SectionRecord]
 ) -> dict[str, Any]:
     """95 % intervals of the means, over patients where there are two, else over sections; of few units their range.
 
@@ -40,8 +38,8 @@ def mean_intervals(
         sections: records of all held-out sections.
 
     Returns:
-        by predictor and score `intervals`, or with two or three units (`compare.FEWEST_UNITS`) `ranges` from the
-        lowest to the highest, and `interval_centres`; and `intervals_over`: unit and number.
+        fields of `Metrics`: by predictor and score `intervals`, or with two or three units (`compare.FEWEST_UNITS`)
+        `ranges` from the lowest to the highest, and `interval_centres`; and `intervals_over`.
     """
     owners = section_owners(sections)
     by_patient = all(owners.values()) and len(set(owners.values())) > 1
@@ -49,11 +47,9 @@ def mean_intervals(
     intervals: dict[str, dict[str, list[float]]] = {}
     ranges: dict[str, dict[str, list[float]]] = {}
     centres: dict[str, dict[str, float]] = {}
-    for name, scores in mean.items():
-        rows = [
-            _summary(s["ceiling"] if name == "ceiling" else s["scores"][name]) for s in sections
-        ]
-        for score in scores:
+    for name in mean:
+        rows = [s.ceiling if name == _CEILING else s.scores[name] for s in sections]
+        for score in ScoreSummary.model_fields:
             values = pd.Series([getattr(row, score) for row in rows], index=list(owners)).dropna()
             units = values.groupby(values.index.map(unit)).mean().to_numpy()
             if len(units) < 2:
@@ -66,7 +62,7 @@ def mean_intervals(
                 intervals.setdefault(name, {})[score] = ends
             else:
                 ranges.setdefault(name, {})[score] = [float(units.min()), float(units.max())]
-    over = {"unit": "patient" if by_patient else "section", "n": len(set(unit.values()))}
+    over = Units(unit="patient" if by_patient else "section", n=len(set(unit.values())))
     return {
         "intervals": intervals,
         "ranges": ranges,
@@ -75,10 +71,6 @@ def mean_intervals(
     }
 
 
-def section_owners(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def section_owners(sections: Sequence[SectionRecord]) -> dict[str, str]:
     """Section -> patient."""
-    return {s["section_id"]: str(s["patient_id"]) for s in sections}
-
-
-def _summary(values: Mapping[str, float | None]) -> ScoreSummary:
-    return ScoreSummary(**{k: np.nan if v is None else v for k, v in values.items()})
+    return {s.section_id: s.patient_id for s in sections}

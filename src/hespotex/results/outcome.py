@@ -57,7 +57,7 @@ class RunResult:
 
     Attributes:
         paths: where results were written, by label.
-        metrics: the content of metrics.json; empty where nothing was scored.
+        metrics: the content of metrics.json (`storage.metrics.Metrics` says what stands there); empty where nothing was scored.
         slides: one entry a slide without spots; empty for a manifest of sections.
         doubt: what was passed over in a folder, though it may hold slides; None where there is nothing.
     """

@@ -19,6 +19,7 @@ from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.export.h5ad import StoredPrediction, read_prediction
 from hespotex.results.rows import TEXT_COLUMNS, read_rows
 from hespotex.storage.disk_errors import disk_fields
+from hespotex.storage.metrics import Metrics
 from hespotex.storage.run_folder import RunDir
 
 GENE_COLUMNS: Final[Mapping[str, str]] = {
@@ -58,7 +59,7 @@ class Run:
     """
 
     record: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    metrics: Metrics
     genes: pd.DataFrame
     section_ids: tuple[str, ...]
     folder: RunDir
@@ -78,11 +79,11 @@ def read_run(folder: RunDir) -> Run:
     record = _json(folder.run_json)
     if record is None or not (record.get("status") == "finished" or _some_done(record)):
         raise _no_run(folder, record)
-    metrics = _json(folder.path / "metrics.json") or {}
+    metrics = Metrics.read_if_there(folder.metrics_json) or Metrics()
     table = folder.path / "genes.csv"
     genes = read_rows(table) if table.exists() else pd.DataFrame()
     present = {path.stem for path in folder.predicted()}
-    ordered = [i for fold in metrics.get("folds", ()) for i in fold["held_out"] if i in present]
+    ordered = [i for fold in metrics.folds for i in fold.held_out if i in present]
     ids = dict.fromkeys([*ordered, *sorted(present)])
     return Run(record, metrics, genes, tuple(ids), folder)
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from hespotex.errors import RunError
 from hespotex.evaluation.compare import Comparison, RunScores, compare_runs
-from hespotex.results.run_outputs import read_genes, read_metrics
+from hespotex.results.mean_scores import section_owners
+from hespotex.results.run_outputs import read_genes
 from hespotex.storage.atomic import atomic_path
+from hespotex.storage.metrics import Metrics
 from hespotex.storage.run_folder import RunDir
 
 
@@ -21,17 +23,17 @@ def compare_folders(first: Path, second: Path) -> Comparison:
     patients: dict[str, str] = {}
     for folder in (first, second):
         run = RunDir(folder)
-        if not (folder / "metrics.json").is_file():
+        metrics = Metrics.read_if_there(run.metrics_json)
+        if metrics is None:
             raise RunError(
                 expected=f"a finished, scored run in {folder}",
-                found="no metrics.json",
+                found=f"no {run.metrics_json.name}",
                 remedy="run cross-validate or evaluate",
             )
-        metrics = read_metrics(run)
-        patients |= {s["section_id"]: s["patient_id"] for s in metrics["sections"]}
-        trained = {i: frozenset(f["train"]) for f in metrics["folds"] for i in f["held_out"]}
-        spots = {s["section_id"]: int(s["n_spots"]) for s in metrics["sections"]}
-        keys = {s["section_id"]: s["key"] for s in metrics["sections"]}
+        patients |= section_owners(metrics.sections)
+        trained = {i: frozenset(f.train) for f in metrics.folds for i in f.held_out}
+        spots = {s.section_id: s.n_spots for s in metrics.sections}
+        keys = {s.section_id: s.key for s in metrics.sections}
         runs.append(RunScores(str(folder), read_genes(run), trained, spots, keys))
     return compare_runs(runs[0], runs[1], patients)
 

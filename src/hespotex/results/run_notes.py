@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from hespotex.evaluation.bootstrap import FEWEST_SPOTS
 from hespotex.sections.splits import Folds
+from hespotex.storage.metrics import FoldRecord
 
 # A panel's genes are seen in most tissue: a section that lacks more of them was filtered, or is of another kind.
 _MANY_ABSENT = 0.1
@@ -19,13 +19,13 @@ _INNER = {
 
 
 def run_notes(
-    folds: Folds, records: Sequence[Mapping[str, Any]], *, score_nan_as_zero: bool = False
+    folds: Folds, records: Sequence[FoldRecord], *, score_nan_as_zero: bool = False
 ) -> list[str]:
     """On the folds, then on their inner folds, then on sections that say little, then on how means were made.
 
     Args:
         folds: of the run.
-        records: of every fold: held_out, n_genes, inner_note, inner_kind, sections.
+        records: of every fold.
         score_nan_as_zero: whether a PCC that does not exist counted as 0.
     """
     zero = (
@@ -44,28 +44,26 @@ def run_notes(
     return [n for n in found if n]
 
 
-def _inner(folds: Folds, records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _inner(folds: Folds, records: Sequence[FoldRecord]) -> list[str]:
     """One sentence for each kind of inner folds that limits intervals, whatever the number of folds.
 
     Where the folds' own note says that a patient was in training, left-out sections of that patient are said.
     """
     found = []
     for kind, text in _INNER.items():
-        limited = [r for r in records if r["inner_note"] and r.get("inner_kind") == kind]
+        limited = [r for r in records if r.inner_note and r.inner_kind == kind]
         if not limited or (kind == "section" and folds.note):
             continue
         if len(limited) == 1:
-            found.append(
-                f"held out {', '.join(limited[0]['held_out'])}: {limited[0]['inner_note']}"
-            )
+            found.append(f"held out {', '.join(limited[0].held_out)}: {limited[0].inner_note}")
         else:
-            held_out = "; ".join(", ".join(r["held_out"]) for r in limited)
+            held_out = "; ".join(", ".join(r.held_out) for r in limited)
             found.append(f"held out in turn {held_out}: {text}")
     return found
 
 
-def _tiny(records: Sequence[Mapping[str, Any]]) -> str:
-    few = [s["section_id"] for r in records for s in r["sections"] if s["n_spots"] < FEWEST_SPOTS]
+def _tiny(records: Sequence[FoldRecord]) -> str:
+    few = [s.section_id for r in records for s in r.sections if s.n_spots < FEWEST_SPOTS]
     if not few:
         return ""
     return (
@@ -74,12 +72,12 @@ def _tiny(records: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _partly_measured(records: Sequence[Mapping[str, Any]]) -> str:
+def _partly_measured(records: Sequence[FoldRecord]) -> str:
     parts = [
-        f"{s['section_id']} ({r['n_genes'] - s['n_unmeasured_genes']:,} of {r['n_genes']:,})"
+        f"{s.section_id} ({r.n_genes - s.n_unmeasured_genes:,} of {r.n_genes:,})"
         for r in records
-        for s in r["sections"]
-        if s["n_unmeasured_genes"]
+        for s in r.sections
+        if s.n_unmeasured_genes
     ]
     if not parts:
         return ""
@@ -89,12 +87,12 @@ def _partly_measured(records: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _absent(records: Sequence[Mapping[str, Any]]) -> str:
+def _absent(records: Sequence[FoldRecord]) -> str:
     parts = [
-        f"{s['section_id']} ({s['n_absent_genes']:,} of {r['n_genes']:,})"
+        f"{s.section_id} ({s.n_absent_genes:,} of {r.n_genes:,})"
         for r in records
-        for s in r["sections"]
-        if s.get("n_absent_genes", 0) > _MANY_ABSENT * r["n_genes"]
+        for s in r.sections
+        if s.n_absent_genes > _MANY_ABSENT * r.n_genes
     ]
     if not parts:
         return ""

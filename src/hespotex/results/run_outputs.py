@@ -7,7 +7,7 @@ the final tables are made from the records alone, whoever wrote them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from hespotex.evaluation.by_scope import (
     SCHEMA,
     SCHEMA_VERSION,
     SETS,
-    Judged,
     bundle_tables,
     headline,
     held_grades,
@@ -56,12 +55,13 @@ from hespotex.results.interval_records import (
 from hespotex.results.mean_scores import mean_intervals, mean_scores, section_owners
 from hespotex.results.rows import read_rows
 from hespotex.results.run_notes import run_notes
-from hespotex.results.set_outputs import TABLES, write_fold_sets, write_set_metrics
+from hespotex.results.set_outputs import write_fold_sets, write_set_metrics
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Folds, inner_kind
 from hespotex.slide import open_slide
 from hespotex.storage.atomic import atomic_path, sweep_leftovers, write_json
 from hespotex.storage.clock import versions
+from hespotex.storage.metrics import FoldRecord, FoldScores, Metrics, SectionRecord
 from hespotex.storage.run_folder import RunDir
 from hespotex.validation.cross_validation import FoldOutcome
 
@@ -158,42 +158,41 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
     write_absent_of_fold(run, number, outcome.bundle)
     trained = outcome.bundle.sections
     patients = {s.patient_id.casefold() for s in trained}
-    record = {
-        "fold": number,
-        "held_out": list(outcome.fold.held_out),
-        "train": list(outcome.fold.train),
-        "n_spots": sum(held.item.section.n_spots for held in outcome.held_out),
-        "n_genes": len(outcome.bundle.genes),
-        "model_id": outcome.bundle.model_id,
-        "hyper": dict(outcome.bundle.model.hyper),
-        "inner_note": inner_folds_note(outcome.bundle),
-        "inner_kind": inner_kind([s.section_id for s in trained], [s.patient_id for s in trained]),
-        "search": dict(outcome.search),
-        "sections": [_section_record(held, patients, outcome.bundle) for held in outcome.held_out],
-    }
-    write_json(_record_path(run, number), record)
+    FoldRecord(
+        fold=number,
+        held_out=list(outcome.fold.held_out),
+        train=list(outcome.fold.train),
+        n_spots=sum(held.item.section.n_spots for held in outcome.held_out),
+        n_genes=len(outcome.bundle.genes),
+        model_id=outcome.bundle.model_id,
+        hyper=dict(outcome.bundle.model.hyper),
+        inner_note=inner_folds_note(outcome.bundle),
+        inner_kind=inner_kind([s.section_id for s in trained], [s.patient_id for s in trained]),
+        search=outcome.search,
+        sections=[_section_record(held, patients, outcome.bundle) for held in outcome.held_out],
+    ).write(_record_path(run, number))
 
 
-def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> dict[str, Any]:
+def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> SectionRecord:
     section = held.item.section
-    return {
-        "section_id": section.section_id,
-        "patient_id": section.patient_id,
-        "key": section.expression_key(),
-        "patient_in_training": _may_be_trained_on(section.patient_id, patients),
-        "n_spots": section.n_spots,
-        "n_empty_spots": int(empty_spots(held.counts.counts).sum()),
-        "n_unmeasured_genes": int((~held.counts.measured).sum()),
-        "n_absent_genes": _n_absent(bundle, section),
-        "scores": {name: scores.summary.as_dict() for name, scores in held.scores.items()},
-        "ceiling": held.ceiling.as_dict(),
-        "pcc_per_spot": dict(held.pcc_per_spot),
-        "coverage": log1p_coverage(held, bundle),
-        "region_coverage": composition_coverage(held, bundle),
-        "spread_spearman": spread_record(held),
-        "ood_share": None if held.extras.ood is None else float(held.extras.ood.mean()),
-        "ood_verdict": held.extras.verdict,
-    }
+    return SectionRecord(
+        section_id=section.section_id,
+        patient_id=section.patient_id,
+        key=section.expression_key(),
+        patient_in_training=_may_be_trained_on(section.patient_id, patients),
+        n_spots=section.n_spots,
+        n_empty_spots=int(empty_spots(held.counts.counts).sum()),
+        n_unmeasured_genes=int((~held.counts.measured).sum()),
+        n_absent_genes=_n_absent(bundle, section),
+        scores={name: scores.summary for name, scores in held.scores.items()},
+        ceiling=held.ceiling,
+        pcc_per_spot=dict(held.pcc_per_spot),
+        coverage=log1p_coverage(held, bundle),
+        region_coverage=composition_coverage(held, bundle),
+        spread_spearman=spread_record(held),
+        ood_share=None if held.extras.ood is None else float(held.extras.ood.mean()),
+        ood_verdict=held.extras.verdict,
+    )
 
 
 def _may_be_trained_on(patient_id: str, patients: set[str]) -> bool:
@@ -210,13 +209,12 @@ def _n_absent(bundle: Bundle, section: Section) -> int:
     return len(set(bundle.genes) - set(section.genes.tolist()))
 
 
-def finished_fold(run: RunDir, number: int) -> dict[str, Any] | None:
+def finished_fold(run: RunDir, number: int) -> FoldRecord | None:
     """The record of a fold, or None if it is not finished (or its record is damaged)."""
     try:
-        record = json.loads(_record_path(run, number).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return FoldRecord.read(_record_path(run, number))
+    except RunError:
         return None
-    return record if isinstance(record, dict) else None
 
 
 def gene_rows(number: int, genes: Sequence[str], held: HeldOut) -> pd.DataFrame:
@@ -256,7 +254,7 @@ def _pcc_columns(held: HeldOut, predictor: str) -> dict[str, Any]:
     }
 
 
-def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict[str, Any]:
+def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> Metrics:
     """Write genes.csv and metrics.json from the records of all folds.
 
     evidence.json beside them has what a model file takes over. metrics.json holds no time and no path, so that equal
@@ -264,69 +262,58 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> dict
     """
     records = [_required(run, number) for number in range(len(folds))]
     genes = pd.concat([read_rows(_genes_path(run, n)) for n in range(len(folds))])
-    sections = [section for record in records for section in record["sections"]]
+    sections = [section for record in records for section in record.sections]
     patients, owners = _units(sections), section_owners(sections)
-    trained_on = {s: record["train"] for record in records for s in record["held_out"]}
+    trained_on = {s: record.train for record in records for s in record.held_out}
     judged = judge_by_scope(genes, patients, owners, nominal=LEVEL, trained_on=trained_on)
     genes = with_evidence(genes, judged, patients)
-    metrics = {
-        "folds_by": folds.by,
-        "note": folds.note,
-        "notes": run_notes(folds, records, score_nan_as_zero=score_nan_as_zero),
-        **summarise_sections(judged, sections, patients),
-        "nan_counts_as_zero": score_nan_as_zero,
-        "folds": [_fold_metrics(record) for record in records],
-        "mean": mean_scores([record["sections"] for record in records]),
-    }
-    metrics |= mean_intervals(metrics["mean"], sections)
     with atomic_path(run.path / "genes.csv") as temporary:
         genes.to_csv(temporary, index=False)
-    held = held_grades(genes, judged)
-    if held:
-        metrics["model_grades"] = held
     tables = {SCHEMA: SCHEMA_VERSION, GENES: record_tables(judged)}
     of_sets = write_set_metrics(run, len(folds), patients, owners, trained_on)
     if of_sets is not None:
-        tables[SETS] = of_sets.pop(TABLES, {})
-        metrics["gene_sets"] = of_sets
+        tables[SETS] = of_sets[1]
     write_json(run.path / EVIDENCE_FILE, tables)
-    write_json(run.path / "metrics.json", metrics)
+    of_scope = {scope: summarise_scope(table) for scope, table in judged.items()}
+    main, mean = main_scope(judged), mean_scores([record.sections for record in records])
+    held = held_grades(genes, judged)
+    metrics = Metrics(
+        folds_by=folds.by,
+        note=folds.note,
+        notes=run_notes(folds, records, score_nan_as_zero=score_nan_as_zero),
+        headline=headline(judged, patients),
+        scope=main,
+        **of_scope[main].plain(),
+        by_scope=of_scope,
+        fdr=FDR,
+        grade_rule=list(GradeRule().text()),
+        calibration=calibration(sections),
+        region_calibration=region_calibration(sections),
+        sections=sections,
+        nan_counts_as_zero=score_nan_as_zero,
+        folds=[_fold_scores(record) for record in records],
+        mean=mean,
+        **mean_intervals(mean, sections),
+        **({"model_grades": held} if held else {}),
+        **({"gene_sets": of_sets[0]} if of_sets is not None else {}),
+    )
+    metrics.write(run.metrics_json)
     return metrics
 
 
-def summarise_sections(
-    judged: Judged, sections: Sequence[Mapping[str, Any]], patients: Mapping[str, str]
-) -> dict[str, Any]:
-    """What is said of a run as a whole: headline, grades, calibration, every section's record."""
-    of_scope = {scope: summarise_scope(table) for scope, table in judged.items()}
-    main = main_scope(judged)
-    return {
-        "headline": headline(judged, patients),
-        "scope": main,
-        **of_scope[main],
-        "by_scope": of_scope,
-        "fdr": FDR,
-        "grade_rule": list(GradeRule().text()),
-        "calibration": calibration(sections),
-        "region_calibration": region_calibration(sections),
-        "sections": list(sections),
+def _fold_scores(record: FoldRecord) -> FoldScores:
+    said = {
+        k: v
+        for k, v in record.plain().items()
+        if k in FoldScores.model_fields and v not in (None, "", {})
     }
+    return FoldScores(**said, scores=mean_scores([record.sections]))
 
 
-def _fold_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("fold", "held_out", "train", "n_spots", "n_genes", "model_id")
-    return {
-        **{name: record[name] for name in names},
-        **{name: record[name] for name in ("inner_note", "search") if record[name]},
-        "scores": mean_scores([record["sections"]]),
-    }
-
-
-def _units(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _units(sections: Sequence[SectionRecord]) -> dict[str, str]:
     """What a held-out section counts as: its patient, or nobody if the patient was trained on."""
     return {
-        s["section_id"]: "" if s["patient_in_training"] else f"patient {s['patient_id']}"
-        for s in sections
+        s.section_id: "" if s.patient_in_training else f"patient {s.patient_id}" for s in sections
     }
 
 
@@ -341,12 +328,6 @@ def read_evidence(run: RunDir) -> dict[str, Any]:
     return dict(value)
 
 
-def read_metrics(run: RunDir) -> dict[str, Any]:
-    """The content of metrics.json of a finished run."""
-    value = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
-    return dict(value)
-
-
 def _record_path(run: RunDir, number: int) -> Path:
     return run.work / f"fold-{number}.json"
 
@@ -355,7 +336,7 @@ def _genes_path(run: RunDir, number: int) -> Path:
     return run.work / f"fold-{number}-genes.csv"
 
 
-def _required(run: RunDir, number: int) -> dict[str, Any]:
+def _required(run: RunDir, number: int) -> FoldRecord:
     record = finished_fold(run, number)
     if record is None:
         raise RunError(

@@ -13,11 +13,11 @@ from hespotex.evaluation.set_scores import judge_sets, summarise_sets
 from hespotex.genes.gene_sets import PanelSets
 from hespotex.results.rows import read_rows
 from hespotex.storage.atomic import atomic_path, write_json
+from hespotex.storage.metrics import SetsSummary
 from hespotex.storage.run_folder import RunDir
 from hespotex.validation.cross_validation import FoldOutcome
 
 TABLE: Final = "gene_sets.csv"
-TABLES: Final = "evidence_tables"
 
 
 def write_fold_sets(run: RunDir, number: int, outcome: FoldOutcome) -> None:
@@ -44,7 +44,7 @@ def write_set_metrics(
     patients: Mapping[str, str],
     owners: Mapping[str, str],
     trained_on: Mapping[str, Collection[str]],
-) -> dict[str, Any] | None:
+) -> tuple[SetsSummary, dict[str, Any]] | None:
     """Write gene_sets.csv from the tables of all folds.
 
     Args:
@@ -55,7 +55,7 @@ def write_set_metrics(
         trained_on: likewise.
 
     Returns:
-        The entry `gene_sets` of metrics.json, with `evidence_tables` to be kept apart; None for a run without gene sets.
+        What metrics.json says of them, and their tables of evidence; None for a run without gene sets.
     """
     notes = [run.work / f"fold-{n}-sets.json" for n in range(n_folds)]
     if not all(path.exists() for path in notes):
@@ -67,7 +67,7 @@ def write_set_metrics(
         for name, n in json.loads(path.read_text(encoding="utf-8"))["left_out"].items():
             left_out[name] = max(n, left_out.get(name, 0))
     if not rows:
-        return {"left_out": left_out}
+        return SetsSummary(left_out=left_out), {}
     table = pd.concat(rows, ignore_index=True)
     judged = judge_sets(table, patients, owners, trained_on)
     merged = with_evidence(table, judged, patients, "gene_set")
@@ -75,7 +75,7 @@ def write_set_metrics(
         merged.to_csv(temporary, index=False)
     scored = set(table["gene_set"])
     nowhere = {name: n for name, n in left_out.items() if name not in scored}
-    return {**summarise_sets(judged, table, nowhere), TABLES: record_tables(judged, "gene_set")}
+    return summarise_sets(judged, table, nowhere), record_tables(judged, "gene_set")
 
 
 def read_sets(run: RunDir) -> pd.DataFrame:

@@ -35,6 +35,11 @@ class RunDir:
         return self.path / "run.json"
 
     @property
+    def metrics_json(self) -> Path:
+        """What a scored run found."""
+        return self.path / "metrics.json"
+
+    @property
     def predictions(self) -> Path:
         """Folder of one h5ad per section."""
         return self.path / "predictions"

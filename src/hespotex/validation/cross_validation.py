@@ -33,6 +33,7 @@ from hespotex.models.types import Cohort, Prediction
 from hespotex.progress import Advance
 from hespotex.sections.splits import Fold, inner_folds, spatial_blocks
 from hespotex.storage.clock import StageClock
+from hespotex.storage.metrics import Search
 from hespotex.validation.nested_search import Choice, choose
 
 _BLOCKS = 4
@@ -55,7 +56,7 @@ class FoldOutcome:
     fold: Fold
     bundle: Bundle
     held_out: tuple[HeldOut, ...]
-    search: Mapping[str, Any] = field(default_factory=dict)
+    search: Search = field(default_factory=Search)
 
 
 def run_fold(
@@ -106,7 +107,7 @@ def searched(
 ) -> Choice:
     """The configuration with the values that inner folds of the training sections choose, if any are searched."""
     if not config.search.grid:
-        return Choice(config, {})
+        return Choice(config, Search())
     with (clock or StageClock()).stage("search"):
         return choose(config, inner_parts(train, config), machine=machine)
 
@@ -133,7 +134,7 @@ def fit_for_use(
     )
     if advance is not None:
         advance(1)
-    record = {"search": choice.record} if choice.record else {}
+    record = {"search": choice.record.plain()} if choice.record.chosen else {}
     bundle = replace(
         calibrated(bundle, train, machine=machine), validation={**validation, **record}
     )

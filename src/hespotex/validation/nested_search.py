@@ -10,13 +10,14 @@ import numpy as np
 
 from hespotex.config import Machine, RunConfig
 from hespotex.errors import ConfigError
-from hespotex.evaluation.scores import ScoreSummary, Targets, aggregate, score_section
+from hespotex.evaluation.scores import Targets, aggregate, score_section
 from hespotex.evaluation.units import units_compare
 from hespotex.genes.panel import GenePanel
 from hespotex.models.bundle import Bundle
 from hespotex.models.fit import fit_bundle
 from hespotex.models.predict import predict_section
 from hespotex.models.types import Cohort
+from hespotex.storage.metrics import Candidate, ScoreSummary, Search
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,11 @@ class Choice:
 
     Attributes:
         config: the configuration with the chosen values in it.
-        record: JSON-like: the score, every candidate's values and score (None for the only one), the
-            chosen values; empty where nothing was searched.
+        record: what was tried and chosen; empty where nothing was searched.
     """
 
     config: RunConfig
-    record: Mapping[str, Any]
+    record: Search
 
 
 def choose(
@@ -49,12 +49,11 @@ def choose(
         ConfigError: no inner fold can be made, or no candidate has a score.
     """
     if not config.search.grid:
-        return Choice(config, {})
+        return Choice(config, Search())
     candidates = config.candidates()
     if len(candidates) == 1:  # nothing to choose among, but asked for all the same
         values, only = candidates[0]
-        rows: list[dict[str, Any]] = [{"values": dict(values), "score": None}]
-        return Choice(only, _record(config, rows, values))
+        return Choice(only, _record(config, [Candidate(values=dict(values), score=None)], values))
     if not parts:
         raise ConfigError(
             expected="training sections, or one large enough for spatial blocks, to search on",
@@ -78,17 +77,15 @@ def choose(
         )
     best = int(np.nanargmax(known))
     rows = [
-        {"values": dict(values), "score": score}
+        Candidate(values=dict(values), score=score)
         for (values, _), score in zip(candidates, scores, strict=True)
     ]
     values, chosen = candidates[best]
     return Choice(chosen, _record(config, rows, values))
 
 
-def _record(
-    config: RunConfig, rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {"score": config.search.score, "candidates": list(rows), "chosen": dict(chosen)}
+def _record(config: RunConfig, candidates: list[Candidate], chosen: Mapping[str, Any]) -> Search:
+    return Search(score=config.search.score, candidates=candidates, chosen=dict(chosen))
 
 
 def _score(bundle: Bundle, item: Any, machine: Machine | None) -> ScoreSummary:

@@ -1,0 +1,74 @@
+"""Each file of a run has one schema: what is written opens, older files open, damage is one line, unknown keys stay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.toy_report import metrics, write_scored_run
+from hespotex.errors import RunError
+from hespotex.report.report import write_report
+from hespotex.results.run_comparison import compare_folders
+from hespotex.storage.metrics import Metrics, ScoreSummary, SectionRecord
+
+
+def test_scores_are_written_in_the_order_of_the_schema_with_null_where_none_exists(
+    tmp_path: Path,
+) -> None:
+    section = SectionRecord(section_id="S1", scores={"model": ScoreSummary(rmse_log1p=2.5)})
+    mean = {"model": ScoreSummary(pcc_log1p_mean=np.nan, rmse_log1p=np.float64(2.5))}
+    written = Metrics(mean=mean, folds_by="patient", sections=[section])
+    written.write(tmp_path / "metrics.json")
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+        "folds_by": "patient",
+        "sections": [{"section_id": "S1", "scores": {"model": {"rmse_log1p": 2.5}}}],
+        "mean": {"model": {"pcc_log1p_mean": None, "rmse_log1p": 2.5}},
+    }
+    read = Metrics.read(tmp_path / "metrics.json")
+    assert list(read.plain()) == ["folds_by", "sections", "mean"]
+    assert read.sections == [section]
+    assert np.isnan(read.mean_of("model", "pcc_log1p_mean"))
+    assert np.isnan(read.mean_of("ridge", "rmse_log1p"))
+
+
+def test_metrics_of_0_1_0_open_with_defaults() -> None:
+    grade = {"grade": "A", "n_genes": 2, "n_tested": 2, "n_significant": 1, "pcc_composition": None}
+    old = Metrics.model_validate(
+        metrics(note="few spots", grades={"ACTB": "A"}, model_grades=[grade])
+    )
+    assert old.sentences == ["few spots"]
+    assert old.grades == {"ACTB": "A"}
+    assert old.model_grades[0].scope == ""
+    assert (old.calibration, old.by_scope, old.grade_rule) == ([], {}, None)
+    assert old.mean_of("model", "pcc_composition_mean") == 0.2346
+
+
+def test_a_key_of_a_newer_version_stays_in_a_file_that_is_written_again(tmp_path: Path) -> None:
+    newer = metrics(new_score=0.5, sections=[{"section_id": "S1", "new_fact": [1]}])
+    (tmp_path / "a.json").write_text(json.dumps(newer))
+    Metrics.read(tmp_path / "a.json").write(tmp_path / "b.json")
+    assert json.loads((tmp_path / "b.json").read_text()) == newer
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "found: Expecting property name enclosed in double quotes"),
+        ("[]", "found list; make the run again"),
+        ('{"mean": 3}', "found mean: Input should be a valid dictionary; make the run again"),
+        ('{"folds": [{"train": "T1"}]}', r"found folds\.0\.train: Input should be a valid list"),
+    ],
+)
+def test_damaged_metrics_are_told_in_one_line_by_report_and_compare(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    run = write_scored_run(tmp_path / "run")
+    run.metrics_json.write_text(content)
+    for read in (lambda: write_report(run), lambda: compare_folders(run.path, run.path)):
+        with pytest.raises(
+            RunError, match=rf"expected the scores of a run in .*metrics\.json, {said}"
+        ):
+            read()
