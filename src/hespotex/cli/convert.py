@@ -12,22 +12,14 @@ import typer
 from hespotex.cli import options, terminal
 
 
+@options.idle("device", "threads", "seed")
 def convert(
     source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT", help="A manifest, or a folder or file of spots.", show_default=False
-        ),
+        Path, typer.Argument(metavar="INPUT", help="A manifest, or a folder or file of spots.")
     ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", help="FILE.h5ad or STORE.zarr (SpatialData).", show_default=False),
-    ],
+    out: Annotated[Path, typer.Option("--out", help="FILE.h5ad or STORE.zarr (SpatialData).")],
     section: Annotated[
-        str | None,
-        typer.Option(
-            "--section", metavar="ID", help="Which section of a manifest.", show_default=False
-        ),
+        str | None, typer.Option("--section", metavar="ID", help="Which section of a manifest.")
     ] = None,
     slide: options.SlideOfSpots = None,
     library: options.Library = None,
@@ -35,9 +27,6 @@ def convert(
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     pool_grid: options.PoolGrid = None,
-    device: options.IdleDevice = None,
-    threads: options.IdleThreads = None,
-    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -51,7 +40,6 @@ def convert(
     from hespotex.inspection import read_checked
     from hespotex.inspection.inputs import only_section, resolve_input
 
-    options.say_without_effect("convert", device=device, threads=threads, seed=seed)
     reporter = options.reporter(quiet, verbose)
     row = only_section(resolve_input(source, slide=slide, library=library, bits=bits), section)
     refuse_input(out, row)

@@ -17,13 +17,10 @@ _WORDS = {"ok": "ok", "info": "note", "warning": "missing", "error": "broken"}
 _STYLES = {"ok": "green", "info": "green", "warning": "yellow", "error": "red"}
 
 
+@options.idle("device", "threads", "seed", "verbose")
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    device: options.IdleDevice = None,
-    threads: options.IdleThreads = None,
-    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
-    verbose: options.IdleVerbose = False,
 ) -> None:
     """Say what this machine has for hespotex and what each missing thing costs: versions, cores,
     memory, GPU, slide readers, encoders, caches. Exit code 2 where something essential is broken,
@@ -35,7 +32,6 @@ def doctor(
 
     from hespotex.doctor import examine, is_broken
 
-    options.say_without_effect("doctor", device=device, threads=threads, seed=seed, verbose=verbose)
     checks = examine()
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=2))

@@ -9,6 +9,7 @@ import typer
 from hespotex.cli import options, terminal
 
 
+@options.idle("device", "threads", "seed", "quiet", "verbose")
 def encoders(
     every: Annotated[
         bool,
@@ -16,11 +17,6 @@ def encoders(
             "--all", help="Also every encoder of lazyslide-models; loading it takes seconds."
         ),
     ] = False,
-    device: options.IdleDevice = None,
-    threads: options.IdleThreads = None,
-    seed: options.IdleSeed = None,
-    quiet: options.IdleQuiet = False,
-    verbose: options.IdleVerbose = False,
 ) -> None:
     """List the encoders: feature size, patch side and mpp, licence, whether the weights are here.
     Nothing is downloaded.
@@ -29,9 +25,6 @@ def encoders(
     """
     from hespotex.encoders import list_encoders
 
-    options.say_without_effect(
-        "encoders", device=device, threads=threads, seed=seed, quiet=quiet, verbose=verbose
-    )
     rows = [
         (
             info.name,

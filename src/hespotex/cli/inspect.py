@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _WORDS = {"ok": "ok", "info": "note", "warning": "check", "error": "wrong"}
 
 
+@options.idle("device", "threads", "seed")
 def inspect(
     source: Annotated[
         Path,
         typer.Argument(
             metavar="INPUT",
             help="A slide, a folder or file of spots, a manifest, or a folder of slides.",
-            show_default=False,
         ),
     ],
     out: Annotated[
@@ -35,7 +35,6 @@ def inspect(
             "--out",
             help="Folder for inspection.json and the pictures: spots on the tissue, nine patches; "
             "gene_names.csv where sections name their genes differently.",
-            show_default=False,
         ),
     ] = None,
     slide: options.SlideOfSpots = None,
@@ -46,9 +45,6 @@ def inspect(
     accept: options.Accept = None,
     pool_grid: options.PoolGrid = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    device: options.IdleDevice = None,
-    threads: options.IdleThreads = None,
-    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -60,7 +56,6 @@ def inspect(
     """
     from hespotex.inspection import inspect_input
 
-    options.say_without_effect("inspect", device=device, threads=threads, seed=seed)
     reporter = options.reporter(quiet or as_json, verbose)
     inspection = inspect_input(
         source,

@@ -10,20 +10,14 @@ import typer
 from hespotex.cli import options, terminal
 
 
+@options.idle("seed", "quiet", "verbose")
 def import_checkpoint(
-    file: Annotated[
-        Path, typer.Argument(help="State dict that torch.save wrote.", show_default=False)
-    ],
+    file: Annotated[Path, typer.Argument(help="State dict that torch.save wrote.")],
     genes: Annotated[
-        Path,
-        typer.Option(
-            "--genes", help="Its gene panel, one gene a line, in its order.", show_default=False
-        ),
+        Path, typer.Option("--genes", help="Its gene panel, one gene a line, in its order.")
     ],
-    encoder: Annotated[
-        str, typer.Option("--encoder", help="Encoder that it was trained on.", show_default=False)
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Model file.", show_default=False)],
+    encoder: Annotated[str, typer.Option("--encoder", help="Encoder that it was trained on.")],
+    out: Annotated[Path, typer.Option("--out", help="Model file.")],
     side_um: Annotated[
         float, typer.Option("--side-um", min=1.0, help="Side of its patches in microns.")
     ] = 55.0,
@@ -32,21 +26,13 @@ def import_checkpoint(
     ] = 100.0,
     projection: Annotated[
         int | None,
-        typer.Option(
-            "--projection",
-            min=1,
-            help="Columns of a fixed projection of the features.",
-            show_default=False,
-        ),
+        typer.Option("--projection", min=1, help="Columns of a fixed projection of the features."),
     ] = None,
     nuclei: Annotated[
         bool, typer.Option("--nuclei/--no-nuclei", help="Whether it was trained with nuclei.")
     ] = True,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    seed: options.IdleSeed = None,
-    quiet: options.IdleQuiet = False,
-    verbose: options.IdleVerbose = False,
 ) -> None:
     """Turn weights that were trained with the reference implementation into a model file.
 
@@ -54,7 +40,6 @@ def import_checkpoint(
     """
     from hespotex.models.import_model import import_model
 
-    options.say_without_effect("import-checkpoint", seed=seed, quiet=quiet, verbose=verbose)
     path = import_model(
         file,
         out,

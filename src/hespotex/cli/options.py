@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -18,26 +22,16 @@ from hespotex.storage.text_files import read_text
 if TYPE_CHECKING:
     from hespotex.genes.gene_sets import GeneSet
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file with the configuration.", show_default=False),
-]
+Verb = Callable[..., None]
+
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")]
 Profile = Annotated[
     str | None,
-    typer.Option(
-        "--profile",
-        help="default | published (the arithmetic of the paper's code).",
-        show_default=False,
-    ),
+    typer.Option("--profile", help="default | published (the arithmetic of the paper's code)."),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override one configuration key; repeatable.",
-        show_default=False,
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one configuration key; repeatable."),
 ]
 Encoder = Annotated[
     str | None,
@@ -45,12 +39,10 @@ Encoder = Annotated[
         "--encoder",
         metavar="NAME",
         help="Encoder of the patches, as `hespotex encoders --all` lists them; same as --set encoder.name=NAME.",
-        show_default=False,
     ),
 ]
 Genes = Annotated[
-    Path | None,
-    typer.Option("--genes", help="File with the gene panel, one gene a line.", show_default=False),
+    Path | None, typer.Option("--genes", help="File with the gene panel, one gene a line.")
 ]
 AddGenes = Annotated[
     str | None,
@@ -58,23 +50,14 @@ AddGenes = Annotated[
         "--add-genes",
         metavar="FILE|GENE,GENE",
         help="Genes that the panel has besides, however seldom they were seen: a file with one a line, or their names.",
-        show_default=False,
     ),
 ]
 Sections = Annotated[
     str | None,
-    typer.Option(
-        "--sections",
-        metavar="ID,ID",
-        help="Only these sections of the manifest.",
-        show_default=False,
-    ),
+    typer.Option("--sections", metavar="ID,ID", help="Only these sections of the manifest."),
 ]
 SlideOfSpots = Annotated[
-    Path | None,
-    typer.Option(
-        "--slide", help="Full-resolution image of a folder or file of spots.", show_default=False
-    ),
+    Path | None, typer.Option("--slide", help="Full-resolution image of a folder or file of spots.")
 ]
 Library = Annotated[
     str | None,
@@ -82,7 +65,6 @@ Library = Annotated[
         "--library",
         metavar="NAME",
         help="Which section of a folder or file of spots that holds several; a manifest has the column library.",
-        show_default=False,
     ),
 ]
 GeneSets = Annotated[
@@ -91,17 +73,11 @@ GeneSets = Annotated[
         "--gene-sets",
         metavar="FILE.gmt",
         help="Gene sets to score beside the genes (GMT: name, description, genes, tab-separated).",
-        show_default=False,
     ),
 ]
 Folds = Annotated[
     str | None,
-    typer.Option(
-        "--folds",
-        metavar="patient|section|kfold:N",
-        help="What is left out in turn.",
-        show_default=False,
-    ),
+    typer.Option("--folds", metavar="patient|section|kfold:N", help="What is left out in turn."),
 ]
 PoolGrid = Annotated[
     str | None,
@@ -109,7 +85,6 @@ PoolGrid = Annotated[
         "--pool-grid",
         metavar="hexagonal|square",
         help="Lattice into which cells and bins are pooled; runs have the key pooling.grid.",
-        show_default=False,
     ),
 ]
 Bits = Annotated[
@@ -120,7 +95,6 @@ Bits = Annotated[
         min=8,
         max=32,
         help="Bits of a camera that wrote into samples of 16, of slides whose tags do not tell them.",
-        show_default=False,
     ),
 ]
 AllowHires = Annotated[
@@ -137,7 +111,6 @@ Accept = Annotated[
         metavar="CODE[:SECTION]",
         help="Go on where the preflight stops, recorded in every output: mpp (the manifest's counts against all "
         "other sources), position, outside (spots outside the image are left out), genes; repeatable.",
-        show_default=False,
     ),
 ]
 Search = Annotated[
@@ -146,7 +119,6 @@ Search = Annotated[
         "--search",
         metavar="KEY=V1,V2",
         help="Let inner folds of the training sections choose a value; repeatable.",
-        show_default=False,
     ),
 ]
 Nuclei = Annotated[
@@ -157,43 +129,55 @@ Nuclei = Annotated[
         help="Where nuclei come from: classical | instanseg | cellpose | mask (the manifest's column) | mask:PATH. "
         "Training then makes them part of the model; a model with nuclei takes them from the source of its "
         "training unless another is named.",
-        show_default=False,
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | cuda:N | mps.")]
 Threads = Annotated[
-    int | None,
-    typer.Option("--threads", min=1, help="CPU threads; default: all cores.", show_default=False),
+    int | None, typer.Option("--threads", min=1, help="CPU threads; default: all cores.")
 ]
-Seed = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Seed of every random draw.", show_default=False)
-]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and results only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 
-# The same five on verbs where they change nothing: taken for one more version, and not shown.
-IdleDevice = Annotated[str | None, typer.Option("--device", hidden=True)]
-IdleThreads = Annotated[int | None, typer.Option("--threads", min=1, hidden=True)]
-IdleSeed = Annotated[int | None, typer.Option("--seed", min=0, hidden=True)]
-IdleQuiet = Annotated[bool, typer.Option("--quiet", "-q", hidden=True)]
-IdleVerbose = Annotated[bool, typer.Option("--verbose", "-v", hidden=True)]
+_IDLE = {
+    "device": (Annotated[str | None, typer.Option("--device", hidden=True)], None),
+    "threads": (Annotated[int | None, typer.Option("--threads", min=1, hidden=True)], None),
+    "seed": (Annotated[int | None, typer.Option("--seed", min=0, hidden=True)], None),
+    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", hidden=True)], False),
+    "verbose": (Annotated[bool, typer.Option("--verbose", "-v", hidden=True)], False),
+}
 
 
-def say_without_effect(verb: str, **given: object) -> None:
-    """One warning that names the options of a call which change nothing.
+def idle(*names: str) -> Callable[[Verb], Verb]:
+    """Shared options that change nothing on a verb: taken for one more version, unseen, and named in one warning."""
 
-    Args:
-        given: values by the names of the options; None and False: not given.
-    """
-    names = [
-        f"--{name}" for name, value in given.items() if value is not None and value is not False
-    ]
+    def decorate(verb: Verb) -> Verb:
+        @wraps(verb)
+        def call(**given: Any) -> None:
+            values = {name: given.pop(name) for name in names}
+            _say_idle(
+                verb.__name__.replace("_", "-"),
+                [n for n, v in values.items() if v is not None and v is not False],
+            )
+            verb(**given)
+
+        own, hints = inspect.signature(verb), get_type_hints(verb, include_extras=True)
+        taken = [p.replace(annotation=hints[p.name]) for p in own.parameters.values()]
+        for name in names:
+            kind, default = _IDLE[name]
+            taken.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind))
+        call.__annotations__ = {p.name: p.annotation for p in taken}
+        call.__signature__ = own.replace(parameters=taken)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def _say_idle(verb: str, names: list[str]) -> None:
     if names:
-        has = "has" if len(names) == 1 else "have"
-        it = "it" if len(names) == 1 else "them"
-        print_warning(
-            f"{', '.join(names)} {has} no effect on `{verb}`; a later version will not take {it}"
-        )
+        has, it = ("has", "it") if len(names) == 1 else ("have", "them")
+        given = ", ".join(f"--{name}" for name in names)
+        print_warning(f"{given} {has} no effect on `{verb}`; a later version will not take {it}")
 
 
 def build_config(

@@ -12,10 +12,8 @@ from hespotex.cli import options, slide_options, terminal
 if TYPE_CHECKING:
     pass
 
-Manifest = Annotated[
-    Path, typer.Argument(help="Table of sections (CSV or TSV).", show_default=False)
-]
-OutDir = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
+Manifest = Annotated[Path, typer.Argument(help="Table of sections (CSV or TSV).")]
+OutDir = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 
 
 def demo(
@@ -99,9 +97,7 @@ def cross_validate(
 
 def train(
     manifest: Manifest,
-    out: Annotated[
-        Path, typer.Option("--out", help="Model file, e.g. lab.hespotex.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option("--out", help="Model file, e.g. lab.hespotex.")],
     config: options.Config = None,
     profile: options.Profile = None,
     overrides: options.Set = None,
@@ -114,8 +110,7 @@ def train(
     search: options.Search = None,
     nuclei: options.Nuclei = None,
     no_validate: Annotated[
-        bool,
-        typer.Option("--no-validate", help="Skip the cross-validation that grades the genes."),
+        bool, typer.Option("--no-validate", help="Skip the cross-validation that grades the genes.")
     ] = False,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
@@ -159,14 +154,14 @@ def train(
     terminal.print_paths({"model": path, "model card": card})
 
 
+@options.idle("seed")
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="Model file.")],
     source: Annotated[
         Path,
         typer.Argument(
             metavar="INPUT",
             help="Slide, folder of slides, or manifest (CSV, TSV) of sections and slides.",
-            show_default=False,
         ),
     ],
     out: OutDir,
@@ -195,7 +190,6 @@ def predict(
     workers: slide_options.Workers = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -206,7 +200,6 @@ def predict(
     """
     from hespotex import pipeline
 
-    options.say_without_effect("predict", seed=seed)
     how = slide_options.slide_options(
         nuclei=nuclei, mpp=mpp, bits=bits, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid,
         max_bad_tiles=max_bad_tiles, show_genes=show_genes, show=show, formats=formats, bounds_offset=bounds_offset,

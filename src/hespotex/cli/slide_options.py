@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 Mpp = Annotated[
     float | None,
     typer.Option(
-        "--mpp",
-        help="Slides: microns per level-0 pixel, used exactly; default: the slide's tags.",
-        show_default=False,
+        "--mpp", help="Slides: microns per level-0 pixel, used exactly; default: the slide's tags."
     ),
 ]
 Tissue = Annotated[
@@ -28,7 +26,6 @@ Tissue = Annotated[
         "--tissue",
         metavar="FILE.geojson",
         help="Slides: outline of the tissue, e.g. from QuPath; default: it is found.",
-        show_default=False,
     ),
 ]
 Spots = Annotated[
@@ -38,7 +35,6 @@ Spots = Annotated[
         metavar="FILE",
         help="Slides: predict at these positions: h5ad, legacy ST or Space Ranger spot file, or a table with "
         "x, y in level-0 pixels; default: a grid over the tissue.",
-        show_default=False,
     ),
 ]
 PitchUm = Annotated[
@@ -47,7 +43,6 @@ PitchUm = Annotated[
         "--spot-pitch-um",
         "--pitch-um",
         help="Slides: microns between neighbouring spots; default: as in the model's training.",
-        show_default=False,
     ),
 ]
 DiameterUm = Annotated[
@@ -55,7 +50,6 @@ DiameterUm = Annotated[
     typer.Option(
         "--spot-diameter-um",
         help="Slides: diameter of a spot in microns; default: as in the model's training.",
-        show_default=False,
     ),
 ]
 Grid = Annotated[str, typer.Option("--grid", help="Slides: hexagonal | square.")]
@@ -70,7 +64,6 @@ ShowGenes = Annotated[
         metavar="GENE,GENE|FILE",
         help="Genes of pictures and of --export, or all; a name with a comma in quotes: '\"A,1\",B'; default: the best "
         "graded, 50 of a table and 10 of pictures.",
-        show_default=False,
     ),
 ]
 Show = Annotated[
@@ -86,7 +79,6 @@ Formats = Annotated[
         "--export",
         metavar="FORMAT,FORMAT",
         help=f"Also write {' | '.join(EXPORTERS.own)}, with the shown genes.",
-        show_default=False,
     ),
 ]
 BoundsOffset = Annotated[
@@ -103,7 +95,6 @@ Scheduler = Annotated[
         "--scheduler",
         metavar="ADDRESS",
         help="Slides: share them among the workers of this Dask scheduler, e.g. tcp://host:8786.",
-        show_default=False,
     ),
 ]
 Workers = Annotated[
@@ -111,7 +102,6 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         help="Slides: share them among so many processes of this machine; default: one after another.",
-        show_default=False,
     ),
 ]
 AllGenes = Annotated[
@@ -129,7 +119,6 @@ Patient = Annotated[
         "--patient",
         metavar="ID",
         help="Whose the slide is; a manifest names the patient of every row. Default: not known.",
-        show_default=False,
     ),
 ]
 SamePatient = Annotated[

@@ -10,15 +10,14 @@ import typer
 
 from hespotex.cli import options, slide_options, terminal
 
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
 
 
+@options.idle("seed")
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model file.", show_default=False)],
-    manifest: Annotated[
-        Path, typer.Argument(help="Table of newly measured sections.", show_default=False)
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    manifest: Annotated[Path, typer.Argument(help="Table of newly measured sections.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     sections: options.Sections = None,
     gene_sets: options.GeneSets = None,
     nuclei: options.Nuclei = None,
@@ -30,7 +29,6 @@ def evaluate(
     accept: options.Accept = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    seed: options.IdleSeed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -41,7 +39,6 @@ def evaluate(
     """
     from hespotex import pipeline
 
-    options.say_without_effect("evaluate", seed=seed)
     result = pipeline.evaluate(
         model,
         manifest,
@@ -58,19 +55,12 @@ def evaluate(
     terminal.print_result(result)
 
 
+@options.idle("device", "threads", "seed", "quiet", "verbose")
 def report(
     folder: RunFolder,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="The page; default: report.html in the folder.", show_default=False
-        ),
+        Path | None, typer.Option("--out", help="The page; default: report.html in the folder.")
     ] = None,
-    device: options.IdleDevice = None,
-    threads: options.IdleThreads = None,
-    seed: options.IdleSeed = None,
-    quiet: options.IdleQuiet = False,
-    verbose: options.IdleVerbose = False,
 ) -> None:
     """Write one self-contained page about a finished run.
 
@@ -79,24 +69,16 @@ def report(
     from hespotex.report.report import write_report
     from hespotex.storage.run_folder import RunDir
 
-    options.say_without_effect(
-        "report", device=device, threads=threads, seed=seed, quiet=quiet, verbose=verbose
-    )
     terminal.print_paths({"report": write_report(RunDir(folder), out)})
 
 
+@options.idle("device", "threads", "seed", "quiet", "verbose")
 def compare(
     first: RunFolder,
     second: RunFolder,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="CSV of every gene and section, both runs.", show_default=False),
+        Path | None, typer.Option("--out", help="CSV of every gene and section, both runs.")
     ] = None,
-    device: options.IdleDevice = None,
-    threads: options.IdleThreads = None,
-    seed: options.IdleSeed = None,
-    quiet: options.IdleQuiet = False,
-    verbose: options.IdleVerbose = False,
 ) -> None:
     """Compare two runs, paired by gene and section.
 
@@ -106,9 +88,6 @@ def compare(
     """
     from hespotex.results.run_comparison import compare_folders, write_comparison
 
-    options.say_without_effect(
-        "compare", device=device, threads=threads, seed=seed, quiet=quiet, verbose=verbose
-    )
     comparison = compare_folders(first, second)
     reporter = options.reporter(False, False)
     for sentence in comparison.restricted:
