@@ -1,7 +1,28 @@
 """Painted H&E cohorts with known expression, and the demo."""
 
+from hespotex.datasets.cohort import make_cohort, make_section_arrays, write_cohort
 from hespotex.datasets.expression import GeneTruth
-from hespotex.datasets.painted import SectionArrays, make_cohort, make_section_arrays
+from hespotex.datasets.paint import Scanner
+from hespotex.datasets.painted import PaintedSection, SectionArrays
+from hespotex.datasets.patients import PaintedPatient, draw_patients
+from hespotex.datasets.plan import PaintedPlan
+from hespotex.datasets.slices import Serial
 from hespotex.datasets.tissue import TISSUES
+from hespotex.datasets.truth import PointTruth, SectionTruth
 
-__all__ = ["TISSUES", "GeneTruth", "SectionArrays", "make_cohort", "make_section_arrays"]
+__all__ = [
+    "TISSUES",
+    "GeneTruth",
+    "PaintedPatient",
+    "PaintedPlan",
+    "PaintedSection",
+    "PointTruth",
+    "Scanner",
+    "SectionArrays",
+    "SectionTruth",
+    "Serial",
+    "draw_patients",
+    "make_cohort",
+    "make_section_arrays",
+    "write_cohort",
+]

@@ -15,11 +15,11 @@ from hespotex.datasets.tissue import Floats, Nuclei, Scene, resized, value_noise
 _HAEMATOXYLIN: Final = np.array([0.72, 0.63, 0.29])
 _EOSIN: Final = np.array([0.16, 0.90, 0.41])
 # Eosin and haematoxylin of each tissue between its nuclei, and how much the fibres show in it.
-_EOSIN_OF: Final = np.array([0.52, 0.50, 0.46, 0.34, 0.50, 0.92], dtype=np.float32)
-_HAEMATOXYLIN_OF: Final = np.array([0.06, 0.34, 0.10, 0.24, 0.04, 0.07], dtype=np.float32)
-_FIBRES_OF: Final = np.array([0.30, 0.05, 0.22, 0.08, 0.05, 0.13], dtype=np.float32)
-_NUCLEUS_OF: Final = np.array([1.05, 1.05, 1.15, 1.75, 0.95, 1.05])
-_RIM_OF: Final = np.array([0.1, 0.45, 0.35, 0.0, 0.1, 0.1])
+_EOSIN_OF: Final = np.array([0.52, 0.50, 0.46, 0.34, 0.50, 0.92, 0.80], dtype=np.float32)
+_HAEMATOXYLIN_OF: Final = np.array([0.06, 0.34, 0.10, 0.24, 0.04, 0.07, 0.16], dtype=np.float32)
+_FIBRES_OF: Final = np.array([0.30, 0.05, 0.22, 0.08, 0.05, 0.13, 0.04], dtype=np.float32)
+_NUCLEUS_OF: Final = np.array([1.05, 1.05, 1.15, 1.75, 0.95, 1.05, 1.90])
+_RIM_OF: Final = np.array([0.1, 0.45, 0.35, 0.0, 0.1, 0.1, 0.1])
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,25 @@ class Stain:
     vectors: npt.NDArray[np.float64]
     background: npt.NDArray[np.float64]
     thickness: float
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """How a scanner shows a stained section.
+
+    Attributes:
+        colour: matrix on optical densities in red, green, blue: seen = densities @ colour. Unity shows them as they are.
+        mpp: microns per pixel; None: the plan's.
+    """
+
+    colour: tuple[tuple[float, float, float], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))  # fmt: skip
+    mpp: float | None = None
+
+    def show(self, stain: Stain) -> Stain:
+        """The stain as this scanner sees it: exact, since densities add up."""
+        colour = np.array(self.colour)
+        white = 255 * np.exp(np.log(stain.background / 255) @ colour)
+        return Stain(stain.vectors @ colour, white, stain.thickness)
 
 
 def draw_stain(rng: np.random.Generator) -> Stain:

@@ -1,4 +1,4 @@
-"""What lies where in a painted section: outline, tissues, glands, fat cells, nuclei.
+"""What lies where in a painted section: outline, tissues, glands, fat cells, foci, nuclei.
 
 All lengths in microns; pixel arrays are (H, W), points are x, y. Everything is a function of the
 random generators that are passed in.
@@ -14,20 +14,34 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from hespotex.datasets.draws import Draws, part_of
+
 Floats = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
 
 TISSUES: Final = ("stroma", "tumour", "gland", "immune", "adipose", "muscle")
 STROMA, TUMOUR, GLAND, IMMUNE, ADIPOSE, MUSCLE = range(len(TISSUES))
+# A rare structure that only some plans paint: patches of large dark nuclei in dense ground.
+FOCUS: Final = len(TISSUES)
+KINDS: Final = (*TISSUES, "focus")
 
 # Nuclei per mm2 in each tissue (glands: between the rings; fat: along the walls of its cells).
-NUCLEI_PER_MM2: Final = np.array([1300.0, 5600.0, 900.0, 9800.0, 800.0, 600.0])
+NUCLEI_PER_MM2: Final = np.array([1300.0, 5600.0, 900.0, 9800.0, 800.0, 600.0, 3200.0])
 # Half axes of a nucleus in microns, by tissue.
 NUCLEUS_HALF_AXES_UM: Final = np.array(
-    [[6.0, 1.7], [5.2, 3.9], [4.6, 2.7], [3.0, 2.7], [5.0, 1.5], [7.5, 1.5]]
+    [[6.0, 1.7], [5.2, 3.9], [4.6, 2.7], [3.0, 2.7], [5.0, 1.5], [7.5, 1.5], [7.4, 6.0]]
 )
 
 PATIENT_SIDE_UM: Final = 3200.0
+PREVALENCE_SD: Final = 0.18
+_FOCUS_LENGTH_UM: Final = 160.0
+# After so many microns of depth nothing is left of what a slice showed of a part: coarse ones reach far, a nucleus
+# through its own diameter.
+_REACH_UM: Final = {
+    "tissue": 400.0, "outline": 600.0, "fibres": 200.0, "warp": 100.0, "fat": 80.0, "glands": 150.0, "nuclei": 6.0,
+    "foci": 150.0,
+}  # fmt: skip
+_PARTS: Final = tuple(_REACH_UM)
 _LOGIT_LENGTHS_UM: Final = (330.0, 120.0)
 _PREVALENCE: Final = np.array([0.20, 0.35, 0.05, 0.0, -0.30, -0.30])
 
@@ -46,7 +60,7 @@ class Nuclei:
 
     Attributes:
         xy_um: (m, 2) centres.
-        tissue: (m,) index into TISSUES.
+        tissue: (m,) index into KINDS.
         angle: (m,) direction of the long axis, radians.
         half_axes_um: (m, 2) long and short half axis.
     """
@@ -55,6 +69,12 @@ class Nuclei:
     tissue: npt.NDArray[np.int64]
     angle: npt.NDArray[np.float64]
     half_axes_um: npt.NDArray[np.float64]
+
+    def chosen(self, kept: npt.NDArray[np.bool_]) -> Nuclei:
+        """Some of them, by a mask (m,)."""
+        return Nuclei(
+            self.xy_um[kept], self.tissue[kept], self.angle[kept], self.half_axes_um[kept]
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,7 @@ class Scene:
         mpp: microns per pixel.
         inside: (H, W) tissue is here (not background, tear, lumen).
         outline: (H, W) inside the section's outline, lumina and fat included.
-        tissue: (H, W) index into TISSUES.
+        tissue: (H, W) index into KINDS.
         fibre: (H, W) texture along the fibres, mean 0, standard deviation about 1.
         empty: (H, W) share of the pixel that holds no tissue (lumen, fat droplet, tear), 0 to 1.
         gland_wall: (H, W) cytoplasm of the cells around a lumen, 0 to 1.
@@ -81,40 +101,64 @@ class Scene:
     nuclei: Nuclei
 
 
-def plan_patient(rng: np.random.Generator) -> PatientPlan:
-    """Draw what the sections of one patient share."""
+@dataclass(frozen=True)
+class FociDraw:
+    """Where foci lie.
+
+    Attributes:
+        rng: of their places.
+        share: part of the area inside the outline that they take.
+    """
+
+    rng: Draws
+    share: float
+
+
+def plan_patient(rng: Draws, prevalence_sd: float = PREVALENCE_SD) -> PatientPlan:
+    """Draw what the sections of one patient share; `prevalence_sd` is how far patients differ in their tissues."""
     fields = tuple(
         rng.normal(size=(len(TISSUES), k, k)).astype(np.float32)
         for k in (int(PATIENT_SIDE_UM / length) + 4 for length in _LOGIT_LENGTHS_UM)
     )
-    return PatientPlan(fields, _PREVALENCE + rng.normal(scale=0.18, size=len(TISSUES)))
+    return PatientPlan(fields, _PREVALENCE + rng.normal(scale=prevalence_sd, size=len(TISSUES)))
 
 
 def build_scene(
-    plan: PatientPlan, rng: np.random.Generator, *, side_um: float, mpp: float
+    plan: PatientPlan, rng: Draws, *, side_um: float, mpp: float, foci: FociDraw | None = None
 ) -> Scene:
     """Lay out one section of a patient: about `side_um` / `mpp` pixels a side."""
     size = round(side_um / mpp)
-    tissue = _tissue_map(plan, rng, side_um, size)
-    outline, tear = _outline(rng, side_um, size)
-    angle_field, fibre = _fibres(rng, side_um, size)
-    warp = np.stack([value_noise(rng, side_um, 55.0, size) for _ in "xy"], axis=-1)
 
-    droplet, tissue = _fat_cells(rng, tissue, side_um, mpp)
-    lumen, wall, ring_nuclei = _glands(rng, tissue, outline, warp, side_um, mpp)
+    def part(name: str) -> Draws:
+        return part_of(rng, _PARTS.index(name), _REACH_UM[name])
+
+    tissue = _tissue_map(plan, part("tissue"), side_um, size)
+    outline, tear = _outline(part("outline"), side_um, size)
+    angle_field, fibre = _fibres(part("fibres"), side_um, size)
+    bends = part("warp")
+    warp = np.stack([value_noise(bends, side_um, 55.0, size) for _ in "xy"], axis=-1)
+
+    droplet, tissue = _fat_cells(part("fat"), tissue, side_um, mpp)
+    lumen, wall, rings = _glands(part("glands"), tissue, outline, warp, side_um, mpp)
     empty = np.maximum.reduce([droplet, lumen, tear])
+    if foci is not None:
+        in_focus = _foci(foci, outline, side_um)
+        tissue[in_focus], empty[in_focus], wall[in_focus] = FOCUS, 0, 0
+        rings = rings.chosen(at_points(tissue, rings.xy_um, mpp) != FOCUS)
 
-    wandering = _scattered_nuclei(rng, tissue, outline, empty, wall, angle_field, side_um, mpp)
+    wandering = _scattered_nuclei(
+        part("nuclei"), tissue, outline, empty, wall, angle_field, side_um, mpp
+    )
     nuclei = Nuclei(
         *(
-            np.concatenate([getattr(a, name) for a in (wandering, ring_nuclei)])
+            np.concatenate([getattr(a, name) for a in (wandering, rings)])
             for name in ("xy_um", "tissue", "angle", "half_axes_um")
         )
     )
     return Scene(mpp, outline, tissue, fibre, empty, wall, nuclei)
 
 
-def value_noise(rng: np.random.Generator, side_um: float, length_um: float, size: int) -> Floats:
+def value_noise(rng: Draws, side_um: float, length_um: float, size: int) -> Floats:
     """(size, size) smooth noise of unit standard deviation; `length_um` between its knots."""
     knots = int(np.ceil(side_um / length_um)) + 3
     coarse = rng.normal(size=(knots, knots)).astype(np.float32)
@@ -143,9 +187,7 @@ def _enlarge(coarse: Floats, origin: npt.NDArray[np.float64], extent: float, siz
     return np.array(image, dtype=np.float32)
 
 
-def _tissue_map(
-    plan: PatientPlan, rng: np.random.Generator, side_um: float, size: int
-) -> npt.NDArray[np.uint8]:
+def _tissue_map(plan: PatientPlan, rng: Draws, side_um: float, size: int) -> npt.NDArray[np.uint8]:
     """Each pixel takes the tissue whose field is highest; sections of a patient share 80 %."""
     best = np.full((size, size), -np.inf, dtype=np.float32)
     tissue = np.zeros((size, size), dtype=np.uint8)
@@ -163,9 +205,7 @@ def _tissue_map(
     return tissue
 
 
-def _outline(
-    rng: np.random.Generator, side_um: float, size: int
-) -> tuple[npt.NDArray[np.bool_], Floats]:
+def _outline(rng: Draws, side_um: float, size: int) -> tuple[npt.NDArray[np.bool_], Floats]:
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     x, y = np.meshgrid(axis, axis)
     theta = np.arctan2(y, x)
@@ -188,7 +228,7 @@ def _outline(
     return outline, tear.astype(np.float32)
 
 
-def _fibres(rng: np.random.Generator, side_um: float, size: int) -> tuple[Floats, Floats]:
+def _fibres(rng: Draws, side_um: float, size: int) -> tuple[Floats, Floats]:
     """Direction of the fibres (radians) and a wavy texture that is drawn out along them."""
     direction = np.float32(rng.uniform(0, np.pi))
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * side_um
@@ -216,20 +256,32 @@ def _wrapped(knots: Floats, row: npt.NDArray[Any], column: npt.NDArray[Any]) -> 
     return np.asarray(low * (1 - fi) + high * fi, dtype=np.float32)
 
 
-def _jittered_grid(
-    rng: np.random.Generator, side_um: float, spacing_um: float, jitter: float
-) -> Points:
+def _jittered_grid(rng: Draws, side_um: float, spacing_um: float, jitter: float) -> Points:
     """Points of a hexagonal grid, each moved at random by up to `jitter` spacings."""
     rows = np.arange(-1, int(side_um / (spacing_um * 0.866)) + 2)
     columns = np.arange(-1, int(side_um / spacing_um) + 2)
     row, column = np.meshgrid(rows, columns, indexing="ij")
     x = (column + 0.5 * (row % 2)) * spacing_um
     xy = np.stack([x, row * spacing_um * 0.866], axis=-1).reshape(-1, 2)
-    return xy + rng.uniform(-jitter, jitter, size=xy.shape) * spacing_um
+    return np.asarray(xy + rng.uniform(-jitter, jitter, size=xy.shape) * spacing_um)
+
+
+def _foci(foci: FociDraw, outline: npt.NDArray[np.bool_], side_um: float) -> npt.NDArray[np.bool_]:
+    """The highest places of a smooth field, exactly so many pixels as their share asks for."""
+    size = len(outline)
+    rng = part_of(foci.rng, _PARTS.index("foci"), _REACH_UM["foci"])
+    field = value_noise(rng, side_um, _FOCUS_LENGTH_UM, size)
+    chosen = np.zeros(outline.size, dtype=bool)
+    inside = np.flatnonzero(outline)
+    wanted = round(foci.share * len(inside))
+    if wanted:
+        highest = np.argpartition(-field.ravel()[inside], wanted - 1)[:wanted]
+        chosen[inside[highest]] = True
+    return chosen.reshape(outline.shape)
 
 
 def _fat_cells(
-    rng: np.random.Generator, tissue: npt.NDArray[np.uint8], side_um: float, mpp: float
+    rng: Draws, tissue: npt.NDArray[np.uint8], side_um: float, mpp: float
 ) -> tuple[Floats, npt.NDArray[np.uint8]]:
     """Droplets with thin walls; a fat cell is whole, so the map of tissues follows the cells."""
     seeds = _jittered_grid(rng, side_um, 52.0, 0.33)
@@ -256,7 +308,7 @@ def _fat_cells(
 
 
 def _glands(
-    rng: np.random.Generator,
+    rng: Draws,
     tissue: npt.NDArray[np.uint8],
     outline: npt.NDArray[np.bool_],
     warp: Floats,
@@ -303,7 +355,7 @@ def _glands(
 
 
 def _scattered_nuclei(
-    rng: np.random.Generator,
+    rng: Draws,
     tissue: npt.NDArray[np.uint8],
     outline: npt.NDArray[np.bool_],
     empty: Floats,
