@@ -14,7 +14,7 @@ from hespotex.nuclei.labels import Labels, LabelSource
 from hespotex.nuclei.origin import MASK_SUFFIXES
 from hespotex.nuclei.outlines import OutlineLabels
 from hespotex.storage.content_keys import content_key, file_key
-from hespotex.storage.disk_errors import DAMAGED, cause_of, disk_fields, remedy_of
+from hespotex.storage.disk_errors import DAMAGED, damaged, disk_fields
 from hespotex.storage.file_kinds import mistaken_kind
 
 # Width and height of a mask may differ from the slide's by so much in their ratio.
@@ -57,11 +57,8 @@ def open_mask(
     except NucleiError:
         raise
     except Exception as error:  # every library fails on a damaged file in ways of its own
-        raise NucleiError(
-            expected="a readable nuclei mask",
-            cause=f"{cause_of(error)} ({path})",
-            remedy=remedy_of(error) or "export it again",
-        ) from error
+        expected, otherwise = "a readable nuclei mask", "export it again"
+        raise damaged(NucleiError, expected, error, f"({path})", otherwise) from error
     raise NucleiError(
         expected=f"a nuclei mask of {', '.join(MASK_SUFFIXES)}",
         found=f"{suffix or 'no suffix'} ({path})",

@@ -9,7 +9,7 @@ from hespotex.errors import NucleiError
 from hespotex.sections.section import Section
 from hespotex.slide import slide_key
 from hespotex.storage.content_keys import file_key
-from hespotex.storage.disk_errors import cause_of, remedy_of
+from hespotex.storage.disk_errors import damaged
 
 
 def section_inputs(section: Section) -> dict[str, Any]:
@@ -33,8 +33,5 @@ def _mask_key(path: Path) -> str:
     try:
         return file_key(path)
     except OSError as error:
-        raise NucleiError(
-            expected="a readable nuclei mask",
-            cause=f"{cause_of(error)} ({path})",
-            remedy=remedy_of(error) or "check the path",
-        ) from error
+        expected, otherwise = "a readable nuclei mask", "check the path"
+        raise damaged(NucleiError, expected, error, f"({path})", otherwise) from error

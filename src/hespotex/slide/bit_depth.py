@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import SlideError
+from hespotex.storage.disk_errors import DAMAGED, damaged
 
 # Cameras of 8, 10, 12 or 14 bits write into samples of 16, all of these into samples of 32.
 _CAMERAS: Final = (8, 10, 12, 14, 16)
@@ -87,6 +88,15 @@ def _checked(path: Path, bits: int, name: str, maxima: Iterable[int]) -> int:
             remedy=f"give --bits {largest.bit_length()} or more",
         )
     return bits
+
+
+def no_pixels(
+    xy: tuple[int, int], level: int, path: Path, error: Exception, what: str = "file"
+) -> SlideError:
+    """The error of a region that cannot be decoded, at x, y as the reader was asked."""
+    expected = f"pixels at x {xy[0]}, y {xy[1]} of level {level}"
+    otherwise = f"the {what} is damaged there, {DAMAGED}"
+    return damaged(SlideError, expected, error, f"in {path}", otherwise)
 
 
 def to_8_bit(values: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint8]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from hespotex.errors import SlideError
 from hespotex.slide.bit_depth import bits_in_use, to_8_bit
 from hespotex.slide.pixel_size import mpp_of_density
-from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
+from hespotex.storage.disk_errors import DAMAGED, damaged
 
 _ROWS = 1024
 _CUT = "copy or export it again"
@@ -146,19 +146,13 @@ def _opened(path: Path) -> Iterator[Any]:
         except SlideError:
             raise
         except Exception as error:  # Pillow's plugins raise their own kinds
-            raise SlideError(
-                expected="a whole image",
-                cause=f"{cause_of(error)} in {path}",
-                remedy=_remedy(error),
+            # Pillow says where a file breaks off; whatever else it says, the bytes are there.
+            cut = re.search(r"truncated|unexpected end|no more data|EOF", str(error), re.IGNORECASE)
+            raise damaged(
+                SlideError, "a whole image", error, f"in {path}", _CUT if cut else DAMAGED
             ) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _remedy(error: Exception) -> str:
-    """Pillow says where a file breaks off; whatever else it says, the bytes are there."""
-    cut = re.search(r"truncated|unexpected end|no more data|EOF", str(error), re.IGNORECASE)
-    return remedy_of(error) or (_CUT if cut else DAMAGED)
 
 
 def _decode(path: Path) -> npt.NDArray[np.uint8]:

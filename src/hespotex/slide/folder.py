@@ -12,7 +12,7 @@ from typing import Final
 
 from hespotex.errors import SlideError
 from hespotex.slide.zarr_image import holds_image, is_zarr
-from hespotex.storage.disk_errors import cause_of, remedy_of
+from hespotex.storage.disk_errors import damaged
 from hespotex.storage.file_kinds import read_kind
 
 # What some reader opens; of `s.ome.btf` the last part counts.
@@ -96,11 +96,7 @@ def check_folder(folder: Path) -> None:
     """
     if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
         refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        raise SlideError(
-            expected="a readable folder",
-            cause=f"{cause_of(refused)} ({folder})",
-            remedy=remedy_of(refused) or "check the path",
-        )
+        raise damaged(SlideError, "a readable folder", refused, f"({folder})")
 
 
 def _is_file(path: Path) -> bool:

@@ -21,7 +21,7 @@ from hespotex.slide.pixel_size import MAX_MPP, PixelSize, judge
 from hespotex.slide.sources import LevelSource, open_source, read_padded
 from hespotex.slide.zarr_image import image_path, is_zarr, zarr_key
 from hespotex.storage.content_keys import content_key, file_key
-from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
+from hespotex.storage.disk_errors import damaged
 
 # Decoded chunks that are kept: neighbouring patches overlap, and every pixel is decoded once.
 _CACHE_BYTES = 128 * 2**20
@@ -352,12 +352,7 @@ def slide_key(path: Path, bits: int | None = None) -> str:
             return zarr_key(image_path(path))
         return file_key(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> SlideError:
-    found, remedy = f"{cause_of(error)} ({path})", remedy_of(error) or DAMAGED
-    return SlideError(expected="a readable slide", cause=found, remedy=remedy)
+        raise damaged(SlideError, "a readable slide", error, f"({path})") from error
 
 
 def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None = None) -> Slide:
@@ -391,5 +386,5 @@ def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None =
     except SlideError:
         raise
     except Exception as error:  # tags of a damaged file make libraries fail in ways of their own
-        raise _unreadable(path, error) from error
+        raise damaged(SlideError, "a readable slide", error, f"({path})") from error
     return Slide(path, source, reader, mpp, bits)

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import SlideError
-from hespotex.slide.bit_depth import bits_in_use
+from hespotex.slide.bit_depth import bits_in_use, no_pixels
 from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.pixel_size import mpp_of_density
 from hespotex.slide.tiff import TiffImage, find_missing_bytes, openslide_reads, picture_in
 from hespotex.slide.tiff_tags import aperio_pixel_size, ome_pixel_size
 from hespotex.slide.zarr_image import ZarrImage, is_zarr
-from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
+from hespotex.storage.disk_errors import DAMAGED, damaged
 from hespotex.storage.file_kinds import mistaken_kind
 
 READER_NAME = "hespotex"
@@ -126,16 +126,12 @@ def _openslide_vendor(path: Path) -> str | None:
 
 
 def _check_whole_tiff(path: Path) -> None:
-    import tifffile
 
     try:
         missing = find_missing_bytes(path)
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
-        raise SlideError(
-            expected="a whole TIFF file",
-            cause=f"{cause_of(error)} in {path} ({path.stat().st_size} bytes)",
-            remedy=remedy_of(error) or DAMAGED,
-        ) from error
+    except (OSError, ValueError, LookupError) as error:
+        where = f"in {path} ({path.stat().st_size} bytes)"
+        raise damaged(SlideError, "a whole TIFF file", error, where) from error
     if missing is not None:
         raise SlideError(
             expected="a whole TIFF file",
@@ -197,11 +193,7 @@ class _WsidataSource:
         except Exception as error:
             # After an error OpenSlide refuses everything: opened again, the rest can be read.
             self._reader.detach_reader()
-            raise SlideError(
-                expected=f"pixels at x {x_px0}, y {y_px0} of level {level}",
-                cause=f"{cause_of(error)} in {self.path}",
-                remedy=remedy_of(error) or f"the file is damaged there, {DAMAGED}",
-            ) from error
+            raise no_pixels((x_px0, y_px0), level, self.path, error) from error
 
     def _over_background(self, rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         alpha = rgba[..., 3:]

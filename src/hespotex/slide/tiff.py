@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import SlideError
-from hespotex.slide.bit_depth import bits_in_use
+from hespotex.slide.bit_depth import bits_in_use, no_pixels
 from hespotex.slide.tiff_colour import (
     check_colours,
     colour_samples,
@@ -34,7 +34,7 @@ from hespotex.slide.tiff_tags import (
     stated_maxima,
     suits_openslide,
 )
-from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
+from hespotex.storage.disk_errors import damaged
 
 _CHUNK_PX = 512
 _STRIP_ROWS = 64
@@ -64,12 +64,8 @@ class TiffImage:
         self.path = path
         try:
             self._file = tifffile.TiffFile(path)
-        except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
-            raise SlideError(
-                expected="a whole TIFF file",
-                cause=f"{cause_of(error)} in {path}",
-                remedy=remedy_of(error) or DAMAGED,
-            ) from error
+        except (OSError, ValueError, LookupError) as error:
+            raise damaged(SlideError, "a whole TIFF file", error, f"in {path}") from error
         try:
             self._lock = threading.Lock()
             series = slide_series(self._file)
@@ -83,11 +79,7 @@ class TiffImage:
             raise
         except Exception as error:
             self._file.close()
-            raise SlideError(
-                expected="a TIFF image",
-                cause=f"{cause_of(error)} in {path}",
-                remedy=remedy_of(error) or DAMAGED,
-            ) from error
+            raise damaged(SlideError, "a TIFF image", error, f"in {path}") from error
         sizes = [(v.width, v.height) for v in self._levels]
         chunks = [v.chunk_shape for v in self._levels]
         if self._orientation in _TURNED:
@@ -105,11 +97,7 @@ class TiffImage:
             with self._lock:
                 return self._read_upright(level, x, y, width, height)
         except Exception as error:  # codecs raise their own kinds
-            raise SlideError(
-                expected=f"pixels at x {x}, y {y} of level {level}",
-                cause=f"{cause_of(error)} in {self.path}",
-                remedy=remedy_of(error) or f"the file is damaged there, {DAMAGED}",
-            ) from error
+            raise no_pixels((x, y), level, self.path, error) from error
 
     def _decide_bits(self, page: Any, stated: int | None) -> int:
         container = int(page.bitspersample)
@@ -243,28 +231,21 @@ class _Level:
 
 def openslide_reads(path: Path) -> bool:
     """Whether OpenSlide's reader of plain TIFF gives the slide as its tags mean it."""
-    import tifffile
-
-    with quiet_tifffile(), tifffile.TiffFile(path) as tiff, suppress(ValueError):
+    with _open_quietly(path) as tiff, suppress(ValueError):
         return not tiff.is_ome and suits_openslide(tiff)
     return False  # without a picture: our reader says so
 
 
 def picture_in(path: Path) -> str:
     """Which of several pictures of a TIFF file is the slide, where that is to be said; else empty."""
-    import tifffile
-
-    with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+    with _open_quietly(path) as tiff:
         return picture_said(tiff, slide_series(tiff))
 
 
 def find_missing_bytes(path: Path) -> str | None:
     """What shows that a TIFF file is cut short, for a message; None where it is whole."""
-    import tifffile
-
-    size = path.stat().st_size
-    needed = 0
-    with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+    size, needed = path.stat().st_size, 0
+    with _open_quietly(path) as tiff:
         n_pages = len(tiff.pages)
         following = int(tiff.pages.next_page_offset or 0)
         if n_pages == 0 or following >= size:
@@ -284,32 +265,25 @@ def empty_tiles(path: Path) -> tuple[int, int]:
     Readers show them as background. Some scanners leave out tiles without tissue; an interrupted copy or
     export leaves them out too.
     """
-    import tifffile
-
     try:
-        with quiet_tifffile(), tifffile.TiffFile(path) as tiff:
+        with _open_quietly(path) as tiff:
             page = max(tiff.pages, key=lambda p: p.imagewidth * p.imagelength)
             counts = np.asarray(page.databytecounts)
             return int((counts == 0).sum()), len(counts)
-    except (
-        tifffile.TiffFileError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        TypeError,
-    ):
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return 0, 0
 
 
 @contextmanager
-def quiet_tifffile() -> Iterator[None]:
-    """What tifffile would log of a broken file is said in our own error."""
+def _open_quietly(path: Path) -> Iterator[Any]:
+    """A TIFF file; what tifffile would log of a broken one is said in our own error."""
+    import tifffile
+
     logger = logging.getLogger("tifffile")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with tifffile.TiffFile(path) as tiff:
+            yield tiff
     finally:
         logger.setLevel(level)

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import SlideError
-from hespotex.slide.bit_depth import bits_in_use, to_8_bit
+from hespotex.slide.bit_depth import bits_in_use, no_pixels, to_8_bit
 from hespotex.slide.pixel_size import UM_PER_UNIT
 from hespotex.slide.tiff_tags import which_picture
 from hespotex.storage.content_keys import FULL_HASH_BYTES, content_key, file_key
-from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
 
 _MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _ZIPS = (".zarr.zip", ".ozx")
@@ -222,11 +221,7 @@ class ZarrImage:
         try:
             values = np.asarray(self._levels[level][index])
         except Exception as error:  # codecs raise their own kinds
-            raise SlideError(
-                expected=f"pixels at x {x}, y {y} of level {level}",
-                cause=f"{cause_of(error)} in {self.path}",
-                remedy=remedy_of(error) or f"the store is damaged there, {DAMAGED}",
-            ) from error
+            raise no_pixels((x, y), level, self.path, error, "store") from error
         kept = [name for name in self._axes if name in where]
         order = [kept.index(name) for name in ("y", "x", "c") if name in kept]
         colours = to_8_bit(values.transpose(order).reshape(height, width, self._samples), self.bits)

@@ -147,7 +147,7 @@ class SpotTable:
         missing_genes: what a gene that is not in `genes` means.
         hints: what the files say of the physical scale.
         obs: (n, ...) further columns, index = barcodes.
-        dropped: how many entries were left out, by reason.
+        dropped: how many entries were left out, by reason; what was seen nowhere is not named.
         joined: how counts and positions met; None where one file holds both.
     """
 
@@ -164,6 +164,8 @@ class SpotTable:
     joined: Joined | None = None
 
     def __post_init__(self) -> None:
+        seen = {reason: number for reason, number in self.dropped.items() if number}
+        object.__setattr__(self, "dropped", seen)
         n = len(self.barcodes)
         if n == 0:
             raise SpotTableError(expected=f"at least one spot in {self.source}", found="none")

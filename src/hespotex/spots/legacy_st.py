@@ -47,7 +47,7 @@ def read(source: SpotSource) -> SpotTable:
             barcodes=np.array([spot_name(x, y) for x, y in array_xy]),
             xy_px0=xy_px0,
             array_xy=array_xy,
-            dropped=_seen(dropped),
+            dropped=dropped,
         )
     names, columns, counts = read_counts_tsv(source.expression)
     genes, counts, no_genes = _without_no_genes(np.array(columns), counts)
@@ -72,7 +72,7 @@ def read(source: SpotSource) -> SpotTable:
         counts=counts if kept.all() else counts[kept],  # a copy of a large table is memory
         genes=genes,
         array_xy=array_xy[rows[kept]],
-        dropped=_seen(dropped),
+        dropped=dropped,
         joined=Joined(
             len(names), int((~kept).sum()), len(array_xy), len(array_xy) - int(kept.sum())
         ),
@@ -247,10 +247,6 @@ def _parse_index(names: Sequence[str], path: Path) -> npt.NDArray[np.float64]:
             )
         positions[row] = float(match[1]), float(match[2])
     return positions
-
-
-def _seen(dropped: dict[str, int]) -> dict[str, int]:
-    return {reason: number for reason, number in dropped.items() if number}
 
 
 READER = Reader(

@@ -165,8 +165,7 @@ def join_positions(
     whole = len(places) == len(barcodes)  # a copy of a large matrix is memory
     counts = matrix.counts if whole else matrix.counts[places]
     taken = FeatureMatrix(barcodes[places], matrix.genes, counts, {}, matrix.targeted)
-    seen = {k: v for k, v in dropped.items() if v}
-    return replace(_table(found[~outside], taken, hints, source, seen), joined=joined)
+    return replace(_table(found[~outside], taken, hints, source, dropped), joined=joined)
 
 
 def _deeper_inside(

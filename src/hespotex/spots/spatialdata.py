@@ -84,7 +84,7 @@ def read(source: SpotSource) -> SpotTable:
         array_xy=array_places(obs),
         hints=ScaleHints(spot_diameter_px0=_diameter(shapes, to_image)),
         obs=obs if len(obs.columns) else None,
-        dropped={reason: number for reason, number in dropped.items() if number},
+        dropped=dropped,
     )
 
 

@@ -162,6 +162,20 @@ def _pool_bins(
     return pooled_table(table, pooled, xy_px0, hints, "bins", {})
 
 
+def cell_pitch(source: SpotSource, folder: Path) -> float:
+    """Distance in microns of the spots into which cells are pooled.
+
+    Raises:
+        SpotTableError: the manifest does not state it.
+    """
+    if source.spot_pitch_um is None:
+        raise SpotTableError(
+            expected=f"spot_pitch_um in the manifest to pool the cells of {folder} into spots",
+            found="none",
+        )
+    return source.spot_pitch_um
+
+
 def pooled_table(
     table: SpotTable,
     pooled: Pooled,
@@ -172,7 +186,6 @@ def pooled_table(
 ) -> SpotTable:
     """The spots of a pooling as a table; obs says how many points each holds."""
     barcodes = np.array([f"{x}x{y}" for x, y in pooled.grid_xy.tolist()])
-    counted = {**table.dropped, **dropped, f"{what} between the spots": pooled.n_outside}
     return SpotTable(
         source=table.source,
         barcodes=barcodes,
@@ -183,18 +196,13 @@ def pooled_table(
         missing_genes=table.missing_genes,
         hints=hints,
         obs=pd.DataFrame({f"n_{what}": pooled.n_points}, index=barcodes.astype(object)),
-        dropped={reason: number for reason, number in counted.items() if number},
+        dropped={**table.dropped, **dropped, f"{what} between the spots": pooled.n_outside},
     )
 
 
 def _read_cells(folder: Path, source: SpotSource) -> SpotTable:
     """Segmented cells, by the centre of their outline in pixels of the full image, pooled into spots."""
-    pitch = source.spot_pitch_um
-    if pitch is None:
-        raise SpotTableError(
-            expected=f"spot_pitch_um in the manifest to pool the cells of {folder} into spots",
-            found="none",
-        )
+    pitch = cell_pitch(source, folder)
     _, factors_file = _find_scale(folder)
     values = read_json(factors_file)
     mpp = positive_number(values, "microns_per_pixel", factors_file)

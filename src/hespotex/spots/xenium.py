@@ -14,7 +14,7 @@ from hespotex.spots.counts import check_names
 from hespotex.spots.pooling import pool_points
 from hespotex.spots.ten_x import read_matrix
 from hespotex.spots.text import number_column, positive_number, read_json, read_parquet, read_table
-from hespotex.spots.visium_hd import pooled_table
+from hespotex.spots.visium_hd import cell_pitch, pooled_table
 from hespotex.storage.text_files import open_text
 
 _CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid")
@@ -44,12 +44,7 @@ def read(source: SpotSource) -> SpotTable:
                 f"not registered to it without{found}"
             ),
         )
-    pitch = source.spot_pitch_um
-    if pitch is None:
-        raise SpotTableError(
-            expected=f"spot_pitch_um in the manifest to pool the cells of {folder} into spots",
-            found="none",
-        )
+    pitch = cell_pitch(source, folder)
     cells, unmatched = _join_cells(folder)
     diameter = source.spot_diameter_um or pitch
     # cells know no pixels yet: their xy are microns

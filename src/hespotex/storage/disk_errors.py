@@ -6,7 +6,11 @@ import errno
 import os
 import re
 from collections.abc import Mapping
-from typing import Final, TypedDict
+from typing import Final, TypedDict, TypeVar
+
+from hespotex.errors import HESpotExError
+
+E = TypeVar("E", bound=HESpotExError)
 
 UNLOCKED: Final = "set HDF5_USE_FILE_LOCKING=FALSE and run again (this file system gives no locks)"
 # Of bytes that are there but mean nothing: the original tells whether the copy is at fault.
@@ -115,6 +119,14 @@ def disk_fields(error: BaseException, *, writing: bool = False, otherwise: str =
     """
     remedy = remedy_of(error, writing=writing) or otherwise
     return {"cause": cause_of(error), "remedy": remedy}
+
+
+def damaged(
+    kind: type[E], expected: str, error: BaseException, where: str, otherwise: str = DAMAGED
+) -> E:
+    """The error of a file that cannot be read: what the disk says and its remedy, else the cause and `otherwise`."""
+    cause, remedy = f"{cause_of(error)} {where}", remedy_of(error) or otherwise
+    return kind(expected=expected, cause=cause, remedy=remedy)
 
 
 def is_lock(error: BaseException) -> bool:
