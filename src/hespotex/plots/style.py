@@ -303,16 +303,23 @@ def draw_spots(
 
 def draw_scale_bar(axes: Axes, section: StoredPrediction) -> None:
     """A bar of a round length, about a fifth of the view, in the lower left corner; light rims show it on dark."""
+    scale_bar(axes, section.mpp)
+
+
+def scale_bar(axes: Axes, mpp: float, *, size: float = 9) -> None:
+    """The same for axes in any unit, `mpp` microns each; `size` of its letters in points."""
     from matplotlib.patheffects import withStroke
 
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    rim = [withStroke(linewidth=4.5, foreground="white", alpha=0.85)]
-    width_um = (right - left) * section.mpp
-    choices = np.array([50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10000, 20000])
+    rim = [withStroke(linewidth=size / 2, foreground="white", alpha=0.85)]
+    width_um = (right - left) * mpp
+    choices = np.array([5, 10, 20, 50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10000, 20000])
     length_um = int(choices[np.abs(choices - width_um / 5).argmin()])
     x, y = left + 0.04 * (right - left), bottom - 0.03 * (bottom - top)
-    ends = [x, x + length_um / section.mpp]
-    axes.plot(ends, [y, y], color=INK, linewidth=2.5, zorder=4, path_effects=rim)
+    ends = [x, x + length_um / mpp]
+    axes.plot(ends, [y, y], color=INK, linewidth=size / 3.6, zorder=4, path_effects=rim)
     label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um} µm"
-    said = axes.text(x, y - 0.015 * (bottom - top), label, size=9, color=INK, va="bottom", zorder=4)
-    said.set_path_effects([withStroke(linewidth=2.5, foreground="white", alpha=0.85)])
+    said = axes.text(
+        x, y - 0.015 * (bottom - top), label, size=size, color=INK, va="bottom", zorder=4
+    )
+    said.set_path_effects([withStroke(linewidth=size / 3.6, foreground="white", alpha=0.85)])
