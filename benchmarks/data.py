@@ -1,4 +1,4 @@
-"""Owns the data of the cases: her2st and the olfactory bulb as encoded cohorts, or synthetic stand-ins."""
+"""The data of the cases: her2st and the olfactory bulb as encoded cohorts, or synthetic stand-ins."""
 
 from __future__ import annotations
 

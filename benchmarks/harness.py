@@ -1,4 +1,4 @@
-"""Owns how cases are run: every part in a process of its own, its result kept under a key of code and inputs."""
+"""How cases are run: every part in a process of its own, its result kept under a key of code and inputs."""
 
 from __future__ import annotations
 

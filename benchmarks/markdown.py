@@ -1,4 +1,4 @@
-"""Owns the tables in docs/performance.md: written from benchmarks/results/latest.json between two marks."""
+"""The tables in docs/performance.md: written from benchmarks/results/latest.json between two marks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how time and memory are measured: wall time, core time, peak memory, slopes of growth."""
+"""How time and memory are measured: wall time, core time, peak memory, slopes of growth."""
 
 from __future__ import annotations
 

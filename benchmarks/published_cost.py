@@ -1,4 +1,4 @@
-"""Owns what the reference's way costs on this machine: training of one fold, and its encoder on a patch.
+"""What the reference's way costs on this machine: training of one fold, and its encoder on a patch.
 
 Training is our rebuilt published profile (same modules, losses and optimisers). In the quick mode a
 sample of GATE steps and epochs is timed and carried to 500 steps a section and 30 epochs along a

@@ -1,4 +1,4 @@
-"""Owns what the benchmark of slides works on: pyramids with tissue, models of any number of genes.
+"""What the benchmark of slides works on: pyramids with tissue, models of any number of genes.
 
     python -m benchmarks.slides slide FILE.tif SIDE_PX
     python -m benchmarks.slides model FILE.hespotex GENES

@@ -1,4 +1,4 @@
-"""Owns sections made of numbers alone, of any size: encoder features, positions, sparse counts.
+"""Sections made of numbers alone, of any size: encoder features, positions, sparse counts.
 
 A few smooth maps over the lattice drive both the features and the composition of the counts, and one
 more drives the depth, so that there is something to learn; nothing is drawn or encoded.

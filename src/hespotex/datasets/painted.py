@@ -45,7 +45,7 @@ class SectionArrays:
     """One painted section.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB; (0, 0, 3) where no picture was asked for.
         mpp: microns per pixel.
         lattice: `square` or `hexagonal`.
         array_xy: (n, 2) whole numbers, place in the lattice (hexagonal: Visium's array_col, array_row).

@@ -50,7 +50,9 @@ from hespotex.geometry import CommonFrame, SectionFrame
 Values = npt.NDArray[np.float64]
 
 # What a random stream is for: the first number of its seed after the cohort's.
-_GENES, _PATIENT, _STAIN, _SHIFT, _SCENE, _PAINT, _EXPRESSION, _FOCI, _MOVE, _BLOCK = range(10)
+_GENES, _PATIENT, _STAIN, _SHIFT, _SCENE, _PAINT, _EXPRESSION, _FOCI, _MOVE, _BLOCK, FEATURES = (
+    range(11)
+)
 # Streams of a block: coarse fields, what is laid out, smooth genes, foci.
 _FIELDS, _LAYOUT, _SMOOTH, _BLOCK_FOCI = range(4)
 _FIELDS_REACH_UM = 400.0
@@ -147,15 +149,19 @@ class PaintedPlan:
             for section in range(self.sections_per_patient):
                 yield self.section(patient, section)
 
-    def section(self, patient: int, section: int) -> PaintedSection:
-        """Paint one section, by index of the patient and within it."""
+    def section(self, patient: int, section: int, *, picture: bool = True) -> PaintedSection:
+        """Paint one section, by index of the patient and within it; without its picture it is there sooner.
+
+        All else is the same with and without the picture, whose array is then empty.
+        """
         of = self.patients[patient]
         kind, spec = self._lattice(section)
         frame, scene = self._frame(patient, section), self._scene(patient, section)
-        image = paint_scene(
-            scene, self._stain(patient, section), stream(self.seed, _PAINT, patient, section)
-        )
-        array_xy, xy_um = lattice_points(kind, spec.spot_pitch_um, len(image) * frame.mpp)
+        image = np.zeros((0, 0, 3), dtype=np.uint8)
+        if picture:
+            rng = stream(self.seed, _PAINT, patient, section)
+            image = paint_scene(scene, self.stain(patient, section), rng)
+        array_xy, xy_um = lattice_points(kind, spec.spot_pitch_um, len(scene.tissue) * frame.mpp)
         kinds = len(TISSUES) + self.has_foci
         area, nuclei = tissue_under_spots(scene, xy_um, spec.spot_diameter_um, kinds=kinds)
         kept = area.sum(axis=1) >= 0.4
@@ -213,7 +219,8 @@ class PaintedPlan:
         rng = stream(self.seed, _MOVE, patient, section)
         return SectionFrame(mpp, self.serial.draw_move(rng, spec.side_um).inverse())
 
-    def _stain(self, patient: int, section: int) -> Stain:
+    def stain(self, patient: int, section: int) -> Stain:
+        """How a section is stained, as its scanner sees it."""
         words = [_STAIN, 0 if self.one_stain else patient]
         if self.serial is not None and self.serial.restained:
             words.append(section + 1)
