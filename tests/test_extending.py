@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -116,6 +117,16 @@ def test_the_package_of_the_page_is_checked_as_our_own_parts_are(site: Path, coh
     assert f"expected formats of {', '.join(EXPORTERS.own)}, tsv, found 'csv'" in done.stderr
     done = run(site, cohort, "train", "lab.csv", "--out", "m.hespotex", "--encoder", "mosaics")
     assert "timm:<name>, lazyslide:<name> or mosaic as encoder, found 'mosaics'" in done.stderr
+
+
+def test_a_file_of_the_package_of_the_page_is_recognised(site: Path, cohort: Path) -> None:
+    """Without the package its header is one of positions alone."""
+    section, slide = pd.read_csv(cohort / "lab.csv")[["section_id", "slide"]].iloc[0]
+    for where, n_genes in ((site, 40), (cohort, None)):
+        done = run(where, cohort, "inspect", f"{section}.csv", "--slide", slide, "--json")
+        found = json.loads(done.stdout)
+        assert found["kind"] == "spots"
+        assert found["sections"][0].get("n_genes") == n_genes
 
 
 def test_without_the_package_a_model_says_which_encoder_it_lacks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -10,15 +10,13 @@ from typing import Literal
 from hespotex.errors import ConfigError, HESpotExError, ManifestError, SlideError
 from hespotex.sections.manifest import CheckedRow, read_rows
 from hespotex.sections.section import ManifestRow
-from hespotex.slide import check_folder, image_names, is_zarr, open_slide, slide_names, slides_in
-from hespotex.spots.given import is_positions
-from hespotex.spots.other_anndata import is_zarr_table
+from hespotex.slide import check_folder, is_zarr, open_slide, slide_names, slides_in
+from hespotex.spots.base import Recognised
+from hespotex.spots.registry import READERS, recognise
 from hespotex.storage.text_files import TABLE_SUFFIXES
 
 InputKind = Literal["manifest", "spots", "slide", "folder of slides"]
 
-# Microns between the pseudo-spots into which cells are pooled to be looked at.
-_CELL_PITCH_UM = 100.0
 _SOURCE = "-"
 
 
@@ -81,17 +79,16 @@ def _resolved(
             remedy="check the path",
         )
     check_folder(path)
-    table = path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
-    spots = None if table and not is_positions(path) else _spots(path, slide)
-    if spots is not None:
-        return replace(spots, rows=tuple(replace(row, library=library) for row in spots.rows))
+    known = recognise(path)
+    if known is not None:
+        return _spots(path, slide, library, *known)
     if library is not None:
         raise ConfigError(
             expected="a folder or file of spots with --library",
             found=path.name,
             remedy="a manifest has the column library",
         )
-    if table:
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return _manifest(path, sections)
     if path.is_dir() and not is_zarr(path):
         found = slides_in(path)
@@ -124,105 +121,39 @@ def _manifest(path: Path, sections: Sequence[str] | None) -> Input:
     return Input(path, "manifest", rows, broken=tuple(r for r in checked if r.problems))
 
 
-def _spots(path: Path, slide: Path | None) -> Input | None:
-    """The input as one section with spots; None if it is no such thing."""
-    outs = path / "outs" if (path / "outs").is_dir() else path
-    notes: list[str] = []
-    values: dict[str, object] = {}
-    if path.is_file() and path.suffix == ".h5ad":
-        kind = "h5ad"
-        collection = path.parent.parent  # HEST: st/<id>.h5ad, metadata/<id>.json, wsis/<id>.tif
-        if path.parent.name == "st" and (collection / "metadata" / f"{path.stem}.json").is_file():
-            image = collection / "wsis" / f"{path.stem}.tif"
-            kind, slide = "hest", slide or (image if image.is_file() else None)
-    elif path.is_file() and ("feature_bc_matrix.h5" in path.name or "matrix.mtx" in path.name):
-        kind = "space_ranger"
-    elif path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-        row = ManifestRow(_name(path), _SOURCE, slide, format="positions", spots=path)
-        return Input(path, "spots", (row,), ("positions alone (format positions in a manifest)",))
-    elif not path.is_dir():
-        return None
-    elif is_zarr_table(path):
-        kind = "h5ad"
-    elif is_zarr(path):
-        if not _has_tables(path):
-            return None
-        kind = "spatialdata"
-        values, slide = _store_choice(path, slide, notes)
-    elif outs.name == "segmented_outputs" or _bins(outs) or (outs / "segmented_outputs").is_dir():
-        kind = "visium_hd"
-        values = _bin_choice(outs, notes)
-    elif (outs / "experiment.xenium").exists() or any(outs.glob("cell_feature_matrix*")):
-        kind = "xenium"
-        values, slide = _xenium_choice(outs, slide, notes)
-    elif any(outs.glob("*_feature_bc_matrix*")) or any(outs.glob("*matrix.mtx*")):
-        kind = "space_ranger"
-    else:
-        return None
-    row = ManifestRow(_name(path), _SOURCE, slide, path, kind, **values)  # type: ignore[arg-type]
+def _spots(
+    path: Path, slide: Path | None, library: str | None, format_name: str, known: Recognised
+) -> Input:
+    """The input as one section of a format."""
+    values, notes = dict(known.values), list(known.notes)
+    if slide is None:
+        slide = known.slide
+        notes += [known.slide_note] if known.slide_note else []
+        if known.images:
+            slide = _largest(known.images, values, notes)
+    holds = "expression" if "expression" in READERS[format_name].columns else "spots"
+    given = {"slide": slide, holds: path, "format": format_name, "library": library}
+    row = ManifestRow(_name(path), _SOURCE, **given | values)  # type: ignore[arg-type]
     return Input(path, "spots", (row,), tuple(notes))
 
 
-def _bins(outs: Path) -> list[Path]:
-    folder = outs / "binned_outputs" if (outs / "binned_outputs").is_dir() else outs
-    own = [outs] if outs.name.startswith("square_") else []
-    return own + sorted(folder.glob("square_*um"))
-
-
-def _bin_choice(outs: Path, notes: list[str]) -> dict[str, object]:
-    """8 um bins where there are several: 2 um bins are ten million."""
-    if not _bins(outs):
-        notes.append(f"cells were pooled into spots {_CELL_PITCH_UM:g} um apart to look at them")
-        return {"spot_pitch_um": _CELL_PITCH_UM}
-    names = [p.name for p in _bins(outs)]
-    if len(names) > 1 and "square_008um" in names:
-        notes.append(
-            f"looked at the bins of 8 um, out of {', '.join(names)}; set bin_um in a manifest"
-        )
-        return {"bin_um": 8.0}
-    return {}
-
-
-def _xenium_choice(
-    outs: Path, slide: Path | None, notes: list[str]
-) -> tuple[dict[str, object], Path | None]:
-    """The alignment and H&E image that lie in the folder, where there is one of each."""
-    values: dict[str, object] = {"spot_pitch_um": _CELL_PITCH_UM}
-    notes.append(f"cells were pooled into spots {_CELL_PITCH_UM:g} um apart to look at them")
-    alignments = sorted(outs.glob("*imagealignment.csv"))
-    images = sorted(outs.glob("*he_image.ome.tif*"))
-    if len(alignments) == 1:
-        values["alignment"] = alignments[0]
-        notes.append(f"took {alignments[0].name} as alignment")
-    if slide is None and len(images) == 1:
-        slide = images[0]
-        notes.append(f"took {images[0].name} as slide")
-    return values, slide
-
-
-def _has_tables(path: Path) -> bool:
-    return (path / "tables").is_dir() and any((path / "tables").iterdir())
-
-
-def _store_choice(
-    path: Path, slide: Path | None, notes: list[str]
-) -> tuple[dict[str, object], Path | None]:
-    """The image in a SpatialData store as slide: the largest, where there are several."""
-    names = image_names(path)
-    if slide is not None or not names:
-        return {}, slide
+def _largest(
+    images: Mapping[str, Path], values: dict[str, object], notes: list[str]
+) -> Path | None:
+    """The largest image of a store that can be a slide; None where none can."""
     sizes = {}
-    for name in names:
+    for name, path in images.items():
         try:
-            with open_slide(path / "images" / name) as image:
+            with open_slide(path) as image:
                 sizes[name] = image.width_px0 * image.height_px0
         except HESpotExError:
             continue  # a fluorescence image lies in the store too
     if not sizes:
-        return {}, None
+        return None
     chosen = max(sizes, key=lambda name: sizes[name])
-    notes.append(f"took the image {chosen} of the store as slide, out of {', '.join(names)}")
-    return {"image_element": chosen}, path / "images" / chosen
+    notes.append(f"took the image {chosen} of the store as slide, out of {', '.join(images)}")
+    values["image_element"] = chosen
+    return images[chosen]
 
 
 def _name(path: Path) -> str:

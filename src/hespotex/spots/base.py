@@ -218,6 +218,25 @@ class SpotTable:
 
 
 @dataclass(frozen=True)
+class Recognised:
+    """A file or folder that a format knows as its own, with what to fill in to look at it.
+
+    Attributes:
+        values: columns of the manifest by name, beside the one that holds the path.
+        notes: what was assumed for them, one sentence each.
+        slide: the full-resolution image beside it; taken where the user gives none.
+        slide_note: what is said if it is taken.
+        images: the images inside of a store by their elements' names; the largest is taken where the user gives none.
+    """
+
+    values: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    slide: Path | None = None
+    slide_note: str = ""
+    images: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Reader:
     """A format of spots.
 
@@ -226,12 +245,14 @@ class Reader:
         columns: those of `OF_FORMATS` that it uses.
         folders: `expression` and `spots` may be folders.
         needs_spots: what the manifest's column spots must hold, in words; empty where it need not be filled.
+        recognise: whether a file or folder is of this format, by names and headers; None where nobody can tell.
     """
 
     read: Callable[[SpotSource], SpotTable]
     columns: tuple[str, ...]
     folders: bool = False
     needs_spots: str = ""
+    recognise: Callable[[Path], Recognised | None] | None = None
 
     def __post_init__(self) -> None:
         unknown = set(self.columns) - set(OF_FORMATS)

@@ -22,7 +22,7 @@ from hespotex.spots.anndata_elements import (
     read_matrix,
     without_images,
 )
-from hespotex.spots.base import Reader, RoughScale, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Reader, Recognised, RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, find_count_problem, is_control
 from hespotex.spots.libraries import COLUMNS, one_library
 from hespotex.spots.other_anndata import as_written_today, is_old, is_zarr_table, other_format
@@ -385,4 +385,10 @@ def _factor(factors: Mapping[str, Any], name: str, whose: str) -> float:
     return float(value)
 
 
-READER = Reader(read, columns=("expression", "spots", "library"))
+def recognise(path: Path) -> Recognised | None:
+    """A file by its ending, or one table in Zarr."""
+    is_file = path.is_file() and path.suffix == ".h5ad"
+    return Recognised() if is_file or (path.is_dir() and is_zarr_table(path)) else None
+
+
+READER = Reader(read, columns=("expression", "spots", "library"), recognise=recognise)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import MissingGenes, Reader, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import MissingGenes, Reader, Recognised, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.h5ad import build_table, read_parts
 from hespotex.spots.text import positive_number, read_json
 
@@ -24,7 +26,7 @@ def read(source: SpotSource) -> SpotTable:
         raise SpotTableError(
             expected="st/<id>.h5ad in the manifest's column expression", found="none"
         )
-    metadata_path = path.parent.parent / "metadata" / f"{path.stem}.json"
+    metadata_path = _metadata_path(path)
     if not metadata_path.is_file():
         raise SpotTableError(
             expected=f"HEST's metadata at {metadata_path}",
@@ -52,4 +54,16 @@ def read(source: SpotSource) -> SpotTable:
     return SpotTable(**{**vars(table), "missing_genes": missing})
 
 
-READER = Reader(read, columns=("expression", "library"))
+def recognise(path: Path) -> Recognised | None:
+    """An h5ad in a folder st beside its metadata, with the slide in wsis."""
+    if path.suffix != ".h5ad" or path.parent.name != "st" or not _metadata_path(path).is_file():
+        return None
+    slide = path.parent.parent / "wsis" / f"{path.stem}.tif"
+    return Recognised(slide=slide if slide.is_file() else None)
+
+
+def _metadata_path(path: Path) -> Path:
+    return path.parent.parent / "metadata" / f"{path.stem}.json"
+
+
+READER = Reader(read, columns=("expression", "library"), recognise=recognise)

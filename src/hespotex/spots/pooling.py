@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,10 @@ from scipy import sparse
 
 from hespotex.config import Grid
 from hespotex.errors import SpotTableError
+
+# Between the spots into which cells are pooled to be looked at, where nobody states the pitch.
+LOOK_PITCH_UM: Final = 100.0
+LOOK_NOTE: Final = f"cells were pooled into spots {LOOK_PITCH_UM:g} um apart to look at them"
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import Reader, SpotSource, SpotTable
-from hespotex.spots.given import read_positions
+from hespotex.spots.base import Reader, Recognised, SpotSource, SpotTable
+from hespotex.spots.given import is_positions, read_positions
+from hespotex.storage.text_files import TABLE_SUFFIXES
 
 
 def read(source: SpotSource) -> SpotTable:
@@ -26,8 +29,17 @@ def read(source: SpotSource) -> SpotTable:
     return read_positions(source.spots, spot_pitch_um=source.spot_pitch_um, library=source.library)
 
 
+def recognise(path: Path) -> Recognised | None:
+    """A table with x and y in its header."""
+    known = path.is_file() and path.suffix.lower() in TABLE_SUFFIXES and is_positions(path)
+    return (
+        Recognised(notes=("positions alone (format positions in a manifest)",)) if known else None
+    )
+
+
 READER = Reader(
     read,
     columns=("spots", "library"),
     needs_spots="a table with x and y (positions have no counts)",
+    recognise=recognise,
 )

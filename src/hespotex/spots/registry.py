@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from hespotex.errors import SpotTableError
 from hespotex.registry import Registry
-from hespotex.spots.base import Reader, SpotSource, SpotTable
+from hespotex.spots.base import Reader, Recognised, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
 
 READERS: Final = Registry(
@@ -32,6 +33,21 @@ READERS: Final = Registry(
 def formats_with(column: str) -> list[str]:
     """The formats that use a column of the manifest."""
     return [name for name, reader in READERS.all().items() if column in reader.columns]
+
+
+def recognise(path: Path) -> tuple[str, Recognised] | None:
+    """The name of the format that a file or folder is of, with what to fill in; None where no format knows it.
+
+    Where several know it, the last of the table counts: special ones stand behind general ones, and those of other
+    packages behind all.
+    """
+    for name, reader in reversed(READERS.all().items()):
+        found = None
+        with READERS.leaving_out(name):
+            found = reader.recognise(path) if reader.recognise is not None else None
+        if found is not None:
+            return name, found
+    return None
 
 
 def read_spots(format_name: str, source: SpotSource) -> SpotTable:

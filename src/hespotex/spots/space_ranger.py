@@ -17,7 +17,7 @@ from hespotex.spots.aggr import chosen_ending, endings, own_folder, positions_of
 from hespotex.spots.base import Joined, Reader, RoughScale, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
 from hespotex.spots.scale_factors import copy_scales, full_size
-from hespotex.spots.ten_x import FeatureMatrix, find_one, read_matrix
+from hespotex.spots.ten_x import FeatureMatrix, find_one, outs_in, read_matrix, recognise_matrix
 from hespotex.spots.text import (
     number_column,
     positive_number,
@@ -360,8 +360,7 @@ def _outs_folder(source: SpotSource) -> Path:
         return place.parent
     if not place.is_dir():
         raise SpotTableError(expected=f"a folder at {place}", found="nothing")
-    inner = place / "outs"
-    return inner if inner.is_dir() else place
+    return outs_in(place)
 
 
 def _find_matrix(place: Path) -> Path:
@@ -370,7 +369,7 @@ def _find_matrix(place: Path) -> Path:
         place, "matrix.mtx", tuple(f"matrix.mtx{e}" for e in TEXT_ENDINGS)
     ):
         return place
-    folder = place / "outs" if (place / "outs").is_dir() else place
+    folder = outs_in(place)
     # What is packed is found, too, so that the reader says how to unpack it.
     names = [
         f"{kind}_feature_bc_matrix{ending}"
@@ -387,4 +386,9 @@ def _find_matrix(place: Path) -> Path:
     )
 
 
-READER = Reader(read, columns=("expression", "spots", "library"), folders=True)
+READER = Reader(
+    read,
+    columns=("expression", "spots", "library"),
+    folders=True,
+    recognise=recognise_matrix,
+)

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.errors import SpotTableError
+from hespotex.slide import image_names, is_zarr
 from hespotex.spots.anndata_elements import read_columns
-from hespotex.spots.base import Reader, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Reader, Recognised, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.h5ad import (
     OTHER_LAYERS,
     OUTSIDE_TISSUE,
@@ -271,6 +272,19 @@ def _diameter(shapes: Any, to_image: npt.NDArray[np.float64]) -> float | None:
     return 2.0 * float(shapes["radius"].iloc[0]) * scale
 
 
+def recognise(path: Path) -> Recognised | None:
+    """A store with a table; a bare image in Zarr is a slide."""
+    if not path.is_dir() or not is_zarr(path) or is_zarr_table(path):
+        return None
+    tables = path / "tables"
+    if not tables.is_dir() or not any(tables.iterdir()):
+        return None
+    return Recognised(images={name: path / "images" / name for name in image_names(path)})
+
+
 READER = Reader(
-    read, columns=("expression", "image_element", "table_element", "library"), folders=True
+    read,
+    columns=("expression", "image_element", "table_element", "library"),
+    folders=True,
+    recognise=recognise,
 )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
+from hespotex.spots.base import Recognised
 from hespotex.spots.counts import check_counts, distinct_names, is_control
 from hespotex.spots.sparse_reading import read_compressed, read_matrix_market
 from hespotex.storage.hdf5 import open_h5
@@ -40,6 +41,21 @@ class FeatureMatrix:
     counts: sparse.csr_matrix
     dropped: dict[str, int]
     targeted: bool = False
+
+
+def outs_in(place: Path) -> Path:
+    """The folder `outs` of a sample, where the sample's folder is given."""
+    return place / "outs" if (place / "outs").is_dir() else place
+
+
+def recognise_matrix(path: Path) -> Recognised | None:
+    """A matrix in a file of its own, or a folder that holds one."""
+    if path.is_file():
+        known = "feature_bc_matrix.h5" in path.name or "matrix.mtx" in path.name
+    else:
+        outs = outs_in(path)
+        known = any(outs.glob("*_feature_bc_matrix*")) or any(outs.glob("*matrix.mtx*"))
+    return Recognised() if known else None
 
 
 def read_matrix(path: Path) -> FeatureMatrix:

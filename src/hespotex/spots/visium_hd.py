@@ -12,12 +12,12 @@ import pandas as pd
 from hespotex.config import Grid
 from hespotex.errors import SpotTableError
 from hespotex.spots.aggr import positions_of
-from hespotex.spots.base import Reader, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Reader, Recognised, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.outlines import read_outlines
-from hespotex.spots.pooling import Pooled, pool_points
+from hespotex.spots.pooling import LOOK_NOTE, LOOK_PITCH_UM, Pooled, pool_points
 from hespotex.spots.scale_factors import copy_scales, full_size
 from hespotex.spots.space_ranger import find_spatial, join_positions, one_matrix, read_positions
-from hespotex.spots.ten_x import read_matrix
+from hespotex.spots.ten_x import outs_in, read_matrix
 from hespotex.spots.text import positive_number, read_json
 from hespotex.storage.text_files import Packed
 
@@ -75,7 +75,7 @@ def _segmented(place: Path) -> Path | None:
     """The folder of segmented cells, where it was given or is all that lies there."""
     if place.name == "segmented_outputs":
         return place
-    outs = place / "outs" if (place / "outs").is_dir() else place
+    outs = outs_in(place)
     alone = not (outs / "binned_outputs").is_dir() and not _BIN_FOLDER.match(outs.name)
     return outs / "segmented_outputs" if alone and (outs / "segmented_outputs").is_dir() else None
 
@@ -83,7 +83,7 @@ def _segmented(place: Path) -> Path | None:
 def _find_bins(place: Path, bin_um: float | None) -> tuple[Path, float | None]:
     if _BIN_FOLDER.match(place.name):
         return place, bin_um
-    outs = place / "outs" if (place / "outs").is_dir() else place
+    outs = outs_in(place)
     binned = outs / "binned_outputs" if (outs / "binned_outputs").is_dir() else outs
     sizes = {
         int(match[1]): folder
@@ -262,4 +262,23 @@ def _cell_number(name: str) -> int:
     return int(match[1]) if match else -1
 
 
-READER = Reader(read, columns=("expression", "bin_um", "library"), folders=True)
+def recognise(path: Path) -> Recognised | None:
+    """Output with bins or segmented cells; of several sizes the bins of 8 um, since 2 um bins are ten million."""
+    if not path.is_dir():
+        return None
+    outs = outs_in(path)
+    folder = outs / "binned_outputs" if (outs / "binned_outputs").is_dir() else outs
+    own = [outs.name] if outs.name.startswith("square_") else []
+    names = own + sorted(p.name for p in folder.glob("square_*um"))
+    if len(names) > 1 and "square_008um" in names:
+        note = f"looked at the bins of 8 um, out of {', '.join(names)}; set bin_um in a manifest"
+        return Recognised({"bin_um": 8.0}, (note,))
+    if names:
+        return Recognised()
+    cells = outs.name == "segmented_outputs" or (outs / "segmented_outputs").is_dir()
+    return Recognised({"spot_pitch_um": LOOK_PITCH_UM}, (LOOK_NOTE,)) if cells else None
+
+
+READER = Reader(
+    read, columns=("expression", "bin_um", "library"), folders=True, recognise=recognise
+)

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.errors import SpotTableError
-from hespotex.spots.base import Reader, ScaleHints, SpotSource, SpotTable
+from hespotex.spots.base import Reader, Recognised, ScaleHints, SpotSource, SpotTable
 from hespotex.spots.counts import check_names
-from hespotex.spots.pooling import pool_points
-from hespotex.spots.ten_x import read_matrix
+from hespotex.spots.pooling import LOOK_NOTE, LOOK_PITCH_UM, pool_points
+from hespotex.spots.ten_x import outs_in, read_matrix
 from hespotex.spots.text import number_column, positive_number, read_json, read_parquet, read_table
 from hespotex.spots.visium_hd import cell_pitch, pooled_table
 from hespotex.storage.text_files import open_text
@@ -179,4 +179,22 @@ def _read_pixel_size(folder: Path) -> float:
     return size
 
 
-READER = Reader(read, columns=("expression", "alignment"), folders=True)
+def recognise(path: Path) -> Recognised | None:
+    """Output with `experiment.xenium` or a cell-feature matrix; one alignment and one H&E image in it are taken."""
+    outs = outs_in(path)
+    known = (outs / "experiment.xenium").exists() or any(outs.glob("cell_feature_matrix*"))
+    if not path.is_dir() or not known:
+        return None
+    values: dict[str, object] = {"spot_pitch_um": LOOK_PITCH_UM}
+    notes = [LOOK_NOTE]
+    alignments = sorted(outs.glob("*imagealignment.csv"))
+    if len(alignments) == 1:
+        values["alignment"] = alignments[0]
+        notes.append(f"took {alignments[0].name} as alignment")
+    images = sorted(outs.glob("*he_image.ome.tif*"))
+    slide = images[0] if len(images) == 1 else None
+    said = f"took {slide.name} as slide" if slide is not None else ""
+    return Recognised(values, tuple(notes), slide, said)
+
+
+READER = Reader(read, columns=("expression", "alignment"), folders=True, recognise=recognise)
