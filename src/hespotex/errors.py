@@ -116,7 +116,7 @@ class ManifestError(HESpotExError):
 
     def __init__(self, path: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        count = counted(len(self.problems), "problem")
         super().__init__(f"manifest {path} has {count}: " + " | ".join(self.problems))
 
     @classmethod
@@ -129,3 +129,8 @@ def shorten(names: Sequence[str], limit: int = 10) -> str:
     """The first few names of a list, and how many more there are."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 section`, `1,024 sections`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hespotex.errors import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -220,12 +222,8 @@ def _title(metrics: Metrics) -> str:
         "external": "a model that was trained elsewhere",
     }
     sections = sum(len(fold.held_out) for fold in metrics.folds)
-    parts = [_count(len(metrics.folds), "fold"), _count(sections, "held-out section")]
+    parts = [counted(len(metrics.folds), "fold"), counted(sections, "held-out section")]
     return f"{', '.join(parts)}; {held[metrics.folds_by]}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _number(value: float) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
+from hespotex.errors import counted
 from hespotex.evaluation.claims import (
     BETWEEN,
     EVIDENCE,
@@ -115,10 +116,10 @@ def headline(judged: Judged, patients: Mapping[str, str]) -> str:
     tested, found = summary.n_tested, summary.n_significant
     number = f"{found:,} of {tested:,} genes are" if found else "No gene is"
     tail = "" if found else f" ({tested:,} tested)"
-    where = f"{len(sections)} held-out section{'' if len(sections) == 1 else 's'}"
+    where = counted(len(sections), "held-out section")
     if scope == BETWEEN:
         n = len({patients[s] for s in sections})
-        whose = f" of {n} patient{'' if n == 1 else 's'} outside the training"
+        whose = f" of {counted(n, 'patient')} outside the training"
         caution = " Evidence of one patient says little of the next." if n == 1 else ""
     else:
         whose = ""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
+from hespotex.errors import counted
 from hespotex.evaluation.grades import UNGRADED
 
 Evidence = Literal["predicted", "not shown", "plainly not predicted", "untested"]
@@ -169,10 +170,10 @@ class Claims:
         return "for a patient outside the training"
 
     def _tested_on(self) -> str:
-        sections = _number(self.tested_sections, "section")
+        sections = counted(self.tested_sections, "section")
         if self.scope == WITHIN:
             return f"{sections} of theirs: this says nothing about another patient"
-        return f"{_number(self.tested_patients, 'held-out patient')} ({sections})"
+        return f"{counted(self.tested_patients, 'held-out patient')} ({sections})"
 
     def _whose(self) -> str:
         if self.scope == BETWEEN and self.patient == "unknown" and not self.found_here:
@@ -183,7 +184,7 @@ class Claims:
         if not self.n_flagged:
             return ""
         return (
-            f" {self.n_flagged:,} of {_number(self.n_spots, 'spot')} {'is' if self.n_flagged == 1 else 'are'} flagged "
+            f" {self.n_flagged:,} of {counted(self.n_spots, 'spot')} {'is' if self.n_flagged == 1 else 'are'} flagged "
             "as unlike the training: nothing is claimed there."
         )
 
@@ -298,10 +299,6 @@ def _of_columns(columns: Mapping[str, Any]) -> Claims:
         for name, column in zip(_ARRAYS, _NOTHING, strict=True)
     }
     return Claims(**arrays)
-
-
-def _number(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _count(words: npt.NDArray[np.str_]) -> dict[str, int]:

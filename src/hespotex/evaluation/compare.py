@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
-from hespotex.errors import RunError
+from hespotex.errors import RunError, counted
 
 SCORES = ("pcc_composition", "pcc_partial", "pcc_log1p", "rmse_log1p")
 _LESS_IS_BETTER = frozenset({"rmse_log1p"})
@@ -59,7 +59,7 @@ class Interval:
 
     def text(self) -> str:
         """The interval in words, or of few units their range."""
-        units = f"{self.n} {self.unit}{'' if self.n == 1 else 's'}"
+        units = counted(self.n, self.unit)
         if self.n < 2:
             return f"none over {units}"
         if self.n < FEWEST_UNITS:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.errors import counted
 from hespotex.evaluation.claims import BETWEEN, UNTESTED, WITHIN, Claims
 from hespotex.export.claims_store import claim_record, unclaimed
 
@@ -52,9 +53,9 @@ def long(claims: Claims, place: int) -> str:
     if evidence == UNTESTED:
         why = f": {claims.reason}" if claims.reason else ""
         return f"{UNTESTED.capitalize()}{why}."
-    sections = _number(int(claims.n_sections[place]), "section")
+    sections = counted(int(claims.n_sections[place]), "section")
     where = (
-        f"{_number(int(claims.n_patients[place]), 'held-out patient')}, {sections}"
+        f"{counted(int(claims.n_patients[place]), 'held-out patient')}, {sections}"
         if scope == BETWEEN
         else sections
     )
@@ -74,7 +75,7 @@ def mark(claims: Claims, place: int) -> str:
 
 def flagged_text(flagged: npt.NDArray[np.bool_]) -> str:
     """How many spots are unlike the training's, in numbers: a share would round a few of many to none."""
-    n, of = int(np.sum(flagged)), _number(len(flagged), "spot")
+    n, of = int(np.sum(flagged)), counted(len(flagged), "spot")
     return f"{n:,} of {of} {'is' if n == 1 else 'are'} flagged" if n else f"None of {of} is flagged"
 
 
@@ -106,10 +107,6 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _number(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def _value(value: float) -> str:
     return f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "–"
 
@@ -120,10 +117,6 @@ def _span(claims: Claims, place: int) -> str:
 
 
 def _q(value: float) -> str:
-    return (
-        "below 0.001"
-        if value < 0.001
-        else _value(value)
-        if not np.isfinite(value)
-        else f"{value:.3f}"
-    )
+    if not np.isfinite(value):
+        return _value(value)
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"

@@ -45,13 +45,13 @@ def robust_limits(
     return float(lower), float(upper)
 
 
-def column_limits(table: Floats, low: float = 2, high: float = 98) -> npt.NDArray[np.float64]:
+def column_limits(table: Floats) -> npt.NDArray[np.float64]:
     """(g, 2) `robust_limits` of each column of (n, g); linear between order statistics, as numpy's."""
     ordered = np.sort(np.asarray(table, dtype=np.float64), axis=0)  # NaN goes last
     last = np.isfinite(ordered).sum(axis=0) - 1
     limits = np.zeros((ordered.shape[1], 2))
     column = np.arange(ordered.shape[1])
-    for side, percent in enumerate((low, high)):
+    for side, percent in enumerate((2, 98)):
         position = np.maximum(last, 0) * percent / 100
         below = np.floor(position).astype(np.intp)
         above = np.minimum(below + 1, np.maximum(last, 0))

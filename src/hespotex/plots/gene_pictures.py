@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hespotex.errors import counted
 from hespotex.evaluation.claims import NONE
 from hespotex.export.claim_words import claims_of, first_sentence, long, mark, short
 from hespotex.export.exporters import Exporter
@@ -88,9 +89,8 @@ def plot_gene(section: StoredPrediction, column: int, *, show: Show = "compositi
 
 
 def _said(section: StoredPrediction) -> str:
-    n = len(section.barcodes)
     measured = "nothing here was measured" if section.measured is None else "predicted values alone"
-    return f"{n:,} spot{'' if n == 1 else 's'}; {measured}"
+    return f"{counted(len(section.barcodes), 'spot')}; {measured}"
 
 
 EXPORTER: Final = Exporter(

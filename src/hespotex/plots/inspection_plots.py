@@ -194,25 +194,11 @@ def _draw_spots(axes: Axes, picture: Picture, line_width: float) -> None:
             zorder=2,
         )
         return
-    from matplotlib.collections import EllipseCollection
-
-    size = np.full(len(picture.xy_px0), picture.spot_diameter_um / picture.mpp)
+    diameter = picture.spot_diameter_um / picture.mpp
     rims = [("black", 2.2 * line_width), (_SPOT, line_width)]
     for colour, width in rims if line_width >= 0.5 else rims[1:]:
-        axes.add_collection(
-            EllipseCollection(
-                size,
-                size,
-                np.zeros(len(size)),
-                units="xy",
-                offsets=picture.xy_px0,
-                offset_transform=axes.transData,
-                facecolors="none",
-                edgecolors=colour,
-                linewidths=width,
-                zorder=2,
-            )
-        )
+        look = {"facecolors": "none", "edgecolors": colour, "linewidths": width}
+        style.draw_circles(axes, picture.xy_px0, diameter, **look)
 
 
 def _show_all(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hespotex.errors import counted
 from hespotex.evaluation.predictors import MODEL, PREDICTORS
 from hespotex.evaluation.scores import pcc_per_gene
 from hespotex.export.h5ad import StoredPrediction
@@ -168,7 +169,7 @@ def plot_pcc_distribution(
         figure,
         "How well is each gene predicted? The model beside its baselines",
         f"PCC per gene over the spots of a held-out section; {n_genes:,} genes in "
-        f"{len(sections)} section{'s' if len(sections) != 1 else ''}."
+        f"{counted(len(sections), 'section')}."
         + (f" The held-out counts are used by {' and '.join(oracles)}." if oracles else ""),
     )
     page = float(figure.get_size_inches()[1])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex import keys
+from hespotex.errors import counted
 from hespotex.evaluation.claims import NONE
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.export.claim_words import claims_of, first_sentence, flagged_text, short
@@ -201,7 +202,7 @@ def _subtitle(slide: StoredPrediction) -> str:
     )
     n = len(slide.barcodes)
     return (
-        f"{n:,} spot{'' if n == 1 else 's'} of {slide.spot_diameter_um:g} µm, {slide.mpp:.4g} µm per pixel; {measured}. "
+        f"{counted(n, 'spot')} of {slide.spot_diameter_um:g} µm, {slide.mpp:.4g} µm per pixel; {measured}. "
         f"Model {slide.record.get('model_id', '')}."
     )
 

@@ -37,6 +37,8 @@ UNLIKE_COLOURS: Final = "unlike"
 # The same on every slide: a spot is flagged above 1.
 UNLIKE_LIMITS: Final = (0.0, 2.0)
 UNLIKE_LIMIT: Final = 1.0
+# Beside the outermost spots of a picture.
+_MARGIN_UM: Final = 250.0
 
 
 def new_figure(width: float = SLIDE_INCHES[0], height: float = SLIDE_INCHES[1]) -> Figure:
@@ -137,11 +139,10 @@ def caption(
     *,
     size: float = 11,
     colour: str = INK,
-    align: str = "left",
 ) -> None:
     """Text at a place in inches, y from the top, standing on its base line."""
     full_width, full_height = figure.get_size_inches()
-    figure.text(x / full_width, 1 - y / full_height, text, size=size, color=colour, ha=align)
+    figure.text(x / full_width, 1 - y / full_height, text, size=size, color=colour)
 
 
 def paragraph(
@@ -169,6 +170,8 @@ def colour_bar(
     ticks: Sequence[float] | None = None,
 ) -> None:
     """An upright colour scale with its unit, at a place in inches; a line across it at `mark`."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
     bar = figure.colorbar(spots, cax=place(figure, x, y, 0.07, height))
     if mark is not None:
         for colour, width in (("white", 3.0), (INK, 1.4)):
@@ -176,28 +179,12 @@ def colour_bar(
     bar.set_label(label, size=8, color=MUTED, labelpad=2)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7.5, length=2, colors=MUTED, pad=1.5)
-    bar.locator = _few_ticks() if ticks is None else _fixed_ticks(ticks)
-    if ticks is not None:
-        bar.formatter = _plain_numbers()
+    if ticks is None:
+        bar.locator = MaxNLocator(4)
+    else:
+        bar.locator = FixedLocator(list(ticks))
+        bar.formatter = FuncFormatter(lambda value, _at: f"{value:g}".replace("-", "−"))
     bar.update_ticks()
-
-
-def _plain_numbers() -> Any:
-    from matplotlib.ticker import FuncFormatter
-
-    return FuncFormatter(lambda value, _at: f"{value:g}".replace("-", "−"))
-
-
-def _fixed_ticks(ticks: Sequence[float]) -> Any:
-    from matplotlib.ticker import FixedLocator
-
-    return FixedLocator(list(ticks))
-
-
-def _few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4)
 
 
 def bare_axes(axes: Axes) -> None:
@@ -217,13 +204,11 @@ def plain_axes(axes: Axes) -> None:
     axes.tick_params(colors=MUTED, labelsize=9, length=3)
 
 
-def view_box(
-    section: StoredPrediction, margin_um: float = 250.0
-) -> tuple[float, float, float, float]:
+def view_box(section: StoredPrediction) -> tuple[float, float, float, float]:
     """Square (left, right, top, bottom) in level-0 pixels that holds all spots and a margin."""
     low, high = section.xy_px0.min(axis=0), section.xy_px0.max(axis=0)
     centre = (low + high) / 2
-    half = max(float((high - low).max()) / 2 + margin_um / section.mpp, 1.0)
+    half = max(float((high - low).max()) / 2 + _MARGIN_UM / section.mpp, 1.0)
     return centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half
 
 
@@ -269,8 +254,6 @@ def draw_spots(
     colours: str = EXPRESSION_COLOURS,
 ) -> EllipseCollection:
     """Draw spots in their true size, coloured by value; a spot without a value stays hollow."""
-    from matplotlib.collections import EllipseCollection
-
     diameter = section.spot_diameter_um / section.mpp
     known = np.isfinite(values)
     for mask, style in (
@@ -285,20 +268,30 @@ def draw_spots(
             },
         ),
     ):
-        size = np.full(int(mask.sum()), diameter)
-        spots = EllipseCollection(
-            size,
-            size,
-            np.zeros(len(size)),
-            units="xy",
-            offsets=section.xy_px0[mask],
-            offset_transform=axes.transData,
-            zorder=2,
-            **style,
-        )
-        axes.add_collection(spots)
+        spots = draw_circles(axes, section.xy_px0[mask], diameter, **style)
     spots.set_clim(*limits)
     return spots
+
+
+def draw_circles(
+    axes: Axes, xy: npt.NDArray[np.float64], diameter: float, **look: Any
+) -> EllipseCollection:
+    """Circles of one diameter in the unit of the axes, over pictures and below bars."""
+    from matplotlib.collections import EllipseCollection
+
+    size, upright = np.full(len(xy), diameter), np.zeros(len(xy))
+    circles = EllipseCollection(
+        size,
+        size,
+        upright,
+        units="xy",
+        offsets=xy,
+        offset_transform=axes.transData,
+        zorder=2,
+        **look,
+    )
+    axes.add_collection(circles)
+    return circles
 
 
 def draw_scale_bar(axes: Axes, section: StoredPrediction) -> None:

@@ -62,14 +62,10 @@ def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         error.of_section(task.section_id)
         raise
     coarse = coarse_findings(task.section_id, layout.section.geometry.mpp)
-    layout = replace(
-        layout, notes=(*_picture(slide), *layout.notes, *(finding.found for finding in coarse))
-    )
+    picture = (f"the slide is {slide.picture}",) if slide.picture else ()
+    notes = (*picture, *layout.notes, *(finding.found for finding in coarse))
+    layout = replace(layout, notes=notes)
     return replace(layout, bounds_px0=slide.bounds_px0) if task.options.bounds_offset else layout
-
-
-def _picture(slide: Slide) -> tuple[str, ...]:
-    return (f"the slide is {slide.picture}",) if slide.picture else ()
 
 
 def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:

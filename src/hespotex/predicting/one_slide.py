@@ -260,7 +260,7 @@ def _finish(
     predictor = job.predictor
     bad = np.concatenate([np.zeros(0, dtype=bool), *(chunk.bad for chunk in features)])
     verdict = flagged = None
-    if _scored(store):
+    if FLAG in store.columns and len(store.slices):
         flags = store.column(FLAG)
         coarser = predictor.trust.coarseness(layout.section.geometry.mpp)
         verdict, flagged = _verdict(predictor.trust, flags, features, bad, coarser), flags > 0
@@ -337,10 +337,6 @@ def _positions_key(path: Path) -> str:
         return file_key(path)
     except OSError:
         return "missing"  # said by whoever reads it
-
-
-def _scored(store: Any) -> bool:
-    return FLAG in store.columns and len(store.slices) > 0
 
 
 def _verdict(

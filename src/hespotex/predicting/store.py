@@ -10,6 +10,7 @@ import json
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -215,22 +216,17 @@ class PredictionStore:
         return np.asarray(self._group[name][self.slices[number]])
 
 
-class _disk_errors:  # noqa: N801 - reads as a statement
-    """Turn what the disk refuses into one line."""
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """What the disk refuses inside is one line."""
+    from safetensors import SafetensorError
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from safetensors import SafetensorError
-
-        if isinstance(error, (OSError, SafetensorError)):
-            said = disk_fields(error, writing=True, otherwise="free space or choose another folder")
-            raise RunError(
-                expected=f"to write {self.path}",
-                cause=said["cause"],
-                remedy=f"{said['remedy']}, and run again: what is done is kept",
-            ) from error
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        said = disk_fields(error, writing=True, otherwise="free space or choose another folder")
+        raise RunError(
+            expected=f"to write {path}",
+            cause=said["cause"],
+            remedy=f"{said['remedy']}, and run again: what is done is kept",
+        ) from error

@@ -21,7 +21,6 @@ def safe_names(
     taken: Iterable[str] = (),
     endings: Sequence[str] | None = None,
     fallback: str = "unnamed",
-    limit_bytes: int = MAX_BYTES,
 ) -> tuple[str, ...]:
     """Names that can name a file, a folder of a Zarr store and a column, each once, in the order given.
 
@@ -33,10 +32,9 @@ def safe_names(
         taken: names that none may get.
         endings: one a name, legal, that stays whole where the name is cut.
         fallback: for a name of which nothing is left.
-        limit_bytes: of the longest name.
     """
     wanted = [str(name) for name in names]
-    legal = [_legal(name, fallback, limit_bytes) for name in wanted]
+    legal = [_legal(name, fallback) for name in wanted]
     tails = endings or [""] * len(wanted)
     used = {name.casefold() for name in taken}
     # Names that need no change come first, whatever their place.
@@ -48,7 +46,7 @@ def safe_names(
         unique = stem + tail
         while unique.casefold() in used:
             number = last[stem.casefold()] = last.get(stem.casefold(), 1) + 1
-            unique = f"{_cut(stem, limit_bytes - 8)}_{number}{tail}"
+            unique = f"{_cut(stem, MAX_BYTES - 8)}_{number}{tail}"
         used.add(unique.casefold())
         found[i] = unique
     return tuple(found)
@@ -67,12 +65,12 @@ def shown_name(name: str, most: int = 40) -> str:
     return text if 0 < len(text) <= most else f"{text[:most]}..." if text else "(empty)"
 
 
-def _legal(name: str, fallback: str, limit_bytes: int) -> str:
+def _legal(name: str, fallback: str) -> str:
     text = _UNSAFE.sub("_", name).strip(".")
     text = re.sub(r"^__+", "_", text)  # hidden in Zarr stores
     if text.partition(".")[0].casefold() in _DEVICES:
         text = f"{text}_" if "." not in text else text.replace(".", "_.", 1)
-    return _cut(text, limit_bytes) or fallback
+    return _cut(text, MAX_BYTES) or fallback
 
 
 def _cut(text: str, limit_bytes: int) -> str:
