@@ -171,14 +171,14 @@ def test_killed_process_goes_on_and_equals_the_uninterrupted_one(
     typed += ["--quiet", *(part for override in OVERRIDES for part in ("--set", override))]
     env = {**os.environ, "HESPOTEX_CACHE": str(machine.cache)}
     process = subprocess.Popen([sys.executable, "-m", "hespotex", *typed], env=env)
-    deadline = time.monotonic() + 120
-    while not (out / "work" / "fold-0.json").exists() and time.monotonic() < deadline:
+    while not (out / "work" / "fold-0.json").exists():
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "metrics.json").exists()
     # As a kill in the middle of writing leaves it; under load the one above may come then, too.
+    (out / "predictions").mkdir(exist_ok=True)
     (out / "predictions" / ".P2S1.h5ad.0a1b2c3d.tmp.h5ad").write_bytes(b"half a file")
     monkeypatch.setenv("HESPOTEX_CACHE", str(machine.cache))
     with blank_pictures():
