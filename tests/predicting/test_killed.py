@@ -49,8 +49,7 @@ def test_killed_process_goes_on_and_equals_the_uninterrupted_one(
 ) -> None:
     cut = tmp_path / "cut"
     process = _start(slide, cut)
-    deadline = time.monotonic() + 120
-    while not (cut / "work" / "s" / stage).exists() and time.monotonic() < deadline:
+    while not (cut / "work" / "s" / stage).exists():
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
