@@ -187,6 +187,14 @@ def test_scanners_are_dealt_inside_each_label(seed: int) -> None:
     )
 
 
+def test_a_label_says_nothing_of_the_patients_whose_genes_are_silent() -> None:
+    patients = draw_patients(24, seed=1, labels=("case", "control"))
+    cells = Counter((p.label, i % 2) for i, p in enumerate(patients))
+    assert set(cells.values()) == {6}
+    uneven = Counter(p.label for p in draw_patients(7, labels=("x", "y", "z")))
+    assert sorted(uneven.values()) == [2, 2, 3]
+
+
 def test_a_confounded_scanner_says_the_label() -> None:
     patients = draw_patients(
         10, labels=("case", "control"), foci={"case": 0.05}, scanners=("a", "b"), confounded=True
@@ -259,6 +267,7 @@ def test_a_written_plan_passes_the_preflight_with_its_columns(tmp_path: Path) ->
         (lambda: replace(SMALL, patients=(P("a", scanner="x"),)), "a scanner of none, found x"),
         (lambda: replace(SMALL, patients=(P("a", genes={"EGFR": 1.0}),)), "found EGFR"),
         (lambda: replace(SMALL, patients=(P("a", genes={"rare": 1.0}),)), "that has a level"),
+        (lambda: replace(SMALL, side_um=3300.0), "at most 3200 um, found 3300.0"),
         (lambda: replace(SMALL, focus_genes=90), "at most .* focus genes, the flat ones; found 90"),
         (lambda: P("a", tissue={"bone": 1.0}), "expected tissues of stroma, .*, found bone"),
         (lambda: P("a", foci=1.0), "share of foci from 0 to below 1, found 1.0"),

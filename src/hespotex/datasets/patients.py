@@ -79,7 +79,9 @@ def draw_patients(
     confounded: bool = False,
     depth_sd: float = 0.0,
 ) -> tuple[PaintedPatient, ...]:
-    """Patients P1, P2, ...: labels in turn, and scanners dealt inside each label, so that they say nothing of it.
+    """Patients P1, P2, ...: labels are dealt, and scanners inside each label, so that they say nothing of it.
+
+    Labels are dealt to even and odd patients apart, since a plan's `patient` genes are silent in every second one.
 
     Args:
         n: patients.
@@ -96,7 +98,12 @@ def draw_patients(
     if confounded and len(scanners) < len(labels):
         raise ValueError(f"expected {len(labels)} scanners, one a label, found {len(scanners)}")
     rng = np.random.default_rng([seed, n])
-    of_label = np.arange(n) % len(labels)
+    of_label = np.empty(n, dtype=np.int64)
+    dealt = 0
+    for first in range(2):
+        members = rng.permutation(np.arange(first, n, 2))
+        of_label[members] = (dealt + np.arange(len(members))) % len(labels)
+        dealt += len(members)
     of_scanner = of_label.copy()
     if scanners and not confounded:
         for k in range(len(labels)):

@@ -36,6 +36,7 @@ from hespotex.datasets.painted import (
 from hespotex.datasets.patients import PaintedPatient
 from hespotex.datasets.slices import Serial, moved
 from hespotex.datasets.tissue import (
+    PATIENT_SIDE_UM,
     PREVALENCE_SD,
     TISSUES,
     FociDraw,
@@ -107,6 +108,10 @@ class PaintedPlan:
             if patient.scanner and patient.scanner not in self.scanners:
                 known = ", ".join(self.scanners) or "none"
                 raise ValueError(f"expected a scanner of {known}, found {patient.scanner}")
+        if not 0 < (self.side_um or PATIENT_SIDE_UM) <= PATIENT_SIDE_UM:
+            raise ValueError(
+                f"expected a side above 0 and at most {PATIENT_SIDE_UM:g} um, found {self.side_um}"
+            )
         if self.serial is not None and len(self.serial.z_um) != self.sections_per_patient:
             raise ValueError(
                 f"expected {self.sections_per_patient} depths, one a section, found {self.serial.z_um}"
