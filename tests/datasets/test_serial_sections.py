@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from hespotex.datasets import PaintedPatient, PaintedPlan, PaintedSection, Serial, write_cohort
 from hespotex.datasets.draws import SliceDraws
-from hespotex.datasets.tissue import FOCUS, at_points
+from hespotex.datasets.tissue import FOCUS, GLAND, at_points
 from hespotex.geometry import Affine, read_frames
 from hespotex.pipeline import read_sections
 from hespotex.progress import Silent
@@ -65,6 +65,17 @@ def test_foci_go_through_neighbouring_slices(still: list[PaintedSection]) -> Non
     shared = [float((m & masks[0]).sum() / masks[0].sum()) for m in masks[1:]]
     assert shared[0] > 0.8
     assert shared[0] > shared[2] + 0.4
+
+
+def test_a_gland_keeps_its_width_from_slice_to_slice() -> None:
+    """Lumina of neighbours overlap, although a slice may lack a gland that the one before has."""
+    many = PaintedPatient("P1", tissue={"gland": 1.0})
+    plan = replace(STILL, patients=(many,), mpp=2.0)
+    scenes = [plan.section(0, k, picture=False).truth.scene for k in (0, 1, 3)]
+    lumina = [(s.empty > 0.5) & (s.tissue == GLAND) for s in scenes]
+    overlap = [(m & lumina[0]).sum() / (m | lumina[0]).sum() for m in lumina[1:]]
+    assert overlap[0] > 0.7
+    assert overlap[1] < 0.3
 
 
 def test_smooth_genes_go_through_the_block_and_capture_does_not(

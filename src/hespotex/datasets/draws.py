@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr
 
 
@@ -73,3 +74,12 @@ class SliceDraws:
 def part_of(rng: Draws, number: int, reach_um: float) -> Draws:
     """The draws of one part of a picture; a generator that belongs to one section draws on."""
     return rng.part(number, reach_um) if isinstance(rng, SliceDraws) else rng
+
+
+def uniform_at(
+    rng: Draws, kept: npt.NDArray[np.bool_], low: float, high: float
+) -> npt.NDArray[np.float64]:
+    """A number for each site that is kept; in a block a site has its own, whichever others are kept in a slice."""
+    if isinstance(rng, SliceDraws):
+        return np.asarray(rng.uniform(low, high, size=len(kept))[kept])
+    return np.asarray(rng.uniform(low, high, size=int(kept.sum())))

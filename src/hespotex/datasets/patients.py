@@ -100,8 +100,8 @@ def draw_patients(
     rng = np.random.default_rng([seed, n])
     of_label = np.empty(n, dtype=np.int64)
     dealt = 0
-    for first in range(2):
-        members = rng.permutation(np.arange(first, n, 2))
+    for parity in range(2):
+        members = rng.permutation(np.arange(parity, n, 2))
         of_label[members] = (dealt + np.arange(len(members))) % len(labels)
         dealt += len(members)
     of_scanner = of_label.copy()

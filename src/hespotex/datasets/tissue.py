@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from hespotex.datasets.draws import Draws, part_of
+from hespotex.datasets.draws import Draws, part_of, uniform_at
 
 Floats = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
@@ -323,8 +323,7 @@ def _glands(
     wall = np.zeros(tissue.shape, dtype=np.float32)
     if not len(centres):
         return lumen, wall, Nuclei(centres, np.zeros(0, np.int64), np.zeros(0), centres)
-    inner = rng.uniform(9.0, 20.0, size=len(centres))
-    thickness = rng.uniform(14.0, 18.0, size=len(centres))
+    inner, thickness = uniform_at(rng, kept, 9.0, 20.0), uniform_at(rng, kept, 14.0, 18.0)
     bend_um = 9.0
     row, column = np.nonzero(tissue == GLAND)
     xy = (np.stack([column, row], axis=1) + 0.5) * mpp + bend_um * warp[row, column]
