@@ -93,7 +93,8 @@ def encode(
 ) -> Cohort:
     """Stage 2: patches become features, nuclei are counted where the model has them; both once, in the cache."""
     encoder = load_encoder(encoder_name(config, sections), machine)
-    plan = patch_plan(encoder, patch_config(config, sections))
+    patches = patch_config(config, sections)
+    plan = patch_plan(encoder, patches)
     items, sides_um = [], plan.sides_um
     with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
         for section in sections:

@@ -27,7 +27,6 @@ def write_geojson(
     section: StoredPrediction,
     *,
     genes: Sequence[str] | None = None,
-    max_genes: int = MAX_GENES,
     bounds_offset_px0: tuple[float, float] = (0.0, 0.0),
     show: Show = "composition",
 ) -> None:
@@ -37,8 +36,7 @@ def write_geojson(
     measurement says so where a gene is not predicted on this slide.
 
     Args:
-        genes: which to write as measurements; default the best graded, at most `max_genes`.
-        max_genes: QuPath keeps every measurement in memory.
+        genes: which to write as measurements; default the best graded, at most `MAX_GENES`.
         bounds_offset_px0: x, y of the slide's bounds (openslide.bounds-x/y of MRXS and others), which
             QuPath leaves out of its coordinates; subtracted.
 
@@ -46,7 +44,7 @@ def write_geojson(
         GenePanelError: a gene is not in the prediction.
         RunError: the file cannot be written.
     """
-    columns = chosen_columns(section, genes, max_genes)
+    columns = chosen_columns(section, genes)
     of_sets = set_columns(section)
     claims, kind = claims_of(section), label(show)
     names = [f"{section.genes[j]} {kind}{mark(claims, j)}" for j in columns.tolist()]

@@ -58,14 +58,13 @@ def _abundance(section: StoredPrediction) -> npt.NDArray[np.float64]:
 def prediction_frame(
     section: StoredPrediction,
     genes: Sequence[str] | None = None,
-    max_genes: int = MAX_GENES,
     show: Show = "composition",
 ) -> pd.DataFrame:
     """One row a spot: name, place, depth, what is shown of each gene, the best graded gene sets.
 
     A gene that is named as another column is `gene NAME`.
     """
-    columns = chosen_columns(section, genes, max_genes)
+    columns = chosen_columns(section, genes)
     x, y = section.xy_px0.T
     facts = {
         "spot": section.barcodes.astype(object),
@@ -122,7 +121,6 @@ def write_parquet(
     section: StoredPrediction,
     *,
     genes: Sequence[str] | None = None,
-    max_genes: int = MAX_GENES,
     show: Show = "composition",
 ) -> None:
     """Write `prediction_frame` as Parquet; its metadata `hespotex` says units, section, model and claims.
@@ -134,10 +132,8 @@ def write_parquet(
     import pyarrow as pa
     from pyarrow import parquet
 
-    table = pa.Table.from_pandas(
-        prediction_frame(section, genes, max_genes, show), preserve_index=False
-    )
-    about = about_file(section, chosen_columns(section, genes, max_genes), show)
+    table = pa.Table.from_pandas(prediction_frame(section, genes, show), preserve_index=False)
+    about = about_file(section, chosen_columns(section, genes), show)
     metadata = {
         **(table.schema.metadata or {}),
         b"hespotex": json.dumps(about, allow_nan=False).encode(),

@@ -34,7 +34,6 @@ def write_gene_pictures(
     section: StoredPrediction,
     *,
     genes: Sequence[str] | None = None,
-    max_genes: int = MAX_PICTURES,
     show: Show = "composition",
 ) -> None:
     """Write `GENE.png` for every gene into a folder, which is replaced as a whole; none where there is no spot.
@@ -42,14 +41,13 @@ def write_gene_pictures(
     What is not predicted on this slide has that in its name: `GENE_untested.png`.
 
     Args:
-        genes: which to draw; default the best graded, at most `max_genes`.
-        max_genes: a picture a gene.
+        genes: which to draw; default the best graded, at most `MAX_PICTURES`.
 
     Raises:
         GenePanelError: a gene is not in the prediction.
         RunError: the folder cannot be written.
     """
-    columns = chosen_columns(section, genes, max_genes).tolist() if len(section.barcodes) else []
+    columns = chosen_columns(section, genes, MAX_PICTURES).tolist() if len(section.barcodes) else []
     claims = claims_of(section)
     marks = [mark(claims, j).replace(", ", "_").replace(" ", "_") for j in columns]
     names = safe_names(section.genes[columns], endings=marks, fallback="gene")

@@ -145,15 +145,7 @@ def _of_row(row: ManifestRow, choices: InputChoices, bundle: Bundle) -> Layout:
         [row], replace(choices, accept=_about(choices, row), grid=grid), Silent()
     )
     order = reading_order(section.xy_px0)
-    at_spots = replace(
-        section,
-        barcodes=section.barcodes[order],
-        xy_px0=section.xy_px0[order],
-        counts=None,
-        genes=None,
-        array_xy=None if section.array_xy is None else section.array_xy[order],
-        obs=None if section.obs is None else section.obs.iloc[order],
-    )
+    at_spots = replace(section, counts=None, genes=None).spots(order)
     note = "predicted at its own spots; measured values are written by a manifest of sections alone"
     accepted = (f"accepted by the user: {sentence}" for sentence in section.accepted)
     return Layout(at_spots, None, (note, *map(str, section.geometry.notes), *accepted))
@@ -188,21 +180,21 @@ def _given(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     ):
         raise no_mpp(slide.path, PixelSize(slide.mpp_sources, slide.mpp_rejected))
     geometry = decide_geometry(table.xy_px0, hints, stated=stated, slide_mpp=tags)
-    order = reading_order(table.xy_px0)
     section = Section(
         section_id=task.section_id,
         patient_id=task.patient_id,
         slide=task.slide,
         geometry=geometry,
-        barcodes=table.barcodes[order],
-        xy_px0=table.xy_px0[order],
+        barcodes=table.barcodes,
+        xy_px0=table.xy_px0,
         counts=None,
         genes=None,
-        array_xy=None if table.array_xy is None else table.array_xy[order],
+        array_xy=table.array_xy,
         dropped=table.dropped,
         bits=options.bits,
     )
-    return Layout(section, None, (*notes, *map(str, geometry.notes)))
+    order = reading_order(table.xy_px0)
+    return Layout(section.spots(order), None, (*notes, *map(str, geometry.notes)))
 
 
 def _check_inside(table: SpotTable, slide: Slide) -> None:
