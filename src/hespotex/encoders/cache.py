@@ -36,7 +36,4 @@ def check_cache(folder: Path) -> None:
     Raises:
         RunError: nothing can be written there.
     """
-    check_writable(
-        folder,
-        f"set {ENVIRONMENT} (in Python: Machine.cache) to another one",
-    )
+    check_writable(folder, f"set {ENVIRONMENT} (in Python: Machine.cache) to another one")

@@ -83,9 +83,7 @@ def build_forward(
         except Exception as error:
             if engine == "openvino":
                 raise EncoderError(
-                    expected="OpenVINO to run this encoder",
-                    cause=error,
-                    remedy="use engine torch",
+                    expected="OpenVINO to run this encoder", cause=error, remedy="use engine torch"
                 ) from error
             _log.warning("OpenVINO cannot run this encoder (%s): torch is used, slower", error)
     forward = torch_forward(_loaded(model), normalise(mean, std, device), device, threads)

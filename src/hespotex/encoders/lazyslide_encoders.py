@@ -11,12 +11,7 @@ import numpy as np
 from hespotex.encoders.base import RunEncoder
 from hespotex.encoders.engine import torch_forward, weights_key
 from hespotex.encoders.hub import asking_the_hub
-from hespotex.encoders.lazyslide_listing import (
-    PREFIX,
-    encodes_patches,
-    registered_models,
-    tasks_of,
-)
+from hespotex.encoders.lazyslide_listing import PREFIX, encodes_patches, registered_models, tasks_of
 from hespotex.errors import EncoderError
 from hespotex.storage.content_keys import content_key
 

@@ -23,13 +23,7 @@ class TimmEncoder(RunEncoder):
     """
 
     def __init__(
-        self,
-        name: str,
-        model: Any,
-        *,
-        device: str,
-        threads: int | None,
-        engine: Engine,
+        self, name: str, model: Any, *, device: str, threads: int | None, engine: Engine
     ) -> None:
         from timm.data import resolve_model_data_config
 

@@ -142,11 +142,7 @@ def fit_ridge(
                 coefficients[target][:, columns] = np.reshape(model.coef_, (len(chosen), -1)).T
                 intercepts[target, columns] = model.intercept_
     return RidgeBaseline(
-        pca.mean,
-        pca.directions,
-        coefficients,
-        intercepts,
-        fit_train_mean(counts, list(masks)),
+        pca.mean, pca.directions, coefficients, intercepts, fit_train_mean(counts, list(masks))
     )
 
 

@@ -83,12 +83,7 @@ class SectionEvidence:
 
 
 def section_evidence(
-    prediction: Prediction,
-    counts: PanelCounts,
-    xy_um: Floats,
-    pooled: Floats,
-    *,
-    seed: int = 0,
+    prediction: Prediction, counts: PanelCounts, xy_um: Floats, pooled: Floats, *, seed: int = 0
 ) -> SectionEvidence:
     """Everything that trust in a gene rests on, from one held-out section.
 

@@ -154,12 +154,7 @@ def _judge(
     of_sets = None
     if sets is not None:
         of_sets = score_sets(
-            sets[0],
-            prediction.composition,
-            counts,
-            xy_um,
-            pooled,
-            seed=bundle.config.seed,
+            sets[0], prediction.composition, counts, xy_um, pooled, seed=bundle.config.seed
         )
     return HeldOut(
         item, counts, prediction, extras, scores, ceiling, evidence, covered, of_regions, follows, per_spot,

@@ -90,8 +90,7 @@ class ConformalIntervals:
             raise HESpotExError(expected=f"one of the levels {self.levels}", found=level)
         if predicted.shape[1] != len(self.usual_error):
             raise HESpotExError(
-                expected=f"predictions of {len(self.usual_error)} genes",
-                found=predicted.shape[1],
+                expected=f"predictions of {len(self.usual_error)} genes", found=predicted.shape[1]
             )
         row = self.levels.index(level)
         scale = _scale(self.usual_error, spread)
@@ -254,9 +253,7 @@ def _n_units(sections: Sequence[HeldOutErrors], n_genes: int) -> npt.NDArray[np.
 
 
 def _tail_factor(
-    levels: Sequence[float],
-    shared: npt.NDArray[np.float64],
-    n_units: npt.NDArray[np.float64],
+    levels: Sequence[float], shared: npt.NDArray[np.float64], n_units: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
     """(L, G) how far the quantiles of a level move out because few units say how far sections lie apart.
 

@@ -21,8 +21,7 @@ _LEAST_VARIANCE = 1e-4
 
 
 def measured_composition(
-    counts: sparse.csr_matrix,
-    columns: npt.NDArray[np.intp] | None = None,
+    counts: sparse.csr_matrix, columns: npt.NDArray[np.intp] | None = None
 ) -> npt.NDArray[np.float32]:
     """Log of a gene's rate in a spot over its rate in the section, less the mean over the spots.
 

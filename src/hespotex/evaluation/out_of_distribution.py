@@ -93,8 +93,7 @@ class SectionSpace:
         flat = _flat(values)
         if flat.shape[1] != len(self.mean):
             raise HESpotExError(
-                expected=f"{len(self.mean)} features a spot as in training",
-                found=flat.shape[1],
+                expected=f"{len(self.mean)} features a spot as in training", found=flat.shape[1]
             )
         return np.asarray((flat - self.mean) @ self.projection, dtype=np.float64)
 

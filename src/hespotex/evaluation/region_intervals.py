@@ -186,10 +186,7 @@ def _deviation(moments: Floats) -> Floats:
 
 
 def _factors(
-    units: Sequence[Floats],
-    moments: Floats,
-    levels: Sequence[float],
-    rng: np.random.Generator,
+    units: Sequence[Floats], moments: Floats, levels: Sequence[float], rng: np.random.Generator
 ) -> Floats:
     """(L,) factors with which the deviations of the other units hold the stated shares of a left-out unit's counts.
 

@@ -125,10 +125,7 @@ def region_matrix(
 
 
 def region_composition(
-    composition: Float32,
-    depth: Float32,
-    pooled: Floats,
-    members: npt.NDArray[np.intp],
+    composition: Float32, depth: Float32, pooled: Floats, members: npt.NDArray[np.intp]
 ) -> Float32:
     """(k, G) log of the regions' summed expected counts' part of their total, less log pooled.
 

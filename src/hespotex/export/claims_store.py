@@ -9,13 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex import keys
-from hespotex.evaluation.claims import (
-    OF_OLD_VERSION,
-    SCORE,
-    Claims,
-    from_columns,
-    untested,
-)
+from hespotex.evaluation.claims import OF_OLD_VERSION, SCORE, Claims, from_columns, untested
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -91,11 +91,7 @@ def _feature(
 
 EXPORTER: Final = Exporter(
     lambda path, section, wanted: write_geojson(
-        path,
-        section,
-        genes=wanted.genes,
-        show=wanted.show,
-        bounds_offset_px0=wanted.bounds_px0,
+        path, section, genes=wanted.genes, show=wanted.show, bounds_offset_px0=wanted.bounds_px0
     ),
     suffix=".geojson",
     most_genes=MAX_GENES,

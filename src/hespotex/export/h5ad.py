@@ -20,12 +20,7 @@ from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
 from hespotex.export.claims_store import read_claims
-from hespotex.export.gene_trust import (
-    HALF_WIDTHS,
-    gene_columns,
-    gene_record,
-    read_half_width,
-)
+from hespotex.export.gene_trust import HALF_WIDTHS, gene_columns, gene_record, read_half_width
 from hespotex.export.section_parts import (
     array_columns,
     id_columns,

@@ -81,9 +81,7 @@ def write_store(path: Path, store: SpatialData) -> None:
 
 
 def build_spatialdata(
-    section: StoredPrediction,
-    genes: Sequence[str] | None = None,
-    show: Show = "composition",
+    section: StoredPrediction, genes: Sequence[str] | None = None, show: Show = "composition"
 ) -> SpatialData:
     """The store in memory: shapes `spots`, table `hespotex_spots`, the slide's small picture.
 

@@ -56,9 +56,7 @@ def _abundance(section: StoredPrediction) -> npt.NDArray[np.float64]:
 
 
 def prediction_frame(
-    section: StoredPrediction,
-    genes: Sequence[str] | None = None,
-    show: Show = "composition",
+    section: StoredPrediction, genes: Sequence[str] | None = None, show: Show = "composition"
 ) -> pd.DataFrame:
     """One row a spot: name, place, depth, what is shown of each gene, the best graded gene sets.
 

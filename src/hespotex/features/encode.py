@@ -162,11 +162,7 @@ def _encode_or_read(
 
 
 def features_key(
-    slide_key: str,
-    encoder: Encoder,
-    plan: PatchPlan,
-    mpp: float,
-    xy_px0: npt.NDArray[np.float64],
+    slide_key: str, encoder: Encoder, plan: PatchPlan, mpp: float, xy_px0: npt.NDArray[np.float64]
 ) -> str:
     """Key of everything that features depend on."""
     return content_key(

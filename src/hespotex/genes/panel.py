@@ -362,9 +362,7 @@ def check_listed(genes: tuple[str, ...], sections: Sequence[Section]) -> list[st
     return unknown
 
 
-def _seen(
-    tables: Sequence[PanelCounts],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _seen(tables: Sequence[PanelCounts]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(G,) spots in which each gene was seen, and (G,) spots in which it was measured."""
     seen = np.sum([np.asarray((t.counts > 0).sum(axis=0)).ravel() for t in tables], axis=0)
     base = np.sum([t.measured * t.counts.shape[0] for t in tables], axis=0)

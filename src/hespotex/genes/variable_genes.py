@@ -65,9 +65,7 @@ def _can_fit_locally(mean: npt.NDArray[np.float64]) -> bool:
 
 
 def _variance_over_quadratic_trend(
-    table: sparse.csr_matrix,
-    mean: npt.NDArray[np.float64],
-    variance: npt.NDArray[np.float64],
+    table: sparse.csr_matrix, mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """(g,) variance of the clipped standardised counts, as seurat_v3 has it, with a quadratic trend."""
     n = table.shape[0]

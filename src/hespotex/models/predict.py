@@ -27,11 +27,7 @@ def predict_section(
         item: the section with its features; its counts are not looked at.
     """
     return predict_expression(
-        bundle.model,
-        item.features,
-        item.section.xy_um,
-        item.nuclei,
-        device=device_name(machine),
+        bundle.model, item.features, item.section.xy_um, item.nuclei, device=device_name(machine)
     )
 
 

@@ -111,9 +111,7 @@ def count_nuclei(
         tell(number + 1)
     inside = np.maximum(squares[:, 2:] - squares[:, :2], 0)
     return NucleiCounts(
-        tally.nuclei,
-        tally.touching + tally.background,
-        inside.prod(axis=1) * mpp**2,
+        tally.nuclei, tally.touching + tally.background, inside.prod(axis=1) * mpp**2
     )
 
 
@@ -151,11 +149,7 @@ def _tiles(
 
 
 def _count_tile(
-    labels: LabelSource,
-    tile: _Tile,
-    margin: int,
-    squares: npt.NDArray[np.float64],
-    tally: _Tally,
+    labels: LabelSource, tile: _Tile, margin: int, squares: npt.NDArray[np.float64], tally: _Tally
 ) -> None:
     """Add what one tile holds to the tally.
 

@@ -23,10 +23,7 @@ _ROWS = 512
 
 
 def open_mask(
-    path: Path,
-    size_px0: tuple[int, int],
-    mpp: float,
-    origin_px0: tuple[float, float] = (0.0, 0.0),
+    path: Path, size_px0: tuple[int, int], mpp: float, origin_px0: tuple[float, float] = (0.0, 0.0)
 ) -> LabelSource:
     """Open a mask that covers a slide.
 

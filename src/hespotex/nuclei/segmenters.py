@@ -142,11 +142,7 @@ def refuse_coarse(mpp: float, section: str | None = None) -> None:
 
 
 def build_segmenter(
-    source: NucleiSource,
-    slide: Slide,
-    xy_px0: npt.NDArray[np.float64],
-    mpp: float,
-    device: str,
+    source: NucleiSource, slide: Slide, xy_px0: npt.NDArray[np.float64], mpp: float, device: str
 ) -> Segmenter:
     """A segmenter ready for one slide; the classical one measures the slide's glass and threshold first.
 

@@ -149,9 +149,7 @@ def _gene_pair(
     )
 
 
-def plot_pcc_distribution(
-    genes: pd.DataFrame,
-) -> Figure:
+def plot_pcc_distribution(genes: pd.DataFrame) -> Figure:
     """Distribution over genes of both scores, the model above the baselines; those without columns are left out.
 
     Every gene counts once for each held-out section in which it has a score.

@@ -132,13 +132,7 @@ def place(figure: Figure, x: float, y: float, width: float, height: float) -> Ax
 
 
 def caption(
-    figure: Figure,
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: float = 11,
-    colour: str = INK,
+    figure: Figure, x: float, y: float, text: str, *, size: float = 11, colour: str = INK
 ) -> None:
     """Text at a place in inches, y from the top, standing on its base line."""
     full_width, full_height = figure.get_size_inches()

@@ -231,8 +231,7 @@ def _decode(
     """Expression of all genes, on the disk, tile by tile; chunks that are there are kept."""
     bundle, folder = job.predictor.bundle, job.work / "predictions"
     open_work(
-        folder,
-        content_key(encoded, factor, versions()["hespotex"], bundle.model_id, CHUNK_SPOTS),
+        folder, content_key(encoded, factor, versions()["hespotex"], bundle.model_id, CHUNK_SPOTS)
     )
     store = open_predictions(folder, section.n_spots, len(bundle.genes), job.predictor.trust)
     with job.stage("predict", "predicting", section.n_spots) as advance:
@@ -250,11 +249,7 @@ def _decode(
 
 
 def _finish(
-    job: _Job,
-    layout: Layout,
-    store: PredictionStore,
-    features: FeatureStore,
-    thumbnail: Thumbnail,
+    job: _Job, layout: Layout, store: PredictionStore, features: FeatureStore, thumbnail: Thumbnail
 ) -> Finished:
     """What the files need beside the chunks: unreadable spots, the verdict on the slide, where it comes from."""
     predictor = job.predictor

@@ -184,9 +184,7 @@ def _chunks(finished: Finished, bundle: Bundle, sets: PanelSets | None) -> Itera
 
 
 def _chosen(
-    bundle: Bundle,
-    finished: Finished,
-    sets: tuple[PanelSets, SetScores] | None,
+    bundle: Bundle, finished: Finished, sets: tuple[PanelSets, SetScores] | None
 ) -> StoredPrediction:
     """The slide with the shown genes and a few gene sets, in memory."""
     section, store, columns = finished.layout.section, finished.store, finished.genes.shown

@@ -89,10 +89,7 @@ def say_passed_over(plan: Plan, reporter: Reporter) -> None:
 
 
 def _of_manifest(
-    source: Path,
-    options: SlideOptions,
-    sections: Sequence[str] | None,
-    cluster: Cluster | None,
+    source: Path, options: SlideOptions, sections: Sequence[str] | None, cluster: Cluster | None
 ) -> Plan:
     rows = read_manifest(source, sections).rows
     check_named(options.choices, [row.section_id for row in rows])

@@ -30,13 +30,7 @@ from hespotex.spots.registry import read_spots
 from hespotex.spots.text import read_table
 from hespotex.storage.content_keys import content_key
 
-__all__ = [
-    "Geometry",
-    "ManifestRow",
-    "Section",
-    "SlideFacts",
-    "read_section",
-]
+__all__ = ["Geometry", "ManifestRow", "Section", "SlideFacts", "read_section"]
 
 
 @dataclass(frozen=True)

@@ -133,9 +133,7 @@ def spatial_blocks(
     n = len(xy_um)
     if not 2 <= n_blocks <= n:
         raise ConfigError(
-            expected=f"2 to {n} blocks for {n} spots",
-            found=n_blocks,
-            remedy="use fewer blocks",
+            expected=f"2 to {n} blocks for {n} spots", found=n_blocks, remedy="use fewer blocks"
         )
     folds = []
     for held_out in halve(xy_um, np.arange(n), n_blocks):

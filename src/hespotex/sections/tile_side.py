@@ -77,10 +77,7 @@ def tile_side(
     else:
         return step
     raise SlideError(
-        expected=f"the side of a tile in {path}",
-        found=found,
-        remedy=_GIVE,
-        section=section,
+        expected=f"the side of a tile in {path}", found=found, remedy=_GIVE, section=section
     )
 
 

@@ -252,10 +252,7 @@ def _enlarge(
         x, y, scale_x, scale_y = x * fx, y * fy, scale_x * fx, scale_y * fy
     # Pixel centres: output u stands for input x + (u + 1/2) * scale - 1/2.
     to_input = np.array(
-        [
-            [scale_x, 0.0, x + scale_x / 2 - 0.5],
-            [0.0, scale_y, y + scale_y / 2 - 0.5],
-        ]
+        [[scale_x, 0.0, x + scale_x / 2 - 0.5], [0.0, scale_y, y + scale_y / 2 - 0.5]]
     )
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(

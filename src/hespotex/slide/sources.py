@@ -96,9 +96,7 @@ def open_source(path: Path, bits: int | None = None) -> tuple[LevelSource, str]:
     mistaken = mistaken_kind(path)
     if mistaken is not None:
         raise SlideError(
-            expected="a slide",
-            found=f"{mistaken.found}: {path}",
-            remedy=mistaken.remedy_for(path),
+            expected="a slide", found=f"{mistaken.found}: {path}", remedy=mistaken.remedy_for(path)
         )
     if magic in _TIFF_MAGIC:
         _check_whole_tiff(path)
@@ -215,9 +213,7 @@ def _refusal(path: Path, cause: str) -> SlideError:
         cause += f" ({names[0]})" if names else ""
         remedy = "convert it to DICOM with JPEG or JPEG 2000 tiles, or to a pyramidal TIFF"
     return SlideError(
-        expected="a slide that can be read",
-        cause=f"{cause.rstrip('.')} ({path})",
-        remedy=remedy,
+        expected="a slide that can be read", cause=f"{cause.rstrip('.')} ({path})", remedy=remedy
     )
 
 

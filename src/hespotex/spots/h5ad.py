@@ -163,10 +163,7 @@ def read_parts(path: Path, *, with_counts: bool = True, library: str | None = No
     """
     if is_zarr_table(path):
         return _read_store(path, with_counts=with_counts, library=library)
-    with (
-        warnings.catch_warnings(),
-        open_h5(path, "a whole h5ad file at", SpotTableError) as file,
-    ):
+    with warnings.catch_warnings(), open_h5(path, "a whole h5ad file at", SpotTableError) as file:
         # As all files of before anndata 0.8 are.
         warnings.filterwarnings("ignore", "Element .* was written without encoding metadata")
         if not {"obs", "var"} <= set(file):

@@ -387,8 +387,5 @@ def _find_matrix(place: Path) -> Path:
 
 
 READER = Reader(
-    read,
-    columns=("expression", "spots", "library"),
-    folders=True,
-    recognise=recognise_matrix,
+    read, columns=("expression", "spots", "library"), folders=True, recognise=recognise_matrix
 )

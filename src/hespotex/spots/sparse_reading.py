@@ -119,9 +119,7 @@ def read_matrix_market(path: Path | Packed) -> sparse.csr_matrix:
             return sparse.csr_matrix(read + sparse.tril(read, -1).T + sparse.triu(read, 1).T)
     except CutShortError as error:
         raise SpotTableError(
-            expected=f"a whole MatrixMarket file at {path}",
-            cause=error,
-            remedy="copy it again",
+            expected=f"a whole MatrixMarket file at {path}", cause=error, remedy="copy it again"
         ) from error
     except TwiceError as error:
         raise SpotTableError(

@@ -176,9 +176,7 @@ def read_cells(path: Path) -> list[list[str]]:
         rows = list(csv.reader(lines, delimiter="," if by_comma else "\t", strict=True))
     except csv.Error as error:
         raise SpotTableError(
-            expected=f"names separated by tabs in {path}",
-            cause=error,
-            remedy="remove the quotes",
+            expected=f"names separated by tabs in {path}", cause=error, remedy="remove the quotes"
         ) from error
     return [[cell.strip() for cell in cells] for cells in rows]
 

@@ -241,9 +241,7 @@ def _read_cells(folder: Path, source: SpotSource) -> SpotTable:
         kind=source.grid or "hexagonal",
     )
     hints = ScaleHints(
-        mpp={"microns_per_pixel of Visium HD": mpp},
-        spot_pitch_um=pitch,
-        spot_diameter_um=diameter,
+        mpp={"microns_per_pixel of Visium HD": mpp}, spot_pitch_um=pitch, spot_diameter_um=diameter
     )
     missing = {"cells without an outline": int((~kept).sum())}
     return pooled_table(cells, pooled, pooled.xy_um / mpp, hints, "cells", missing)

@@ -47,9 +47,7 @@ class Packed:
 
 @contextmanager
 def open_binary(
-    path: Path | Packed,
-    what: str = "a table",
-    error: Callable[..., HESpotExError] = SpotTableError,
+    path: Path | Packed, what: str = "a table", error: Callable[..., HESpotExError] = SpotTableError
 ) -> Iterator[IO[bytes]]:
     """Open a text file as bytes, unpacked where gzip, bzip2 or xz packed it (told by its first bytes, not by its name).
 
@@ -108,9 +106,7 @@ def _plain(
 
 @contextmanager
 def open_text(
-    path: Path | Packed,
-    what: str = "a table",
-    error: Callable[..., HESpotExError] = SpotTableError,
+    path: Path | Packed, what: str = "a table", error: Callable[..., HESpotExError] = SpotTableError
 ) -> Iterator[IO[str]]:
     """Open a UTF-8 text file as `open_binary` does; a byte order mark is left out.
 

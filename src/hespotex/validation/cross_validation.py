@@ -220,10 +220,7 @@ def _owners(cohort: Cohort) -> list[str]:
 
 
 def _errors(
-    counts: PanelCounts,
-    prediction: Prediction,
-    genes: npt.NDArray[np.bool_],
-    offset_share: float,
+    counts: PanelCounts, prediction: Prediction, genes: npt.NDArray[np.bool_], offset_share: float
 ) -> intervals.HeldOutErrors:
     """What intervals need of a section: errors and spread, no two tables more, in half precision (0.05 %).
 

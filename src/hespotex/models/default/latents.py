@@ -16,11 +16,7 @@ _LR = 1e-2
 
 
 def fit_latents(
-    sections: Sequence[TrainingSection],
-    config: ModelConfig,
-    *,
-    seed: int,
-    device: str = "cpu",
+    sections: Sequence[TrainingSection], config: ModelConfig, *, seed: int, device: str = "cpu"
 ) -> GateFit:
     """One GATE on all training sections together; it reads components of Pearson residuals.
 

@@ -71,11 +71,7 @@ class Lesson:
 
 
 def fit_model(
-    sections: Sequence[TrainingSection],
-    config: ModelConfig,
-    *,
-    seed: int,
-    device: str = "cpu",
+    sections: Sequence[TrainingSection], config: ModelConfig, *, seed: int, device: str = "cpu"
 ) -> FittedModel:
     """Fit the default model on exactly these sections.
 
@@ -93,11 +89,7 @@ def fit_model(
 
 
 def _fit(
-    sections: Sequence[TrainingSection],
-    config: ModelConfig,
-    seed: int,
-    device: str,
-    run: Run,
+    sections: Sequence[TrainingSection], config: ModelConfig, seed: int, device: str, run: Run
 ) -> FittedModel:
     stats = list(run(feature_stats, [s.features for s in sections]))
     projection = fit_projection(
@@ -188,11 +180,7 @@ def _closed_form(
 
 
 def train_ensemble(
-    lesson: Lesson,
-    config: ModelConfig,
-    *,
-    seeds: Sequence[int],
-    run: Run = in_turn,
+    lesson: Lesson, config: ModelConfig, *, seeds: Sequence[int], run: Run = in_turn
 ) -> tuple[list[ImageStream], list[list[float]]]:
     """Train one network a seed, side by side; their losses, averaged over each epoch."""
     n, device = len(lesson.log_depth), lesson.context.device

@@ -157,10 +157,7 @@ class _Lesson(NamedTuple):
 
 
 def _lesson(
-    section: TrainingSection,
-    expression: npt.NDArray[Any],
-    latent: npt.NDArray[Any],
-    device: str,
+    section: TrainingSection, expression: npt.NDArray[Any], latent: npt.NDArray[Any], device: str
 ) -> _Lesson:
     def tensor(values: npt.ArrayLike) -> Tensor:
         return torch.as_tensor(np.array(values), dtype=torch.float32, device=device)
@@ -178,9 +175,7 @@ def _lesson(
 
 
 def _train(
-    net: PublishedNet,
-    lessons: Sequence[_Lesson],
-    config: PublishedConfig,
+    net: PublishedNet, lessons: Sequence[_Lesson], config: PublishedConfig
 ) -> dict[str, list[float]]:
     """All epochs; mean losses of each over its sections, taken before their steps."""
     optimiser = torch.optim.AdamW(
