@@ -78,7 +78,6 @@ def compare_groups(
         values: (P, G) one row a patient, from `patient_means`; no NaN.
         second: (P,) who is in the second group.
         n_permutations: random sharings.
-        seed: of the draws.
 
     Raises:
         HESpotExError: a group is empty, or a value does not exist.
@@ -125,8 +124,6 @@ def bootstrap_means(
     Args:
         values: (P, G) one row a patient; no NaN.
         level: coverage of the interval (percentiles of means of patients drawn with replacement).
-        n_replicates: draws.
-        seed: of the draws.
     """
     n, n_genes = values.shape
     if n < _FEWEST:

@@ -35,7 +35,6 @@ class PredictionFile:
         path: the h5ad.
 
     Attributes:
-        path: the file.
         genes: (G,) names.
         spots: everything but the genes: positions, depth, unlike scores, thumbnail, record.
         claims: what may be claimed of each of the G genes on this slide.

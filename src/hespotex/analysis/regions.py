@@ -114,7 +114,6 @@ def pooled_composition(file: PredictionFile, sets: Sequence[Mask]) -> Floats:
     Spots weigh by predicted depth, alike where a model predicts none. Spots that are flagged do not count.
 
     Args:
-        file: the prediction.
         sets: (n,) which spots, each.
 
     Raises:

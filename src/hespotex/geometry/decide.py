@@ -84,8 +84,6 @@ def decide_geometry(
 
     Args:
         xy_px0: (n, 2) spot centres in level-0 pixels.
-        hints: what the spot files say.
-        stated: what the manifest says.
         slide_mpp: microns per level-0 pixel that the slide's tags say, by tag.
         manifest_wins: sources that contradict the manifest's mpp are set aside, named in `overruled`.
 

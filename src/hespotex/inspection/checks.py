@@ -78,8 +78,6 @@ def check_section(
     """Everything about one section.
 
     Args:
-        section: as it was read.
-        view: of its slide.
         copies: small copies of its image, where it has none.
         needs_image: False where positions and counts alone are asked for.
     """
@@ -138,7 +136,6 @@ def check_together(sections: Sequence[Section], panel: GivenPanel = NO_PANEL) ->
 
     Args:
         sections: joined by `naming.join_sections`.
-        panel: that they are given to.
     """
     return [
         *compare_names(sections, panel),

@@ -28,7 +28,6 @@ class Finding:
         subject: id of the section, stem of the slide, or the input's name.
         topic: slide, scale, position, counts, genes, depth, left out, content, features, reading.
         level: `ok` and `info` need nothing; `warning` should be looked at; `error` stops a run.
-        found: what was found, with its values.
         remedy: what to do; empty where there is nothing to do.
     """
 

@@ -25,8 +25,6 @@ class Input:
     """What was given, as rows of a manifest.
 
     Attributes:
-        path: as given.
-        kind: what it is.
         rows: one a section or slide.
         notes: what was assumed to look at it, one sentence each.
         broken: rows of a manifest that are no rows.
@@ -52,9 +50,7 @@ def resolve_input(
     """Tell what an input is from its name and what lies in it.
 
     Args:
-        path: as the user gave it.
         slide: the full-resolution image of a folder or file of spots.
-        sections: ids of a manifest.
         library: which section of a folder or file of spots that holds several.
         bits: of a sample of the slides, that hold the picture; the manifest's own go before.
 

@@ -18,12 +18,7 @@ from hespotex.inspection.given_features import features_findings
 from hespotex.inspection.inputs import resolve_input
 from hespotex.inspection.mapping import offer_mapping
 from hespotex.inspection.naming import join_sections
-from hespotex.inspection.placement import (
-    known_scales,
-    place,
-    placement_findings,
-    total_counts,
-)
+from hespotex.inspection.placement import known_scales, place, placement_findings, total_counts
 from hespotex.inspection.reading import check_named, idle_mpp
 from hespotex.inspection.slides import SlideView, coarse_findings, slide_findings, view_slide
 from hespotex.inspection.small_images import find_copies
@@ -41,7 +36,6 @@ class Picture:
     """What to draw: an image with spots on it.
 
     Attributes:
-        path: the image.
         xy_px0: (n, 2) spot centres in its pixels; None for a slide alone.
         mpp: microns per pixel of it; None where unknown.
         spot_diameter_um: None where unknown.
@@ -63,7 +57,6 @@ class Inspected:
 
     Attributes:
         name: id of the section or stem of the slide.
-        findings: everything that was looked at.
         picture: what can be drawn; None where no image can be read.
         facts: numbers for machines.
     """
@@ -84,9 +77,7 @@ class Inspection:
     """An input, looked at.
 
     Attributes:
-        source: name of the input, as given.
         kind: manifest, spots, slide, folder of slides.
-        items: its sections and slides.
         together: findings about the input as a whole.
         gene_names: symbol of each Ensembl id, where sections name their genes differently and one of
             their own files holds both names.
@@ -148,11 +139,9 @@ def inspect_input(
     Args:
         path: a slide, a folder or file of spots, a manifest, a folder of slides.
         slide: the full-resolution image of a folder or file of spots.
-        sections: ids of a manifest.
         library: which section of a folder or file of spots that holds several.
         bits: of a sample of the slides, that hold the picture, where no tag tells it.
         choices: what the user accepts; it is shown in yellow.
-        reporter: hears of progress.
 
     Example:
         >>> inspect_input(Path("sections.csv")).verdict  # doctest: +SKIP

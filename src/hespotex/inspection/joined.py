@@ -24,7 +24,6 @@ def joined_findings(section: Section, placement: Placement | None) -> list[Findi
     """What the spots without partner and the depth say of counts and positions; nothing where both are one file's.
 
     Args:
-        section: as it was read.
         placement: on its slide, or on a copy of it; None without.
     """
     joined = section.joined

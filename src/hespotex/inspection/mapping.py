@@ -32,10 +32,6 @@ def offer_mapping(
 ) -> tuple[dict[str, str], list[Finding]]:
     """A mapping for the sections that name genes by Ensembl id, from the files of the others.
 
-    Args:
-        rows: of the manifest.
-        sections: those that were read.
-
     Returns:
         symbol by id (without version), one to one; and what to say of it. Both empty where the files
         hold no mapping, or none is needed.

@@ -118,7 +118,6 @@ def place(
     """Ask all witnesses.
 
     Args:
-        view: the slide.
         xy_px0: (n, 2) spot centres.
         scales: factors that the positions may lack, by name.
         pitch_px0: distance of neighbours in level-0 pixels.

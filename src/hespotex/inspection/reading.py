@@ -33,8 +33,6 @@ def read_checked(
     `Section.accepted`, from where every output has it.
 
     Args:
-        rows: of a manifest.
-        choices: what the user accepts.
         reporter: hears what was left out, joined and accepted.
         panel: that the sections are given to.
         needs_image: False where positions and counts alone are asked for.
@@ -144,8 +142,7 @@ def check_named(choices: InputChoices, section_ids: Sequence[str]) -> None:
     unknown = [name for name in choices.named_sections if name not in section_ids]
     if unknown:
         raise ConfigError(
-            expected=f"sections of {', '.join(section_ids)} with --accept",
-            found=", ".join(unknown),
+            expected=f"sections of {', '.join(section_ids)} with --accept", found=", ".join(unknown)
         )
 
 

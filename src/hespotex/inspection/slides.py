@@ -33,7 +33,6 @@ class SlideView:
     """A slide as a preflight sees it.
 
     Attributes:
-        path: the file.
         reader: which library reads it.
         size_px0: width and height of level 0.
         level_downsamples: level-0 pixels per pixel of each level.
@@ -80,7 +79,6 @@ def view_slide(
     """Open a slide and look at it as a whole.
 
     Args:
-        path: the slide.
         mpp: microns per level-0 pixel where somebody states it; else the tags' is taken, where they have one.
         bits: of a sample, that hold the picture, where somebody states them.
         alone: no spots lie on it: its tissue is then that of `predict`. Under spots a small slide is looked at
@@ -152,7 +150,6 @@ def slide_findings(
 
     Args:
         name: what the findings are about.
-        view: the slide.
         alone: no spots belong to it, so that only its tissue can tell where to predict, and its tags mpp.
         scale_stated: somebody states mpp, so that the tags are not asked.
     """

@@ -20,7 +20,6 @@ class Copy:
     """A down-scaled copy of the full image.
 
     Attributes:
-        view: the image.
         scale: its pixels per level-0 pixel.
     """
 

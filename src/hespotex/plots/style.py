@@ -74,7 +74,6 @@ def save_figure(figure: Figure, path: Path, made_of: str = "") -> None:
     """Write a PNG atomically; equal figures give equal files.
 
     Args:
-        path: the PNG; replaced as a whole.
         made_of: key that `figure_made_of` reads from the file again.
 
     Raises:
