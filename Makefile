@@ -34,8 +34,9 @@ types: $(STAMP)
 layers: $(STAMP)
 	$(BIN)/lint-imports
 
-# One thread a process: two workers with two threads each would wait for each other.
-PYTEST = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+# One thread a process: two workers with two threads each would wait for each other. What is compiled is kept, also where
+# the shell says otherwise: each worker would compile all tests anew.
+PYTEST = PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 fast: $(STAMP)
 	$(PYTEST) -m "not slow"

@@ -109,6 +109,7 @@ def test_the_pitch_decides_and_every_command_runs_without_anything_accepted(
     assert len(list((tmp_path / "p" / "predictions").glob("*.h5ad"))) == 4
 
 
+@pytest.mark.slow
 def test_spots_lie_at_the_pitch_of_the_array(manifest: Path) -> None:
     section = read_section(read_manifest(manifest).rows[0])
     assert section.geometry.mpp == pytest.approx(MPP, rel=1e-3)

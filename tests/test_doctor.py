@@ -20,6 +20,7 @@ def checks(name: str, found: tuple[doctor.Check, ...]) -> list[doctor.Check]:
     return [check for check in found if check.name == name]
 
 
+@pytest.mark.slow
 def test_everything_is_named_on_a_working_machine(tmp_path: Path) -> None:
     found = doctor.examine(tmp_path)
     assert not doctor.is_broken(found)

@@ -197,6 +197,7 @@ def test_permuting_held_out_counts_changes_nothing_beside_the_fit() -> None:
                 np.testing.assert_array_equal(pair.composition, other[name].composition, name)
 
 
+@pytest.mark.slow
 def test_permuting_held_out_counts_changes_no_bit_of_a_fit_with_nuclei() -> None:
     plain_cohort = toy_cohort(n_side=6)
     items = [replace(i, nuclei=np.linspace(1.1, 2.0, 36)) for i in plain_cohort.items]
@@ -258,7 +259,7 @@ def test_inner_folds_predict_only_what_their_model_was_not_fitted_on(
             assert np.linalg.norm(between, axis=2).min() > 2 * item.section.geometry.spot_pitch_um
 
 
-@pytest.mark.parametrize("profile", ["default", "published"])
+@pytest.mark.parametrize("profile", ["default", pytest.param("published", marks=pytest.mark.slow)])
 def test_evaluation_predicts_the_same_whatever_was_measured(profile: str) -> None:
     cohort = toy_cohort(n_side=6)
     config = RunConfig.from_values({}, CONFIGS[profile])

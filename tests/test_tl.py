@@ -30,6 +30,7 @@ def test_the_calls_are_reached_from_the_package_alone() -> None:
     assert said.stdout.split() == ["True"]
 
 
+@pytest.mark.slow
 def test_prediction_is_added_to_the_open_slide(
     shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_works_beside_the_cache(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, hespotex.cli.main as main\n"

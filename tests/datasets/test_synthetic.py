@@ -36,6 +36,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_cohort(folder, seed=3, n_patients=2, sections_per_patient=2, **SMALL)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_arrays_bit_for_bit(square: SectionArrays) -> None:
     again = make_section_arrays(seed=3, section=0, **SMALL)
     assert again.image.tobytes() == square.image.tobytes()
@@ -174,6 +175,7 @@ def test_manifest_names_files_that_hold_the_arrays(cohort: Path) -> None:
             np.testing.assert_allclose(spots[["pixel_x", "pixel_y"]], arrays.xy_px0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_truth_says_which_genes_the_image_can_tell(cohort: Path) -> None:
     truth = pd.read_csv(cohort.parent / "truth.csv")
     assert len(truth) == 100

@@ -125,6 +125,7 @@ def test_the_two_readings_have_keys_of_their_own(plain: Encoder) -> None:
     assert pooled.key() != plain.key()
 
 
+@pytest.mark.slow
 def test_openvino_gives_the_numbers_of_torch(
     fast: Encoder, plain: Encoder, patches: npt.NDArray[np.uint8]
 ) -> None:

@@ -66,6 +66,7 @@ def test_the_share_of_a_ceiling_near_zero_means_nothing() -> None:
     assert np.isnan(share[1:]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", ["C2", "C3", "C4"])
 def test_the_reference_tables_ceilings_are_found_again(
     section: str, shared_data: Path, shared_golden: Path

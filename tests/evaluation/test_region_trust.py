@@ -62,6 +62,7 @@ def test_a_model_without_intervals_says_so_and_one_with_them_does_not() -> None:
     assert bundle_trust(new).half_width() is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("training", "n_units"), [(("A1", "A2", "B1", "B2"), 2), (("A1", "B1"), 2), (("A1", "A2"), 2), (("A1",), 4)])  # fmt: skip
 def test_patients_are_left_out_where_there_are_two_else_sections_else_blocks(
     training: tuple[str, ...], n_units: int

@@ -123,6 +123,7 @@ def like_training(
         return stored, _files(folder, stored)
 
 
+@pytest.mark.slow
 def test_the_same_slide_like_the_training_has_its_letters_everywhere(
     like_training: tuple[StoredPrediction, dict[str, str]],
 ) -> None:
@@ -132,6 +133,7 @@ def test_the_same_slide_like_the_training_has_its_letters_everywhere(
         assert hit or name in {"file names"} or "not shown" in text, name
 
 
+@pytest.mark.slow
 def test_files_carry_words_and_numbers_of_each_gene(
     like_training: tuple[StoredPrediction, dict[str, str]],
 ) -> None:

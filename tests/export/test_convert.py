@@ -96,6 +96,7 @@ def test_a_real_section_is_identical_through_two_formats(
     assert_same(before, through(before, tmp_path / name))
 
 
+@pytest.mark.slow
 def test_the_h5ad_opens_as_scanpy_expects(legacy: Section, tmp_path: Path) -> None:
     import anndata
 
@@ -136,6 +137,7 @@ def test_the_store_opens_in_spatialdata(legacy: Section, tmp_path: Path) -> None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_label_named_like_a_key_of_the_store_is_kept(legacy: Section) -> None:
     table = build_store(legacy).tables["counts"]

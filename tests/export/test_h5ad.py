@@ -196,7 +196,7 @@ def test_the_mark_in_the_picture_lies_under_its_spot(written: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
-@pytest.mark.parametrize("tool", ["scanpy", "squidpy"])
+@pytest.mark.parametrize("tool", ["scanpy", pytest.param("squidpy", marks=pytest.mark.slow)])
 def test_other_tools_draw_the_file_as_it_is(written: Path, tool: str) -> None:
     mpl.use("agg")
     import matplotlib.pyplot as plt

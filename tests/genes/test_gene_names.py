@@ -136,6 +136,7 @@ NAMES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(NAMES, min_size=1, max_size=4))
 def test_joining_never_makes_two_genes_of_a_table_one(tables: list[list[str]]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -107,16 +110,25 @@ def toy_stored(folder: Path, *, measured: bool = False, **more: Any) -> StoredPr
         measured: with the section's counts.
         more: of `write_prediction`.
     """
-    section = toy_section()
-    if measured:
-        more["counts"] = toy_counts(section)
-    write_prediction(
-        folder / "S1.h5ad",
-        section=section,
-        genes=GENES,
-        prediction=toy_prediction(section),
-        thumbnail=toy_thumbnail(section),
-        extras=toy_extras(section),
-        **more,
-    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "S1.h5ad").write_bytes(_toy_file(measured, pickle.dumps(more)))
     return read_prediction(folder / "S1.h5ad")
+
+
+@cache
+def _toy_file(measured: bool, more: bytes) -> bytes:
+    """Written once: it is the same every time, as a test of `write_prediction` proves."""
+    section = toy_section()
+    counts = toy_counts(section) if measured else None
+    with TemporaryDirectory() as folder:
+        write_prediction(
+            Path(folder) / "S1.h5ad",
+            section=section,
+            genes=GENES,
+            prediction=toy_prediction(section),
+            thumbnail=toy_thumbnail(section),
+            extras=toy_extras(section),
+            counts=counts,
+            **pickle.loads(more),
+        )
+        return (Path(folder) / "S1.h5ad").read_bytes()

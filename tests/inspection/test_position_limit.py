@@ -11,7 +11,7 @@ from helpers.inspected_sections import PITCH_PX0, SIZE, make_section, paint, sav
 from hespotex.inspection.checks import check_section
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.placement import place_section, placement_findings
-from hespotex.inspection.slides import view_slide
+from hespotex.inspection.slides import SlideView, view_slide
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import read_section
 
@@ -29,23 +29,28 @@ def with_spots_beside(share: float) -> np.ndarray:
     return np.concatenate([inside, beside[: round(len(inside) * (1 / share - 1))]])
 
 
-def position(share: float, folder: Path) -> Finding:
-    slide = save(paint(shape()), folder / "s.png")
-    found, _ = check_section(make_section(slide, with_spots_beside(share)), view_slide(slide))
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> SlideView:
+    """The slide, looked at once."""
+    return view_slide(save(paint(shape()), tmp_path_factory.mktemp("slide") / "s.png"))
+
+
+def position(share: float, view: SlideView) -> Finding:
+    found, _ = check_section(make_section(view.path, with_spots_beside(share)), view)
     return next(f for f in found if f.topic == "position")
 
 
 @pytest.mark.parametrize("share", [0.6, 0.74, 0.87])
-def test_spots_beside_the_tissue_are_yellow(share: float, tmp_path: Path) -> None:
-    found = position(share, tmp_path)
+def test_spots_beside_the_tissue_are_yellow(share: float, view: SlideView) -> None:
+    found = position(share, view)
     assert found.colour == "yellow"
     assert found.remedy == "look at the overlay: are these the spots of this image?"
     assert f"{100 * share:.0f} % of spots lie on tissue as given" in found.found
 
 
 @pytest.mark.parametrize("share", [0.93, 0.97, 1.0])
-def test_a_few_beside_it_are_green(share: float, tmp_path: Path) -> None:
-    assert position(share, tmp_path).colour == "green"
+def test_a_few_beside_it_are_green(share: float, view: SlideView) -> None:
+    assert position(share, view).colour == "green"
 
 
 @pytest.mark.slow

@@ -44,6 +44,7 @@ def test_the_table_has_every_source_but_masks() -> None:
     assert list(SEGMENTERS.all()) == list(SEGMENTERS)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_hub")
 def test_weights_that_cannot_be_had_are_the_error_and_not_another() -> None:
     pytest.importorskip("lazyslide_models")
@@ -86,6 +87,7 @@ def _scrambled(item: EncodedSection) -> EncodedSection:
     return replace(item, section=replace(item.section, counts=sparse.csr_matrix(dense)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["default", "published"])
 def test_with_nuclei_too_held_out_counts_change_no_bit_of_the_fit(profile: str) -> None:
     values = {

@@ -21,6 +21,7 @@ def stored(tmp_path: Path) -> StoredPrediction:
     return toy_stored(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_folder_holds_the_wanted_genes_alone_and_is_replaced_as_a_whole(
     stored: StoredPrediction, tmp_path: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_colours_follow_the_values_and_the_words_stay_on_the_page(stored: Stored
     np.testing.assert_array_equal(drawn.get_array(), stored.composition[:, 1])
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_file_name_is_made_one(stored: StoredPrediction, tmp_path: Path) -> None:
     named = replace(stored, genes=np.array(["HLA/A:1", *GENES[1:]]))
     write_gene_pictures(tmp_path / "S1.pictures", named, genes=["HLA/A:1"])

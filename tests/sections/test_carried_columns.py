@@ -103,6 +103,7 @@ def test_a_column_of_an_unknown_encoding_is_left_out_and_named(row: ManifestRow)
     assert section.dropped["columns of spots that anndata cannot read: Cluster"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_so_it_is_in_a_spatialdata_store(tmp_path: Path) -> None:
     import zarr

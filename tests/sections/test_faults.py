@@ -371,6 +371,7 @@ FAULTS: dict[str, tuple[Break, str]] = {
 }
 
 
+@pytest.mark.slow
 def test_the_whole_input_is_read(tree: Path) -> None:
     # the same section three times, so it is the last check that has something against it
     with pytest.raises(HESpotExError, match=r"positions and counts of L again as V"):

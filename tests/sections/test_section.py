@@ -192,6 +192,7 @@ def test_a_down_scaled_copy_is_not_taken_for_the_slide(row: ManifestRow, tmp_pat
     np.testing.assert_allclose(section.xy_px0, read_section(row).xy_px0)
 
 
+@pytest.mark.slow
 def test_real_sections_are_read(shared_data: Path) -> None:
     rows = read_manifest(shared_data / "mob" / "sections.csv").rows
     sections = [read_section(row) for row in rows]

@@ -115,6 +115,7 @@ def test_a_manifest_that_contradicts_the_file_is_refused(tmp_path: Path) -> None
         read_features_file(path, SPOTS, tile_px=32.0, section="A")
 
 
+@pytest.mark.slow
 def test_the_manifest_states_the_side(tmp_path: Path) -> None:
     row = write_legacy(tmp_path, "A", spots_on(shape()))
     path = write(tmp_path / "f.h5", HALF, 64)

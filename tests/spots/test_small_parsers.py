@@ -70,6 +70,7 @@ matrices = st.lists(st.lists(number, min_size=2, max_size=4).map(" ".join), max_
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(content=matrices)
 @example(

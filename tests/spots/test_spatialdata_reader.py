@@ -60,6 +60,7 @@ def test_elements_are_chosen_by_name(store: Path) -> None:
         read(replace(source, image_element="other"))
 
 
+@pytest.mark.slow
 def test_spots_outside_the_tissue_are_left_out_and_counted(store: Path) -> None:
     def mark(data: Any) -> None:
         obs = data.tables["table"].obs
@@ -116,6 +117,7 @@ def test_without_a_common_system_it_is_refused(store: Path) -> None:
         read(change(store, alone))
 
 
+@pytest.mark.slow
 def test_counts_that_are_not_raw_are_named(store: Path) -> None:
     def log(data: Any) -> None:
         data.tables["table"].X = np.log1p(data.tables["table"].X.toarray())

@@ -29,6 +29,7 @@ def with_grid(grid: dict[str, list[object]], **more: object) -> RunConfig:
     return RunConfig.from_values({**SMALL.model_dump(), "search": {"grid": grid, **more}})
 
 
+@pytest.mark.slow
 def test_a_value_that_blinds_the_model_is_not_chosen() -> None:
     from hespotex.validation.cross_validation import searched
 
@@ -120,6 +121,7 @@ def test_the_command_takes_the_option(tmp_path: Path) -> None:
     assert line.endswith("of 2 candidates by pcc_composition_mean on inner folds")
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_chosen_for_a_model(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path / "cohort", toy_items(n_side=6))
     command = ["train", str(manifest), "--out", str(tmp_path / "m.hespotex"), "--threads", "1"]
