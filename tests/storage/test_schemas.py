@@ -13,6 +13,8 @@ from hespotex.errors import RunError
 from hespotex.report.report import write_report
 from hespotex.results.run_comparison import compare_folders
 from hespotex.storage.metrics import Metrics, ScoreSummary, SectionRecord
+from hespotex.storage.run_folder import RunDir
+from hespotex.storage.run_record import RunRecord, SlideRow, write_slides
 
 
 def test_scores_are_written_in_the_order_of_the_schema_with_null_where_none_exists(
@@ -57,9 +59,9 @@ def test_a_key_of_a_newer_version_stays_in_a_file_that_is_written_again(tmp_path
     ("content", "said"),
     [
         ("{", "found: Expecting property name enclosed in double quotes"),
-        ("[]", "found list; make the run again"),
-        ('{"mean": 3}', "found mean: Input should be a valid dictionary; make the run again"),
-        ('{"folds": [{"train": "T1"}]}', r"found folds\.0\.train: Input should be a valid list"),
+        ("[]", "found: a list; make the run again"),
+        ('{"mean": 3}', "found: mean: Input should be a valid dictionary; make the run again"),
+        ('{"folds": [{"train": "T1"}]}', r"found: folds\.0\.train: Input should be a valid list"),
     ],
 )
 def test_damaged_metrics_are_told_in_one_line_by_report_and_compare(
@@ -72,3 +74,54 @@ def test_damaged_metrics_are_told_in_one_line_by_report_and_compare(
             RunError, match=rf"expected the scores of a run in .*metrics\.json, {said}"
         ):
             read()
+
+
+def test_the_record_of_a_run_has_its_fields_in_the_order_of_the_schema(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    identity = {"model_id": "m", "verb": "predict slides"}
+    slide = SlideRow(section_id="S1", status="done", n_spots=3)
+    run.record(identity, {"peak_memory_mib": np.nan, "slides": [slide]}, finished=True)
+    written = json.loads(run.run_json.read_text())
+    assert list(written) == ["status", "identity", "slides", "peak_memory_mib", "versions"]
+    assert list(written["identity"]) == ["verb", "model_id"]
+    assert written["peak_memory_mib"] is None
+    assert written["slides"] == [{"section_id": "S1", "status": "done", "n_spots": 3}]
+    assert RunRecord.read(run.run_json).slides == [slide]
+    assert run.begin(identity) is True
+
+
+def test_a_run_of_0_1_0_opens_and_its_own_keys_stay(tmp_path: Path) -> None:
+    """It knew neither notes nor slides."""
+    old = {"status": "finished", "identity": {"verb": "predict", "own": 1}, "wall": 2}
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    record = RunRecord.read(tmp_path / "run.json")
+    assert (record.slides, record.notes, record.config) == ([], [], {})
+    assert record.identity.verb == "predict"
+    assert record.plain() == old
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "found: a list"),
+        ('{"status": "half"}', "found: status: Input should be 'running' or 'finished'"),
+        ('{"slides": [{"section_id": "S1"}]}', r"found: slides\.0\.status: Field required"),
+    ],
+)
+def test_a_damaged_record_of_a_run_is_told_by_the_run_and_by_the_report(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    run = RunDir(tmp_path)
+    run.run_json.write_text(content)
+    for read in (lambda: run.begin({}), lambda: write_report(run)):
+        with pytest.raises(
+            RunError, match=rf"the record of a run in .*run\.json, {said}; delete that folder or"
+        ):
+            read()
+
+
+def test_the_table_of_slides_has_the_columns_of_the_schema(tmp_path: Path) -> None:
+    write_slides(tmp_path / "slides.csv", [SlideRow(section_id="NA", status="failed", why="a, b")])
+    assert (tmp_path / "slides.csv").read_text() == (
+        'section_id,status,n_spots,n_bad,verdict,why\nNA,failed,0,0,,"a, b"\n'
+    )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from hespotex.errors import HESpotExError
+from hespotex.errors import HESpotExError, RunError
 from hespotex.evaluation.patients import say_same_id
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.genes.gene_sets import sets_key
 from hespotex.nuclei.stage import for_prediction, refuse_one_mask, say_of_nuclei
 from hespotex.predicting.executor import Cluster, ToLoad, predict_on_cluster, predict_serially
 from hespotex.predicting.gene_choice import refuse_unwritten, say_absent
-from hespotex.predicting.ledger import TABLE, Ledger
+from hespotex.predicting.ledger import Ledger
 from hespotex.predicting.one_slide import Predictor, open_predictor
 from hespotex.predicting.options import SlideOptions
 from hespotex.predicting.plan import Plan
@@ -26,6 +25,7 @@ from hespotex.results.announce import say_what_lacks
 from hespotex.results.outcome import RunResult, SlideOutcome
 from hespotex.storage.clock import StageClock, versions
 from hespotex.storage.run_folder import RunDir
+from hespotex.storage.run_record import RunRecord
 
 _VERB: Final = "predict slides"
 
@@ -125,16 +125,14 @@ def _forget_fruitless(run: RunDir) -> None:
     """A folder where no slide was finished yet (no --mpp, say) may be used with other options."""
     if run.predicted():
         return
-    try:
-        known = json.loads(run.run_json.read_text(encoding="utf-8"))
-        if known["identity"]["verb"] == _VERB:
-            run.run_json.unlink()
-    except (OSError, ValueError, KeyError, TypeError):
-        return
+    with suppress(RunError):  # said when the folder is claimed
+        known = RunRecord.read_if_there(run.run_json)
+        if known is not None and known.identity.verb == _VERB:
+            run.run_json.unlink(missing_ok=True)
 
 
 def _paths(run: RunDir, outcomes: Sequence[SlideOutcome]) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     if any(o.status != "failed" for o in outcomes):
         paths = {"predictions": run.predictions, "pictures": run.figures}
-    return paths | {"slides": run.path / TABLE}
+    return paths | {"slides": run.slides_csv}

@@ -150,7 +150,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         n_genes=f"{len(genes):,}",
         dropped=dropped_rows(seen.dropped, run.metrics, run.genes),
         facts=facts(run, records),
-        config=json.dumps(run.record.get("config", {}), indent=2),
+        config=json.dumps(run.record.config, indent=2),
         units=json.dumps(_plain(record.get("units", {})), indent=2),
     )
 

@@ -15,6 +15,7 @@ from hespotex.export.h5ad import StoredPrediction
 from hespotex.report.report_claims import evidence_cells
 from hespotex.results.read import Run
 from hespotex.storage.metrics import Metrics
+from hespotex.storage.run_record import RunRecord
 
 Row = dict[str, Any]
 
@@ -45,13 +46,13 @@ def slide_row(section: StoredPrediction) -> Row:
     }
 
 
-def failed_slides(record: Mapping[str, Any]) -> list[str]:
+def failed_slides(record: RunRecord) -> list[str]:
     """One sentence on every slide of a run that has no prediction; files by their names alone."""
     states = {"failed": "could not be predicted", "unfinished": "is not finished"}
     return [
-        f"Slide {row['section_id']} {states[row['status']]}: {_FOLDERS.sub('', row['why'])}. Nothing of it is shown here."
-        for row in record.get("slides", ())
-        if row["status"] in states
+        f"Slide {row.section_id} {states[row.status]}: {_FOLDERS.sub('', row.why)}. Nothing of it is shown here."
+        for row in record.slides
+        if row.status in states
     ]
 
 
@@ -80,19 +81,18 @@ def facts(run: Run, records: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Provenance: names, keys and versions; no path and no user name."""
     record = records[0] if records else {}
     models = dict.fromkeys(str(r["model_id"]) for r in records if r.get("model_id"))
-    memory = run.record.get("peak_memory_mib")
+    memory = run.record.peak_memory_mib
     found = {
         "Models" if len(models) > 1 else "Model": " · ".join(models),
         "Profile": record.get("profile"),
         "Encoder": record.get("encoder"),
         "Patch sides": " · ".join(f"{v:g} µm" for v in np.ravel(record.get("sides_um", []))),
-        "Seed": run.record.get("config", {}).get("seed"),
-        "Time": " · ".join(f"{k} {v:.0f} s" for k, v in run.record.get("seconds", {}).items()),
+        "Seed": run.record.config.get("seed"),
+        "Time": " · ".join(f"{k} {v:.0f} s" for k, v in run.record.seconds.items()),
         "Peak memory": None if memory is None else f"{memory:,.0f} MiB",
-        "Versions": " · ".join(f"{k} {v}" for k, v in run.record.get("versions", {}).items()),
+        "Versions": " · ".join(f"{k} {v}" for k, v in run.record.versions.items()),
         "Content keys": " · ".join(
-            f"{k} {v.get('spots', '')[:12]}"
-            for k, v in run.record.get("identity", {}).get("inputs", {}).items()
+            f"{k} {v.get('spots', '')[:12]}" for k, v in run.record.identity.inputs.items()
         ),
     }
     return [{"name": k, "value": str(v)} for k, v in found.items() if v not in (None, "")]

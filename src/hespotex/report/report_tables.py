@@ -46,7 +46,7 @@ _NOUNS: Final = {
 
 def title(run: Run, patients: Sequence[str], n_spots: int) -> str:
     """What was done on how much."""
-    noun = _NOUNS.get(str(run.record.get("identity", {}).get("verb", "")), "Run on")
+    noun = _NOUNS.get(run.record.identity.verb, "Run on")
     return (
         f"{noun} {_count(len(patients), 'section')} of {_count(len(set(patients)), 'patient')}, "
         f"{n_spots:,} spots"

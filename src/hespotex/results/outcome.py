@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-Status = Literal["done", "skipped", "failed", "unfinished"]
+from hespotex.storage.run_record import SlideRow, SlideStatus
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SlideOutcome:
     """
 
     section_id: str
-    status: Status
+    status: SlideStatus
     n_spots: int = 0
     n_bad: int = 0
     verdict: str = ""
@@ -45,10 +45,9 @@ class SlideOutcome:
         """What to know of a slide that did not fail."""
         return "" if self.status == "failed" else self.why
 
-    def row(self) -> dict[str, Any]:
-        """The columns of `slides.csv`: what does not change from one machine to another."""
-        names = ("section_id", "status", "n_spots", "n_bad", "verdict", "why")
-        return {name: getattr(self, name) for name in names}
+    def row(self) -> SlideRow:
+        """What files say of it."""
+        return SlideRow(**{name: getattr(self, name) for name in SlideRow.model_fields})
 
 
 @dataclass(frozen=True)

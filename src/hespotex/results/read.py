@@ -5,10 +5,9 @@ Everything that a run may lack (scores, intervals, grades, calibration) is left 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -18,9 +17,9 @@ from hespotex.errors import RunError
 from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.export.h5ad import StoredPrediction, read_prediction
 from hespotex.results.rows import TEXT_COLUMNS, read_rows
-from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.metrics import Metrics
 from hespotex.storage.run_folder import RunDir
+from hespotex.storage.run_record import RunRecord
 
 GENE_COLUMNS: Final[Mapping[str, str]] = {
     keys.GRADE: "grade",
@@ -58,7 +57,7 @@ class Run:
         folder: of the run.
     """
 
-    record: Mapping[str, Any]
+    record: RunRecord
     metrics: Metrics
     genes: pd.DataFrame
     section_ids: tuple[str, ...]
@@ -76,8 +75,11 @@ def read_run(folder: RunDir) -> Run:
     Raises:
         RunError: the folder holds no run, or one that is not finished.
     """
-    record = _json(folder.run_json)
-    if record is None or not (record.get("status") == "finished" or _some_done(record)):
+    record = RunRecord.read_if_there(folder.run_json)
+    # Of a run over slides one prediction will do: the others may have failed for good.
+    if record is None or not (
+        record.status == "finished" or any(row.ended for row in record.slides)
+    ):
         raise _no_run(folder, record)
     metrics = Metrics.read_if_there(folder.metrics_json) or Metrics()
     table = folder.path / "genes.csv"
@@ -88,19 +90,14 @@ def read_run(folder: RunDir) -> Run:
     return Run(record, metrics, genes, tuple(ids), folder)
 
 
-def _some_done(record: Mapping[str, Any]) -> bool:
-    """Whether a run over slides has a prediction: the others may have failed for good."""
-    return any(row["status"] in {"done", "skipped"} for row in record.get("slides", ()))
-
-
-def _no_run(folder: RunDir, record: Mapping[str, Any] | None) -> RunError:
-    failed = [row for row in (record or {}).get("slides", ()) if row["status"] == "failed"]
+def _no_run(folder: RunDir, record: RunRecord | None) -> RunError:
+    failed = [row for row in (record.slides if record else ()) if row.status == "failed"]
     if failed:
         others = len(failed) - 1
         more = f" (and {others:,} more slide{'' if others == 1 else 's'})" if others else ""
         return RunError(
             expected=f"a prediction in {folder.path}",
-            found=f"none: slide {failed[0]['section_id']} could not be predicted: {failed[0]['why']}{more}",
+            found=f"none: slide {failed[0].section_id} could not be predicted: {failed[0].why}{more}",
         )
     found = "an unfinished one" if record else "no run.json"
     return RunError(
@@ -110,25 +107,13 @@ def _no_run(folder: RunDir, record: Mapping[str, Any] | None) -> RunError:
     )
 
 
-def accepted_notes(record: Mapping[str, Any]) -> list[str]:
+def accepted_notes(record: RunRecord) -> list[str]:
     """What the preflight refused of a run's sections and the user accepted, one sentence each."""
-    inputs = record.get("identity", {}).get("inputs", {})
     return [
         f"Section {section_id}: accepted by the user against the preflight: {said}."
-        for section_id, facts in inputs.items()
+        for section_id, facts in record.identity.inputs.items()
         for said in facts.get("accepted", ())
     ]
-
-
-def _json(path: Any) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        said = disk_fields(error, otherwise="make the run again")
-        raise RunError(expected=f"JSON in {path}", **said) from error
-    return value if isinstance(value, dict) else None
 
 
 def gene_table(genes: pd.DataFrame, claimed: pd.DataFrame) -> pd.DataFrame:

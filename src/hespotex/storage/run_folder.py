@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hespotex.errors import RunError
-from hespotex.storage.atomic import jsonable, write_json
+from hespotex.storage.atomic import jsonable
 from hespotex.storage.clock import versions
 from hespotex.storage.differences import differing_keys
-from hespotex.storage.disk_errors import disk_fields
 from hespotex.storage.hdf5 import check_locks
+from hespotex.storage.run_record import RunRecord
 
 
 class RunDir:
@@ -38,6 +37,11 @@ class RunDir:
     def metrics_json(self) -> Path:
         """What a scored run found."""
         return self.path / "metrics.json"
+
+    @property
+    def slides_csv(self) -> Path:
+        """What came of every slide."""
+        return self.path / "slides.csv"
 
     @property
     def predictions(self) -> Path:
@@ -75,14 +79,14 @@ class RunDir:
         identity = jsonable(identity)
         if self.path.exists() and not self.path.is_dir():
             raise RunError(expected="a folder for the output", found=f"a file: {self.path}")
-        known = self._read()
-        if known is None or known.get("status") != "finished":
+        known = RunRecord.read_if_there(self.run_json)
+        if known is None or known.status != "finished":
             check_locks(self.path if self.path.exists() else self._nearest())
         if known is None:
-            write_json(self.run_json, {"status": "running", "identity": identity})
+            RunRecord(status="running", identity=identity).write(self.run_json)
             self._claimed_here = True
             return False
-        rows = differing_keys(known.get("identity", {}), identity)
+        rows = differing_keys(known.identity.plain(), identity)
         if rows:
             shown = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, old, new in rows[:6])
             more = f" (+{len(rows) - 6} more)" if len(rows) > 6 else ""
@@ -90,7 +94,7 @@ class RunDir:
                 f"{self.path} holds a run with another configuration: {shown}{more}",
                 remedy="choose another --out, or delete that folder",
             )
-        return bool(known.get("status") == "finished")
+        return known.status == "finished"
 
     @contextmanager
     def withdrawn_on_error(self) -> Iterator[None]:
@@ -114,27 +118,14 @@ class RunDir:
     def record(
         self, identity: Mapping[str, Any], details: Mapping[str, Any], *, finished: bool
     ) -> None:
-        """Write what is known of the run so far."""
-        status = "finished" if finished else "running"
-        write_json(
-            self.run_json,
-            {"status": status, "identity": identity, **details, "versions": versions()},
-        )
+        """Write what is known of the run so far; `details` are other fields of `RunRecord`."""
+        RunRecord(
+            status="finished" if finished else "running",
+            identity=identity,
+            **details,
+            versions=versions(),
+        ).write(self.run_json)
 
     def _nearest(self) -> Path:
         """The nearest folder above this one that exists: a refusal leaves nothing behind."""
         return next((folder for folder in self.path.absolute().parents if folder.is_dir()), Path())
-
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            value = json.loads(self.run_json.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise RunError(
-                expected=f"the record of a run in {self.run_json}",
-                **disk_fields(error, otherwise="delete that folder or choose another --out"),
-            ) from error
-        if not isinstance(value, dict):
-            raise RunError(expected=f"an object in {self.run_json}", found=type(value).__name__)
-        return value

@@ -62,8 +62,8 @@ class JsonFile(Schema):
         except ValidationError as error:
             wrong = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in wrong["loc"])
-            found = f"{where}: {wrong['msg']}" if where else type(wrong["input"]).__name__
-            raise RunError(expected=expected, found=found, remedy=cls.remedy) from error
+            cause = f"{where}: {wrong['msg']}" if where else f"a {type(wrong['input']).__name__}"
+            raise RunError(expected=expected, cause=cause, remedy=cls.remedy) from error
         except (OSError, ValueError) as error:
             raise RunError(expected=expected, **disk_fields(error, otherwise=cls.remedy)) from error
 
