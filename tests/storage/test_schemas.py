@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers.toy_report import metrics, write_scored_run
 from hespotex.errors import RunError
+from hespotex.evaluation.run_tables import GENE_SETS, GENES
 from hespotex.report.report import write_report
 from hespotex.results.run_comparison import compare_folders
 from hespotex.storage.metrics import Metrics, ScoreSummary, SectionRecord
@@ -125,3 +127,60 @@ def test_the_table_of_slides_has_the_columns_of_the_schema(tmp_path: Path) -> No
     assert (tmp_path / "slides.csv").read_text() == (
         'section_id,status,n_spots,n_bad,verdict,why\nNA,failed,0,0,,"a, b"\n'
     )
+
+
+def test_tables_are_written_in_the_order_of_the_schema_and_names_stay_names(
+    tmp_path: Path,
+) -> None:
+    rows = pd.DataFrame(
+        {
+            "own": [1.5, np.nan],
+            "measured": [True, False],
+            "pcc_log1p": [0.1 + 0.2, np.nan],
+            "gene": ["NA", "TRUE"],
+            "section_id": ["1", "1"],
+            "fold": 0,
+        }
+    )
+    GENES.write(tmp_path / "genes.csv", rows)
+    assert (tmp_path / "genes.csv").read_text() == (
+        "fold,section_id,gene,pcc_log1p,measured,own\n"
+        "0,1,NA,0.30000000000000004,True,1.5\n0,1,TRUE,,False,\n"
+    )
+    read = GENES.read(tmp_path / "genes.csv")
+    pd.testing.assert_frame_equal(read[rows.columns], rows, check_dtype=False)
+    assert read["section_id"].tolist() == ["1", "1"]
+    assert read["measured"].dtype == bool
+
+
+def test_a_table_of_genes_of_0_1_0_opens_with_its_grades_as_words(tmp_path: Path) -> None:
+    (tmp_path / "genes.csv").write_text("section_id,gene,model_grade,grade\nS1,A1,,D\n")
+    assert GENES.read(tmp_path / "genes.csv").to_dict("records") == [
+        {"section_id": "S1", "gene": "A1", "model_grade": "", "grade": "D"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "found: No columns to parse from file; make the run again"),
+        ("fold,gene\n0,A\n", r"expected column section_id in .*genes\.csv, found fold, gene;"),
+        ('section_id,gene\n"S1,A\n', "found: Error tokenizing data"),
+    ],
+)
+def test_a_damaged_table_is_told_in_one_line_by_report_and_compare(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    run = write_scored_run(tmp_path / "run")
+    run.genes_csv.write_text(content)
+    for read in (lambda: write_report(run), lambda: compare_folders(run.path, run.path)):
+        with pytest.raises(RunError, match=said):
+            read()
+
+
+def test_every_column_of_gene_sets_is_one_of_genes_or_says_which_set(tmp_path: Path) -> None:
+    own = {"gene_set", "n_listed", "n_panel_genes"}
+    assert set(GENE_SETS.columns) - set(GENES.columns) == own
+    (tmp_path / "gene_sets.csv").write_text("section_id\nS1\n")
+    with pytest.raises(RunError, match="expected column gene_set in"):
+        GENE_SETS.read(tmp_path / "gene_sets.csv")

@@ -15,6 +15,7 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import counted
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.claims import (
     BETWEEN,
     EVIDENCE,
@@ -72,7 +73,7 @@ def scope_of(patient: str) -> Scope:
 
 
 def _scope_of_rows(genes: pd.DataFrame, patients: Mapping[str, str]) -> pd.Series:
-    return genes["section_id"].map({s: scope_of(p) for s, p in patients.items()})
+    return genes[keys.SECTION_ID].map({s: scope_of(p) for s, p in patients.items()})
 
 
 def main_scope(judged: Judged) -> Scope:
@@ -81,12 +82,13 @@ def main_scope(judged: Judged) -> Scope:
 
 
 def with_evidence(
-    genes: pd.DataFrame, judged: Judged, patients: Mapping[str, str], name: str = "gene"
+    genes: pd.DataFrame, judged: Judged, patients: Mapping[str, str], name: str = run_tables.GENE
 ) -> pd.DataFrame:
     """Rows of genes.csv (or gene_sets.csv) with the verdict of their own kind of section."""
     rows = genes.assign(**{keys.SCOPE: _scope_of_rows(genes, patients)})
     verdicts = pd.concat([table.assign(**{keys.SCOPE: scope}) for scope, table in judged.items()])
-    own = {c: f"gene_{c}" for c in (keys.CEILING_SHARE,) if c in rows}  # of all sections together
+    # That of all sections together, where the section's own has the name.
+    own = {keys.CEILING_SHARE: run_tables.GENE_CEILING_SHARE} if keys.CEILING_SHARE in rows else {}
     verdicts = verdicts.drop(columns=keys.N_SECTIONS).rename(columns=own)
     return rows.merge(verdicts, on=[name, keys.SCOPE], how="left")
 
@@ -143,15 +145,17 @@ def held_grades(genes: pd.DataFrame, judged: Judged) -> list[HeldGrade]:
     for seen, table in judged.items():
         here = genes[genes[keys.SCOPE] == seen]
         merged = here.merge(
-            table[["gene", keys.Q_VALUE, keys.N_SECTIONS]].rename(columns={keys.Q_VALUE: "_q"}),
-            on="gene",
+            table[[run_tables.GENE, keys.Q_VALUE, keys.N_SECTIONS]].rename(
+                columns={keys.Q_VALUE: "_q"}
+            ),
+            on=run_tables.GENE,
         )
         for scope in (BETWEEN, WITHIN):
-            column = model_grade(scope)
+            column = run_tables.model_grade(scope)
             if column not in merged:
                 continue
             for grade, part in merged.groupby(column, sort=True):
-                once = part.drop_duplicates("gene")
+                once = part.drop_duplicates(run_tables.GENE)
                 tested = once[once[keys.N_SECTIONS] > 0]
                 rows.append(
                     HeldGrade(
@@ -161,21 +165,16 @@ def held_grades(genes: pd.DataFrame, judged: Judged) -> list[HeldGrade]:
                         n_genes=len(once),
                         n_tested=len(tested),
                         n_significant=int((tested["_q"] <= FDR).sum()),
-                        pcc_composition=float(part["pcc_composition"].mean()),
+                        pcc_composition=float(part[run_tables.PCC_COMPOSITION].mean()),
                     )
                 )
     return rows
 
 
-def model_grade(scope: Scope) -> str:
-    """Column of genes.csv with the grade that the model's own validation gave."""
-    return f"model_grade_{scope}"
-
-
 # ------------------------------------------------------------------------------------ in the model file
 
 
-def record_tables(judged: Judged, name: str = "gene") -> dict[str, Any]:
+def record_tables(judged: Judged, name: str = run_tables.GENE) -> dict[str, Any]:
     """Tables by kind as JSON-like values, for `Bundle.validation`; NaN becomes None."""
     return {
         scope: {

@@ -11,15 +11,21 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from hespotex.errors import RunError, counted
+from hespotex.evaluation import run_tables
+from hespotex.keys import SECTION_ID
 
-SCORES = ("pcc_composition", "pcc_partial", "pcc_log1p", "rmse_log1p")
-_LESS_IS_BETTER = frozenset({"rmse_log1p"})
-_UNITLESS = tuple(score for score in SCORES if score != "rmse_log1p")
-_DEPTH = "depth_only_"
+SCORES = (
+    run_tables.PCC_COMPOSITION,
+    run_tables.PCC_PARTIAL,
+    run_tables.PCC_LOG1P,
+    run_tables.RMSE_LOG1P,
+)
+_LESS_IS_BETTER = frozenset({run_tables.RMSE_LOG1P})
+_UNITLESS = tuple(score for score in SCORES if score != run_tables.RMSE_LOG1P)
 # A t interval of two values is 18 times as wide as their standard error and says nothing; of three it rests on
 # normality that nobody can see. Of so few the values themselves are shown.
 FEWEST_UNITS = 4
-_KEYS = ["section_id", "gene"]
+_KEYS = [SECTION_ID, run_tables.GENE]
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def compare_runs(
     _check_same_folds(first, second, sections)
     restricted = _restrictions(first, second, sections)
     joined = first.genes.merge(second.genes, on=_KEYS, suffixes=("_first", "_second"))
-    joined = joined[joined["section_id"].isin(sections)]
+    joined = joined[joined[SECTION_ID].isin(sections)]
     if joined.empty:
         raise RunError(expected=f"common genes in {first.name} and {second.name}", found="none")
     owners = {s: (patients or {}).get(s, "") for s in sections}
@@ -174,7 +180,7 @@ def _difference(
 ) -> ScoreDifference:
     rows = joined.dropna(subset=[f"{score}_difference"])
     columns = [f"{score}_first", f"{score}_second", f"{score}_difference"]
-    per_section = rows.groupby("section_id", sort=True)[columns[:2]].agg(_over_genes(score))
+    per_section = rows.groupby(SECTION_ID, sort=True)[columns[:2]].agg(_over_genes(score))
     per_section[columns[2]] = per_section[columns[1]] - per_section[columns[0]]
     values = per_section[columns[2]].to_numpy()
     over_sections, over_patients = _interval(values, "section"), None
@@ -182,7 +188,7 @@ def _difference(
         values = per_section.groupby(per_section.index.map(owners)).mean()[columns[2]].to_numpy()
         over_patients = _interval(values, "patient")
     sign = -1.0 if score in _LESS_IS_BETTER else 1.0
-    per_gene = sign * rows.groupby("gene")[columns[2]].mean()
+    per_gene = sign * rows.groupby(run_tables.GENE)[columns[2]].mean()
     return ScoreDifference(
         score,
         float(per_section[columns[0]].mean()),
@@ -206,11 +212,14 @@ def _over_genes(score: str) -> Callable[[pd.Series[float]], float]:
 
 def _depth(rows: pd.DataFrame, score: str) -> float:
     """Mean over genes, then sections; the runs have the same measured depth but for the genes of their panels."""
-    columns = [f"{_DEPTH}{score}{suffix}" for suffix in ("_second", "_first", "")]
+    columns = [
+        run_tables.of_predictor(f"{score}{suffix}", "depth_only")
+        for suffix in ("_second", "_first", "")
+    ]
     known = [c for c in columns if c in rows]
     if not known:
         return float("nan")
-    return float(rows.groupby("section_id")[known[0]].mean().mean())
+    return float(rows.groupby(SECTION_ID)[known[0]].mean().mean())
 
 
 def _verdict(
@@ -307,5 +316,5 @@ def _restrictions(first: RunScores, second: RunScores, sections: list[str]) -> t
 
 def _genes(run: RunScores, sections: list[str]) -> set[tuple[str, str]]:
     """Section and gene of every row: panels differ between folds, too."""
-    rows = run.genes[run.genes["section_id"].isin(sections)]
-    return set(zip(rows["section_id"], rows["gene"], strict=True))
+    rows = run.genes[run.genes[SECTION_ID].isin(sections)]
+    return set(zip(rows[SECTION_ID], rows[run_tables.GENE], strict=True))

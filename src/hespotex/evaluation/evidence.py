@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from hespotex import keys
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.bootstrap import pcc_interval
 from hespotex.evaluation.claims import evidence_words
 from hespotex.evaluation.grades import (
@@ -168,14 +169,14 @@ def judge_genes(
         One row a gene: gene, p_value, and the columns of `claims.TABLE_COLUMNS`. The interval of the score adds what the
         block bootstrap of each section says of its PCC of composition; how patients differ is not in it.
     """
-    names = list(dict.fromkeys(genes["gene"]))
+    names = list(dict.fromkeys(genes[run_tables.GENE]))
 
     def table(column: str) -> Floats:
-        wide = genes.pivot(index="section_id", columns="gene", values=column)
+        wide = genes.pivot(index=keys.SECTION_ID, columns=run_tables.GENE, values=column)
         return np.asarray(wide.reindex(columns=names), dtype=np.float64)
 
-    z, ceiling = table("null_z"), table("ceiling_composition")
-    sections = sorted(set(genes["section_id"]))  # the order of a pivot's rows
+    z, ceiling = table(run_tables.NULL_Z), table(run_tables.CEILING_COMPOSITION)
+    sections = sorted(set(genes[keys.SECTION_ID]))  # the order of a pivot's rows
     whose = [owners[s] for s in sections]
     # Sections of a patient that was in training were left out one by one.
     groups = {s: owners[s] if patients[s] else s for s in sections}
@@ -184,25 +185,28 @@ def judge_genes(
         [{groups[t] for t in (trained_on or {}).get(s, ()) if t in groups} for s in sections],
     )
     test = combine_sections(list(z), whose, list(ceiling), shared)
-    coverage = mean_present(table("coverage"))
+    coverage = mean_present(table(run_tables.COVERAGE))
     evidence = GeneEvidence(
-        score=table("pcc_partial"),
+        score=table(run_tables.PCC_PARTIAL),
         z=z,
         q_value=test.q_value,
-        depth_score=table("depth_only_pcc_composition"),
+        depth_score=table(run_tables.DEPTH_PCC_COMPOSITION),
         ceiling=ceiling,
         coverage=coverage,
         nominal=nominal,
         patients=tuple(patients[s] for s in sections),
     )
-    pcc, lower, upper = (table(f"pcc_composition{end}") for end in ("", "_lower", "_upper"))
+    pcc, lower, upper = (
+        table(name)
+        for name in (run_tables.PCC_COMPOSITION, *run_tables.ends(run_tables.PCC_COMPOSITION))
+    )
     grade = grade_genes(evidence)
     plain = (grade == "D") & plainly_not_predicted(upper, ceiling)
     score = mean_present(evidence.score)
     return pd.DataFrame(
         {
-            "gene": names,
-            "p_value": test.p_value,
+            run_tables.GENE: names,
+            run_tables.P_VALUE: test.p_value,
             keys.Q_VALUE: test.q_value,
             keys.N_SECTIONS: test.n_sections,
             keys.GRADE: grade,

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from hespotex.errors import ModelFileError
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.baselines import depth_only
 from hespotex.evaluation.bootstrap import pcc_interval
 from hespotex.evaluation.by_scope import (
@@ -64,9 +65,8 @@ def score_sets(
         pooled: (G,) shares of the pooled training counts.
 
     Returns:
-        One row a set: gene_set, n_listed, n_panel_genes, pcc_composition, pcc_composition_lower and _upper,
-        depth_only_pcc_composition, pcc_partial, null_z, ceiling_composition, ceiling_share, mean_count;
-        scores are NaN where fewer than MIN_GENES genes were measured.
+        One row a set: gene_set, n_listed, n_panel_genes and `run_tables.SET_SCORES`; scores are NaN where fewer than
+        MIN_GENES genes were measured.
     """
     seen = sets.measured(counts.measured)
     predicted = seen.scores(composition, pooled, counts.measured)
@@ -78,24 +78,11 @@ def score_sets(
         else {}
         for k in range(len(sets))
     ]
-    table = pd.DataFrame(rows, columns=list(_COLUMNS), dtype=np.float64)
-    table.insert(0, "gene_set", list(sets.names))
-    table.insert(1, "n_listed", sets.n_listed)
-    table.insert(2, "n_panel_genes", sets.n_panel)
+    table = pd.DataFrame(rows, columns=list(run_tables.SET_SCORES), dtype=np.float64)
+    table.insert(0, run_tables.GENE_SET, list(sets.names))
+    table.insert(1, run_tables.N_LISTED, sets.n_listed)
+    table.insert(2, run_tables.N_PANEL_GENES, sets.n_panel)
     return table
-
-
-_COLUMNS: Final = (
-    "pcc_composition",
-    "pcc_composition_lower",
-    "pcc_composition_upper",
-    "depth_only_pcc_composition",
-    "pcc_partial",
-    "null_z",
-    "ceiling_composition",
-    "ceiling_share",
-    "mean_count",
-)
 
 
 def _score(
@@ -125,7 +112,7 @@ def _score(
         share_of_ceiling(pcc, ceiling)[0],
         of_set.mean(),
     )
-    return {name: float(value) for name, value in zip(_COLUMNS, values, strict=True)}
+    return {name: float(value) for name, value in zip(run_tables.SET_SCORES, values, strict=True)}
 
 
 def judge_sets(
@@ -143,9 +130,14 @@ def judge_sets(
     Returns:
         By kind, one row a set: gene_set, and what `judge_genes` says of a gene.
     """
-    as_genes = table.rename(columns={"gene_set": "gene"}).assign(coverage=1.0)
+    as_genes = table.rename(columns={run_tables.GENE_SET: run_tables.GENE}).assign(
+        **{run_tables.COVERAGE: 1.0}
+    )
     judged = judge_by_scope(as_genes, patients, owners, nominal=1.0, trained_on=trained_on)
-    return {scope: found.rename(columns={"gene": "gene_set"}) for scope, found in judged.items()}
+    return {
+        scope: found.rename(columns={run_tables.GENE: run_tables.GENE_SET})
+        for scope, found in judged.items()
+    }
 
 
 def summarise_sets(judged: Judged, table: pd.DataFrame, left_out: Mapping[str, int]) -> SetsSummary:
@@ -158,7 +150,7 @@ def summarise_sets(judged: Judged, table: pd.DataFrame, left_out: Mapping[str, i
     of_scope = {scope: summarise_scope(found) for scope, found in judged.items()}
     main = of_scope[main_scope(judged)]
     tested, found = main.n_tested, main.n_significant
-    scores = table["pcc_composition"].to_numpy(np.float64)
+    scores = table[run_tables.PCC_COMPOSITION].to_numpy(np.float64)
     known = scores[np.isfinite(scores)]
     return SetsSummary(
         headline=(

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hespotex import keys
 from hespotex.errors import counted
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.predictors import MODEL, PREDICTORS
 from hespotex.evaluation.scores import pcc_per_gene
 from hespotex.export.h5ad import StoredPrediction
@@ -60,10 +62,10 @@ def pick_genes(table: pd.DataFrame) -> tuple[GenePick, ...]:
         table: rows of genes.csv of one section: gene, pcc_log1p, pcc_composition.
             The latter decides; ties go to the gene that comes first.
     """
-    scored = table.dropna(subset=["pcc_log1p", "pcc_composition"])
-    ranked = scored.sort_values("pcc_composition", ascending=False, kind="stable").reset_index(
-        drop=True
-    )
+    scored = table.dropna(subset=[run_tables.PCC_LOG1P, run_tables.PCC_COMPOSITION])
+    ranked = scored.sort_values(
+        run_tables.PCC_COMPOSITION, ascending=False, kind="stable"
+    ).reset_index(drop=True)
     last = len(ranked) - 1
     places = (
         ("best", 0), ("worst", last), ("middle", last // 2), ("second best", 1), ("third best", 2),
@@ -76,9 +78,9 @@ def pick_genes(table: pd.DataFrame) -> tuple[GenePick, ...]:
     return tuple(
         GenePick(
             unique[place],
-            str(ranked.gene[place]),
-            float(ranked.pcc_log1p[place]),
-            float(ranked.pcc_composition[place]),
+            str(ranked[run_tables.GENE][place]),
+            float(ranked[run_tables.PCC_LOG1P][place]),
+            float(ranked[run_tables.PCC_COMPOSITION][place]),
         )
         for place in sorted(unique)
     )
@@ -155,13 +157,12 @@ def plot_pcc_distribution(genes: pd.DataFrame) -> Figure:
     Every gene counts once for each held-out section in which it has a score.
 
     Args:
-        genes: rows of genes.csv: section_id, gene, `<prefix>pcc_log1p`, `<prefix>pcc_composition`
-            with no prefix for the model and `<predictor>_` for each baseline.
+        genes: rows of genes.csv.
     """
-    shown = [p for p in PREDICTORS if f"{score_prefix(p)}pcc_log1p" in genes]
-    sections = list(dict.fromkeys(genes.section_id))
+    shown = [p for p in PREDICTORS if run_tables.of_predictor(run_tables.PCC_LOG1P, p) in genes]
+    sections = list(dict.fromkeys(genes[keys.SECTION_ID]))
     figure = style.new_figure(height=2.2 + 1.0 * len(shown))
-    n_genes = genes.gene.nunique()
+    n_genes = genes[run_tables.GENE].nunique()
     oracles = [PREDICTORS[p].label for p in shown if PREDICTORS[p].oracle]
     style.heading(
         figure,
@@ -174,21 +175,16 @@ def plot_pcc_distribution(genes: pd.DataFrame) -> Figure:
     height = page - 2.1
     style.caption(figure, 0.4, page - 0.1, COMPOSITION_IS, size=8, colour=style.MUTED)
     panels = (
-        ("pcc_composition", "composition: what is known of the gene itself", 2.05),
-        ("pcc_log1p", "log1p(CPM): the usual score, rises with depth alone", 7.8),
+        (run_tables.PCC_COMPOSITION, "composition: what is known of the gene itself", 2.05),
+        (run_tables.PCC_LOG1P, "log1p(CPM): the usual score, rises with depth alone", 7.8),
     )
     for score, title, x in panels:
         axes = style.place(figure, x, 1.3, 4.5, height)
-        tables = {p: genes[f"{score_prefix(p)}{score}"].dropna() for p in shown}
+        tables = {p: genes[run_tables.of_predictor(score, p)].dropna() for p in shown}
         _ridge_lines(axes, tables, label=x == panels[0][2])
         axes.set_title(title, size=11, color=style.INK, loc="left", pad=10)
         axes.set_xlabel("PCC per gene", size=10, color=style.MUTED)
     return figure
-
-
-def score_prefix(predictor: str) -> str:
-    """What the columns of a predictor begin with in genes.csv."""
-    return "" if predictor == MODEL else f"{predictor}_"
 
 
 def _ridge_lines(axes: Axes, tables: Mapping[str, pd.Series], *, label: bool) -> None:

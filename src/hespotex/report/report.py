@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.claims import EVIDENCE, Claims
 from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.export.claim_words import claims_of
 from hespotex.export.scales import COMPOSITION_COLOURS, EXPRESSION_COLOURS
 from hespotex.export.shown import COMPOSITION_IS, LOG1P_IS, MEASURED_IS
 from hespotex.plots.charts import calibration_svg, distribution_svg, predictor_css
-from hespotex.plots.maps import score_prefix
 from hespotex.plots.style import (
     UNLIKE_COLOURS,
     UNLIKE_LIMIT,
@@ -55,11 +55,10 @@ from hespotex.results.read import (
     read_run,
     section_scores,
 )
-from hespotex.results.rows import TEXT_COLUMNS
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.run_folder import RunDir
 
-_DIGITS: Final = {"mean_count": 2, keys.N_PATIENTS: 0, keys.N_SECTIONS: 0}
+_DIGITS: Final = {run_tables.MEAN_COUNT: 2, keys.N_PATIENTS: 0, keys.N_SECTIONS: 0}
 _LEFT_OUT: Final = "genes of the model that are not predicted on this slide (--untested writes those without evidence, --all-genes all)"
 
 
@@ -99,7 +98,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
     seen = _read_sections(run)
     sections, records = seen.facts, seen.records
     genes = gene_table(run.genes, seen.genes)
-    maps, mapped = _maps(run, genes["gene"].tolist(), sections, map_bytes)
+    maps, mapped = _maps(run, genes[run_tables.GENE].tolist(), sections, map_bytes)
     data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps,
             "absent": absent_for_search(run.folder), "depth_label": PREDICTORS["depth_only"].label,
             **_colours()}  # fmt: skip
@@ -240,15 +239,15 @@ def _distributions(genes: pd.DataFrame) -> list[dict[str, Any]]:
     if genes.empty:
         return []
     captions = {
-        "pcc_composition": "Composition PCC: what is known of the gene itself.",
-        "pcc_log1p": "log1p PCC: rises with depth alone.",
+        run_tables.PCC_COMPOSITION: "Composition PCC: what is known of the gene itself.",
+        run_tables.PCC_LOG1P: "log1p PCC: rises with depth alone.",
     }
     result = []
     for score, caption in captions.items():
         tables = {
-            p: genes[f"{score_prefix(p)}{score}"].dropna().to_numpy(np.float64)
+            p: genes[column].dropna().to_numpy(np.float64)
             for p in PREDICTORS
-            if f"{score_prefix(p)}{score}" in genes
+            if (column := run_tables.of_predictor(score, p)) in genes
         }
         result.append({"svg": Markup(distribution_svg(tables, caption)), "caption": caption})
     return result
@@ -262,11 +261,11 @@ def _gene_columns(genes: pd.DataFrame) -> dict[str, Any]:
         values = genes[name]
         listed = (
             values.tolist()
-            if name in TEXT_COLUMNS
+            if run_tables.GENES.is_text(name)
             else [None if np.isnan(v) else round(float(v), 4) for v in values]
         )
         columns.append({"label": label, "digits": _DIGITS.get(name, 3), "values": listed})
-    return {"names": genes["gene"].tolist(), "columns": columns}
+    return {"names": genes[run_tables.GENE].tolist(), "columns": columns}
 
 
 def _map_note(n_mapped: int, n_genes: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex import keys
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.claims import EVIDENCE, NONE, Claims
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.export.claim_words import best_first
@@ -87,20 +88,26 @@ def claimed_genes(sections: Sequence[tuple[np.ndarray[Any, Any], Claims]]) -> pd
         sections: names of the genes, and what is claimed of them.
     """
     frames = [
-        pd.DataFrame({"gene": names.astype(object), **claims.columns()}).iloc[best_first(claims)]
+        pd.DataFrame({run_tables.GENE: names.astype(object), **claims.columns()}).iloc[
+            best_first(claims)
+        ]
         for names, claims in sections
     ]
     if not frames:
-        return pd.DataFrame({"gene": []})
+        return pd.DataFrame({run_tables.GENE: []})
     every = pd.concat(frames, ignore_index=True)
-    grouped = every.groupby("gene", sort=False)
-    table = pd.DataFrame({"gene": list(grouped.groups)})
+    grouped = every.groupby(run_tables.GENE, sort=False)
+    table = pd.DataFrame({run_tables.GENE: list(grouped.groups)})
     for name in _WORDS:
         words = grouped[name].unique().to_numpy()
         table[name] = [w[0] if len(w) == 1 else _DIFFERS for w in words]
-    scored = every[np.isfinite(every[keys.SCORE])].drop_duplicates("gene").set_index("gene")
+    scored = (
+        every[np.isfinite(every[keys.SCORE])]
+        .drop_duplicates(run_tables.GENE)
+        .set_index(run_tables.GENE)
+    )
     for name in _NUMBERS:
-        table[name] = scored[name].reindex(table["gene"]).to_numpy(np.float64)
+        table[name] = scored[name].reindex(table[run_tables.GENE]).to_numpy(np.float64)
     known = [n for n in _NUMBERS if np.isfinite(table[n]).any()]
     graded = [keys.GRADE] if (table[keys.GRADE] != UNGRADED).any() else []
-    return table[["gene", *graded, keys.EVIDENCE, keys.SCOPE, *known]]
+    return table[[run_tables.GENE, *graded, keys.EVIDENCE, keys.SCOPE, *known]]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex import keys
+from hespotex.evaluation import run_tables
 from hespotex.export.claim_words import claims_of
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.report.report_claims import evidence_cells
@@ -65,14 +66,14 @@ def dropped_rows(dropped: Sequence[Row], metrics: Metrics, genes: pd.DataFrame) 
         if section.n_empty_spots
     ]
     reasons = {
-        "constant": ("True", "genes without score: the same value in every spot"),
-        "measured": ("False", "genes without score: not measured in this section"),
+        run_tables.CONSTANT: ("True", "genes without score: the same value in every spot"),
+        run_tables.MEASURED: ("False", "genes without score: not measured in this section"),
     }
     for column, (wanted, reason) in reasons.items():
         if column not in genes:
             continue
         hit = genes[genes[column].astype(str) == wanted]
-        for section_id, count in hit.groupby("section_id", sort=False).size().items():
+        for section_id, count in hit.groupby(keys.SECTION_ID, sort=False).size().items():
             rows.append({"section": section_id, "reason": reason, "count": int(count)})
     return rows
 

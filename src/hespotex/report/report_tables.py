@@ -9,6 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from hespotex import keys
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.compare import FEWEST_UNITS
 from hespotex.evaluation.grades import GradeRule
 from hespotex.evaluation.predictors import PREDICTORS, label_of
@@ -57,12 +59,12 @@ def opening_sentence(run: Run, genes: pd.DataFrame, *, measured: bool) -> str:
     """The run's own headline, or what can be said without one; `measured`: whether any section was."""
     if run.metrics.headline:
         return run.metrics.headline
-    if "pcc_composition" not in genes and measured:
+    if run_tables.PCC_COMPOSITION not in genes and measured:
         return (
             "Predicted expression beside what was measured; nothing was scored: hespotex evaluate does, on sections "
             "that the model was not trained on."
         )
-    if "pcc_composition" not in genes:
+    if run_tables.PCC_COMPOSITION not in genes:
         return "Predicted expression; no measured values to compare with."
     return (
         "Predicted and measured composition correlate at "
@@ -253,7 +255,7 @@ def grade_rule(metrics: Metrics, genes: pd.DataFrame) -> list[str]:
     """The rule in words: of a scored run as it was applied; of a prediction as it is; none without grades."""
     if metrics.grade_rule is not None:
         return metrics.grade_rule
-    return list(GradeRule().text()) if "grade" in genes else []
+    return list(GradeRule().text()) if keys.GRADE in genes else []
 
 
 def text(value: float | None, digits: int) -> str:

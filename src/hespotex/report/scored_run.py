@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from hespotex import keys
 from hespotex.config import RunConfig
+from hespotex.evaluation import run_tables
 from hespotex.export.h5ad import read_prediction
 from hespotex.plots import maps as plots
 from hespotex.plots.style import save_figure
@@ -47,7 +49,7 @@ def finish_scored_run(
     """
     with clock.stage("write"):
         metrics = write_metrics(run, folds, score_nan_as_zero=score_nan_as_zero)
-        predicted = set(read_genes(run)["gene"])
+        predicted = set(read_genes(run)[run_tables.GENE])
         write_absent_of_folds(run, len(folds), predicted, config.panel)
         if folds.by != "external":  # else the predictions carry what their model claims
             write_found_claims(run, metrics.sections)
@@ -64,9 +66,9 @@ def finish_scored_run(
 def write_figures(run: RunDir) -> None:
     """Draw genes and depth of every held-out section, and the scores over all genes."""
     genes = read_genes(run)
-    for section_id in dict.fromkeys(genes["section_id"]):
+    for section_id in dict.fromkeys(genes[keys.SECTION_ID]):
         stored = read_prediction(run.predictions / f"{section_id}.h5ad")
-        picks = plots.pick_genes(genes[genes["section_id"] == section_id])
+        picks = plots.pick_genes(genes[genes[keys.SECTION_ID] == section_id])
         save_figure(plots.plot_genes(stored, picks), run.figures / f"{section_id}_genes.png")
         if np.isfinite(stored.depth).all():
             save_figure(plots.plot_depth(stored), run.figures / f"{section_id}_depth.png")
@@ -82,6 +84,6 @@ def complete_scored_run(run: RunDir) -> None:
 
 def scored_result(run: RunDir) -> RunResult:
     """What a finished run that was scored holds."""
-    paths = {"scores": run.metrics_json, "genes": run.path / "genes.csv", "predictions": run.predictions,
+    paths = {"scores": run.metrics_json, "genes": run.genes_csv, "predictions": run.predictions,
              "pictures": run.figures, "report": run.report}  # fmt: skip
     return RunResult(paths, Metrics.read(run.metrics_json).plain())

@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hespotex import keys
+from hespotex.evaluation import run_tables
 from hespotex.genes.gene_sets import left_out_sentence
 from hespotex.results.set_outputs import read_sets
 from hespotex.storage.metrics import SetsSummary
 from hespotex.storage.run_folder import RunDir
 
 _MEANS = (
-    "pcc_composition",
-    "depth_only_pcc_composition",
-    "pcc_partial",
-    "ceiling_share",
-    "q_value",
+    run_tables.PCC_COMPOSITION,
+    run_tables.DEPTH_PCC_COMPOSITION,
+    run_tables.PCC_PARTIAL,
+    keys.CEILING_SHARE,
+    keys.Q_VALUE,
 )
 
 
@@ -37,16 +39,19 @@ def set_section(run: RunDir, of_sets: SetsSummary | None) -> dict[str, Any] | No
 def _rows(table: pd.DataFrame) -> list[list[str]]:
     """Best grade first, then the largest score given depth."""
     rows = []
-    for name, part in table.groupby("gene_set", sort=False):
+    for name, part in table.groupby(run_tables.GENE_SET, sort=False):
         means = {c: float(part[c].mean()) if part[c].notna().any() else np.nan for c in _MEANS}
-        genes = _span(part["n_panel_genes"])
-        cells = [str(name), str(part["grade"].iloc[0])]
+        genes = _span(part[run_tables.N_PANEL_GENES])
+        cells = [str(name), str(part[keys.GRADE].iloc[0])]
         cells += [_number(means[c]) for c in _MEANS[:-1]]
-        q_value = means["q_value"]
+        q_value = means[keys.Q_VALUE]
         cells += ["<0.001" if q_value < 0.001 else _number(q_value)]
-        cells += [str(int(part["pcc_partial"].notna().sum()))]
-        cells += [f"{genes} of {int(part['n_listed'].iloc[0])}", f"{part['mean_count'].mean():.3g}"]
-        rows.append((cells[1], -np.nan_to_num(means["pcc_partial"], nan=-2.0), cells))
+        cells += [str(int(part[run_tables.PCC_PARTIAL].notna().sum()))]
+        cells += [
+            f"{genes} of {int(part[run_tables.N_LISTED].iloc[0])}",
+            f"{part[run_tables.MEAN_COUNT].mean():.3g}",
+        ]
+        rows.append((cells[1], -np.nan_to_num(means[run_tables.PCC_PARTIAL], nan=-2.0), cells))
     return [cells for *_, cells in sorted(rows, key=lambda row: row[:2])]
 
 

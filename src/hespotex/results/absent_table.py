@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,19 +11,21 @@ import numpy as np
 import pandas as pd
 
 from hespotex.config import PanelConfig
+from hespotex.evaluation.run_tables import GENE
 from hespotex.genes.absent_genes import why_left_out
 from hespotex.models.bundle import Bundle
-from hespotex.storage.atomic import atomic_path
 from hespotex.storage.run_folder import RunDir
+from hespotex.storage.table import Table
 
-ABSENT_FILE: Final = "absent_genes.csv"
-_WHY: Final = "why"
+_SEEN, _WHY = "seen", "why"
+# A gene, the mean share of training spots that have a count of it, and the reason in words.
+ABSENT_GENES: Final = Table({GENE: str, _SEEN: float, _WHY: str}, (GENE, _SEEN), "%.5f")
+_OF_FOLD: Final = replace(ABSENT_GENES, float_format=None)
 
 
 def write_absent_of_fold(run: RunDir, number: int, bundle: Bundle) -> None:
     """Keep which genes of its training tables a fold leaves out, until all folds are done."""
-    with atomic_path(_fold_path(run, number)) as temporary:
-        _left_out(bundle).to_csv(temporary, index=False)
+    _OF_FOLD.write(_fold_path(run, number), _left_out(bundle))
 
 
 def write_absent_of_folds(
@@ -37,10 +40,10 @@ def write_absent_of_folds(
         rule: by which the panels were chosen.
     """
     paths = [_fold_path(run, number) for number in range(n_folds)]
-    tables = [_read(path) for path in paths if path.exists()]
+    tables = [_OF_FOLD.read(path) for path in paths if path.exists()]
     every = pd.concat([*tables, _table((), ())], ignore_index=True)
-    every = every[~every["gene"].isin(set(predicted))]
-    _write(run, every.groupby("gene", sort=True)["seen"].mean().reset_index(), rule)
+    every = every[~every[GENE].isin(set(predicted))]
+    _write(run, every.groupby(GENE, sort=True)[_SEEN].mean().reset_index(), rule)
 
 
 def write_absent_of_model(run: RunDir, bundle: Bundle) -> None:
@@ -55,7 +58,7 @@ def _left_out(bundle: Bundle) -> pd.DataFrame:
 
 def _table(names: Sequence[str], shares: Sequence[float]) -> pd.DataFrame:
     return pd.DataFrame(
-        {"gene": np.array(names, dtype=object), "seen": np.array(shares, dtype=np.float64)}
+        {GENE: np.array(names, dtype=object), _SEEN: np.array(shares, dtype=np.float64)}
     )
 
 
@@ -64,20 +67,14 @@ def _fold_path(run: RunDir, number: int) -> Path:
 
 
 def _write(run: RunDir, table: pd.DataFrame, rule: PanelConfig) -> None:
-    why = [why_left_out(share, rule) for share in table["seen"]]
-    with atomic_path(run.path / ABSENT_FILE) as temporary:
-        table.assign(**{_WHY: why}).to_csv(temporary, index=False, float_format="%.5f")
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """A gene called NA stays a name."""
-    return pd.read_csv(path, dtype={"gene": str, "seen": float, _WHY: str}, keep_default_na=False)
+    why = [why_left_out(share, rule) for share in table[_SEEN]]
+    ABSENT_GENES.write(run.absent_genes_csv, table.assign(**{_WHY: why}))
 
 
 def absent_for_search(run: RunDir) -> dict[str, Any]:
     """Names, and for each the number of its sentence, to be read after the name; no names where the run does not say."""
-    path = run.path / ABSENT_FILE
-    table = _read(path) if path.exists() else _table((), ()).assign(**{_WHY: ""})
+    path = run.absent_genes_csv
+    table = ABSENT_GENES.read(path) if path.exists() else _table((), ()).assign(**{_WHY: ""})
     sentences = [f"{why}. A model trained with --add-genes predicts it." for why in table[_WHY]]
     codes, distinct = pd.factorize(np.array(sentences, dtype=object))
-    return {"names": table["gene"].tolist(), "why": codes.tolist(), "sentences": distinct.tolist()}
+    return {"names": table[GENE].tolist(), "why": codes.tolist(), "sentences": distinct.tolist()}

@@ -14,9 +14,9 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.export.h5ad import StoredPrediction, read_prediction
-from hespotex.results.rows import TEXT_COLUMNS, read_rows
 from hespotex.storage.metrics import Metrics
 from hespotex.storage.run_folder import RunDir
 from hespotex.storage.run_record import RunRecord
@@ -28,20 +28,19 @@ GENE_COLUMNS: Final[Mapping[str, str]] = {
     keys.N_PATIENTS: "patients",
     keys.N_SECTIONS: "sections",
     keys.SCORE: "PCC given depth",
-    "pcc_composition": "composition PCC",
-    "ridge_pcc_composition": PREDICTORS["ridge"].label,
-    "pcc_partial": "given depth",
+    run_tables.PCC_COMPOSITION: "composition PCC",
+    run_tables.RIDGE_PCC_COMPOSITION: PREDICTORS["ridge"].label,
+    run_tables.PCC_PARTIAL: "given depth",
     keys.Q_VALUE: "q-value",
     keys.CEILING_SHARE: "of its ceiling",
-    "pcc_log1p": "log1p PCC",
-    "depth_only_pcc_log1p": PREDICTORS["depth_only"].label,
-    "mean_count": "counts a spot",
+    run_tables.PCC_LOG1P: "log1p PCC",
+    run_tables.DEPTH_PCC_LOG1P: PREDICTORS["depth_only"].label,
+    run_tables.MEAN_COUNT: "counts a spot",
 }
 # What the page says of the chosen gene in the chosen section; columns of genes.csv.
 SECTION_COLUMNS: Final = (
-    "pcc_composition", "pcc_composition_lower", "pcc_composition_upper", "pcc_partial", "null_z",
-    "ceiling_composition", "pcc_log1p", "pcc_log1p_lower", "pcc_log1p_upper", "depth_only_pcc_log1p",
-    "rmse_log1p", "coverage", "deviance_explained", "moran_measured", "moran_predicted", "ssim",
+    run_tables.PCC_COMPOSITION, *run_tables.ends(run_tables.PCC_COMPOSITION), run_tables.PCC_PARTIAL, run_tables.NULL_Z, run_tables.CEILING_COMPOSITION,
+    run_tables.PCC_LOG1P, *run_tables.ends(run_tables.PCC_LOG1P), run_tables.DEPTH_PCC_LOG1P, run_tables.RMSE_LOG1P, run_tables.COVERAGE, "deviance_explained", "moran_measured", "moran_predicted", "ssim",
 )  # fmt: skip
 
 
@@ -82,8 +81,7 @@ def read_run(folder: RunDir) -> Run:
     ):
         raise _no_run(folder, record)
     metrics = Metrics.read_if_there(folder.metrics_json) or Metrics()
-    table = folder.path / "genes.csv"
-    genes = read_rows(table) if table.exists() else pd.DataFrame()
+    genes = run_tables.GENES.read(folder.genes_csv) if folder.genes_csv.exists() else pd.DataFrame()
     present = {path.stem for path in folder.predicted()}
     ordered = [i for fold in metrics.folds for i in fold.held_out if i in present]
     ids = dict.fromkeys([*ordered, *sorted(present)])
@@ -125,15 +123,17 @@ def gene_table(genes: pd.DataFrame, claimed: pd.DataFrame) -> pd.DataFrame:
     """
     if genes.empty:
         return claimed
-    grouped = genes.groupby("gene", sort=False)
-    table = pd.DataFrame({"gene": list(grouped.groups)})
+    grouped = genes.groupby(run_tables.GENE, sort=False)
+    table = pd.DataFrame({run_tables.GENE: list(grouped.groups)})
     for name in GENE_COLUMNS:
-        if name in TEXT_COLUMNS and name in genes:
+        if run_tables.GENES.is_text(name) and name in genes:
             table[name] = grouped[name].first().to_numpy()
         elif name in genes:
             table[name] = grouped[name].mean().to_numpy()
-    by = "pcc_composition" if "pcc_composition" in table else "gene"
-    return table.sort_values(by, ascending=by == "gene", kind="stable").reset_index(drop=True)
+    by = run_tables.PCC_COMPOSITION if run_tables.PCC_COMPOSITION in table else run_tables.GENE
+    return table.sort_values(by, ascending=by == run_tables.GENE, kind="stable").reset_index(
+        drop=True
+    )
 
 
 def section_scores(
@@ -142,7 +142,11 @@ def section_scores(
     """Scores of the mapped genes in one section, by column of genes.csv; empty for a run without scores."""
     if genes.empty:
         return {}
-    rows = genes[genes["section_id"] == section_id].drop_duplicates("gene").set_index("gene")
+    rows = (
+        genes[genes[keys.SECTION_ID] == section_id]
+        .drop_duplicates(run_tables.GENE)
+        .set_index(run_tables.GENE)
+    )
     rows = rows.reindex(list(names))
     return {
         name: [None if np.isnan(v) else round(float(v), 3) for v in rows[name]]

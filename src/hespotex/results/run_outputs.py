@@ -18,6 +18,7 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.by_scope import (
     GENES,
     SCHEMA,
@@ -28,7 +29,6 @@ from hespotex.evaluation.by_scope import (
     held_grades,
     judge_by_scope,
     main_scope,
-    model_grade,
     record_tables,
     summarise_scope,
     with_evidence,
@@ -38,6 +38,7 @@ from hespotex.evaluation.evidence import FDR
 from hespotex.evaluation.grades import UNGRADED, GradeRule
 from hespotex.evaluation.held_out import HeldOut
 from hespotex.evaluation.intervals import LEVELS
+from hespotex.evaluation.predictors import MODEL
 from hespotex.evaluation.set_scores import predicted_sets
 from hespotex.evaluation.trust import LEVEL, Extras, inner_folds_note
 from hespotex.export.h5ad import Thumbnail, write_prediction
@@ -53,13 +54,12 @@ from hespotex.results.interval_records import (
     spread_record,
 )
 from hespotex.results.mean_scores import mean_intervals, mean_scores, section_owners
-from hespotex.results.rows import read_rows
 from hespotex.results.run_notes import run_notes
 from hespotex.results.set_outputs import write_fold_sets, write_set_metrics
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Folds, inner_kind
 from hespotex.slide import open_slide
-from hespotex.storage.atomic import atomic_path, sweep_leftovers, write_json
+from hespotex.storage.atomic import sweep_leftovers, write_json
 from hespotex.storage.clock import versions
 from hespotex.storage.metrics import FoldRecord, FoldScores, Metrics, SectionRecord
 from hespotex.storage.run_folder import RunDir
@@ -151,10 +151,9 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
     table = pd.concat([gene_rows(number, outcome.bundle.genes, held) for held in outcome.held_out])
     # The grades of the model's own validation, to be held against what is found here.
     for scope, known in bundle_tables(outcome.bundle).items():
-        found = known[keys.GRADE].reindex(table["gene"]).fillna(UNGRADED)
-        table[model_grade(scope)] = found.to_numpy()
-    with atomic_path(_genes_path(run, number)) as temporary:
-        table.to_csv(temporary, index=False)
+        found = known[keys.GRADE].reindex(table[run_tables.GENE]).fillna(UNGRADED)
+        table[run_tables.model_grade(scope)] = found.to_numpy()
+    run_tables.GENES.write(_genes_path(run, number), table)
     write_absent_of_fold(run, number, outcome.bundle)
     trained = outcome.bundle.sections
     patients = {s.patient_id.casefold() for s in trained}
@@ -219,39 +218,31 @@ def finished_fold(run: RunDir, number: int) -> FoldRecord | None:
 
 def gene_rows(number: int, genes: Sequence[str], held: HeldOut) -> pd.DataFrame:
     """One row a gene for one held-out section."""
+    model = held.scores[MODEL]
     columns: dict[str, Any] = {
-        "fold": number,
-        "section_id": held.item.section.section_id,
-        "gene": list(genes),
+        run_tables.FOLD: number,
+        keys.SECTION_ID: held.item.section.section_id,
+        run_tables.GENE: list(genes),
+        run_tables.MEAN_COUNT: model.mean_count,
+        **held.evidence.columns(),
+        run_tables.COVERAGE: np.nan
+        if held.coverage is None
+        else held.coverage[LEVELS.index(LEVEL)],
+        run_tables.RMSE_LOG1P: model.rmse_log1p,
+        run_tables.CONSTANT: model.constant,
+        run_tables.MEASURED: model.measured,
     }
-    model = held.scores["model"]
-    for predictor in ("model", "ridge"):
-        columns |= _pcc_columns(held, predictor)
-    columns["mean_count"] = model.mean_count
-    for predictor in held.scores:
-        if predictor != "train_mean":
-            columns |= _pcc_columns(held, predictor)
-    columns |= held.evidence.columns()
-    columns["coverage"] = np.nan if held.coverage is None else held.coverage[LEVELS.index(LEVEL)]
+    for predictor, scores in held.scores.items():
+        if predictor == "train_mean":  # the same in every spot: it has an error and no correlation
+            columns[run_tables.TRAIN_MEAN_RMSE] = scores.rmse_log1p
+        else:
+            columns[run_tables.of_predictor(run_tables.PCC_LOG1P, predictor)] = scores.pcc_log1p
+            columns[run_tables.of_predictor(run_tables.PCC_COMPOSITION, predictor)] = (
+                scores.pcc_composition
+            )
     if held.spread_spearman is not None:
-        columns["spread_spearman"] = held.spread_spearman
-    columns["rmse_log1p"] = model.rmse_log1p
-    if "train_mean" in held.scores:
-        columns["train_mean_rmse_log1p"] = held.scores["train_mean"].rmse_log1p
-    columns["constant"] = model.constant
-    columns["measured"] = model.measured
+        columns[run_tables.SPREAD_SPEARMAN] = held.spread_spearman
     return pd.DataFrame(columns)
-
-
-def _pcc_columns(held: HeldOut, predictor: str) -> dict[str, Any]:
-    if predictor not in held.scores:
-        return {}
-    prefix = "" if predictor == "model" else f"{predictor}_"
-    scores = held.scores[predictor]
-    return {
-        f"{prefix}pcc_log1p": scores.pcc_log1p,
-        f"{prefix}pcc_composition": scores.pcc_composition,
-    }
 
 
 def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> Metrics:
@@ -261,14 +252,13 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> Metr
     runs give equal files.
     """
     records = [_required(run, number) for number in range(len(folds))]
-    genes = pd.concat([read_rows(_genes_path(run, n)) for n in range(len(folds))])
+    genes = pd.concat([run_tables.GENES.read(_genes_path(run, n)) for n in range(len(folds))])
     sections = [section for record in records for section in record.sections]
     patients, owners = _units(sections), section_owners(sections)
     trained_on = {s: record.train for record in records for s in record.held_out}
     judged = judge_by_scope(genes, patients, owners, nominal=LEVEL, trained_on=trained_on)
     genes = with_evidence(genes, judged, patients)
-    with atomic_path(run.path / "genes.csv") as temporary:
-        genes.to_csv(temporary, index=False)
+    run_tables.GENES.write(run.genes_csv, genes)
     tables = {SCHEMA: SCHEMA_VERSION, GENES: record_tables(judged)}
     of_sets = write_set_metrics(run, len(folds), patients, owners, trained_on)
     if of_sets is not None:
@@ -319,7 +309,7 @@ def _units(sections: Sequence[SectionRecord]) -> dict[str, str]:
 
 def read_genes(run: RunDir) -> pd.DataFrame:
     """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
-    return read_rows(run.path / "genes.csv")
+    return run_tables.GENES.read(run.genes_csv)
 
 
 def read_evidence(run: RunDir) -> dict[str, Any]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 
+from hespotex import keys
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.by_scope import record_tables, with_evidence
 from hespotex.evaluation.set_scores import judge_sets, summarise_sets
 from hespotex.genes.gene_sets import PanelSets
-from hespotex.results.rows import read_rows
-from hespotex.storage.atomic import atomic_path, write_json
+from hespotex.storage.atomic import write_json
 from hespotex.storage.metrics import SetsSummary
 from hespotex.storage.run_folder import RunDir
 from hespotex.validation.cross_validation import FoldOutcome
-
-TABLE: Final = "gene_sets.csv"
 
 
 def write_fold_sets(run: RunDir, number: int, outcome: FoldOutcome) -> None:
@@ -28,12 +27,11 @@ def write_fold_sets(run: RunDir, number: int, outcome: FoldOutcome) -> None:
     for held in outcome.held_out:
         if held.gene_sets is not None:
             table = held.gene_sets.copy()
-            table.insert(0, "fold", number)
-            table.insert(1, "section_id", held.item.section.section_id)
+            table.insert(0, run_tables.FOLD, number)
+            table.insert(1, keys.SECTION_ID, held.item.section.section_id)
             tables.append(table)
     if tables:
-        with atomic_path(run.work / f"fold-{number}-sets.csv") as temporary:
-            pd.concat(tables).to_csv(temporary, index=False)
+        run_tables.GENE_SETS.write(run.work / f"fold-{number}-sets.csv", pd.concat(tables))
     left_out = PanelSets.of(outcome.bundle.gene_sets, outcome.bundle.genes).left_out
     write_json(run.work / f"fold-{number}-sets.json", {"left_out": dict(left_out)})
 
@@ -61,7 +59,7 @@ def write_set_metrics(
     if not all(path.exists() for path in notes):
         return None
     tables = [run.work / f"fold-{n}-sets.csv" for n in range(n_folds)]
-    rows = [read_rows(path) for path in tables if path.exists()]
+    rows = [run_tables.GENE_SETS.read(path) for path in tables if path.exists()]
     left_out: dict[str, int] = {}
     for path in notes:
         for name, n in json.loads(path.read_text(encoding="utf-8"))["left_out"].items():
@@ -70,15 +68,14 @@ def write_set_metrics(
         return SetsSummary(left_out=left_out), {}
     table = pd.concat(rows, ignore_index=True)
     judged = judge_sets(table, patients, owners, trained_on)
-    merged = with_evidence(table, judged, patients, "gene_set")
-    with atomic_path(run.path / TABLE) as temporary:
-        merged.to_csv(temporary, index=False)
-    scored = set(table["gene_set"])
+    merged = with_evidence(table, judged, patients, run_tables.GENE_SET)
+    run_tables.GENE_SETS.write(run.gene_sets_csv, merged)
+    scored = set(table[run_tables.GENE_SET])
     nowhere = {name: n for name, n in left_out.items() if name not in scored}
-    return summarise_sets(judged, table, nowhere), record_tables(judged, "gene_set")
+    return summarise_sets(judged, table, nowhere), record_tables(judged, run_tables.GENE_SET)
 
 
 def read_sets(run: RunDir) -> pd.DataFrame:
     """The rows of gene_sets.csv; empty where the run scored no gene set."""
-    path = run.path / TABLE
-    return read_rows(path) if path.exists() else pd.DataFrame()
+    path = run.gene_sets_csv
+    return run_tables.GENE_SETS.read(path) if path.exists() else pd.DataFrame()

@@ -39,6 +39,21 @@ class RunDir:
         return self.path / "metrics.json"
 
     @property
+    def genes_csv(self) -> Path:
+        """Scores of every gene in every held-out section."""
+        return self.path / "genes.csv"
+
+    @property
+    def gene_sets_csv(self) -> Path:
+        """The same of gene sets, where some were given."""
+        return self.path / "gene_sets.csv"
+
+    @property
+    def absent_genes_csv(self) -> Path:
+        """Measured genes that no prediction holds, and why."""
+        return self.path / "absent_genes.csv"
+
+    @property
     def slides_csv(self) -> Path:
         """What came of every slide."""
         return self.path / "slides.csv"
