@@ -22,6 +22,7 @@ from hespotex.report.model_card import render_model_card
 from hespotex.results.read import accepted_notes
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import Section, read_section
+from hespotex.storage.run_record import RunRecord
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -183,7 +184,7 @@ def test_every_output_says_what_was_accepted(turned: Path, tmp_path: Path) -> No
     record = json.loads((tmp_path / "p" / "run.json").read_text())
     assert record["identity"]["inputs"]["A"]["accepted"] == [sentence]
     assert "accepted" not in record["identity"]["inputs"]["B"]
-    assert accepted_notes(record) == [
+    assert accepted_notes(RunRecord(**record)) == [
         f"Section A: accepted by the user against the preflight: {sentence}."
     ]
     written = {n: ad.read_h5ad(tmp_path / "p" / "predictions" / f"{n}.h5ad") for n in "AB"}
