@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from hespotex.config import RunConfig
 from hespotex.errors import ModelFileError
 from hespotex.models.bundle import Bundle, TrainedOn, beside_model, read_model, write_model
+from hespotex.models.header import ModelHeader
 from hespotex.models.types import EncoderRecord, FittedModel
 
 
@@ -119,3 +121,41 @@ def test_two_models_share_no_card_and_no_validation() -> None:
     assert names == {"lab.1.validation", "lab.2.validation", "lab.validation"}
     card = beside_model(Path("a") / "lab.v1.hespotex", ".model-card.md")
     assert card == Path("a") / "lab.v1.model-card.md"
+
+
+def test_a_header_says_which_entry_is_missing_or_of_another_kind(tmp_path: Path) -> None:
+    write_model(tmp_path / "m.hespotex", _bundle())
+    with safe_open(tmp_path / "m.hespotex", framework="numpy") as handle:
+        metadata, tensors = handle.metadata(), {k: handle.get_tensor(k) for k in ("w", "d")}
+    del metadata["content_key"]
+    whole = json.loads(metadata["header"])
+    for changed, said in (
+        ({k: v for k, v in whole.items() if k != "genes"}, "genes: Field required"),
+        (whole | {"sides_um": "wide"}, "sides_um: Input should be a valid tuple"),
+        (whole | {"sections": [{"section_id": "S1"}]}, r"sections\.0\.patient_id: Field required"),
+        ([1], "a list"),
+    ):
+        save_file(tensors, tmp_path / "m", metadata=metadata | {"header": json.dumps(changed)})
+        with pytest.raises(ModelFileError, match=rf"a complete header in .*m, found: {said}"):
+            read_model(tmp_path / "m")
+
+
+def test_a_header_of_another_version_opens(tmp_path: Path) -> None:
+    """Of 0.1.0, which kept neither gene sets nor other genes nor what it saw of a section; and of a newer one."""
+    header = ModelHeader.parse(_header_of(tmp_path, _bundle()))
+    old = header.plain()
+    for name in ("gene_sets", "other_genes", "units", "versions"):
+        del old[name]
+    old["sections"] = [
+        {"section_id": "S1", "patient_id": "P1", "key": "key", "n_spots": 7, "mpp": 0.5}
+    ]
+    opened = ModelHeader.parse(json.dumps(old | {"new": 1}))
+    assert opened.sections == _bundle().sections
+    assert (opened.gene_sets, opened.other_genes.names) == ((), ())
+    assert json.loads(opened.text())["new"] == 1
+
+
+def _header_of(folder: Path, bundle: Bundle) -> str:
+    write_model(folder / "m.hespotex", bundle)
+    with safe_open(folder / "m.hespotex", framework="numpy") as handle:
+        return str(handle.metadata()["header"])

@@ -6,15 +6,15 @@ the encoder and patch sides it was fitted with, and what is known of its worth.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -22,39 +22,16 @@ from hespotex.config import RunConfig
 from hespotex.errors import ConfigError, ModelFileError
 from hespotex.genes.absent_genes import OtherGenes
 from hespotex.genes.gene_sets import GeneSet, pooled_shares
-from hespotex.models.types import EncoderRecord, FittedModel
+from hespotex.models.header import FORMAT, FORMAT_VERSION, UNITS, FileMetadata, ModelHeader
+from hespotex.models.types import EncoderRecord, FittedModel, TrainedOn
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.clock import versions
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.storage.file_kinds import missing_bytes, mistaken_kind
+from hespotex.storage.schema import first_fault
 
-FORMAT = "hespotex-model"
-FORMAT_VERSION = 2  # 1, of hespotex 0.1.0, had grades that did not say what they rest on
 _TRUST = "trust."
-_CONTENT = "content_key"
-
-
-@dataclass(frozen=True)
-class TrainedOn:
-    """One section that a model was fitted on.
-
-    Attributes:
-        key: of its positions and counts.
-        inputs: all that the fit saw of it, by name; empty in files of before it was written down.
-        marks: `duplicates.sketch` of its spots' counts; empty likewise.
-        abundant_marks: the same over the model's most abundant genes alone.
-    """
-
-    section_id: str
-    patient_id: str
-    key: str
-    n_spots: int
-    mpp: float
-    accepted: tuple[str, ...] = ()
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    marks: tuple[int, ...] = ()
-    abundant_marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,41 +101,37 @@ def write_model(path: Path, bundle: Bundle) -> None:
     Raises:
         RunError: the folder cannot be written.
     """
-    header = {
-        "config": bundle.config.model_dump(mode="json"),
-        "genes": list(bundle.genes),
-        "training_totals": list(bundle.training_totals),
-        "encoder": asdict(bundle.encoder),
-        "sides_um": list(bundle.sides_um),
-        "spot_pitch_um": bundle.spot_pitch_um,
-        "spot_diameter_um": bundle.spot_diameter_um,
-        "sections": [asdict(s) for s in bundle.sections],
-        "profile": bundle.model.profile,
-        "hyper": dict(bundle.model.hyper),
-        "history": dict(bundle.model.history),
-        "validation": dict(bundle.validation),
-        "gene_sets": [[s.name, *s.genes] for s in bundle.gene_sets],
-        "other_genes": {
-            "names": list(bundle.others.names),
-            "shares": [round(share, 5) for share in bundle.others.shares],
-        },
-        "units": {
-            "log1p": "log1p(CPM over the gene panel)",
-            "depth": "total count over the gene panel",
-        },
-        "versions": versions(),
-    }
+    header = ModelHeader(
+        config=bundle.config.model_dump(mode="json"),
+        genes=bundle.genes,
+        training_totals=bundle.training_totals,
+        encoder=bundle.encoder,
+        sides_um=bundle.sides_um,
+        spot_pitch_um=bundle.spot_pitch_um,
+        spot_diameter_um=bundle.spot_diameter_um,
+        sections=bundle.sections,
+        profile=bundle.model.profile,
+        hyper=dict(bundle.model.hyper),
+        history=dict(bundle.model.history),
+        validation=dict(bundle.validation),
+        gene_sets=tuple((s.name, *s.genes) for s in bundle.gene_sets),
+        other_genes=OtherGenes(
+            bundle.others.names, tuple(round(share, 5) for share in bundle.others.shares)
+        ),
+        units=UNITS,
+        versions=versions(),
+    )
     named = {**bundle.model.tensors, **{_TRUST + k: v for k, v in bundle.trust.items()}}
     tensors = {name: np.array(value, order="C") for name, value in named.items()}
-    text = json.dumps(header, sort_keys=True)
-    metadata = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "header": text,
-        _CONTENT: _key_of(text, tensors),
-    }
+    text = header.text()
+    metadata = FileMetadata(
+        format=FORMAT,
+        format_version=str(FORMAT_VERSION),
+        header=text,
+        content_key=_key_of(text, tensors),
+    )
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata=metadata.plain())
 
 
 def read_model(path: Path) -> Bundle:
@@ -177,7 +150,7 @@ def read_model(path: Path) -> Bundle:
         if mistaken is not None:
             raise ModelFileError(expected=f"a whole model file at {path}", **mistaken.fields(path))
         with safe_open(path, framework="numpy") as handle:
-            metadata = handle.metadata() or {}
+            metadata = FileMetadata.model_validate(handle.metadata() or {})
             _check_format(path, metadata)
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, struct.error) as error:
@@ -187,18 +160,18 @@ def read_model(path: Path) -> Bundle:
             remedy=_remedy(path, error),
         ) from error
     try:
-        # Files of before it was written have none.
-        if _CONTENT in metadata and metadata[_CONTENT] != _key_of(metadata["header"], tensors):
+        known = metadata.content_key
+        if known is not None and known != _key_of(metadata.header, tensors):
             raise ModelFileError(
                 expected="a whole model file",
                 found=f"one whose bytes were changed: {path}",
                 remedy=f"{DAMAGED}, or train anew",
             )
-        return _bundle(json.loads(metadata["header"]), tensors)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ConfigError) as error:
-        raise ModelFileError(
-            expected=f"a complete header in {path}", found=f"{type(error).__name__}: {error}"
-        ) from error
+        return _bundle(ModelHeader.parse(metadata.header), tensors)
+    except (ValueError, ConfigError) as error:
+        said = f"{type(error).__name__}: {error}"
+        cause = first_fault(error) if isinstance(error, ValidationError) else said
+        raise ModelFileError(expected=f"a complete header in {path}", cause=cause) from error
 
 
 def _key_of(header: str, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
@@ -216,14 +189,14 @@ def _remedy(path: Path, error: Exception) -> str:
     )
 
 
-def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
-    if metadata.get("format") != FORMAT:
+def _check_format(path: Path, metadata: FileMetadata) -> None:
+    if metadata.format != FORMAT:
         raise ModelFileError(
             expected="a hespotex model",
             found=f"a safetensors file of another program: {path}",
             remedy="`hespotex import-checkpoint` reads weights of the reference implementation",
         )
-    found = metadata.get("format_version", "")
+    found = metadata.format_version
     if not found.isdigit() or int(found) > FORMAT_VERSION:
         raise ModelFileError(
             expected=f"model format {FORMAT_VERSION} or older",
@@ -232,31 +205,24 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
         )
 
 
-def _bundle(header: Mapping[str, Any], tensors: Mapping[str, Any]) -> Bundle:
-    encoder = dict(header["encoder"])
-    encoder["mean"], encoder["std"] = tuple(encoder["mean"]), tuple(encoder["std"])
+def _bundle(header: ModelHeader, tensors: Mapping[str, Any]) -> Bundle:
     return Bundle(
-        config=RunConfig.from_values(header["config"], source="the model file"),
-        genes=tuple(header["genes"]),
-        training_totals=tuple(header["training_totals"]),
-        encoder=EncoderRecord(**encoder),
-        sides_um=tuple(header["sides_um"]),
-        spot_pitch_um=header["spot_pitch_um"],
-        spot_diameter_um=header["spot_diameter_um"],
-        sections=tuple(_trained_on(values) for values in header["sections"]),
+        config=RunConfig.from_values(header.config, source="the model file"),
+        genes=header.genes,
+        training_totals=header.training_totals,
+        encoder=header.encoder,
+        sides_um=header.sides_um,
+        spot_pitch_um=header.spot_pitch_um,
+        spot_diameter_um=header.spot_diameter_um,
+        sections=header.sections,
         model=FittedModel(
-            header["profile"],
+            header.profile,
             {k: v for k, v in tensors.items() if not k.startswith(_TRUST)},
-            header["hyper"],
-            header["history"],
+            header.hyper,
+            header.history,
         ),
-        validation=header["validation"],
+        validation=header.validation,
         trust={k.removeprefix(_TRUST): v for k, v in tensors.items() if k.startswith(_TRUST)},
-        gene_sets=tuple(GeneSet(s[0], tuple(s[1:])) for s in header.get("gene_sets", ())),
-        others=OtherGenes(**{k: tuple(v) for k, v in header.get("other_genes", {}).items()}),
+        gene_sets=tuple(GeneSet(s[0], s[1:]) for s in header.gene_sets),
+        others=header.other_genes,
     )
-
-
-def _trained_on(values: Mapping[str, Any]) -> TrainedOn:
-    lists = {name: tuple(values.get(name, ())) for name in ("accepted", "marks", "abundant_marks")}
-    return TrainedOn(**{**values, **lists})

@@ -13,8 +13,8 @@ from hespotex.config import Machine, RunConfig, StageConfig
 from hespotex.config.values import expect_kind
 from hespotex.errors import ConfigError, SpotTableError
 from hespotex.genes.panel import GenePanel
-from hespotex.models.bundle import Bundle, TrainedOn
-from hespotex.models.types import Cohort, EncodedSection, FittedModel, TrainingSection
+from hespotex.models.bundle import Bundle
+from hespotex.models.types import Cohort, EncodedSection, FittedModel, TrainedOn, TrainingSection
 
 Fit = Callable[..., FittedModel]
 FEWEST_SPOTS = 2  # a single spot can be scored, and be in training beside others

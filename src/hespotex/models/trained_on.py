@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from hespotex.errors import SpotTableError
-from hespotex.models.bundle import Bundle, TrainedOn
+from hespotex.models.bundle import Bundle
+from hespotex.models.types import TrainedOn
 from hespotex.progress import Reporter
 from hespotex.sections.duplicates import copied_spots, sketch, spot_marks
 from hespotex.sections.inputs import section_inputs

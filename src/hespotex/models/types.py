@@ -121,6 +121,28 @@ class EncoderRecord:
 
 
 @dataclass(frozen=True)
+class TrainedOn:
+    """One section that a model was fitted on.
+
+    Attributes:
+        key: of its positions and counts.
+        inputs: all that the fit saw of it, by name; empty in files of before it was written down.
+        marks: `duplicates.sketch` of its spots' counts; empty likewise.
+        abundant_marks: the same over the model's most abundant genes alone.
+    """
+
+    section_id: str
+    patient_id: str
+    key: str
+    n_spots: int
+    mpp: float
+    accepted: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    marks: tuple[int, ...] = ()
+    abundant_marks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Cohort:
     """Sections whose patches were encoded by one encoder, in the order of the manifest.
 

@@ -20,7 +20,7 @@ Score = Annotated[float, BeforeValidator(lambda value: math.nan if value is None
 class Schema(BaseModel):
     """Base of what a file holds: frozen; keys that it does not name are kept, those that a file lacks have defaults."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
     def plain(self) -> dict[str, Any]:
         """What stands in the file, in the order of the fields: only what was set, and NaN as None."""
@@ -60,9 +60,7 @@ class JsonFile(Schema):
         except FileNotFoundError:
             return None
         except ValidationError as error:
-            wrong = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in wrong["loc"])
-            cause = f"{where}: {wrong['msg']}" if where else f"a {type(wrong['input']).__name__}"
+            cause = first_fault(error)
             raise RunError(expected=expected, cause=cause, remedy=cls.remedy) from error
         except (OSError, ValueError) as error:
             raise RunError(expected=expected, **disk_fields(error, otherwise=cls.remedy)) from error
@@ -74,3 +72,10 @@ class JsonFile(Schema):
             RunError: the folder cannot be written.
         """
         write_json(path, self.plain())
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that does not fit a schema, and where it stands."""
+    wrong = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in wrong["loc"])
+    return f"{where}: {wrong['msg']}" if where else f"a {type(wrong['input']).__name__}"
