@@ -243,6 +243,28 @@ def test_truth_is_known_on_a_lattice_as_fine_as_one_likes(plain: PaintedSection)
     alone = plain.truth.at(xy_um[some])
     np.testing.assert_array_equal(plain.truth.at(xy_um).nuclei[some], alone.nuclei)
     assert fine.counts.shape == (len(xy_um), 100)
+    assert not fine.counts[glass & (fine.depth == 0)].any()
+
+
+def test_counts_of_a_fine_lattice_are_drawn_piece_by_piece_about_the_truth(
+    plain: PaintedSection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hespotex.datasets.truth._PIECE", 700)
+    xy_um = np.random.default_rng(1).uniform(0, 800, size=(2000, 2))
+    expected = plain.truth.at(xy_um, 20.0)
+    drawn = plain.truth.draw_counts(
+        np.random.default_rng(2), xy_um, diameter_um=20.0, depth_factor=0.5
+    )
+    counts = drawn.toarray()
+    assert counts.dtype == np.int32
+    assert not counts[expected.depth == 0].any()
+    usual = plain.truth.genes.programme != "rare"
+    # exp(0.02) is the mean of a spot's luck in capturing, 0.04 about its variance beside the 0.1 of the counts.
+    mean = 0.5 * np.exp(0.02) * expected.counts[:, usual]
+    spread = np.sqrt(mean.sum(axis=0) + 0.15 * (mean**2).sum(axis=0))
+    z = (counts[:, usual] - mean).sum(axis=0) / spread
+    assert abs(z).max() < 4.5
+    assert abs(z.mean()) < 1
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ from hespotex.datasets.painted import PaintedSection, SectionArrays
 from hespotex.datasets.patients import PaintedPatient, draw_patients
 from hespotex.datasets.plan import PaintedPlan
 from hespotex.datasets.slices import Serial
-from hespotex.datasets.tissue import TISSUES
+from hespotex.datasets.tissue import KINDS, TISSUES
 from hespotex.datasets.truth import PointTruth, SectionTruth
 
 __all__ = [
+    "KINDS",
     "TISSUES",
     "GeneTruth",
     "PaintedPatient",

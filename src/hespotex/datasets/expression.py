@@ -222,10 +222,7 @@ def expected_counts(truth: GeneTruth, share: Values, depth: Values) -> Values:
     return np.asarray(mean)
 
 
-def draw_counts(
-    rng: np.random.Generator, truth: GeneTruth, share: Values, depth: Values
-) -> npt.NDArray[np.int64]:
+def counts_about(rng: np.random.Generator, mean: Values) -> npt.NDArray[np.int64]:
     """(n, G) negative-binomial counts (dispersion 10) about what is expected."""
-    mean = expected_counts(truth, share, depth)
     rate = mean * rng.gamma(_DISPERSION, 1 / _DISPERSION, size=mean.shape)
     return np.asarray(rng.poisson(rate), dtype=np.int64)

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from hespotex.datasets.draws import Draws, SliceDraws, stream
 from hespotex.datasets.expression import (
     GeneTruth,
+    counts_about,
     draw_capture,
     draw_capture_noise,
-    draw_counts,
     draw_genes,
     draw_smooth,
+    expected_counts,
     log_content,
     rna_of,
     tissue_under_spots,
@@ -187,7 +188,7 @@ class PaintedPlan:
             xy_px0=xy_um / frame.mpp,
             spot_pitch_um=spec.spot_pitch_um,
             spot_diameter_um=spec.spot_diameter_um,
-            counts=draw_counts(rng, truth.genes, share, depth),
+            counts=counts_about(rng, expected_counts(truth.genes, share, depth)),
             truth=truth.genes,
             area=area,
             nuclei=nuclei,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from hespotex.datasets.expression import (
     GeneTruth,
     Values,
     Waves,
+    counts_about,
+    draw_capture_noise,
     expected_counts,
     expected_shares,
     log_content,
@@ -19,6 +23,9 @@ from hespotex.datasets.expression import (
 )
 from hespotex.datasets.tissue import Points, Scene
 from hespotex.geometry import Affine
+
+# Spots whose counts are drawn together.
+_PIECE: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,10 @@ class PointTruth:
 
     @property
     def counts(self) -> Values:
-        """(n, G) expected counts."""
-        return expected_counts(self.genes, np.nan_to_num(self.share), self.depth)
+        """(n, G) expected counts; 0 where there is no tissue."""
+        mean = expected_counts(self.genes, np.nan_to_num(self.share), self.depth)
+        mean[self.depth == 0] = 0.0
+        return mean
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,32 @@ class SectionTruth:
         depth = np.exp(log_content(rna, self.capture(xy_um)) + self.log_depth)
         depth[rna.sum(axis=1) == 0] = 0.0
         return PointTruth(self.genes, area, nuclei, share, depth)
+
+    def draw_counts(
+        self,
+        rng: np.random.Generator,
+        xy_um: Points,
+        *,
+        diameter_um: float | None = None,
+        depth_factor: float = 1.0,
+    ) -> sparse.csr_matrix:
+        """(n, G) whole counts of spots at any places, such as a lattice of 200,000: made piece by piece.
+
+        Memory is that of the counts that are not zero, and of one piece.
+
+        Args:
+            rng: of the counts alone; what is expected is the section's own.
+            xy_um: (n, 2) centres in microns of the section; beyond the tissue all counts are 0.
+            diameter_um: as in `at`.
+            depth_factor: on the expected totals; a bin of 16 um catches less than a spot.
+        """
+        xy_um, blocks = np.asarray(xy_um, dtype=np.float64), []
+        for start in range(0, len(xy_um), _PIECE):
+            truth = self.at(xy_um[start : start + _PIECE], diameter_um)
+            luck = np.exp(draw_capture_noise(rng, len(truth.depth)))
+            truth = replace(truth, depth=truth.depth * luck * depth_factor)
+            blocks.append(sparse.csr_matrix(counts_about(rng, truth.counts).astype(np.int32)))
+        return sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
 
     def shares(self, rna: Values, xy_um: Points) -> Values:
         """(n, G) expected shares of spots at (n, 2) places that hold (n, kinds) RNA."""
