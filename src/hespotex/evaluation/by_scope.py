@@ -1,7 +1,7 @@
 """Evidence by kind of held-out section: judged apart, kept in the model file, asked for one slide; pure.
 
-A section whose patient nobody had in training speaks for other patients; one whose patient was in training speaks
-for that patient alone. The two are never pooled.
+A section tells of other patients if no section of its patient was in training; else it tells of that patient alone.
+The two kinds are never pooled.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def judge_by_scope(
 
 
 def scope_of(patient: str) -> Scope:
-    """For whom a held-out section speaks; `patient` is empty where sections of the same patient were in training."""
+    """For whom the evidence of a held-out section holds; `patient` is empty where its patient was in training."""
     return BETWEEN if patient else WITHIN
 
 

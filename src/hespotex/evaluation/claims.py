@@ -1,9 +1,9 @@
 """The rule of what may be claimed of genes on one slide: which evidence applies, what is written, in words; pure.
 
-A model knows of its genes what held-out sections said of them, kept apart by kind: sections of patients nobody of
-whom was in training (`between_patients`), and sections whose patient was (`within_patient`). A slide of a patient
-of the training may use both, any other slide the first alone, and a slide that is unlike the training slides none.
-What has no evidence for the slide is `untested` and carries no grade. The same rule holds for gene sets.
+Evidence comes from held-out sections of two kinds, which are kept apart. No section of the patient was in training
+(`between_patients`), or other sections of the same patient were (`within_patient`). A slide of a training patient may use
+both kinds, any other slide the first alone. A slide that is unlike the training slides may use none. A gene without
+evidence for the slide is `untested` and carries no grade. The same rule holds for gene sets.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Claims:
         grade: A, B, C, D or ungraded.
         evidence: the grade in words, see `Evidence`.
         gene_scope: which kind of held-out sections a gene's grade rests on.
-        n_patients: held-out patients with a score nobody of whom was in training; 0 within patients.
+        n_patients: held-out patients with a score of whom no section was in training; 0 within patients.
         n_sections: held-out sections with a score.
         score: see `SCORE`; it is what the grade rests on.
         score_lower, score_upper: ends of its 95 % interval.
@@ -82,7 +82,7 @@ class Claims:
         verdict: whether the slide is like the training slides; None where the model cannot tell.
         n_spots: of the slide; 0 where not said.
         n_flagged: spots that are unlike the training's: nothing is claimed there.
-        tested_patients: held-out patients nobody of whom was in training, that any gene rests on.
+        tested_patients: held-out patients, with no section in training, that any gene rests on.
         tested_sections: held-out sections that any gene rests on.
         reason: why genes are untested; empty where none is.
         found_here: the grades were found by the very run that wrote the prediction, on its own held-out sections.
@@ -135,14 +135,14 @@ class Claims:
         return replace(self, **{name: getattr(self, name)[at] for name in _ARRAYS})
 
     def written(self, *, untested: bool = False, all_genes: bool = False) -> npt.NDArray[np.bool_]:
-        """(G,) what a prediction writes: grades A to C; on request what has no evidence for this slide, or all."""
+        """(G,) whether a prediction writes the gene: grades A to C; on request those without evidence for this slide, or all."""
         if all_genes:
             return np.ones(len(self), bool)
         kept = self.evidence == "predicted"
         return np.asarray(kept | (self.evidence == UNTESTED) if untested else kept)
 
     def sentence(self, noun: str = "gene") -> str:
-        """What a pathologist reads first: true of this slide, whatever its patient, verdict and model.
+        """The sentence that a pathologist reads first; it holds for this slide, whatever its patient, verdict and model.
 
         Args:
             noun: what is claimed, `gene` or `gene set`.

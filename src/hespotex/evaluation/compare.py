@@ -22,8 +22,8 @@ SCORES = (
 )
 _LESS_IS_BETTER = frozenset({run_tables.RMSE_LOG1P})
 _UNITLESS = tuple(score for score in SCORES if score != run_tables.RMSE_LOG1P)
-# A t interval of two values is 18 times as wide as their standard error and says nothing; of three it rests on
-# normality that nobody can see. Of so few the values themselves are shown.
+# A t interval of two values is 18 times as wide as their standard error and says nothing. One of three values rests on
+# normality that nobody can check. So few values are shown themselves.
 FEWEST_UNITS = 4
 _KEYS = [SECTION_ID, run_tables.GENE]
 
@@ -64,7 +64,7 @@ class Interval:
     n: int
 
     def text(self) -> str:
-        """The interval in words, or of few units their range."""
+        """The interval in words; where units are few, their range."""
         units = counted(self.n, self.unit)
         if self.n < 2:
             return f"none over {units}"
@@ -204,7 +204,7 @@ def _difference(
 
 
 def _over_genes(score: str) -> Callable[[pd.Series[float]], float]:
-    """How genes make a section's score: as in the tables of a run, errors by their squares."""
+    """The mean of a section's genes, as in the tables of a run: errors are averaged as squares."""
     if score in _LESS_IS_BETTER:
         return lambda errors: float(np.sqrt((errors**2).mean()))
     return lambda scores: float(scores.mean())
@@ -242,7 +242,7 @@ def _verdict(
 
 
 def _verdict_of_few(mean: float, interval: Interval, sign: float, names: tuple[str, str]) -> str:
-    """Two or three units say what was seen in them, and nothing of others."""
+    """What two or three units show of themselves; nothing follows for others."""
     units = f"{interval.n} {interval.unit}s"
     low, high = sorted((sign * interval.lowest, sign * interval.highest))
     if low <= 0 <= high:
@@ -258,7 +258,7 @@ def _verdict_of_few(mean: float, interval: Interval, sign: float, names: tuple[s
 
 
 def _few(per_gene: pd.Series[float], interval: Interval, names: tuple[str, str]) -> str:
-    """With few units how one-sided the genes are is said beside the verdict."""
+    """How one-sided the genes are: said beside the verdict where units are few."""
     if interval.n >= FEWEST_UNITS or not len(per_gene):
         return ""
     shares = [float((per_gene < 0).mean()), float((per_gene > 0).mean())]

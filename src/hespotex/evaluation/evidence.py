@@ -86,7 +86,7 @@ class SectionEvidence:
 def section_evidence(
     prediction: Prediction, counts: PanelCounts, xy_um: Floats, pooled: Floats, *, seed: int = 0
 ) -> SectionEvidence:
-    """Everything that trust in a gene rests on, from one held-out section.
+    """All evidence about every gene from one held-out section.
 
     Args:
         prediction: made without the counts.
@@ -166,8 +166,8 @@ def judge_genes(
         trained_on: sections in the training of the model that predicted a section; None: none of these.
 
     Returns:
-        One row a gene: gene, p_value, and the columns of `claims.TABLE_COLUMNS`. The interval of the score adds what the
-        block bootstrap of each section says of its PCC of composition; how patients differ is not in it.
+        One row a gene: gene, p_value, and the columns of `claims.TABLE_COLUMNS`. The interval of the score
+        combines the sections' block bootstraps of the PCC of composition, without the differences between patients.
     """
     names = list(dict.fromkeys(genes[run_tables.GENE]))
 

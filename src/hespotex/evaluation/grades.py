@@ -136,7 +136,7 @@ def plainly_not_predicted(
 def count_patients(
     score: npt.NDArray[np.float64], patients: tuple[str, ...]
 ) -> npt.NDArray[np.int_]:
-    """(G,) held-out patients with a score of (S, G); a section of nobody (its patient was in training) is none."""
+    """(G,) held-out patients with a score of (S, G); sections whose patient was in training do not count."""
     owner, scored = np.asarray(patients), np.isfinite(score)
     held_out = [scored[owner == p].any(axis=0) for p in np.unique(owner) if p]
     return np.asarray(np.sum(held_out, axis=0, dtype=np.int_) + np.zeros(score.shape[1], np.int_))

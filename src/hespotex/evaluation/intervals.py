@@ -1,12 +1,11 @@
 """Prediction intervals with a stated coverage: conformal, calibrated on held-out training sections.
 
-Every training section is predicted by a model that has not seen it. Its residuals, in units of a scale made of
-the ensemble's spread and the gene's usual error, are pooled with equal weight per section, and their quantiles
-are put around the final model's prediction (CV+ of Barber et al. 2021, doi 10.1214/20-AOS1965, without keeping
-the models of the folds: the centre is the final model's prediction instead of each fold's). Where errors are
-shared by all spots of a section and sections are few, the far quantiles are moved out (`_tail_factor`). Coverage
-holds for sections that are exchangeable with the training sections; for another patient or scanner the coverage
-that was seen is what counts.
+A model that has not seen a training section predicts it. The residuals are divided by a scale, made of the ensemble's
+spread and the gene's usual error, and pooled with equal weight per section. Their quantiles are put around the final
+model's prediction. This is CV+ (Barber et al. 2021, doi 10.1214/20-AOS1965) without the models of the folds: the centre
+is the final model's prediction instead of each fold's. Where sections are few and all spots of a section share an error,
+the far quantiles are moved out (`_tail_factor`). The stated coverage holds for sections that are exchangeable with the
+training sections. For another patient or scanner, only the coverage that was seen tells.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ def calibrate(
 
 
 def offset_share(n_fitted: int, n_final: int) -> float:
-    """What a section's mean error would be under the final model, as share of that under a model of fewer units.
+    """A section's mean error under the final model, as share of that under a model of fewer units.
 
     A unit (patient or section) and the mean of n others differ with a variance in proportion to 1 + 1/n.
 
@@ -201,7 +200,7 @@ def _quantiles(
         weight[np.arange(scaled.shape[1]) >= known[:, None]] = 0.0
     cumulative = np.cumsum(weight, axis=1)
     total = cumulative[:, -1]
-    # A new spot is one more among equals: it takes a share of the weight, beyond either end.
+    # A new spot counts as one more spot of equal weight, which may lie beyond either end.
     share = total / np.maximum(known, 1)
     result = np.empty((2, len(levels), len(scaled)), np.float32)
     for row, level in enumerate(levels):
@@ -255,12 +254,12 @@ def _n_units(sections: Sequence[HeldOutErrors], n_genes: int) -> npt.NDArray[np.
 def _tail_factor(
     levels: Sequence[float], shared: npt.NDArray[np.float64], n_units: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
-    """(L, G) how far the quantiles of a level move out because few units say how far sections lie apart.
+    """(L, G) factor by which the quantiles of a level move out, since few units tell little of how far sections lie apart.
 
     The variance of an error is a part shared by the section, known from n - 1 deviations, and a part of single
     spots, known from thousands. The sum has (n - 1) / share^2 effective degrees of freedom (Satterthwaite 1946,
-    doi 10.2307/3002019); the factor is the quantile of Student's t over the normal one, against that of the 50 % level
-    which the pooled residuals of few sections already meet.
+    doi 10.2307/3002019). Student's t with these has wider quantiles than the normal distribution; the factor of a level is
+    the ratio of the two, divided by the ratio at the 50 % level, where pooled residuals of few sections already fit.
 
     Args:
         levels: nominal coverages.

@@ -1,9 +1,9 @@
 """Measured composition in the unit of the predicted one, readable where counts are shallow; pure.
 
-A spot of few molecules says little of a gene's part in it: the raw log ratio is minus infinity where no molecule was
+A spot of few molecules says little of a gene's part in it. The raw log ratio is minus infinity where no molecule was
 caught, and a Pearson residual is in units of counting noise, not of composition. So the gene's rate in a spot is
-estimated as its posterior mean under a gamma prior around the section's own rate, whose width is how much the gene
-varies over the spots beyond counting noise (method of moments). What noise explains is drawn to 0.
+estimated as its posterior mean under a gamma prior around the section's own rate. The prior is as wide as the gene varies
+over the spots beyond counting noise (method of moments). Differences that noise explains are drawn to 0.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The correlation with measured counts that a perfect prediction would reach, gene by gene.
 
 Every count is split at random into two halves, as if the same tissue had been measured twice at half the
-depth. What the halves agree on is signal: Spearman-Brown's formula carries their correlation to full depth,
-and its root is the correlation of the measured values with the noise-free ones.
+depth. The halves agree in the signal alone. Spearman-Brown's formula carries their correlation to full depth; the root of
+that is the correlation of the measured values with the noise-free ones.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def noise_ceiling(
         second.data = table.data - first.data
         margins = [Margins.of(half) for half in (first, second)]
         for genes in gene_blocks(n_genes):
-            # A gene whose half does not vary shares nothing that could be seen: 0, not left out.
+            # Where a half does not vary, the two halves share nothing: the gene counts as 0 and is not left out.
             log1p[genes] += np.nan_to_num(
                 pcc_per_gene(
                     log1p_cpm(first, genes, margins[0]), log1p_cpm(second, genes, margins[1])

@@ -1,10 +1,10 @@
 """Distance of a slide's features from those of the training slides, and the verdict in words.
 
-Mahalanobis distance in the principal components of the training features, in two steps, since a slide can be
-unlike as a whole or in single spots. A slide's centre is compared with the centres of the training sections: it
-may lie from the nearest one as far as the spots of one section lie from their own centre. A spot is compared with its
-slide's centre. Both are measured against training sections that were left out of the fit in turn. Raw features:
-standardising within a section would hide the very shift that is looked for. The same is done for colour statistics;
+The distance is Mahalanobis' in the principal components of the training features. It is taken in two steps, since a
+whole slide can be unlike, or single spots of it. First, the slide's centre is compared with the nearest training section's
+centre; the limit is how far spots of one section lie from their own centre. Second, a spot is compared with its slide's
+centre. Both limits are measured on training sections that were left out of the fit in turn. Features are raw:
+standardising within a section would hide the very shift that is looked for. Colour statistics are compared likewise;
 `evaluation.texture` compares slides by texture.
 """
 
@@ -36,7 +36,7 @@ Verdict = Literal[
 _N_COMPONENTS = 32
 # What is added to every variance, as share of their mean: weak directions are not trusted.
 _SHRINKAGE = 0.05
-# Of the spots of left-out training sections so many lie within the limit.
+# This share of the spots of left-out training sections lies within the limit.
 _QUANTILE = 0.95
 _COLOUR_QUANTILE = 0.99
 # Squared distance of centres, in variances of the spots of one section, that a slide of the same kind may have.
@@ -98,7 +98,7 @@ class SectionSpace:
         return np.asarray((flat - self.mean) @ self.projection, dtype=np.float64)
 
     def place(self, projected: Floats) -> Place:
-        """Where the slide of these spots lies, (n, K); a centre of few spots gets the benefit of its error."""
+        """Where the slide of these spots lies, (n, K); the uncertainty of a centre of few spots counts in its favour."""
         centre = np.median(projected, axis=0)
         squares = np.square(centre - self.centres).mean(axis=1).min() / self.scatter
         error = MEDIAN_VARIANCE / len(projected)
@@ -222,8 +222,8 @@ class OodModel:
     ) -> Verdict:
         """On a whole slide, from the flags (n,) of its spots and where it lies.
 
-        Much larger pixels than in training move the features as another tissue does: which of the two it is cannot
-        be told, and the one that is known is named.
+        Pixels much larger than in training move the features as another tissue does. The two cannot be told apart, so
+        the cause that is known is named: the pixels.
 
         Args:
             flagged: (n,).

@@ -33,7 +33,7 @@ def is_trained_patient(bundle: Bundle, patient_id: str) -> bool:
 def patients_of(
     bundle: Bundle, sections: Sequence[Section], same_patient: bool, reporter: Reporter
 ) -> dict[str, Patient]:
-    """`patient_of` every section, by its id; says of ids that the training has, too."""
+    """`patient_of` every section, by its id; ids that the training has, too, are reported."""
     say_same_id(bundle, [s.patient_id for s in sections], same_patient, reporter)
     return {
         s.section_id: patient_of(bundle, s.patient_id, same_patient=same_patient) for s in sections
@@ -43,7 +43,7 @@ def patients_of(
 def say_same_id(
     bundle: Bundle, patient_ids: Sequence[str], same_patient: bool, reporter: Reporter
 ) -> None:
-    """Say of ids that the training has, too, that nobody is taken for the same patient by an id alone."""
+    """Report ids that the training has, too: an id alone does not make two patients one."""
     shared = [p for p in dict.fromkeys(patient_ids) if is_trained_patient(bundle, p)]
     if shared and not same_patient:
         reporter.say(

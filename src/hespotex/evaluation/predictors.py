@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictor:
-    """What is said and drawn of a line of scores.
+    """Names, colours and notes of a line of scores, and where its code is.
 
     Attributes:
         label: its name in every text, table and picture.
         colour: of its drawings on white.
         on_dark: the same on a dark page.
         note: what it is, in a few words; empty where the label says all.
-        oracle: it reads the held-out counts, so that no score of it is a prediction's.
+        oracle: it reads the held-out counts, so its scores are no scores of a prediction.
         code: `module:attribute` of its `Baseline`; empty where it is none.
     """
 
@@ -97,7 +97,7 @@ def label_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Known:
-    """What a baseline is told of one held-out section; n spots, G panel genes.
+    """What a baseline may use of one held-out section; n spots, G panel genes.
 
     Attributes:
         arrays: what its `fit` returned, from the model file.
@@ -137,7 +137,7 @@ def _nothing(_sections: Sequence[TrainingSection], _n_spots: int) -> Mapping[str
 
 @dataclass(frozen=True)
 class Baseline:
-    """How a baseline comes to its prediction.
+    """How a baseline is fitted and predicts.
 
     Attributes:
         predict: of one held-out section; None where it cannot be had here.

@@ -1,9 +1,9 @@
 """Intervals of composition for a spot and for a region of 4, 9 or 25 spots: fit and coverage.
 
-The interval is of the expectation, `half_width` to either side: the expectation is off by a factor that is log-normal,
-with one deviation a gene and size. The deviation comes from the counts of held-out training regions, less what
-Poisson noise explains, and is drawn to that of equally abundant genes. One factor for a size and level makes it
-conformal: deviations of the other patients (sections) hold the stated share of a left-out one.
+The interval is one of the expectation, and reaches `half_width` to either side. The expectation is off by a log-normal
+factor, with one deviation for each gene and size. The deviation comes from the counts of held-out training regions, less
+what Poisson noise explains, and is drawn to that of equally abundant genes. One factor for each size and level makes the
+interval conformal: with deviations of the other patients (sections), it holds the stated share of a left-out one's counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Float32 = npt.NDArray[np.float32]
 
 # Fewer regions over all sections, or units to leave out, calibrate nothing.
 _LEAST_REGIONS, _LEAST_UNITS = 4, 2
-# Variance of a usual error: deeper regions than 1 / this weigh hardly more, since noise is not what limits them.
+# Variance of a usual error. Regions with more expected counts than 1 / this weigh hardly more: noise limits them no longer.
 _USUAL_VARIANCE = 0.1
 _LEAST_VARIANCE = 1e-4
 _GENE_GROUPS, _GENES_OF_GROUP = 10, 20
@@ -190,8 +190,8 @@ def _factors(
 ) -> Floats:
     """(L,) factors with which the deviations of the other units hold the stated shares of a left-out unit's counts.
 
-    A count weighs by the part of its variance that is an error of the expectation: where noise is all, every factor
-    holds the same. Units weigh alike.
+    A count weighs by the part of its variance that is an error of the expectation. Where counting noise is all of the
+    variance, every factor would hold the same share. Units weigh alike.
 
     Args:
         units: (4, M) entries of each.
@@ -223,7 +223,7 @@ def _telling(expected: Floats, variance: Floats | float) -> Floats:
 
 
 def _telling_entries(regions: Regions, rng: np.random.Generator) -> Floats:
-    """(4, M) of so many entries at most, those that tell of a usual error more often: of rare genes all tell the same."""
+    """(4, M) at most so many entries, drawn more often the more they tell of a usual error; those of rare genes hardly come up."""
     genes = np.flatnonzero(regions.genes)
     if len(regions.counts) * len(genes) <= _TO_FIT:
         return _entries(regions, _TO_FIT, rng)
@@ -235,7 +235,7 @@ def _telling_entries(regions: Regions, rng: np.random.Generator) -> Floats:
 
 
 def _entries(regions: Regions, most: int, rng: np.random.Generator) -> Floats:
-    """(4, M) of so many entries at most, each as often as any other."""
+    """(4, M) at most so many entries, all drawn equally often."""
     genes = np.flatnonzero(regions.genes)
     total = len(regions.counts) * len(genes)
     at = rng.choice(total, most, replace=False) if most < total else np.arange(total)

@@ -1,7 +1,7 @@
-"""Regions of spots: their composition, their counts, and what was expected of these.
+"""Regions of spots: their composition, their counts and the expected counts.
 
-Composition of a region: log of its summed expected counts' part of their total, spots weighted by depth, against the
-training sections. A region of one spot is the spot.
+For the composition of a region, the expected counts of its spots are summed, so that spots weigh by their depth. The log
+of a gene's part of that sum is set against its part in the training sections. A region of one spot is the spot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 
 SIZES = (1, 4, 9, 25)
-# So many regions of a section and size are looked at: more would say the same again, since neighbours err alike.
+# At most so many regions of a section and size are used: more would repeat these, since neighbours err alike.
 MOST_REGIONS = 512
 # Spots of a section that regions are laid around: more than enough to choose from.
 _MOST_CENTRES = 16_384
@@ -92,8 +92,8 @@ def neighbourhoods(
 def apart(members: npt.NDArray[np.intp], xy_um: Floats) -> npt.NDArray[np.intp]:
     """Rows of regions that share no spot, in their order; no other region could be added.
 
-    Every round takes the regions that come before all others that they touch, from one corner of the section on, which
-    fills most of a lattice.
+    Regions are ordered from one corner of the section on. Every round takes those that come before all others that they
+    touch, which fills most of a lattice.
 
     Args:
         members: (k, size) spots of each region, its centre first.

@@ -224,7 +224,7 @@ def summarise(
 ) -> ScoreSummary:
     """Scores over genes from the scores per gene; unmeasured genes never count.
 
-    `nan_as_zero` leaves a score without any value (a constant prediction) as NaN all the same.
+    With `nan_as_zero`, too, a score without any value (of a constant prediction) stays NaN.
     """
     is_abundant = np.zeros(len(measured), dtype=bool)
     is_abundant[abundant] = True

@@ -141,7 +141,7 @@ def judge_sets(
 
 
 def summarise_sets(judged: Judged, table: pd.DataFrame, left_out: Mapping[str, int]) -> SetsSummary:
-    """What metrics.json says of the sets: how many are found, their grades, and which were left out.
+    """The entry of metrics.json about the sets: how many are found, their grades, and which were left out.
 
     Args:
         table: rows of gene_sets.csv.

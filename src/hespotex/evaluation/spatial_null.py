@@ -168,7 +168,7 @@ def _centred(
 def depth_basis(counts: sparse.csr_matrix) -> npt.NDArray[np.float64]:
     """(n, 2) what is taken out of both maps before the test: log1p of measured depth, and its square.
 
-    The square, since a score "given depth" should not live on a bend in the dependence on depth.
+    The square is taken out, too: a score "given depth" must not come from a bend in the dependence on depth.
     """
     depth = np.log1p(spot_totals(counts))
     depth = depth - depth.mean()
@@ -235,10 +235,10 @@ def combine_sections(
 ) -> CombinedTest:
     """Stouffer's method over sections, one-sided, then Benjamini-Hochberg over genes.
 
-    Sections of one patient repeat one another: a chance alignment in one is there in its neighbour too. The
-    z of two such sections count as correlated by the product of their noise ceilings, the most that two
-    measurements of one map can agree; without ceilings they count as one section. Sections that stood in one
-    another's training repeat one another as well (`shared_training`).
+    Sections of one patient repeat one another: a chance alignment in one is also in its neighbour. The z of two such
+    sections count as correlated by the product of their noise ceilings, since two measurements of one map cannot agree
+    more than that. Without ceilings they count as one section. Sections that trained one another's models repeat one
+    another, too (`shared_training`).
 
     Args:
         z: per section (G,); NaN where a section has no score for the gene.
@@ -278,7 +278,7 @@ def combine_sections(
 def training_correlation(
     group: Sequence[str], trained_on: Sequence[Collection[str]]
 ) -> npt.NDArray[np.float64]:
-    """(S, S) how far the tests of two sections are one, since each was predicted from the other.
+    """(S, S) correlation of the tests of two sections, each of which was predicted from the other.
 
     A gene that has nothing to do with the image still meets it by chance, in section i with slopes b_i. A model
     trained on the others tests b_i against the sum of their b_j, so the product b_i b_j stands in the test of i

@@ -283,7 +283,7 @@ def stored_prediction(table: AnnData, path: Path) -> StoredPrediction:
     """The prediction that a table holds; `path` is named where it holds none.
 
     Raises:
-        RunError: the table is none of ours.
+        RunError: the table was not written by hespotex.
     """
     record = table.uns.get(keys.UNS)
     if record is None or keys.COMPOSITION not in table.layers:

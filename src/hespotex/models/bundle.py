@@ -89,7 +89,7 @@ class Bundle:
 def beside_model(path: Path, ending: str) -> Path:
     """What belongs to a model file: `lab.model-card.md` to `lab.hespotex`.
 
-    Of no other ending is the name cut: `lab.1` and `lab.2` share nothing.
+    Only the ending `.hespotex` is cut off, so `lab.1` and `lab.2` share no file.
     """
     name = path.name.removesuffix(".hespotex") or path.name
     return path.with_name(name + ending)
@@ -175,14 +175,14 @@ def read_model(path: Path) -> Bundle:
 
 
 def _key_of(header: str, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
-    """Key of all that a file holds: nothing else tells a weight that a disk or a transfer changed."""
+    """Key of all that a file holds. Only this reveals a weight that a disk or a transfer changed."""
     return content_key(
         header, *(part for name in sorted(tensors) for part in (name, tensors[name]))
     )
 
 
 def _remedy(path: Path, error: Exception) -> str:
-    """A file that its own header says to be longer is cut short; any other is damaged or foreign."""
+    """What to do: a file shorter than its own header says is cut short, any other is damaged or foreign."""
     cut = "Incomplete" in str(error) or "TooSmall" in str(error) or missing_bytes(path) is not None
     return remedy_of(error) or (
         "it is cut short: copy it again or train anew" if cut else f"{DAMAGED}, or train anew"

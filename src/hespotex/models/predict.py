@@ -1,6 +1,6 @@
 """Prediction: features of a section or slide -> log1p(CPM), composition and depth.
 
-No measured expression comes in here. Features are standardised within the section or slide itself.
+No measured expression is used. Features are standardised within the section or slide itself.
 """
 
 from __future__ import annotations

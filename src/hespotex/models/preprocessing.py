@@ -169,7 +169,7 @@ def fit_projection(
     x -= center
     k = min(n_components, len(x) - 1, x.shape[1])
     _, values, directions = randomized_svd(x, k, n_iter=7, random_state=seed)
-    # Every section is centred by itself: with few spots the last directions hold rounding alone.
+    # Every section is centred by itself, so with few spots the last directions hold only rounding.
     kept = values >= _SMALLEST_SHARE * values[0]
     values, directions = values[kept], directions[kept]
     scale = np.maximum(values / np.sqrt(len(x)), _TINY)

@@ -31,7 +31,7 @@ def check_same_model(
         for key in config.search.grid:
             stage, _, name = key.partition(".")
             found[stage][name] = getattr(getattr(config, stage), name)
-    # A file of before `inputs` were written down says nothing but the key of its spots.
+    # Older files lack `inputs` and hold the key of their spots alone.
     known = {s.section_id for s in there.sections if s.inputs}
     both = known & {s.section_id for s in sections}
     old = {

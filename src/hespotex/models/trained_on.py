@@ -20,7 +20,7 @@ _ABUNDANT = 100
 
 
 def with_inputs(bundle: Bundle, sections: Sequence[Section]) -> Bundle:
-    """The bundle with what it was fitted on written down: a corrected input is no longer the same, a copy is known."""
+    """The bundle with a record of its inputs, by which corrected inputs and copies of sections are told."""
     by_id, abundant = {s.section_id: s for s in sections}, _abundant(bundle)
 
     def noted(trained: TrainedOn) -> TrainedOn:
@@ -44,9 +44,9 @@ def _abundant(bundle: Bundle) -> list[str]:
 def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section]) -> None:
     """Refuse to score a model on what it was fitted on, under whatever name it comes.
 
-    A copy is known by its key, and by the counts of its spots over all genes or over the model's most abundant,
-    which a filter of genes leaves (`copies` says what is not known); by its key alone in files of before sketches
-    were kept, and where spots have hardly a gene. An imported model says nothing of its training.
+    A copy is recognised by its key, and by the counts of its spots over all genes or over the model's most abundant ones,
+    which a filter of genes leaves (`duplicates` says which copies are missed). Older files without sketches, and spots with
+    hardly a gene, are recognised by the key alone. An imported model knows nothing of its training.
 
     Raises:
         SpotTableError: names the section and its name in training.
@@ -70,7 +70,7 @@ def check_not_trained_on(model: Path, bundle: Bundle, sections: Sequence[Section
 
 
 def training_note(bundle: Bundle, section: Section, reporter: Reporter) -> str | None:
-    """What must be said of a prediction for a section that the model was fitted on; None for another one."""
+    """The note on a prediction of a section that the model was fitted on; None for other sections."""
     found = None if section.counts is None else _training_section(bundle, section)
     if found is None:
         return None

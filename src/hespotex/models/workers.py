@@ -21,13 +21,13 @@ class Run(Protocol):
 
 
 def in_turn(work: Callable[[A], B], parts: Iterable[A], /) -> Iterable[B]:
-    """One part after the other: what there is to share is not worth it."""
+    """Do one part after the other, where sharing is not worth it."""
     return map(work, parts)
 
 
 @contextmanager
 def one_thread() -> Iterator[int]:
-    """torch and the BLAS behind numpy have one thread each meanwhile; how many torch had before."""
+    """One thread each for torch and the BLAS behind numpy inside the block; yields how many torch had before."""
     from threadpoolctl import threadpool_limits
 
     threads = torch.get_num_threads()

@@ -28,8 +28,8 @@ def predict_at_spots(
     """Predict every section and write its h5ad; counts go into the file, never into the prediction.
 
     Sections are not streamed as slides are (`predict_slide`). Their spots were measured, so they are few enough for the
-    memory; their features lie in the cache that training and scoring share; and one pass over the whole graph gives
-    the very bits that a cross-validation scores, where tile by tile the sums round otherwise.
+    memory, and their features lie in the cache that training and scoring share. One pass over the whole graph gives the
+    very bits that a cross-validation scores; tile by tile, sums would be rounded in another way.
 
     Raises:
         RunError: a file cannot be written.

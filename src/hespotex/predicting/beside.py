@@ -119,7 +119,7 @@ def complete_slide(run: RunDir, path: Path, bundle: Bundle, task: SlideTask) -> 
 
 
 def finished_before(path: Path, section_id: str, key: str) -> SlideOutcome | None:
-    """What came of a prediction that is there already; None where it is another one, or none."""
+    """The result of a prediction that is there already; None where there is none, or that of another slide or model."""
     from anndata.io import read_elem
 
     try:

@@ -42,7 +42,7 @@ class Reach:
 
 
 def model_reach(model: FittedModel) -> Reach:
-    """Over how many neighbours, and how often, a model passes messages."""
+    """How far a model passes messages: over how many neighbours, and how often."""
     hyper = model.hyper
     if model.profile == "published":
         return Reach(4, 1)  # all layers read the latent itself
@@ -93,7 +93,7 @@ def decode_slide(
     device: str,
     advance: Advance,
 ) -> None:
-    """Predict what the store lacks; spots that could not be read get NaN and send no messages.
+    """Predict the chunks that the store lacks; spots that could not be read get NaN and send no messages.
 
     Raises:
         RunError: the disk is full.
@@ -143,7 +143,7 @@ def decode_slide(
 
 
 def slide_place(trust: Trust, features: FeatureStore) -> SlidePlace | None:
-    """How the slide as a whole lies to the training slides; None without a check or a readable spot."""
+    """Where the slide as a whole lies beside the training slides; None without a check or a readable spot."""
     if trust.ood is None or all(chunk.bad.all() for chunk in features):
         return None
     return trust.ood.place((c.features[~c.bad], c.appearance.spots(~c.bad)) for c in features)
@@ -199,7 +199,7 @@ def _nothing(out: PredictionStore, length: int) -> dict[str, npt.NDArray[Any]]:
 
 
 def composition_shift(model: FittedModel, out: PredictionStore) -> npt.NDArray[np.float32] | None:
-    """(G,) to take off the stored composition: the slide's mean, for the published profile alone."""
+    """(G,) to subtract from the stored composition: the slide's mean, in the published profile alone."""
     if model.profile != "published":
         return None
     notes = [note for note in out.notes() if note is not None]

@@ -31,7 +31,7 @@ def encode_slide(
     max_bad: float = 0.01,
     advance: Advance,
 ) -> int:
-    """Encode what the store lacks; patches are decoded ahead while the encoder works.
+    """Encode the chunks that the store lacks; patches are decoded ahead while the encoder works.
 
     `features.encode.BATCH` divides a chunk, so that no batch straddles two.
 

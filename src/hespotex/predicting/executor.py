@@ -53,7 +53,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class ToLoad:
-    """A model as it is asked for: loaded once here, and by every worker of a cluster for itself.
+    """A model that is still to be loaded: once here, or once by each worker of a cluster.
 
     Attributes:
         gene_sets: to score; None: the model's own.
@@ -76,7 +76,7 @@ def machine_of_worker(cluster: Cluster, machine: Machine, n_slides: int) -> Mach
 def predict_serially(
     predictor: Predictor, tasks: Sequence[SlideTask], out: Path, reporter: Reporter, note: Note
 ) -> list[SlideOutcome]:
-    """One slide after another; a single slide that fails raises. `note` hears of every slide that ended.
+    """Predict one slide after another; a single slide that fails raises. `note` is called with every slide that ended.
 
     Raises:
         HESpotExError: the only slide cannot be predicted.
@@ -105,7 +105,7 @@ def predict_on_cluster(
     reporter: Reporter,
     note: Note,
 ) -> list[SlideOutcome]:
-    """Every slide on some worker; what a worker that dies was at fails after three tries.
+    """Predict every slide on some worker; a slide whose worker dies fails after three tries.
 
     Args:
         to_load: the model, which every worker can read; its machine is shared among the workers here.
@@ -159,7 +159,7 @@ def _client(cluster: Cluster) -> Iterator[Any]:
         with client:
             yield client
         return
-    # Any free port: without an address the dashboard's own is asked for, which somebody may have.
+    # Any free port: without an address Dask asks for its usual one, which another process may have.
     with (
         LocalCluster(
             n_workers=cluster.workers, threads_per_worker=1, dashboard_address="localhost:0"

@@ -41,7 +41,7 @@ class ChosenGenes:
 
 
 def choose_genes(bundle: Bundle, claims: Claims, options: SlideOptions) -> ChosenGenes:
-    """Which genes are written of a slide and which of them are shown, once for all that is made of it; pure."""
+    """Choose which genes of a slide are written and which of them are shown, once for all its files; pure."""
     written = genes_to_write(claims, untested=options.untested, all_genes=options.all_genes)
     columns, panel = written.columns, bundle.genes
     names = {panel[j] for j in columns.tolist()}
@@ -78,7 +78,7 @@ def chosen_genes(
 
 
 def kept_note(options: SlideOptions, n_written: int) -> str:
-    """What is to be said of formats that hold fewer genes than the h5ad; empty where none does."""
+    """The sentence about formats that hold fewer genes than the h5ad; empty where none does."""
     of_format = {n: most_shown(e, options) for n, e in chosen_exporters(options.formats).items()}
     fewer = [f"{kind} {n}" for kind, n in of_format.items() if n is not None and n < n_written]
     if not fewer:
@@ -90,7 +90,7 @@ def kept_note(options: SlideOptions, n_written: int) -> str:
 
 
 def unwritten_note(options: SlideOptions, panel: Collection[str], written: Collection[str]) -> str:
-    """What is to be said of the model's genes that were asked for and are not written on this slide; empty if none."""
+    """The sentence about genes of the model that were asked for and are not written on this slide; empty if there are none."""
     wanted = () if options.genes is None or options.genes == ALL_GENES else options.genes
     lost = [gene for gene in wanted if gene in panel and gene not in written]
     if not lost:

@@ -126,7 +126,7 @@ def _no_spots(slide: Slide, tissue: Tissue, mpp: float, pitch_um: float) -> Slid
 
 
 def _unreadable(slide: Slide, share: float, most: float) -> tuple[str, ...]:
-    """What to know of places where no tissue could be looked for; too much of them is an error."""
+    """Notes on places where no tissue could be looked for; too many of them are an error."""
     if share > most:
         raise SlideError(
             expected=f"at most {most:.2%} of {slide.path.name} unreadable (--max-bad-tiles)",
@@ -139,7 +139,7 @@ def _unreadable(slide: Slide, share: float, most: float) -> tuple[str, ...]:
 
 
 def _of_row(row: ManifestRow, choices: InputChoices, bundle: Bundle) -> Layout:
-    """A section among slides: at its own spots; what was measured stays aside."""
+    """A section among slides: at its own spots, without its measured values."""
     grid = bundle.config.pooling.grid
     (section,) = read_checked(
         [row], replace(choices, accept=_about(choices, row), grid=grid), Silent()

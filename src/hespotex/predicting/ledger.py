@@ -1,9 +1,9 @@
 """The record of every slide in a folder of predictions, whichever process predicted it.
 
 Each slide has a small file of its own below `slides/`, written whole by the process that predicts it.
-`slides.csv` and run.json sum these files up. No lock is needed: who has written the sums reads the files
-again, and writes once more if another process has added to them meanwhile. So the sums that are written
-last hold every slide, in whatever order processes end, also at the same moment.
+`slides.csv` and run.json sum these files up. No lock is needed: after writing the sums, a process reads the files
+again, and writes once more if another process has added to them meanwhile. So the last sums hold every slide, in
+whatever order processes end, even at the same moment.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Ledger:
         self._mine: dict[str, SlideTask] = {}
 
     def open(self, tasks: Sequence[SlideTask], *, whole: bool) -> None:
-        """Note the slides of this call as unfinished, unless more is known of them.
+        """Note the slides of this call as unfinished, except those that have a record already.
 
         Args:
-            whole: they are all that the input holds: what failed before and is in it no more is forgotten.
+            whole: they are all that the input holds: records of failed slides that it holds no more are deleted.
 
         Raises:
             SlideError: the prediction of another slide has this name.
@@ -66,7 +66,7 @@ class Ledger:
                 self._file(name).unlink(missing_ok=True)
 
     def note(self, outcome: SlideOutcome) -> None:
-        """Write down what came of a slide."""
+        """Write down the outcome of a slide."""
         if not self._is_there:
             return
         slide, row, content = self._mine[outcome.section_id].slide, outcome.row(), None

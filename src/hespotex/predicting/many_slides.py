@@ -33,7 +33,7 @@ _VERB: Final = "predict slides"
 def ready_predictor(
     to_load: ToLoad, plan: Plan, options: SlideOptions, reporter: Reporter
 ) -> Predictor:
-    """The model, loaded; what the options ask of it in vain is said before the first slide.
+    """The model, loaded; options that it cannot fulfil are reported before the first slide.
 
     Raises:
         HESpotExError: the model cannot be read, or the options do not suit it.
@@ -60,7 +60,7 @@ def predict_slides(
     cluster: Cluster | None,
     reporter: Reporter,
 ) -> RunResult:
-    """Every slide of a plan: layout, features, decoding, files; then the table of what came of each.
+    """Predict every slide of a plan: layout, features, decoding, files; then the table of outcomes.
 
     Args:
         predictor: for slides that are predicted here.
@@ -86,7 +86,7 @@ def predict_slides(
 def _record(
     predictor: Predictor, plan: Plan, run: RunDir, options: SlideOptions
 ) -> Iterator[Ledger]:
-    """Claim the folder; its tables say what is there however the block ends."""
+    """Claim the folder; however the block ends, its tables list what is there."""
     bundle, clock = predictor.bundle, StageClock()
     identity = {
         "verb": _VERB,
@@ -112,7 +112,7 @@ def _record(
 
 
 def _shaping(options: SlideOptions) -> dict[str, Any]:
-    """What the predictions depend on: what is shown and exported of them may be changed later."""
+    """What the predictions depend on; the genes shown and the exports may be changed later."""
     values = asdict(options)
     for name in ("max_bad_tiles", "formats", "genes", "show", "nuclei_origin"):
         del values[name]

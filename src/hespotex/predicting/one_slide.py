@@ -108,7 +108,7 @@ def predict_slide(
 
 @dataclass(frozen=True)
 class _Job:
-    """One slide on its way: what was asked, decided before the slide is opened, and who hears of it."""
+    """One slide at work: what was asked for, what was decided before it is opened, and who is told of progress."""
 
     predictor: Predictor
     task: SlideTask
@@ -151,7 +151,7 @@ def _predict_slide(
         for note in layout.notes:
             reporter.say(f"{task.section_id}: {note}")
         refuse_unseen(layout.section, job.nuclei)  # before the hours of encoding
-        # What is done outlives a change of options that it does not depend on.
+        # Finished work is kept when options change that it does not depend on.
         encoded = _features_key(predictor, task, layout.section)
         features = _encode(job, slide, layout.section, encoded)
         section, factor = _count_nuclei(job, slide, layout.section, encoded)
@@ -251,7 +251,7 @@ def _decode(
 def _finish(
     job: _Job, layout: Layout, store: PredictionStore, features: FeatureStore, thumbnail: Thumbnail
 ) -> Finished:
-    """What the files need beside the chunks: unreadable spots, the verdict on the slide, where it comes from."""
+    """The parts of the files that are in no chunk: unreadable spots, the verdict on the slide, its provenance."""
     predictor = job.predictor
     bad = np.concatenate([np.zeros(0, dtype=bool), *(chunk.bad for chunk in features)])
     verdict = flagged = None

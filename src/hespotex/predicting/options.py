@@ -1,4 +1,4 @@
-"""What a user may say of a prediction, and one slide to predict; pure."""
+"""The options of a prediction, and one slide to predict; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What INPUT of `predict` means: a manifest, a slide or a folder of slides, as picklable tasks."""
+"""INPUT of `predict`, a manifest, a slide or a folder of slides, as picklable tasks."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def plan_input(
 
 
 def say_passed_over(plan: Plan, reporter: Reporter) -> None:
-    """Say what lies in a folder beside its slides, and warn of the part that may hold slides, too."""
+    """Report what lies in a folder beside its slides, and warn of the part that may hold slides, too."""
     if plan.folder is None:
         return
     if plan.folder.remark:

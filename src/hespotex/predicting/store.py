@@ -1,7 +1,7 @@
 """Features and predictions of a slide on the disk while it is predicted, chunk by chunk.
 
-A chunk is there when all of it is: features are written to a temporary name and renamed, a chunk of
-predictions counts when its mark stands. Whatever a killed process left over is made again.
+A chunk counts only when it is whole. Features are written under a temporary name and renamed; a chunk of predictions
+counts once its mark is written. What a killed process left unfinished is made again.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class PredictionStore:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """What the disk refuses inside is one line."""
+    """Turn what the disk refuses inside into an error of one line."""
     from safetensors import SafetensorError
 
     try:

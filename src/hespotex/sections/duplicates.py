@@ -1,9 +1,8 @@
-"""Copies of a section under another name, known by the counts of their spots.
+"""Copies of a section under another name, recognised by the counts of their spots.
 
-A mark is one number for the counts of a spot, whatever the order of spots and genes and wherever the spots
-lie. Known so are copies in another order, on another scale, or of a part of the spots. Not known is what
-changes the counts themselves: other genes than those that were compared, other names for genes, spots pooled
-anew, counts rounded or thinned.
+A mark is one number for the counts of a spot. It depends neither on the order of spots and genes nor on where the spots
+lie, so it reveals copies in another order, on another scale, or of a part of the spots. It misses copies whose counts
+differ: with other genes than those compared, other names for genes, spots pooled anew, counts rounded or thinned.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ _COPIED_SHARE = 0.5
 def check_distinct(sections: Sequence[Section]) -> None:
     """Refuse the same section under two ids: one copy would be tested with the other in training.
 
-    A copy is known by positions and counts, and by its counts alone where spots come in another order, on
-    another scale, or in part.
+    A copy is recognised by positions and counts, or by its counts alone where spots come in another order, on another
+    scale, or in part.
 
     Raises:
         SpotTableError: names both ids.
@@ -67,7 +66,7 @@ def spot_marks(section: Section, genes: Sequence[str] | None = None) -> Marks:
 
     Args:
         section: with or without counts.
-        genes: look at these alone, so that a section that lacks others is known, too; None: at all.
+        genes: compare these alone, so that a copy that lacks others is recognised, too; None: all.
     """
     if section.counts is None or section.genes is None:
         return np.zeros(0, np.uint64)
@@ -87,10 +86,10 @@ def sketch(marks: Marks) -> tuple[int, ...]:
 def copied_spots(marks: Marks, kept: Sequence[int]) -> tuple[int, int] | None:
     """How many spots a section shares with one of which a sketch was kept, if that makes it a copy.
 
-    Up to the sketch's largest mark all spots of both are known, chosen by their hash and so at random. Of these
-    the shared ones are compared with the fewer of the two, as `check_distinct` does: a part of a section is a
-    copy as well as a section that holds another. Of a part with m spots of a section with n no spot is
-    compared, and the part not known, with probability (1 - SKETCH_SIZE / n)^m.
+    A sketch holds all marks up to its largest one, which is a random choice of spots, since marks are hashes. Only
+    spots up to that mark are compared, as `check_distinct` does: the shared ones with the smaller number of the two. So a
+    part of a section is a copy, and so is a section that holds another. A part of m spots of a section of n is missed with
+    probability (1 - SKETCH_SIZE / n)^m: then none of its spots is in the sketch.
 
     Args:
         marks: of the section, sorted.

@@ -101,7 +101,7 @@ def check_writable(folder: Path, instead: str = "") -> None:
 def sweep_leftovers(folder: Path, stem: str) -> None:
     """Delete what killed processes left of `stem`'s files in a folder; nobody may be writing them.
 
-    Other slides of the folder may be being written meanwhile: S1_2 is none of S1's.
+    Other slides of the folder may be written meanwhile: S1_2 does not belong to S1.
     """
     name = re.compile(
         rf"\.{re.escape(stem)}(_overview)?\.(ome\.)?[a-z0-9]+\.([0-9a-f]+\.)?(tmp|old)\.[a-z0-9.]+"

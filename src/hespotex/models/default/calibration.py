@@ -80,10 +80,10 @@ def calibrate(
 ) -> FittedModel:
     """Add the read-out to a model whose networks are trained.
 
-    A gene's offset closes the gap between the mean over the training spots (8,192 of them at most) of what the
-    model says at the mean depth and of what was measured; it needs one pass over spots x genes, in blocks. Not at
-    each spot's own depth: the expectation is curved in depth, and where predicted depths spread less than in
-    training, as they do in other sections, such an offset would move all their spots together.
+    A gene's offset is the difference of two means over the training spots (8,192 of them at most): of the measured values,
+    and of what the model says at the mean depth. It needs one pass over spots x genes, in blocks. Each spot's own depth
+    would be wrong here: the expectation is curved in depth, and predicted depths spread less in other sections than in
+    training. Such an offset would move all spots of another section together.
 
     Args:
         model: networks and linear depth.

@@ -1,7 +1,7 @@
 """The count likelihood of the default profile: a low-rank read-out to genes and a negative binomial with offset.
 
-Formulas: docs/design/method.md, "Counts and scores". Read-out and likelihood are one operation, so that
-no table of spots x genes is ever held but of a block of rows that fits into a core's cache.
+Formulas: docs/design/method.md, "Counts and scores". Read-out and likelihood are one operation: only a block of rows that
+fits into a core's cache is held at a time, never a table of all spots x genes.
 """
 
 from __future__ import annotations

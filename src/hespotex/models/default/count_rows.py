@@ -19,8 +19,8 @@ def row_reader(
 ) -> Callable[[Tensor], Tensor]:
     """The function rows (b,) -> (b, G) counts of these spots, on the device.
 
-    The counts are held dense, in the smallest integers that hold every one, where that takes no more memory than
-    sparse ones or little anyway: reading a row is then one copy. The numbers are the same either way.
+    The counts are held dense, in the smallest integer type that holds them all, where that takes no more memory than sparse
+    counts, or little memory anyway. Reading a row is then one copy. The numbers are the same either way.
 
     Args:
         tables: (n_i, G) raw counts of each section; rows are counted through all of them.

@@ -69,7 +69,7 @@ def _left_out(
     patient_ids: Sequence[str],
     penalty: float,
 ) -> Float64:
-    """Errors on what was left out; the target's own deviations where nothing can be left out."""
+    """Errors on the spots that were left out; the target's own deviations where nothing can be left out."""
     errors = []
     if len(x) > 1:
         place = {name: i for i, name in enumerate(section_ids)}

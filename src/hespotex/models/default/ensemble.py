@@ -1,4 +1,4 @@
-"""What a fitted default model says of spots: its networks averaged, depth and composition."""
+"""Prediction with a fitted default model: depth and composition, averaged over its networks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RIDGE_SHARE = 0.75  # of the linear depth in the predicted depth; the networks 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the ensemble says of some rows.
+    """The ensemble's prediction of some rows.
 
     Attributes:
         rows: which spots.
@@ -192,7 +192,7 @@ class Ensemble:
     def _members(
         self, latents: list[torch.Tensor], kernel: Float32 | None, share: np.float32, rows: slice
     ) -> Float32:
-        """(M, b, G) what each network says, and the kernel with it."""
+        """(M, b, G) each network's prediction, the kernel's part included."""
         with torch.inference_mode():
             values: Float32 = torch.stack(
                 [net.genes(latent[rows]) for net, latent in zip(self.nets, latents, strict=True)]

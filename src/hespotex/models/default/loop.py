@@ -53,7 +53,7 @@ _WORTH_SHARING = 1_000_000  # networks x spots x genes of a step
 
 @dataclass(frozen=True)
 class Lesson:
-    """All training spots, sections one after the other: what a network sees and is asked for.
+    """All training spots, section by section: inputs and targets of a network.
 
     Attributes:
         context: (n, inputs x (1 + hops)).

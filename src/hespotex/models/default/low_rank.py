@@ -1,9 +1,8 @@
 """The denoising of training expression: its leading components, shrunk by how much is noise.
 
-A spots x genes table of shallow counts is mostly noise, and a regression on its entries spends itself
-on that. What is regressed on instead is the table's low-rank part with optimally shrunk singular
-values (Gavish and Donoho 2017, doi 10.1109/TIT.2017.2653801, Frobenius loss). It needs expression, so
-it exists for training sections alone.
+A spots x genes table of shallow counts is mostly noise, which a regression on its entries would fit. So the target of the
+regressions is the table's low-rank part, with optimally shrunk singular values (Gavish and Donoho 2017,
+doi 10.1109/TIT.2017.2653801, Frobenius loss). It needs expression, so it exists for training sections alone.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def fit_kernel_composition(
 ) -> KernelComposition:
     """Regress the denoised Pearson residuals, then turn them into log ratios.
 
-    A residual is about sqrt(mu) times the relative deviation, mu the expected count at the typical
-    depth; sqrt(mu) / (mu + 1) is the factor that also takes a rare gene's deviation with caution.
+    A residual is about sqrt(mu) times the relative deviation, with mu the expected count at the typical depth. The factor
+    sqrt(mu) / (mu + 1) turns it back, and shrinks the deviation of a rare gene.
 
     Args:
         contexts: (n_i, C) of each.

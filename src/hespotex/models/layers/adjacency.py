@@ -19,7 +19,7 @@ from torch import Tensor
 class Adjacency:
     """Edges j -> i between n spots, sorted by target i (and, transposed, by source j).
 
-    The order in which edges were given is gone: results are bit-identical for any order. An edge
+    Results are bit-identical for any order in which edges are given. An edge
     given twice is one edge.
 
     Attributes:
@@ -114,7 +114,7 @@ def _starts(ascending: Tensor, n: int) -> Tensor:
 
 @functools.cache
 def _take_beta_notice() -> None:
-    """Let torch give its once-a-process notice on CSR tensors here, where nobody need see it."""
+    """Trigger torch's once-a-process notice on CSR tensors here, where it is caught."""
     start = torch.zeros(2, dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")

@@ -84,7 +84,7 @@ def import_checkpoint(
 
 
 def _remedy(error: Exception) -> str:
-    """torch finds no central directory, which stands at the end, where a file is cut short."""
+    """What to do: torch finds no central directory, which stands at the end of a file, where it is cut short."""
     cut = isinstance(error, EOFError) or "central directory" in str(error)
     return "it is cut short: copy it again" if cut else DAMAGED
 
@@ -102,7 +102,7 @@ def _read_state(path: Path) -> Mapping[str, Any]:
                 expected=f"a checkpoint of torch at {path}", **mistaken.fields(path)
             )
         with warnings.catch_warnings():
-            # torch asks for an issue where a foreign pickle is what it should be: refused.
+            # torch asks the user to report an issue, but refusing a foreign pickle is right.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
