@@ -289,5 +289,5 @@ def machine(device: str, threads: int | None) -> Machine:
 
 
 def reporter(quiet: bool, verbose: bool) -> TerminalReporter:
-    """Who hears of progress."""
+    """The reporter of progress, as --quiet and --verbose ask."""
     return TerminalReporter(quiet=quiet, verbose=verbose)

@@ -1,4 +1,4 @@
-"""What a user accepts about inputs where the preflight would stop."""
+"""Findings about inputs that a user accepts, where the preflight would stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACCEPTABLE: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class InputChoices:
-    """What a user decides about inputs where the preflight would stop; each use of it is recorded.
+    """Decisions of a user about inputs where the preflight would stop; each use of one is recorded.
 
     Attributes:
         accept: `CODE` of `ACCEPTABLE` for all sections, or `CODE:SECTION` for one.

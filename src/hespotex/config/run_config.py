@@ -152,7 +152,7 @@ class PublishedConfig(StageConfig):
 
 
 class TrustConfig(StageConfig):
-    """What a model learns of its own worth."""
+    """How a model learns what its predictions are worth."""
 
     calibrate: bool = True
     """Fit intervals and the out-of-distribution check by leaving out training sections in turn."""

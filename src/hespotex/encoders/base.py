@@ -1,4 +1,4 @@
-"""What an encoder is: a frozen network from patches to features, with its own preprocessing."""
+"""The encoder: a frozen network from patches to features, with its own preprocessing."""
 
 from __future__ import annotations
 

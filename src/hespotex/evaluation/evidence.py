@@ -1,4 +1,4 @@
-"""What one held-out section says of a gene beyond its scores, and the verdict over sections."""
+"""Evidence about a gene beyond its scores: of one held-out section, and the verdict over all sections."""
 
 from __future__ import annotations
 

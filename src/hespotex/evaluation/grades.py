@@ -16,7 +16,7 @@ UNGRADED: Final = "ungraded"
 
 @dataclass(frozen=True)
 class GeneEvidence:
-    """What cross-validation says of every gene. All scores are composition PCC given depth.
+    """The results of cross-validation that grades rest on, gene by gene. All scores are composition PCC given depth.
 
     Attributes:
         score: (S, G) per held-out section; NaN where the gene has no score there.

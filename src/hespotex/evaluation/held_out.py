@@ -34,7 +34,7 @@ from hespotex.storage.metrics import ScoreSummary
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a fold says of one held-out section.
+    """Everything that a fold finds of one held-out section.
 
     Attributes:
         item: the section with its measured counts.
@@ -170,7 +170,7 @@ def _scores(
     nan_as_zero: bool,
     in_units: bool,
 ) -> dict[str, SectionScores]:
-    """Of the model and of everything beside it, in the order of the table."""
+    """Scores of the model and of everything beside it, in the order of the table."""
     targets = Targets.of(counts.counts, counts.measured)
     every = {MODEL: Rival(prediction.log1p, prediction.composition), **beside}
     return {

@@ -110,7 +110,7 @@ class NearestPatches:
 
     @classmethod
     def from_tensors(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> NearestPatches:
-        """What `tensors` wrote; without `measured`, as version 0.1 wrote it, every gene was measured."""
+        """Read what `tensors` wrote. Version 0.1 wrote no `measured`: every gene counts as measured there."""
         shape = (len(arrays["projected"]), arrays["gene_totals"].shape[1])
         counts = sparse.csr_matrix(
             (arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape

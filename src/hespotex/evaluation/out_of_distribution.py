@@ -154,7 +154,7 @@ class OodReport:
 
 @dataclass(frozen=True)
 class OodModel:
-    """What training slides look like.
+    """A description of the training slides, with which other slides are compared.
 
     Attributes:
         features: of the encoder's raw features.

@@ -91,7 +91,7 @@ PREDICTORS: Final[Mapping[str, Predictor]] = {
 
 
 def label_of(name: str) -> str:
-    """What a line of scores is called; its column where another version of the program wrote it."""
+    """The label of a line of scores; the column's own name where another version of hespotex wrote it."""
     return PREDICTORS[name].label if name in PREDICTORS else name
 
 
@@ -156,7 +156,7 @@ BASELINES: Final = Registry(
 
 
 def fitted(sections: Sequence[TrainingSection], n_spots: int) -> dict[str, npt.NDArray[Any]]:
-    """What every baseline keeps in a model file, by flat name.
+    """The arrays that baselines keep in a model file, by flat name.
 
     Args:
         n_spots: so many training spots may be kept with their counts.
@@ -175,7 +175,7 @@ def rivals(
     blind: EncodedSection,
     prediction: Prediction,
 ) -> dict[str, Rival]:
-    """What the baselines that read no held-out counts say of a section, by column.
+    """Predictions of a section by the baselines that read no held-out counts, by column.
 
     Args:
         arrays: of the model file.
@@ -193,7 +193,7 @@ def rivals(
 def oracles(
     panel: GenePanel, blind: EncodedSection, prediction: Prediction, counts: sparse.csr_matrix
 ) -> dict[str, Rival]:
-    """What the baselines say that read the held-out counts, by column."""
+    """Predictions of the baselines that read the held-out counts, by column."""
     found = {}
     for name, baseline in BASELINES.all().items():
         if PREDICTORS[name].oracle:

@@ -143,7 +143,7 @@ def gene_blocks(n_genes: int, size: int = GENE_BLOCK) -> list[slice]:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the predictions of one held-out section are scored against, computed once for all of them.
+    """The measured side of scores of one held-out section, computed once for all predictions.
 
     Attributes:
         log1p: (n, G) measured log1p(CPM over the panel).

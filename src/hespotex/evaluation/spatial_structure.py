@@ -1,4 +1,4 @@
-"""What is computed on the lattice of spots: neighbours, Moran's I, structural similarity."""
+"""Measures on the lattice of spots: neighbours, Moran's I, structural similarity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model knows of its own worth, stored with it: intervals, distance limits, grades."""
+"""The trust of a model, stored with it: intervals, distance limits, grades."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def bundle_trust(bundle: Bundle) -> Trust:
 
 
 def inner_folds_note(bundle: Bundle) -> str:
-    """What must be said of a model's intervals, thresholds and searched values; empty where they are sound."""
+    """Caveats about a model's intervals, thresholds and searched values; empty where they are sound."""
     if not (bundle.config.trust.calibrate or bundle.config.search.grid):
         return ""
     sections = bundle.sections

@@ -218,7 +218,7 @@ def pooled_shares(training_totals: Sequence[float]) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class SetScores:
-    """What some predictions say of gene sets; n spots, K sets.
+    """Predicted scores of gene sets; n spots, K sets.
 
     Attributes:
         names: (K,) of the sets with enough genes in the panel.

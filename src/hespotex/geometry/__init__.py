@@ -1,4 +1,4 @@
-"""What scale and orientation a section has, decided from every source at once, and frames that sections share."""
+"""Scale and orientation of a section, decided from every source at once, and frames that sections share."""
 
 from hespotex.geometry.decide import Geometry, ScaleNote, StatedScale, decide_geometry
 from hespotex.geometry.frames import Affine, CommonFrame, SectionFrame, read_frames, write_frames

@@ -60,7 +60,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class StatedScale:
-    """What the manifest states; None where its cell is empty."""
+    """The scale that the manifest states; None where its cell is empty."""
 
     mpp: float | None = None
     spot_pitch_um: float | None = None

@@ -14,7 +14,7 @@ from hespotex.errors import SlideError, SpotTableError
 from hespotex.spots.base import ScaleHints, SpotTable
 from hespotex.spots.scale_factors import copy_kind
 
-# An image with a side of this share of the full one is none of its copies.
+# An image is no small copy if both sides are above this share of the full ones.
 _SMALLER = 0.9
 # Relative difference up to which both sides of an image are a stated scale of the full ones.
 _COPY = 0.01
@@ -28,7 +28,7 @@ _REMEDY = (
 
 
 class SlideFacts(Protocol):
-    """What a section needs to know of its slide."""
+    """Facts about its slide that a section needs."""
 
     @property
     def width_px0(self) -> int:
@@ -160,7 +160,7 @@ def spots_outside(xy_px0: npt.NDArray[np.float64], slide: SlideFacts) -> npt.NDA
 def outside_error(
     xy_px0: npt.NDArray[np.float64], slide: SlideFacts, source: str, path: Path
 ) -> SpotTableError:
-    """What to say of spots outside the image, with the remedy that fits."""
+    """The error about spots outside the image, with the remedy that fits."""
     size = np.array([slide.width_px0, slide.height_px0])
     low, high = xy_px0.min(axis=0), xy_px0.max(axis=0)
     n_outside = int(spots_outside(xy_px0, slide).sum())

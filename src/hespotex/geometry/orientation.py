@@ -60,7 +60,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class OrientationEvidence:
-    """What the tissue says of the positions.
+    """The evidence of the tissue on the positions.
 
     Attributes:
         verdict: `as given` and `other` where one hypothesis is clearly best, else `undecidable`.

@@ -103,7 +103,7 @@ def check_section(
 
 
 def left_out_text(reason: str, count: int) -> str:
-    """What a reader counted: left out, or kept and to be known of."""
+    """A line on entries that a reader counted: left out, or kept although something is special about them."""
     kept = "kept)" in reason
     return f"{count:,} {reason}" if kept else f"{count:,} left out: {reason}"
 
@@ -212,7 +212,7 @@ def _same_slide(sections: Sequence[Section]) -> list[Finding]:
 
 
 def _size(path: Path) -> int:
-    """Of a file; of a Zarr store 0, so that all of them are compared."""
+    """Bytes of a file; 0 for a Zarr store, so that all stores are compared."""
     return 0 if path.is_dir() else path.stat().st_size
 
 

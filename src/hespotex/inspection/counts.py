@@ -18,7 +18,7 @@ _MUCH_MITOCHONDRIAL = 0.5
 
 
 def count_findings(section: Section) -> list[Finding]:
-    """What the counts of a section are like; the reader has made sure that they are raw."""
+    """Findings on the counts of a section; its reader has made sure that they are raw."""
     if section.counts is None or section.genes is None:
         return [
             Finding(section.section_id, "counts", "info", "no expression: to predict, not to train")

@@ -1,4 +1,4 @@
-"""What gene names tell by themselves: kind of identifier, species, mitochondrial genes; pure."""
+"""Facts that gene names tell by themselves: kind of identifier, species, mitochondrial genes; pure."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class GeneNames:
 
     @property
     def identifier(self) -> Literal["symbol", "id", "either", "both", "transcript"]:
-        """What joins these genes with others: versions and what a table mixes set aside."""
+        """The kind by which these genes are joined with others, without versions and mixtures."""
         if self.kind == "symbols and Ensembl ids":
             return "either"
         if self.kind == "ids and symbols in one name":

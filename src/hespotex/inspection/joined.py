@@ -21,7 +21,7 @@ _REMEDY: Final = "give counts and positions of one section; look at the overlay"
 
 
 def joined_findings(section: Section, placement: Placement | None) -> list[Finding]:
-    """What the spots without partner and the depth say of counts and positions; nothing where both are one file's.
+    """Findings on whether counts and positions are of one section, by partners and depth; none where one file holds both.
 
     Args:
         placement: on its slide, or on a copy of it; None without.

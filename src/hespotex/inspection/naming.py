@@ -95,7 +95,7 @@ def _sentences(joined: Joined) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class _Named:
-    """Whose genes, and their names."""
+    """Names of genes, and whose they are."""
 
     name: str
     genes: npt.NDArray[np.str_]
@@ -104,7 +104,7 @@ class _Named:
 
 
 def compare_names(sections: Sequence[Section], panel: GivenPanel = NO_PANEL) -> list[Finding]:
-    """What keeps the genes of sections from being one panel, of each other and of a model's.
+    """Findings that keep genes of sections from being one panel, with each other and with a model's.
 
     Args:
         sections: joined.

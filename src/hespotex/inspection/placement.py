@@ -45,7 +45,7 @@ _MIRRORED = ": mirrored, as no turned array is"
 
 @dataclass(frozen=True)
 class Placement:
-    """What three witnesses say of the positions.
+    """The evidence of three witnesses on the positions.
 
     Attributes:
         evidence: of the tissue.
@@ -153,7 +153,7 @@ def total_counts(section: Section) -> npt.NDArray[np.float64] | None:
 
 
 def placement_findings(name: str, placement: Placement) -> list[Finding]:
-    """What the witnesses say, weighed against each other."""
+    """Findings from the three witnesses, weighed against each other."""
     evidence = placement.evidence
     shown = evidence.message
     level: Level = "ok"

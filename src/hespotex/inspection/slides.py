@@ -203,7 +203,7 @@ def _tag_findings(name: str, view: SlideView, *, alone: bool) -> list[Finding]:
 
 
 def coarse_findings(name: str, mpp: float | None) -> list[Finding]:
-    """That cells cannot be seen, where pixels are so large."""
+    """The finding that pixels are too large to show cells, where they are."""
     if mpp is None or mpp <= CELLS_UM:
         return []
     return [

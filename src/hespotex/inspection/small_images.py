@@ -51,7 +51,7 @@ def find_copies(row: ManifestRow, section: Section) -> list[Copy]:
 
 
 def image_findings(section: Section, copies: Sequence[Copy] = ()) -> list[Finding]:
-    """That a section has neither image nor features, so that nothing can be run on it; what its copies would mean."""
+    """The finding that a section has neither image nor features, so that nothing can be run; it lists the scales of small copies."""
     if section.slide is not None or section.features_file is not None:
         return []
     name, mpp, shown = (

@@ -105,7 +105,7 @@ def _other_names(
     alone: npt.NDArray[np.float64],
     limit: float,
 ) -> Finding:
-    """What to say where a table lacks frequent genes, and has as frequent ones that no other has: names differ."""
+    """The finding on a table that lacks frequent genes and has other frequent ones that no other table has: names differ."""
     order = np.argsort(-alone, kind="stable")[:_NAMED]
     return Finding(
         name,

@@ -54,7 +54,7 @@ def patch_config(config: RunConfig, sections: Sequence[Section]) -> PatchConfig:
 
 
 def encoder_record(encoder: Encoder, dim: int) -> EncoderRecord:
-    """What a model file says of the encoder; `dim` is that of the features, after any projection."""
+    """The record of the encoder in a model file; `dim` is that of the features, after any projection."""
     return EncoderRecord(
         name=encoder.name,
         key=encoder.key(),

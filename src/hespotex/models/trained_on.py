@@ -1,4 +1,4 @@
-"""What a model was fitted on, and refusals of sections that were in its training."""
+"""Records of the sections that a model was fitted on, and refusals to score it on these."""
 
 from __future__ import annotations
 

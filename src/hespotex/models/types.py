@@ -55,7 +55,7 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of n spots and G genes.
+    """The prediction of a model for n spots and G genes.
 
     Attributes:
         log1p: (n, G) expected log1p(CPM over the panel) at the predicted depth.
@@ -103,7 +103,7 @@ class EncodedSection:
 
 @dataclass(frozen=True)
 class EncoderRecord:
-    """What a model needs to know of its encoder.
+    """Facts about its encoder that a model keeps.
 
     Attributes:
         key: content key of weights and preprocessing.

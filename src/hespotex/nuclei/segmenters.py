@@ -24,7 +24,7 @@ Rgb = npt.NDArray[np.uint8]
 
 
 class Segmenter(Protocol):
-    """What finds nuclei in a picture."""
+    """The interface of a segmenter, which finds nuclei in a picture."""
 
     def segment(self, rgb: Rgb, mpp: float) -> npt.NDArray[Any]:
         """(h, w) labels of a picture (h, w, 3) of `mpp` microns per pixel; 0 is no nucleus."""

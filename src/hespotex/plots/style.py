@@ -113,7 +113,7 @@ def heading(figure: Figure, title: str, subtitle: str = "", *, size: float = 17)
 def statement(
     figure: Figure, text: str, *, alarm: bool, y: float = 0.82, size: float = 10.5
 ) -> float:
-    """What is to be read first, below the title; red where it warns. The base line after it, inches from the top."""
+    """Write the most important sentence below the title, in red where it warns; returns the base line after it, in inches from the top."""
     from textwrap import wrap
 
     wide = figure.get_size_inches()[0]

@@ -30,7 +30,7 @@ LOG1P, COMPOSITION, LOWER, UPPER = "log1p", "composition", "lower", "upper"
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a spot's prediction looks over the graph.
+    """The reach of a spot's prediction over the graph.
 
     Attributes:
         neighbours: nearest spots that send a message.

@@ -152,7 +152,7 @@ def _of_row(row: ManifestRow, choices: InputChoices, bundle: Bundle) -> Layout:
 
 
 def _about(choices: InputChoices, row: ManifestRow) -> tuple[str, ...]:
-    """What is accepted of this row: other sections may be named that are not read here."""
+    """The accepted findings of this row; the user may name other sections, which are not read here."""
     return tuple(
         code
         for item in choices.accept

@@ -174,7 +174,7 @@ def _predict_slide(
 
 
 def _prepare(predictor: Predictor, task: SlideTask, run: RunDir, reporter: Reporter) -> _Job:
-    """What to write and under which key; the choices themselves are told once, by the caller."""
+    """Decide what to write and under which key; the caller reports the choices, once."""
     bundle, options = predictor.bundle, task.options
     check_name(task.section_id)
     patient = patient_of(bundle, task.patient_id, same_patient=options.same_patient)
@@ -298,7 +298,7 @@ def _prediction_key(predictor: Predictor, task: SlideTask, patient: Patient, nuc
 
 
 def _row_key(predictor: Predictor, row: ManifestRow, choices: InputChoices) -> str:
-    """Of a section among slides: its positions, the scale that was decided, what is carried along."""
+    """Key of a section among slides: its positions, the scale that was decided, the columns carried along."""
     section = read_section(row, replace(choices, grid=predictor.bundle.config.pooling.grid))
     geometry = section.geometry
     return content_key(

@@ -27,7 +27,7 @@ from hespotex.storage.text_files import TABLE_SUFFIXES
 
 @dataclass(frozen=True)
 class Plan:
-    """What an input holds: sections that all have spots of their own, or slides.
+    """The contents of an input: sections that all have spots of their own, or slides.
 
     Attributes:
         rows: of a manifest whose every row has spots; else empty.
@@ -54,7 +54,7 @@ def plan_input(
     sections: Sequence[str] | None = None,
     cluster: Cluster | None = None,
 ) -> Plan:
-    """What an input names, read once.
+    """Read an input once, as sections or slides to predict.
 
     Args:
         source: manifest (.csv, .tsv), slide, or folder of slides.

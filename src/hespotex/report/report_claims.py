@@ -66,7 +66,7 @@ def evidence_tiles(sections: Sequence[OfSection]) -> list[Row]:
 
 
 def _note(word: str, sections: Sequence[OfSection]) -> str:
-    """Of those that are predicted, how many have which grade."""
+    """How many of the predicted genes have each grade."""
     grades = sections[0][1].panel_grades
     if word != "predicted" or any(claims.panel_grades != grades for _, claims in sections):
         return ""

@@ -47,7 +47,7 @@ _NOUNS: Final = {
 
 
 def title(run: Run, patients: Sequence[str], n_spots: int) -> str:
-    """What was done on how much."""
+    """One line: what was done, on how many sections, patients and spots."""
     noun = _NOUNS.get(run.record.identity.verb, "Run on")
     return (
         f"{noun} {_count(len(patients), 'section')} of {_count(len(set(patients)), 'patient')}, "

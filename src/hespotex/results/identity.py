@@ -1,4 +1,4 @@
-"""What the result of a run depends on, and whether it is there already."""
+"""The identity of a run, which is all that its result depends on, and whether that result is there already."""
 
 from __future__ import annotations
 

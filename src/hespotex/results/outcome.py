@@ -1,4 +1,4 @@
-"""What a run made, and what came of each of its slides."""
+"""The outcome of a run and of each of its slides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hespotex.storage.run_record import SlideRow, SlideStatus
 
 @dataclass(frozen=True)
 class SlideOutcome:
-    """What came of one slide.
+    """The outcome of one slide.
 
     Attributes:
         section_id: names its files.

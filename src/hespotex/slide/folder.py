@@ -47,14 +47,14 @@ class SlideFolder:
 
     @property
     def doubt(self) -> str | None:
-        """What may hold slides and was passed over, in words; None where there is nothing."""
+        """Words on entries that were passed over and may hold slides; None where there are none."""
         if not self.doubtful:
             return None
         return f"passed over, though slides may be in there: {_listed(self.doubtful)}"
 
     @property
     def remark(self) -> str | None:
-        """What else was passed over, in words; None where there is nothing."""
+        """Words on all other entries that were passed over; None where there are none."""
         return f"passed over, no slides: {_listed(self.others)}" if self.others else None
 
 

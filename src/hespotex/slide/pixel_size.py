@@ -81,7 +81,7 @@ def no_mpp(path: Path, tags: PixelSize) -> GeometryError:
 
 
 def tags_beside(sources: Mapping[str, float], stated: float) -> tuple[str, ...]:
-    """What to say of tags that contradict the mpp that somebody states, which is used all the same."""
+    """Notes on tags that contradict the stated mpp, which is used all the same."""
     return tuple(
         f"{stated:g} um per pixel is used as stated; the slide's tag {tag} says {value:.4g}"
         for tag, value in sources.items()

@@ -51,7 +51,7 @@ _TRANSFER_SYNTAXES = {
 
 
 class LevelSource(Protocol):
-    """What `Slide` asks of a reader.
+    """The interface of a reader, as `Slide` uses it.
 
     Attributes:
         level_sizes: (width, height) of each level, level 0 first.

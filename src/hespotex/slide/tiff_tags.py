@@ -47,7 +47,7 @@ def picture_said(tiff: Any, series: Any) -> str:
 
 
 def which_picture(place: int, n: int, where: str, *, n_twins: int) -> str:
-    """That it is picture so many of `n` in a file or store, in words; empty for the first that is alone of its size."""
+    """Words for "picture 2 of `n`" in a file or store; empty for the first one if no other has its size."""
     if place == 1 and not n_twins:
         return ""
     twins = f", the first of {n_twins + 1} of the same size" if n_twins else ""
@@ -100,7 +100,7 @@ def stated_maxima(tiff: Any, page: Any) -> dict[str, int]:
 
 
 def _largest(value: Any) -> int | None:
-    """Of a number a sample; None where it is no whole number above 0."""
+    """The largest value of a tag that may have one number a sample; None where it is no whole number above 0."""
     try:
         most = float(max(value)) if isinstance(value, tuple) else float(value)
     except (TypeError, ValueError):

@@ -128,7 +128,7 @@ def _joined(areas: Sequence[Any]) -> Any:
 
 
 def _regions(content: Any) -> list[Any]:
-    """Of a collection that has areas beside detections, cells and tiles: these areas alone."""
+    """The areas of a collection, without detections, cells and tiles if there are other areas."""
     features = _features(content)
     regions = [f for f in features if f["type"] != "Feature" or object_type(f) not in _NO_REGIONS]
     return regions or features

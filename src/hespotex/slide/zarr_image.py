@@ -280,7 +280,7 @@ def _sides(group: Any, image: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _channels(group: Any) -> Sequence[Mapping[str, Any]]:
-    """What OMERO's metadata say of each channel; one that says nothing, where there are none."""
+    """OMERO's metadata of each channel; where there are none, one empty entry."""
     attributes: Mapping[str, Any] = dict(group.attrs)
     omero: Mapping[str, Any] = attributes.get("ome", attributes).get("omero") or {}
     return omero.get("channels") or ({},)

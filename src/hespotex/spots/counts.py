@@ -111,7 +111,7 @@ def find_count_problem(
     genes: Sequence[str] | npt.NDArray[np.str_] | None = None,
     barcodes: Sequence[str] | npt.NDArray[np.str_] | None = None,
 ) -> str | None:
-    """What keeps a matrix from being raw counts, with the remedy; None if it is raw counts."""
+    """The reason why a matrix is no raw counts, with the remedy; None if it is raw counts."""
     bad_nan = bad_negative = bad_fraction = 0
     place: dict[str, int] = {}
     for start, block in _blocks(counts.data):

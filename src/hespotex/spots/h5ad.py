@@ -351,7 +351,7 @@ def _full_size(shape: Any, scale: float) -> tuple[float, float] | None:
 def _space_ranger_mpp(
     factors: Mapping[str, Any], whose: str
 ) -> tuple[dict[str, float], dict[str, RoughScale]]:
-    """What Space Ranger's own factors say outright, and roughly; other tools store other circles under the same names.
+    """Exact and rough scales from Space Ranger's own factors; other tools store other circles under the same names.
 
     Raises:
         SpotTableError: a factor is no number above 0.

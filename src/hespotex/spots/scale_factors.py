@@ -1,4 +1,4 @@
-"""What Space Ranger states of the small copies of an image: their scales, and the full size that follows."""
+"""Space Ranger's statements on small copies of an image: their scales, and the full size that follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a refusal of the disk or file system means and what to do, by error number."""
+"""Refusals of the disk or file system by error number: their meaning, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, and what to do where another kind was expected."""
+"""The kind of a file by its first bytes, and what to do where another kind was expected."""
 
 from __future__ import annotations
 

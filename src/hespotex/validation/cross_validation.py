@@ -204,7 +204,7 @@ def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> 
 
 
 def _n_units(*cohorts: Cohort) -> list[int]:
-    """What inner folds leave out, patients or sections of one patient, in each cohort; the last one says which."""
+    """How many units inner folds leave out in each cohort: patients or sections, whichever the last cohort has."""
     by_patient = _by_patient(cohorts[-1])
     return [len(set(_owners(c))) if by_patient else len(c.items) for c in cohorts]
 

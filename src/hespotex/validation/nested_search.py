@@ -22,7 +22,7 @@ from hespotex.storage.metrics import Candidate, ScoreSummary, Search
 
 @dataclass(frozen=True)
 class Choice:
-    """What inner folds chose.
+    """The choice of inner folds.
 
     Attributes:
         config: the configuration with the chosen values in it.

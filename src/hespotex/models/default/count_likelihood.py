@@ -24,7 +24,7 @@ Run = Callable[[Work, Iterable[tuple[int, slice]]], Iterable[tuple[Tensor, Tenso
 
 @dataclass(frozen=True)
 class CountTarget:
-    """What spots are compared with; n spots in K sections, G genes.
+    """The counts that spots are compared with; n spots in K sections, G genes.
 
     Attributes:
         counts: rows (b,) -> (b, G) raw counts of these spots, of any type of numbers, on the device of the

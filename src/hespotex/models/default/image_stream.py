@@ -55,7 +55,7 @@ class ImageStreamSizes:
 
 
 class Decoded(NamedTuple):
-    """What the image stream says of n spots.
+    """Output of the image stream for n spots.
 
     Attributes:
         log_ratio: (n, G) log of the gene's share over its baseline.
