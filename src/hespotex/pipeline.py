@@ -58,12 +58,13 @@ from hespotex.results.absent_table import write_absent_of_model
 from hespotex.results.announce import say_of_model, say_what_lacks
 from hespotex.results.identity import finished_before, run_identity
 from hespotex.results.outcome import RunResult
-from hespotex.results.run_outputs import finished_fold, read_evidence, write_fold
+from hespotex.results.run_outputs import finished_fold, write_fold
 from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Fold, Folds, external_note, inner_note, make_folds
 from hespotex.storage.atomic import check_writable
 from hespotex.storage.clock import StageClock
+from hespotex.storage.metrics import Evidence
 from hespotex.storage.run_folder import RunDir
 from hespotex.validation.cross_validation import FoldOutcome, fit_for_use, run_fold
 
@@ -241,7 +242,7 @@ def train(
     if validate and len(read) > 1:
         run = RunDir(beside_model(out, ".validation"))
         scored = _cross_validate(read, run, config, gene_sets, False, machine, reporter, clock)
-        validation = {**scored.metrics, **read_evidence(run)}
+        validation = {**scored.metrics, **Evidence.read(run.evidence_json).plain()}
     elif validate:
         reporter.warn("one section cannot be validated: every gene stays `ungraded`")
     note = inner_note([s.section_id for s in read], [s.patient_id for s in read])

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from hespotex.evaluation.by_scope import GENES, SCHEMA, SCHEMA_VERSION, record_tables
+from hespotex.evaluation.by_scope import GENES, SCHEMA_VERSION, record_tables
 from hespotex.evaluation.claims import BETWEEN, TABLE_COLUMNS, Claims, Scope, decide
+from hespotex.storage.metrics import Evidence
 
 EVIDENCE_OF = dict.fromkeys("ABC", "predicted") | {"D": "not shown", "ungraded": "untested"}
 
@@ -56,4 +57,4 @@ def validation_of(
     """What a model file keeps of a validation that found these grades by this kind of held-out section."""
     table = evidence_table(grades, n_patients=2 * (scope == BETWEEN))
     named = table.assign(gene=table.index)
-    return {SCHEMA: SCHEMA_VERSION, kind: record_tables({scope: named})}
+    return Evidence(evidence_schema=SCHEMA_VERSION, **{kind: record_tables({scope: named})}).plain()

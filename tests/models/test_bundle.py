@@ -133,6 +133,7 @@ def test_a_header_says_which_entry_is_missing_or_of_another_kind(tmp_path: Path)
         ({k: v for k, v in whole.items() if k != "genes"}, "genes: Field required"),
         (whole | {"sides_um": "wide"}, "sides_um: Input should be a valid tuple"),
         (whole | {"sections": [{"section_id": "S1"}]}, r"sections\.0\.patient_id: Field required"),
+        (whole | {"validation": {"mean": 3}}, "mean: Input should be a valid dictionary"),
         ([1], "a list"),
     ):
         save_file(tensors, tmp_path / "m", metadata=metadata | {"header": json.dumps(changed)})

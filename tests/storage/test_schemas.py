@@ -14,7 +14,7 @@ from hespotex.errors import RunError
 from hespotex.evaluation.run_tables import GENE_SETS, GENES
 from hespotex.report.report import write_report
 from hespotex.results.run_comparison import compare_folders
-from hespotex.storage.metrics import Metrics, ScoreSummary, SectionRecord
+from hespotex.storage.metrics import Evidence, Metrics, ScoreSummary, SectionRecord, Validation
 from hespotex.storage.run_folder import RunDir
 from hespotex.storage.run_record import RunRecord, SlideRow, write_slides
 
@@ -184,3 +184,30 @@ def test_every_column_of_gene_sets_is_one_of_genes_or_says_which_set(tmp_path: P
     (tmp_path / "gene_sets.csv").write_text("section_id\nS1\n")
     with pytest.raises(RunError, match="expected column gene_set in"):
         GENE_SETS.read(tmp_path / "gene_sets.csv")
+
+
+def test_evidence_is_written_and_read_and_what_is_no_evidence_is_told(tmp_path: Path) -> None:
+    tables = {"between_patients": {"names": ["ACTB"], "score": [None]}}
+    path = tmp_path / "evidence.json"
+    Evidence(evidence_schema=1, gene_evidence=tables).write(path)
+    assert json.loads(path.read_text()) == {"evidence_schema": 1, "gene_evidence": tables}
+    assert Evidence.read(path).gene_evidence == tables
+    path.write_text(json.dumps({"gene_evidence": {"between_patients": ["ACTB"]}}))
+    with pytest.raises(
+        RunError, match=r"expected the evidence of a run in .*, found: gene_evidenc"
+    ):
+        Evidence.read(path)
+    with pytest.raises(
+        RunError, match=r"expected the evidence of a run in .*absent, found nothing;"
+    ):
+        Evidence.read(tmp_path / "absent")
+
+
+def test_what_a_model_knows_of_its_validation_is_metrics_evidence_and_the_search() -> None:
+    """A file of 0.1.0 has grades by gene, and no evidence."""
+    stored = metrics(grades={"ACTB": "A"}, search={"chosen": {"model.hidden": 8}})
+    found = Validation.model_validate(stored)
+    assert found.search.words == "model.hidden = 8"
+    assert (found.evidence_schema, found.gene_evidence) == (0, {})
+    assert found.mean_of("ridge", "pcc_composition_mean") == 0.1234
+    assert found.plain() == stored

@@ -33,12 +33,11 @@ from hespotex.evaluation.evidence import FDR, judge_genes
 from hespotex.evaluation.grades import count_grades
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.models.bundle import Bundle
-from hespotex.storage.metrics import HeldGrade, ScopeSummary
+from hespotex.storage.metrics import Evidence, EvidenceTables, HeldGrade, ScopeSummary, Validation
 
-# Entries of a bundle's validation: the tables of `record_tables`, and their schema.
+# Fields of `Evidence` that hold tables of `record_tables`.
 GENES: Final = "gene_evidence"
 SETS: Final = "gene_set_evidence"
-SCHEMA: Final = "evidence_schema"
 SCHEMA_VERSION: Final = 1
 
 Judged = Mapping[Scope, pd.DataFrame]
@@ -174,8 +173,8 @@ def held_grades(genes: pd.DataFrame, judged: Judged) -> list[HeldGrade]:
 # ------------------------------------------------------------------------------------ in the model file
 
 
-def record_tables(judged: Judged, name: str = run_tables.GENE) -> dict[str, Any]:
-    """Tables by kind as JSON-like values, for `Bundle.validation`; NaN becomes None."""
+def record_tables(judged: Judged, name: str = run_tables.GENE) -> EvidenceTables:
+    """Tables by kind as JSON-like values, for `Evidence`; NaN becomes None."""
     return {
         scope: {
             "names": table[name].astype(str).tolist(),
@@ -192,12 +191,12 @@ def _listed(column: pd.Series) -> list[Any]:
 
 def bundle_tables(bundle: Bundle, kind: str = GENES) -> Tables:
     """What a model's validation says of its genes (or gene sets), by kind; empty where it says nothing."""
-    return tables_of(bundle.validation, kind)
+    return tables_of(Evidence.model_validate(bundle.validation), kind)
 
 
-def tables_of(evidence: Mapping[str, Any], kind: str = GENES) -> Tables:
+def tables_of(evidence: Evidence, kind: str = GENES) -> Tables:
     """The tables that `record_tables` recorded under `kind`."""
-    known = evidence.get(kind) or {}
+    known: EvidenceTables = getattr(evidence, kind)
     tables: dict[Scope, pd.DataFrame] = {}
     for scope in (BETWEEN, WITHIN):
         if scope in known:
@@ -231,16 +230,16 @@ def bundle_claims(
 
 def why_untested(bundle: Bundle) -> str:
     """Why a model has no evidence, where it has none."""
-    of_old = "grades" in bundle.validation and SCHEMA not in bundle.validation
-    return OF_OLD_VERSION if of_old else NOT_VALIDATED
+    found = Validation.model_validate(bundle.validation)
+    return OF_OLD_VERSION if found.grades and not found.evidence_schema else NOT_VALIDATED
 
 
-def of_same_sets(bundle: Bundle, sets: Sequence[GeneSet]) -> dict[str, Any]:
+def of_same_sets(bundle: Bundle, sets: Sequence[GeneSet]) -> EvidenceTables:
     """The evidence of a model's gene sets that are among these with the very same genes."""
     known = {s.name: frozenset(s.genes) for s in bundle.gene_sets}
     same = {s.name for s in sets if known.get(s.name) == frozenset(s.genes)}
-    kept: dict[str, Any] = {}
-    for scope, columns in (bundle.validation.get(SETS) or {}).items():
+    kept: EvidenceTables = {}
+    for scope, columns in Evidence.model_validate(bundle.validation).gene_set_evidence.items():
         at = [k for k, name in enumerate(columns["names"]) if name in same]
         kept[scope] = {name: [values[k] for k in at] for name, values in columns.items()}
     return kept

@@ -29,6 +29,7 @@ from hespotex.storage.clock import versions
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.storage.file_kinds import missing_bytes, mistaken_kind
+from hespotex.storage.metrics import Validation
 from hespotex.storage.schema import first_fault
 
 _TRUST = "trust."
@@ -167,7 +168,9 @@ def read_model(path: Path) -> Bundle:
                 found=f"one whose bytes were changed: {path}",
                 remedy=f"{DAMAGED}, or train anew",
             )
-        return _bundle(ModelHeader.parse(metadata.header), tensors)
+        header = ModelHeader.parse(metadata.header)
+        Validation.model_validate(header.validation)  # said here rather than where it is used
+        return _bundle(header, tensors)
     except (ValueError, ConfigError) as error:
         said = f"{type(error).__name__}: {error}"
         cause = first_fault(error) if isinstance(error, ValidationError) else said

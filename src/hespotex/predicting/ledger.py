@@ -19,7 +19,7 @@ from hespotex.results.outcome import SlideOutcome
 from hespotex.slide import slide_key
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.run_folder import RunDir
-from hespotex.storage.run_record import SlideRecord, write_slides
+from hespotex.storage.run_record import Identity, SlideRecord, write_slides
 
 _FOLDER: Final = "slides"
 
@@ -76,7 +76,7 @@ class Ledger:
         entry = SlideRecord(outcome=row, slide=_place(slide), source=self._source, content=content)
         entry.write(self._file(row.section_id))
 
-    def publish(self, identity: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    def publish(self, identity: Identity | Mapping[str, Any], details: Mapping[str, Any]) -> None:
         """Write `slides.csv` and run.json of all slides; finished if each of them has its prediction."""
         entries = self._read()
         while entries:

@@ -25,7 +25,7 @@ from hespotex.results.announce import say_what_lacks
 from hespotex.results.outcome import RunResult, SlideOutcome
 from hespotex.storage.clock import StageClock, versions
 from hespotex.storage.run_folder import RunDir
-from hespotex.storage.run_record import RunRecord
+from hespotex.storage.run_record import Identity, RunRecord
 
 _VERB: Final = "predict slides"
 
@@ -88,13 +88,13 @@ def _record(
 ) -> Iterator[Ledger]:
     """Claim the folder; however the block ends, its tables list what is there."""
     bundle, clock = predictor.bundle, StageClock()
-    identity = {
-        "verb": _VERB,
-        "hespotex": versions()["hespotex"],
-        "model_id": bundle.model_id,
-        "options": _shaping(options),
-        "gene_sets": sets_key(bundle.gene_sets),
-    }
+    identity = Identity(
+        verb=_VERB,
+        hespotex=versions()["hespotex"],
+        model_id=bundle.model_id,
+        options=_shaping(options),
+        gene_sets=sets_key(bundle.gene_sets),
+    )
     _forget_fruitless(run)
     run.begin(identity)
     ledger = Ledger(run, plan.source)

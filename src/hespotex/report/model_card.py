@@ -27,7 +27,7 @@ from hespotex.report.report_tables import coverage_rows, interval_text, search_t
 from hespotex.sections.splits import patients_note
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.clock import versions
-from hespotex.storage.metrics import Metrics, Search
+from hespotex.storage.metrics import Metrics, Validation
 
 if TYPE_CHECKING:
     from hespotex.models.bundle import Bundle
@@ -58,7 +58,7 @@ def render_model_card(bundle: Bundle) -> str:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     patients = list(dict.fromkeys(s.patient_id for s in bundle.sections))
-    found = Metrics.model_validate(bundle.validation)
+    found = Validation.model_validate(bundle.validation)
     card = environment.from_string(template.read_text(encoding="utf-8")).render(
         model_id=bundle.model_id,
         profile=bundle.model.profile,
@@ -86,7 +86,7 @@ def render_model_card(bundle: Bundle) -> str:
         half_widths=_half_widths(bundle),
         region_levels=region_levels(found),
         region_rows=region_rows(found),
-        search=search_text(Search.model_validate(bundle.validation.get("search", {}))),
+        search=search_text(found.search),
         limits=_limits(bundle, found, len(patients)),
         versions=versions(),
     )

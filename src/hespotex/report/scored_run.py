@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -24,12 +22,13 @@ from hespotex.sections.splits import Folds
 from hespotex.storage.clock import StageClock
 from hespotex.storage.metrics import Metrics
 from hespotex.storage.run_folder import RunDir
+from hespotex.storage.run_record import Identity
 
 
 def finish_scored_run(
     run: RunDir,
     folds: Folds,
-    identity: Mapping[str, Any],
+    identity: Identity,
     config: RunConfig,
     *,
     score_nan_as_zero: bool,

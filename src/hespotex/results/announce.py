@@ -17,7 +17,7 @@ from hespotex.models.bundle import Bundle
 from hespotex.progress import Reporter
 from hespotex.sections.section import Section
 from hespotex.sections.splits import patients_note
-from hespotex.storage.metrics import Search
+from hespotex.storage.metrics import Validation
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def say_of_model(bundle: Bundle, reporter: Reporter) -> None:
     """Say what inner folds chose for a model, where values were searched, and what few patients mean for it."""
     if note := patients_note([s.patient_id for s in bundle.sections]):
         reporter.say(note)
-    search = Search.model_validate(bundle.validation.get("search", {}))
+    search = Validation.model_validate(bundle.validation).search
     if search.chosen:
         reporter.say(
             f"search chose {search.words} for the model, of {len(search.candidates)} candidates"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,8 @@ from hespotex import keys
 from hespotex.evaluation.by_scope import SETS, tables_of
 from hespotex.evaluation.claims import Claims, decide
 from hespotex.export.claims_store import claim_columns, claim_record, set_words
-from hespotex.results.run_outputs import read_evidence
 from hespotex.storage.atomic import atomic_path, sweep_leftovers
-from hespotex.storage.metrics import SectionRecord
+from hespotex.storage.metrics import Evidence, SectionRecord
 from hespotex.storage.run_folder import RunDir
 
 
@@ -26,7 +25,7 @@ def write_found_claims(run: RunDir, sections: Sequence[SectionRecord]) -> None:
         run: holds evidence.json and predictions/.
         sections: records of the held-out sections.
     """
-    evidence = read_evidence(run)
+    evidence = Evidence.read(run.evidence_json)
     for record in sections:
         path = run.predictions / f"{record.section_id}.h5ad"
         sweep_leftovers(run.predictions, record.section_id)
@@ -35,7 +34,7 @@ def write_found_claims(run: RunDir, sections: Sequence[SectionRecord]) -> None:
             _mark(temporary, record, evidence)
 
 
-def _mark(path: Any, record: SectionRecord, evidence: Mapping[str, Any]) -> None:
+def _mark(path: Any, record: SectionRecord, evidence: Evidence) -> None:
     import h5py
     from anndata.io import read_elem, write_elem
 

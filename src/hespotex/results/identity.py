@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hespotex.config import RunConfig
@@ -11,22 +11,23 @@ from hespotex.sections.inputs import section_inputs
 from hespotex.sections.section import Section
 from hespotex.storage.clock import versions
 from hespotex.storage.run_folder import RunDir
+from hespotex.storage.run_record import Identity
 
 
 def run_identity(
     verb: str, config: RunConfig, sections: Sequence[Section], **more: Any
-) -> dict[str, Any]:
+) -> Identity:
     """What a result depends on; a folder that holds another identity is refused."""
-    return {
-        "verb": verb,
-        "hespotex": versions()["hespotex"],
-        "config": config.model_dump(mode="json"),
-        "inputs": {s.section_id: _input(s) for s in sections},
+    return Identity(
+        verb=verb,
+        hespotex=versions()["hespotex"],
+        config=config.model_dump(mode="json"),
+        inputs={s.section_id: _input(s) for s in sections},
         **more,
-    }
+    )
 
 
-def finished_before(run: RunDir, identity: Mapping[str, Any], reporter: Reporter) -> bool:
+def finished_before(run: RunDir, identity: Identity, reporter: Reporter) -> bool:
     """Claim the folder for a run; True, and said, where the very same one is finished there."""
     if not run.begin(identity):
         return False

@@ -6,7 +6,6 @@ the final tables are made from the records alone, whoever wrote them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +19,7 @@ from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation import run_tables
 from hespotex.evaluation.by_scope import (
-    GENES,
-    SCHEMA,
     SCHEMA_VERSION,
-    SETS,
     bundle_tables,
     headline,
     held_grades,
@@ -59,15 +55,13 @@ from hespotex.results.set_outputs import write_fold_sets, write_set_metrics
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Folds, inner_kind
 from hespotex.slide import open_slide
-from hespotex.storage.atomic import sweep_leftovers, write_json
+from hespotex.storage.atomic import sweep_leftovers
 from hespotex.storage.clock import versions
-from hespotex.storage.metrics import FoldRecord, FoldScores, Metrics, SectionRecord
+from hespotex.storage.metrics import Evidence, FoldRecord, FoldScores, Metrics, SectionRecord
 from hespotex.storage.run_folder import RunDir
 from hespotex.validation.cross_validation import FoldOutcome
 
 THUMBNAIL_SIDE_PX = 1200
-# Every gene's evidence by kind of held-out section: what a model file takes over.
-EVIDENCE_FILE = "evidence.json"
 
 
 def write_section_prediction(
@@ -259,11 +253,12 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> Metr
     judged = judge_by_scope(genes, patients, owners, nominal=LEVEL, trained_on=trained_on)
     genes = with_evidence(genes, judged, patients)
     run_tables.GENES.write(run.genes_csv, genes)
-    tables = {SCHEMA: SCHEMA_VERSION, GENES: record_tables(judged)}
     of_sets = write_set_metrics(run, len(folds), patients, owners, trained_on)
-    if of_sets is not None:
-        tables[SETS] = of_sets[1]
-    write_json(run.path / EVIDENCE_FILE, tables)
+    Evidence(
+        evidence_schema=SCHEMA_VERSION,
+        gene_evidence=record_tables(judged),
+        **({"gene_set_evidence": of_sets[1]} if of_sets is not None else {}),
+    ).write(run.evidence_json)
     of_scope = {scope: summarise_scope(table) for scope, table in judged.items()}
     main, mean = main_scope(judged), mean_scores([record.sections for record in records])
     held = held_grades(genes, judged)
@@ -310,12 +305,6 @@ def _units(sections: Sequence[SectionRecord]) -> dict[str, str]:
 def read_genes(run: RunDir) -> pd.DataFrame:
     """The rows of genes.csv; a gene called NA stays a name, an empty score is NaN."""
     return run_tables.GENES.read(run.genes_csv)
-
-
-def read_evidence(run: RunDir) -> dict[str, Any]:
-    """The tables of evidence of a scored run, as `Bundle.validation` keeps them."""
-    value = json.loads((run.path / EVIDENCE_FILE).read_text(encoding="utf-8"))
-    return dict(value)
 
 
 def _record_path(run: RunDir, number: int) -> Path:

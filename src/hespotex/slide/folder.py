@@ -14,6 +14,7 @@ from hespotex.errors import SlideError
 from hespotex.slide.zarr_image import holds_image, is_zarr
 from hespotex.storage.disk_errors import damaged
 from hespotex.storage.file_kinds import read_kind
+from hespotex.storage.run_folder import RunDir
 
 # What some reader opens; of `s.ome.btf` the last part counts.
 SLIDE_SUFFIXES: Final = (
@@ -27,7 +28,6 @@ _PACKED: Final = {"gzip", "bzip2", "xz", "zstd", "lz4", "compress"}
 _ARCHIVES: Final = {"zip", "7-Zip", "rar", "tar"}
 # Zip archives that are no packed slides.
 _DOCUMENTS: Final = {".odt", ".ods", ".odp", ".npz", ".whl"}
-_RUN: Final = "run.json"
 _NAMED: Final = 5
 
 
@@ -111,7 +111,9 @@ def _may_hold_slides(path: Path) -> bool:
     """Whether a file starts as pictures and archives do, or a folder holds slides and is no result of ours."""
     try:
         if path.is_dir():
-            within = [] if is_zarr(path) or (path / _RUN).is_file() else list(path.iterdir())
+            within = (
+                [] if is_zarr(path) or RunDir(path).run_json.is_file() else list(path.iterdir())
+            )
             return any(p.is_file() and _has_suffix(p) for p in within)
         kind = read_kind(path) if path.is_file() else None
     except OSError:

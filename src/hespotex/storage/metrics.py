@@ -307,3 +307,26 @@ class Metrics(JsonFile):
     def mean_of(self, predictor: str, score: str) -> float:
         """A mean score; NaN where there is none."""
         return float(getattr(self.mean.get(predictor, ScoreSummary()), score))
+
+
+EvidenceTables = dict[str, dict[str, list[Any]]]
+
+
+class Evidence(JsonFile):
+    """evidence.json: what held-out sections say of every gene, by kind of section, as a model file takes it over."""
+
+    holds: ClassVar[str] = "the evidence of a run"
+
+    evidence_schema: int = 0
+    """Of the tables; 0 in model files of hespotex 0.1.0, whose grades do not say what they rest on."""
+    gene_evidence: EvidenceTables = {}
+    """By kind: `names`, and a list for each of `claims.TABLE_COLUMNS`."""
+    gene_set_evidence: EvidenceTables = {}
+    """The same of gene sets."""
+
+
+class Validation(Evidence, Metrics):
+    """What a model file knows of its own validation: metrics.json and evidence.json of it, and what was searched."""
+
+    search: Search = Search()
+    """What inner folds of all its sections chose."""

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hespotex.errors import RunError
-from hespotex.storage.atomic import jsonable
 from hespotex.storage.clock import versions
 from hespotex.storage.differences import differing_keys
 from hespotex.storage.hdf5 import check_locks
-from hespotex.storage.run_record import RunRecord
+from hespotex.storage.run_record import Identity, RunRecord
 
 
 class RunDir:
@@ -37,6 +36,11 @@ class RunDir:
     def metrics_json(self) -> Path:
         """What a scored run found."""
         return self.path / "metrics.json"
+
+    @property
+    def evidence_json(self) -> Path:
+        """Every gene's evidence, as a model file takes it over."""
+        return self.path / "evidence.json"
 
     @property
     def genes_csv(self) -> Path:
@@ -82,7 +86,7 @@ class RunDir:
         """Folder of intermediate results that let an interrupted run go on."""
         return self.path / "work"
 
-    def begin(self, identity: Mapping[str, Any]) -> bool:
+    def begin(self, identity: Identity | Mapping[str, Any]) -> bool:
         """Claim the folder for a run; True if the very same run is finished here already.
 
         Args:
@@ -91,17 +95,17 @@ class RunDir:
         Raises:
             RunError: the folder holds another run (the message names what differs), or HDF5 can lock no file there.
         """
-        identity = jsonable(identity)
+        mine = RunRecord(status="running", identity=identity)
         if self.path.exists() and not self.path.is_dir():
             raise RunError(expected="a folder for the output", found=f"a file: {self.path}")
         known = RunRecord.read_if_there(self.run_json)
         if known is None or known.status != "finished":
             check_locks(self.path if self.path.exists() else self._nearest())
         if known is None:
-            RunRecord(status="running", identity=identity).write(self.run_json)
+            mine.write(self.run_json)
             self._claimed_here = True
             return False
-        rows = differing_keys(known.identity.plain(), identity)
+        rows = differing_keys(known.identity.plain(), mine.identity.plain())
         if rows:
             shown = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, old, new in rows[:6])
             more = f" (+{len(rows) - 6} more)" if len(rows) > 6 else ""
@@ -126,12 +130,12 @@ class RunDir:
                     self.path.rmdir()
             raise
 
-    def finish(self, identity: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    def finish(self, identity: Identity | Mapping[str, Any], details: Mapping[str, Any]) -> None:
         """Mark the run as finished; everything else must be written before."""
         self.record(identity, details, finished=True)
 
     def record(
-        self, identity: Mapping[str, Any], details: Mapping[str, Any], *, finished: bool
+        self, identity: Identity | Mapping[str, Any], details: Mapping[str, Any], *, finished: bool
     ) -> None:
         """Write what is known of the run so far; `details` are other fields of `RunRecord`."""
         RunRecord(
