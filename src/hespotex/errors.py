@@ -128,7 +128,7 @@ class ManifestError(HESpotExError):
 def shorten(names: Sequence[str], limit: int = 10) -> str:
     """The first few names of a list, and how many more there are."""
     shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"
 
 
 def counted(n: int, noun: str) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
-from hespotex.errors import GenePanelError
+from hespotex.errors import GenePanelError, shorten
 from hespotex.export.claim_words import TRAINING_NOTE, as_record, best_first, claims_of
 from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import UNITS, StoredPrediction
@@ -38,10 +38,9 @@ def chosen_columns(
     place = {name: j for j, name in enumerate(section.genes.tolist())}
     missing = [g for g in genes if g not in place]
     if missing:
-        more = f" (+{len(missing) - 5} more)" if len(missing) > 5 else ""
         raise GenePanelError(
             expected=f"genes of the prediction's {len(place)}",
-            found=f"unknown: {', '.join(missing[:5])}{more}",
+            found=f"unknown: {shorten(missing, 5)}",
             remedy="names are those of the model's panel",
             section=section.section_id,
         )

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hespotex.errors import ConfigError
+from hespotex.errors import ConfigError, shorten
 from hespotex.genes.gene_names import find_names
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.text_files import read_text
@@ -202,11 +202,10 @@ class PanelSets:
 
 def left_out_sentence(left_out: Mapping[str, int]) -> str:
     """Names the sets that have too few genes in a panel."""
-    shown = ", ".join(f"{name} ({n})" for name, n in list(left_out.items())[:_SHOWN])
-    more = f" and {len(left_out) - _SHOWN:,} more" if len(left_out) > _SHOWN else ""
+    shown = shorten([f"{name} ({n})" for name, n in left_out.items()], _SHOWN)
     return (
         f"left out: {len(left_out):,} gene set{'s' if len(left_out) > 1 else ''} with fewer than {MIN_GENES} "
-        f"genes in the panel: {shown}{more}"
+        f"genes in the panel: {shown}"
     )
 
 

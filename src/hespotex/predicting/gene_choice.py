@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.errors import GenePanelError
+from hespotex.errors import GenePanelError, shorten
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import UNTESTED, Claims
 from hespotex.export.claim_words import best_first
@@ -95,10 +95,9 @@ def unwritten_note(options: SlideOptions, panel: Collection[str], written: Colle
     lost = [gene for gene in wanted if gene in panel and gene not in written]
     if not lost:
         return ""
-    shown = f"{', '.join(lost[:5])}{f' and {len(lost) - 5:,} more' if len(lost) > 5 else ''}"
     return (
-        f"not predicted on this slide and so not shown: {shown}; --untested writes genes without evidence, --all-genes "
-        "genes of any grade"
+        f"not predicted on this slide and so not shown: {shorten(lost, 5)}; --untested writes genes without "
+        "evidence, --all-genes genes of any grade"
     )
 
 

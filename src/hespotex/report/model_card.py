@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hespotex import keys
+from hespotex.errors import shorten
 from hespotex.evaluation.by_scope import bundle_tables
 from hespotex.evaluation.claims import BETWEEN, EVIDENCE, UNTESTED
 from hespotex.evaluation.grades import UNGRADED, count_grades
@@ -110,11 +111,8 @@ def _gene_sets(bundle: Bundle) -> str:
     if found is None:
         return ""
     scores = found[1]
-    shown = [f"{scores.names[k]} ({scores.grades[k]})" for k in scores.best(_SETS_NAMED).tolist()]
-    more = (
-        f" and {len(scores.names) - _SETS_NAMED:,} more" if len(scores.names) > _SETS_NAMED else ""
-    )
-    return ", ".join(shown) + more + "."
+    best = scores.best(len(scores.names)).tolist()
+    return shorten([f"{scores.names[k]} ({scores.grades[k]})" for k in best], _SETS_NAMED) + "."
 
 
 def _nuclei(bundle: Bundle) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hespotex.errors import SlideError
+from hespotex.errors import SlideError, shorten
 from hespotex.slide.zarr_image import holds_image, is_zarr
 from hespotex.storage.disk_errors import damaged
 from hespotex.storage.file_kinds import read_kind
@@ -128,5 +128,4 @@ def _may_hold_slides(path: Path) -> bool:
 
 
 def _listed(paths: Sequence[Path]) -> str:
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return ", ".join(p.name + "/" * p.is_dir() for p in paths[:_NAMED]) + more
+    return shorten([p.name + "/" * p.is_dir() for p in paths], _NAMED)

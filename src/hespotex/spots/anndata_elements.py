@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from hespotex.errors import shorten
 from hespotex.spots.counts import distinct_names
 from hespotex.spots.sparse_reading import checked_csr, read_compressed, smallest_exact
 from hespotex.storage.safe_names import shown_name
@@ -34,9 +35,8 @@ def read_columns(group: Any) -> tuple[pd.DataFrame, dict[str, int]]:
             unread.append(name)
     if not unread:
         return table, {}
-    shown = ", ".join(shown_name(name) for name in unread[:4])
-    more = f" and {len(unread) - 4:,} more" if len(unread) > 4 else ""
-    return table, {f"columns of spots that anndata cannot read: {shown}{more}": len(unread)}
+    shown = shorten([shown_name(name) for name in unread], 4)
+    return table, {f"columns of spots that anndata cannot read: {shown}": len(unread)}
 
 
 def index_key(group: Any) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
-from hespotex.errors import SpotTableError
+from hespotex.errors import SpotTableError, shorten
 from hespotex.storage.safe_names import shown_name
 
 # Columns that say of which library (section) a spot is, the plainest first.
@@ -275,5 +275,4 @@ def _n_repeated(mark: pd.DataFrame) -> int:
 
 
 def _listed(names: Sequence[Any]) -> str:
-    shown = ", ".join(shown_name(str(name)) for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+    return shorten([shown_name(str(name)) for name in names], _SHOWN)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from hespotex.errors import shorten
+
 # What a file system takes in one name is 255 bytes, of which endings need some.
 MAX_BYTES: Final = 120
 _UNSAFE: Final = re.compile(r"[^\w.-]")
@@ -55,8 +57,7 @@ def safe_names(
 def changed_names(before: Sequence[str], after: Sequence[str], most: int = 4) -> str:
     """`a/b is now a_b, ...`: which names were changed, in words; empty where none was."""
     pairs = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
-    shown = ", ".join(f"{shown_name(a)} is now {shown_name(b)}" for a, b in pairs[:most])
-    return shown + (f" and {len(pairs) - most:,} more" if len(pairs) > most else "")
+    return shorten([f"{shown_name(a)} is now {shown_name(b)}" for a, b in pairs], most)
 
 
 def shown_name(name: str, most: int = 40) -> str:
