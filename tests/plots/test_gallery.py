@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from helpers.drawn import beyond_the_page, words
@@ -87,6 +89,16 @@ def test_long_words_stay_on_the_page(slide: Path) -> None:
     patch = _of(slide, 0, group="g" * 400, caption="a claim of many words " * 20)
     figure = plot_gallery([patch] * 2, title="T" * 300)
     assert beyond_the_page(figure) == 0
+    assert "…" in words(figure)
+
+
+def test_words_that_fit_are_whole_and_others_break_between_words(slide: Path) -> None:
+    title, caption = "C2 ACGTACGTACGTACGT-1", "ERBB2 +1.32, grade B, training patients alone"
+    figure = plot_gallery([replace(_of(slide, 0, caption=caption), title=title)] * 2, title="T")
+    said = [text.get_text() for text in figure.findobj(Text)]
+    assert title in said
+    assert "ERBB2 +1.32, grade B, training" in said
+    assert "patients alone" in said
 
 
 def test_a_slide_that_cannot_be_read_is_grey_and_says_so(slide: Path, tmp_path: Path) -> None:
@@ -135,14 +147,16 @@ def test_patches_of_a_gene_say_its_value_grade_and_flag(tmp_path: Path, slide: P
     assert log1p.startswith(f"CD3E {section.log1p[0, 3]:.2f}, ")
     assert "grade" not in log1p, "D is not shown"
     assert value_note("log1p") == "Values are predicted log1p(CPM)."
-    ring = [c for a in plot_gallery(patches, title="T").axes for c in a.patches]
-    assert {c.get_radius() for c in ring} == {50.0}
+    rings = [c for a in plot_gallery(patches, title="T").axes for c in a.collections]
+    assert len(rings) == 4
+    assert {float(ring.get_widths()[0]) for ring in rings} == {100.0}
     with pytest.raises(GenePanelError, match="a gene of the prediction of S1, found EGFR"):
         gene_patches(section, slide, "EGFR", [0])
 
 
 def test_the_picture_is_written_whole(slide: Path, tmp_path: Path) -> None:
-    write_gallery(tmp_path / "a" / "gallery.png", [_of(slide, 0)], title="T")
+    foreign = _of(slide, 0, caption="基因 $x_1$ and $")
+    write_gallery(tmp_path / "a" / "gallery.png", [foreign], title="T")
     with Image.open(tmp_path / "a" / "gallery.png") as picture:
         assert min(picture.size) > 400
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["gallery.png"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -162,8 +163,8 @@ def plot_gallery(
     left = _MARGIN * width
     figure = style.new_figure(width, height)
     inner = width - 2 * left
-    size = float(np.clip(85 * inner / max(len(title), 1), 10, 17))
-    style.heading(figure, _lines(title, inner, 1.25 * size)[0], subtitle, size=size)  # bold is wide
+    size = float(np.clip(110 * inner / max(len(title), 1), 10, 17))
+    style.heading(figure, _lines(title, inner, size, weight="bold")[0], subtitle, size=size)
     y = _TOP
     for group, members in groups.items():
         if group:
@@ -246,24 +247,51 @@ def _draw(
         axes.text(0, 0, "cannot be read", size=9, color=style.MUTED, ha="center", va="center")
     else:
         axes.imshow(seen, extent=(-half, half, half, -half), interpolation="antialiased")
-        _ring(axes, patch.spot_diameter_um)
+        if patch.spot_diameter_um is not None:
+            _ring(axes, patch.spot_diameter_um)
         style.scale_bar(axes, 1.0, size=7)
     style.caption(figure, x, y + _SIDE + 0.16, _lines(patch.title, _SIDE, 8.5)[0], size=8.5)
     for k, line in enumerate(_lines(patch.caption, _SIDE, 7.5, most=2)):
         style.caption(figure, x, y + _SIDE + 0.31 + 0.14 * k, line, size=7.5, colour=style.MUTED)
 
 
-def _ring(axes: Axes, diameter_um: float | None) -> None:
-    from matplotlib.patches import Circle
+def _ring(axes: Axes, diameter_um: float) -> None:
+    for colour, width in (("white", 1.6), (style.INK, 0.7)):
+        style.draw_circles(
+            axes,
+            np.zeros((1, 2)),
+            diameter_um,
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=width,
+        )
 
-    if diameter_um is not None:
-        for colour, width in (("white", 1.6), (style.INK, 0.7)):
-            axes.add_patch(
-                Circle((0, 0), diameter_um / 2, fill=False, edgecolor=colour, linewidth=width)
-            )
 
+def _lines(
+    text: str, width: float, size: float, *, most: int = 1, weight: str = "normal"
+) -> list[str]:
+    """Lines of at most so many inches, broken between words; what does not fit ends in dots."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
 
-def _lines(text: str, width: float, size: float, *, most: int = 1) -> list[str]:
-    """Lines of so many inches, at least one; what does not fit ends in dots."""
-    room = int(width * 105 / size)
-    return wrap(text, room, max_lines=most, placeholder="…") or [""]
+    font = FontProperties(size=size, weight=weight)
+    lines: list[str] = []
+
+    def longest(text: str, tail: str = "") -> int:
+        def inches(n: int) -> float:
+            line = text[:n] + tail
+            with warnings.catch_warnings():  # a sign that the font lacks is drawn as a box
+                warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+                points = text_to_path.get_text_width_height_descent(line, font, False)[0]
+            return float(points) / 72
+
+        return max(bisect_right(range(len(text) + 1), width, key=inches) - 1, 1)
+
+    text = " ".join(text.split())
+    while longest(text) < len(text) and len(lines) < most - 1:
+        end = text.rfind(" ", 0, longest(text) + 1)
+        end = end if end > 0 else longest(text)
+        lines.append(text[:end])
+        text = text[end:].lstrip()
+    fits = longest(text) >= len(text)
+    return [*lines, text if fits else text[: longest(text, "…")].rstrip() + "…"]
