@@ -29,10 +29,21 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(autouse=True)
-def _seeded_torch() -> None:
-    """Weights that a test draws do not depend on the tests before it; Python's and numpy's are seeded already."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+def _fresh_torch() -> None:
+    """Neither the weights that a test draws nor its time depend on the tests before it.
+
+    Python's and numpy's draws are seeded already. A run sets the threads of its process: several of them, in two test
+    processes, wait for one another.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    torch.manual_seed(0)
+    if torch.get_num_threads() > 1:
+        from hespotex.config import Machine
+        from hespotex.models.fit import use_threads
+
+        use_threads(Machine(threads=1))
 
 
 @pytest.fixture(autouse=True)
