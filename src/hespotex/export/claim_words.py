@@ -1,4 +1,4 @@
-"""What is claimed of a gene, in words and as plain values, for pictures and for files of other tools; pure."""
+"""Claims on genes in words and as plain values, for pictures and for files of other tools; pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def claims_of(section: StoredPrediction) -> Claims:
 
 
 def first_sentence(section: StoredPrediction) -> str:
-    """What is to be read first: that the model was fitted on this very section, where it was; then the claims."""
+    """The first sentence: that the model was fitted on this very section, where it was; then the claims."""
     told, note = claims_of(section).sentence(), str(section.record.get(TRAINING_NOTE) or "")
     return f"{note[0].upper()}{note[1:]}. {told}" if note else told
 
@@ -68,7 +68,7 @@ def long(claims: Claims, place: int) -> str:
 
 
 def mark(claims: Claims, place: int) -> str:
-    """What follows a gene's name in files that show nothing else of it; empty for one that is predicted."""
+    """The mark behind a gene's name in files that show nothing else of it; empty for a gene that is predicted."""
     evidence = str(claims.evidence[place])
     return "" if evidence == "predicted" else f", {evidence}"
 

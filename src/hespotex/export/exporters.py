@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be written of a prediction.
+    """The choice of what is written of a prediction.
 
     Attributes:
         genes: names, each of them in the prediction, in this order.

@@ -83,7 +83,7 @@ _LOWER_CASE_SPECIES: Final = frozenset({"zebrafish"})
 
 @dataclass(frozen=True)
 class GeneNames:
-    """What the names of a section's genes tell.
+    """Kind and species that the names of a section's genes tell.
 
     Attributes:
         kind: of identifier.

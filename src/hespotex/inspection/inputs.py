@@ -1,4 +1,4 @@
-"""What an INPUT is: a manifest, a folder or file of spots, a slide, a folder of slides."""
+"""INPUT of `inspect` and `convert`: a manifest, a folder or file of spots, a slide, a folder of slides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SOURCE = "-"
 
 @dataclass(frozen=True)
 class Input:
-    """What was given, as rows of a manifest.
+    """An input as rows of a manifest.
 
     Attributes:
         rows: one a section or slide.

@@ -33,7 +33,7 @@ from hespotex.spots.registry import read_spots
 
 @dataclass(frozen=True)
 class Picture:
-    """What to draw: an image with spots on it.
+    """An image with spots on it, to be drawn.
 
     Attributes:
         xy_px0: (n, 2) spot centres in its pixels; None for a slide alone.

@@ -1,4 +1,4 @@
-"""What is written beside an h5ad that is there already: chosen genes for other tools, the overview."""
+"""Files beside an h5ad that is there already: chosen genes for other tools, the overview."""
 
 from __future__ import annotations
 

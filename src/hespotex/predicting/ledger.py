@@ -25,7 +25,7 @@ _FOLDER: Final = "slides"
 
 
 class Ledger:
-    """What is known of the slides of one folder of predictions.
+    """The records of all slides of one folder of predictions.
 
     Args:
         source: the input of this call: manifest, slide or folder of slides.

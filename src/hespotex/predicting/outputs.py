@@ -1,4 +1,4 @@
-"""What is written of a predicted slide: the h5ad by chunks, chosen genes for other tools, the overview."""
+"""Files of a predicted slide: the h5ad by chunks, chosen genes for other tools, the overview."""
 
 from __future__ import annotations
 

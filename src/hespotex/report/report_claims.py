@@ -1,4 +1,4 @@
-"""What the report says first: the claims of every section, in words, counts and a table of genes; pure."""
+"""The first part of the report: the claims of every section, in words, counts and a table of genes; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report and the model card say of the intervals of composition, from a run's records; pure."""
+"""Texts of the report and the model card on intervals of composition, from a run's records; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report's page needs to draw the maps of one section: picture, spots, values as bytes; it draws nothing."""
+"""Data from which the report's page draws the maps of one section: picture, spots, values as bytes."""
 
 from __future__ import annotations
 

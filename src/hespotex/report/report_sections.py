@@ -1,4 +1,4 @@
-"""What the report says of single sections and of the run: slides, failures, losses, provenance; pure."""
+"""Texts of the report on single sections and on the run: slides, failures, losses, provenance; pure."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def complete_scored_run(run: RunDir) -> None:
 
 
 def scored_result(run: RunDir) -> RunResult:
-    """What a finished run that was scored holds."""
+    """The result of a finished run that was scored."""
     paths = {"scores": run.metrics_json, "genes": run.genes_csv, "predictions": run.predictions,
              "pictures": run.figures, "report": run.report}  # fmt: skip
     return RunResult(paths, Metrics.read(run.metrics_json).plain())

@@ -1,4 +1,4 @@
-"""What is said of a model, of the genes that are written, and of a slide's verdict."""
+"""Messages about a model, the genes that are written, and a slide's verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What records of held-out sections say of intervals: coverage by section, and stated beside seen over sections; pure."""
+"""Records of intervals on held-out sections: coverage by section, and stated beside seen coverage over sections; pure."""
 
 from __future__ import annotations
 

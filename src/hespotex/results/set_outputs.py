@@ -1,4 +1,4 @@
-"""Gene_sets.csv and what metrics.json says of gene sets: per-fold tables, then the verdict over all of them."""
+"""Outputs on gene sets: gene_sets.csv and their entry in metrics.json, from per-fold tables to the verdict over all folds."""
 
 from __future__ import annotations
 
