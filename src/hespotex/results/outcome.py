@@ -15,13 +15,7 @@ class SlideOutcome:
     """The outcome of one slide.
 
     Attributes:
-        section_id: names its files.
-        status: `skipped` where the very same prediction was there already; `unfinished` while a process is at it,
-            or where it was killed.
-        n_spots: predicted spots.
-        n_bad: spots whose pixels could not be read; they carry NaN.
-        verdict: of the out-of-distribution check; empty where the model has none.
-        why: the error, or what to know.
+        section_id, status, n_spots, n_bad, verdict, why: as of `SlideRow`.
         paths: what was written, by label.
         seconds: by stage.
     """
