@@ -143,7 +143,7 @@ def test_permuting_held_out_counts_changes_nothing_that_is_searched() -> None:
     config = RunConfig.from_values({"search": SEARCH}, CONFIGS["default"])
     fold = Fold(("B1", "B2"), ("A1", "A2"))
     plain = run_fold(cohort, fold, config)
-    assert [c["values"] for c in plain.search["candidates"]] == [
+    assert [c.values for c in plain.search.candidates] == [
         {"model.hidden": 8},
         {"model.hidden": 16},
     ]
