@@ -34,6 +34,7 @@ from benchmarks.cases import (
     nuclei,
     out_of_distribution,
     panel,
+    reading,
     region_coverage,
     shown,
     simulated_truth,
@@ -65,6 +66,7 @@ CASES = {
         nuclei,
         shown,
         panel,
+        reading,
         damaged_files,
     )
 }
@@ -79,6 +81,7 @@ TRUST = (
     "nuclei",
     "shown",
     "panel",
+    "reading",
     "damaged_files",
 )
 

@@ -50,6 +50,11 @@ _FROM_METRICS = {
 }
 
 
+def label(score: str) -> str:
+    """A score in words."""
+    return _LABELS[score]
+
+
 def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
     return {
         name: {"data": data, "train": list(train), "held_out": list(held_out)}
@@ -59,15 +64,17 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    from hespotex.config import RunConfig
+    from hespotex.config import EncoderConfig, RunConfig
     from hespotex.pipeline import cross_validate, evaluate, train
 
-    name = "-".join([*parameters["train"], "to", *parameters["held_out"]])
+    reading = parameters.get("reading", "patches")
+    name = "-".join([reading, *parameters["train"], "to", *parameters["held_out"]])
     folder = context.work / "accuracy" / name
     shutil.rmtree(folder, ignore_errors=True)
     data, where = parameters["data"], machine(context)
     genes = panel(context, data) or []
-    config, manifest = RunConfig(seed=0).with_genes(genes), context.data / data / "sections.csv"
+    manifest = context.data / data / "sections.csv"
+    config = RunConfig(seed=0, encoder=EncoderConfig(reading=reading)).with_genes(genes)
     with timed() as spent:
         if parameters["train"]:
             model = train(

@@ -95,7 +95,7 @@ def encode(
     """Stage 2: patches become features, nuclei are counted where the model has them; both once, in the cache."""
     encoder = load_encoder(encoder_name(config, sections), machine)
     patches = patch_config(config, sections)
-    plan = patch_plan(encoder, patches)
+    plan = patch_plan(encoder, patches, config.encoder.reading)
     items, sides_um = [], plan.sides_um
     with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
         for section in sections:

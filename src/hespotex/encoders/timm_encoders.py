@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from hespotex.encoders.base import Engine, RunEncoder
-from hespotex.encoders.engine import build_forward, weights_key
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hespotex.encoders.area import LastMap, not_by_area
+from hespotex.encoders.base import CELL_PX, CellReader, Engine, FeatureRows, RunEncoder, Tile
+from hespotex.encoders.engine import build_forward, cell_moments, weights_key
 from hespotex.encoders.hub import asking_the_hub, require
 from hespotex.errors import EncoderError
 from hespotex.storage.content_keys import content_key
@@ -41,16 +47,37 @@ class TimmEncoder(RunEncoder):
         self.dim = int(model.num_features)
         self.licence = str((model.pretrained_cfg or {}).get("license") or "not stated")
         self._key = content_key(weights_key(model), self.size_px, self.mean, self.std)
-        self._forward, self.engine = build_forward(
-            model,
-            key=self._key,
-            size_px=self.size_px,
+        self._model = model
+        self._build = partial(
+            build_forward,
             mean=self.mean,
             std=self.std,
             device=device,
             threads=threads,
             engine=engine,
         )
+        self._forward, self.engine = self._build(self._model, key=self._key, size_px=self.size_px)
+
+    def not_by_area(self) -> str:
+        """Why the network reads patches alone; empty where its head does no more than average the last map."""
+        if self.size_px % CELL_PX:
+            return f"its input of {self.size_px} px is no whole number of cells of {CELL_PX} px"
+        return not_by_area(self._model)
+
+    def by_area(self, tile: Tile) -> CellReader:
+        """The last map, cell by cell; the head is applied to its average."""
+        if self.not_by_area():
+            return super().by_area(tile)
+        moments = cell_moments(self._build, LastMap(self._model, tile.halo).eval(), self._key, tile)
+        return CellReader(moments, self._head)
+
+    def _head(self, pooled: npt.NDArray[np.float64]) -> FeatureRows:
+        """What the network makes of its averaged last map."""
+        device = next(self._model.parameters()).device
+        with torch.inference_mode():
+            maps = torch.as_tensor(pooled, dtype=torch.float32, device=device)[:, :, None, None]
+            found: FeatureRows = self._model.forward_head(maps).float().cpu().numpy()
+        return found
 
 
 def build_timm(name: str, *, device: str, threads: int | None, engine: Engine) -> TimmEncoder:

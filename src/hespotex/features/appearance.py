@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,20 +98,90 @@ def patch_textures(
         pitch_um: microns per pixel of the patches.
         mpp: microns per level-0 pixel of the slide.
     """
-    import cv2
-
     n_bands = _n_bands(min(patches.shape[1:3]))
-    steps = np.empty((len(patches), len(_CHANNELS), max(n_bands - 1, 0)), np.float32)
-    if steps.size:
+    power = np.empty((len(patches), len(_CHANNELS), n_bands))
+    if n_bands > 1:
         for i, patch in enumerate(patches):
-            seen = cv2.cvtColor(patch, cv2.COLOR_RGB2YCrCb)
-            for c, channel in enumerate(_CHANNELS):
-                power = _band_power(cv2.extractChannel(seen, channel).astype(np.float32), n_bands)
-                steps[i, c] = np.diff(np.log2(power + _FLOOR))
-        finer_um = pitch_um * 2.0 ** np.arange(n_bands - 1)
+            for c, channel in enumerate(_channels(patch)):
+                power[i, c] = _band_power(channel, n_bands)
+    return _steps(power, pitch_um, mpp)
+
+
+def _steps(power: npt.NDArray[np.float64], pitch_um: float, mpp: float) -> npt.NDArray[np.float32]:
+    """(b, T) steps between the powers (b, channels, bands); NaN where the slide does not resolve the finer one."""
+    n_steps = max(power.shape[2] - 1, 0)
+    steps = np.empty((*power.shape[:2], n_steps), np.float32)
+    if n_steps:
+        steps[:] = np.diff(np.log2(power + _FLOOR), axis=2)
+        finer_um = pitch_um * 2.0 ** np.arange(n_steps)
         for c, pixels in enumerate(_RESOLVED_PX):
             steps[:, c, finer_um < pixels * mpp * (1 - AGREEMENT)] = np.nan
-    return steps.reshape(len(patches), -1)
+    return steps.reshape(len(steps), -1)
+
+
+def _channels(picture: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.float32]]:
+    import cv2
+
+    seen = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
+    return (cv2.extractChannel(seen, channel).astype(np.float32) for channel in _CHANNELS)
+
+
+def n_cell_moments(size_px: int) -> int:
+    """How many numbers `cell_appearance` gives a cell."""
+    return N_COLOURS + len(_CHANNELS) * _n_bands(size_px)
+
+
+def cell_appearance(
+    tile: npt.NDArray[np.uint8], cell_px: int, halo: int, size_px: int
+) -> npt.NDArray[np.float32]:
+    """(T, T, M) what the appearance of a patch is made of, cell by cell: a mean over its cells means something.
+
+    Args:
+        tile: (H, H, 3) RGB.
+        cell_px: side of a cell; a multiple of the pixels of the coarsest band.
+        halo: cells on each side that are left out.
+        size_px: side of a patch.
+    """
+    import cv2
+
+    found = [*np.moveaxis(tile.astype(np.float32), 2, 0)]
+    found += [channel * channel for channel in found]
+    n_cells, n_bands = len(tile) // cell_px, _n_bands(size_px)
+    for channel in _channels(tile):
+        level = channel
+        for _ in range(n_bands):
+            below = cv2.pyrDown(level)
+            found.append(np.square(level - cv2.pyrUp(below, dstsize=level.shape[::-1])))
+            level = below
+    kept = slice(halo, n_cells - halo)
+    means = [_cell_means(values, n_cells)[kept, kept] for values in found]
+    return np.stack(means, axis=2)
+
+
+def _cell_means(values: npt.NDArray[np.float32], n_cells: int) -> npt.NDArray[np.float32]:
+    side = len(values) // n_cells
+    cells = values.reshape(n_cells, side, n_cells, side)
+    return np.asarray(cells.mean(axis=(1, 3), dtype=np.float32))
+
+
+def appearance_of_cells(
+    moments: Sequence[npt.NDArray[np.float64]], pitches_um: Sequence[float], mpp: float
+) -> Appearance:
+    """Colour and texture of spots from the means of `cell_appearance` over their patches.
+
+    Args:
+        moments: (n, M) of the smallest patch, and of the widest where there are several.
+        pitches_um: microns per pixel of these patches.
+        mpp: microns per level-0 pixel of the slide.
+    """
+    mean, square = moments[0][:, :3], moments[0][:, 3:N_COLOURS]
+    deviation = np.sqrt(np.maximum(square - np.square(mean), 0))
+    colours = np.concatenate([mean, deviation], axis=1) / 255
+    textures = [
+        _steps(own[:, N_COLOURS:].reshape(len(own), len(_CHANNELS), -1), pitch_um, mpp)
+        for own, pitch_um in zip(moments, pitches_um, strict=True)
+    ]
+    return Appearance(colours.astype(np.float32), np.concatenate(textures, axis=1))
 
 
 def _n_bands(size_px: int) -> int:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.config import PatchConfig
-from hespotex.encoders.base import Encoder
+from hespotex.config import PatchConfig, Reading
+from hespotex.encoders.base import Encoder, no_area
 from hespotex.encoders.cache import cache_folder, check_cache
 from hespotex.errors import ConfigError, SlideError
 from hespotex.features.appearance import N_COLOURS, Appearance, describe_patches, n_textures
+from hespotex.features.area import BATCH as AREA_BATCH
+from hespotex.features.area import TILE, AreaReader
 from hespotex.features.foreign_h5 import read_features_file
-from hespotex.features.patches import PatchPlan, crop_patches
+from hespotex.features.patches import PatchPlan, crop_patches, reading_order
 from hespotex.sections.section import Section
 from hespotex.slide import Slide, open_slide, slide_key
 from hespotex.storage.atomic import atomic_path
@@ -62,9 +65,15 @@ def default_sides(encoder: Encoder) -> tuple[float, ...]:
     return tuple(encoder.size_px * encoder.mpp * factor for factor in _CONTEXTS)
 
 
-def patch_plan(encoder: Encoder, config: PatchConfig) -> PatchPlan:
-    """The sides that the configuration states, else `default_sides`, in the encoder's size."""
-    return PatchPlan(config.sides_um or default_sides(encoder), encoder.size_px)
+def patch_plan(encoder: Encoder, config: PatchConfig, reading: Reading = "patches") -> PatchPlan:
+    """The sides that the configuration states, else `default_sides`, in the encoder's size.
+
+    Raises:
+        EncoderError: the encoder cannot be read by area.
+    """
+    if reading == "area" and encoder.not_by_area():
+        raise no_area(encoder)
+    return PatchPlan(config.sides_um or default_sides(encoder), encoder.size_px, reading)
 
 
 def encode_section(
@@ -165,9 +174,10 @@ def features_key(
     slide_key: str, encoder: Encoder, plan: PatchPlan, mpp: float, xy_px0: npt.NDArray[np.float64]
 ) -> str:
     """Key of everything that features depend on."""
+    reading = () if plan.reading == "patches" else (plan.reading, TILE.cells, TILE.halo)
     return content_key(
-        _RECIPE, slide_key, encoder.key(), encoder.engine, plan.sides_um, plan.size_px, mpp, xy_px0
-    )
+        _RECIPE, slide_key, encoder.key(), encoder.engine, plan.sides_um, plan.size_px, mpp, xy_px0, *reading
+    )  # fmt: skip
 
 
 def encode_spots(
@@ -199,6 +209,7 @@ def encode_batches(
     mpp: float,
     *,
     on_bad: Callable[[int, SlideError], None] | None = None,
+    area_batch: int = AREA_BATCH,
 ) -> Generator[EncodedBatch, None, None]:
     """Encode spots batch by batch, in reading order; hold it in `contextlib.closing`, as `crop_patches`.
 
@@ -206,6 +217,7 @@ def encode_batches(
         xy_px0: (n, 2) centres in level-0 pixels.
         mpp: microns per level-0 pixel.
         on_bad: hears of every spot whose pixels cannot be read; None: the first one ends the work.
+        area_batch: spots of a batch where the plan reads by area; `BATCH` of them where it reads patches.
 
     Yields:
         indices into the spots, (b,), their features, (b, S, D), and the appearance of their patches.
@@ -213,12 +225,29 @@ def encode_batches(
     Raises:
         SlideError: a region cannot be read.
     """
+    if plan.reading == "area":
+        order = reading_order(xy_px0)
+        reader = AreaReader(slide, encoder, plan, mpp)
+        for at in range(0, len(order), area_batch):
+            rows = order[at : at + area_batch]
+            tell = None if on_bad is None else partial(_tell_row, on_bad, rows)
+            yield rows, *reader.read(xy_px0[rows], tell)
+        return
     size, n_sides, pitches_um = plan.size_px, len(plan.sides_um), plan.effective_mpp(mpp)
     with closing(crop_patches(slide, xy_px0, mpp, plan, BATCH, on_bad=on_bad)) as batches:
         for indices, patches in batches:
             flat = encoder.encode(patches.reshape(-1, size, size, 3))
             features = flat.reshape(len(indices), n_sides, encoder.dim)
             yield indices, features, describe_patches(patches, pitches_um, mpp)
+
+
+def _tell_row(
+    on_bad: Callable[[int, SlideError], None],
+    rows: npt.NDArray[np.intp],
+    row: int,
+    error: SlideError,
+) -> None:
+    on_bad(int(rows[row]), error)
 
 
 def read_cached(path: Path, shape: tuple[int, ...]) -> Encoded | None:

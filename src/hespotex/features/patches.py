@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.config import Reading
 from hespotex.errors import ConfigError, GeometryError, SlideError
 from hespotex.slide import Slide
 
@@ -30,10 +31,12 @@ class PatchPlan:
     Attributes:
         sides_um: sides in microns, ascending; one patch each per spot.
         size_px: side in pixels after resampling: the encoder's input.
+        reading: whether every patch is encoded by itself, or put together from cells of the slide.
     """
 
     sides_um: tuple[float, ...]
     size_px: int
+    reading: Reading = "patches"
 
     def __post_init__(self) -> None:
         if not self.sides_um or any(s <= 0 for s in self.sides_um):

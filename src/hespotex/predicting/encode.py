@@ -63,7 +63,10 @@ def encode_slide(
     parts: list[FeatureChunk] = []
     filled, waiting = 0, iter(missing)
     number = next(waiting)
-    encoded = encode_batches(slide, xy_px0[rows], encoder, plan, mpp, on_bad=unreadable)
+    encoded = encode_batches(
+        slide, xy_px0[rows], encoder, plan, mpp,
+        on_bad=unreadable, area_batch=n_rows(store.slices[0]),
+    )  # fmt: skip
     with closing(encoded) as batches:
         for indices, raw, seen in batches:
             features = raw if matrix is None else np.matmul(raw, matrix).astype(np.float32)

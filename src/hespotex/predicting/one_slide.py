@@ -81,7 +81,7 @@ def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
     encoder = load_encoder(config.name, machine)
     record = encoder_record(encoder, config.projection or encoder.dim)
     check_same_encoder(model, bundle, record)
-    plan = PatchPlan(bundle.sides_um, encoder.size_px)
+    plan = PatchPlan(bundle.sides_um, encoder.size_px, config.reading)
     return Predictor(bundle, bundle_trust(bundle), encoder, plan, machine)
 
 

@@ -1,0 +1,148 @@
+"""Features by area: the average of the cells under a patch, whoever else asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from helpers.area_encoder import AreaColour
+from helpers.toy_slide import ToyEncoder
+from hespotex.config import PatchConfig
+from hespotex.encoders.base import Tile
+from hespotex.errors import EncoderError, SlideError
+from hespotex.features import area
+from hespotex.features.area import AreaReader
+from hespotex.features.encode import encode_batches, encode_spots, features_key, patch_plan
+from hespotex.features.patches import PatchPlan
+from hespotex.slide import Slide, open_slide
+
+SIDES_UM = (64.0, 128.0)
+BY_AREA = PatchPlan(SIDES_UM, 64, "area")
+BY_PATCHES = PatchPlan(SIDES_UM, 64)
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(area, "TILE", Tile(cells=3, halo=1))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Red is half of x, green half of y, blue is noise."""
+    y, x = np.mgrid[:460, :500]
+    noise = np.random.default_rng(0).integers(0, 256, x.shape)
+    path = tmp_path_factory.mktemp("slide") / "painted.png"
+    Image.fromarray(np.stack([x / 2, y / 2, noise], axis=2).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def slide(path: Path) -> Slide:
+    return open_slide(path, mpp=1.0)
+
+
+def inside(n: int, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Spots whose widest patch, with the cells that it covers in part, lies within the slide."""
+    return np.random.default_rng(seed).uniform(70, 320, (n, 2))
+
+
+def read(slide: Slide, xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    return AreaReader(slide, AreaColour(), BY_AREA, 1.0).read(xy)[0]
+
+
+def test_a_gradient_is_read_at_the_place_of_the_spot(slide: Slide) -> None:
+    xy = inside(40)
+    found = read(slide, xy)
+    assert found.shape == (40, 2, 3)
+    for side in range(2):
+        # A pixel's value is that of its left and upper edge, rounded down to a half.
+        np.testing.assert_allclose(found[:, side, :2], xy / 2 - 0.5, atol=0.05)
+
+
+def test_a_spot_on_the_grid_of_cells_gets_what_its_patch_says(slide: Slide) -> None:
+    xy = np.array([[128.0, 192.0], [256.0, 320.0], [192.0, 64.0]])
+    by_patches, seen = encode_spots(slide, xy, AreaColour(), BY_PATCHES, 1.0, lambda _: None)
+    by_area, cells = AreaReader(slide, AreaColour(), BY_AREA, 1.0).read(xy)
+    np.testing.assert_allclose(by_area, by_patches, rtol=1e-5)
+    np.testing.assert_allclose(cells.colours, seen.colours, atol=1e-5)
+    # Bands of a patch end at its border, those of cells do not: the finest ones hardly differ.
+    np.testing.assert_allclose(cells.textures[:, 0], seen.textures[:, 0], atol=0.2)
+    assert np.array_equal(np.isnan(cells.textures), np.isnan(seen.textures))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 29), min_size=1, max_size=30, unique=True))
+def test_features_do_not_depend_on_other_spots_or_on_order(path: Path, rows: list[int]) -> None:
+    slide, xy = open_slide(path, mpp=1.0), inside(30, seed=1)
+    np.testing.assert_array_equal(read(slide, xy[rows]), read(slide, xy)[rows])
+
+
+def test_features_do_not_depend_on_batches_or_on_what_is_kept(
+    slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xy, whole = inside(60, seed=2), np.empty((60, 2, 3), np.float32)
+    encoder = AreaColour()
+    for rows, features, _ in encode_batches(slide, xy, encoder, BY_AREA, 1.0, area_batch=7):
+        whole[rows] = features
+    np.testing.assert_array_equal(whole, read(slide, xy))
+    n_kept = encoder.tiles
+    monkeypatch.setattr(area, "_KEPT_BYTES", 1)
+    for rows, features, _ in encode_batches(slide, xy, encoder, BY_AREA, 1.0, area_batch=7):
+        np.testing.assert_array_equal(features, whole[rows])
+    assert encoder.tiles > 2 * n_kept  # nothing was kept, and tiles were made again
+
+
+def test_only_tiles_under_spots_are_encoded(slide: Slide) -> None:
+    encoder, plan = AreaColour(), PatchPlan((64.0,), 64, "area")
+    reader = AreaReader(slide, encoder, plan, 1.0)
+    reader.read(np.array([[140.0, 140.0], [150.0, 130.0]]))  # cells 3 to 5, all of one tile
+    assert encoder.tiles == 1
+    reader.read(np.array([[170.0, 140.0]]))  # reaches the next tile to the right
+    assert encoder.tiles == 2
+
+
+def test_beyond_the_slide_it_is_white(slide: Slide) -> None:
+    found = read(slide, np.array([[-500.0, -500.0], [5000.0, 90.0]]))
+    np.testing.assert_array_equal(found, 255)
+
+
+def test_a_region_that_cannot_be_read_is_told_of_the_spots_on_it_alone(
+    slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, regular = read(slide, inside(30)), slide.read_region
+
+    def broken(x: float, y: float, *size: float) -> npt.NDArray[np.uint8]:
+        if x < 40 and y < 40:
+            raise SlideError("damaged here")
+        return regular(x, y, *size)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slide, "read_region", broken)
+    with pytest.raises(SlideError, match="damaged here"):
+        read(slide, inside(30))
+    told: dict[int, str] = {}
+    reader = AreaReader(slide, AreaColour(), BY_AREA, 1.0)
+    found, _ = reader.read(inside(30), lambda spot, error: told.update({spot: str(error)}))
+    assert 0 < len(told) < 30
+    assert set(told.values()) == {"damaged here"}
+    good = [spot for spot in range(30) if spot not in told]
+    np.testing.assert_array_equal(found[good], whole[good])
+
+
+def test_the_cache_knows_the_reading() -> None:
+    args = ("slide", AreaColour())
+    xy = inside(3)
+    assert features_key(*args, BY_AREA, 1.0, xy) != features_key(*args, BY_PATCHES, 1.0, xy)
+
+
+def test_an_encoder_of_patches_alone_is_refused_before_work() -> None:
+    with pytest.raises(
+        EncoderError, match=r"found toy, which reads patches alone.*encoder.reading=patches"
+    ):
+        patch_plan(ToyEncoder(), PatchConfig(), "area")
+    assert patch_plan(AreaColour(), PatchConfig(sides_um=SIDES_UM), "area") == BY_AREA
