@@ -96,3 +96,8 @@ def test_a_network_that_looks_at_the_whole_image_is_not_read_by_area(name: str, 
 def test_a_network_of_local_layers_is_read_by_area(name: str) -> None:
     network = timm.create_model(name, pretrained=False, num_classes=0).eval()
     assert not_by_area(network) == ""
+
+
+def test_a_network_whose_head_takes_the_maximum_is_not_read_by_area() -> None:
+    network = timm.create_model("resnet10t", pretrained=False, num_classes=0, global_pool="max")
+    assert not_by_area(network.eval()) == "its head does more than average the map"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hespotex.cli import options, slide_options, terminal
-
-if TYPE_CHECKING:
-    pass
 
 Manifest = Annotated[Path, typer.Argument(help="Table of sections (CSV or TSV).")]
 OutDir = Annotated[Path, typer.Option("--out", help="Folder for the results.")]

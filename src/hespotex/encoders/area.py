@@ -58,19 +58,22 @@ def not_by_area(network: Any) -> str:
 
 
 def _map_problem(network: Any) -> str:
-    """Why the last map does not lie on cells; empty where it does."""
-    side = 4 * CELL_PX
-    try:
-        with torch.inference_mode():
-            found = network.forward_features(torch.zeros(1, 3, side, side))
-    except (RuntimeError, AssertionError, ValueError):
-        return "it takes images of one size alone"
-    if found.ndim != 4 or found.shape[2] != found.shape[3]:
-        return "its features are not a map"
-    if found.shape[2] == 0 or found.shape[2] % 4:
-        return (
-            f"its map of {found.shape[2]} x {found.shape[2]} does not lie on cells of {CELL_PX} px"
-        )
+    """Why the last map does not lie on cells, or is not just averaged by the head; empty where it does and is."""
+    side, device = 4 * CELL_PX, next(network.parameters()).device
+    with torch.inference_mode():
+        try:
+            found = network.forward_features(
+                torch.linspace(-1, 1, 3 * side**2, device=device).view(1, 3, side, side)
+            )
+        except (RuntimeError, AssertionError, ValueError):
+            return "it takes images of one size alone"
+        if found.ndim != 4 or found.shape[2] != found.shape[3]:
+            return "its features are not a map"
+        if found.shape[2] == 0 or found.shape[2] % 4:
+            return f"its map of {found.shape[2]} x {found.shape[2]} does not lie on cells of {CELL_PX} px"
+        averaged = network.forward_head(found.mean(dim=(2, 3), keepdim=True))
+        if not torch.allclose(averaged, network.forward_head(found), rtol=1e-3, atol=1e-4):
+            return "its head does more than average the map"
     return ""
 
 
@@ -97,7 +100,8 @@ class StageMoments(nn.Module):
         for stage in self.blocks:
             maps = stage(maps)
             cell = CELL_PX * maps.shape[-1] // side
-            parts += [F.avg_pool2d(maps, cell), F.avg_pool2d(maps.square(), cell)]
+            values = maps.float()  # a square in half precision would lose the variance
+            parts += [F.avg_pool2d(values, cell), F.avg_pool2d(values.square(), cell)]
         return _without_halo(torch.cat(parts, dim=1), self.halo)
 
 

@@ -50,16 +50,14 @@ class _Scale:
         described: whether cells also say what the appearance of a spot is made of.
         tiles: (T, T, K) cells of the tiles that are kept, the latest used last.
         bad: why a tile could not be read.
-        at: the tile of the last averages.
-        windows: the last averages, and which tiles they were made of.
+        made: the last averages, for which tile, and which tiles they were made of.
     """
 
     cell_px0: float
     described: bool
     tiles: OrderedDict[Place, Cells] = field(default_factory=OrderedDict)
     bad: dict[Place, SlideError] = field(default_factory=dict)
-    at: list[int] = field(default_factory=list)
-    windows: tuple[frozenset[Place], Floats] | None = None
+    made: tuple[Place, frozenset[Place], Floats] | None = None
 
 
 class AreaReader:
@@ -120,9 +118,8 @@ class AreaReader:
         for number, place in enumerate(places):
             rows = np.flatnonzero(group.ravel() == number)
             corners = _corners(tile[rows], reach[rows])
-            windows = self._windows(
-                scale, place, frozenset[Place]().union(*corners), on_bad is None
-            )
+            needed = frozenset[Place]().union(*corners)
+            windows = self._windows(scale, (int(place[0]), int(place[1])), needed, on_bad is None)
             found.append((rows, _between(windows, first[rows] - place * TILE.cells, part[rows])))
             if on_bad is not None:
                 for row, needed in zip(rows, corners, strict=True):
@@ -135,17 +132,17 @@ class AreaReader:
         return pooled
 
     def _windows(
-        self, scale: _Scale, place: npt.NDArray[np.intp], needed: frozenset[Place], strict: bool
+        self, scale: _Scale, place: Place, needed: frozenset[Place], strict: bool
     ) -> Floats:
         """(T + 1, T + 1, K) means over squares of cells that start in a tile; NaN where tiles are missing that nobody needs."""
-        if scale.windows is not None and needed <= scale.windows[0] and place.tolist() == scale.at:
-            return scale.windows[1]
+        if scale.made is not None and place == scale.made[0] and needed <= scale.made[1]:
+            return scale.made[2]
         tiles = self._tiles(scale, sorted(needed), strict)
         side, cells = TILE.cells, self._cells
         width = next(iter(tiles.values())).shape[2]
         block = np.full((side + cells, side + cells, width), np.nan)
         for (row, column), own in tiles.items():
-            y, x = (row - int(place[0])) * side, (column - int(place[1])) * side
+            y, x = (row - place[0]) * side, (column - place[1]) * side
             room = block[y : y + side, x : x + side]
             room[:] = own[: room.shape[0], : room.shape[1]]
         rows, windows = block[: side + 1], np.zeros((side + 1, side + 1, width))
@@ -154,7 +151,7 @@ class AreaReader:
         for k in range(cells):
             windows += rows[:, k : k + side + 1]
         windows /= cells**2
-        scale.windows, scale.at = (needed, windows), place.tolist()
+        scale.made = place, needed, windows
         return windows
 
     def _tiles(self, scale: _Scale, places: Sequence[Place], strict: bool) -> dict[Place, Cells]:

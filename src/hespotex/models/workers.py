@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
-import torch
-
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -28,6 +26,7 @@ def in_turn(work: Callable[[A], B], parts: Iterable[A], /) -> Iterable[B]:
 @contextmanager
 def one_thread() -> Iterator[int]:
     """One thread each for torch and the BLAS behind numpy inside the block; yields how many torch had before."""
+    import torch
     from threadpoolctl import threadpool_limits
 
     threads = torch.get_num_threads()
