@@ -120,13 +120,8 @@ def test_permuting_held_out_counts_changes_no_bit_of_the_fit(profile: str, by: s
     fold = make_folds(ids, [i.section.patient_id for i in cohort.items], by)[0]
     plain = run_fold(cohort, fold, config)
     scrambled = run_fold(_with_scrambled(cohort, fold.held_out), fold, config)
-    assert {name.partition(".")[0] for name in plain.bundle.trust} == {
-        "intervals",
-        "ood",
-        "regions",
-        "ridge",
-        "train_mean",
-    }
+    kept = {name.partition(".")[0] for name in plain.bundle.trust}
+    assert {"intervals", "ood", "regions", "ridge", "train_mean"} <= kept
     _assert_same_fit(plain, scrambled)
     assert plain.held_out[0].region_coverage is not None
     assert not np.array_equal(

@@ -7,7 +7,9 @@ import pytest
 from scipy import sparse
 
 from hespotex.errors import SpotTableError
+from hespotex.spots.base import Reader, SpotSource, SpotTable
 from hespotex.spots.counts import check_counts, find_count_problem
+from hespotex.spots.registry import READERS, read_spots
 
 
 def raw(seed: int = 0, n: int = 40, g: int = 30) -> np.ndarray:
@@ -100,3 +102,27 @@ def test_faults_below_thousands_of_empty_spots_are_found() -> None:
 def test_names_occur_once(genes: list[str], spots: list[str], message: str) -> None:
     with pytest.raises(SpotTableError, match=message):
         check_counts(sparse.csr_matrix(np.ones((2, 3))), genes, spots, "file")
+
+
+@pytest.mark.parametrize(("factor", "refused"), [(1.0, False), (0.7, True)])
+def test_counts_that_a_reader_did_not_check_are_checked(
+    factor: float, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader of another package may leave it out; what it hands over is raw counts all the same, or refused."""
+    values = sparse.csr_matrix(np.array([[3, 0], [1, 2]]) * factor)
+    table = SpotTable(
+        barcodes=np.array(["s1", "s2"]),
+        xy_px0=np.array([[0.0, 0.0], [100.0, 0.0]]),
+        counts=values,
+        genes=np.array(["A", "B"]),
+        source="theirs.bin",
+    )
+    monkeypatch.setitem(READERS._found, "theirs", Reader(lambda source: table, ("expression",)))
+    if refused:
+        with pytest.raises(SpotTableError, match=r"expected raw counts in theirs\.bin"):
+            read_spots("theirs", SpotSource())
+        return
+    read = read_spots("theirs", SpotSource())
+    assert read.counts is not None
+    assert read.counts.dtype == np.int32
+    np.testing.assert_array_equal(read.counts.toarray(), [[3, 0], [1, 2]])

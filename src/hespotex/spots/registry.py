@@ -11,7 +11,7 @@ import numpy as np
 from hespotex.errors import SpotTableError
 from hespotex.registry import Registry
 from hespotex.spots.base import Reader, Recognised, SpotSource, SpotTable
-from hespotex.spots.counts import check_names
+from hespotex.spots.counts import check_counts, check_names
 
 READERS: Final = Registry(
     "reader",
@@ -67,10 +67,22 @@ def read_spots(format_name: str, source: SpotSource) -> SpotTable:
             remedy="correct the manifest",
         )
     with READERS.blaming(format_name, SpotTableError):
-        table = _without_blanks(reader.read(source))
+        table = _without_blanks(_checked(reader.read(source)))
     if source.missing_genes is not None:
         table = replace(table, missing_genes=source.missing_genes)
     return table
+
+
+def _checked(table: SpotTable) -> SpotTable:
+    """The table with raw counts for certain: a reader that checked them itself leaves them in 32 bits.
+
+    Raises:
+        SpotTableError: the values are no raw counts.
+    """
+    if table.counts is None or table.genes is None or table.counts.dtype == np.int32:
+        return table
+    counts = check_counts(table.counts.copy(), table.genes, table.barcodes, table.source)
+    return replace(table, counts=counts)
 
 
 def _without_blanks(table: SpotTable) -> SpotTable:
