@@ -11,7 +11,7 @@ from helpers.toy_cohort import encoded_section, lattice, toy_cohort
 from helpers.toy_slide import toy_bundle, toy_trust
 from hespotex.evaluation.trust import Trust
 from hespotex.features.appearance import Appearance
-from hespotex.models.graph import knn_edges
+from hespotex.models.graph import Neighbours, knn_edges
 from hespotex.models.predict import predict_expression
 from hespotex.models.preprocessing import feature_stats
 from hespotex.models.types import FittedModel
@@ -129,19 +129,19 @@ def test_unreadable_spots_are_nan_and_send_no_message(tmp_path: Path) -> None:
 
 
 def test_halo_of_a_chain_reaches_as_many_spots_as_steps() -> None:
-    edges = knn_edges(np.stack([np.arange(10.0) ** 1.01, np.zeros(10)], axis=1), 1)
+    graph = Neighbours(np.stack([np.arange(10.0) ** 1.01, np.zeros(10)], axis=1), 1)
     # On this chain every spot hears from the one before it, the first from the second.
-    assert with_halo(np.array([6]), edges, 10, 0).tolist() == [6]
-    assert with_halo(np.array([6]), edges, 10, 1).tolist() == [5, 6]
-    assert with_halo(np.array([6, 7]), edges, 10, 3).tolist() == [3, 4, 5, 6, 7]
+    assert with_halo(np.array([6]), graph, 0).tolist() == [6]
+    assert with_halo(np.array([6]), graph, 1).tolist() == [5, 6]
+    assert with_halo(np.array([6, 7]), graph, 3).tolist() == [3, 4, 5, 6, 7]
 
 
 def test_halo_is_closed_under_messages_on_a_lattice() -> None:
     xy = lattice(9, 9, hexagonal=True)
     edges = knn_edges(xy, 6)
     tile = np.arange(20, 30)
-    two = with_halo(tile, edges, 81, 2)
-    one = with_halo(tile, edges, 81, 1)
+    two = with_halo(tile, Neighbours(xy, 6), 2)
+    one = with_halo(tile, Neighbours(xy, 6), 1)
     sources = edges[0][np.isin(edges[1], one)]
     assert set(sources.tolist()) <= set(two.tolist())
     assert len(tile) < len(one) < len(two) < 81

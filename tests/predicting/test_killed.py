@@ -29,26 +29,31 @@ def slowly(call):
         return call(*args, **kwargs)
     return later
 ToyEncoder.encode = slowly(ToyEncoder.encode)
-decode.predict_expression = slowly(decode.predict_expression)
-task = SlideTask("s", Path(sys.argv[1]), SlideOptions(mpp=MPP, formats=("geojson",)))
+for name in ("predict_expression", "predict_composition"):
+    setattr(decode, name, slowly(getattr(decode, name)))
+options = SlideOptions(mpp=MPP, formats=("geojson",), pitch_um=float(sys.argv[3]), untested=True)
+task = SlideTask("s", Path(sys.argv[1]), options)
 predict_slide(toy_predictor(toy_bundle(), toy_trust()), task, Path(sys.argv[2]))
 """
 
 
-def _start(slide: Path, out: Path) -> subprocess.Popen[bytes]:
+def _start(slide: Path, out: Path, pitch_um: float) -> subprocess.Popen[bytes]:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.Popen([sys.executable, "-c", CODE, str(slide), str(out)], env=env)
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, str(slide), str(out), str(pitch_um)], env=env
+    )
 
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     "stage", ["features/chunk-000003.safetensors", "predictions/finished/3.json"]
 )
+@pytest.mark.parametrize("pitch_um", [100.0, 40.0], ids=["coarse", "fine"])
 def test_killed_process_goes_on_and_equals_the_uninterrupted_one(
-    predictor: Predictor, slide: Path, tmp_path: Path, stage: str
+    predictor: Predictor, slide: Path, tmp_path: Path, stage: str, pitch_um: float
 ) -> None:
     cut = tmp_path / "cut"
-    process = _start(slide, cut)
+    process = _start(slide, cut, pitch_um)
     while not (cut / "work" / "s" / stage).exists():
         assert process.poll() is None
         time.sleep(0.005)
@@ -56,7 +61,8 @@ def test_killed_process_goes_on_and_equals_the_uninterrupted_one(
     process.wait()
     assert (cut / "work" / "s" / stage).exists()
     assert not list(cut.glob("predictions/*"))
-    task = SlideTask("s", slide, SlideOptions(mpp=MPP, formats=("geojson",)))
+    options = SlideOptions(mpp=MPP, formats=("geojson",), pitch_um=pitch_um, untested=True)
+    task = SlideTask("s", slide, options)
     for out in (cut, tmp_path / "whole"):
         predict_slide(predictor, task, out)
     for part in ("predictions/s.h5ad", "predictions/s.geojson", "figures/s_overview.png"):

@@ -76,7 +76,9 @@ def test_outline_from_qupath_replaces_the_detector(
     path.write_text(json.dumps([{"type": "Polygon", "coordinates": [ring]}, ignored]))
     again = _layout(slide, bundle, mpp=MPP, tissue=path, grid="square", pitch_um=40.0)
     np.testing.assert_array_equal(again.section.xy_px0, layout.section.xy_px0)
-    assert again.notes == ("an area of an ignored class is left out of t.geojson (Ignore*: 1)",)
+    ignored_note, fine_note = again.notes
+    assert ignored_note == "an area of an ignored class is left out of t.geojson (Ignore*: 1)"
+    assert fine_note.startswith("a map every 40 um of a model of 55 um spots extrapolates: ")
 
 
 @pytest.mark.parametrize("value", [0, 240, 255])

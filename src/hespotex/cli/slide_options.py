@@ -52,7 +52,26 @@ DiameterUm = Annotated[
         help="Slides: diameter of a spot in microns; default: as in the model's training.",
     ),
 ]
-Grid = Annotated[str, typer.Option("--grid", help="Slides: hexagonal | square.")]
+Grid = Annotated[
+    str | None,
+    typer.Option(
+        "--grid", help="Slides: hexagonal | square; default: square up to a pitch of 50 um."
+    ),
+]
+Layers = Annotated[
+    str,
+    typer.Option(
+        "--layers",
+        help="Slides: what the h5ad holds: composition (alone, in half precision) | all; default: composition up to a "
+        "pitch of 50 um.",
+    ),
+]
+MostGenes = Annotated[
+    int,
+    typer.Option(
+        "--most-genes", help="Slides: genes written of composition alone, the best graded first."
+    ),
+]
 MaxBadTiles = Annotated[
     float,
     typer.Option("--max-bad-tiles", help="Slides: share of spots whose pixels may be unreadable."),

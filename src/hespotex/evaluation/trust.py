@@ -157,6 +157,18 @@ class Trust:
             verdict = str(report.verdict)
         return Extras(lower, upper, self.half_width(), score, flagged, verdict=verdict)
 
+    def unlike(
+        self,
+        features: npt.NDArray[np.float32],
+        appearance: Appearance | None,
+        place: SlidePlace | None,
+    ) -> tuple[Floats, npt.NDArray[np.bool_]] | None:
+        """How unlike the training each spot is and whether it is flagged, as `extras`; None without a check."""
+        if self.ood is None:
+            return None
+        report = self.ood.report(features, appearance, place)
+        return report.score.astype(np.float32), report.flagged
+
 
 def bundle_trust(bundle: Bundle) -> Trust:
     """What a bundle carries of trust."""

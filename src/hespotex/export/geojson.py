@@ -14,7 +14,7 @@ from hespotex.export.claim_words import claims_of, mark
 from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.shown import Show, label, shown_values
-from hespotex.export.tables import MAX_GENES, about_file, chosen_columns, set_columns
+from hespotex.export.tables import MAX_GENES, ROW_GROUP, about_file, chosen_columns, set_columns
 from hespotex.storage.atomic import atomic_path
 
 _CORNERS: Final = 16
@@ -44,14 +44,10 @@ def write_geojson(
         GenePanelError: a gene is not in the prediction.
         RunError: the file cannot be written.
     """
-    columns = chosen_columns(section, genes)
-    of_sets = set_columns(section)
+    columns, n = chosen_columns(section, genes), len(section.barcodes)
     claims, kind = claims_of(section), label(show)
     names = [f"{section.genes[j]} {kind}{mark(claims, j)}" for j in columns.tolist()]
-    names += list(of_sets)
-    values = np.column_stack(
-        [np.asarray(shown_values(section, show)[:, columns], dtype=np.float64), *of_sets.values()]
-    )
+    names += list(set_columns(section.rows(slice(0, 0))))
     about = json.dumps(about_file(section, columns, show), allow_nan=False)
     turn = 2 * np.pi * np.arange(_CORNERS + 1) / _CORNERS
     radius = section.spot_diameter_um / section.mpp / 2
@@ -60,10 +56,14 @@ def write_geojson(
     # One feature at a time: as Python objects, all of a large slide would take gigabytes.
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
         handle.write(f'{{"type": "FeatureCollection", "hespotex": {about}, "features": [')
-        for i in range(len(section.barcodes)):
-            ring = np.round(section.xy_px0[i] - np.asarray(bounds_offset_px0) + circle, 2)
-            feature = _feature(section, i, ring.tolist(), names, values[i])
-            handle.write((",\n" if i else "\n") + json.dumps(feature, allow_nan=False))
+        for start in range(0, n, ROW_GROUP):
+            some = section.rows(slice(start, start + ROW_GROUP))
+            shown = np.asarray(shown_values(some, show)[:, columns], dtype=np.float64)
+            values = np.column_stack([shown, *set_columns(some).values()])
+            for i, row in enumerate(values):
+                ring = np.round(some.xy_px0[i] - np.asarray(bounds_offset_px0) + circle, 2)
+                feature = _feature(some, i, ring.tolist(), names, row)
+                handle.write((",\n" if start + i else "\n") + json.dumps(feature, allow_nan=False))
         handle.write("]}\n")
 
 

@@ -7,7 +7,7 @@ no name but those that the manifest gives.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -83,7 +83,7 @@ class StoredPrediction:
         xy_px0: (n, 2) x, y of the spot centres in level-0 pixels.
         mpp: microns per level-0 pixel.
         spot_diameter_um: of the spots.
-        log1p: (n, G) predicted log1p(CPM over the panel).
+        log1p: (n, G) predicted log1p(CPM over the panel); None where composition alone was kept.
         composition: (n, G) predicted log(p) - log(pooled p).
         depth: (n,) predicted total count; NaN where the model does not predict it.
         measured: (n, G) log1p(CPM), NaN where a gene was not measured; None without expression.
@@ -101,7 +101,7 @@ class StoredPrediction:
     xy_px0: npt.NDArray[np.float64]
     mpp: float
     spot_diameter_um: float
-    log1p: Floats
+    log1p: Floats | None
     composition: Floats
     depth: Floats
     measured: Floats | None
@@ -110,6 +110,29 @@ class StoredPrediction:
     thumbnail: Thumbnail | None
     extras: Extras = field(default_factory=Extras)
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self, rows: slice) -> StoredPrediction:
+        """These spots of a prediction of nothing measured; what holds for the slide stays."""
+        extras, sets = self.extras, self.extras.gene_sets
+        if sets is not None and sets.values is not None:
+            sets = replace(sets, values=sets.values[rows])
+        score, flagged = extras.ood_score, extras.ood
+        return replace(
+            self,
+            barcodes=self.barcodes[rows],
+            xy_px0=self.xy_px0[rows],
+            log1p=None if self.log1p is None else self.log1p[rows],
+            composition=self.composition[rows],
+            depth=self.depth[rows],
+            extras=replace(
+                extras,
+                lower=None,
+                upper=None,
+                ood_score=None if score is None else score[rows],
+                ood=None if flagged is None else flagged[rows],
+                gene_sets=sets,
+            ),
+        )
 
 
 def write_prediction(
@@ -238,6 +261,8 @@ def file_record(
     written: Iterable[str],
     thumbnail: Thumbnail | None,
     provenance: Mapping[str, Any] | None,
+    *,
+    log1p: bool = True,
 ) -> dict[str, Any]:
     """uns of a prediction: its record, and the picture that spots are drawn on.
 
@@ -245,7 +270,9 @@ def file_record(
         extras: what holds for the prediction as a whole, and gene sets.
         written: names in layers, obs and obsm, whose units are said.
         provenance: model id, encoder, versions, ...
+        log1p: whether X is log1p(CPM), else composition.
     """
+    units = {**UNITS, "X": UNITS["X" if log1p else keys.COMPOSITION]}
     names = ["X", keys.SPATIAL, *written]
     names += [] if extras.gene_sets is None else [keys.GENE_SETS]
     names += HALF_WIDTHS if extras.half_width is not None else ()
@@ -253,7 +280,7 @@ def file_record(
         **_storable({**(provenance or {}), **gene_record(extras)}),
         keys.FORMAT_VERSION: FORMAT_VERSION,
         **section_record(section),
-        "units": {name: UNITS[name] for name in names if name in UNITS},
+        "units": {name: units[name] for name in names if name in units},
     }
     if section.bits is not None:
         record["bits"] = section.bits
@@ -264,6 +291,12 @@ def file_record(
         picture = picture_entry(thumbnail.image, thumbnail.px0_per_px, section.geometry)
         uns[keys.SPATIAL] = {section.section_id: picture}
     return uns
+
+
+def holds_log1p(uns: Mapping[str, Any]) -> bool:
+    """Whether X of a prediction is log1p(CPM): by its unit, which version 1 of the format always had so."""
+    units = uns.get(keys.UNS, {}).get("units", {})
+    return str(units.get("X", keys.UNIT_LOG1P)) != keys.UNIT_COMPOSITION
 
 
 def read_prediction(path: str | Path) -> StoredPrediction:
@@ -302,8 +335,8 @@ def stored_prediction(table: AnnData, path: Path) -> StoredPrediction:
         xy_px0=np.asarray(table.obsm[keys.SPATIAL], dtype=np.float64),
         mpp=float(record["mpp"]),
         spot_diameter_um=float(record["spot_diameter_um"]),
-        log1p=np.asarray(table.X),
-        composition=np.asarray(table.layers[keys.COMPOSITION]),
+        log1p=np.asarray(table.X) if holds_log1p(table.uns) else None,
+        composition=np.asarray(table.layers[keys.COMPOSITION], np.float32),
         depth=obs[keys.PREDICTED_DEPTH].to_numpy(np.float32),
         measured=np.asarray(table.layers[keys.MEASURED]) if measured else None,
         measured_counts=table.layers[keys.MEASURED_COUNTS] if measured else None,

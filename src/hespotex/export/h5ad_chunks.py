@@ -22,6 +22,7 @@ from hespotex.export.h5ad import (
     Thumbnail,
     file_record,
     gene_table,
+    holds_log1p,
     spot_table,
     stored_prediction,
 )
@@ -48,6 +49,7 @@ def write_prediction_by_chunks(
     thumbnail: Thumbnail | None,
     provenance: Mapping[str, Any],
     columns: npt.NDArray[np.intp] | None = None,
+    places: npt.NDArray[np.intp] | None = None,
 ) -> None:
     """Write one slide's prediction; memory holds one chunk of the tables at a time.
 
@@ -61,9 +63,11 @@ def write_prediction_by_chunks(
         depth: (n,) predicted depth.
         extras: scores and flags per spot, grades and half widths per gene; no intervals of log1p.
         chunks: rows and their (b, G) arrays: `log1p`, `composition`, and `lower` and `upper` where the
-            first chunk has them, and (b, K) `gene_sets` where the extras name sets; every row once.
+            first chunk has them, and (b, K) `gene_sets` where the extras name sets; every row once. Without `log1p`
+            composition is X, too: the layer is a second name of it.
         provenance: goes into uns["hespotex"].
         columns: which genes to write, default all.
+        places: where these lie in the arrays of a chunk; default: `columns`.
 
     Raises:
         RunError: the file cannot be written.
@@ -74,8 +78,11 @@ def write_prediction_by_chunks(
     kept = np.arange(len(genes)) if columns is None else columns
     parts = iter(chunks)
     first = next(parts, None)
-    with_interval = first is not None and keys.LOWER in first[1]
-    layers = (keys.COMPOSITION, keys.LOWER, keys.UPPER) if with_interval else (keys.COMPOSITION,)
+    taken = kept if places is None else places
+    has = {_LOG1P, keys.COMPOSITION} if first is None else set(first[1])
+    layers = [name for name in (keys.COMPOSITION, keys.LOWER, keys.UPPER) if name in has]
+    dtype = np.float32 if first is None else first[1][keys.COMPOSITION].dtype
+    of_x = _LOG1P if _LOG1P in has else keys.COMPOSITION
     obs, var = spot_table(section, depth, extras), _of_genes(gene_table(genes, extras), kept)
     written = (*layers, *obs.columns)
     shape = (section.n_spots, len(kept))
@@ -88,21 +95,26 @@ def write_prediction_by_chunks(
                 write_elem(file, "obsm", {keys.SPATIAL: np.asarray(section.xy_px0, np.float64)})
                 for name in ("varm", "obsp", "varp", "layers"):
                     write_elem(file, name, {})
-                uns = file_record(section, extras, written, thumbnail, provenance)
+                uns = file_record(
+                    section, extras, written, thumbnail, provenance, log1p=of_x == _LOG1P
+                )
                 write_elem(file, "uns", uns)
-                tables = {_LOG1P: file.create_dataset("X", shape, np.float32)}
+                tables = {of_x: file.create_dataset("X", shape, dtype)}
                 for name in layers:
-                    tables[name] = file["layers"].create_dataset(name, shape, np.float32)
+                    if name == of_x:
+                        file[f"layers/{name}"] = file["X"]
+                    else:
+                        tables[name] = file["layers"].create_dataset(name, shape, dtype)
                 of_sets = {}
                 if extras.gene_sets is not None:
                     wide = (section.n_spots, len(extras.gene_sets.names))
-                    place = file["obsm"].create_dataset(keys.GENE_SETS, wide, np.float32)
+                    place = file["obsm"].create_dataset(keys.GENE_SETS, wide, dtype)
                     of_sets[keys.GENE_SETS] = place
                 for table in (*tables.values(), *of_sets.values()):
                     table.attrs.update(_DENSE)
                 for rows, arrays in () if first is None else chain([first], parts):
                     for name, table in tables.items():
-                        table[rows] = arrays[name][:, kept]
+                        table[rows] = arrays[name][:, taken]
                     for name, table in of_sets.items():
                         table[rows] = arrays[name]
         except (OSError, RuntimeError) as error:  # h5py raises either where the disk is full
@@ -131,15 +143,16 @@ def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
             raise RunError(
                 expected=f"{', '.join(lacking[:5])} in {path}", found="none", remedy="predict again"
             )
+        uns = read_elem(file["uns"])
+        composition = _columns_of(file[f"layers/{keys.COMPOSITION}"], columns)
         table = AnnData(
-            X=_columns_of(file["X"], columns),
+            X=_columns_of(file["X"], columns) if holds_log1p(uns) else composition,
             obs=read_elem(file["obs"]),
             var=var.iloc[columns],
-            uns=read_elem(file["uns"]),
+            uns=uns,
             obsm=read_elem(file["obsm"]),
         )
-        composition = file[f"layers/{keys.COMPOSITION}"]
-        table.layers[keys.COMPOSITION] = _columns_of(composition, columns)
+        table.layers[keys.COMPOSITION] = composition
     return stored_prediction(table, path)
 
 

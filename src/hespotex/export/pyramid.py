@@ -22,6 +22,7 @@ from hespotex.errors import RunError
 from hespotex.export.claim_words import claims_of, first_sentence, long, mark
 from hespotex.export.exporters import Exporter
 from hespotex.export.h5ad import StoredPrediction
+from hespotex.export.raster import REACH, halved, is_fine, pitch_um, raster_of
 from hespotex.export.shown import Show, explained, label, shown_values, unit
 from hespotex.export.tables import about_file, chosen_columns
 from hespotex.storage.atomic import atomic_path
@@ -33,15 +34,13 @@ NO_VALUE: Final[Mapping[Show, float]] = {"composition": math.nan, "log1p": 0.0}
 _TILE: Final = 256
 _PIXELS_PER_PITCH: Final = 8
 _SMALLEST_SIDE: Final = 512
-# A hexagonal cell reaches pitch / sqrt(3) from its centre, a square one pitch / sqrt(2).
-_REACH: Final = 0.72
 
 
 @dataclass(frozen=True)
 class _Level:
     """One level of the pyramid: level-0 pixels per pixel, and its size."""
 
-    downsample: int
+    downsample: float
     width: int
     height: int
 
@@ -59,7 +58,8 @@ def write_ome_tiff(
     Of a prediction without genes the channels are predicted depth and how unlike the training each spot is.
 
     Every pixel has the value of the nearest spot, no farther than 0.72 pitches from it: nothing is
-    interpolated. A spot is about eight pixels wide at the finest level.
+    interpolated. A spot is about eight pixels wide at the finest level. A fine map is an image: a pixel is a spot of
+    a square lattice (else half a pitch wide), and a pixel of a coarser level the mean of four.
 
     Args:
         section: the prediction; its thumbnail tells the size of the slide.
@@ -79,9 +79,9 @@ def write_ome_tiff(
             found="neither",
             remedy="write no map of this section",
         )
-    levels = _levels(section)
     channels = _channels(section, columns, show)
-    render = _Renderer(section, channels)
+    render = _Image(section, channels) if is_fine(section) else _Renderer(section, channels)
+    levels = render.levels
     size = {"tile": (_TILE, _TILE), "dtype": np.float32, "compression": "zlib"}
     with atomic_path(path) as temporary, TiffWriter(temporary, bigtiff=True, ome=True) as file:
         for level in levels:
@@ -152,8 +152,34 @@ def _size_px0(section: StoredPrediction) -> tuple[float, float]:
 
 
 def _pitch_px0(section: StoredPrediction) -> float:
-    pitch_um = float(section.record.get("spot_pitch_um", 0)) or section.spot_diameter_um
-    return pitch_um / section.mpp
+    return pitch_um(section) / section.mpp
+
+
+class _Image:
+    """A fine map as it is, and its coarser levels; one channel is in memory at a time."""
+
+    def __init__(self, section: StoredPrediction, channels: _Channels) -> None:
+        self._raster, self._channels = raster_of(section, _size_px0(section)), channels
+        height, width = self._raster.index.shape
+        self.levels = [_Level(self._raster.px0_per_px, width, height)]
+        while max(width, height) > _SMALLEST_SIDE:
+            width, height = -(-width // 2), -(-height // 2)
+            self.levels.append(_Level(2 * self.levels[-1].downsample, width, height))
+
+    def tiles(self, level: _Level) -> Iterator[npt.NDArray[np.float32]]:
+        """All tiles of a level, channel by channel, row by row."""
+        times, nowhere = self.levels.index(level), self._channels.nowhere
+        for channel in range(len(self._channels.names)):
+            image = self._raster.image(self._channels.values[:, channel])
+            for _ in range(times):
+                image = halved(image)
+            image = np.where(np.isfinite(image), image, np.float32(nowhere))
+            for y in range(0, level.height, _TILE):
+                for x in range(0, level.width, _TILE):
+                    tile = np.full((_TILE, _TILE), nowhere, np.float32)
+                    part = image[y : y + _TILE, x : x + _TILE]
+                    tile[: part.shape[0], : part.shape[1]] = part
+                    yield tile
 
 
 class _Renderer:
@@ -165,8 +191,9 @@ class _Renderer:
     def __init__(self, section: StoredPrediction, channels: _Channels) -> None:
         from scipy.spatial import cKDTree
 
+        self.levels = _levels(section)
         self._tree = cKDTree(section.xy_px0)
-        self._reach_px0 = _REACH * _pitch_px0(section)
+        self._reach_px0 = REACH * _pitch_px0(section)
         shown, nowhere = channels.values, channels.nowhere
         values = np.where(np.isfinite(shown), shown, nowhere).astype(np.float32)
         nothing = np.full((1, shown.shape[1]), nowhere, np.float32)
@@ -237,7 +264,7 @@ def _description(
     lines = [
         first_sentence(section),
         channels.said,
-        f"Pixel (0, 0) starts at level-0 pixel (0, 0) of the slide; one pixel covers {level.downsample} level-0 pixels.",
+        f"Pixel (0, 0) starts at level-0 pixel (0, 0) of the slide; one pixel covers {level.downsample:g} level-0 pixels.",
         *(f"{section.genes[j]}: {long(claims, j)}" for j in columns.tolist()),
         json.dumps(about_file(section, columns, show), allow_nan=False),
     ]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex import keys
+from hespotex.errors import RunError
 from hespotex.evaluation.measured_composition import measured_composition
 from hespotex.export.scales import COMPOSITION_COLOURS, EXPRESSION_COLOURS, Scale, robust_limits
 
@@ -46,8 +47,20 @@ _QUANTILE: Final = 0.95
 
 
 def shown_values(section: StoredPrediction, show: Show = "composition") -> npt.NDArray[np.float32]:
-    """(n, G) what is shown of a prediction."""
-    return section.composition if show == "composition" else section.log1p
+    """(n, G) what is shown of a prediction.
+
+    Raises:
+        RunError: log1p is asked for of a prediction that holds composition alone.
+    """
+    if show == "composition":
+        return section.composition
+    if section.log1p is None:
+        raise RunError(
+            expected=f"log1p(CPM) in the prediction of {section.section_id}",
+            found="composition alone",
+            remedy="predict again with --layers all",
+        )
+    return section.log1p
 
 
 def unit(show: Show) -> str:

@@ -156,9 +156,10 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show) -
     half_widths = half_width_columns(section.extras)
     for name, values in half_widths.items():
         var[name] = values[columns]
-    shown, other = (show, *(kind for kind in SHOWN if kind != show))
-    table = AnnData(X=shown_values(section, shown)[:, columns], obs=obs, var=var)
-    table.layers[other] = shown_values(section, other)[:, columns]
+    table = AnnData(X=shown_values(section, show)[:, columns], obs=obs, var=var)
+    others = [kind for kind in SHOWN if kind != show and section.log1p is not None]
+    for other in others:
+        table.layers[other] = shown_values(section, other)[:, columns]
     if section.measured is not None:
         table.layers[keys.MEASURED] = section.measured[:, columns]
         beside = measured_beside(section, columns)
@@ -173,8 +174,8 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show) -
         "shown": show,
         "explained": explained(show),
         "units": {
-            "X": unit(shown),
-            other: unit(other),
+            "X": unit(show),
+            **{other: unit(other) for other in others},
             keys.PREDICTED_DEPTH: UNITS[keys.PREDICTED_DEPTH],
             **{
                 k: UNITS[k] for k in (keys.MEASURED, keys.MEASURED_COMPOSITION) if k in table.layers

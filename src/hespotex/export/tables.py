@@ -21,6 +21,8 @@ from hespotex.storage.atomic import atomic_path
 
 MAX_GENES: Final = 50
 MAX_SETS: Final = 20
+# Spots that are made into a table at once: memory does not grow with the slide beyond the values themselves.
+ROW_GROUP: Final = 65_536
 # Entry of a prediction's record: genes of the h5ad, where fewer are held in memory.
 N_WRITTEN: Final = "n_written_genes"
 
@@ -48,9 +50,10 @@ def chosen_columns(
 
 
 def _abundance(section: StoredPrediction) -> npt.NDArray[np.float64]:
-    """(G,) mean predicted log1p(CPM), which ranks genes of equal grade and score."""
-    known = np.isfinite(section.log1p)
-    total = np.where(known, section.log1p, 0).sum(axis=0, dtype=np.float64)
+    """(G,) mean predicted log1p(CPM) or, without it, composition: it ranks genes of equal grade and score."""
+    values = section.composition if section.log1p is None else section.log1p
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(axis=0, dtype=np.float64)
     return np.asarray(total / np.maximum(known.sum(axis=0), 1))
 
 
@@ -76,7 +79,8 @@ def prediction_frame(
     of_sets = set_columns(section)
     taken = {name.casefold() for name in (*facts, *of_sets)}
     names = [f"gene {g}" if g.casefold() in taken else g for g in section.genes[columns].tolist()]
-    values = pd.DataFrame(shown_values(section, show)[:, columns], columns=names)
+    shown = np.asarray(shown_values(section, show)[:, columns], np.float32)
+    values = pd.DataFrame(shown, columns=names)
     return pd.concat([pd.DataFrame(facts), values, pd.DataFrame(of_sets)], axis=1)
 
 
@@ -120,7 +124,7 @@ def write_parquet(
     genes: Sequence[str] | None = None,
     show: Show = "composition",
 ) -> None:
-    """Write `prediction_frame` as Parquet; its metadata `hespotex` says units, section, model and claims.
+    """Write `prediction_frame` as Parquet, in row groups of 65,536 spots; its metadata `hespotex` says units, section, model and claims.
 
     Raises:
         GenePanelError: a gene is not in the prediction.
@@ -129,14 +133,20 @@ def write_parquet(
     import pyarrow as pa
     from pyarrow import parquet
 
-    table = pa.Table.from_pandas(prediction_frame(section, genes, show), preserve_index=False)
-    about = about_file(section, chosen_columns(section, genes), show)
-    metadata = {
-        **(table.schema.metadata or {}),
-        b"hespotex": json.dumps(about, allow_nan=False).encode(),
-    }
-    with atomic_path(path) as temporary:
-        parquet.write_table(table.replace_schema_metadata(metadata), temporary)
+    columns = chosen_columns(section, genes)
+    chosen = [str(gene) for gene in section.genes[columns]]
+    about = json.dumps(about_file(section, columns, show), allow_nan=False).encode()
+
+    def rows(start: int) -> pa.Table:
+        frame = prediction_frame(section.rows(slice(start, start + ROW_GROUP)), chosen, show)
+        return pa.Table.from_pandas(frame, preserve_index=False)
+
+    first = rows(0)
+    schema = first.schema.with_metadata({**(first.schema.metadata or {}), b"hespotex": about})
+    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        writer.write_table(first.cast(schema), row_group_size=ROW_GROUP)
+        for start in range(ROW_GROUP, len(section.barcodes), ROW_GROUP):
+            writer.write_table(rows(start).cast(schema), row_group_size=ROW_GROUP)
 
 
 EXPORTER: Final = Exporter(

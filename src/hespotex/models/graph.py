@@ -88,14 +88,42 @@ def _points(xy: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return points
 
 
-def _nearest(points: npt.NDArray[np.float64], k: int) -> tuple[npt.NDArray[np.int64], ...]:
-    """Source and target of the k nearest others of each point, ties by (x, y)."""
+class Neighbours:
+    """The nearest others of some spots of a large graph, found when they are asked for.
+
+    They are those of `knn_edges`, whose array would hold every edge of the slide.
+
+    Args:
+        xy: positions (n, 2), any unit.
+        neighbours: number of nearest spots, the spot itself not counted.
+    """
+
+    def __init__(self, xy: npt.ArrayLike, neighbours: int) -> None:
+        self._points = _points(xy)
+        self._tree = cKDTree(self._points)
+        self._k = min(neighbours, len(self._points) - 1)
+
+    def of(self, spots: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """All spots that send a message to one of these, ascending."""
+        if self._k <= 0 or not len(spots):
+            return np.zeros(0, np.intp)
+        return np.unique(_nearest(self._points, self._k, self._tree, spots)[0]).astype(np.intp)
+
+
+def _nearest(
+    points: npt.NDArray[np.float64],
+    k: int,
+    tree: cKDTree | None = None,
+    rows: npt.NDArray[np.intp] | None = None,
+) -> tuple[npt.NDArray[np.int64], ...]:
+    """Source and target of the k nearest others of each point (or of `rows`), ties by (x, y)."""
     n = len(points)
-    tree = cKDTree(points)
+    tree = cKDTree(points) if tree is None else tree
+    rows = np.arange(n) if rows is None else rows
     width = min(n, k + 14)  # rings of square and hexagonal lattices have at most 12 members
     while True:
-        distance, index = tree.query(points, k=width)
-        target = np.broadcast_to(np.arange(n)[:, None], index.shape)
+        distance, index = tree.query(points[rows], k=width)
+        target = np.broadcast_to(rows[:, None], index.shape)
         # The spot itself comes last, whatever shares its place.
         distance = np.where(index == target, np.inf, distance)
         order = np.argsort(distance, axis=1, kind="stable")
@@ -110,7 +138,7 @@ def _nearest(points: npt.NDArray[np.float64], k: int) -> tuple[npt.NDArray[np.in
     rank = np.where(distance > limit * (1 + _TIE), 2, rank)
     x, y = points[index, 0], points[index, 1]
     chosen = np.take_along_axis(index, np.lexsort((y, x, rank), axis=1)[:, :k], axis=1)
-    return chosen.ravel().astype(np.int64), np.repeat(np.arange(n, dtype=np.int64), k)
+    return chosen.ravel().astype(np.int64), np.repeat(rows.astype(np.int64), k)
 
 
 def _finish(

@@ -56,23 +56,11 @@ def predict_expression(
         ModelFileError: features do not fit the model, or it was trained with nuclei and none are given.
         SpotTableError: features and positions differ in number, or a feature is not finite.
     """
-    if len(features) != len(xy_um):
-        raise SpotTableError(
-            expected="as many features as positions",
-            found=f"{len(features)} and {len(xy_um)}: encode again",
-        )
-    if not np.isfinite(features).all():
-        raise SpotTableError(expected="finite features", found="NaN or infinity: encode again")
+    _check(features, xy_um)
     if model.profile == "published":
         return _predict_published(model, features, xy_um, nuclei, device)
-    if model.hyper["uses_nuclei"] and nuclei is None:
-        raise ModelFileError(
-            "the model was trained with nuclei, found none: say where the nuclei come from"
-        )
     ensemble, readout = Ensemble.from_model(model, device), Readout.from_tensors(model.tensors)
-    inputs = InputProjection.from_tensors(model.tensors).apply(features, stats)
-    factor = nuclei if model.hyper["uses_nuclei"] else None
-    inputs = with_nuclei(inputs, factor, None if stats is None else stats.nuclei)
+    inputs = _inputs(model, features, nuclei, stats)
     depth, blocks = ensemble.decode(*ensemble.context(inputs, xy_um), members=spread)
     shape = (len(features), len(readout.log_pooled))
     log1p, composition = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -90,6 +78,61 @@ def predict_expression(
                 [readout.log1p(share, depth[block.rows]) for share in shares], axis=0
             )
     return Prediction(log1p, composition, _expected_total(model, readout, depth), deviation)
+
+
+def predict_composition(
+    model: FittedModel,
+    features: npt.NDArray[np.float32],
+    xy_um: npt.NDArray[np.float64],
+    nuclei: npt.NDArray[np.float64] | None = None,
+    *,
+    rows: npt.NDArray[np.intp],
+    stats: FeatureStats | None = None,
+    device: str = "cpu",
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Composition (b, G) and depth (b,) of some spots of a model of the default profile, without log1p and spread.
+
+    Args:
+        rows: (b,) the spots that are read out; the others send messages alone.
+
+    Raises:
+        ModelFileError, SpotTableError: as `predict_expression`.
+    """
+    _check(features, xy_um)
+    ensemble, readout = Ensemble.from_model(model, device), Readout.from_tensors(model.tensors)
+    inputs = _inputs(model, features, nuclei, stats)
+    graph = ensemble.context(inputs, xy_um)
+    depth, blocks = ensemble.decode(*graph, rows=rows, members=False)
+    composition = np.empty((len(rows), len(readout.log_pooled)), np.float32)
+    for block in blocks:
+        composition[block.rows] = readout.log_share(block.log_ratio) - readout.log_pooled
+    return composition, _expected_total(model, readout, depth)
+
+
+def _check(features: npt.NDArray[np.float32], xy_um: npt.NDArray[np.float64]) -> None:
+    if len(features) != len(xy_um):
+        raise SpotTableError(
+            expected="as many features as positions",
+            found=f"{len(features)} and {len(xy_um)}: encode again",
+        )
+    if not np.isfinite(features).all():
+        raise SpotTableError(expected="finite features", found="NaN or infinity: encode again")
+
+
+def _inputs(
+    model: FittedModel,
+    features: npt.NDArray[np.float32],
+    nuclei: npt.NDArray[np.float64] | None,
+    stats: FeatureStats | None,
+) -> npt.NDArray[np.float32]:
+    """What the networks of the default profile read of every spot."""
+    if model.hyper["uses_nuclei"] and nuclei is None:
+        raise ModelFileError(
+            "the model was trained with nuclei, found none: say where the nuclei come from"
+        )
+    inputs = InputProjection.from_tensors(model.tensors).apply(features, stats)
+    factor = nuclei if model.hyper["uses_nuclei"] else None
+    return with_nuclei(inputs, factor, None if stats is None else stats.nuclei)
 
 
 def _expected_total(

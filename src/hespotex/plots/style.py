@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.export.h5ad import StoredPrediction
+from hespotex.export.raster import Raster, is_fine, pitch_um, raster_of
 from hespotex.export.scales import EXPRESSION_COLOURS
 from hespotex.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.collections import EllipseCollection
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
@@ -37,6 +39,8 @@ UNLIKE_COLOURS: Final = "unlike"
 # The same on every slide: a spot is flagged above 1.
 UNLIKE_LIMITS: Final = (0.0, 2.0)
 UNLIKE_LIMIT: Final = 1.0
+# Side of an image that is drawn: more pixels than a picture has.
+_MOST_PX: Final = 2_000
 # Beside the outermost spots of a picture.
 _MARGIN_UM: Final = 250.0
 
@@ -153,7 +157,7 @@ def paragraph(
 
 def colour_bar(
     figure: Figure,
-    spots: EllipseCollection,
+    spots: ScalarMappable,
     x: float,
     y: float,
     height: float,
@@ -245,8 +249,10 @@ def draw_spots(
     *,
     limits: tuple[float, float],
     colours: str = EXPRESSION_COLOURS,
-) -> EllipseCollection:
-    """Draw spots in their true size, coloured by value; a spot without a value stays hollow."""
+) -> ScalarMappable:
+    """Draw spots in their true size, coloured by value; a spot without a value stays hollow. A fine map is an image."""
+    if is_fine(section):
+        return _draw_image(axes, section, values, limits, colours)
     diameter = section.spot_diameter_um / section.mpp
     known = np.isfinite(values)
     for mask, style in (
@@ -264,6 +270,31 @@ def draw_spots(
         spots = draw_circles(axes, section.xy_px0[mask], diameter, **style)
     spots.set_clim(*limits)
     return spots
+
+
+def _draw_image(
+    axes: Axes,
+    section: StoredPrediction,
+    values: Floats,
+    limits: tuple[float, float],
+    colours: str,
+) -> ScalarMappable:
+    """Draw a fine map as an image over the tissue, which shows where there is no spot."""
+    raster = _raster(section)
+    image = np.ma.masked_invalid(raster.image(values))
+    view = axes.get_xlim(), axes.get_ylim()
+    drawn = axes.imshow(
+        image, extent=raster.extent, cmap=colour_map(colours), vmin=limits[0], vmax=limits[1],
+        interpolation="antialiased", zorder=2,
+    )  # fmt: skip
+    axes.set_xlim(*view[0])
+    axes.set_ylim(*view[1])
+    return drawn
+
+
+def _raster(section: StoredPrediction) -> Raster:
+    low_right = section.xy_px0.max(axis=0) + pitch_um(section) / section.mpp / 2
+    return raster_of(section, (float(low_right[0]), float(low_right[1])), most_px=_MOST_PX)
 
 
 def draw_circles(

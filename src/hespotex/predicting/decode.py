@@ -16,16 +16,17 @@ import numpy.typing as npt
 from hespotex.evaluation.out_of_distribution import SlidePlace
 from hespotex.evaluation.trust import Trust
 from hespotex.features.appearance import Appearance
-from hespotex.models.graph import Edges, knn_edges
-from hespotex.models.predict import predict_expression
+from hespotex.models.graph import Neighbours
+from hespotex.models.predict import predict_composition, predict_expression
 from hespotex.models.preprocessing import FeatureStats, nuclei_stats
 from hespotex.models.types import FittedModel, Prediction
+from hespotex.predicting.compact import COMPOSITION, Compact
 from hespotex.predicting.encode import slide_stats
 from hespotex.predicting.store import FeatureStore, PredictionStore, n_rows
 from hespotex.progress import Advance
 
 DEPTH, SCORE, FLAG = "depth", "ood_score", "ood"
-LOG1P, COMPOSITION, LOWER, UPPER = "log1p", "composition", "lower", "upper"
+LOG1P, LOWER, UPPER = "log1p", "lower", "upper"
 
 
 @dataclass(frozen=True)
@@ -51,35 +52,29 @@ def model_reach(model: FittedModel) -> Reach:
     return Reach(int(hyper["neighbours"]), steps)
 
 
-def with_halo(
-    tile: npt.NDArray[np.intp], edges: Edges, n_spots: int, steps: int
-) -> npt.NDArray[np.intp]:
+def with_halo(tile: npt.NDArray[np.intp], graph: Neighbours, steps: int) -> npt.NDArray[np.intp]:
     """The spots of a tile and all that reach them in so many steps, ascending.
 
     Args:
-        edges: (2, E) of the whole slide, a message runs from row 0 to row 1; sorted by target.
+        graph: of the whole slide.
         steps: messages one after another.
     """
-    inside = np.zeros(n_spots, dtype=bool)
-    inside[tile] = True
-    front = tile
+    inside = front = np.asarray(tile, np.intp)
     for _ in range(steps):
-        starts = np.searchsorted(edges[1], front)
-        ends = np.searchsorted(edges[1], front, side="right")
-        sources = np.concatenate(
-            [edges[0][a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-            or [np.zeros(0, np.int64)]
-        )
-        front = np.unique(sources[~inside[sources]])
-        inside[front] = True
-    return np.flatnonzero(inside)
+        front = np.setdiff1d(graph.of(front), inside, assume_unique=True)
+        inside = np.union1d(inside, front)
+    return inside
 
 
-def open_predictions(folder: Path, n_spots: int, n_genes: int, trust: Trust) -> PredictionStore:
+def open_predictions(
+    folder: Path, n_spots: int, n_genes: int, trust: Trust, compact: Compact | None = None
+) -> PredictionStore:
     """The store with the arrays that this model and its trust fill."""
-    layers = [LOG1P, COMPOSITION] + ([LOWER, UPPER] if trust.intervals is not None else [])
     columns = [DEPTH] + ([SCORE, FLAG] if trust.ood is not None else [])
-    return PredictionStore(folder, n_spots, n_genes, layers, columns)
+    if compact is not None:
+        return PredictionStore(folder, n_spots, compact.widths(), columns, dtype="float16")
+    layers = [LOG1P, COMPOSITION] + ([LOWER, UPPER] if trust.intervals is not None else [])
+    return PredictionStore(folder, n_spots, dict.fromkeys(layers, n_genes), columns)
 
 
 def decode_slide(
@@ -90,10 +85,14 @@ def decode_slide(
     out: PredictionStore,
     *,
     nuclei: npt.NDArray[np.float64] | None = None,
+    compact: Compact | None = None,
     device: str,
     advance: Advance,
 ) -> None:
     """Predict the chunks that the store lacks; spots that could not be read get NaN and send no messages.
+
+    Args:
+        compact: composition alone, of these genes; None: everything of all genes.
 
     Raises:
         RunError: the disk is full.
@@ -103,7 +102,7 @@ def decode_slide(
     advance(len(xy_um) - sum(n_rows(out.slices[n]) for n in missing))
     if not missing:
         return
-    good = np.flatnonzero(~np.concatenate([chunk.bad for chunk in features]))
+    good = np.flatnonzero(~features.bad())
     if not len(good):
         for number in missing:
             out.write(number, _nothing(out, n_rows(out.slices[number])))
@@ -112,14 +111,14 @@ def decode_slide(
     place = slide_place(trust, features)
     if nuclei is not None:
         stats = replace(stats, nuclei=nuclei_stats(nuclei[good]))
-    edges = knn_edges(xy_um[good], reach.neighbours)
+    graph = Neighbours(xy_um[good], reach.neighbours)
     for number in missing:
         rows = out.slices[number]
-        tile = np.flatnonzero((good >= rows.start) & (good < rows.stop))
+        tile = np.arange(*np.searchsorted(good, (rows.start, rows.stop)))
         arrays = _nothing(out, n_rows(rows))
         note = None
         if len(tile):
-            around = with_halo(tile, edges, len(good), reach.steps)
+            around = with_halo(tile, graph, reach.steps)
             chunk = features.read(number)
             values = _predict_tile(
                 model,
@@ -132,6 +131,7 @@ def decode_slide(
                 np.isin(around, tile),
                 chunk.appearance.spots(~chunk.bad),
                 None if nuclei is None else nuclei[good[around]],
+                compact,
                 device,
             )
             for name, part in values.items():
@@ -144,7 +144,7 @@ def decode_slide(
 
 def slide_place(trust: Trust, features: FeatureStore) -> SlidePlace | None:
     """Where the slide as a whole lies beside the training slides; None without a check or a readable spot."""
-    if trust.ood is None or all(chunk.bad.all() for chunk in features):
+    if trust.ood is None or bool(features.bad().all()):
         return None
     return trust.ood.place((c.features[~c.bad], c.appearance.spots(~c.bad)) for c in features)
 
@@ -160,10 +160,19 @@ def _predict_tile(
     inner: npt.NDArray[np.bool_],
     appearance: Appearance,
     nuclei: npt.NDArray[np.float64] | None,
+    compact: Compact | None,
     device: str,
 ) -> dict[str, npt.NDArray[Any]]:
     """Predict `spots` and keep the inner ones, whose appearance is given."""
     features = store.rows(spots)
+    if compact is not None:
+        rows = np.flatnonzero(inner)
+        composition, depth = predict_composition(
+            model, features, xy_um[spots], nuclei, rows=rows, stats=stats, device=device
+        )
+        scores = trust.unlike(features[inner], appearance, place)
+        found = {SCORE: scores[0], FLAG: scores[1]} if scores is not None else {}
+        return {**compact.arrays(composition), DEPTH: depth, **found}
     whole = predict_expression(
         model,
         features,
@@ -192,10 +201,8 @@ def _predict_tile(
 
 
 def _nothing(out: PredictionStore, length: int) -> dict[str, npt.NDArray[Any]]:
-    shapes = dict.fromkeys(out.layers, (length, out.n_genes)) | dict.fromkeys(
-        out.columns, (length,)
-    )
-    return {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
+    layers = {n: np.full((length, w), np.nan, np.float32) for n, w in out.widths.items()}
+    return layers | {name: np.full(length, np.nan, np.float32) for name in out.columns}
 
 
 def composition_shift(model: FittedModel, out: PredictionStore) -> npt.NDArray[np.float32] | None:
@@ -203,5 +210,5 @@ def composition_shift(model: FittedModel, out: PredictionStore) -> npt.NDArray[n
     if model.profile != "published":
         return None
     notes = [note for note in out.notes() if note is not None]
-    total = sum((np.asarray(note["sum"]) for note in notes), np.zeros(out.n_genes))
+    total = sum((np.asarray(note["sum"]) for note in notes), np.zeros(out.widths[LOG1P]))
     return np.asarray(total / max(sum(note["n"] for note in notes), 1), np.float32)

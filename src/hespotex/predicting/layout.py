@@ -9,12 +9,13 @@ import numpy as np
 
 from hespotex.config import InputChoices
 from hespotex.errors import HESpotExError, SlideError, SpotTableError
+from hespotex.export.raster import FINE_UM
 from hespotex.features.patches import reading_order
 from hespotex.geometry import Geometry, StatedScale, decide_geometry, spots_outside
 from hespotex.inspection import read_checked
 from hespotex.inspection.slides import coarse_findings
 from hespotex.models.bundle import Bundle
-from hespotex.predicting.options import SlideTask
+from hespotex.predicting.options import SlideTask, lattice
 from hespotex.progress import Silent
 from hespotex.sections.section import ManifestRow, Section
 from hespotex.slide import Slide
@@ -64,6 +65,7 @@ def lay_out(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     coarse = coarse_findings(task.section_id, layout.section.geometry.mpp)
     picture = (f"the slide is {slide.picture}",) if slide.picture else ()
     notes = (*picture, *layout.notes, *(finding.found for finding in coarse))
+    notes += _extrapolates(layout.section.geometry.spot_pitch_um, bundle)
     layout = replace(layout, notes=notes)
     return replace(layout, bounds_px0=slide.bounds_px0) if task.options.bounds_offset else layout
 
@@ -78,7 +80,9 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     notes += _unreadable(slide, tissue.unreadable_share, options.max_bad_tiles)
     if options.tissue is not None and options.bounds_offset:
         tissue = tissue.moved(slide.bounds_px0)
-    xy_px0, places = spot_grid(slide.width_px0, slide.height_px0, mpp, pitch, options.grid)
+    xy_px0, places = spot_grid(
+        slide.width_px0, slide.height_px0, mpp, pitch, lattice(options, pitch)
+    )
     kept = np.flatnonzero(tissue.contains(xy_px0))
     if not len(kept):
         raise _no_spots(slide, tissue, mpp, pitch)
@@ -96,6 +100,16 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         bits=options.bits,
     )
     return Layout(section, tissue, notes)
+
+
+def _extrapolates(pitch_um: float, bundle: Bundle) -> tuple[str, ...]:
+    """A note where the map is finer than what was measured in training."""
+    if pitch_um > FINE_UM or pitch_um >= bundle.spot_diameter_um:
+        return ()
+    return (
+        f"a map every {pitch_um:g} um of a model of {bundle.spot_diameter_um:g} um spots extrapolates: nothing finer than a "
+        "spot was measured in its training, and its grades are those of whole spots",
+    )
 
 
 def _no_spots(slide: Slide, tissue: Tissue, mpp: float, pitch_um: float) -> SlideError:

@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.config import InputChoices, Machine, NucleiConfig
+from hespotex.config import Machine, NucleiConfig
 from hespotex.encoders.base import Encoder
 from hespotex.errors import HESpotExError
-from hespotex.evaluation.by_scope import GENES, SETS, bundle_claims
+from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.patients import patient_of
 from hespotex.evaluation.trust import Trust, bundle_trust
 from hespotex.export.h5ad import Thumbnail
-from hespotex.features.encode import features_key
 from hespotex.features.patches import PatchPlan
 from hespotex.genes.gene_sets import sets_key
 from hespotex.models.bundle import Bundle, read_model
@@ -28,6 +27,7 @@ from hespotex.models.encoder_match import check_same_encoder, encoder_record, lo
 from hespotex.models.fit import device_name
 from hespotex.nuclei.stage import for_prediction, refuse_unseen
 from hespotex.predicting.beside import KEY, complete_slide, finished_before
+from hespotex.predicting.compact import Compact, check_room, compact_of, sizes_of
 from hespotex.predicting.decode import (
     FLAG,
     composition_shift,
@@ -41,16 +41,20 @@ from hespotex.predicting.layout import Layout, lay_out
 from hespotex.predicting.nuclei import find_slide_nuclei, mask_of, nuclei_key
 from hespotex.predicting.options import SlideTask, check_name
 from hespotex.predicting.outputs import Finished, write_outputs
+from hespotex.predicting.slide_keys import prediction_key, slide_features_key
 from hespotex.predicting.store import CHUNK_SPOTS, FeatureStore, PredictionStore, open_work
 from hespotex.progress import Advance, Reporter, Silent
 from hespotex.results.outcome import SlideOutcome
 from hespotex.results.run_outputs import THUMBNAIL_SIDE_PX, provenance
-from hespotex.sections.section import ManifestRow, Section, read_section
-from hespotex.slide import Slide, open_slide, slide_key
+from hespotex.sections.section import Section
+from hespotex.slide import Slide, open_slide
 from hespotex.storage.atomic import sweep_leftovers
 from hespotex.storage.clock import StageClock, versions
-from hespotex.storage.content_keys import content_key, file_key
+from hespotex.storage.content_keys import content_key
 from hespotex.storage.run_folder import RunDir
+
+# Core-seconds of a patch with the offline encoder, measured in docs/design/area.md.
+PATCH_S: Final = 0.0105
 
 
 @dataclass(frozen=True)
@@ -151,13 +155,14 @@ def _predict_slide(
         for note in layout.notes:
             reporter.say(f"{task.section_id}: {note}")
         refuse_unseen(layout.section, job.nuclei)  # before the hours of encoding
+        compact = _compact(job, layout.section)
         # Finished work is kept when options change that it does not depend on.
-        encoded = _features_key(predictor, task, layout.section)
+        encoded = slide_features_key(predictor, task, layout.section)
         features = _encode(job, slide, layout.section, encoded)
         section, factor = _count_nuclei(job, slide, layout.section, encoded)
     layout = replace(layout, section=section)
-    store = _decode(job, section, features, encoded, factor)
-    finished = _finish(job, layout, store, features, thumbnail)
+    store = _decode(job, section, features, encoded, factor, compact)
+    finished = _finish(job, layout, store, features, thumbnail, compact)
     with job.clock.stage("write"):
         paths = write_outputs(run, predictor.bundle, finished, task.options)
     shutil.rmtree(job.work, ignore_errors=True)
@@ -181,8 +186,30 @@ def _prepare(predictor: Predictor, task: SlideTask, run: RunDir, reporter: Repor
     refuse_unwritten(bundle, options)
     nuclei = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
     mask = mask_of(task, nuclei)
-    key = _prediction_key(predictor, task, patient, nuclei_key(mask, nuclei))
+    key = prediction_key(predictor, task, patient, nuclei_key(mask, nuclei))
     return _Job(predictor, task, run, reporter, StageClock(), patient, nuclei, mask, key)
+
+
+def _compact(job: _Job, section: Section) -> Compact | None:
+    """What is kept of the slide; says what that takes on the disk, and refuses where there is no room."""
+    predictor, options = job.predictor, job.task.options
+    bundle, own = predictor.bundle, job.task.row is not None
+    compact = compact_of(bundle, section, options, job.patient, own_spots=own)
+    dim = bundle.config.encoder.projection or predictor.encoder.dim
+    n_layers = 2 if predictor.trust.intervals is None else 4
+    n_features, n_genes = len(predictor.plan.sides_um) * dim, len(bundle.genes)
+    sizes = sizes_of(section.n_spots, n_features, n_genes, n_layers, compact)
+    if compact is not None:
+        said = f"{section.n_spots:,} spots, composition of {len(compact.columns):,} genes in half precision"
+        job.reporter.say(f"{job.task.section_id}: {said}: {sizes.words()}")
+        if predictor.plan.reading == "patches":
+            hours = section.n_spots * len(predictor.plan.sides_um) * PATCH_S / 3600
+            job.reporter.say(
+                f"{job.task.section_id}: the model reads every spot's patches: about {hours:,.1f} core-hours with the "
+                "offline encoder; a model trained with encoder.reading=area reads the tissue once"
+            )
+    check_room(job.work, sizes)
+    return compact
 
 
 def _encode(job: _Job, slide: Slide, section: Section, encoded: str) -> FeatureStore:
@@ -227,13 +254,15 @@ def _decode(
     features: FeatureStore,
     encoded: str,
     factor: npt.NDArray[np.float64] | None,
+    compact: Compact | None,
 ) -> PredictionStore:
     """Expression of all genes, on the disk, tile by tile; chunks that are there are kept."""
     bundle, folder = job.predictor.bundle, job.work / "predictions"
-    open_work(
-        folder, content_key(encoded, factor, versions()["hespotex"], bundle.model_id, CHUNK_SPOTS)
-    )
-    store = open_predictions(folder, section.n_spots, len(bundle.genes), job.predictor.trust)
+    kept = [] if compact is None else [compact.key(), sets_key(bundle.gene_sets)]
+    made_of = encoded, factor, versions()["hespotex"], bundle.model_id, CHUNK_SPOTS, *kept
+    open_work(folder, content_key(*made_of))
+    n, trust = section.n_spots, job.predictor.trust
+    store = open_predictions(folder, n, len(bundle.genes), trust, compact)
     with job.stage("predict", "predicting", section.n_spots) as advance:
         decode_slide(
             bundle.model,
@@ -242,6 +271,7 @@ def _decode(
             features,
             store,
             nuclei=factor,
+            compact=compact,
             device=device_name(job.predictor.machine),
             advance=advance,
         )
@@ -249,24 +279,31 @@ def _decode(
 
 
 def _finish(
-    job: _Job, layout: Layout, store: PredictionStore, features: FeatureStore, thumbnail: Thumbnail
+    job: _Job,
+    layout: Layout,
+    store: PredictionStore,
+    features: FeatureStore,
+    thumbnail: Thumbnail,
+    compact: Compact | None,
 ) -> Finished:
     """The parts of the files that are in no chunk: unreadable spots, the verdict on the slide, its provenance."""
     predictor = job.predictor
-    bad = np.concatenate([np.zeros(0, dtype=bool), *(chunk.bad for chunk in features)])
+    bad = features.bad()
     verdict = flagged = None
     if FLAG in store.columns and len(store.slices):
         flags = store.column(FLAG)
         coarser = predictor.trust.coarseness(layout.section.geometry.mpp)
         verdict, flagged = _verdict(predictor.trust, flags, features, bad, coarser), flags > 0
     claims = bundle_claims(predictor.bundle, job.patient, verdict=verdict, flagged=flagged)
-    genes = choose_genes(predictor.bundle, claims, job.task.options)
+    kept = None if compact is None else compact.columns
+    genes = choose_genes(predictor.bundle, claims, job.task.options, kept)
     for sentence in genes.sentences:
         job.reporter.say(f"{job.task.section_id}: {sentence}")
     return Finished(
         layout=layout,
         store=store,
         shift=composition_shift(predictor.bundle.model, store),
+        kept=kept,
         bad=bad,
         verdict=verdict,
         claims=claims,
@@ -274,64 +311,6 @@ def _finish(
         provenance=_provenance(predictor, layout, job.key, verdict),
         genes=genes,
     )
-
-
-def _prediction_key(predictor: Predictor, task: SlideTask, patient: Patient, nuclei: str) -> str:
-    """Key of everything that the h5ad of a slide depends on."""
-    options = task.options
-    return content_key(
-        versions()["hespotex"],
-        predictor.bundle.model_id,
-        [predictor.encoder.key(), predictor.encoder.engine],
-        slide_key(task.slide, options.bits),
-        [task.section_id, task.patient_id],
-        [options.mpp, options.pitch_um, options.diameter_um, options.grid],
-        [None if p is None else _positions_key(p) for p in (options.tissue, options.spots)],
-        None if task.row is None else _row_key(predictor, task.row, options.choices),
-        options.bounds_offset and options.tissue is not None,
-        [sets_key(predictor.bundle.gene_sets)],
-        [predictor.bundle.validation.get(kind) for kind in (GENES, SETS)],
-        [patient, options.untested, options.all_genes],
-        nuclei,
-        CHUNK_SPOTS,
-    )
-
-
-def _row_key(predictor: Predictor, row: ManifestRow, choices: InputChoices) -> str:
-    """Key of a section among slides: its positions, the scale that was decided, the columns carried along."""
-    section = read_section(row, replace(choices, grid=predictor.bundle.config.pooling.grid))
-    geometry = section.geometry
-    return content_key(
-        section.expression_key(),
-        [geometry.mpp, geometry.spot_pitch_um, geometry.spot_diameter_um],
-        section.missing_genes,
-        section.carried_key(),
-        list(section.accepted),
-    )
-
-
-def _features_key(predictor: Predictor, task: SlideTask, section: Section) -> str:
-    """Key of everything that the features on the disk depend on."""
-    return content_key(
-        features_key(
-            slide_key(task.slide, task.options.bits),
-            predictor.encoder,
-            predictor.plan,
-            section.geometry.mpp,
-            section.xy_px0,
-        ),
-        predictor.bundle.config.encoder.projection,
-        CHUNK_SPOTS,
-    )
-
-
-def _positions_key(path: Path) -> str:
-    try:
-        if path.is_dir():
-            return content_key([file_key(p) for p in sorted(path.rglob("*")) if p.is_file()])
-        return file_key(path)
-    except OSError:
-        return "missing"  # said by whoever reads it
 
 
 def _verdict(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from hespotex.config import Grid, InputChoices
 from hespotex.config.values import listed_names
 from hespotex.errors import ConfigError, SlideError
 from hespotex.export.exporters import chosen_exporters
+from hespotex.export.raster import FINE_UM
 from hespotex.export.shown import SHOWN, Show
 from hespotex.nuclei import NucleiOrigin
 from hespotex.sections.manifest import MAX_ID_BYTES
@@ -19,6 +20,9 @@ from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS
 from hespotex.slide.pixel_size import MAX_MPP
 
 ALL_GENES: Final = ("all",)
+Layers = Literal["auto", "composition", "all"]
+LAYERS: Final[tuple[Layers, ...]] = ("auto", "composition", "all")
+MOST_GENES: Final = 500
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class SlideOptions:
         spots: file with the positions; None lays a grid over the tissue.
         pitch_um: distance of neighbouring spots; None: as in the model's training.
         diameter_um: of a spot; None: as in the model's training.
-        grid: lattice that is laid over the tissue.
+        grid: lattice that is laid over the tissue; None: square up to a pitch of `FINE_UM`, above it hexagonal.
         max_bad_tiles: share of spots whose pixels may be unreadable.
         patient: whose the slide is; None: as in the manifest, or not known.
         same_patient: a patient id that the training has, too, means the same patient.
@@ -47,6 +51,9 @@ class SlideOptions:
             is graded the most abundant in training; `("all",)`: every gene that is written.
         show: what pictures and `formats` show of a gene: composition, or log1p(CPM).
         choices: what the preflight would refuse of sections among the slides, and the user accepts.
+        layers: of the h5ad: composition alone in half precision, or all (log1p and intervals, too); auto: composition on
+            a lattice that is laid with a pitch up to `FINE_UM`.
+        most_genes: that are written of composition alone, the best graded first.
         nuclei: where those of a model with nuclei come from; None: as in its training.
         nuclei_origin: `nuclei`, parsed.
     """
@@ -57,7 +64,7 @@ class SlideOptions:
     spots: Path | None = None
     pitch_um: float | None = None
     diameter_um: float | None = None
-    grid: Grid = "hexagonal"
+    grid: Grid | None = None
     max_bad_tiles: float = 0.01
     patient: str | None = None
     same_patient: bool = False
@@ -68,6 +75,8 @@ class SlideOptions:
     show: Show = "composition"
     choices: InputChoices = field(default_factory=InputChoices)
     bounds_offset: bool = False
+    layers: Layers = "auto"
+    most_genes: int = MOST_GENES
     nuclei: str | None = None
     nuclei_origin: NucleiOrigin | None = field(init=False)
 
@@ -100,11 +109,24 @@ class SlideOptions:
             raise ConfigError(
                 expected="--max-bad-tiles as a share from 0 to 1", found=f"{self.max_bad_tiles:g}"
             )
-        if self.grid not in ("hexagonal", "square"):
-            raise ConfigError(expected="--grid hexagonal or square", found=f"{self.grid!r}")
-        if self.show not in SHOWN:
-            raise ConfigError(expected=f"--show {' or '.join(SHOWN)}", found=f"{self.show!r}")
+        _check_choices(self)
         chosen_exporters(self.formats)
+
+
+def lattice(options: SlideOptions, pitch_um: float) -> Grid:
+    """The lattice that is laid over the tissue with this pitch."""
+    return options.grid or ("square" if pitch_um <= FINE_UM else "hexagonal")
+
+
+def _check_choices(options: SlideOptions) -> None:
+    if options.grid not in (None, "hexagonal", "square"):
+        raise ConfigError(expected="--grid hexagonal or square", found=f"{options.grid!r}")
+    if options.layers not in LAYERS:
+        raise ConfigError(expected=f"--layers {' or '.join(LAYERS)}", found=f"{options.layers!r}")
+    if not isinstance(options.most_genes, int) or options.most_genes < 1:
+        raise ConfigError(expected="--most-genes of at least 1", found=f"{options.most_genes!r}")
+    if options.show not in SHOWN:
+        raise ConfigError(expected=f"--show {' or '.join(SHOWN)}", found=f"{options.show!r}")
 
 
 def _check_bits(bits: int | None) -> None:

@@ -18,12 +18,13 @@ from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.export.exporters import EXPORTERS, Wanted, chosen_exporters
 from hespotex.export.h5ad import StoredPrediction, Thumbnail
 from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
+from hespotex.export.shown import shown_values
 from hespotex.export.tables import MAX_SETS, N_WRITTEN
 from hespotex.genes.gene_sets import PanelSets, SetScores
 from hespotex.models.bundle import Bundle
 from hespotex.plots.overview import plot_overview
 from hespotex.plots.style import save_figure
-from hespotex.predicting.decode import COMPOSITION, DEPTH, FLAG, LOG1P, LOWER, SCORE, UPPER
+from hespotex.predicting.decode import DEPTH, FLAG, LOG1P, SCORE
 from hespotex.predicting.gene_choice import ChosenGenes, most_shown
 from hespotex.predicting.layout import Layout
 from hespotex.predicting.options import SlideOptions
@@ -43,6 +44,7 @@ class Finished:
     Attributes:
         layout: where was predicted.
         shift: (G,) to take off the stored composition, or None.
+        kept: (k,) places in the panel of the genes in the store, ascending; None: all.
         bad: (n,) spots whose pixels could not be read.
         verdict: of the out-of-distribution check, or None.
         claims: what the model may claim of its genes on this slide.
@@ -53,12 +55,17 @@ class Finished:
     layout: Layout
     store: PredictionStore
     shift: npt.NDArray[np.float32] | None
+    kept: npt.NDArray[np.intp] | None
     bad: npt.NDArray[np.bool_]
     verdict: str | None
     claims: Claims
     thumbnail: Thumbnail
     provenance: Mapping[str, Any]
     genes: ChosenGenes
+
+    def places(self, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Where genes of the panel lie in the store."""
+        return columns if self.kept is None else np.searchsorted(self.kept, columns)
 
 
 def shown_key(options: SlideOptions) -> str:
@@ -90,6 +97,7 @@ def write_outputs(
         thumbnail=finished.thumbnail,
         provenance=finished.provenance,
         columns=finished.genes.written,
+        places=finished.places(finished.genes.written),
     )
     return paths
 
@@ -102,6 +110,7 @@ def write_shown(
     The overview comes last: it says for which options the others are there.
     """
     overview = run.figures / f"{stored.section_id}_overview.png"
+    shown_values(stored, options.show)  # raises where it is not held, before anything is replaced
     try:
         overview.unlink(missing_ok=True)
     except OSError as error:
@@ -115,7 +124,7 @@ def write_shown(
         genes[:OVERVIEW_GENES],
         tissue=None if layout.tissue is None else layout.tissue.polygons,
         notes=layout.notes,
-        n_bad=int(np.isnan(stored.log1p).any(axis=1).sum()),
+        n_bad=int(np.isnan(stored.composition).any(axis=1).sum()),
         show=options.show,
     )
     save_figure(figure, overview, made_of=shown_key(options))
@@ -173,12 +182,11 @@ def _spot_extras(finished: Finished, bundle: Bundle) -> Extras:
 
 def _chunks(finished: Finished, bundle: Bundle, sets: PanelSets | None) -> Iterator[Chunk]:
     pooled = bundle.pooled
-    names = {LOG1P: LOG1P, COMPOSITION: keys.COMPOSITION, LOWER: keys.LOWER, UPPER: keys.UPPER}
     for number, rows in enumerate(finished.store.slices):
-        arrays = {names[n]: finished.store.layer(n, number) for n in finished.store.layers}
+        arrays = {name: finished.store.layer(name, number) for name in finished.store.layers}
         if finished.shift is not None:
             arrays[keys.COMPOSITION] = arrays[keys.COMPOSITION] - finished.shift
-        if sets is not None:
+        if sets is not None and finished.kept is None:
             arrays[keys.GENE_SETS] = sets.scores(arrays[keys.COMPOSITION], pooled)
         yield rows, arrays
 
@@ -188,15 +196,14 @@ def _chosen(
 ) -> StoredPrediction:
     """The slide with the shown genes and a few gene sets, in memory."""
     section, store, columns = finished.layout.section, finished.store, finished.genes.shown
-    tables = {
-        name: np.empty((section.n_spots, len(columns)), np.float32)
-        for name in (LOG1P, keys.COMPOSITION)
-    }
+    shape, places = (section.n_spots, len(columns)), finished.places(columns)
+    names = [name for name in (LOG1P, keys.COMPOSITION) if name in store.layers]
+    tables = {name: np.empty(shape, store.dtype) for name in names}
     best = np.zeros(0, np.intp) if sets is None else sets[1].best(MAX_SETS)
     of_sets = np.empty((section.n_spots, len(best)), np.float32)
     for rows, arrays in _chunks(finished, bundle, None if sets is None else sets[0]):
         for name, table in tables.items():
-            table[rows] = arrays[name][:, columns]
+            table[rows] = arrays[name][:, places]
         if sets is not None:
             of_sets[rows] = arrays[keys.GENE_SETS][:, best]
     extras = _spot_extras(finished, bundle)
@@ -210,7 +217,7 @@ def _chosen(
         xy_px0=section.xy_px0,
         mpp=section.geometry.mpp,
         spot_diameter_um=section.geometry.spot_diameter_um,
-        log1p=tables[LOG1P],
+        log1p=tables.get(LOG1P),
         composition=tables[keys.COMPOSITION],
         depth=store.column(DEPTH),
         measured=None,

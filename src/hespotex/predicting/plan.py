@@ -115,6 +115,8 @@ def _refuse_options_of_slides(options: SlideOptions, cluster: Cluster | None) ->
         "--tissue": options.tissue != usual.tissue,
         "--spots": options.spots != usual.spots,
         "--grid": options.grid != usual.grid,
+        "--layers": options.layers != usual.layers,
+        "--most-genes": options.most_genes != usual.most_genes,
         "--spot-pitch-um": options.pitch_um != usual.pitch_um,
         "--spot-diameter-um": options.diameter_um != usual.diameter_um,
         "--max-bad-tiles": options.max_bad_tiles != usual.max_bad_tiles,

@@ -120,6 +120,16 @@ class FeatureStore:
             self._recent.popitem(last=False)
         return chunk
 
+    def bad(self) -> npt.NDArray[np.bool_]:
+        """(n,) True where pixels could not be read; reads nothing else of the chunks."""
+        from safetensors import safe_open
+
+        parts = [np.zeros(0, bool)]
+        for number in range(len(self.slices)):
+            with safe_open(self._path(number), framework="numpy") as file:
+                parts.append(file.get_tensor("bad").astype(bool))
+        return np.concatenate(parts)
+
     def __iter__(self) -> Iterator[FeatureChunk]:
         """All chunks in order."""
         return (self.read(number) for number in range(len(self.slices)))
@@ -142,41 +152,44 @@ class PredictionStore:
     """Predictions of a slide in a zarr group, a chunk of spots at a time.
 
     Args:
-        layers: names of the (n, G) arrays.
-        columns: names of the (n,) arrays.
+        widths: of the (n, width) arrays, by name.
+        columns: names of the (n,) arrays, float32.
+        dtype: of the arrays with a width.
     """
 
     def __init__(
         self,
         folder: Path,
         n_spots: int,
-        n_genes: int,
-        layers: Sequence[str],
+        widths: Mapping[str, int],
         columns: Sequence[str],
+        dtype: str = "float32",
     ) -> None:
         import zarr
 
         self.folder = folder
         self.slices = chunk_slices(n_spots)
-        self.n_spots, self.n_genes = n_spots, n_genes
-        self.layers, self.columns = tuple(layers), tuple(columns)
+        self.n_spots, self.widths, self.dtype = n_spots, dict(widths), dtype
+        self.layers, self.columns = tuple(widths), tuple(columns)
         with _disk_errors(folder):
             self._marks = folder / "finished"
             self._marks.mkdir(parents=True, exist_ok=True)
             self._group = zarr.open_group(folder / "arrays.zarr", mode="a")
             rows = min(CHUNK_SPOTS, max(n_spots, 1))
-            for name in self.layers:
-                self._create(name, (n_spots, n_genes), (rows, max(n_genes, 1)))
+            for name, width in self.widths.items():
+                self._create(name, (n_spots, width), (rows, max(width, 1)), dtype)
             for name in self.columns:
-                self._create(name, (n_spots,), (rows,))
+                self._create(name, (n_spots,), (rows,), "float32")
 
-    def _create(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
+    def _create(
+        self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
+    ) -> None:
         if name not in self._group:
             self._group.create_array(
                 name,
                 shape=shape,
                 chunks=chunks,
-                dtype="float32",
+                dtype=dtype,
                 fill_value=np.nan,
                 compressors=None,
             )
@@ -211,8 +224,8 @@ class PredictionStore:
         """An (n,) array."""
         return np.asarray(self._group[name][:])
 
-    def layer(self, name: str, number: int) -> npt.NDArray[np.float32]:
-        """The chunk of an (n, G) array."""
+    def layer(self, name: str, number: int) -> npt.NDArray[np.floating[Any]]:
+        """The chunk of an array with a width."""
         return np.asarray(self._group[name][self.slices[number]])
 
 

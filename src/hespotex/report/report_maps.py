@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hespotex.export.claim_words import claims_of, short
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.scales import column_limits
-from hespotex.export.shown import composition_ends, measured_beside
+from hespotex.export.shown import composition_ends, measured_beside, shown_values
 from hespotex.plots import style
 from hespotex.plots.style import view_box
 from hespotex.report.report_intervals import half_width_text
@@ -87,7 +87,7 @@ def _layers(
     """Bytes (genes, kinds, n), and by unit the ends (genes, 2) that the least and the largest byte stand for."""
     tables: dict[str, Values] = {
         "predicted_composition": section.composition[:, columns],
-        "predicted_log1p": section.log1p[:, columns],
+        "predicted_log1p": shown_values(section, "log1p")[:, columns],
     }
     if section.measured is not None:
         tables["measured_composition"] = measured_beside(section, columns)
