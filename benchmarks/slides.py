@@ -1,7 +1,9 @@
 """What the benchmark of slides works on: pyramids with tissue, models of any number of genes.
 
-    python -m benchmarks.slides slide FILE.tif SIDE_PX
+    python -m benchmarks.slides slide FILE.tif SIDE_PX       a disc of tissue on glass
+    python -m benchmarks.slides sheet FILE.tif SIDE_PX       tissue from border to border
     python -m benchmarks.slides model FILE.hespotex GENES
+    python -m benchmarks.slides area-model FILE.hespotex GENES
 
 Made in processes of their own, so that the peak memory of a measured process is its own.
 """
@@ -12,7 +14,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +26,19 @@ _PERIOD = 2048
 _DOWNSAMPLES = (1, 4, 16)
 
 
-def write_slide(path: Path, side_px: int) -> None:
+def write_sheet(path: Path, side_px: int) -> None:
+    """The same with tissue from border to border."""
+    write_slide(path, side_px, whole=True)
+
+
+def write_slide(path: Path, side_px: int, *, whole: bool = False) -> None:
     """A tiled pyramidal TIFF: a disc of tissue, 90 % of the side wide, written tile by tile."""
     import tifffile
 
     pattern = _pattern()
     n_tiles = -(-side_px // _TILE)
     j, i = np.mgrid[:n_tiles, :n_tiles] + 0.5
-    tissue = np.hypot(i - n_tiles / 2, j - n_tiles / 2) < 0.45 * n_tiles
+    tissue = whole | (np.hypot(i - n_tiles / 2, j - n_tiles / 2) < 0.45 * n_tiles)
     density = 1e4 / MPP
     temporary = path.with_suffix(".part")
     with tifffile.TiffWriter(temporary, bigtiff=True) as tiff:
@@ -84,7 +91,12 @@ def _tiles(
             yield tile
 
 
-def train_model(path: Path, n_genes: int) -> None:
+def train_by_area(path: Path, n_genes: int) -> None:
+    """The same, reading by area."""
+    train_model(path, n_genes, reading="area")
+
+
+def train_model(path: Path, n_genes: int, *, reading: str = "patches") -> None:
     """A model over so many genes, fitted on a painted cohort, with intervals and the check for strange slides."""
     from hespotex import pipeline
     from hespotex.config import Machine, RunConfig
@@ -93,9 +105,18 @@ def train_model(path: Path, n_genes: int) -> None:
     manifest = make_cohort(
         path.with_suffix(".cohort"), n_patients=2, n_genes=n_genes, side_um=1300.0
     )
-    config = RunConfig.from_values({"panel": {"kind": "all", "min_spot_fraction": 0.0}})
+    panel = {"kind": "all", "min_spot_fraction": 0.0}
+    config = RunConfig.from_values({"panel": panel, "encoder": {"reading": reading}})
     machine = Machine(device="cpu", cache=path.with_suffix(".cache"))
     pipeline.train(manifest, path, config=config, validate=False, machine=machine)
+
+
+_KINDS: Mapping[str, Callable[[Path, int], None]] = {
+    "slide": write_slide,
+    "sheet": write_sheet,
+    "model": train_model,
+    "area-model": train_by_area,
+}
 
 
 def made(path: Path, kind: str, number: int) -> Path:
@@ -109,12 +130,11 @@ def made(path: Path, kind: str, number: int) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=("slide", "model"))
+    parser.add_argument("kind", choices=tuple(_KINDS))
     parser.add_argument("path", type=Path)
     parser.add_argument("number", type=int)
     given = parser.parse_args()
-    make = write_slide if given.kind == "slide" else train_model
-    make(given.path, given.number)
+    _KINDS[given.kind](given.path, given.number)
 
 
 if __name__ == "__main__":

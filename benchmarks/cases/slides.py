@@ -35,7 +35,7 @@ _KILLED_CHUNK = 32
 _DECIDING_SPOTS = 1_500
 _SAMPLE_SPOTS = 96
 _TILE_PX = 224
-_FORMATS = ("geojson", "parquet", "spatialdata", "ome-tiff")
+FORMATS = ("geojson", "parquet", "spatialdata", "ome-tiff")
 
 
 def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
@@ -63,13 +63,14 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
         elif parameters["what"] == "lazyslide":
             found = _beside_lazyslide(model, slide, out, context)
         else:
-            found = _kill_and_resume(model, slide, out, parameters["kills"], context)
+            task = _task(slide, formats=FORMATS)
+            found = kill_and_resume(model, task, out, parameters["kills"], context)
     finally:
         shutil.rmtree(out, ignore_errors=True)
     return {**parameters, **found}
 
 
-def _open(model: Path, context: Context) -> Any:
+def open_model(model: Path, context: Context) -> Any:
     from hespotex.config import Machine
     from hespotex.predicting import open_predictor
 
@@ -91,11 +92,11 @@ def _predict(model: Path, slide: Path, out: Path, context: Context) -> dict[str,
     from hespotex.predicting.layout import lay_out
     from hespotex.slide import open_slide
 
-    predictor, task = _open(model, context), _task(slide)
-    before = _peak_gb()
+    predictor, task = open_model(model, context), _task(slide)
+    before = peak_gb()
     with timed() as whole:
         result = predict_slide(predictor, task, out)
-    peak = _peak_gb()
+    peak = peak_gb()
     with open_slide(slide, mpp=MPP) as opened:
         xy = lay_out(opened, task, predictor.bundle).section.xy_px0
     middle = max(0, len(xy) // 2 - _SAMPLE_SPOTS // 2)
@@ -135,7 +136,7 @@ def _beside_lazyslide(model: Path, slide: Path, out: Path, context: Context) -> 
     from hespotex.predicting.store import FeatureStore
     from hespotex.slide import open_slide
 
-    encoder = _open(model, context).encoder
+    encoder = open_model(model, context).encoder
     wsi = open_wsi(str(slide), store=str(out / "lazyslide.zarr"))
     find_tissues(wsi)
     tile_tissues(wsi, _TILE_PX, mpp=MPP)
@@ -174,8 +175,8 @@ def _beside_lazyslide(model: Path, slide: Path, out: Path, context: Context) -> 
     }
 
 
-def _kill_and_resume(
-    model: Path, slide: Path, out: Path, times: int, context: Context
+def kill_and_resume(
+    model: Path, task: Any, out: Path, times: int, context: Context
 ) -> dict[str, Any]:
     """Kill -9 at random moments of a run until one survives, again and again; compare every file."""
     from hespotex.predicting import store
@@ -183,7 +184,7 @@ def _kill_and_resume(
     store.CHUNK_SPOTS = _KILLED_CHUNK  # type: ignore[misc]  # so that a small slide has many
     rng = random.Random(0)
     started = time.monotonic()
-    with _predicting(model, slide, out / "whole", context) as child:
+    with _predicting(model, task, out / "whole", context) as child:
         if os.waitpid(child, 0)[1]:
             raise RuntimeError("the uninterrupted prediction failed")
     took = time.monotonic() - started
@@ -192,7 +193,7 @@ def _kill_and_resume(
     moments = []
     while killed < times or finished == 0:
         moment = rng.uniform(0, took)
-        with _predicting(model, slide, cut, context) as child:
+        with _predicting(model, task, cut, context) as child:
             if killed < times:
                 time.sleep(moment)
                 os.kill(child, signal.SIGKILL)
@@ -220,7 +221,7 @@ def _kill_and_resume(
 
 
 @contextmanager
-def _predicting(model: Path, slide: Path, out: Path, context: Context) -> Iterator[int]:
+def _predicting(model: Path, task: Any, out: Path, context: Context) -> Iterator[int]:
     """The id of a process that predicts; everything is imported before it is forked."""
     from hespotex import predicting as slide_prediction
 
@@ -228,9 +229,7 @@ def _predicting(model: Path, slide: Path, out: Path, context: Context) -> Iterat
     if child == 0:
         code = 1
         try:
-            slide_prediction.predict_slide(
-                _open(model, context), _task(slide, formats=_FORMATS), out
-            )
+            slide_prediction.predict_slide(open_model(model, context), task, out)
             code = 0
         except BaseException:  # noqa: BLE001 - a forked child says what went wrong and ends
             traceback.print_exc()
@@ -250,7 +249,7 @@ def _files(out: Path, *, hidden: bool = True) -> dict[str, bytes]:
     return found
 
 
-def _peak_gb() -> float:
+def peak_gb() -> float:
     return float(StageClock().summary()["peak_memory_mib"]) * 2**20 / 1e9
 
 
@@ -261,23 +260,25 @@ def tables(found: Mapping[str, dict[str, Any]], context: Context) -> Sequence[Ta
     if "lazyslide" in found:
         rows += _lazyslide_rows(found["lazyslide"], context)
     if "kills" in found:
-        r = found["kills"]
-        rows.append(
-            Row(
-                f"kill -9 at {r['killed']} random moments, then run again "
-                f"({r['series']} runs finished, {len(r['files'])} outputs, chunks of {_KILLED_CHUNK} spots)",
-                "all equal, no half-written file" if not r["wrong"] else ", ".join(r["wrong"]),
-                f"uninterrupted {r['uninterrupted_s']:.1f} s",
-                "bit for bit",
-                not r["wrong"],
-            )
-        )
+        rows.append(kills_row(found["kills"]))
     notes = (
         "Slides are painted pyramids at 0.5 um per pixel, a disc of tissue 90 % of the side wide, spots every 100 um; the "
         "peak is of the whole process, interpreter, libraries, encoder and model included. Decode and encode alone: "
         f"core seconds of {_SAMPLE_SPOTS} spots in the same process; the floor is their sum over all spots and cores.",
     )
     return [Table("Slides without spots", ("what", "ours", "beside", "bar"), tuple(rows), notes)]
+
+
+def kills_row(r: Mapping[str, Any]) -> Row:
+    """What `kill_and_resume` found."""
+    return Row(
+        f"kill -9 at {r['killed']} random moments, then run again "
+        f"({r['series']} runs finished, {len(r['files'])} outputs, chunks of {_KILLED_CHUNK} spots)",
+        "all equal, no half-written file" if not r["wrong"] else ", ".join(r["wrong"]),
+        f"uninterrupted {r['uninterrupted_s']:.1f} s",
+        "bit for bit",
+        not r["wrong"],
+    )
 
 
 def _memory_rows(points: list[dict[str, Any]], context: Context) -> list[Row]:
