@@ -14,6 +14,7 @@ import pytest
 from scipy import sparse
 
 from helpers.feature_cohort import SMALL, toy_items, write_cohort
+from helpers.fine_cohort import fine_cohort
 from helpers.toy_cohort import toy_cohort
 from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
@@ -130,6 +131,17 @@ def test_permuting_held_out_counts_changes_no_bit_of_the_fit(profile: str, by: s
     assert (
         plain.held_out[0].scores["model"].summary != scrambled.held_out[0].scores["model"].summary
     )
+
+
+@pytest.mark.slow
+def test_permuting_held_out_bins_changes_no_bit_of_a_fit_on_squares() -> None:
+    """The rule that sums fine bins into squares looks at each section by itself."""
+    bins, shallow = fine_cohort(scrambled=()), fine_cohort(scrambled=("B1",))
+    fold, config = Fold(("B1",), ("A1", "A2")), RunConfig.from_values({}, QUICK)
+    plain, other = (run_fold(cohort, fold, config) for cohort in (bins, shallow))
+    assert plain.held_out[0].item.section.n_spots > other.held_out[0].item.section.n_spots
+    _assert_same_bundle(plain.bundle, other.bundle)
+    assert len(plain.held_out[0].sizes) > 2
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ from hespotex.results.announce import say_of_model, say_what_lacks
 from hespotex.results.identity import finished_before, run_identity
 from hespotex.results.outcome import RunResult
 from hespotex.results.run_outputs import finished_fold, write_fold
+from hespotex.sections.fine import in_squares
 from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Fold, Folds, external_note, inner_note, make_folds
@@ -77,16 +78,18 @@ def read_sections(
     reporter: Reporter,
     choices: InputChoices | None = None,
     of: RunConfig | Bundle | None = None,
+    scored: bool = True,
 ) -> tuple[Section, ...]:
     """Stage 1: a manifest (or its rows) becomes sections, checked as `hespotex inspect` does; red stops here.
 
-    `of` says for what: the configuration of a fit, a model that predicts, or None.
+    `of` says for what: the configuration of a fit, a model, or None. Fine bins that are `scored` become squares.
     """
     config = of.config if isinstance(of, Bundle) else of or RunConfig()
     choices = replace(choices or InputChoices(), grid=config.pooling.grid)
     rows = read_manifest(manifest, ids).rows if isinstance(manifest, Path) else manifest
     to_train = isinstance(of, RunConfig)
-    return read_checked(rows, choices, reporter, given_panel(of), to_train=to_train)
+    read = read_checked(rows, choices, reporter, given_panel(of), to_train=to_train)
+    return in_squares(read, config.pooling, reporter) if scored else read
 
 
 def encode(
@@ -138,8 +141,7 @@ def cross_validate(
         nuclei: `classical`, `instanseg`, `cellpose`, `mask` or `mask:PATH`: trains with nuclei from there.
         score_nan_as_zero: a PCC that does not exist counts as 0 in means.
         choices: what the preflight would refuse and the user accepts.
-        machine: device, threads, cache folder.
-        reporter: hears of progress.
+        machine, reporter: device, threads, cache folder; who hears of progress.
 
     Raises:
         HESpotExError: an input is wrong; nothing was written under a final name.
@@ -350,8 +352,7 @@ def predict(
         sections: only these ids of a manifest.
         gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
         cluster: Dask workers that share several slides without spots; None: one after another here.
-        machine: device, threads, cache folder; on a cluster of each worker.
-        reporter: hears of progress.
+        machine, reporter: as of `cross_validate`; on a cluster of each worker.
 
     Raises:
         HESpotExError: the input, the model or the output folder is wrong.
@@ -377,7 +378,7 @@ def _predict_sections(
     refuse_unwritten(bundle, options)
     say_absent(bundle, options, reporter)
     with clock.stage("read"):
-        read = read_sections(plan.rows, None, reporter, options.choices, bundle)
+        read = read_sections(plan.rows, None, reporter, options.choices, bundle, scored=False)
     asked = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
     say_of_nuclei(bundle, options.nuclei_origin, reporter)
     read, config = with_masks(read, asked, options.nuclei_origin), encode_config(bundle, asked)

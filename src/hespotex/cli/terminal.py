@@ -131,6 +131,7 @@ def print_scores(metrics: Metrics) -> None:
             scores = (_number(metrics.mean_of(key, name)) for name, _ in SCORES)
             table.add_row(predictor.marked, *scores, style=style)
     stdout().print(table)
+    _print_sizes(metrics)
     if metrics.headline:
         stdout().print(metrics.headline, markup=False)
     for scope, found in metrics.by_scope.items():
@@ -141,6 +142,15 @@ def print_scores(metrics: Metrics) -> None:
     if metrics.gene_sets is not None:
         _print_gene_sets(metrics.gene_sets)
     _print_search(metrics)
+
+
+def _print_sizes(metrics: Metrics) -> None:
+    """At which size of square fine bins were scored."""
+    from hespotex.report.report_tables import SIZE_COLUMNS, SIZE_TEXT, size_rows
+
+    if rows := size_rows(metrics):
+        print_table("Scores by size of square", SIZE_COLUMNS, rows)
+        stdout().print(SIZE_TEXT, markup=False, soft_wrap=True)
 
 
 def print_result(result: RunResult) -> None:

@@ -218,6 +218,9 @@ class PoolingConfig(StageConfig):
 
     grid: Grid | None = None
     """`hexagonal` or `square`; None: hexagonal for cells, square for bins."""
+    side_um: float | None = Field(None, gt=0)
+    """Side of the squares into which lattices finer than 50 um are summed to be fitted on and scored; None: by their counts
+    (`sections.fine`). At most the pitch: bins stay bins."""
 
 
 class RunConfig(StageConfig):

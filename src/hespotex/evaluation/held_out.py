@@ -15,6 +15,7 @@ import pandas as pd
 from hespotex.config import Machine
 from hespotex.evaluation import intervals
 from hespotex.evaluation.by_scope import bundle_claims
+from hespotex.evaluation.by_size import score_sizes
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
 from hespotex.evaluation.predictors import MODEL, PREDICTORS, Rival, oracles, rivals
@@ -29,7 +30,7 @@ from hespotex.models.bundle import Bundle
 from hespotex.models.predict import predict_section
 from hespotex.models.types import Cohort, EncodedSection, Prediction
 from hespotex.storage.clock import StageClock
-from hespotex.storage.metrics import ScoreSummary
+from hespotex.storage.metrics import ScoreSummary, SizeScores
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class HeldOut:
             or without a spread.
         pcc_per_spot: mean over spots of the PCC across genes, of the model and of the train mean.
         gene_sets: scores of the bundle's gene sets, one row a set; None where it has none.
+        sizes: scores at every size of square; empty where spots are no squares of fine bins.
     """
 
     item: EncodedSection
@@ -66,6 +68,7 @@ class HeldOut:
     spread_spearman: npt.NDArray[np.float64] | None
     pcc_per_spot: Mapping[str, float]
     gene_sets: pd.DataFrame | None = None
+    sizes: tuple[SizeScores, ...] = ()
 
 
 def evaluate_bundle(
@@ -121,7 +124,8 @@ def _judge(
     evidence = section_evidence(prediction, counts, xy_um, pooled, seed=bundle.config.seed)
     abundant = panel.abundant() if panel.training_totals else np.zeros(0, np.intp)  # imported
     known = oracles(panel, item.without_expression(), prediction, counts.counts)
-    scores = _scores(prediction, {**beside, **known}, counts, abundant, nan_as_zero, in_units)
+    every = {MODEL: Rival(prediction.log1p, prediction.composition), **beside, **known}
+    scores = _scores(every, counts, abundant, nan_as_zero, in_units)
     trust = bundle_trust(bundle)
     covered = None
     if trust.intervals is not None and in_units:
@@ -150,6 +154,17 @@ def _judge(
         abundant,
         nan_as_zero=nan_as_zero,
     )
+    fitted = SizeScores(
+        size_um=item.section.geometry.spot_pitch_um,
+        n_squares=item.section.n_spots,
+        n_fitted=1,
+        scores={name: found.summary for name, found in scores.items()},
+        ceiling=ceiling,
+    )
+    sizes = score_sizes(
+        item.section, every, panel, abundant,
+        fitted=fitted, nan_as_zero=nan_as_zero, seed=bundle.config.seed,
+    )  # fmt: skip
     sets = bundle_sets(bundle)
     of_sets = None
     if sets is not None:
@@ -158,13 +173,12 @@ def _judge(
         )
     return HeldOut(
         item, counts, prediction, extras, scores, ceiling, evidence, covered, of_regions, follows, per_spot,
-        of_sets,
+        of_sets, sizes,
     )  # fmt: skip
 
 
 def _scores(
-    prediction: Prediction,
-    beside: Mapping[str, Rival],
+    every: Mapping[str, Rival],
     counts: PanelCounts,
     abundant: npt.NDArray[np.intp],
     nan_as_zero: bool,
@@ -172,7 +186,6 @@ def _scores(
 ) -> dict[str, SectionScores]:
     """Scores of the model and of everything beside it, in the order of the table."""
     targets = Targets.of(counts.counts, counts.measured)
-    every = {MODEL: Rival(prediction.log1p, prediction.composition), **beside}
     return {
         name: score_section(
             every[name].log1p,

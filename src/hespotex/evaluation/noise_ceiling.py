@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import HESpotExError
-from hespotex.evaluation.scores import gene_blocks, pcc_per_gene
+from hespotex.evaluation.scores import block_size, gene_blocks, pcc_per_gene
 from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals
 
 # Fewer spots need more splits for the same precision of a gene's ceiling.
@@ -70,7 +70,7 @@ def noise_ceiling(
         second = table.copy()
         second.data = table.data - first.data
         margins = [Margins.of(half) for half in (first, second)]
-        for genes in gene_blocks(n_genes):
+        for genes in gene_blocks(n_genes, block_size(n)):
             # Where a half does not vary, the two halves share nothing: the gene counts as 0 and is not left out.
             log1p[genes] += np.nan_to_num(
                 pcc_per_gene(

@@ -19,6 +19,7 @@ Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 # Genes are scored in blocks, so that float64 copies stay small beside the float32 tables.
 GENE_BLOCK = 512
+_SPOTS_OF_FULL_BLOCK = 16_384
 _N_BEST = 50
 
 
@@ -139,6 +140,11 @@ def pcc_per_spot(predicted: Array, measured: Array) -> npt.NDArray[np.float64]:
 def gene_blocks(n_genes: int, size: int = GENE_BLOCK) -> list[slice]:
     """Slices that cover the genes in order."""
     return [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]
+
+
+def block_size(n_spots: int) -> int:
+    """Genes of a block, fewer where there are so many spots that float64 copies of more would fill the memory."""
+    return max(16, min(GENE_BLOCK, GENE_BLOCK * _SPOTS_OF_FULL_BLOCK // max(n_spots, 1)))
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class EncodedSection:
 
     def without_expression(self) -> EncodedSection:
         """The same section as a model may see it when it predicts."""
-        return replace(self, section=replace(self.section, counts=None, genes=None))
+        return replace(self, section=replace(self.section, counts=None, genes=None, bins=None))
 
     def spots(self, index: npt.NDArray[np.intp]) -> EncodedSection:
         """Only these spots, in the given order."""

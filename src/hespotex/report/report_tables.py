@@ -116,6 +116,38 @@ def score_rows(metrics: Metrics) -> list[Row]:
     return rows
 
 
+SIZE_COLUMNS: Final = (
+    "size of a square",
+    "squares",
+    "composition PCC, 200 most abundant",
+    "ridge regression",
+    "ceiling",
+    "log1p PCC",
+    "ridge regression",
+    "ceiling",
+)
+SIZE_TEXT: Final = (
+    "Bins were summed into squares. Fit, null, grades and all other scores are at the size marked “fitted”. Larger squares get "
+    "the mean of those inside; smaller ones the value of the fitted square that they lie in, so a row below the fitted "
+    "size says what that map tells of single bins, not what a finer map would."
+)
+
+
+def size_rows(metrics: Metrics) -> list[list[str]]:
+    """At which size of square sections of fine bins were scored: a row a size, under `SIZE_COLUMNS`."""
+    rows = []
+    for scored in metrics.sizes:
+        cells = []
+        for score in ("pcc_composition_abundant200", "pcc_log1p_mean"):
+            for of in (scored.scores.get("model"), scored.scores.get("ridge"), scored.ceiling):
+                cells.append("–" if of is None else text(getattr(of, score), 3))
+        fitted = ", fitted" if scored.n_fitted == scored.n_sections else ""
+        if 0 < scored.n_fitted < scored.n_sections:
+            fitted = f", fitted in {scored.n_fitted} of {scored.n_sections} sections"
+        rows.append([f"{scored.size_um:g} um{fitted}", f"{scored.n_squares:,}", *cells])
+    return rows
+
+
 def _is_oracle(predictor: str) -> bool:
     return predictor in PREDICTORS and PREDICTORS[predictor].oracle
 

@@ -11,7 +11,7 @@ import pandas as pd
 from hespotex.evaluation.compare import half_width
 from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.evaluation.scores import aggregate
-from hespotex.storage.metrics import ScoreSummary, SectionRecord, Units
+from hespotex.storage.metrics import ScoreSummary, SectionRecord, SizeScores, Units
 
 _CEILING = "ceiling"
 # What a score can be, where it is no correlation: no interval reaches beyond.
@@ -23,6 +23,35 @@ def mean_scores(folds: Sequence[Sequence[SectionRecord]]) -> dict[str, ScoreSumm
     names = [n for n in PREDICTORS if all(n in s.scores for fold in folds for s in fold)]
     means = {name: aggregate([[s.scores[name] for s in fold] for fold in folds]) for name in names}
     return {**means, _CEILING: aggregate([[s.ceiling for s in fold] for fold in folds])}
+
+
+def mean_sizes(folds: Sequence[Sequence[SectionRecord]]) -> list[SizeScores]:
+    """Scores at every size of square, smallest first: mean over the sections that have them, then over folds."""
+    by_size: dict[float, list[list[SizeScores]]] = {}
+    for fold in folds:
+        of_fold: dict[float, list[SizeScores]] = {}
+        for section in fold:
+            for scored in section.sizes:
+                of_fold.setdefault(round(scored.size_um, 3), []).append(scored)
+        for size, scored_here in of_fold.items():
+            by_size.setdefault(size, []).append(scored_here)
+    means = []
+    for size, found in sorted(by_size.items()):
+        every = [scored for fold in found for scored in fold]
+        names = [n for n in PREDICTORS if all(n in scored.scores for scored in every)]
+        means.append(
+            SizeScores(
+                size_um=size,
+                n_squares=sum(scored.n_squares for scored in every),
+                n_sections=len(every),
+                n_fitted=sum(scored.n_fitted for scored in every),
+                scores={
+                    n: aggregate([[s.scores[n] for s in fold] for fold in found]) for n in names
+                },
+                ceiling=aggregate([[s.ceiling for s in fold] for fold in found]),
+            )
+        )
+    return means
 
 
 def mean_intervals(

@@ -39,6 +39,7 @@ def run_notes(
         _tiny(records),
         _partly_measured(records),
         _absent(records),
+        _squares(records),
         zero,
     )
     return [n for n in found if n]
@@ -100,3 +101,15 @@ def _absent(records: Sequence[FoldRecord]) -> str:
         f"many genes of the panel are absent from the tables of {', '.join(parts)} and count as 0 in every spot there; if "
         "genes were left out of a table, set missing_genes to unmeasured"
     )
+
+
+def _squares(records: Sequence[FoldRecord]) -> str:
+    """At which size fine bins were scored, where they were summed."""
+    sections: dict[str, list[str]] = {}
+    for section in (s for r in records for s in r.sections if s.sizes):
+        own = next((size for size in section.sizes if size.n_fitted), section.sizes[0])
+        if own.size_um > 1.01 * section.sizes[0].size_um:
+            text = f"bins {section.sizes[0].size_um:g} um apart are summed into squares of {own.size_um:g} um"
+            sections.setdefault(text, []).append(section.section_id)
+    found = [f"{text} in {', '.join(ids)}" for text, ids in sections.items()]
+    return f"{'; '.join(found)}: scores, null and grades are of these" if found else ""

@@ -49,7 +49,7 @@ from hespotex.results.interval_records import (
     region_calibration,
     spread_record,
 )
-from hespotex.results.mean_scores import mean_intervals, mean_scores, section_owners
+from hespotex.results.mean_scores import mean_intervals, mean_scores, mean_sizes, section_owners
 from hespotex.results.run_notes import run_notes
 from hespotex.results.set_outputs import write_fold_sets, write_set_metrics
 from hespotex.sections.section import Section
@@ -179,6 +179,7 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> Sectio
         n_absent_genes=_n_absent(bundle, section),
         scores={name: scores.summary for name, scores in held.scores.items()},
         ceiling=held.ceiling,
+        **({"sizes": list(held.sizes)} if held.sizes else {}),
         pcc_per_spot=dict(held.pcc_per_spot),
         coverage=log1p_coverage(held, bundle),
         region_coverage=composition_coverage(held, bundle),
@@ -261,7 +262,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> Metr
     ).write(run.evidence_json)
     of_scope = {scope: summarise_scope(table) for scope, table in judged.items()}
     main, mean = main_scope(judged), mean_scores([record.sections for record in records])
-    held = held_grades(genes, judged)
+    held, of_sizes = held_grades(genes, judged), mean_sizes([r.sections for r in records])
     metrics = Metrics(
         folds_by=folds.by,
         note=folds.note,
@@ -278,6 +279,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> Metr
         nan_counts_as_zero=score_nan_as_zero,
         folds=[_fold_scores(record) for record in records],
         mean=mean,
+        **({"sizes": of_sizes} if of_sizes else {}),
         **mean_intervals(mean, sections),
         **({"model_grades": held} if held else {}),
         **({"gene_sets": of_sets[0]} if of_sets is not None else {}),

@@ -97,6 +97,7 @@ class Section:
         accepted: what would have been refused and the user accepted, one sentence each.
         missing_genes_stated: whether the manifest says what a missing gene means.
         joined: how counts and positions from two files met; None where one file holds both.
+        bins: the bins that its spots are squares of (`sections.fine`); None where spots are as they were read.
     """
 
     section_id: str
@@ -119,6 +120,7 @@ class Section:
     accepted: tuple[str, ...] = ()
     missing_genes_stated: bool = False
     joined: Joined | None = None
+    bins: Section | None = None
 
     @property
     def n_spots(self) -> int:
@@ -136,7 +138,7 @@ class Section:
         return self.counts is not None
 
     def spots(self, index: npt.NDArray[np.intp]) -> Section:
-        """The same section with only these spots, in the given order."""
+        """The same section with only these spots, in the given order; what they are squares of is not kept."""
         return replace(
             self,
             barcodes=self.barcodes[index],
@@ -144,6 +146,7 @@ class Section:
             counts=None if self.counts is None else self.counts[index],
             array_xy=None if self.array_xy is None else self.array_xy[index],
             obs=None if self.obs is None else self.obs.iloc[index],
+            bins=None,
         )
 
     def expression_key(self) -> str:

@@ -42,6 +42,23 @@ class Spread(Schema):
     """Genes below 0 at FDR 5 %."""
 
 
+class SizeScores(Schema):
+    """Scores at one size of square, of a section of fine bins or their mean over such sections."""
+
+    size_um: float
+    """Side of the squares."""
+    n_squares: int = 0
+    """Squares, over all sections."""
+    n_sections: int = 1
+    """Held-out sections that were scored at this size."""
+    n_fitted: int = 0
+    """Of these, sections whose own squares have this size: there the null, the grades and all other scores are."""
+    scores: dict[str, ScoreSummary] = {}
+    """By predictor."""
+    ceiling: ScoreSummary = ScoreSummary()
+    """What counting noise leaves to a perfect prediction at this size."""
+
+
 class SectionRecord(Schema):
     """What is said of one held-out section."""
 
@@ -65,6 +82,8 @@ class SectionRecord(Schema):
     """By predictor."""
     ceiling: ScoreSummary = ScoreSummary()
     """What counting noise leaves to a perfect prediction."""
+    sizes: list[SizeScores] = []
+    """Scores at every size of square, smallest first; absent where spots are no squares of fine bins."""
     pcc_per_spot: dict[str, float | None] = {}
     """Mean over spots of the PCC across genes, by predictor."""
     coverage: dict[str, float] = {}
@@ -285,6 +304,8 @@ class Metrics(JsonFile):
     """In their order."""
     mean: dict[str, ScoreSummary] = {}
     """Mean over sections, then over folds, by predictor, and of the ceiling."""
+    sizes: list[SizeScores] = []
+    """At which size of square sections of fine bins were scored, smallest first; absent where there are none."""
     intervals: dict[str, dict[str, list[Score]]] = {}
     """95 % interval of a mean, by predictor and score; absent with few units."""
     ranges: dict[str, dict[str, list[Score]]] = {}
