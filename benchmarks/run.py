@@ -28,6 +28,8 @@ from benchmarks.cases import (
     encoding,
     evaluation,
     fine_map,
+    fine_training,
+    fine_truth,
     fit,
     folds,
     growth,
@@ -56,6 +58,7 @@ CASES = {
         again,
         slides,
         fine_map,
+        fine_training,
         evaluation,
         growth,
         largest,
@@ -69,6 +72,7 @@ CASES = {
         shown,
         panel,
         reading,
+        fine_truth,
         damaged_files,
     )
 }
@@ -84,6 +88,7 @@ TRUST = (
     "shown",
     "panel",
     "reading",
+    "fine_truth",
     "damaged_files",
 )
 

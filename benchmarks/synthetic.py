@@ -115,6 +115,28 @@ def gaussian_maps(
     return np.linalg.cholesky(covariance) @ rng.normal(size=(len(xy_um), count))
 
 
+def square_lattice(side: int) -> np.ndarray:
+    """(side^2, 2) centres in microns of a square of a square lattice, row by row."""
+    row, column = np.divmod(np.arange(side**2), side)
+    return np.column_stack([column, row]) * PITCH_UM
+
+
+def gaussian_squares(side: int, reach: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(side^2, count) draws as of `gaussian_maps`, on a square lattice of any size: smoothed noise, in pitches."""
+    from scipy.ndimage import gaussian_filter
+
+    rim = int(
+        np.ceil(4 * reach)
+    )  # noise beyond the rim, so that the map does not know where it ends
+    maps = np.empty((side**2, count))
+    for column in range(count):
+        noise = rng.normal(size=(side + 2 * rim, side + 2 * rim))
+        # A kernel of reach / sqrt(2) makes a covariance of that reach; its square sums to 1 / (2 pi reach^2).
+        smooth = gaussian_filter(noise, reach / np.sqrt(2), truncate=5)
+        maps[:, column] = smooth[rim : rim + side, rim : rim + side].ravel()
+    return maps * np.sqrt(2 * np.pi) * reach
+
+
 def paired_counts(
     truth: np.ndarray, depth: np.ndarray, mean: float, rng: np.random.Generator
 ) -> sparse.csr_matrix:

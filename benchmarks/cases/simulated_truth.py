@@ -13,9 +13,11 @@ from benchmarks.synthetic import (
     PITCH_UM,
     SIDES_UM,
     gaussian_maps,
+    gaussian_squares,
     hexagonal_lattice,
     paired_counts,
     section_of,
+    square_lattice,
 )
 
 NAME = "simulated_truth"
@@ -32,6 +34,12 @@ TESTS: Mapping[str, Mapping[str, Any]] = {
     "3 patients, shallow": {"sections": 3, "one_patient": False, "mean": 0.3},
     "3 patients, no true gene": {"sections": 3, "one_patient": False, "true": 0},
 }
+# Squares of a fine lattice: so many on a side, maps of 300 um, counts of a gene in a square of 64 um and in a bin of 16 um.
+SQUARES: Mapping[str, Mapping[str, Any]] = {
+    "3 patients, 10,000 squares of 64 um": {"side": 100, "reach": 4.7, "mean": 0.5},
+    "3 patients, 10,000 bins of 16 um": {"side": 100, "reach": 19.0, "mean": 0.035},
+}
+SEEDS_ON_SQUARES = 40
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "whole run": {"true": 20, "mean": 2.0},
     "whole run, shallow": {"true": 20, "mean": 0.4},
@@ -45,7 +53,8 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
     tests = {name: {"kind": "test", "seeds": SEEDS, **how} for name, how in TESTS.items()}
     seeds = SEEDS if context.full else SEEDS_OF_QUICK_RUNS
     runs = {name: {"kind": "run", "seeds": seeds, **how} for name, how in RUNS.items()}
-    return tests | runs
+    shared = {"kind": "test", "seeds": SEEDS_ON_SQUARES, "sections": 3, "one_patient": False}
+    return tests | {name: {**shared, **how} for name, how in SQUARES.items()} | runs
 
 
 def run(parameters: Mapping[str, Any], _context: Context) -> dict[str, Any]:
@@ -85,23 +94,30 @@ def _test_once(
     one_patient: bool,
     reach: float = 2.0,
     mean: float = 6.0,
+    side: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(G,) significant, and with all sections taken as independent, where predictions are smooth maps that the first genes follow in part."""
     from hespotex.evaluation.noise_ceiling import noise_ceiling
     from hespotex.evaluation.spatial_null import build_modes, combine_sections, score_against_null
 
     rng = np.random.default_rng(seed)
-    xy_um = hexagonal_lattice(_SPOTS)
+    xy_um = hexagonal_lattice(_SPOTS) if side is None else square_lattice(side)
     modes = build_modes(xy_um)
+
+    def maps(reach: float, count: int) -> np.ndarray:
+        if side is None:
+            return gaussian_maps(xy_um, reach * PITCH_UM, count, rng)
+        return gaussian_squares(side, reach, count, rng)
+
     z, ceilings, drawn = [], [], None
     for number in range(sections):
         if drawn is None or not one_patient:
             # Neighbouring sections of one patient share maps and chance alignments alike; counts are their own.
-            drawn = [gaussian_maps(xy_um, reach * PITCH_UM, GENES, rng) for _ in range(2)]
+            drawn = [maps(reach, GENES) for _ in range(2)]
             drawn[0][:, 1::2] = -drawn[0][
                 :, 0::2
             ]  # as `paired_counts` turns the second of two over
-            depth = np.exp(0.7 * gaussian_maps(xy_um, 3 * PITCH_UM, 1, rng))
+            depth = np.exp(0.7 * maps(3.0, 1))
         predicted, own = drawn
         truth = own.copy()
         truth[:, :n_true] = 0.5 * predicted[:, :n_true] + np.sqrt(0.75) * own[:, :n_true]
@@ -186,7 +202,7 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
         for name, r in found.items()
     )
     notes = (
-        f"{_SPOTS} spots a section; +- is the standard error over seeds. First rows: the test alone, on "
+        f"{_SPOTS} spots a section where no squares are named; +- is the standard error over seeds. First rows: the test alone, on "
         "predictions that the predictable genes follow in part (correlation 0.5 before counting). `whole run`: each of "
         "three patients left out in turn by `run_fold`; features show six maps and the depth, predictable genes follow "
         "the maps, all others are smooth maps of their own.",

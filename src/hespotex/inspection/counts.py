@@ -13,6 +13,9 @@ from hespotex.sections.section import Section
 
 # Median counts of a spot below which a spot says next to nothing about single genes.
 _SHALLOW = 100
+_SHALLOW_REMEDY = (
+    "pool bins or cells into larger spots; those less than 50 um apart a fit sums by itself"
+)
 # Above this share of mitochondrial counts a spot is mostly of broken cells.
 _MUCH_MITOCHONDRIAL = 0.5
 
@@ -97,7 +100,7 @@ def _depth(name: str, counts: sparse.csr_matrix) -> list[Finding]:
     )
     found = [Finding(name, "depth", "ok", spread)]
     if middle < _SHALLOW:
-        found = [Finding(name, "depth", "warning", spread, "pool bins or cells into larger spots")]
+        found = [Finding(name, "depth", "warning", spread, _SHALLOW_REMEDY)]
     empty = int((depth == 0).sum())
     if empty:
         found.append(
