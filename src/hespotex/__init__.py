@@ -13,6 +13,7 @@ _PUBLIC = {
     "train": "hespotex.pipeline",
     "predict": "hespotex.pipeline",
     "evaluate": "hespotex.pipeline",
+    "cohort": "hespotex.analysis.cohort",
     "demo": "hespotex.datasets.demo",
     "RunConfig": "hespotex.config",
     "Machine": "hespotex.config",

@@ -54,6 +54,13 @@ SCORE_LOWER: Final = "score_lower"  # its 95 % interval
 SCORE_UPPER: Final = "score_upper"
 Q_VALUE: Final = "q_value"
 CEILING_SHARE: Final = "ceiling_share"  # score as part of its noise ceiling
+POOLED_SHARE: Final = "pooled_share"  # a gene's part of all counts of the training sections
+UPPER_QUARTILE: Final = (
+    "upper_quartile"  # of composition over training spots, each predicted while left out
+)
+LEVEL_GRADE: Final = (
+    "level_grade"  # how far slides and patients can be told apart by the gene: A to D, ungraded
+)
 # var, one column a size of region, such as half_width_9: the interval of composition is this far to either side
 HALF_WIDTH: Final = "half_width_"
 

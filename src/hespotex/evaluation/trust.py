@@ -33,6 +33,7 @@ NO_INTERVALS = (
 )
 
 _REGIONS = "regions"
+_QUARTILE = "training.upper_quartile"
 
 _Space = TypeVar("_Space", SectionSpace, TextureSpace)
 
@@ -50,6 +51,8 @@ class Extras:
         verdict: on the slide as a whole.
         gene_sets: scores of gene sets.
         claims: what may be claimed of each gene on this slide; `read_prediction` always gives them.
+        pooled_share: (G,) each gene's part of all counts of the training sections, which composition is against.
+        upper_quartile: (G,) of composition over training spots, each predicted by a model that had not seen it.
     """
 
     lower: Floats | None = None
@@ -61,6 +64,8 @@ class Extras:
     verdict: str | None = None
     gene_sets: SetScores | None = None
     claims: Claims | None = None
+    pooled_share: Floats | None = None
+    upper_quartile: Floats | None = None
 
     def with_claims(self, claims: Claims) -> Extras:
         """The same with what may be claimed of each gene."""
@@ -76,12 +81,16 @@ class Trust:
         ood: what training slides look like.
         regions: intervals of composition, by size of region and gene.
         training_mpp: of the coarsest training slide; 0 where it is not known.
+        upper_quartile: (G,) of composition over training spots, each predicted by a model that had not seen it.
+        pooled_share: (G,) what composition is against; of the bundle, not learnt here.
     """
 
     intervals: ConformalIntervals | None = None
     ood: OodModel | None = None
     regions: RegionIntervals | None = None
     training_mpp: float = 0.0
+    upper_quartile: Floats | None = None
+    pooled_share: Floats | None = None
 
     def coarseness(self, mpp: float) -> float:
         """How many times larger the pixels of a slide are than those of the coarsest training slide; 1 if unknown."""
@@ -94,6 +103,8 @@ class Trust:
             arrays |= _arrays("intervals", self.intervals)
         if self.regions is not None:
             arrays |= _arrays(_REGIONS, self.regions)
+        if self.upper_quartile is not None:
+            arrays[_QUARTILE] = np.asarray(self.upper_quartile, dtype=np.float32)
         if self.ood is not None:
             arrays |= _arrays("ood.features", self.ood.features)
             if self.ood.colours is not None:
@@ -119,6 +130,7 @@ class Trust:
             ),
             None if features is None else OodModel(features, colours, textures),
             _regions(tensors),
+            upper_quartile=tensors.get(_QUARTILE),
         )
 
     def half_width(self) -> Floats | None:
@@ -155,7 +167,16 @@ class Trust:
             report = self.ood.report(features, appearance, place, coarser=coarser)
             score, flagged = report.score.astype(np.float32), report.flagged
             verdict = str(report.verdict)
-        return Extras(lower, upper, self.half_width(), score, flagged, verdict=verdict)
+        return self.of_genes(Extras(lower, upper, None, score, flagged, verdict=verdict))
+
+    def of_genes(self, extras: Extras) -> Extras:
+        """The same with what the model says of each gene, whatever the slide."""
+        return replace(
+            extras,
+            half_width=self.half_width(),
+            pooled_share=self.pooled_share,
+            upper_quartile=self.upper_quartile,
+        )
 
     def unlike(
         self,
@@ -173,7 +194,11 @@ class Trust:
 def bundle_trust(bundle: Bundle) -> Trust:
     """What a bundle carries of trust."""
     coarsest = max((s.mpp for s in bundle.sections if s.mpp > 0), default=0.0)
-    return replace(Trust.from_tensors(bundle.trust), training_mpp=coarsest)
+    return replace(
+        Trust.from_tensors(bundle.trust),
+        training_mpp=coarsest,
+        pooled_share=bundle.pooled.astype(np.float32),
+    )
 
 
 def inner_folds_note(bundle: Bundle) -> str:

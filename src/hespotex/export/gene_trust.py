@@ -23,7 +23,13 @@ def gene_columns(extras: Extras) -> dict[str, Any]:
         columns |= claim_columns(extras.claims)
     elif extras.grades is not None:
         columns[keys.GRADE] = pd.Categorical(list(extras.grades))
-    return columns | half_width_columns(extras)
+    return columns | _training_columns(extras) | half_width_columns(extras)
+
+
+def _training_columns(extras: Extras) -> dict[str, npt.NDArray[np.float32]]:
+    """What a cohort needs of the training, by name of its column; a part that is not known is left out."""
+    known = {keys.POOLED_SHARE: extras.pooled_share, keys.UPPER_QUARTILE: extras.upper_quartile}
+    return {name: np.asarray(v, np.float32) for name, v in known.items() if v is not None}
 
 
 def half_width_columns(extras: Extras) -> dict[str, npt.NDArray[np.float32]]:
@@ -44,3 +50,8 @@ def read_half_width(var: pd.DataFrame) -> npt.NDArray[np.float32] | None:
     if not set(HALF_WIDTHS) <= set(var.columns):
         return None
     return np.asarray(var[list(HALF_WIDTHS)].to_numpy(np.float32).T)
+
+
+def read_column(var: pd.DataFrame, name: str) -> npt.NDArray[np.float32] | None:
+    """(G,) of a column of numbers; None in a file without it."""
+    return var[name].to_numpy(np.float32) if name in var else None

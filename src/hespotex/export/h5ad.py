@@ -20,7 +20,13 @@ from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
 from hespotex.export.claims_store import read_claims
-from hespotex.export.gene_trust import HALF_WIDTHS, gene_columns, gene_record, read_half_width
+from hespotex.export.gene_trust import (
+    HALF_WIDTHS,
+    gene_columns,
+    gene_record,
+    read_column,
+    read_half_width,
+)
 from hespotex.export.section_parts import (
     array_columns,
     id_columns,
@@ -360,6 +366,8 @@ def _extras(table: AnnData) -> Extras:
         lower=np.asarray(layers[keys.LOWER]) if keys.LOWER in layers else None,
         upper=np.asarray(layers[keys.UPPER]) if keys.UPPER in layers else None,
         half_width=read_half_width(table.var),
+        pooled_share=read_column(table.var, keys.POOLED_SHARE),
+        upper_quartile=read_column(table.var, keys.UPPER_QUARTILE),
         ood_score=obs[keys.OOD_SCORE].to_numpy(np.float32) if keys.OOD_SCORE in obs else None,
         ood=obs[keys.OOD].to_numpy(bool) if keys.OOD in obs else None,
         grades=table.var[keys.GRADE].astype(str).tolist() if keys.GRADE in table.var else None,

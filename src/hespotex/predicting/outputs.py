@@ -170,14 +170,14 @@ def _marked(finished: Finished) -> Section:
 def _spot_extras(finished: Finished, bundle: Bundle) -> Extras:
     store = finished.store
     has_score = SCORE in store.columns
-    return Extras(
-        half_width=bundle_trust(bundle).half_width(),
+    extras = Extras(
         ood_score=store.column(SCORE) if has_score else None,
         ood=store.column(FLAG) > 0 if has_score else None,
         grades=finished.claims.grade.tolist(),
         verdict=finished.verdict,
         claims=finished.claims,
     )
+    return bundle_trust(bundle).of_genes(extras)
 
 
 def _chunks(finished: Finished, bundle: Bundle, sets: PanelSets | None) -> Iterator[Chunk]:
@@ -227,6 +227,10 @@ def _chosen(
         extras=replace(
             extras,
             half_width=None if extras.half_width is None else extras.half_width[:, columns],
+            pooled_share=None if extras.pooled_share is None else extras.pooled_share[columns],
+            upper_quartile=None
+            if extras.upper_quartile is None
+            else extras.upper_quartile[columns],
             grades=finished.claims.grade[columns].tolist(),
             claims=finished.claims.subset(columns),
         ),

@@ -40,6 +40,8 @@ _BLOCKS = 4
 # A model of fewer sections errs more than the final one: that shows in the coverage of few, and costs fits with many.
 _LEFT_OUT_SINGLY, _GROUPS = 5, 3
 _MIN_TO_CALIBRATE = 20
+# Of all training sections together, so that the table of the largest panel stays small.
+_QUARTILE_SPOTS = 4096
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     panel = GenePanel(bundle.genes)
     by_patient = _by_patient(train)
     held, regions, n_spots = [], [], 0
+    of_spots = max(1, _QUARTILE_SPOTS // len(train.items))
+    compositions = []
     for part, rest in inner_parts(train, bundle.config):
         share = intervals.offset_share(*_n_units(rest, train))
         inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
@@ -163,6 +167,10 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
             prediction = predict_section(inner, item.without_expression(), machine=machine)
             counts = panel.counts(item.section)
             n_spots += counts.counts.shape[0]
+            step = max(1, counts.counts.shape[0] // of_spots)
+            compositions.append(
+                prediction.composition[::step] + np.log(inner.pooled / bundle.pooled)
+            )
             unit = owner if by_patient else ""
             of_item = held_out_regions(
                 prediction, inner.pooled, counts, item.section.xy_um,
@@ -188,8 +196,19 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
         if n_spots >= _MIN_TO_CALIBRATE
         else None,
         calibrate_regions(regions, seed=bundle.config.seed),
+        upper_quartile=_upper_quartile(compositions),
     )
     return replace(bundle, trust={**bundle.trust, **trust.tensors()})
+
+
+def _upper_quartile(
+    compositions: Sequence[npt.NDArray[Any]],
+) -> npt.NDArray[np.float32] | None:
+    """(G,) over spots that were left out; None without such."""
+    if not compositions:
+        return None
+    found = np.quantile(np.concatenate(compositions), 0.75, axis=0)
+    return np.asarray(found, dtype=np.float32)
 
 
 def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> Bundle:

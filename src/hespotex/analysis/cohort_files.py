@@ -1,0 +1,242 @@
+"""Files of a cohort: h5ad, Parquet and CSV, written row by row."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.analysis.cohort_rows import LAYERS, joined_row
+from hespotex.analysis.slide_summary import SlideSummary
+from hespotex.errors import RunError
+from hespotex.evaluation.grades import UNGRADED
+from hespotex.progress import Advance
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.clock import versions
+from hespotex.storage.disk_errors import disk_fields
+
+RESEARCH_USE: Final = "research use only"
+FORMAT_VERSION: Final = 1
+_DENSE: Final = {"encoding-type": "array", "encoding-version": "0.2.0"}
+_GRADES: Final = ("A", "B", "C", "D", UNGRADED)
+_ROWS: Final = 64  # of a group of the Parquet file
+_SETS: Final = ("gene_sets", "gene_sets_spread", "gene_sets_morans_i")
+UNITS: Final[Mapping[str, str]] = {
+    "X": "log1p(CPM over the model's gene panel) of the pseudobulk; spots weigh by predicted depth",
+    keys.COMPOSITION: f"mean over spots of {keys.UNIT_COMPOSITION}",
+    "spread": "standard deviation of composition over spots",
+    "above_upper_quartile": "part of the spots whose composition lies above the upper quartile of the training spots",
+    "morans_i": "Moran's I of composition among touching spots",
+    keys.LOWER: "X with the pseudobulk at the lower end of the 90 % interval of the largest calibrated region",
+    keys.UPPER: "X with the pseudobulk at the upper end of the 90 % interval of the largest calibrated region",
+    "gene_sets": keys.UNIT_GENE_SETS,
+}
+
+
+@dataclass(frozen=True)
+class CohortPaths:
+    """What was written."""
+
+    h5ad: Path
+    parquet: Path
+    csv: Path
+    genes: Path
+    slides: Path
+
+
+class _Genes:
+    """var, filled while slides pass by: the worst grade that a gene has on a slide that is like the training's."""
+
+    def __init__(self, genes: Sequence[str]) -> None:
+        self.place = {g: j for j, g in enumerate(genes)}
+        n = len(genes)
+        self.n_slides = np.zeros(n, np.int64)
+        self.grades = {name: np.full(n, -1) for name in (keys.GRADE, keys.LEVEL_GRADE)}
+        self.numbers = {
+            name: np.full(n, np.nan) for name in (keys.POOLED_SHARE, keys.UPPER_QUARTILE)
+        }
+
+    def see(self, slide: SlideSummary) -> None:
+        at = [self.place[g] for g in slide.genes.tolist()]
+        self.n_slides[at] += 1
+        for name, values in self.numbers.items():
+            values[at] = getattr(slide, name)
+        if not slide.unlike:
+            for name, worst in self.grades.items():
+                worst[at] = np.maximum(worst[at], _ranks(getattr(slide, name)))
+
+    def table(self) -> pd.DataFrame:
+        var = pd.DataFrame(index=pd.Index(list(self.place), dtype=object))
+        for name, worst in self.grades.items():
+            var[name] = pd.Categorical([_GRADES[k] if k >= 0 else UNGRADED for k in worst])
+        for name, values in self.numbers.items():
+            var[name] = values
+        var["n_slides"] = self.n_slides
+        return var
+
+
+def _ranks(grades: npt.NDArray[np.str_]) -> npt.NDArray[np.int_]:
+    place = {g: k for k, g in enumerate(_GRADES)}
+    return np.array([place.get(g, len(_GRADES) - 1) for g in grades.tolist()], dtype=np.int_)
+
+
+def write_cohort(
+    out: Path,
+    obs: pd.DataFrame,
+    genes: Sequence[str],
+    sets: Sequence[str],
+    rows: Iterable[Sequence[SlideSummary]],
+    *,
+    by: str,
+    model_id: str,
+    notes: Sequence[str],
+    advance: Advance,
+) -> CohortPaths:
+    """Write all files of a cohort; memory holds one row at a time, and the descriptions.
+
+    Args:
+        obs: one row a patient or slide.
+        rows: the slides of each row of `obs`, in its order.
+        by: slide or patient.
+        notes: sentences that the table carries.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    paths = CohortPaths(
+        out / "cohort.h5ad", out / "expression.parquet", out / "expression.csv", out / "genes.csv", out / "slides.csv",
+    )  # fmt: skip
+    shape, var = (len(obs), len(genes)), _Genes(genes)
+    of_sets: dict[str, str] = {}
+    with ExitStack() as stack:
+        try:
+            file = _opened(stack, paths.h5ad)
+            tables = {"X": file.create_dataset("X", shape, np.float32)}
+            file.create_group("layers").attrs.update(
+                {"encoding-type": "dict", "encoding-version": "0.1.0"}
+            )
+            file.create_group("obsm").attrs.update(
+                {"encoding-type": "dict", "encoding-version": "0.1.0"}
+            )
+            for name in LAYERS:
+                tables[name] = file["layers"].create_dataset(name, shape, np.float32)
+            for name in _SETS if sets else ():
+                tables[name] = file["obsm"].create_dataset(name, (len(obs), len(sets)), np.float32)
+            text, wide = _text(stack, paths.csv), _Parquet(stack, paths.parquet, genes)
+            text.writerow([by, *genes])
+            places = {name: k for k, name in enumerate(sets)}
+            for row, slides in enumerate(rows):
+                values = joined_row(slides, var.place, places)
+                for slide in slides:
+                    var.see(slide)
+                    of_sets |= dict(zip(slide.sets.tolist(), slide.set_grade.tolist(), strict=True))
+                tables["X"][row] = values.x
+                for name in LAYERS:
+                    tables[name][row] = values.layers[name]
+                for name, found in zip(
+                    _SETS, (values.sets, values.set_spread, values.set_moran), strict=True
+                ):
+                    if sets:
+                        tables[name][row] = found
+                text.writerow([obs.index[row], *(f"{v:.6g}" for v in values.x)])
+                wide.add(str(obs.index[row]), values.x)
+                advance(1)
+            wide.flush()
+            for table in tables.values():
+                table.attrs.update(_DENSE)
+            _describe(file, obs, var.table(), {k: of_sets[k] for k in sets}, by, model_id, notes)
+            file.close()
+        except (OSError, RuntimeError) as error:
+            said = disk_fields(error, writing=True, otherwise="free space or choose another folder")
+            raise RunError(expected=f"to write the cohort in {out}", **said) from error
+    with atomic_path(paths.genes) as temporary:
+        table = var.table().rename_axis("gene").reset_index()
+        table.assign(use=RESEARCH_USE).to_csv(temporary, index=False)
+    return paths
+
+
+def _opened(stack: ExitStack, path: Path) -> Any:
+    import h5py
+
+    temporary = stack.enter_context(atomic_path(path))
+    file = stack.enter_context(h5py.File(temporary, "w"))
+    file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    return file
+
+
+def _text(stack: ExitStack, path: Path) -> Any:
+    temporary = stack.enter_context(atomic_path(path))
+    stream = stack.enter_context(
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    )
+    return csv.writer(stream, lineterminator="\n")
+
+
+class _Parquet:
+    """Rows are gathered into groups of a few dozen."""
+
+    def __init__(self, stack: ExitStack, path: Path, genes: Sequence[str]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        temporary = stack.enter_context(atomic_path(path))
+        fields = [("row", pa.string()), *((g, pa.float32()) for g in genes)]
+        self._schema = pa.schema(fields, metadata={"use": RESEARCH_USE})
+        self._writer = stack.enter_context(pq.ParquetWriter(temporary, self._schema))
+        self._names: list[str] = []
+        self._values: list[npt.NDArray[np.float64]] = []
+
+    def add(self, name: str, values: npt.NDArray[np.float64]) -> None:
+        self._names.append(name)
+        self._values.append(values)
+        if len(self._names) >= _ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        import pyarrow as pa
+
+        if self._names:
+            block = np.stack(self._values).astype(np.float32)
+            columns = [
+                pa.array(self._names),
+                *(pa.array(block[:, j]) for j in range(block.shape[1])),
+            ]
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self._names, self._values = [], []
+
+
+def _describe(
+    file: Any, obs: pd.DataFrame, var: pd.DataFrame, of_sets: Mapping[str, str], by: str, model_id: str,
+    notes: Sequence[str],
+) -> None:  # fmt: skip
+    from anndata.io import write_elem
+
+    named = obs.copy()
+    for name in named.columns:
+        if named[name].dtype == object:
+            given = named[name]
+            named[name] = pd.Categorical(
+                given.where(given.notna(), None).map(lambda v: v if v is None else str(v))
+            )
+    record: dict[str, Any] = {
+        keys.FORMAT_VERSION: FORMAT_VERSION, "kind": "cohort", "by": by, "model_id": model_id, "units": dict(UNITS),
+        "use": RESEARCH_USE, "notes": np.array(list(notes), dtype=object), "versions": versions(),
+    }  # fmt: skip
+    if of_sets:
+        record[keys.GENE_SETS] = pd.DataFrame(
+            {keys.GRADE: list(of_sets.values())},
+            index=pd.Index(list(of_sets), dtype=object, name="gene_set"),
+        )
+    write_elem(file, "obs", named)
+    write_elem(file, "var", var)
+    write_elem(file, "uns", {keys.UNS: record})
+    for name in ("varm", "obsp", "varp"):
+        write_elem(file, name, {})

@@ -1,0 +1,121 @@
+"""Rows of a cohort: what is known of slides and patients, and the values of several slides joined; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.analysis.patient_ids import preparation_of
+from hespotex.analysis.slide_summary import SlideSummary
+from hespotex.evaluation.claims import is_unlike
+
+Floats = npt.NDArray[np.float64]
+
+# Layers of cohort.h5ad beside X.
+MEAN, SPREAD, ABOVE, MORAN = keys.COMPOSITION, "spread", "above_upper_quartile", "morans_i"
+LAYERS = (MEAN, SPREAD, ABOVE, MORAN, keys.LOWER, keys.UPPER)
+
+
+def slide_obs(known: Sequence[Mapping[str, float | str]]) -> pd.DataFrame:
+    """One row a slide, by its id."""
+    obs = pd.DataFrame(list(known))
+    obs["verdict"] = obs["verdict"].astype(str)
+    obs["unlike"] = [is_unlike(v or None) for v in obs["verdict"]]
+    obs["preparation"] = [preparation_of(name) for name in obs[keys.SECTION_ID]]
+    obs.index = pd.Index(obs[keys.SECTION_ID].astype(str).to_numpy(), dtype=object)
+    return obs
+
+
+def patient_rows(obs: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient: sums, means over spots, and every column that is the same on all slides of the patient.
+
+    Slides that are unlike the training's count only where the patient has no other; the row then says so.
+    """
+    rows = []
+    for patient, every in obs.groupby(keys.PATIENT_ID, sort=False):
+        like = every[~every["unlike"]]
+        own = like if len(like) else every
+        spots, depth = own["n_used"].to_numpy(float), own[keys.PREDICTED_DEPTH].to_numpy(float)
+        row: dict[str, object] = {
+            keys.PATIENT_ID: patient,
+            "slides": " ".join(own[keys.SECTION_ID].astype(str)),
+            "n_slides": len(own),
+            "n_unlike_slides": int(every["unlike"].sum()),
+            "n_spots": int(own["n_spots"].sum()),
+            "n_used": int(own["n_used"].sum()),
+            "flagged": float(np.average(own["flagged"], weights=own["n_spots"])),
+            "verdict": "; ".join(dict.fromkeys(v for v in own["verdict"] if v)),
+            "unlike": not len(like),
+            "tissue_mm2": float(own["tissue_mm2"].sum(skipna=False)),
+            keys.PREDICTED_DEPTH: float(np.average(depth, weights=spots)),
+        }
+        for name in own.columns:
+            if name in row or name == keys.SECTION_ID:
+                continue
+            values = own[name].dropna().unique().tolist()
+            row[str(name)] = values[0] if len(values) == 1 else None
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    table.index = pd.Index(table[keys.PATIENT_ID].astype(str).to_numpy(), dtype=object)
+    return table
+
+
+@dataclass(frozen=True)
+class RowValues:
+    """Values of one row over all genes and sets of the cohort; NaN where no slide holds a gene.
+
+    Attributes:
+        x: (G,) log1p(CPM) of the pseudobulk.
+        layers: (G,) each of `LAYERS`.
+        sets: (K,) composition of each set; `set_spread` and `set_moran` likewise.
+    """
+
+    x: Floats
+    layers: Mapping[str, Floats]
+    sets: Floats
+    set_spread: Floats
+    set_moran: Floats
+
+
+def joined_row(
+    slides: Sequence[SlideSummary], genes: Mapping[str, int], sets: Mapping[str, int]
+) -> RowValues:
+    """Slides of one row as one: shares weigh by predicted depth and number of spots, the others by number of spots."""
+    spots = np.array([s.n_used for s in slides], dtype=np.float64)
+    depth = np.array([s.depth for s in slides])
+    counts = spots * depth if np.isfinite(depth).all() else spots
+
+    def mean(name: str, weight: Floats, places: Mapping[str, int], of: str) -> Floats:
+        total, sum_of = np.zeros(len(places)), np.zeros(len(places))
+        for slide, w in zip(slides, weight, strict=True):
+            at = [places[g] for g in getattr(slide, of).tolist()]
+            values = getattr(slide, name)
+            known = np.isfinite(values)
+            total[at] += np.where(known, w * values, 0)
+            sum_of[at] += w * known
+        return np.asarray(
+            np.divide(total, sum_of, out=np.full(len(places), np.nan), where=sum_of > 0)
+        )
+
+    share = mean("share", counts, genes, "genes")
+    width = mean("half_width", spots, genes, "genes")
+    layers = {
+        MEAN: mean("composition", spots, genes, "genes"),
+        SPREAD: mean("spread", spots, genes, "genes"),
+        ABOVE: mean("above", spots, genes, "genes"),
+        MORAN: mean("moran", spots, genes, "genes"),
+        keys.LOWER: np.log1p(1e6 * share * np.exp(-width)),
+        keys.UPPER: np.log1p(1e6 * share * np.exp(width)),
+    }
+    return RowValues(
+        np.log1p(1e6 * share),
+        layers,
+        mean("set_composition", spots, sets, "sets"),
+        mean("set_spread", spots, sets, "sets"),
+        mean("set_moran", spots, sets, "sets"),
+    )
