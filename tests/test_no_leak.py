@@ -122,7 +122,7 @@ def test_permuting_held_out_counts_changes_no_bit_of_the_fit(profile: str, by: s
     plain = run_fold(cohort, fold, config)
     scrambled = run_fold(_with_scrambled(cohort, fold.held_out), fold, config)
     kept = {name.partition(".")[0] for name in plain.bundle.trust}
-    assert {"intervals", "ood", "regions", "ridge", "train_mean"} <= kept
+    assert {"intervals", "ood", "regions", "ridge", "train_mean", "training"} <= kept
     _assert_same_fit(plain, scrambled)
     assert plain.held_out[0].region_coverage is not None
     assert not np.array_equal(

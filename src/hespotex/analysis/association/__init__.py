@@ -1,0 +1,1 @@
+"""Tests of a cohort over patients: against bulk RNA, between groups, with survival."""

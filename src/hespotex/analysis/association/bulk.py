@@ -1,0 +1,312 @@
+"""A cohort against bulk RNA: per gene across patients, and per patient across genes, which are two numbers; pure but for the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from hespotex import keys
+from hespotex.analysis.association import pictures
+from hespotex.analysis.association.bulk_table import Bulk, Unit, read_bulk
+from hespotex.analysis.association.correlations import (
+    correlate,
+    effective_n,
+    interval,
+    p_values,
+    q_values,
+    ranks,
+    residuals,
+    steiger,
+)
+from hespotex.analysis.association.patients import Floats, Patients, covariates
+from hespotex.analysis.association.result import FDR, Association, best_first, discoveries
+from hespotex.analysis.patients import bootstrap_means, patient_means
+from hespotex.errors import ConfigError, counted, shorten
+
+_FEWEST: Final = 3
+_FEW: Final = 8
+_SHUFFLES: Final = 999
+# What a slide says without a model: names of obs, and how they are called.
+_BASELINES: Final[Mapping[str, str]] = {
+    "tissue_mm2": "tissue area", "n_used": "number of spots", keys.PREDICTED_DEPTH: "predicted depth",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Both sides of P patients and g genes, on log scales.
+
+    Attributes:
+        predicted, measured: (P, g).
+        design: (P, k) of strata and covariates.
+        stratum: (P,) name of each; empty without.
+    """
+
+    table: Patients
+    predicted: Floats
+    measured: Floats
+    design: Floats
+    stratum: npt.NDArray[np.str_]
+    names: tuple[str, ...]
+
+
+def against_bulk(
+    table: Patients,
+    path: Path,
+    *,
+    adjust: Sequence[str] = (),
+    within: Sequence[str] = (),
+    unit: Unit = "auto",
+    seed: int = 0,
+) -> Association:
+    """Correlate predictions with bulk RNA of the same patients.
+
+    Args:
+        table: of the cohort.
+        path: genes x samples or the other way round.
+        adjust: covariates that both sides are freed of.
+        within: columns whose strata are centred apart, so that differences between strata are no signal.
+        unit: of the bulk values.
+        seed: of shuffled pairs and of the bootstrap.
+
+    Raises:
+        ConfigError: nothing matches, too few patients, or a table that does not fit.
+    """
+    genes = table.take(table.is_gene, "gene sets have no bulk value")
+    bulk = read_bulk(path, genes.features.tolist(), genes.names, unit=unit)
+    pairs = _paired(genes, bulk, adjust, within)
+    n, effective = len(pairs.predicted), effective_n(len(pairs.predicted), pairs.design)
+    across = _across(pairs, effective)
+    ceiling, n_twice = _ceiling(bulk)
+    across["bulk_ceiling"] = across["feature"].map(ceiling).astype(float)
+    null_mean, null_p = _shuffled(pairs, seed)
+    patients, of_patients = _per_patient(pairs, seed)
+    across = best_first(across, ["q_value", "pcc"], [True, False])
+    mean, n_found = float(across["pcc"].mean()), int((across["q_value"] <= FDR).sum())
+    numbers = {
+        "across_patients": {
+            "mean_pcc": mean, "median_pcc": float(across["pcc"].median()), "mean_spearman": float(across["spearman"].mean()),
+            "mean_pcc_of_shuffled_pairs": null_mean, "p_of_mean_pcc": null_p, "n_genes": len(across),
+            "n_found": n_found, "n_above_baselines": int((across["steiger_q"] <= FDR).sum()), "effective_n": effective,
+        },
+        "per_patient_across_genes": of_patients,
+        "ceiling": {"patients_with_two_samples": n_twice},
+        "bulk_unit": bulk.unit, "adjust": list(adjust), "within": list(within),
+    }  # fmt: skip
+    strata = (
+        f", within {counted(len(set(pairs.stratum)), 'stratum').replace('stratums', 'strata')} of {shorten(within)}"
+        if len(pairs.stratum)
+        else ""
+    )
+    findings = [
+        f"Per gene ACROSS {counted(n, 'patient')}{strata}: mean PCC {mean:.3f} (shuffled pairs of slides and patients "
+        f"{null_mean:.3f}, p = {null_p:.2g}). {discoveries(across, 'correlate')}",
+        f"Above the best of {_named(pairs)} by Steiger's test: {discoveries(across, '', 'steiger_q').replace('  ', ' ')}",
+        f"Per patient ACROSS genes: mean PCC {of_patients['model']:.3f}; the same profile for all patients gives "
+        f"{of_patients['same_profile']:.3f}, pairs of different patients {of_patients['other_patients']:.3f}. This number says next to nothing "
+        "of a model: gene means alone reach it.",
+        *_by_level(across),
+        _ceiling_sentence(across, n_twice),
+    ]
+    return Association(
+        kind="bulk",
+        title=f"Predicted slides against bulk RNA of {counted(n, 'patient')}",
+        first=_first(pairs, bulk, n),
+        findings=tuple(findings),
+        table=across,
+        tables={"patients": patients},
+        numbers=numbers,
+        pictures=pictures.of_bulk(across, pairs.predicted, pairs.measured, pairs.table.features, pairs.design, patients),
+        dropped=pairs.table.dropped,
+        n_patients=n,
+    )  # fmt: skip
+
+
+def _first(pairs: _Pairs, bulk: Bulk, n: int) -> tuple[str, ...]:
+    said = [pairs.table.level_sentence(), *pairs.table.notes, f"Bulk: {bulk.unit}."]
+    if n < _FEW:
+        said.append(f"{counted(n, 'patient')}: far too few for any statement on a gene.")
+    return tuple(s for s in said if s)
+
+
+def _paired(table: Patients, bulk: Bulk, adjust: Sequence[str], within: Sequence[str]) -> _Pairs:
+    """Patients with both sides, genes with both, strata of three patients at least."""
+    frame = pd.DataFrame(list(bulk.dropped), columns=["what", "name", "why"])
+    table = replace(table, dropped=pd.concat([table.dropped, frame], ignore_index=True))
+    table = table.keep(np.isin(table.names, bulk.patients), "no bulk sample")
+    table = table.take(np.isin(table.features, bulk.genes), "not in the bulk table").complete()
+    kinds = table.obs["preparation"].fillna("").astype(str)
+    within = list(dict.fromkeys([*within, *(["preparation"] if kinds.nunique() > 1 else [])]))
+    for name in within:
+        table = table.keep(
+            table.column(name, "--within").notna().to_numpy(bool), f"no value of {name}"
+        )
+    table, design, names = covariates(table, adjust)
+    stratum = np.zeros(0, dtype=np.str_)
+    if within:
+        labels = table.obs[within].astype(str).agg(" / ".join, axis=1)
+        large = labels.map(labels.value_counts()).to_numpy() >= _FEWEST
+        design = design[large]
+        why = [f"fewer than {_FEWEST} patients in stratum {s}" for s in labels]
+        table = table.keep(large, why)
+        stratum = labels.to_numpy(dtype=str)[large]
+        levels = np.unique(stratum)[1:]
+        design = np.column_stack([design, *((stratum == level).astype(float) for level in levels)])
+    n = len(table.obs)
+    if effective_n(n, design) < _FEWEST or not len(table.features):
+        raise ConfigError(
+            expected=f"at least {_FEWEST} patients and a gene with predictions and bulk, covariates and strata counted off",
+            found=f"{counted(n, 'patient')}, {counted(len(table.features), 'gene')}",
+            remedy="give more patients, or fewer covariates and strata",
+        )
+    owners, measured = patient_means(bulk.values, bulk.patients)
+    row = {name: k for k, name in enumerate(owners)}
+    column = {name: k for k, name in enumerate(bulk.genes)}
+    places = np.ix_([row[p] for p in table.names], [column[g] for g in table.features.tolist()])
+    return _Pairs(table, table.values, measured[places], design, stratum, names)
+
+
+def _baselines(pairs: _Pairs) -> dict[str, Floats]:
+    found = {}
+    for name, label in _BASELINES.items():
+        if name in pairs.table.obs:
+            values = pd.to_numeric(pairs.table.obs[name], errors="coerce").to_numpy(np.float64)
+            if np.isfinite(values).all() and values.std() > 1e-9 * max(abs(values.mean()), 1e-9):
+                found[label] = values[:, None]
+    return found
+
+
+def _named(pairs: _Pairs) -> str:
+    return ", ".join(_baselines(pairs)) or "no baseline (nothing varies)"
+
+
+def _across(pairs: _Pairs, effective: int) -> pd.DataFrame:
+    """One row a gene: correlation across patients, and beside the best baseline, whatever that one's sign."""
+    predicted, measured = (residuals(v, pairs.design) for v in (pairs.predicted, pairs.measured))
+    r = correlate(predicted, measured)
+    rho = correlate(*(residuals(ranks(v), pairs.design) for v in (pairs.predicted, pairs.measured)))
+    both = p_values(r, effective)
+    p = np.where(r > 0, both / 2, 1 - both / 2)  # only a positive correlation is a success
+    lower, upper = interval(r, effective)
+    best = np.zeros_like(r)
+    between, label = np.zeros_like(r), np.full(len(r), "", dtype=object)
+    for name, values in _baselines(pairs).items():
+        freed = residuals(values, pairs.design)
+        if freed.std() < 1e-9 * max(values.std(), 1e-9):
+            continue
+        of_bulk, of_model = correlate(freed, measured), correlate(freed, predicted)
+        larger = np.abs(of_bulk) > np.abs(best)
+        label[larger] = name
+        between = np.where(larger, np.sign(of_bulk) * of_model, between)
+        best = np.where(larger, of_bulk, best)
+    z, steiger_p = steiger(r, np.abs(best), between, effective)
+    table, kind = pairs.table, pairs.table.kind
+    return pd.DataFrame(
+        {
+            "feature": table.features,
+            "kind": kind,
+            "pcc": r,
+            "pcc_lower": lower,
+            "pcc_upper": upper,
+            "spearman": rho,
+            "p_value": p,
+            "q_value": q_values(p, kind),
+            "best_baseline": label,
+            "pcc_of_best_baseline": best,
+            "steiger_z": z,
+            "steiger_p": steiger_p,
+            "steiger_q": q_values(steiger_p, kind),
+            "n_patients": len(pairs.predicted),
+            keys.GRADE: table.grade,
+            keys.LEVEL_GRADE: table.level_grade,
+        }
+    )
+
+
+def _shuffled(pairs: _Pairs, seed: int) -> tuple[float, float]:
+    """Mean PCC of the genes when slides are given to other patients (of the same stratum), and the p of the mean seen."""
+    rng = np.random.default_rng([seed, 3])
+    predicted, measured = (residuals(v, pairs.design) for v in (pairs.predicted, pairs.measured))
+    a, b = (v / np.sqrt((v**2).sum(axis=0)).clip(1e-12) for v in (predicted, measured))
+    seen, means = float((a * b).sum(axis=0).mean()), []
+    for _ in range(_SHUFFLES):
+        order = np.arange(len(a))
+        for level in np.unique(pairs.stratum) if len(pairs.stratum) else [None]:
+            own = np.flatnonzero(pairs.stratum == level) if level is not None else order.copy()
+            order[own] = rng.permutation(own)
+        means.append(float(np.einsum("pg,pg->", a[order], b)) / a.shape[1])
+    above = int((np.array(means) >= seen - 1e-12).sum())
+    return float(np.mean(means)), (above + 1) / (_SHUFFLES + 1)
+
+
+def _per_patient(pairs: _Pairs, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """PCC across genes in each patient; beside it one profile for all, and the slides of other patients."""
+    shared = pairs.table.pooled_share
+    mean = np.log1p(1e6 * shared) if np.isfinite(shared).all() else pairs.predicted.mean(axis=0)
+    matrix = _row_correlations(pairs.predicted, pairs.measured)
+    own = np.diag(matrix)
+    other = (matrix.sum(axis=0) - own) / max(len(own) - 1, 1)
+    profile = _row_correlations(mean[None], pairs.measured)[0]
+    table = pd.DataFrame(
+        {"patient": pairs.table.names, "pcc_across_genes": own, "pcc_of_same_profile": profile, "pcc_of_other_patients": other}
+    )  # fmt: skip
+    lower, upper = bootstrap_means((own - profile)[:, None], seed=seed)
+    return table, {
+        "model": float(own.mean()),
+        "same_profile": float(profile.mean()),
+        "other_patients": float(other.mean()),
+        "above_same_profile": [float(lower[0]), float(upper[0])],
+        "profile": "the training's pooled expression"
+        if np.isfinite(shared).all()
+        else "mean of the predictions",
+    }
+
+
+def _row_correlations(first: Floats, second: Floats) -> Floats:
+    """(a, b) PCC of every row of one table with every row of another."""
+    a, b = (v - v.mean(axis=1, keepdims=True) for v in (first, second))
+    a, b = (v / np.sqrt((v**2).sum(axis=1, keepdims=True)).clip(1e-12) for v in (a, b))
+    return np.asarray(a @ b.T)
+
+
+def _ceiling(bulk: Bulk) -> tuple[dict[str, float], int]:
+    """Per gene the highest PCC that a perfect prediction of a patient could have with one sample, from patients with two."""
+    places: dict[str, list[int]] = {}
+    for k, name in enumerate(bulk.patients):
+        places.setdefault(name, []).append(k)
+    twice = [own[:2] for own in places.values() if len(own) > 1]
+    if len(twice) < _FEWEST:
+        return {}, len(twice)
+    first, second = (bulk.values[[pair[k] for pair in twice]] for k in (0, 1))
+    both = correlate(
+        np.vstack([first, second]), np.vstack([second, first])
+    )  # either order: which is first says nothing
+    return dict(zip(bulk.genes, np.sqrt(np.maximum(both, 0)).tolist(), strict=True)), len(twice)
+
+
+def _ceiling_sentence(across: pd.DataFrame, n_twice: int) -> str:
+    if not np.isfinite(across["bulk_ceiling"]).any():
+        return f"No ceiling: {counted(n_twice, 'patient')} with two bulk samples (at least {_FEWEST} are needed)."
+    return f"Two bulk samples of {counted(n_twice, 'patient')} set the ceiling of a gene's PCC to {across['bulk_ceiling'].mean():.2f} in the mean."
+
+
+def _by_level(across: pd.DataFrame) -> list[str]:
+    """Whether the model's own grades of level say which genes correlate."""
+    means = across.groupby(keys.LEVEL_GRADE)["pcc"].agg(["mean", "size"])
+    said = ", ".join(
+        f"{grade}: {row['mean']:.3f} ({int(row['size']):,})" for grade, row in means.iterrows()
+    )
+    if len(means) < 2:
+        return [f"Mean PCC by level grade (genes): {said}."]
+    order = across[keys.LEVEL_GRADE].map(
+        {g: k for k, g in enumerate(("D", "ungraded", "C", "B", "A"))}
+    )
+    tau = stats.kendalltau(order, across["pcc"]).statistic
+    return [f"Mean PCC by level grade (genes): {said}; Kendall's tau of grade and PCC {tau:.2f}."]

@@ -1,0 +1,278 @@
+"""The patients of a cohort as rows that are tested: slides joined, unlike ones left out, covariates; reads the h5ad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.errors import ConfigError, RunError, counted, shorten
+from hespotex.evaluation.grades import UNGRADED
+from hespotex.storage.hdf5 import open_h5
+
+Floats = npt.NDArray[np.float64]
+GENE, SET = "gene", "gene set"
+_FOUNDED: Final = ("A", "B", "C")
+
+
+@dataclass(frozen=True)
+class Patients:
+    """One row a patient; F features: genes, then gene sets.
+
+    Attributes:
+        obs: P rows, index is the patient.
+        values: (P, F) X of genes (log1p CPM), composition of sets.
+        features: (F,) names; `kind`: gene or gene set; `grade`, `level_grade` likewise.
+        pooled_share: (G,) of the training.
+        dropped: what was left out: `what`, `name`, `why`.
+        notes: sentences that hold for every result.
+    """
+
+    obs: pd.DataFrame
+    values: Floats
+    features: npt.NDArray[np.str_]
+    kind: npt.NDArray[np.str_]
+    grade: npt.NDArray[np.str_]
+    level_grade: npt.NDArray[np.str_]
+    pooled_share: Floats
+    dropped: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the patients."""
+        return [str(name) for name in self.obs.index]
+
+    @property
+    def is_gene(self) -> npt.NDArray[np.bool_]:
+        """(F,)."""
+        return np.asarray(self.kind == GENE)
+
+    def keep(self, rows: npt.NDArray[np.bool_], why: str | Sequence[str]) -> Patients:
+        """These patients alone; the others are noted with the reason, one for all or one each."""
+        reasons = [why] * len(rows) if isinstance(why, str) else list(why)
+        gone = [
+            ("patient", n, r) for n, r, k in zip(self.names, reasons, rows, strict=True) if not k
+        ]
+        return replace(
+            self, obs=self.obs[rows], values=self.values[rows], dropped=_more(self.dropped, gone)
+        )
+
+    def take(self, columns: npt.NDArray[np.bool_], why: str) -> Patients:
+        """These features alone."""
+        gone = [("feature", n, why) for n in self.features[~columns].tolist()]
+        return replace(
+            self,
+            values=self.values[:, columns],
+            features=self.features[columns],
+            kind=self.kind[columns],
+            grade=self.grade[columns],
+            level_grade=self.level_grade[columns],
+            pooled_share=self.pooled_share[columns],
+            dropped=_more(self.dropped, gone),
+        )
+
+    def complete(self) -> Patients:
+        """Features that every patient has, and that vary."""
+        known = np.asarray(np.isfinite(self.values).all(axis=0), dtype=np.bool_)
+        kept = self.take(
+            known, "some patient has no value: its slides were predicted without the gene"
+        )
+        varies = np.greater(kept.values.std(axis=0), 1e-9)
+        return kept.take(np.asarray(varies, dtype=np.bool_), "the same in every patient")
+
+    def level_sentence(self) -> str:
+        """What is to be read first: whether the model was ever shown to tell slides apart by these genes."""
+        genes = self.level_grade[self.is_gene]
+        sound = int(np.isin(genes, _FOUNDED).sum())
+        if sound == len(genes):
+            return ""
+        untested = int((genes == UNGRADED).sum())
+        return (
+            f"The level of {len(genes) - sound:,} of {len(genes):,} genes is not shown to tell patients apart "
+            f"({untested:,} ungraded, {len(genes) - sound - untested:,} D): a difference between patients in these genes may be "
+            "stain, scanner or tissue area as well as expression."
+        )
+
+    def column(self, name: str, what: str) -> pd.Series:
+        """A column of obs.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in self.obs:
+            raise ConfigError(
+                expected=f"a column {name} of the cohort for {what}",
+                found=shorten([str(c) for c in self.obs.columns], 30),
+                remedy="give it with `hespotex cohort --clinical TABLE`",
+            )
+        return self.obs[name]
+
+
+def _more(table: pd.DataFrame, rows: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+    new = pd.DataFrame(rows, columns=["what", "name", "why"])
+    return pd.concat([table, new], ignore_index=True) if len(table) else new
+
+
+def read_patients(path: Path, *, with_unlike: bool = False) -> Patients:
+    """Read a cohort; several slides of a patient become one row, frozen and FFPE slides never together.
+
+    Args:
+        path: cohort.h5ad.
+        with_unlike: test slides that are unlike the training's, too.
+
+    Raises:
+        RunError: the file is missing, damaged or no cohort.
+    """
+    from anndata.io import read_elem
+
+    with open_h5(
+        path, "a cohort of hespotex in", RunError, "make it again: hespotex cohort"
+    ) as file:
+        uns = read_elem(file["uns"]).get(keys.UNS, {})
+        if uns.get("kind") != "cohort":
+            raise RunError(
+                expected=f"a cohort of hespotex in {path}", found="another h5ad",
+                remedy="make one: hespotex cohort PREDICTED --out DIR, then give DIR/cohort.h5ad",
+            )  # fmt: skip
+        obs, var = read_elem(file["obs"]), read_elem(file["var"])
+        values = np.asarray(file["X"], dtype=np.float64)
+        sets = np.asarray(file["obsm/gene_sets"], np.float64) if keys.GENE_SETS in uns else None
+    known = uns.get(keys.GENE_SETS)
+    n, k = len(var), 0 if known is None else len(known)
+    table = _start(obs, values, sets, var, known, n, k)
+    unlike = table.obs["unlike"].to_numpy(bool)
+    if unlike.any() and not with_unlike:
+        verdicts = table.obs["verdict"].astype(str).tolist()
+        table = table.keep(~unlike, [f"the slide is {v}" for v in verdicts])
+    elif unlike.any():
+        note = f"{counted(int(unlike.sum()), 'slide')} unlike the training's are tested with the others, as asked: no grade holds on them."
+        table = replace(table, notes=(*table.notes, note))
+    if not len(table.obs):
+        raise RunError(
+            expected=f"slides like the training's in {path}", found="none",
+            remedy="look at their overviews, or test them all the same: --with-unlike",
+        )  # fmt: skip
+    return _joined(_one_preparation(table))
+
+
+def _start(
+    obs: pd.DataFrame,
+    values: Floats,
+    sets: Floats | None,
+    var: pd.DataFrame,
+    known: Any,
+    n: int,
+    k: int,
+) -> Patients:
+    for name in obs.columns:
+        if isinstance(obs[name].dtype, pd.CategoricalDtype):
+            obs[name] = obs[name].astype(object)
+    of_sets = [] if known is None else known[keys.GRADE].astype(str).tolist()
+    return Patients(
+        obs=obs,
+        values=values if sets is None else np.hstack([values, sets]),
+        features=np.array(
+            [*var.index.astype(str), *([] if known is None else known.index.astype(str))]
+        ),
+        kind=np.array([GENE] * n + [SET] * k),
+        grade=np.array([*var[keys.GRADE].astype(str), *of_sets]),
+        level_grade=np.array([*var[keys.LEVEL_GRADE].astype(str), *[UNGRADED] * k]),
+        pooled_share=np.concatenate(
+            [var[keys.POOLED_SHARE].to_numpy(np.float64), np.full(k, np.nan)]
+        ),
+        dropped=pd.DataFrame(columns=["what", "name", "why"]),
+    )
+
+
+def _one_preparation(table: Patients) -> Patients:
+    """A patient with FFPE and frozen slides keeps the FFPE ones."""
+    if keys.SECTION_ID not in table.obs:
+        return table
+    kinds = table.obs["preparation"].fillna("").astype(str)
+    ffpe = set(table.obs[keys.PATIENT_ID][kinds == "FFPE"])
+    drop = (kinds == "frozen") & table.obs[keys.PATIENT_ID].isin(ffpe)
+    return table.keep(~drop.to_numpy(bool), "a frozen slide of a patient with FFPE slides")
+
+
+def _joined(table: Patients) -> Patients:
+    """One row a patient: pseudobulks weigh by expected counts, other numbers by spots; a text that differs is missing."""
+    owners = table.obs[keys.PATIENT_ID].astype(str)
+    if owners.is_unique:
+        return replace(table, obs=table.obs.set_index(pd.Index(owners, dtype=object)))
+    spots = table.obs["n_used"].to_numpy(float)
+    depth = table.obs[keys.PREDICTED_DEPTH].to_numpy(float)
+    counts = spots * depth if np.isfinite(depth).all() else spots
+    genes, rows, values = table.is_gene, [], []
+    names = list(dict.fromkeys(owners))
+    for name in names:
+        own = np.flatnonzero((owners == name).to_numpy())
+        of_genes = np.log1p(
+            np.average(np.expm1(table.values[own][:, genes]), axis=0, weights=counts[own])
+        )
+        of_sets = np.average(table.values[own][:, ~genes], axis=0, weights=spots[own])
+        values.append(np.concatenate([of_genes, of_sets]))
+        rows.append(_row(table.obs.iloc[own], spots[own]))
+    obs = pd.DataFrame(rows, index=pd.Index(names, dtype=object))
+    joined = len(owners) - len(names)
+    note = f"{counted(len(owners), 'slide')} of {counted(len(names), 'patient')}: slides of a patient are joined to one row ({joined:,} fewer)."
+    return replace(table, obs=obs, values=np.stack(values), notes=(*table.notes, note))
+
+
+def _row(own: pd.DataFrame, spots: Floats) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name in own.columns:
+        values = own[name]
+        if name in {"n_spots", "n_used", "tissue_mm2"}:
+            row[name] = values.sum(skipna=False)
+        elif name in {"flagged", keys.PREDICTED_DEPTH}:
+            row[name] = np.average(values, weights=spots)
+        else:
+            seen = values.dropna().unique()
+            row[name] = seen[0] if len(seen) == 1 else None
+    return row
+
+
+def covariates(
+    table: Patients, adjust: Sequence[str], *, what: str = "--adjust"
+) -> tuple[Patients, Floats, tuple[str, ...]]:
+    """Patients with all covariates, the (P, k) columns of a design without its constant, and their names.
+
+    Numbers enter as they are, words as indicators of every level but the first. Patients without a value are dropped.
+
+    Raises:
+        ConfigError: a column is missing or empty, or there are more covariates than patients can bear.
+    """
+    for name in adjust:
+        present = table.column(name, what).notna().to_numpy(bool)
+        if not present.any():
+            raise ConfigError(expected=f"values in column {name} for {what}", found="none")
+        table = table.keep(present, f"no value of {name}")
+    columns, names = [], []
+    for name in adjust:
+        values = table.obs[name]
+        if pd.api.types.is_numeric_dtype(values):
+            columns.append(values.to_numpy(np.float64))
+            names.append(name)
+            continue
+        levels = sorted(values.astype(str).unique())
+        for level in levels[1:]:
+            columns.append((values.astype(str) == level).to_numpy(np.float64))
+            names.append(f"{name}={level}")
+    design = np.column_stack(columns) if columns else np.zeros((len(table.obs), 0))
+    varies = design.std(axis=0) > 1e-12
+    design, kept = design[:, varies], tuple(n for n, v in zip(names, varies, strict=True) if v)
+    rank = int(np.linalg.matrix_rank(np.column_stack([np.ones(len(design)), design])))
+    if len(design) - rank < 2:
+        raise ConfigError(
+            expected=f"more patients than columns of {what} need (at least {rank + 2})",
+            found=f"{len(design)} with {shorten(kept, 6)}",
+            remedy="adjust for less",
+        )
+    return table, design, kept

@@ -1,0 +1,50 @@
+"""Whole profiles of patients in cross-validation: components fitted on training patients alone; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Split = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+FOLDS: Final = 5
+_COMPONENTS: Final = 10
+
+
+def products(values: Floats) -> Floats:
+    """(P, P) inner products of patients: components of any fold follow from these, however many genes there are."""
+    return np.asarray(values @ values.T)
+
+
+def splits(labels: npt.NDArray[np.int_], seed: int) -> list[Split]:
+    """Training and held-out patients of each fold, every label in each as evenly as its number allows."""
+    from sklearn.model_selection import StratifiedKFold
+
+    n = int(min(FOLDS, np.bincount(labels).min()))
+    folds = StratifiedKFold(max(n, 2), shuffle=True, random_state=seed)
+    return list(folds.split(np.zeros(len(labels)), labels))
+
+
+def components(
+    kernel: Floats, order: npt.NDArray[np.intp], folds: Sequence[Split]
+) -> Iterator[tuple[Split, Floats, Floats]]:
+    """Each fold with the components of its training and held-out patients, scaled to unit variance in training.
+
+    Args:
+        kernel: (P, P) inner products.
+        order: (P,) whose profile each patient has: a permutation shuffles them.
+        folds: of places in `order`.
+    """
+    from sklearn.decomposition import KernelPCA
+
+    for train, held in folds:
+        own, other = order[train], order[held]
+        n = min(_COMPONENTS, len(train) // 3)
+        model = KernelPCA(max(n, 1), kernel="precomputed", eigen_solver="dense")
+        fitted = model.fit_transform(kernel[np.ix_(own, own)])
+        scale = fitted.std(axis=0).clip(1e-9)
+        yield (train, held), fitted / scale, model.transform(kernel[np.ix_(other, own)]) / scale
