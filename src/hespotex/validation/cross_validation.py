@@ -169,7 +169,8 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
             n_spots += counts.counts.shape[0]
             step = max(1, counts.counts.shape[0] // of_spots)
             compositions.append(
-                prediction.composition[::step] + np.log(inner.pooled / bundle.pooled)
+                prediction.composition[::step]
+                + np.log(np.maximum(inner.pooled, 1e-30) / np.maximum(bundle.pooled, 1e-30))
             )
             unit = owner if by_patient else ""
             of_item = held_out_regions(

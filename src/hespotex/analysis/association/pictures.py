@@ -62,7 +62,7 @@ def of_bulk(
 
 def _histogram(across: pd.DataFrame, patients: pd.DataFrame) -> Picture:
     figure = style.new_figure(11.0, 4.5)
-    style.heading(figure, "Two numbers under one name", "Left: per gene across patients. Right: per patient across genes, where one profile for all does nearly as well.", size=14)  # fmt: skip
+    style.heading(figure, "Two numbers under one name", "Left: per gene across patients. Right: per patient across genes, where gene means alone give a high number.", size=14)  # fmt: skip
     left = style.place(figure, 0.75, 1.2, 4.5, 2.55)
     style.plain_axes(left)
     values = across["pcc"].dropna().to_numpy()

@@ -255,6 +255,6 @@ def _curves(
     row = next(known.head(1).itertuples())
     values = table.values[:, int(np.flatnonzero(table.features == row.feature)[0])]
     p = float(multivariate_logrank_test(times, pictures.tertiles(values), events).p_value)
-    note = f"Log-rank p {p:.2g} of thirds, chosen as the first of {len(known):,}: Cox q {row.q_value:.2g}; {pictures.level_words(row)}."
+    note = f"Log-rank p {p:.2g} of thirds; first of {len(known):,} by Cox, q {row.q_value:.2g}; level {row.level_grade}."
     title = f"{row.feature}: survival by third of predicted expression"
     return [pictures.kaplan_meier(times, events.astype(float), values, title, note, unit)]
