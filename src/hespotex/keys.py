@@ -71,6 +71,9 @@ SENTENCE: Final = "sentence"  # what is to be read first
 REASON: Final = "reason"  # why genes are untested; absent where none is
 EVIDENCE_COUNTS: Final = "evidence_counts"  # genes of the model's whole panel by evidence
 GRADE_COUNTS: Final = "grade_counts"  # the same by grade
+LEVEL_SENTENCE: Final = (
+    "level"  # whether the model tells slides apart, in words; absent in a model without a level
+)
 PATIENT: Final = "patient"  # same, new or unknown: the slide's patient to the training
 SUSPENDED: Final = "suspended"  # True on a slide that is unlike the training slides
 FOUND_HERE: Final = "found_here"  # True where the grades were found on these very sections

@@ -57,6 +57,7 @@ from hespotex.report.scored_run import complete_scored_run, finish_scored_run, s
 from hespotex.results.absent_table import write_absent_of_model
 from hespotex.results.announce import say_of_model, say_what_lacks
 from hespotex.results.identity import finished_before, run_identity
+from hespotex.results.level_outputs import levels_of_folds, levels_of_model
 from hespotex.results.outcome import RunResult
 from hespotex.results.run_outputs import finished_fold, write_fold
 from hespotex.sections.fine import in_squares
@@ -188,8 +189,8 @@ def _cross_validate(
                 with clock.stage("write"):
                     write_fold(run, number, outcome)
             advance(1)
-    finish_scored_run(run, folds, identity, config, score_nan_as_zero=score_nan_as_zero,
-                      reporter=reporter, clock=clock)  # fmt: skip
+    finish_scored_run(run, folds, identity, config, levels_of_folds(run, cohort, len(folds), config.seed),
+                      score_nan_as_zero=score_nan_as_zero, reporter=reporter, clock=clock)  # fmt: skip
     return scored_result(run)
 
 
@@ -318,8 +319,8 @@ def evaluate(
                              [s.patient_id for s in bundle.sections]):  # fmt: skip
         reporter.warn(note)
     folds = Folds("external", (fold,), note)
-    finish_scored_run(run, folds, identity, config, score_nan_as_zero=score_nan_as_zero,
-                      reporter=reporter, clock=clock)  # fmt: skip
+    finish_scored_run(run, folds, identity, config, levels_of_model(run, bundle, held_out),
+                      score_nan_as_zero=score_nan_as_zero, reporter=reporter, clock=clock)  # fmt: skip
     return scored_result(run)
 
 

@@ -38,6 +38,7 @@ from hespotex.storage.metrics import Evidence, EvidenceTables, HeldGrade, ScopeS
 # Fields of `Evidence` that hold tables of `record_tables`.
 GENES: Final = "gene_evidence"
 SETS: Final = "gene_set_evidence"
+LEVELS: Final = "level_grades"  # level grade of each gene, of no kind
 SCHEMA_VERSION: Final = 1
 
 Judged = Mapping[Scope, pd.DataFrame]

@@ -18,6 +18,7 @@ from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.by_size import score_sizes
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
+from hespotex.evaluation.level_evidence import bundle_level_grades
 from hespotex.evaluation.predictors import MODEL, PREDICTORS, Rival, oracles, rivals
 from hespotex.evaluation.region_intervals import region_coverage, spread_follows_error
 from hespotex.evaluation.regions import held_out_regions
@@ -100,7 +101,7 @@ def evaluate_bundle(
             extras = bundle_trust(bundle).extras_of(prediction, blind)
             whose = patients[item.section.section_id] if patients else "new"
             claims = bundle_claims(bundle, whose, verdict=extras.verdict, flagged=extras.ood)
-            extras = extras.with_claims(claims)
+            extras = extras.with_claims(claims, bundle_level_grades(bundle))
         with clock.stage("baselines"):
             beside = rivals(bundle.trust, panel, train, blind, prediction)
         with clock.stage("score"):

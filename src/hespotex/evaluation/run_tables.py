@@ -31,6 +31,13 @@ MODEL_GRADE: Final = "model_grade"  # with the kind of evidence behind it; alone
 P_VALUE: Final = "p_value"  # over the held-out sections of one kind
 GENE_CEILING_SHARE: Final = f"gene_{keys.CEILING_SHARE}"  # likewise
 
+# Across held-out patients, predicted against measured deviation of the patient's log share from the fold's training mean.
+LEVEL_PCC: Final = "level_pcc"
+LEVEL_SPEARMAN: Final = "level_spearman"
+LEVEL_Q: Final = "level_q_value"
+LEVEL_RMSE: Final = "level_rmse"
+TRAIN_MEAN_LEVEL_RMSE: Final = "train_mean_level_rmse"
+
 
 def of_predictor(score: str, predictor: str) -> str:
     """The column of a score of the model or of a baseline."""
@@ -58,6 +65,11 @@ _VERDICT: Final[dict[str, type]] = {
     keys.SCORE: float, keys.SCORE_LOWER: float, keys.SCORE_UPPER: float, GENE_CEILING_SHARE: float,
 }  # fmt: skip
 
+LEVEL: Final[dict[str, type]] = {
+    **dict.fromkeys((LEVEL_PCC, LEVEL_SPEARMAN, *ends(LEVEL_PCC), LEVEL_Q, LEVEL_RMSE, TRAIN_MEAN_LEVEL_RMSE), float),
+    **dict.fromkeys((of_predictor(LEVEL_PCC, name) for name in ("area", "depth", "ridge")), float), keys.LEVEL_GRADE: str,
+}  # fmt: skip
+
 
 def _pcc(*predictors: str) -> dict[str, type]:
     names = [of_predictor(s, p) for p in predictors for s in (PCC_LOG1P, PCC_COMPOSITION)]
@@ -75,7 +87,7 @@ GENES: Final = Table(
         "moran_predicted": float, "ssim": float,
         COVERAGE: float, SPREAD_SPEARMAN: float, RMSE_LOG1P: float, TRAIN_MEAN_RMSE: float, CONSTANT: bool,
         MEASURED: bool, **dict.fromkeys((MODEL_GRADE, *map(model_grade, ("between_patients", "within_patient"))), str),
-        **_VERDICT,
+        **_VERDICT, **LEVEL,
     },
     needed=(keys.SECTION_ID, GENE),
 )  # fmt: skip

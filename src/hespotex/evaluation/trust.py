@@ -53,6 +53,7 @@ class Extras:
         claims: what may be claimed of each gene on this slide; `read_prediction` always gives them.
         pooled_share: (G,) each gene's part of all counts of the training sections, which composition is against.
         upper_quartile: (G,) of composition over training spots, each predicted by a model that had not seen it.
+        level_grades: (G,) trust in where the slide lies as a whole.
     """
 
     lower: Floats | None = None
@@ -66,10 +67,12 @@ class Extras:
     claims: Claims | None = None
     pooled_share: Floats | None = None
     upper_quartile: Floats | None = None
+    level_grades: Sequence[str] | None = None
 
-    def with_claims(self, claims: Claims) -> Extras:
+    def with_claims(self, claims: Claims, level_grades: Sequence[str] | None = None) -> Extras:
         """The same with what may be claimed of each gene."""
-        return replace(self, claims=claims, grades=claims.grade.tolist())
+        grades = claims.grade.tolist()
+        return replace(self, claims=claims, grades=grades, level_grades=level_grades)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ def gene_columns(extras: Extras) -> dict[str, Any]:
         columns |= claim_columns(extras.claims)
     elif extras.grades is not None:
         columns[keys.GRADE] = pd.Categorical(list(extras.grades))
+    if extras.level_grades is not None:
+        columns[keys.LEVEL_GRADE] = pd.Categorical(list(extras.level_grades))
     return columns | _training_columns(extras) | half_width_columns(extras)
 
 

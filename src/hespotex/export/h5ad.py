@@ -374,6 +374,9 @@ def _extras(table: AnnData) -> Extras:
         verdict=table.uns[keys.UNS].get(keys.OOD_VERDICT),
         gene_sets=read_set_scores(table),
         claims=read_claims(table),
+        level_grades=table.var[keys.LEVEL_GRADE].astype(str).tolist()
+        if keys.LEVEL_GRADE in table.var
+        else None,
     )
 
 

@@ -1,9 +1,11 @@
 """Prediction: features of a section or slide -> log1p(CPM), composition and depth.
 
-No measured expression is used. Features are standardised within the section or slide itself.
+No measured expression is used. Features are standardised within the section or slide itself, but for the level of the slide.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +15,17 @@ from hespotex.errors import ModelFileError, SpotTableError
 from hespotex.models.bundle import Bundle
 from hespotex.models.default.calibration import Readout
 from hespotex.models.default.ensemble import Ensemble
+from hespotex.models.default.level import SlideLevel
 from hespotex.models.fit import device_name
-from hespotex.models.preprocessing import FeatureStats, InputProjection, with_nuclei
+from hespotex.models.preprocessing import (
+    FeatureStats,
+    InputProjection,
+    feature_stats,
+    with_nuclei,
+)
 from hespotex.models.types import EncodedSection, FittedModel, Prediction
+
+Floats = npt.NDArray[np.float32]
 
 
 def predict_section(
@@ -60,6 +70,7 @@ def predict_expression(
     if model.profile == "published":
         return _predict_published(model, features, xy_um, nuclei, device)
     ensemble, readout = Ensemble.from_model(model, device), Readout.from_tensors(model.tensors)
+    stats = stats or feature_stats(features)
     inputs = _inputs(model, features, nuclei, stats)
     depth, blocks = ensemble.decode(*ensemble.context(inputs, xy_um), members=spread)
     shape = (len(features), len(readout.log_pooled))
@@ -77,6 +88,11 @@ def predict_expression(
             deviation[block.rows] = np.std(
                 [readout.log1p(share, depth[block.rows]) for share in shares], axis=0
             )
+    level = _level(model, readout, stats)
+    if level is not None:
+        composition += level.composition
+        log1p += level.log1p
+        depth = depth + level.depth
     return Prediction(log1p, composition, _expected_total(model, readout, depth), deviation)
 
 
@@ -100,12 +116,17 @@ def predict_composition(
     """
     _check(features, xy_um)
     ensemble, readout = Ensemble.from_model(model, device), Readout.from_tensors(model.tensors)
+    stats = stats or feature_stats(features)
     inputs = _inputs(model, features, nuclei, stats)
     graph = ensemble.context(inputs, xy_um)
     depth, blocks = ensemble.decode(*graph, rows=rows, members=False)
     composition = np.empty((len(rows), len(readout.log_pooled)), np.float32)
     for block in blocks:
         composition[block.rows] = readout.log_share(block.log_ratio) - readout.log_pooled
+    level = _level(model, readout, stats)
+    if level is not None:
+        composition += level.composition
+        depth = depth + level.depth
     return composition, _expected_total(model, readout, depth)
 
 
@@ -123,7 +144,7 @@ def _inputs(
     model: FittedModel,
     features: npt.NDArray[np.float32],
     nuclei: npt.NDArray[np.float64] | None,
-    stats: FeatureStats | None,
+    stats: FeatureStats,
 ) -> npt.NDArray[np.float32]:
     """What the networks of the default profile read of every spot."""
     if model.hyper["uses_nuclei"] and nuclei is None:
@@ -132,7 +153,31 @@ def _inputs(
         )
     inputs = InputProjection.from_tensors(model.tensors).apply(features, stats)
     factor = nuclei if model.hyper["uses_nuclei"] else None
-    return with_nuclei(inputs, factor, None if stats is None else stats.nuclei)
+    return with_nuclei(inputs, factor, stats.nuclei)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """By how much the level of a slide moves every spot's composition and log1p(CPM), (G,) each, and log depth.
+
+    The same in every spot, so that correlations inside the slide stay what they are. The shares of the training mean,
+    moved by the level, sum to 1, and log1p(CPM) moves as it does for them at the mean depth; other spots' nearly so.
+    """
+
+    composition: Floats
+    log1p: Floats
+    depth: float
+
+
+def _level(model: FittedModel, readout: Readout, stats: FeatureStats) -> _Level | None:
+    """The level of a slide; None where the model cannot tell slides apart."""
+    level = SlideLevel.from_tensors(model.tensors)
+    if level is None or not level.tells:
+        return None
+    shift, deeper = level(stats, InputProjection.from_tensors(model.tensors))
+    shares = readout.log_share(np.stack([shift, np.zeros_like(shift)]))
+    of_slide, usual = readout.log1p(shares, np.array([deeper, 0.0]))
+    return _Level(shares[0] - shares[1], np.asarray(of_slide - usual, np.float32), deeper)
 
 
 def _expected_total(

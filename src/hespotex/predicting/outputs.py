@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.claims import Claims
+from hespotex.evaluation.level_evidence import bundle_level_grades
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
 from hespotex.export.exporters import EXPORTERS, Wanted, chosen_exporters
@@ -176,6 +177,7 @@ def _spot_extras(finished: Finished, bundle: Bundle) -> Extras:
         grades=finished.claims.grade.tolist(),
         verdict=finished.verdict,
         claims=finished.claims,
+        level_grades=bundle_level_grades(bundle),
     )
     return bundle_trust(bundle).of_genes(extras)
 

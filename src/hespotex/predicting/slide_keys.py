@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hespotex.config import InputChoices
-from hespotex.evaluation.by_scope import GENES, SETS
+from hespotex.evaluation.by_scope import GENES, LEVELS, SETS
 from hespotex.evaluation.claims import Patient
 from hespotex.features.encode import features_key
 from hespotex.genes.gene_sets import sets_key
@@ -36,7 +36,7 @@ def prediction_key(predictor: Predictor, task: SlideTask, patient: Patient, nucl
         None if task.row is None else _row_key(predictor, task.row, options.choices),
         options.bounds_offset and options.tissue is not None,
         [sets_key(predictor.bundle.gene_sets)],
-        [predictor.bundle.validation.get(kind) for kind in (GENES, SETS)],
+        [predictor.bundle.validation.get(kind) for kind in (GENES, SETS, LEVELS)],
         [patient, options.untested, options.all_genes],
         [options.layers, options.most_genes],
         nuclei,

@@ -14,10 +14,12 @@ from hespotex.errors import shorten
 from hespotex.evaluation.by_scope import bundle_tables
 from hespotex.evaluation.claims import BETWEEN, EVIDENCE, UNTESTED
 from hespotex.evaluation.grades import UNGRADED, count_grades
+from hespotex.evaluation.level_evidence import bundle_level_grades
 from hespotex.evaluation.predictors import label_of
 from hespotex.evaluation.set_scores import bundle_sets
 from hespotex.evaluation.trust import bundle_trust, inner_folds_note
 from hespotex.export.shown import COMPOSITION_IS
+from hespotex.models.default.level import level_words
 from hespotex.report.report_intervals import (
     NO_INTERVALS,
     median_half_widths,
@@ -182,6 +184,8 @@ def _limits(bundle: Bundle, found: Metrics, n_patients: int) -> list[str]:
         )
     if composition <= rival:
         limits.append(f"Ridge regression on the same features did as well or better ({rival:.3f}).")
+    if level := level_words(bundle.model.hyper):
+        limits.append(f"{level[0].upper()}{level[1:]}.{_level_grades(bundle)}")
     if n_patients == 1:
         limits.append(
             "All training sections are of one patient: what it does on another patient was never seen."
@@ -216,6 +220,11 @@ def _limits(bundle: Bundle, found: Metrics, n_patients: int) -> list[str]:
         "in the numbers: look at the out-of-distribution score."
     )
     return limits
+
+
+def _level_grades(bundle: Bundle) -> str:
+    counts = count_grades(np.array(bundle_level_grades(bundle)))
+    return " Level grades: " + ", ".join(f"{n:,} {g}" for g, n in counts.items() if n) + "."
 
 
 def _cell(text: str) -> str:

@@ -37,6 +37,7 @@ from hespotex.report.report_intervals import (
     region_rows,
     spread_lines,
 )
+from hespotex.report.report_level import level_notes, level_section
 from hespotex.report.report_maps import MAP_BYTES, bytes_per_gene, mapped_genes, section_maps
 from hespotex.report.report_sections import (
     dropped_rows,
@@ -119,6 +120,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         warnings=failed_slides(run.record)
         + run.metrics.sentences
         + training_notes(records)
+        + level_notes(records)
         + accepted_notes(run.record),
         tiles=evidence_tiles(seen.claims) + tables.tiles(run.metrics),
         scores=tables.score_rows(run.metrics),
@@ -142,6 +144,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         region_rows=region_rows(run.metrics),
         spread_lines=spread_lines(run.metrics),
         held_grades=tables.held_grade_rows(run.metrics),
+        level=level_section(run.metrics.level),
         slides=seen.slides,
         evidence=EVIDENCE,
         gene_sets=set_section(run.folder, run.metrics.gene_sets),

@@ -9,6 +9,7 @@ import numpy as np
 from hespotex import keys
 from hespotex.config import RunConfig
 from hespotex.evaluation import run_tables
+from hespotex.evaluation.level_scores import LevelScores
 from hespotex.export.h5ad import read_prediction
 from hespotex.plots import maps as plots
 from hespotex.plots.style import save_figure
@@ -30,6 +31,7 @@ def finish_scored_run(
     folds: Folds,
     identity: Identity,
     config: RunConfig,
+    levels: LevelScores | None = None,
     *,
     score_nan_as_zero: bool,
     reporter: Reporter,
@@ -42,21 +44,26 @@ def finish_scored_run(
         folds: of the run; its note was said before.
         identity: what the result depends on.
         config: of the run.
+        levels: scores of the level of slides; None for a profile without a level.
         score_nan_as_zero: a PCC that does not exist counted as 0 in means.
         reporter: hears what the numbers rest on.
         clock: of the run.
     """
     with clock.stage("write"):
-        metrics = write_metrics(run, folds, score_nan_as_zero=score_nan_as_zero)
+        metrics = write_metrics(run, folds, levels, score_nan_as_zero=score_nan_as_zero)
         predicted = set(read_genes(run)[run_tables.GENE])
         write_absent_of_folds(run, len(folds), predicted, config.panel)
         if folds.by != "external":  # else the predictions carry what their model claims
             write_found_claims(run, metrics.sections)
         write_figures(run)
+    if metrics.level is not None:
+        reporter.say(metrics.level.sentence)
     for note in metrics.notes:
         if note != folds.note:
             reporter.warn(note)
     details = {"config": config.model_dump(mode="json"), "notes": metrics.notes}
+    if metrics.level is not None:
+        details["level"] = metrics.level.sentence
     run.finish(identity, {**details, **clock.summary()})
     write_report(run)
     complete_scored_run(run)

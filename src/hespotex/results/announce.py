@@ -14,6 +14,7 @@ from hespotex.evaluation.trust import NO_INTERVALS, Extras, bundle_trust
 from hespotex.export.claim_words import flagged_text
 from hespotex.genes.gene_sets import PanelSets, left_out_sentence
 from hespotex.models.bundle import Bundle
+from hespotex.models.default.level import level_words
 from hespotex.progress import Reporter
 from hespotex.sections.section import Section
 from hespotex.sections.splits import patients_note
@@ -82,6 +83,8 @@ def say_of_model(bundle: Bundle, reporter: Reporter) -> None:
     """Say what inner folds chose for a model, where values were searched, and what few patients mean for it."""
     if note := patients_note([s.patient_id for s in bundle.sections]):
         reporter.say(note)
+    if level := level_words(bundle.model.hyper):
+        reporter.say(level)
     search = Validation.model_validate(bundle.validation).search
     if search.chosen:
         reporter.say(

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hespotex import keys
 from hespotex.evaluation.by_scope import SETS, tables_of
 from hespotex.evaluation.claims import Claims, decide
+from hespotex.evaluation.grades import UNGRADED
 from hespotex.export.claims_store import claim_columns, claim_record, set_words
 from hespotex.storage.atomic import atomic_path, sweep_leftovers
 from hespotex.storage.metrics import Evidence, SectionRecord
@@ -45,6 +47,8 @@ def _mark(path: Any, record: SectionRecord, evidence: Evidence) -> None:
         claims = _found(var.index.tolist(), record, tables_of(evidence), flagged)
         for name, column in claim_columns(claims).items():
             var[name] = column
+        known = evidence.level_grades
+        var[keys.LEVEL_GRADE] = pd.Categorical([known.get(g, UNGRADED) for g in var.index])
         own = {k: v for k, v in own.items() if k != keys.REASON} | claim_record(claims)
         sets = own.get(keys.GENE_SETS)
         if sets is not None:

@@ -33,6 +33,8 @@ GENE_COLUMNS: Final[Mapping[str, str]] = {
     run_tables.PCC_PARTIAL: "given depth",
     keys.Q_VALUE: "q-value",
     keys.CEILING_SHARE: "of its ceiling",
+    keys.LEVEL_GRADE: "level grade",
+    run_tables.LEVEL_PCC: "level PCC",
     run_tables.PCC_LOG1P: "log1p PCC",
     run_tables.DEPTH_PCC_LOG1P: PREDICTORS["depth_only"].label,
     run_tables.MEAN_COUNT: "counts a spot",

@@ -34,12 +34,14 @@ from hespotex.evaluation.evidence import FDR
 from hespotex.evaluation.grades import UNGRADED, GradeRule
 from hespotex.evaluation.held_out import HeldOut
 from hespotex.evaluation.intervals import LEVELS
+from hespotex.evaluation.level_scores import LevelScores
 from hespotex.evaluation.predictors import MODEL
 from hespotex.evaluation.set_scores import predicted_sets
 from hespotex.evaluation.trust import LEVEL, Extras, inner_folds_note
 from hespotex.export.h5ad import Thumbnail, write_prediction
 from hespotex.genes.panel import GenePanel, empty_spots
 from hespotex.models.bundle import Bundle
+from hespotex.models.default.level import level_words
 from hespotex.models.types import Prediction
 from hespotex.results.absent_table import write_absent_of_fold
 from hespotex.results.interval_records import (
@@ -48,6 +50,12 @@ from hespotex.results.interval_records import (
     log1p_coverage,
     region_calibration,
     spread_record,
+)
+from hespotex.results.level_outputs import (
+    level_grades_of,
+    summarise_levels,
+    with_levels,
+    write_fold_looks,
 )
 from hespotex.results.mean_scores import mean_intervals, mean_scores, mean_sizes, section_owners
 from hespotex.results.run_notes import run_notes
@@ -60,6 +68,7 @@ from hespotex.storage.clock import versions
 from hespotex.storage.metrics import Evidence, FoldRecord, FoldScores, Metrics, SectionRecord
 from hespotex.storage.run_folder import RunDir
 from hespotex.validation.cross_validation import FoldOutcome
+from hespotex.validation.run_levels import fold_looks
 
 THUMBNAIL_SIDE_PX = 1200
 
@@ -131,6 +140,7 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
         "training_sections": [s.section_id for s in bundle.sections],
         "seed": bundle.config.seed,
         "inner_note": inner_folds_note(bundle),
+        keys.LEVEL_SENTENCE: level_words(bundle.model.hyper) or None,
         "versions": versions(),
     }
 
@@ -151,6 +161,9 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
     write_absent_of_fold(run, number, outcome.bundle)
     trained = outcome.bundle.sections
     patients = {s.patient_id.casefold() for s in trained}
+    sections = [_section_record(held, patients, outcome.bundle) for held in outcome.held_out]
+    new = [s.section_id for s in sections if not s.patient_in_training]
+    write_fold_looks(run, number, fold_looks(outcome.bundle, outcome.held_out, new))
     FoldRecord(
         fold=number,
         held_out=list(outcome.fold.held_out),
@@ -162,7 +175,7 @@ def write_fold(run: RunDir, number: int, outcome: FoldOutcome) -> None:
         inner_note=inner_folds_note(outcome.bundle),
         inner_kind=inner_kind([s.section_id for s in trained], [s.patient_id for s in trained]),
         search=outcome.search,
-        sections=[_section_record(held, patients, outcome.bundle) for held in outcome.held_out],
+        sections=sections,
     ).write(_record_path(run, number))
 
 
@@ -240,7 +253,9 @@ def gene_rows(number: int, genes: Sequence[str], held: HeldOut) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> Metrics:
+def write_metrics(
+    run: RunDir, folds: Folds, levels: LevelScores | None = None, *, score_nan_as_zero: bool
+) -> Metrics:
     """Write genes.csv and metrics.json from the records of all folds.
 
     evidence.json beside them has what a model file takes over. metrics.json holds no time and no path, so that equal
@@ -252,13 +267,14 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> Metr
     patients, owners = _units(sections), section_owners(sections)
     trained_on = {s: record.train for record in records for s in record.held_out}
     judged = judge_by_scope(genes, patients, owners, nominal=LEVEL, trained_on=trained_on)
-    genes = with_evidence(genes, judged, patients)
+    genes = with_levels(with_evidence(genes, judged, patients), levels)
     run_tables.GENES.write(run.genes_csv, genes)
     of_sets = write_set_metrics(run, len(folds), patients, owners, trained_on)
     Evidence(
         evidence_schema=SCHEMA_VERSION,
         gene_evidence=record_tables(judged),
         **({"gene_set_evidence": of_sets[1]} if of_sets is not None else {}),
+        **({"level_grades": level_grades_of(levels)} if levels is not None else {}),
     ).write(run.evidence_json)
     of_scope = {scope: summarise_scope(table) for scope, table in judged.items()}
     main, mean = main_scope(judged), mean_scores([record.sections for record in records])
@@ -283,6 +299,7 @@ def write_metrics(run: RunDir, folds: Folds, *, score_nan_as_zero: bool) -> Metr
         **mean_intervals(mean, sections),
         **({"model_grades": held} if held else {}),
         **({"gene_sets": of_sets[0]} if of_sets is not None else {}),
+        **({"level": summarise_levels(levels, records)} if levels is not None else {}),
     )
     metrics.write(run.metrics_json)
     return metrics

@@ -264,6 +264,35 @@ class Units(Schema):
     """How many."""
 
 
+class LevelSummary(Schema):
+    """Where slides lie as a whole, across held-out patients, in log share."""
+
+    sentence: str = ""
+    """Whether the models of the folds tell slides apart, and what was found."""
+    n_patients: int = 0
+    """Held out."""
+    n_folds_told: int = 0
+    """Folds whose model tells slides apart."""
+    grades: dict[str, int] = {}
+    """Genes by level grade."""
+    grade_rule: list[str] = []
+    """What each grade means."""
+    pcc: Score = math.nan
+    """Mean over genes with a score, of the deviation from the training mean."""
+    spearman: Score = math.nan
+    """Likewise."""
+    baselines: dict[str, Score] = {}
+    """Mean PCC of each baseline over its genes."""
+    rmse: Score = math.nan
+    """Root of the mean squared error over genes and patients."""
+    train_mean_rmse: Score = math.nan
+    """The same of the train mean."""
+    pcc_across_genes: Score = math.nan
+    """Mean over patients of the correlation across genes of log shares inside one patient."""
+    train_mean_pcc_across_genes: Score = math.nan
+    """The same of the train mean, which gene means alone make high."""
+
+
 class Metrics(JsonFile):
     """metrics.json; holds no time and no path, so that equal runs give equal files. Without anything set: no scores."""
 
@@ -318,6 +347,8 @@ class Metrics(JsonFile):
     """How the model's own grades hold here; absent but for an external validation."""
     gene_sets: SetsSummary | None = None
     """Absent where no gene sets were given."""
+    level: LevelSummary | None = None
+    """Where slides lie as a whole; absent for a profile without a level, and in files of before it was found."""
 
     @property
     def sentences(self) -> list[str]:
@@ -344,6 +375,8 @@ class Evidence(JsonFile):
     """By kind: `names`, and a list for each of `claims.TABLE_COLUMNS`."""
     gene_set_evidence: EvidenceTables = {}
     """The same of gene sets."""
+    level_grades: dict[str, str] = {}
+    """Level grade of every gene, across patients; empty in files of before it was found."""
 
 
 class Validation(Evidence, Metrics):

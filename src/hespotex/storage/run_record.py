@@ -79,6 +79,8 @@ class RunRecord(JsonFile):
     """Every slide without spots; absent for sections."""
     config: dict[str, Any] = {}
     """The whole configuration; absent for slides."""
+    level: str = ""
+    """Whether slides are told apart, in words; absent for a profile without a level."""
     notes: list[str] = []
     """Sentences that numbers must carry, of a scored run."""
     seconds: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """The training of the default profile's image stream; pure: the seed and the device are passed in.
 
 What is fitted, in order: the projection of the features, GATE's latents (if asked for), the linear
-depth, the networks of the ensemble, the table and the offsets that turn them into log1p(CPM).
+depth, the networks of the ensemble, the level of slides, the table and the offsets that turn them into log1p(CPM).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from hespotex.models.default.count_rows import row_reader
 from hespotex.models.default.depth import DepthRidge, fit_depth
 from hespotex.models.default.image_stream import ImageStream, ImageStreamSizes, spot_context
 from hespotex.models.default.latents import fit_latents
+from hespotex.models.default.level import fit_level
 from hespotex.models.default.low_rank import LowRank, fit_low_rank, residuals
 from hespotex.models.default.network import stream_sizes
 from hespotex.models.default.regression import (
@@ -113,10 +114,12 @@ def _fit(
     closed, depth = _closed_form(sections, contexts, log_depth, table, share, config, seed, run)
     seeds = [seed * 1000 + member for member in range(config.ensemble)]
     nets, losses = train_ensemble(lesson, config, seeds=seeds, run=run)
+    level, of_level = fit_level(sections, stats, projection, seed=seed)
     history = {"gate_mse": gate_losses} if gate_losses else {}
     history |= {f"member{member}.loss": values for member, values in enumerate(losses)}
     tensors = {
         **projection.tensors(),
+        **level.tensors(),
         **closed,
         **{
             f"member{i}.{name}": value.detach().cpu().numpy().copy()
@@ -131,6 +134,7 @@ def _fit(
         "inputs": inputs[0].shape[1],
         "depth_residual_sd": depth.residual_sd,
         "depth_sd": depth.target_sd,
+        **of_level,
     }
     return calibrate(FittedModel("default", tensors, hyper, history), sections, inputs, run=run)
 
