@@ -253,9 +253,8 @@ def train(
         reporter.warn(note)
     cohort = encode(read, config, machine, reporter)
     with reporter.task("fitting and calibrating", 2) as advance:
-        bundle = fit_for_use(
-            cohort, config, validation=validation, machine=machine, advance=advance
-        )
+        bundle = fit_for_use(cohort, config, validation=validation, machine=machine,
+                             advance=advance)  # fmt: skip
         bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets)), read)
     say_what_lacks(bundle, reporter)
     say_of_model(bundle, reporter)
