@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from hespotex.errors import GeometryError
 from hespotex.models.graph import (
+    Neighbours,
     join_edges,
     knn_edges,
     published_decoder_edges,
@@ -144,3 +145,19 @@ def test_golden_graphs_are_rebuilt_from_positions(golden):
 def test_wrong_input_is_named(call, message):
     with pytest.raises(GeometryError, match=message):
         call()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30),
+    st.integers(0, 7),
+    st.data(),
+)
+def test_neighbours_that_are_looked_up_are_those_of_the_whole_graph(
+    places: list[tuple[int, int]], k: int, data: st.DataObject
+) -> None:
+    xy = np.array(places, float)
+    spots = np.array(data.draw(st.lists(st.integers(0, len(xy) - 1), unique=True)), np.intp)
+    edges = knn_edges(xy, k)
+    expected = np.unique(edges[0][np.isin(edges[1], spots)])
+    np.testing.assert_array_equal(Neighbours(xy, k).of(spots), expected)

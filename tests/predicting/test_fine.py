@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from helpers.toy_report import data_of, page_of
 from helpers.toy_slide import MPP, graded, toy_bundle, toy_predictor, toy_trust
 from hespotex import PredictionFile, keys
 from hespotex.errors import ConfigError, HESpotExError, RunError
@@ -22,6 +23,7 @@ from hespotex.export.h5ad import read_prediction
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from hespotex.progress import Silent
+from hespotex.storage.run_folder import RunDir
 
 PITCH_UM = 16.0
 GRADES = {"G03": "A", "G07": "B", "G11": "C", "G20": "D"}
@@ -260,3 +262,18 @@ def test_tables_in_row_groups_equal_one_table(
         pd.read_parquet(tmp_path / "many.parquet"), pd.read_parquet(tmp_path / "one.parquet")
     )
     assert (tmp_path / "many.geojson").read_bytes() == (tmp_path / "one.geojson").read_bytes()
+
+
+def test_the_report_of_a_fine_map_draws_composition_as_squares(
+    predicted: dict[str, Path], tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path / "run")
+    run.predictions.mkdir(parents=True)
+    shutil.copy(predicted["prediction"], run.predictions / "s.h5ad")
+    run.finish({"verb": "predict"}, {})
+    page = data_of(page_of(run))
+    (section,) = page["sections"]
+    assert section["kinds"] == ["predicted_composition"]
+    assert list(section["limits"]) == ["composition"]
+    assert section["cell"] == pytest.approx(PITCH_UM / section["side_um"])
+    assert len(section["genes"]) == 3

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from hespotex.export.claim_words import claims_of, short
 from hespotex.export.h5ad import StoredPrediction
+from hespotex.export.raster import is_fine, pitch_um
 from hespotex.export.scales import column_limits
-from hespotex.export.shown import composition_ends, measured_beside, shown_values
+from hespotex.export.shown import composition_ends, measured_beside
 from hespotex.plots import style
 from hespotex.plots.style import view_box
 from hespotex.report.report_intervals import half_width_text
@@ -61,6 +62,7 @@ def section_maps(section: StoredPrediction, genes: Sequence[str]) -> dict[str, A
         "patient": section.patient_id,
         "n": len(section.barcodes),
         "diameter": section.spot_diameter_um / section.mpp / side,
+        "cell": pitch_um(section) / section.mpp / side if is_fine(section) else 0,
         "side_um": side * section.mpp,
         "picture": _picture(section, (left, right, top, bottom)),
         "xy": _base64(np.round(np.clip(xy, 0, 1) * 65535).astype("<u2")),
@@ -76,6 +78,8 @@ def section_maps(section: StoredPrediction, genes: Sequence[str]) -> dict[str, A
 
 def _kinds(section: StoredPrediction) -> list[str]:
     """Maps of a gene, measured before predicted."""
+    if section.log1p is None:
+        return ["predicted_composition"]
     if section.measured is None:
         return ["predicted_composition", "predicted_log1p"]
     return ["measured_composition", "predicted_composition", "measured_log1p", "predicted_log1p"]
@@ -87,8 +91,9 @@ def _layers(
     """Bytes (genes, kinds, n), and by unit the ends (genes, 2) that the least and the largest byte stand for."""
     tables: dict[str, Values] = {
         "predicted_composition": section.composition[:, columns],
-        "predicted_log1p": shown_values(section, "log1p")[:, columns],
     }
+    if section.log1p is not None:
+        tables["predicted_log1p"] = section.log1p[:, columns]
     if section.measured is not None:
         tables["measured_composition"] = measured_beside(section, columns)
         tables["measured_log1p"] = section.measured[:, columns]
@@ -97,10 +102,9 @@ def _layers(
         return np.concatenate([table for kind, table in tables.items() if kind.endswith(unit)])
 
     ends = composition_ends(both("composition"))
-    limits = {
-        "composition": np.stack([-ends, ends], axis=1),
-        "log1p": column_limits(both("log1p")),
-    }
+    limits: dict[str, Values] = {"composition": np.stack([-ends, ends], axis=1)}
+    if section.log1p is not None:
+        limits["log1p"] = column_limits(both("log1p"))
     kinds = _kinds(section)
     stacked = [as_bytes(tables[k].T, limits[k.partition("_")[2]]) for k in kinds]
     return np.stack(stacked, axis=1), limits

@@ -26,6 +26,16 @@
   /* `own`: what the bytes 0 and 254 stand for; `limits`: of the colour scale. */
   const drawSpots = (canvas, section, values, table, own, limits) => {
     const side = canvas.width, radius = (section.diameter * side) / 2, context = canvas.getContext("2d");
+    if (section.cell) {  /* a fine map: squares side by side, not discs upon each other */
+      const cell = Math.max(section.cell * side, 1);
+      for (let i = 0; i < section.n; i++) {
+        if (values[i] === 255) continue;
+        const value = own[0] + (values[i] / 254) * (own[1] - own[0]);
+        context.fillStyle = colour(table, Math.min(1, Math.max(0, (value - limits[0]) / (limits[1] - limits[0]))) * 254);
+        context.fillRect((section.xy[2 * i] / 65535) * side - cell / 2, (section.xy[2 * i + 1] / 65535) * side - cell / 2, cell, cell);
+      }
+      return;
+    }
     for (let i = 0; i < section.n; i++) {
       context.beginPath();
       context.arc((section.xy[2 * i] / 65535) * side, (section.xy[2 * i + 1] / 65535) * side, Math.max(radius, 1.2), 0, 7);
@@ -57,7 +67,7 @@
   const short = (value) => String(Math.round(value * 100) / 100).replace("-", "−");
   /* One scale for a gene in all sections: a section is not stretched to its own range. */
   const shared = (gene, unit) => {
-    const own = sections.filter((s) => s.row.has(gene)).map((s) => s.limits[unit][s.row.get(gene)]);
+    const own = sections.filter((s) => s.row.has(gene) && s.limits[unit]).map((s) => s.limits[unit][s.row.get(gene)]);
     return [Math.min(...own.map((l) => l[0])), Math.max(...own.map((l) => l[1]))];
   };
   const mapsOf = (section, gene) => {
