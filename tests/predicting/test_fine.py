@@ -86,6 +86,9 @@ def test_a_fine_map_holds_composition_of_the_graded_genes_in_half_precision(
     assert composition.dtype == np.float16
     np.testing.assert_array_equal(table.X, composition)
     units = table.uns[keys.UNS]["units"]
+    assert (
+        table.uns[keys.UNS]["spot_diameter_um"] == PITCH_UM
+    )  # spots of 55 um would lie on each other
     assert units["X"] == units[keys.COMPOSITION] == keys.UNIT_COMPOSITION
     exact = everything[:, table.var_names].layers[keys.COMPOSITION]
     assert exact.dtype == np.float32
@@ -150,7 +153,9 @@ def test_most_genes_keeps_the_best_graded(
     heard = Heard()
     found = predict_slide(fine, task(slide_file, most_genes=2), tmp_path, reporter=heard)
     assert anndata.read_h5ad(found.paths["prediction"]).var_names.tolist() == ["G03", "G07"]
-    assert any("of these 3 genes the 2 best graded are kept" in said for said in heard.said)
+    assert any(
+        "Of 3 genes the 2 best graded are written; --most-genes" in said for said in heard.said
+    )
 
 
 def test_a_slide_unlike_the_training_keeps_no_gene(
@@ -173,6 +178,8 @@ def test_size_and_extrapolation_are_said_before_the_work_and_noted(
         f"{found.n_spots:,} spots, composition of 3 genes in half precision: the h5ad takes" in s
         for s in heard.said
     )
+    (wide,) = (record for record in heard.said if "the h5ad takes" in record)
+    assert "MB, work files" in wide
     sentence = "a map every 16 um of a model of 55 um spots extrapolates"
     assert any(sentence in said for said in heard.said)
     record = anndata.read_h5ad(found.paths["prediction"]).uns[keys.UNS]

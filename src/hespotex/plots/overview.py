@@ -15,6 +15,7 @@ from hespotex.evaluation.claims import NONE
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.export.claim_words import claims_of, first_sentence, flagged_text, short
 from hespotex.export.h5ad import StoredPrediction
+from hespotex.export.raster import is_fine, pitch_um
 from hespotex.export.scales import Scale, robust_limits
 from hespotex.export.shown import Show, explained, label, scale_of, shown_values
 from hespotex.plots import style
@@ -201,8 +202,11 @@ def _subtitle(slide: StoredPrediction) -> str:
         else "what was measured stands beside it in the h5ad"
     )
     n = len(slide.barcodes)
+    wide = (
+        f"every {pitch_um(slide):g} µm" if is_fine(slide) else f"of {slide.spot_diameter_um:g} µm"
+    )
     return (
-        f"{counted(n, 'spot')} of {slide.spot_diameter_um:g} µm, {slide.mpp:.4g} µm per pixel; {measured}. "
+        f"{counted(n, 'spot')} {wide}, {slide.mpp:.4g} µm per pixel; {measured}. "
         f"Model {slide.record.get('model_id', '')}."
     )
 

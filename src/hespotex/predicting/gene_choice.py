@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -51,15 +51,10 @@ def choose_genes(
     Args:
         kept: columns of the panel that a fine map keeps; None: all.
     """
-    written = genes_to_write(claims, untested=options.untested, all_genes=options.all_genes)
+    written = genes_to_write(
+        claims, untested=options.untested, all_genes=options.all_genes, kept=kept
+    )
     columns, panel = written.columns, bundle.genes
-    if kept is not None and not np.isin(columns, kept).all():
-        fewer = (
-            f"of these {len(columns):,} genes the {options.most_genes:,} best graded are kept of a fine map; "
-            "--most-genes keeps more"
-        )
-        columns = columns[np.isin(columns, kept)]
-        written = replace(written, columns=columns, sentence=f"{written.sentence} {fewer}")
     names = {panel[j] for j in columns.tolist()}
     notes = kept_note(options, len(columns)), unwritten_note(options, panel, names)
     shown = chosen_genes(bundle, claims, columns, options.genes, MAX_GENES)

@@ -74,7 +74,7 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
     options = task.options
     mpp, notes = _scale(slide, options.mpp)
     pitch = options.pitch_um or bundle.spot_pitch_um
-    diameter = options.diameter_um or bundle.spot_diameter_um
+    diameter = options.diameter_um or _diameter(pitch, bundle)
     tissue = find_tissue(slide, mpp) if options.tissue is None else read_tissue(options.tissue)
     notes += (tissue.note,) if tissue.note else ()
     notes += _unreadable(slide, tissue.unreadable_share, options.max_bad_tiles)
@@ -100,6 +100,16 @@ def _grid(slide: Slide, task: SlideTask, bundle: Bundle) -> Layout:
         bits=options.bits,
     )
     return Layout(section, tissue, notes)
+
+
+def _diameter(pitch_um: float, bundle: Bundle) -> float:
+    """As in training; on a fine lattice spots touch each other, unless nuclei are counted in them as in training."""
+    usual = bundle.spot_diameter_um
+    return (
+        min(pitch_um, usual)
+        if pitch_um <= FINE_UM and bundle.config.nuclei.mode == "off"
+        else usual
+    )
 
 
 def _extrapolates(pitch_um: float, bundle: Bundle) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class SlideOptions:
         tissue: GeoJSON with the outline of the tissue; None: it is found.
         spots: file with the positions; None lays a grid over the tissue.
         pitch_um: distance of neighbouring spots; None: as in the model's training.
-        diameter_um: of a spot; None: as in the model's training.
+        diameter_um: of a spot; None: as in the model's training, up to a pitch of `FINE_UM` the pitch if that is smaller.
         grid: lattice that is laid over the tissue; None: square up to a pitch of `FINE_UM`, above it hexagonal.
         max_bad_tiles: share of spots whose pixels may be unreadable.
         patient: whose the slide is; None: as in the manifest, or not known.

@@ -35,7 +35,11 @@ class WrittenGenes:
 
 
 def genes_to_write(
-    claims: Claims, *, untested: bool = False, all_genes: bool = False
+    claims: Claims,
+    *,
+    untested: bool = False,
+    all_genes: bool = False,
+    kept: npt.NDArray[np.intp] | None = None,
 ) -> WrittenGenes:
     """Which genes a prediction writes (`Claims.written`), and the sentence that says so; pure.
 
@@ -43,16 +47,20 @@ def genes_to_write(
         claims: of the whole panel on this slide.
         untested: also genes without evidence for this slide.
         all_genes: every gene of any grade.
+        kept: columns that a fine map holds at all; None: all.
     """
-    kept = np.flatnonzero(claims.written(untested=untested, all_genes=all_genes))
+    may = np.flatnonzero(claims.written(untested=untested, all_genes=all_genes))
+    columns = may if kept is None else may[np.isin(may, kept)]
     n, counts = len(claims), claims.counts()
-    if len(kept) == n:
+    if len(columns) < len(may):
+        tail = f"of {len(may):,} genes the {len(columns):,} best graded are written; --most-genes writes more"
+    elif len(columns) == n:
         tail = f"all {n:,} genes are written, each marked"
-    elif len(kept):
+    elif len(columns):
         ways = "--all-genes writes every gene"
         if counts["untested"] and not untested:
             ways = f"--untested writes the {counts['untested']:,} untested ones, {ways}"
-        tail = f"{len(kept):,} genes are written; {ways}"
+        tail = f"{len(columns):,} genes are written; {ways}"
     else:
         ways = (
             "--untested writes the untested genes"
@@ -60,7 +68,7 @@ def genes_to_write(
             else "--all-genes writes every gene"
         )
         tail = f"depth, unlike scores and tissue alone are written, no gene; {ways}, marked"
-    return WrittenGenes(kept, f"{claims.sentence()} {tail[0].upper()}{tail[1:]}.")
+    return WrittenGenes(columns, f"{claims.sentence()} {tail[0].upper()}{tail[1:]}.")
 
 
 def say_what_lacks(bundle: Bundle, reporter: Reporter) -> None:
