@@ -10,6 +10,7 @@ calls are used again.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,15 @@ from hespotex.config import InputChoices, Machine
 from hespotex.evaluation.scores import pcc_per_gene
 from hespotex.export.h5ad import StoredPrediction, read_prediction
 from hespotex.export.shown import with_rest
+from hespotex.features.area import TILE
 from hespotex.genes.panel import pearson_residuals
+from hespotex.models.bundle import read_model
 from hespotex.predicting import SlideOptions
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import read_section
+
+# Cells of a patch, and how many places of a row or column a mean jump rests on at least.
+_CELLS, _LEAST = 7, 40
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,6 +61,9 @@ def main() -> int:
         f"{given.section}: {len(own)} measured spots, {len(fine.barcodes):,} places every {given.pitch_um:g} um"
     )
     print_table(fine.genes, inside, own, measured, within[kept])
+    bundle = read_model(given.model)
+    if bundle.config.encoder.reading == "area":
+        print_seams(fine, given.pitch_um, bundle.sides_um)
     return 0
 
 
@@ -120,6 +129,47 @@ def print_table(
     print("|---" * (1 + len(scores)) + "|")
     for j in best[:10].tolist():
         print(f"| {genes[j]} | " + " | ".join(f"{v[j]:.2f}" for v in scores.values()) + " |")
+
+
+def print_seams(fine: StoredPrediction, pitch_um: float, sides_um: Sequence[float]) -> None:
+    """How much the map jumps between neighbours across the seams of tiles, over what it jumps two and three places beside."""
+    column, row = np.rint(fine.xy_px0 * fine.mpp / pitch_um - 0.5).astype(np.intp).T
+    image = np.full((row.max() + 1, column.max() + 1, len(fine.genes)), np.nan)
+    image[row, column] = fine.composition / np.nanstd(fine.composition.astype(np.float64), axis=0)
+    print(
+        "\n| tiles, um | seams | jump across seams, over beside: mean | largest |\n|---|---|---|---|"
+    )
+    every: list[float] = []
+    for side in (*sides_um, None):
+        found: list[float] = []
+        for axis in (0, 1):
+            jump = np.abs(np.diff(image, axis=axis))
+            known = np.isfinite(jump[..., 0]).sum(axis=1 - axis) >= _LEAST
+            mean = np.array(
+                [
+                    np.nanmean(part) if ok else np.nan
+                    for part, ok in zip(np.moveaxis(jump, axis, 0), known, strict=True)
+                ]
+            )
+            beside = np.array(
+                [
+                    np.nanmean(mean[[i - 3, i - 2, i + 2, i + 3]])
+                    if 3 <= i < len(mean) - 3 and np.isfinite(mean[i - 3 : i + 4]).all()
+                    else np.nan
+                    for i in range(len(mean))
+                ]
+            )
+            at = (np.arange(len(mean)) + 1) * pitch_um
+            step = pitch_um if side is None else TILE.cells * side / _CELLS
+            seam = np.abs(at - np.rint(at / step) * step) <= pitch_um / 2
+            found += [float(r) for r in (mean / beside)[seam] if np.isfinite(r)]
+        every = found
+        if found:
+            name = "any place" if side is None else f"{TILE.cells * side / _CELLS:.0f}"
+            print(f"| {name} | {len(found)} | {np.mean(found):.3f} | {max(found):.3f} |")
+    print(
+        f"95 % of all places jump at most {np.quantile(every, 0.95):.3f} times as much as beside."
+    )
 
 
 if __name__ == "__main__":

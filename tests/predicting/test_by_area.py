@@ -100,3 +100,46 @@ def test_a_model_keeps_its_reading_and_predicts_its_own_section_and_a_bare_slide
     table = anndata.read_h5ad(bare)
     assert table.n_obs > 10
     assert np.isfinite(table.X[:]).all()
+
+
+@pytest.mark.slow
+def test_a_fine_map_has_no_seam_between_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HESPOTEX_CACHE", str(tmp_path / "cache"))
+    config = RunConfig.from_values(
+        {
+            "encoder": {"reading": "area"},
+            "patches": {"sides_um": [77.2]},
+            "model": {"epochs": 2, "ensemble": 1},
+        }
+    )
+    cohort = make_cohort(
+        tmp_path / "cohort", n_patients=2, n_genes=60, side_um=600.0, sections_per_patient=1
+    )
+    machine = Machine(device="cpu", threads=1, cache=tmp_path / "cache")
+    options = SlideOptions(mpp=1.0, pitch_um=16.0, untested=True, grid="square")
+    image = next(
+        p for p in sorted(cohort.parent.rglob("*S1.*")) if p.suffix in {".png", ".jpg", ".tif"}
+    )
+    seam_um = 32 * 77.2 / 7  # of tiles of 32 cells; tiles of 64 cells hold the whole section
+    maps = {}
+    for cells in (32, 64):
+        monkeypatch.setattr(area, "TILE", Tile(cells=cells, halo=10))
+        if cells == 32:
+            model = pipeline.train(
+                cohort, tmp_path / "m.hespotex", config=config, validate=False, machine=machine
+            )
+        out = tmp_path / str(cells)
+        pipeline.predict(model, image, out, options=options, machine=machine)
+        (path,) = (out / "predictions").glob("*.h5ad")
+        maps[cells] = anndata.read_h5ad(path)
+    x_um = maps[32].obsm["spatial"][:, 0]
+    near = np.abs(x_um - seam_um) < 40
+    assert 30 < near.sum() < len(x_um) - 30
+    values = {cells: table.X.astype(np.float64) for cells, table in maps.items()}
+    spread = values[64].std(axis=0)
+    assert spread.max() > 0.01
+    apart = np.abs(values[32] - values[64]) / np.maximum(spread, 1e-3)
+    assert apart[near].max() < 0.05
+    assert np.sqrt((apart[near] ** 2).mean()) < 0.01
