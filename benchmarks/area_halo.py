@@ -1,6 +1,6 @@
-"""What the border of a tile does to features that are read by area, and what a tile costs: the tables of docs/design/area.md.
+"""What the border of a tile does to features that are read by area, and what tiles cost: the tables of docs/design/area.md.
 
-python -m benchmarks.area_halo IMAGE [--halos 4 6 8 9 10 11]
+python -m benchmarks.area_halo IMAGE [--cost] [--then 6 8 9 10 11] [--first 1 2 3]
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -16,39 +18,40 @@ import numpy.typing as npt
 from benchmarks.measure import peak_memory_gb
 from hespotex.config import PatchConfig
 from hespotex.encoders import Encoder, get_encoder
-from hespotex.encoders.base import CELL_PX, CellReader, Tile
-from hespotex.features.area import TILE
+from hespotex.encoders.base import CELL_PX, Tile
+from hespotex.features import area
+from hespotex.features.area import FIRST, THEN, TILE, AreaReader
 from hespotex.features.encode import patch_plan
-from hespotex.slide import open_slide
+from hespotex.features.patches import PatchPlan
+from hespotex.slide import Slide, open_slide
 
 Floats = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.uint8]
 
-# Four tiles meet in the middle of the area; the widest halo sees all that the network sees.
-_TILE_CELLS, _FIRST, _EXACT = 16, 32, 14
-_AREA_CELLS = 2 * (_FIRST + _TILE_CELLS)
+# Halos that hold all that the two parts of the network see.
+_EXACT = (4, 14)
 _PATCH_CELLS = 7
 _TIMES = 5
+_SIDE_PX = 2 * TILE.side_px
 
 
 def main() -> int:
-    """Print both tables."""
+    """Print the tables that are asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("image", type=Path)
-    parser.add_argument(
-        "--corner", type=int, nargs=2, default=(2000, 2000), help="of the area, level-0 px"
-    )
-    parser.add_argument("--halos", type=int, nargs="*", default=(4, 6, 8, 9, 10, 11))
+    parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--then", type=int, nargs="*", default=())
+    parser.add_argument("--first", type=int, nargs="*", default=())
     options = parser.parse_args()
-    side = _AREA_CELLS * CELL_PX
-    with open_slide(options.image, mpp=1.0) as slide:
-        picture = slide.read_region(*options.corner, side, side, side, side)
     encoder = get_encoder("efficientnet-lite0", threads=1)
-    _print_cost(encoder, picture)
-    if options.halos:
-        _print_halos(encoder, picture, options.halos)
+    with open_slide(options.image, mpp=1.0) as slide:
+        if options.cost:
+            _print_cost(encoder, slide.read_region(2000, 2000, *[_SIDE_PX] * 4))
+        if options.then or options.first:
+            halos = [(FIRST.halo, then) for then in options.then]
+            _print_halos(encoder, slide, halos + [(first, _EXACT[1]) for first in options.first])
     return 0
 
 
@@ -56,55 +59,74 @@ def _print_cost(encoder: Encoder, picture: Picture) -> None:
     """Core-seconds of one thread, the least of five, and what they come to per mm2 of the usual patches."""
     n = encoder.size_px
     patches = np.stack([picture[k * n : (k + 1) * n, :n] for k in range(8)])
-    tile = picture[None, : TILE.side_px, : TILE.side_px]
-    moments = encoder.by_area(TILE).moments
-    of_patch = min(_core_s(lambda: encoder.encode(patches)) for _ in range(_TIMES)) / len(patches)
-    of_tile = min(_core_s(lambda: moments(tile)) for _ in range(_TIMES))
-    sides_mm = [side / 1000 for side in patch_plan(encoder, PatchConfig()).sides_um]
-    per_mm2 = sum(of_tile / (TILE.cells * side / _PATCH_CELLS) ** 2 for side in sides_mm)
-    spots = per_mm2 / (len(sides_mm) * of_patch)
-    print(f"a patch {of_patch * 1e3:.1f} ms, a tile {of_tile:.2f} s, one thread")
-    print(f"by area {per_mm2:.1f} core-s per mm2, as {spots:.0f} spots per mm2 by patches")
-    print(f"at 16 um by patches {(len(sides_mm) * of_patch) * 1e6 / 256:.0f} core-s per mm2")
+    of_patch = _least(lambda: encoder.encode(patches)) / len(patches)
+    print(f"a patch {of_patch * 1e3:.1f} ms")
+    moments, pixels = encoder.by_area(TILE).moments, picture[None, : TILE.side_px, : TILE.side_px]
+    of_cell = _least(lambda: moments(pixels)) / TILE.cells**2
+    print(f"one phase, {TILE}: {of_cell * 1e3:.3f} ms a cell of its own")
+    _print_per_mm2(encoder, of_cell, of_patch)
+    by_size = {}
+    for cells in (8, 16, 32):
+        tile = Tile(cells, FIRST.halo)
+        first = encoder.in_two(tile, THEN).first
+        by_size[cells] = _least(partial(first, picture[None, : tile.side_px, : tile.side_px]))
+        by_size[cells] /= cells**2
+        print(f"early layers, {tile}: {by_size[cells] * 1e3:.3f} ms a cell of its own")
+    for cells in (16, 32, 48, 64):
+        tile = Tile(cells, THEN.halo)
+        two = encoder.in_two(FIRST, tile)
+        side = tile.side_px // CELL_PX
+        maps = np.random.default_rng(0).normal(size=(1, side, side, two.n_map)).astype(np.float32)
+        late = _least(partial(two.then, maps)) / cells**2
+        print(f"late layers, {tile}: {late * 1e3:.3f} ms a cell of its own")
+        if cells == THEN.cells:
+            chosen = late
+    print("two phases as chosen:")
+    _print_per_mm2(encoder, by_size[FIRST.cells] + chosen, of_patch)
     print(f"peak memory of the process {peak_memory_gb():.1f} GB")
 
 
-def _core_s(work: Callable[[], object]) -> float:
-    started = time.process_time()
+def _print_per_mm2(encoder: Encoder, of_cell: float, of_patch: float) -> None:
+    sides_mm = [side / 1000 for side in patch_plan(encoder, PatchConfig()).sides_um]
+    per_mm2 = sum(of_cell * (_PATCH_CELLS / side) ** 2 for side in sides_mm)
+    spots = per_mm2 / (len(sides_mm) * of_patch)
+    print(f"  {per_mm2:.2f} core-s per mm2, as {spots:.0f} spots per mm2 by patches", flush=True)
+
+
+def _least(work: Callable[[], object]) -> float:
+    """Core-seconds, the least of some times."""
     work()
-    return time.process_time() - started
+    spent = []
+    for _ in range(_TIMES):
+        started = time.process_time()
+        work()
+        spent.append(time.process_time() - started)
+    return min(spent)
 
 
-def _print_halos(encoder: Encoder, picture: Picture, halos: list[int]) -> None:
+def _print_halos(encoder: Encoder, slide: Slide, halos: list[tuple[int, int]]) -> None:
     """How far features of patches across seams are from those without seams, in deviations over the area."""
-    exact = _features(picture, encoder.by_area(Tile(_TILE_CELLS, _EXACT)), _EXACT)
+    exact = _features(encoder, slide, _EXACT)
     deviation = exact.std(axis=0)
-    print("halo  rms of all  worst patch  median feature  95 % of features  worst feature")
-    for halo in halos:
-        reader = encoder.by_area(Tile(_TILE_CELLS, halo))
-        off = (_features(picture, reader, halo) - exact) / deviation
+    print("halos of early and late layers: rms of all, worst patch, median, 95 % and worst feature")
+    for pair in halos:
+        off = (_features(encoder, slide, pair) - exact) / deviation
         by_feature, by_patch = (np.sqrt(np.mean(np.square(off), axis=axis)) for axis in (0, 1))
         of_features = np.quantile(by_feature, (0.5, 0.95, 1.0))
         found = (np.sqrt(np.mean(np.square(off))), by_patch.max(), *of_features)
-        print(f"{halo:4}  " + "  ".join(f"{value:.2%}" for value in found), flush=True)
+        print(f"{pair}  " + "  ".join(f"{value:.3%}" for value in found), flush=True)
 
 
-def _features(picture: Picture, reader: CellReader, halo: int) -> Floats:
-    """(n, D) of every patch that starts on a cell of the four tiles."""
-    width = _TILE_CELLS + 2 * halo
-    starts = [_FIRST - halo, _FIRST + _TILE_CELLS - halo]
-    rows = []
-    for y in starts:
-        tiles = [
-            picture[y * CELL_PX : (y + width) * CELL_PX, x * CELL_PX : (x + width) * CELL_PX]
-            for x in starts
-        ]
-        rows.append(np.concatenate([reader.moments(tile[None])[0] for tile in tiles], axis=1))
-    cells = np.concatenate(rows).astype(np.float64)
-    windows = np.lib.stride_tricks.sliding_window_view(
-        cells, (_PATCH_CELLS, _PATCH_CELLS), axis=(0, 1)
-    )
-    return reader.features(windows.mean(axis=(3, 4)).reshape(-1, cells.shape[2])).astype(np.float64)
+def _features(encoder: Encoder, slide: Slide, halos: tuple[int, int]) -> Floats:
+    """(n, D) of patches over the border of two tiles of late layers, and of three of early ones."""
+    seam = 2 * THEN.cells * CELL_PX
+    across, along = np.arange(seam - 96, seam + 97, 32.0), np.arange(seam - 700, seam + 701, 100.0)
+    x, y = (values.ravel() for values in np.meshgrid(across, along))
+    plan = PatchPlan((float(encoder.size_px),), encoder.size_px, "area")
+    tiles = {"FIRST": Tile(FIRST.cells, halos[0]), "THEN": Tile(THEN.cells, halos[1])}
+    with mock.patch.multiple(area, **tiles):
+        reader = AreaReader(slide, encoder, plan, 1.0)
+        return reader.read(np.stack([x, y], axis=1))[0][:, 0].astype(np.float64)
 
 
 if __name__ == "__main__":

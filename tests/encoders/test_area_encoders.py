@@ -10,9 +10,9 @@ import pytest
 import timm
 import torch
 
-from hespotex.encoders import Encoder, get_encoder
-from hespotex.encoders.area import not_by_area
-from hespotex.encoders.base import CELL_PX, Tile
+from hespotex.encoders import Encoder, get_encoder, offline
+from hespotex.encoders.area import chain_of, n_early, not_by_area
+from hespotex.encoders.base import CELL_PX, Engine, Tile
 from hespotex.encoders.timm_encoders import TimmEncoder
 from hespotex.features.area import TILE
 
@@ -101,3 +101,49 @@ def test_a_network_of_local_layers_is_read_by_area(name: str) -> None:
 def test_a_network_whose_head_takes_the_maximum_is_not_read_by_area() -> None:
     network = timm.create_model("resnet10t", pretrained=False, num_classes=0, global_pool="max")
     assert not_by_area(network.eval()) == "its head does more than average the map"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite0-pooled", "resnet"])
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_two_phases_over_the_same_pixels_say_what_one_says(
+    name: str, engine: Engine, patches: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hespotex.encoders.timm_encoders.n_early", lambda *_: 6)  # no halo here
+    encoder = resnet() if name == "resnet" else get_encoder(name, threads=1, engine=engine)
+    whole = Tile(cells=SIDE, halo=0)
+    two = encoder.in_two(whole, Tile(cells=SIDE - 4, halo=2))
+    assert two is not None
+    early = two.first(patches)
+    n = early.shape[3] - two.n_map
+    late = two.then(np.ascontiguousarray(early[..., n:]))
+    found = np.concatenate([early[:, 2:-2, 2:-2, :n], late], axis=3)
+    expected = encoder.by_area(whole).moments(patches)[:, 2:-2, 2:-2]
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_the_stated_split_of_the_offline_encoder_is_the_one_that_is_found() -> None:
+    network = offline.build_model()
+    modules = chain_of(network)
+    found = n_early(modules, halo=2)
+    assert list(modules[2:found]) == list(network.blocks[: offline.N_EARLY])
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "regnetx_002"])
+def test_a_chain_of_layers_is_parted_where_a_narrow_halo_ends_to_do(name: str) -> None:
+    network = timm.create_model(name, pretrained=False, num_classes=0).eval()
+    modules = chain_of(network)
+    assert 0 < n_early(modules, halo=2) < len(modules)
+    assert n_early(modules, halo=1) <= n_early(modules, halo=2)
+
+
+def test_a_network_that_is_no_chain_is_read_in_one_phase() -> None:
+    class Sum(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(3, 4, 1)
+
+        def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(x) + self.b(x)
+
+    assert chain_of(Sum().eval()) == []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.area_encoder import AreaColour
+from helpers.area_encoder import AreaColour, InTwo
 from helpers.toy_slide import ToyEncoder
 from hespotex.config import PatchConfig
 from hespotex.encoders.base import Tile
@@ -30,6 +30,8 @@ BY_PATCHES = PatchPlan(SIDES_UM, 64)
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(area, "TILE", Tile(cells=3, halo=1))
+    monkeypatch.setattr(area, "FIRST", Tile(cells=2, halo=1))
+    monkeypatch.setattr(area, "THEN", Tile(cells=5, halo=3))
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,57 @@ def test_features_do_not_depend_on_batches_or_on_what_is_kept(
     for rows, features, _ in encode_batches(slide, xy, encoder, BY_AREA, 1.0, area_batch=7):
         np.testing.assert_array_equal(features, whole[rows])
     assert encoder.tiles > 2 * n_kept  # nothing was kept, and tiles were made again
+
+
+def test_two_phases_put_together_what_one_phase_says(slide: Slide) -> None:
+    xy = np.concatenate([inside(40, seed=3), [[-500.0, -500.0], [480.0, 440.0]]])
+    found, seen = AreaReader(slide, InTwo(), BY_AREA, 1.0).read(xy)
+    expected, _ = AreaReader(slide, AreaColour(), BY_AREA, 1.0).read(xy)
+    np.testing.assert_array_equal(found, expected)
+    assert np.isfinite(seen.colours).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 29), min_size=1, max_size=30, unique=True))
+def test_two_phases_do_not_depend_on_other_spots_or_on_order(path: Path, rows: list[int]) -> None:
+    slide, xy = open_slide(path, mpp=1.0), inside(30, seed=1)
+    few = AreaReader(slide, InTwo(), BY_AREA, 1.0).read(xy[rows])
+    whole = AreaReader(slide, InTwo(), BY_AREA, 1.0).read(xy)
+    np.testing.assert_array_equal(few[0], whole[0][rows])
+    np.testing.assert_array_equal(few[1].colours, whole[1].colours[rows])
+
+
+def test_two_phases_do_not_depend_on_what_is_kept(
+    slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, xy = InTwo(), inside(60, seed=2)
+    whole, _ = AreaReader(slide, encoder, BY_AREA, 1.0).read(xy)
+    n_kept, encoder.tiles = encoder.tiles, 0
+    monkeypatch.setattr(area, "_KEPT_BYTES", 1)
+    reader = AreaReader(slide, encoder, BY_AREA, 1.0)
+    found = np.concatenate([reader.read(xy[at : at + 7])[0] for at in range(0, 60, 7)])
+    np.testing.assert_array_equal(found, whole)
+    assert encoder.tiles > 2 * n_kept
+
+
+def test_in_two_phases_only_spots_on_what_cannot_be_read_are_told(
+    slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regular = slide.read_region
+
+    def broken(x: float, y: float, *size: float) -> npt.NDArray[np.uint8]:
+        if x < 40 and y < 40:
+            raise SlideError("damaged here")
+        return regular(x, y, *size)  # type: ignore[arg-type]
+
+    whole, _ = AreaReader(slide, InTwo(), BY_AREA, 1.0).read(inside(30))
+    monkeypatch.setattr(slide, "read_region", broken)
+    told: dict[int, str] = {}
+    reader = AreaReader(slide, InTwo(), BY_AREA, 1.0)
+    found, _ = reader.read(inside(30), lambda spot, error: told.update({spot: str(error)}))
+    assert 0 < len(told) < 30
+    good = [spot for spot in range(30) if spot not in told]
+    np.testing.assert_array_equal(found[good], whole[good])
 
 
 def test_only_tiles_under_spots_are_encoded(slide: Slide) -> None:

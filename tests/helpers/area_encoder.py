@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.encoders.base import CELL_PX, CellReader, Encoder, FeatureRows, Patches, Tile
+from hespotex.encoders.base import (
+    CELL_PX,
+    CellReader,
+    Encoder,
+    FeatureRows,
+    Patches,
+    Tile,
+    TwoPhases,
+)
 
 
 class AreaColour(Encoder):
@@ -44,3 +52,21 @@ class AreaColour(Encoder):
 
     def _features(self, colours: npt.NDArray[np.float64]) -> FeatureRows:
         return np.tile(colours, self.dim // 3).astype(np.float32)
+
+
+class InTwo(AreaColour):
+    """The same in two phases: the first says red and hands the colours on, the second says green and blue."""
+
+    def in_two(self, first: Tile, then: Tile) -> TwoPhases:
+        colours = self.by_area(first).moments
+
+        def early(tiles: Patches) -> npt.NDArray[np.float32]:
+            found = colours(tiles)
+            return np.concatenate([found[..., :1], found], axis=3)
+
+        def late(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            kept = slice(then.halo, then.halo + then.cells)
+            assert maps.shape[1:] == (then.cells + 2 * then.halo,) * 2 + (3,)
+            return maps[:, kept, kept, 1:]
+
+        return TwoPhases(early, late, 3, self._features)

@@ -26,6 +26,8 @@ _WHOLE = (
     "squeezeexcite", "semodule", "attention", "attn", "globalcontext", "globalresponse", "nonlocal",
     "ecamodule", "cbam", "gather", "adaptive", "selectkernel", "splitat", "groupnorm", "instancenorm",
 )  # fmt: skip
+# What a border may move of an early layer's map, in deviations of the map.
+_SEEN = 1e-3
 _HEAD = (
     "head",
     "fc",
@@ -77,31 +79,90 @@ def _map_problem(network: Any) -> str:
     return ""
 
 
-class StageMoments(nn.Module):
+def chain_of(network: Any) -> list[nn.Module]:
+    """The modules that make the last map one after another; empty where the network is no such chain (it is tried).
+
+    Args:
+        network: as timm builds it, with nothing for `not_by_area` to say.
+    """
+    modules: list[nn.Module] = []
+    for name, child in network.named_children():
+        if name not in _HEAD:
+            modules += list(child.children()) if isinstance(child, nn.Sequential) else [child]
+    picture = _noise(network, 4)
+    with torch.inference_mode():
+        try:
+            found = nn.Sequential(*modules)(picture)
+        except (RuntimeError, TypeError, ValueError):
+            return []
+        expected = network.forward_features(picture)
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
+        return []
+    return modules
+
+
+def n_early(modules: list[nn.Module], halo: int) -> int:
+    """How many of a chain's modules a narrow halo serves, and whose map still has 2 x 2 places in a cell; 0: none."""
+    count, own = 0, 2 * halo
+    picture = _noise(modules[0], own + 4 * halo)
+    part = picture[..., halo * CELL_PX : -halo * CELL_PX, halo * CELL_PX : -halo * CELL_PX]
+    with torch.inference_mode():
+        for number, module in enumerate(modules, 1):
+            picture, part = module(picture), module(part)
+            if picture.ndim != 4 or picture.shape[-1] % (own + 4 * halo):
+                break
+            cell = picture.shape[-1] // (own + 4 * halo)
+            if cell < 2:
+                break
+            whole = picture[
+                ..., 2 * halo * cell : -2 * halo * cell, 2 * halo * cell : -2 * halo * cell
+            ]
+            moved = part[..., halo * cell : -halo * cell, halo * cell : -halo * cell] - whole
+            if not moved.square().mean().sqrt() < _SEEN * whole.std():
+                break
+            count = number
+    return count
+
+
+def _noise(module: Any, n_cells: int) -> Tensor:
+    device, side = next(module.parameters()).device, n_cells * CELL_PX
+    noise = torch.rand((1, 3, side, side), generator=torch.Generator().manual_seed(0))
+    return noise.to(device)
+
+
+class Moments(nn.Module):
     """Mean and mean square over each cell of the output of each stage: what `StageStatistics` is made of.
 
     Args:
-        network: with `conv_stem`, `bn1`, `blocks`, as timm builds an EfficientNet.
+        stem: what comes before the first stage.
+        stages: may be none.
         halo: cells on each side that are thrown away.
+        unit: pixels of a cell in the input.
+        keep: also give the last map, its places in a cell beside each other.
 
     Shapes:
-        (b, 3, H, W) -> (b, cells x cells x 2 x channels of all stages): mean then mean square, stage by stage.
+        (b, C, H, W) -> (b, cells x cells x K): mean then mean square, stage by stage, then the map.
     """
 
-    def __init__(self, network: Any, halo: int) -> None:
+    def __init__(
+        self, stem: nn.Module, stages: Any, halo: int, *, unit: int = CELL_PX, keep: bool = False
+    ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(network.conv_stem, network.bn1)
-        self.blocks = network.blocks
-        self.halo = halo
+        self.stem, self.stages = stem, nn.ModuleList(stages)
+        self.halo, self.unit, self.keep = halo, unit, keep
 
     def forward(self, images: Tensor) -> Tensor:
         """Moments of every stage, cell by cell."""
-        side, maps, parts = images.shape[-1], self.stem(images), []
-        for stage in self.blocks:
+        n_cells = images.shape[-1] // self.unit
+        maps: Tensor = self.stem(images)
+        parts = []
+        for stage in self.stages:
             maps = stage(maps)
-            cell = CELL_PX * maps.shape[-1] // side
+            cell = maps.shape[-1] // n_cells
             values = maps.float()  # a square in half precision would lose the variance
             parts += [F.avg_pool2d(values, cell), F.avg_pool2d(values.square(), cell)]
+        if self.keep:
+            parts.append(F.pixel_unshuffle(maps.float(), maps.shape[-1] // n_cells))
         return _without_halo(torch.cat(parts, dim=1), self.halo)
 
 
@@ -109,22 +170,40 @@ class LastMap(nn.Module):
     """The last map of a convolutional network, averaged over each cell.
 
     Args:
-        network: with `forward_features`, as timm builds it.
+        body: from the input to the map.
         halo: cells on each side that are thrown away.
+        unit: pixels of a cell in the input.
 
     Shapes:
-        (b, 3, H, W) -> (b, cells x cells x channels).
+        (b, C, H, W) -> (b, cells x cells x channels).
     """
 
-    def __init__(self, network: Any, halo: int) -> None:
+    def __init__(self, body: nn.Module, halo: int, *, unit: int = CELL_PX) -> None:
         super().__init__()
-        self.network = network
-        self.halo = halo
+        self.body, self.halo, self.unit = body, halo, unit
 
     def forward(self, images: Tensor) -> Tensor:
         """The map, cell by cell."""
-        side, maps = images.shape[-1], self.network.forward_features(images)
-        return _without_halo(F.avg_pool2d(maps, CELL_PX * maps.shape[-1] // side), self.halo)
+        n_cells, maps = images.shape[-1] // self.unit, self.body(images)
+        return _without_halo(F.avg_pool2d(maps, maps.shape[-1] // n_cells), self.halo)
+
+
+class Body(nn.Module):
+    """A timm network without its head."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The last map."""
+        maps: Tensor = self.network.forward_features(images)
+        return maps
+
+
+def stages_of(network: Any) -> tuple[nn.Module, list[nn.Module]]:
+    """Stem and stages of a timm EfficientNet."""
+    return nn.Sequential(network.conv_stem, network.bn1), list(network.blocks)
 
 
 def _without_halo(cells: Tensor, halo: int) -> Tensor:

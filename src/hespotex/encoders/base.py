@@ -73,6 +73,25 @@ class CellReader:
     features: Callable[[npt.NDArray[np.float64]], FeatureRows]
 
 
+@dataclass(frozen=True)
+class TwoPhases:
+    """A network read by area in two phases: early layers see little, so small tiles with a narrow halo serve them.
+
+    Attributes:
+        first: (b, side, side, 3) uint8 RGB tiles -> (b, cells, cells, N + M) float32: N moments, then the map on which
+            the early layers end.
+        then: (b, side, side, M) float32 of that map, one cell after another -> (b, cells, cells, L) moments of the late
+            layers.
+        n_map: M.
+        features: (n, N + L) means over the cells of a patch -> (n, dim) features of the patch.
+    """
+
+    first: Callable[[Patches], npt.NDArray[np.float32]]
+    then: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+    n_map: int
+    features: Callable[[npt.NDArray[np.float64]], FeatureRows]
+
+
 class Encoder(ABC):
     """A frozen encoder.
 
@@ -113,6 +132,15 @@ class Encoder(ABC):
             EncoderError: it reads patches alone.
         """
         raise no_area(self)
+
+    def in_two(self, first: Tile, then: Tile) -> TwoPhases | None:
+        """As `by_area`, in two phases; None where the network has no place to part it.
+
+        Args:
+            first: tile of the early layers.
+            then: tile of the late ones, on the map that the early ones leave.
+        """
+        return None
 
 
 def no_area(encoder: Encoder) -> EncoderError:

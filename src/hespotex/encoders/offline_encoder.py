@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.encoders import offline
-from hespotex.encoders.base import CellReader, Engine, FeatureRows, RunEncoder, Tile
+from hespotex.encoders.base import CellReader, Engine, FeatureRows, RunEncoder, Tile, TwoPhases
 from hespotex.encoders.engine import build_forward, cell_moments
 from hespotex.storage.content_keys import content_key, file_key
 
@@ -55,13 +55,48 @@ class OfflineEncoder(RunEncoder):
         whole = self.name == offline.NAME
 
         def load() -> torch.nn.Module:
-            from hespotex.encoders.area import LastMap, StageMoments
+            from hespotex.encoders.area import Body, LastMap, Moments, stages_of
 
             network = offline.build_model()
-            return (StageMoments if whole else LastMap)(network, tile.halo).eval()
+            if not whole:
+                return LastMap(Body(network), tile.halo).eval()
+            return Moments(*stages_of(network), tile.halo).eval()
 
         moments = cell_moments(self._build, load, self._key, tile)
         return CellReader(moments, stage_features if whole else _as_features)
+
+    def in_two(self, first: Tile, then: Tile) -> TwoPhases:
+        """Moments of the early stages and their map; then moments of the late ones, or of the last map."""
+        whole, n = self.name == offline.NAME, offline.N_EARLY
+
+        def early() -> torch.nn.Module:
+            from torch import nn
+
+            from hespotex.encoders.area import Moments, stages_of
+
+            stem, stages = stages_of(offline.build_model())
+            if whole:
+                return Moments(stem, stages[:n], first.halo, keep=True).eval()
+            return Moments(nn.Sequential(stem, *stages[:n]), (), first.halo, keep=True).eval()
+
+        def late() -> torch.nn.Module:
+            from torch import nn
+
+            from hespotex.encoders.area import LastMap, Moments, stages_of
+
+            network = offline.build_model()
+            apart, stages = nn.PixelShuffle(2), stages_of(network)[1][n:]
+            if whole:
+                return Moments(apart, stages, then.halo, unit=1).eval()
+            body = nn.Sequential(apart, *stages, network.conv_head, network.bn2)
+            return LastMap(body, then.halo, unit=1).eval()
+
+        return TwoPhases(
+            cell_moments(self._build, early, content_key(self._key, "early"), first),
+            cell_moments(self._build, late, content_key(self._key, "late"), then, n_map=offline.N_MAP),
+            offline.N_MAP,
+            stage_features if whole else _as_features,
+        )  # fmt: skip
 
     def _load(self) -> torch.nn.Module:
         from hespotex.encoders.stages import StageStatistics

@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
-from hespotex.encoders.area import LastMap, not_by_area
-from hespotex.encoders.base import CELL_PX, CellReader, Engine, FeatureRows, RunEncoder, Tile
+from hespotex.encoders.area import Body, LastMap, Moments, chain_of, n_early, not_by_area
+from hespotex.encoders.base import (
+    CELL_PX,
+    CellReader,
+    Engine,
+    FeatureRows,
+    RunEncoder,
+    Tile,
+    TwoPhases,
+)
 from hespotex.encoders.engine import build_forward, cell_moments, weights_key
 from hespotex.encoders.hub import asking_the_hub, require
 from hespotex.errors import EncoderError
@@ -68,8 +77,32 @@ class TimmEncoder(RunEncoder):
         """The last map, cell by cell; the head is applied to its average."""
         if self.not_by_area():
             return super().by_area(tile)
-        moments = cell_moments(self._build, LastMap(self._model, tile.halo).eval(), self._key, tile)
-        return CellReader(moments, self._head)
+        network = LastMap(Body(self._model), tile.halo).eval()
+        return CellReader(cell_moments(self._build, network, self._key, tile), self._head)
+
+    def in_two(self, first: Tile, then: Tile) -> TwoPhases | None:
+        """The map of the early layers; then the last map, cell by cell. None where the network is no chain of layers."""
+        if self.not_by_area():
+            return None
+        modules = chain_of(self._model)
+        n = n_early(modules, first.halo) if modules else 0
+        if n == 0:
+            return None
+        stem = nn.Sequential(*modules[:n])
+        with torch.inference_mode():
+            device = next(self._model.parameters()).device
+            shape = stem(torch.zeros((1, 3, 4 * CELL_PX, 4 * CELL_PX), device=device)).shape
+        cell = int(shape[2]) // 4
+        n_map = int(shape[1]) * cell**2
+        body = nn.Sequential(nn.PixelShuffle(cell), *modules[n:])
+        early = Moments(stem, (), first.halo, keep=True).eval()
+        late = LastMap(body, then.halo, unit=1).eval()
+        return TwoPhases(
+            cell_moments(self._build, early, content_key(self._key, "early", n), first),
+            cell_moments(self._build, late, content_key(self._key, "late", n), then, n_map=n_map),
+            n_map,
+            self._head,
+        )
 
     def _head(self, pooled: npt.NDArray[np.float64]) -> FeatureRows:
         """What the network makes of its averaged last map."""

@@ -7,7 +7,7 @@ and on its place alone, not on other spots, on order or on threads.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.encoders.base import CELL_PX, Encoder, Patches, Tile
+from hespotex.encoders.base import CELL_PX, CellReader, Encoder, Patches, Tile, TwoPhases
 from hespotex.errors import SlideError
 from hespotex.features.appearance import (
     Appearance,
@@ -30,8 +30,12 @@ Floats = npt.NDArray[np.float64]
 Cells = npt.NDArray[np.float32]
 Place = tuple[int, int]
 OnBad = Callable[[int, SlideError], None]
+Moments = Callable[[Patches], Cells]
 
-# Measured in docs/design/area.md: what a tile costs beyond its own cells, and what its border does to them.
+# Measured in docs/design/area.md: what a tile costs beyond its own cells, and what its border does to them. The first
+# two are of a network that is run in two phases.
+FIRST: Final = Tile(cells=16, halo=2)
+THEN: Final = Tile(cells=48, halo=10)
 TILE: Final = Tile(cells=32, halo=10)
 # Spots that are put together at once.
 BATCH: Final = 512
@@ -49,15 +53,15 @@ class _Scale:
         cell_px0: side of a cell in level-0 pixels.
         described: whether cells also say what the appearance of a spot is made of.
         tiles: (T, T, K) cells of the tiles that are kept, the latest used last.
-        bad: why a tile could not be read.
-        made: the last averages, for which tile, and which tiles they were made of.
+        early: of a network in two phases, (T, T, K) cells of what its early layers say, likewise.
+        bad: why a region could not be read, by the tile that it was read for.
     """
 
     cell_px0: float
     described: bool
     tiles: OrderedDict[Place, Cells] = field(default_factory=OrderedDict)
+    early: OrderedDict[Place, Cells] = field(default_factory=OrderedDict)
     bad: dict[Place, SlideError] = field(default_factory=dict)
-    made: tuple[Place, frozenset[Place], Floats] | None = None
 
 
 class AreaReader:
@@ -75,7 +79,12 @@ class AreaReader:
 
     def __init__(self, slide: Slide, encoder: Encoder, plan: PatchPlan, mpp: float) -> None:
         self._slide, self._plan, self._mpp = slide, plan, mpp
-        self._encoder = encoder.by_area(TILE)
+        found = encoder.in_two(FIRST, THEN) or encoder.by_area(TILE)
+        self._two = found if isinstance(found, TwoPhases) else None
+        self._one = found if isinstance(found, CellReader) else None
+        self._features = found.features
+        # Of what is kept whole, and of what is read of the slide.
+        self._tile, self._read = (TILE, TILE) if self._two is None else (THEN, FIRST)
         self._cells = plan.size_px // CELL_PX
         self._n_seen = n_cell_moments(plan.size_px)
         last = len(plan.sides_um) - 1
@@ -104,7 +113,7 @@ class AreaReader:
                 seen.append(moments[:, -self._n_seen :])
                 pitches_um.append(pitch_um)
                 moments = moments[:, : -self._n_seen]
-            features.append(self._encoder.features(moments))
+            features.append(self._features(moments))
         return np.stack(features, axis=1), appearance_of_cells(seen, pitches_um, self._mpp)
 
     def _pooled(self, scale: _Scale, xy_px0: Floats, on_bad: OnBad | None) -> Floats:
@@ -112,99 +121,125 @@ class AreaReader:
         start = xy_px0[:, ::-1] / scale.cell_px0 - self._cells / 2  # row, column of the first cell
         first = np.floor(start).astype(np.intp)
         part = start - first
-        tile, reach = first // TILE.cells, (first + self._cells) // TILE.cells
-        places, group = np.unique(tile, axis=0, return_inverse=True)
-        found: list[tuple[npt.NDArray[np.intp], Floats]] = []
-        for number, place in enumerate(places):
-            rows = np.flatnonzero(group.ravel() == number)
-            corners = _corners(tile[rows], reach[rows])
-            needed = frozenset[Place]().union(*corners)
-            windows = self._windows(scale, (int(place[0]), int(place[1])), needed, on_bad is None)
-            found.append((rows, _between(windows, first[rows] - place * TILE.cells, part[rows])))
-            if on_bad is not None:
-                for row, needed in zip(rows, corners, strict=True):
-                    bad = next((scale.bad[p] for p in sorted(needed) if p in scale.bad), None)
-                    if bad is not None:
-                        on_bad(int(row), bad)
-        pooled = np.empty((len(xy_px0), found[0][1].shape[1]))
-        for rows, values in found:
-            pooled[rows] = values
-        return pooled
+        corners = _corners(first, self._cells, self._tile.cells)
+        pooled: Floats | None = None
+        for row in sorted(range(len(first)), key=lambda row: corners[row]):
+            block = self._block(scale, first[row], corners[row], on_bad is None)
+            values = _mean(block, part[row])
+            if pooled is None:
+                pooled = np.empty((len(first), len(values)))
+            pooled[row] = values
+        if on_bad is not None and scale.bad:
+            for row, under in enumerate(_corners(first, self._cells, self._read.cells)):
+                bad = next((scale.bad[place] for place in under if place in scale.bad), None)
+                if bad is not None:
+                    on_bad(row, bad)
+        return np.empty((0, 0)) if pooled is None else pooled
 
-    def _windows(
-        self, scale: _Scale, place: Place, needed: frozenset[Place], strict: bool
-    ) -> Floats:
-        """(T + 1, T + 1, K) means over squares of cells that start in a tile; NaN where tiles are missing that nobody needs."""
-        if scale.made is not None and place == scale.made[0] and needed <= scale.made[1]:
-            return scale.made[2]
-        tiles = self._tiles(scale, sorted(needed), strict)
-        side, cells = TILE.cells, self._cells
-        width = next(iter(tiles.values())).shape[2]
-        block = np.full((side + cells, side + cells, width), np.nan)
-        for (row, column), own in tiles.items():
-            y, x = (row - place[0]) * side, (column - place[1]) * side
-            room = block[y : y + side, x : x + side]
-            room[:] = own[: room.shape[0], : room.shape[1]]
-        rows, windows = block[: side + 1], np.zeros((side + 1, side + 1, width))
-        for k in range(1, cells):
-            rows = rows + block[k : k + side + 1]
-        for k in range(cells):
-            windows += rows[:, k : k + side + 1]
-        windows /= cells**2
-        scale.made = place, needed, windows
-        return windows
+    def _block(
+        self, scale: _Scale, first: npt.NDArray[np.intp], under: Sequence[Place], strict: bool
+    ) -> Cells:
+        """(C + 1, C + 1, K) cells from `first` on, out of the tiles that lie there."""
+        tiles = self._tiles(scale, under, strict)
+        return _cut(tiles, first, self._cells + 1, self._tile.cells)
 
     def _tiles(self, scale: _Scale, places: Sequence[Place], strict: bool) -> dict[Place, Cells]:
         """The cells of tiles, those that are not kept made now."""
         missing = [place for place in places if place not in scale.tiles]
-        for at in range(0, len(missing), _AT_ONCE):
-            some = missing[at : at + _AT_ONCE]
-            pictures = np.stack([self._picture(scale, place, strict) for place in some])
-            cells = self._encoder.moments(pictures)
-            for place, picture, own in zip(some, pictures, cells, strict=True):
-                scale.tiles[place] = own if not scale.described else self._described(own, picture)
-        found = {}
+        if self._one is not None:
+            scale.tiles.update(self._encoded(scale, missing, strict, self._one.moments))
+        if self._two is not None:
+            for place in missing:
+                scale.tiles[place] = self._in_two(scale, self._two, place, strict)
+        return self._kept(scale.tiles, places)
+
+    def _in_two(self, scale: _Scale, two: TwoPhases, place: Place, strict: bool) -> Cells:
+        """The cells of a tile from what the early layers say of it and of what lies around it."""
+        halo, side = THEN.halo, THEN.side_px // CELL_PX
+        first = np.array([p * THEN.cells - halo for p in place])
+        (places,) = _corners(first[None], side - 1, FIRST.cells)
+        missing = [p for p in places if p not in scale.early]
+        scale.early.update(self._encoded(scale, missing, strict, two.first))
+        around = _cut(self._kept(scale.early, places), first, side, FIRST.cells)
+        end = around.shape[2] - (self._n_seen if scale.described else 0)
+        start = end - two.n_map
+        late = two.then(np.ascontiguousarray(around[None, :, :, start:end]))[0]
+        own = around[halo:-halo, halo:-halo]
+        return np.concatenate([own[:, :, :start], late, own[:, :, end:]], axis=2)
+
+    def _kept(
+        self, store: OrderedDict[Place, Cells], places: Sequence[Place]
+    ) -> dict[Place, Cells]:
+        """Tiles of a store; of the others, those that were not used for longest are dropped."""
         for place in places:
-            scale.tiles.move_to_end(place)
-            found[place] = scale.tiles[place]
-        size = next(iter(found.values())).nbytes
-        while len(scale.tiles) > max(len(places), _KEPT_BYTES // (len(self._scales) * size)):
-            scale.tiles.popitem(last=False)
+            store.move_to_end(place)
+        found = {place: store[place] for place in places}
+        room = _KEPT_BYTES // (len(self._scales) * next(iter(found.values())).nbytes)
+        while len(store) > max(len(places), room if self._two is None else room // 2):
+            store.popitem(last=False)
         return found
 
+    def _encoded(
+        self, scale: _Scale, places: Sequence[Place], strict: bool, moments: Moments
+    ) -> Iterator[tuple[Place, Cells]]:
+        """Tiles that are read and encoded now."""
+        for at in range(0, len(places), _AT_ONCE):
+            some = places[at : at + _AT_ONCE]
+            pictures = np.stack([self._picture(scale, place, strict) for place in some])
+            for place, picture, own in zip(some, pictures, moments(pictures), strict=True):
+                yield place, own if not scale.described else self._described(own, picture)
+
     def _described(self, cells: Cells, picture: Patches) -> Cells:
-        seen = cell_appearance(picture, CELL_PX, TILE.halo, self._plan.size_px)
+        seen = cell_appearance(picture, CELL_PX, self._read.halo, self._plan.size_px)
         return np.concatenate([cells, seen], axis=2)
 
     def _picture(self, scale: _Scale, place: Place, strict: bool) -> Patches:
         """The pixels of a tile with its halo; white where they cannot be read."""
-        top, left = ((p * TILE.cells - TILE.halo) * scale.cell_px0 for p in place)
-        side_px0 = TILE.side_px / CELL_PX * scale.cell_px0
+        tile = self._read
+        top, left = ((p * tile.cells - tile.halo) * scale.cell_px0 for p in place)
+        side_px, side_px0 = tile.side_px, tile.side_px / CELL_PX * scale.cell_px0
         try:
-            return self._slide.read_region(
-                left, top, side_px0, side_px0, TILE.side_px, TILE.side_px
-            )
+            return self._slide.read_region(left, top, side_px0, side_px0, side_px, side_px)
         except SlideError as error:
             if strict:
                 raise
             scale.bad[place] = error
-            return np.full((TILE.side_px, TILE.side_px, 3), 255, np.uint8)
+            return np.full((side_px, side_px, 3), 255, np.uint8)
 
 
-def _corners(tile: npt.NDArray[np.intp], reach: npt.NDArray[np.intp]) -> list[frozenset[Place]]:
-    """Tiles under the patch of each spot, from (n, 2) those of its first and of its last cell."""
+def _corners(first: npt.NDArray[np.intp], reach: int, cells: int) -> list[tuple[Place, ...]]:
+    """Tiles of so many cells a side under squares whose first cells are (n, 2) `first`, the last ones `reach` further."""
+    low, high = (first // cells).tolist(), ((first + reach) // cells).tolist()
     return [
-        frozenset(product(range(r, s + 1), range(c, d + 1)))
-        for (r, c), (s, d) in zip(tile.tolist(), reach.tolist(), strict=True)
+        tuple(product(range(r, s + 1), range(c, d + 1)))
+        for (r, c), (s, d) in zip(low, high, strict=True)
     ]
 
 
-def _between(windows: Floats, at: npt.NDArray[np.intp], part: Floats) -> Floats:
-    """(n, K) means over squares that start between cells: `part` (n, 2) of a cell behind `at`.
+def _cut(tiles: dict[Place, Cells], first: npt.NDArray[np.intp], side: int, cells: int) -> Cells:
+    """(side, side, K) cells from `first` on, out of tiles of so many cells a side."""
+    rows = sorted({row for row, _ in tiles})
+    columns = sorted({column for _, column in tiles})
+    y, x = int(first[0]) - rows[0] * cells, int(first[1]) - columns[0] * cells
+    if len(tiles) == 1:
+        return tiles[rows[0], columns[0]][y : y + side, x : x + side]
+    out = np.empty((side, side, next(iter(tiles.values())).shape[2]), np.float32)
+    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
+        (a, b), (c, d) = (
+            (max(0, k * cells - at), min(side, (k + 1) * cells - at)) for k, at in ((i, y), (j, x))
+        )
+        top, left = a + y - i * cells, c + x - j * cells
+        out[a:b, c:d] = tiles[row, column][top : top + b - a, left : left + d - c]
+    return out
 
-    A cell that lies in the square in part counts in part, so this is linear between the four squares around.
+
+def _mean(block: Cells, part: Floats) -> Floats:
+    """(K,) mean over a square that starts `part` (2,) of a cell behind the first of (C + 1, C + 1, K) cells.
+
+    A cell that lies in the square in part counts in part.
     """
-    (y, x), (v, u) = at.T, part.T[:, :, None]
-    upper = (1 - u) * windows[y, x] + u * windows[y, x + 1]
-    lower = (1 - u) * windows[y + 1, x] + u * windows[y + 1, x + 1]
-    return np.asarray((1 - v) * upper + v * lower)
+    side = len(block) - 1
+    weights = np.full((2, side + 1), 1 / side)
+    weights[:, 0], weights[:, side] = (1 - part) / side, part / side
+    rows = np.einsum("y,yxk->xk", weights[0].astype(np.float32), block)
+    return np.asarray(np.einsum("x,xk->k", weights[1], rows))

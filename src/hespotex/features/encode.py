@@ -18,7 +18,7 @@ from hespotex.encoders.cache import cache_folder, check_cache
 from hespotex.errors import ConfigError, SlideError
 from hespotex.features.appearance import N_COLOURS, Appearance, describe_patches, n_textures
 from hespotex.features.area import BATCH as AREA_BATCH
-from hespotex.features.area import TILE, AreaReader
+from hespotex.features.area import FIRST, THEN, TILE, AreaReader
 from hespotex.features.foreign_h5 import read_features_file
 from hespotex.features.patches import PatchPlan, crop_patches, reading_order
 from hespotex.sections.section import Section
@@ -174,7 +174,8 @@ def features_key(
     slide_key: str, encoder: Encoder, plan: PatchPlan, mpp: float, xy_px0: npt.NDArray[np.float64]
 ) -> str:
     """Key of everything that features depend on."""
-    reading = () if plan.reading == "patches" else (plan.reading, TILE.cells, TILE.halo)
+    tiles = [[tile.cells, tile.halo] for tile in (FIRST, THEN, TILE)]
+    reading = () if plan.reading == "patches" else (plan.reading, tiles)
     return content_key(
         _RECIPE, slide_key, encoder.key(), encoder.engine, plan.sides_um, plan.size_px, mpp, xy_px0, *reading
     )  # fmt: skip
