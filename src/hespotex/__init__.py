@@ -14,6 +14,7 @@ _PUBLIC = {
     "predict": "hespotex.pipeline",
     "evaluate": "hespotex.pipeline",
     "cohort": "hespotex.analysis.cohort",
+    "associate": "hespotex.report.association",
     "demo": "hespotex.datasets.demo",
     "RunConfig": "hespotex.config",
     "Machine": "hespotex.config",

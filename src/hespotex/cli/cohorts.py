@@ -54,3 +54,81 @@ def cohort(
     )
     paths = {"cohort": p.h5ad, "Parquet": p.parquet, "CSV": p.csv, "genes": p.genes}
     terminal.print_paths({**paths, "slides": p.slides})
+
+
+def associate(
+    cohort_file: Annotated[
+        Path, typer.Argument(metavar="COHORT.h5ad", help="The table that `cohort` wrote.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the page, tables and pictures.")],
+    bulk: Annotated[
+        Path | None,
+        typer.Option(
+            "--bulk",
+            metavar="FILE",
+            help="Bulk RNA of the patients: genes x samples or the other way round, counts, TPM or logs.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="COLUMN", help="Compare groups of patients.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="COLUMN", help="Survival: column of times.")
+    ] = None,
+    event: Annotated[
+        str | None,
+        typer.Option(
+            "--event",
+            metavar="COLUMN",
+            help="1 where the event happened, 0 where not; with --time.",
+        ),
+    ] = None,
+    adjust: Annotated[
+        str | None,
+        typer.Option("--adjust", metavar="COLUMN,COLUMN", help="Covariates of every model."),
+    ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            "--within",
+            metavar="COLUMN,COLUMN",
+            help="With --bulk: strata, such as the type of cancer, whose differences do not count.",
+        ),
+    ] = None,
+    bulk_unit: Annotated[
+        str,
+        typer.Option("--bulk-unit", metavar="auto|linear|log", help="Of the bulk values."),
+    ] = "auto",
+    with_unlike: Annotated[
+        bool,
+        typer.Option("--with-unlike", help="Test slides that are unlike the training's, too."),
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of permutations and folds.")] = 0,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Test a cohort with patients as units: exactly one of --bulk, --group, or --time with --event.
+    Says first whether the model was ever shown to tell patients apart. Research use only.
+
+    Example: hespotex associate cohort/cohort.h5ad --out by_stage --group stage --adjust age
+    """
+    from hespotex.analysis.association.result import RESEARCH_SENTENCE
+    from hespotex.report.association import associate as run_analysis
+
+    result = run_analysis(
+        cohort_file,
+        out,
+        bulk=bulk,
+        group=group,
+        time=time,
+        event=event,
+        adjust=options.split_ids(adjust) or (),
+        within=options.split_ids(within) or (),
+        bulk_unit=bulk_unit,  # type: ignore[arg-type]
+        with_unlike=with_unlike,
+        seed=seed,
+        reporter=options.reporter(quiet, verbose),
+    )
+    for sentence in (*result.found.findings, RESEARCH_SENTENCE):
+        terminal.stdout().print(sentence, markup=False)
+    terminal.print_paths(result.paths)

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from hespotex import __version__
-from hespotex.cli.cohorts import cohort
+from hespotex.cli.cohorts import associate, cohort
 from hespotex.cli.convert import convert
 from hespotex.cli.doctor import doctor
 from hespotex.cli.encoders import encoders
@@ -40,6 +40,7 @@ app.command("evaluate")(evaluate)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("cohort")(cohort)
+app.command("associate")(associate)
 app.command("import-checkpoint")(import_checkpoint)
 app.command("encoders")(encoders)
 app.command("inspect")(inspect)

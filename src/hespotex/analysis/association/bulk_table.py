@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex.analysis.clinical import PATIENT_COLUMNS, find_column, read_any_table
-from hespotex.analysis.patient_ids import is_normal, patient_of
+from hespotex.analysis.patient_ids import is_normal, is_tcga, patient_of
 from hespotex.errors import ConfigError, counted, shorten
 from hespotex.genes.gene_names import ENSEMBL, find_names
 from hespotex.storage.text_files import open_text
@@ -315,11 +315,11 @@ def _other_names(
 ) -> ConfigError:
     """No gene matches: which kind of names either side has."""
     theirs = head.iloc[:, 0].astype(str).tolist()
-    rest = [_without_prefix(c) for c in columns[1:]]
-    if sum(patient_of(c) in set(patients) for c in columns) == 0 and any(
-        ENSEMBL.fullmatch(c) for c in rest
-    ):
-        theirs = rest
+    samples_by_row = find_column(head, PATIENT_COLUMNS) is not None or any(
+        is_tcga(name) or patient_of(name) in set(patients) for name in theirs
+    )
+    if samples_by_row:
+        theirs = [_without_prefix(c) for c in columns if not _is_text(head[c])]
     return ConfigError(
         expected=f"genes named as in the cohort ({_kind(genes)}: {shorten(list(genes), 3)}) in {path}",
         found=f"{_kind(theirs)}: {shorten(theirs, 3)}",
