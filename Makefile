@@ -50,7 +50,7 @@ bench: $(STAMP)
 
 # False discoveries, coverage of intervals, out-of-distribution check, nuclei, damaged files.
 bench-trust: $(STAMP)
-	$(BIN)/python -m benchmarks.run --only coverage region_coverage out_of_distribution coarse_copies simulated_truth nuclei damaged_files
+	$(BIN)/python -m benchmarks.run --only coverage region_coverage out_of_distribution coarse_copies simulated_truth levels nuclei damaged_files
 
 bench-full: $(STAMP)
 	$(BIN)/python -m benchmarks.run --full
