@@ -197,10 +197,11 @@ class Trust:
 def bundle_trust(bundle: Bundle) -> Trust:
     """What a bundle carries of trust."""
     coarsest = max((s.mpp for s in bundle.sections if s.mpp > 0), default=0.0)
+    pooled = bundle.pooled.astype(np.float32)
     return replace(
         Trust.from_tensors(bundle.trust),
         training_mpp=coarsest,
-        pooled_share=bundle.pooled.astype(np.float32),
+        pooled_share=pooled if len(pooled) else None,  # an imported model knows no training counts
     )
 
 
