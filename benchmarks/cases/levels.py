@@ -63,7 +63,7 @@ def _once(seed: int, stain: float, shown: bool) -> dict[str, float]:
     """One cohort: every patient left out in turn, the level fitted on the others as a model fits it, scored as a run scores it."""
     from hespotex.evaluation.level_scores import LevelFold, score_levels
     from hespotex.models.default.level import fit_level, log_shares
-    from hespotex.models.preprocessing import feature_stats, fit_projection
+    from hespotex.models.preprocessing import feature_stats
 
     sections, scanner, visible = _made(seed, stain, shown)
     stats = [feature_stats(s.features) for s in sections]
@@ -71,9 +71,8 @@ def _once(seed: int, stain: float, shown: bool) -> dict[str, float]:
     for held in every:
         train = np.delete(every, held)
         own = [stats[k] for k in train]
-        projection = fit_projection([sections[k].features for k in train], 64, seed=0, stats=own)
-        level, said = fit_level([sections[k] for k in train], own, projection, seed=seed)
-        looks = np.stack([level.look(s, projection) for s in stats])
+        level, said = fit_level([sections[k] for k in train], own, seed=seed)
+        looks = np.stack([level.look(s) for s in stats])
         folds.append(LevelFold(train, np.array([held]), looks, said["level"]["tells_slides_apart"]))
     values = np.stack([log_shares(np.asarray(s.counts.sum(axis=0)).ravel()) for s in sections])
     beside = {

@@ -22,7 +22,7 @@ from hespotex.models.default.level import (
 )
 from hespotex.models.fit import fit_bundle
 from hespotex.models.predict import predict_expression, predict_section
-from hespotex.models.preprocessing import InputProjection, feature_stats
+from hespotex.models.preprocessing import feature_stats
 from hespotex.models.types import Cohort, Prediction
 
 CONFIG = RunConfig.from_values(
@@ -54,9 +54,8 @@ def told() -> tuple[Bundle, Cohort, np.ndarray]:
 
 def _levels(bundle: Bundle, cohort: Cohort) -> np.ndarray:
     level = SlideLevel.from_tensors(bundle.model.tensors)
-    projection = InputProjection.from_tensors(bundle.model.tensors)
     assert level is not None
-    return np.stack([level(feature_stats(i.features), projection)[0] for i in cohort.items])
+    return np.stack([level(feature_stats(i.features))[0] for i in cohort.items])
 
 
 def test_levels_of_new_patients_follow_the_measured_ones_where_slides_show_them(told):
@@ -83,7 +82,9 @@ def test_the_error_of_a_new_slide_is_smaller_with_its_level(told):
         for name, model in (("with", bundle), ("without", plain)):
             mean = predict_section(model, item.without_expression()).composition.mean(axis=0)
             errors[name].append(np.square(mean - own).mean())
-    assert np.mean(errors["with"]) < 0.8 * np.mean(errors["without"])
+    assert np.mean(errors["with"]) < 0.9 * np.mean(
+        errors["without"]
+    )  # half of the genes have levels that nothing shows
 
 
 def test_correlations_inside_a_slide_stay_what_they_are(told):
@@ -176,3 +177,14 @@ def test_the_mean_look_has_no_level(n, k, seed):
     rng = np.random.default_rng(seed)
     fit = LevelFit.of(rng.normal(size=(n, k)))
     assert np.abs(fit.level(fit.centre, fit.basis @ rng.normal(size=(n, 2)))).max() < 1e-9
+
+
+def test_a_stain_that_shifts_and_stretches_a_whole_slide_moves_no_level(told):
+    bundle, new, _ = told
+    level = SlideLevel.from_tensors(bundle.model.tensors)
+    assert level is not None
+    features = new.items[0].features
+    shift = np.random.default_rng(0).normal(size=features.shape[1:]).astype(np.float32)
+    seen, moved = (level(feature_stats(f)) for f in (features, 1.3 * features + 5 * shift))
+    np.testing.assert_allclose(moved[0], seen[0], atol=1e-3)
+    assert moved[1] == pytest.approx(seen[1], abs=1e-3)

@@ -174,7 +174,7 @@ def _level(model: FittedModel, readout: Readout, stats: FeatureStats) -> _Level 
     level = SlideLevel.from_tensors(model.tensors)
     if level is None or not level.tells:
         return None
-    shift, deeper = level(stats, InputProjection.from_tensors(model.tensors))
+    shift, deeper = level(stats)
     shares = readout.log_share(np.stack([shift, np.zeros_like(shift)]))
     of_slide, usual = readout.log1p(shares, np.array([deeper, 0.0]))
     return _Level(shares[0] - shares[1], np.asarray(of_slide - usual, np.float32), deeper)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hespotex.errors import ModelFileError
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
 _FIT_SPOTS = 8192  # spots that the projection is fitted on, at most; drawn evenly from the sections
 _ROWS = 128
@@ -33,11 +34,13 @@ class FeatureStats:
         mean: (S, D).
         std: (S, D), population standard deviation; 0 for a constant feature.
         nuclei: mean and standard deviation of the logarithm of the nuclei factor, if there is one.
+        skew: (S, D) skewness, 0 for a constant feature; None where nobody asks for the level of the slide.
     """
 
     mean: Float32
     std: Float32
     nuclei: tuple[float, float] | None = None
+    skew: Float32 | None = None
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,24 @@ class InputProjection:
 
 
 def feature_stats(features: Float32) -> FeatureStats:
-    """Mean and standard deviation over the spots, summed in float64."""
+    """Mean, standard deviation and skewness over the spots, summed in float64."""
     mean = features.mean(axis=0, dtype=np.float64)
-    square = np.zeros_like(mean)
+    square, cube = np.zeros_like(mean), np.zeros_like(mean)
     for at in range(0, len(features), _STATS_ROWS):
         deviation = features[at : at + _STATS_ROWS] - mean
-        square += np.einsum("nsd,nsd->sd", deviation, deviation)
-    std = np.sqrt(square / max(len(features), 1))
-    return FeatureStats(mean.astype(np.float32), std.astype(np.float32))
+        squares = np.square(deviation)
+        square += squares.sum(axis=0)
+        cube += np.einsum("nsd,nsd->sd", squares, deviation)
+    return stats_of_moments(len(features), mean, square, cube)
+
+
+def stats_of_moments(n: int, mean: Float64, square: Float64, cube: Float64) -> FeatureStats:
+    """From sums of squares and cubes of deviations from the mean over n spots."""
+    std, n = np.sqrt(square / max(n, 1)), max(n, 1)
+    skew = np.divide(cube / n, std**3, out=np.zeros_like(std), where=std > _TINY)
+    return FeatureStats(
+        mean.astype(np.float32), std.astype(np.float32), skew=skew.astype(np.float32)
+    )
 
 
 def standardise(features: Float32, stats: FeatureStats) -> Float32:

@@ -13,7 +13,7 @@ from hespotex.errors import SlideError
 from hespotex.features.appearance import Appearance
 from hespotex.features.encode import encode_batches, orthonormal_projection
 from hespotex.features.patches import PatchPlan
-from hespotex.models.preprocessing import FeatureStats
+from hespotex.models.preprocessing import FeatureStats, stats_of_moments
 from hespotex.predicting.store import FeatureChunk, FeatureStore, n_rows
 from hespotex.progress import Advance
 from hespotex.slide import Slide
@@ -118,21 +118,28 @@ def _join(parts: list[FeatureChunk]) -> FeatureChunk:
 
 
 def slide_stats(store: FeatureStore) -> FeatureStats:
-    """Mean and deviation of every feature over the readable spots of the whole slide.
+    """Mean, deviation and skewness of every feature over the readable spots of the whole slide.
 
-    Chunks are merged in float64 (Chan, Golub and LeVeque 1983), so memory does not grow with spots.
+    Chunks are merged in float64 (Chan, Golub and LeVeque 1983; cubes by Pebay 2008), so memory does not grow with spots.
     """
-    count, mean, square = 0, np.zeros(1), np.zeros(1)
+    count, mean, square, cube = 0, np.zeros(1), np.zeros(1), np.zeros(1)
     for chunk in store:
         values = chunk.features[~chunk.bad].astype(np.float64)
-        if not len(values):
+        n = len(values)
+        if not n:
             continue
         own = values.mean(axis=0)
-        own_square = np.square(values - own).sum(axis=0)
-        total = count + len(values)
-        shift = own - mean
-        square = square + own_square + np.square(shift) * (count * len(values) / total)
-        mean = mean + shift * (len(values) / total)
+        values -= own
+        squares = np.square(values)
+        own_square, own_cube = squares.sum(axis=0), (squares * values).sum(axis=0)
+        total, shift = count + n, own - mean
+        cube = (
+            cube
+            + own_cube
+            + shift**3 * (count * n * (count - n) / total**2)
+            + 3 * shift * (count * own_square - n * square) / total
+        )
+        square = square + own_square + np.square(shift) * (count * n / total)
+        mean = mean + shift * (n / total)
         count = total
-    std = np.sqrt(square / max(count, 1))
-    return FeatureStats(np.asarray(mean, np.float32), np.asarray(std, np.float32))
+    return stats_of_moments(count, mean, square, cube)

@@ -19,7 +19,7 @@ from hespotex.evaluation.level_scores import (
 from hespotex.genes.panel import GenePanel
 from hespotex.models.bundle import Bundle
 from hespotex.models.default.level import SlideLevel, by_patient, log_shares, patient_names
-from hespotex.models.preprocessing import InputProjection, feature_stats
+from hespotex.models.preprocessing import feature_stats
 from hespotex.models.types import Cohort, EncodedSection
 
 Float64 = npt.NDArray[np.float64]
@@ -54,14 +54,13 @@ def fold_looks(bundle: Bundle, held_out: Sequence[HeldOut], new: Sequence[str]) 
     level = SlideLevel.from_tensors(bundle.model.tensors)
     if level is None:
         return FoldLooks({}, depth, False, frozenset(new))
-    projection = InputProjection.from_tensors(bundle.model.tensors)
     looks = {
         s.section_id: np.asarray(look, np.float64)
         for s, look in zip(bundle.sections, level.looks, strict=True)
     }
     for held in held_out:
         stats = feature_stats(held.item.features)
-        looks[held.item.section.section_id] = level.look(stats, projection)
+        looks[held.item.section.section_id] = level.look(stats)
     return FoldLooks(looks, depth, level.tells, frozenset(new))
 
 
@@ -121,9 +120,8 @@ def external_levels(
     log_pooled = np.log(bundle.pooled)
     if not items:
         return score_external(np.zeros((0, n)), np.zeros((0, n)), genes, {}, log_pooled)
-    projection = InputProjection.from_tensors(bundle.model.tensors)
     _, owners = _owners(items)
-    shifts = np.stack([level(feature_stats(i.features), projection)[0] for i in items])
+    shifts = np.stack([level(feature_stats(i.features))[0] for i in items])
     depth = {h.item.section.section_id: _log_depth(h) for h in held_out}
     beside = _baselines(items, depth)
     beside.pop(

@@ -1,8 +1,9 @@
 """The level of a slide: how far its composition and depth as a whole lie from the training mean.
 
-Features are standardised inside every slide, so the rest of the model cannot see it. Here a slide is the mean of its raw
-features, along the directions in which spots of training slides differ, each weighted by how much they do: what varies
-inside slides is tissue, and a stain that moves a whole slide weighs less. Per gene, over the P training patients,
+Features are standardised inside every slide, so the rest of the model cannot see it. Here a slide is the shape of its raw
+features' distribution over spots: how far they spread, beside other slides and other features, and how skewed they are. A
+mixture of tissues shows in both; a stain or scanner that shifts or stretches all features of a slide in neither. Per gene,
+over the P training patients,
 
     y = log share (or log depth) less the training mean,   y ~ N(0, s^2 (h K + (1 - h) I)),   K the looks' linear kernel
 
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.genes.panel import spot_totals
-from hespotex.models.preprocessing import FeatureStats, InputProjection
+from hespotex.models.preprocessing import FeatureStats
 from hespotex.models.types import TrainingSection
 
 Float64 = npt.NDArray[np.float64]
@@ -111,14 +112,16 @@ class SlideLevel:
     """The part of a default model that says where a slide lies as a whole.
 
     Attributes:
-        centre: (S, D) mean raw feature of the training slides.
-        scale: (S, D) usual deviation of a feature inside a slide.
+        usual: (S, D) usual deviation of a feature inside a training slide; 0 for one that is never looked at.
+        centre: (2 x S x D,) mean shape of the training patients.
+        directions: (K, 2 x S x D) a shape less the centre, times these, is a look.
         coefficients: (K, G + 1) log share of each gene, and log depth, by look; all 0 where slides cannot be told apart.
         looks: (n, K) of the training slides.
     """
 
+    usual: npt.NDArray[np.float32]
     centre: npt.NDArray[np.float32]
-    scale: npt.NDArray[np.float32]
+    directions: npt.NDArray[np.float32]
     coefficients: npt.NDArray[np.float32]
     looks: npt.NDArray[np.float32]
 
@@ -131,7 +134,7 @@ class SlideLevel:
         """The level of a stored model; None in a model of before it had one."""
         if "level.coefficients" not in tensors:
             return None
-        names = ("centre", "scale", "coefficients", "looks")
+        names = ("usual", "centre", "directions", "coefficients", "looks")
         return cls(*(np.asarray(tensors[f"level.{name}"]) for name in names))
 
     @property
@@ -139,46 +142,44 @@ class SlideLevel:
         """Whether slides can be told apart at all."""
         return bool(np.any(self.coefficients))
 
-    def look(self, stats: FeatureStats, projection: InputProjection) -> Float64:
-        """(K,) where the mean of a slide lies among the training slides."""
-        return _look(stats, self.centre, self.scale, projection)
+    def look(self, stats: FeatureStats) -> Float64:
+        """(K,) where a slide lies among the training slides."""
+        shape = _shape(stats, self.usual) - self.centre
+        return np.asarray(self.directions.astype(np.float64) @ shape)
 
-    def __call__(
-        self, stats: FeatureStats, projection: InputProjection
-    ) -> tuple[npt.NDArray[np.float32], float]:
+    def __call__(self, stats: FeatureStats) -> tuple[npt.NDArray[np.float32], float]:
         """(G,) deviation of the log shares of a slide, and that of its mean log depth."""
-        level = self.look(stats, projection) @ self.coefficients
+        level = self.look(stats) @ self.coefficients
         return level[:-1].astype(np.float32), float(level[-1])
 
 
 def fit_level(
-    sections: Sequence[TrainingSection],
-    stats: Sequence[FeatureStats],
-    projection: InputProjection,
-    *,
-    seed: int,
+    sections: Sequence[TrainingSection], stats: Sequence[FeatureStats], *, seed: int
 ) -> tuple[SlideLevel, dict[str, Any]]:
     """Fit the level on training slides; and what `FittedModel.hyper` keeps of it.
 
     Args:
         stats: of the features of each section.
-        projection: of the features inside a slide.
         seed: of the permutations.
     """
-    centre = np.mean([s.mean for s in stats], axis=0)
-    scale = np.sqrt(np.mean([np.square(s.std) for s in stats], axis=0))
-    looks = np.stack([_look(s, centre, scale, projection) for s in stats])
+    usual = np.sqrt(np.mean([np.square(s.std, dtype=np.float64) for s in stats], axis=0))
+    shapes = np.stack([_shape(s, usual) for s in stats])
     values = slide_values(sections)
     owners = patient_names([s.patient_id for s in sections], [s.section_id for s in sections])
-    (names, of_patients), (_, y) = by_patient(looks, owners), by_patient(values, owners)
+    (names, of_patients), (_, y) = by_patient(shapes, owners), by_patient(values, owners)
+    centre = of_patients.mean(axis=0)
+    weight = _block_weight(of_patients - centre)
+    _, _, v = np.linalg.svd((of_patients - centre) * weight, full_matrices=False)
+    directions = v[: max(len(names) - 1, 1)] * weight
+    looks = (shapes - centre) @ directions.T
     coefficients, p = np.zeros((looks.shape[1], values.shape[1])), 1.0
     if len(names) >= FEWEST_PATIENTS:
-        fit, y = LevelFit.of(of_patients), y - y.mean(axis=0)
+        fit, y = LevelFit.of(by_patient(looks, owners)[1]), y - y.mean(axis=0)
         p = _p_value(fit, y, seed)
         if p <= _P_VALUE:
             coefficients = fit.coefficients(fit.basis @ y)
-            looks, centre = looks - fit.centre, centre + _unlook(fit.centre, scale, projection)
-    level = SlideLevel(*(np.asarray(a, np.float32) for a in (centre, scale, coefficients, looks)))
+    arrays = (usual, centre, directions, coefficients, looks)
+    level = SlideLevel(*(np.asarray(a, np.float32) for a in arrays))
     told = bool(np.any(coefficients))
     between, inside = _deviations(values[:, :-1], owners)
     record = {
@@ -265,25 +266,23 @@ def _p_value(fit: LevelFit, y: Float64, seed: int) -> float:
     return (1 + as_large) / (1 + _PERMUTATIONS)
 
 
-def _look(
-    stats: FeatureStats,
-    centre: npt.NDArray[Any],
-    scale: npt.NDArray[Any],
-    projection: InputProjection,
-) -> Float64:
-    """Directions of large variance inside slides count most: their variance is what the spots' own function rests on."""
-    shift = np.where(scale > _TINY, (stats.mean - centre) / np.maximum(scale, _TINY), 0.0)
-    along = shift.ravel().astype(np.float64) @ projection.components.astype(np.float64)
-    return np.asarray(along * (projection.scale / projection.scale.max()))
+def _shape(stats: FeatureStats, usual: npt.NDArray[Any]) -> Float64:
+    """(2 x S x D,) log deviation of every feature beside the usual one, less its mean over features, and skewness."""
+    if stats.skew is None:
+        raise ValueError("expected skewness among the statistics of a slide, found none")
+    seen = (usual > _TINY) & (stats.std > _TINY)
+    spread = np.zeros(usual.shape)
+    np.log(np.divide(stats.std, usual, out=np.ones(usual.shape), where=seen), out=spread)
+    if seen.any():
+        spread = np.where(seen, spread - spread[seen].mean(), 0.0)
+    return np.concatenate([spread.ravel(), np.where(seen, stats.skew, 0.0).ravel()])
 
 
-def _unlook(
-    look: Float64, scale: npt.NDArray[Any], projection: InputProjection
-) -> npt.NDArray[Any]:
-    """(S, D) the shift of raw features that has this look."""
-    along = look / (projection.scale / projection.scale.max())
-    shift: npt.NDArray[Any] = (projection.components @ along).reshape(scale.shape) * scale
-    return shift
+def _block_weight(shapes: Float64) -> Float64:
+    """(2 x S x D,) factor that gives deviations and skewness the same say, from (P, 2 x S x D) of mean 0."""
+    size = np.square(shapes).mean(axis=0).reshape(2, -1).sum(axis=1)
+    factor = np.where(size > 0, 1 / np.sqrt(np.where(size > 0, size, 1.0)), 0.0)
+    return np.repeat(factor, shapes.shape[1] // 2)
 
 
 def _complement(u: Float64) -> Float64:
