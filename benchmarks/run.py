@@ -28,6 +28,7 @@ from benchmarks.cases import (
     encoding,
     evaluation,
     fine_map,
+    fine_sides,
     fine_training,
     fine_truth,
     fit,
@@ -75,6 +76,7 @@ CASES = {
         panel,
         reading,
         fine_truth,
+        fine_sides,
         damaged_files,
     )
 }
@@ -92,6 +94,7 @@ TRUST = (
     "panel",
     "reading",
     "fine_truth",
+    "fine_sides",
     "damaged_files",
 )
 
