@@ -23,6 +23,7 @@ from benchmarks.cases import (
     accuracy,
     again,
     coarse_copies,
+    cohort,
     coverage,
     damaged_files,
     encoding,
@@ -78,6 +79,7 @@ CASES = {
         fine_truth,
         fine_sides,
         damaged_files,
+        cohort,
     )
 }
 
@@ -96,6 +98,7 @@ TRUST = (
     "fine_truth",
     "fine_sides",
     "damaged_files",
+    "cohort",
 )
 
 
