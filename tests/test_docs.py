@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 # Options of pip, ruff, mypy and of the scripts in benchmarks/.
 _OF_OTHERS = {"index-url", "strict", "only", "list", "markdown", "again", "data", "full", "help"}
-# Of sbatch.
-_OF_OTHERS |= {"array", "wait", "job-name", "cpus-per-task", "output"}
+# Of the benchmarks, and of sbatch.
+_OF_OTHERS |= {"part", "array", "wait", "job-name", "cpus-per-task", "output"}
 # In the pages by a name for all of them.
 _ALL_TOGETHER = {"model", "published"}
 

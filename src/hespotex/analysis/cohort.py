@@ -165,9 +165,13 @@ def prediction_files(given: Sequence[Path]) -> list[Path]:
 def _summarised(files: Sequence[Path], kept: Path, reporter: Reporter) -> list[_Source]:
     """Every file summed up, or why it cannot be; memory holds one at a time."""
     sources = []
+    same: dict[tuple[str, ...], tuple[str, ...]] = {}  # names are held once, not once a file
     with reporter.task("summing up slides", len(files)) as advance:
         for path in files:
-            sources.append(_summarise(path, kept))
+            source = _summarise(path, kept)
+            source.genes = same.setdefault(source.genes, source.genes)
+            source.sets = same.setdefault(source.sets, source.sets)
+            sources.append(source)
             advance(1)
     return sources
 
