@@ -25,7 +25,7 @@ def fine_cohort(*, scrambled: Collection[str] = ()) -> Cohort:
         rng = np.random.default_rng(number)
         row, column = np.divmod(np.arange(_SIDE**2), _SIDE)
         place = np.column_stack([column, row]).astype(float)
-        counts = rng.poisson(3.0 * np.exp(_maps(place * 16.0, number) @ effect))
+        counts = rng.poisson(5.0 * np.exp(_maps(place * 16.0, number) @ effect))
         if name in scrambled:
             counts = rng.permutation(counts.ravel()).reshape(counts.shape)
             counts *= rng.random(counts.shape) < 0.2

@@ -88,7 +88,9 @@ def test_squares_follow_a_turned_lattice_where_rows_and_columns_are_known(
         (32, LEAST_COUNTS / 2, 16.0),  # two genes: LEAST_COUNTS in a bin
         (32, LEAST_COUNTS / 2 - 1, 32.0),
         (32, LEAST_COUNTS / 32, 64.0),
-        (32, 1.0, 128.0),
+        (32, 1.0, 64.0),  # shallow: no wider for the sake of counts
+        (260, 1.0, 64.0),
+        (530, 1.0, 128.0),  # more than MOST_SQUARES of 64 um
         (130, LEAST_COUNTS, 32.0),  # deep, but more than MOST_SQUARES
     ],
 )

@@ -25,8 +25,10 @@ Floats = npt.NDArray[np.float64]
 
 # Lattices of this pitch and above are left as they are: no printed array is finer, no lattice of bins coarser.
 FINE_UM: Final = 50.0
-# Squares are doubled until they hold so many counts in the median (docs/design/area.md has the measurement), ...
+# Squares are doubled until they hold so many counts in the median, or are so wide: wider ones lost more than noise costs,
+# however shallow the bins (docs/design/area.md), ...
 LEAST_COUNTS: Final = 500.0
+WIDEST_FOR_COUNTS_UM: Final = 64.0
 # ... and until there are so few: a fit rests on 8,192 spots at most, and the features of more only fill the memory.
 MOST_SQUARES: Final = 16_384
 # No square is larger than this, whatever the rule asks for.
@@ -56,8 +58,8 @@ def fitted_squares(section: Section, side_um: float | None = None) -> Section:
 
     A square may be a single bin, which then stays what it is.
 
-    Squares are of 2^k x 2^k bins, the smallest that hold `LEAST_COUNTS` in the median and are at most
-    `MOST_SQUARES`, and at most `WIDEST_UM` wide. Sections of a coarser lattice, without counts, or with given features stay.
+    Squares are of 2^k x 2^k bins, the smallest that hold `LEAST_COUNTS` in the median or are
+    `WIDEST_FOR_COUNTS_UM` wide, and that are at most `MOST_SQUARES`; none is wider than `WIDEST_UM`. Sections of a coarser lattice, without counts, or with given features stay.
 
     Args:
         side_um: of the squares; None: by that rule. At most the pitch: bins stay.
@@ -169,7 +171,8 @@ def _side_by_rule(section: Section) -> float:
     pitch, side = section.geometry.spot_pitch_um, section.geometry.spot_pitch_um
     while 2 * side <= WIDEST_UM * 1.01:
         found = squares(section, side).section if side > pitch else section
-        if _median_depth(found) >= LEAST_COUNTS and found.n_spots <= MOST_SQUARES:
+        deep = _median_depth(found) >= LEAST_COUNTS or 2 * side > WIDEST_FOR_COUNTS_UM * 1.01
+        if deep and found.n_spots <= MOST_SQUARES:
             break
         side *= 2
     return side
