@@ -1,0 +1,61 @@
+"""A fine map read by area by the offline encoder: nothing tells where one tile ends and the next begins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+
+from hespotex import pipeline
+from hespotex.config import Machine, RunConfig
+from hespotex.datasets import make_cohort
+from hespotex.encoders.base import Tile
+from hespotex.features import area
+from hespotex.predicting import SlideOptions, SlideTask, open_predictor, predict_slide
+
+SIDE_UM, MPP = 77.2, 1.5
+CELL_UM = SIDE_UM / 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("halo", "seamless"), [(10, True), (2, False)], ids=["halo", "too narrow a halo"]
+)
+def test_predictions_on_both_sides_of_a_seam_are_those_of_one_tile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halo: int, seamless: bool
+) -> None:
+    config = RunConfig.from_values(
+        {"patches": {"sides_um": [SIDE_UM]}, "model": {"epochs": 2, "ensemble": 1}}
+    )
+    cohort = make_cohort(
+        tmp_path / "cohort", n_patients=2, n_genes=60, side_um=450.0, sections_per_patient=1
+    )
+    machine = Machine(device="cpu", threads=1, cache=tmp_path / "cache")
+    model = pipeline.train(
+        cohort, tmp_path / "m.hespotex", config=config, validate=False, machine=machine
+    )
+    usual = open_predictor(model, machine)
+    predictor = replace(usual, plan=replace(usual.plan, reading="area"))
+    task = SlideTask(
+        "s",
+        cohort.parent / "images" / "P1S1.jpg",
+        SlideOptions(mpp=MPP, pitch_um=16.0, untested=True, patient="P9"),
+    )
+    tables = {}
+    for cells, wide in ((24, halo), (48, 10)):  # 48 cells hold the whole section
+        monkeypatch.setattr(area, "THEN", Tile(cells=cells, halo=wide))
+        paths = predict_slide(predictor, task, tmp_path / str(cells)).paths
+        tables[cells] = anndata.read_h5ad(paths["prediction"])
+    from_seam = np.abs(tables[24].obsm["spatial"] * MPP - 24 * CELL_UM)
+    near = (from_seam < 40).any(axis=1)
+    assert 30 < near.sum() < len(near) - 30
+    cut, whole = (tables[cells].X.astype(np.float64) for cells in (24, 48))
+    spread = whole.std(axis=0)
+    vary = spread > 0.01
+    assert vary.sum() >= 10
+    apart = (np.abs(cut - whole) / spread)[near][:, vary]
+    assert (np.sqrt((apart**2).mean()) < 0.01) == seamless
+    assert (apart.max() < 0.05) == seamless
