@@ -32,12 +32,10 @@ def kill_workers(
     shutil.rmtree(out, ignore_errors=True)
     killed, ended, calls = [0], threading.Event(), 0
     rng = np.random.default_rng(7)
-    with (
-        LocalCluster(
-            n_workers=parameters["workers"], threads_per_worker=1, dashboard_address="localhost:0"
-        ) as cluster,
-        timed() as spent,
-    ):
+    cluster = LocalCluster(
+        n_workers=parameters["workers"], threads_per_worker=1, dashboard_address="localhost:0"
+    )
+    with timed() as spent:
 
         def kill() -> None:
             while killed[0] < parameters["kills"] and not ended.is_set():
@@ -48,6 +46,8 @@ def kill_workers(
                         os.kill(int(rng.choice(pids)), signal.SIGKILL)
                         killed[0] += 1
 
+        # A worker that is killed while it starts takes its nanny along: another one takes their place.
+        cluster.adapt(minimum=parameters["workers"], maximum=parameters["workers"], interval="1s")
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
         while True:
@@ -64,6 +64,8 @@ def kill_workers(
                 shutil.rmtree(out)
         ended.set()
         killer.join()
+    with suppress(TimeoutError):  # it waits for workers that are dead
+        cluster.close()
     wanted = pd.read_csv(slides, dtype=str)["section_id"].tolist()
     rows = Counter(pd.read_csv(out / "slides.csv", dtype=str)["section_id"])
     files = Counter(p.stem for p in (out / "predictions").glob("*.h5ad"))
