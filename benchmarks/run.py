@@ -42,6 +42,7 @@ from benchmarks.cases import (
     panel,
     reading,
     region_coverage,
+    registration,
     shown,
     simulated_truth,
     slides,
@@ -80,6 +81,7 @@ CASES = {
         fine_sides,
         damaged_files,
         cohort,
+        registration,
     )
 }
 
@@ -99,6 +101,7 @@ TRUST = (
     "fine_sides",
     "damaged_files",
     "cohort",
+    "registration",
 )
 
 

@@ -1,0 +1,102 @@
+"""Registration of painted slices of one block that were turned, mirrored, stretched by up to 5 % and stained anew, and of wrong partners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.data import machine
+from benchmarks.harness import Context, Row, Table
+from benchmarks.measure import timed
+from hespotex.analysis.registration import Picture, picture_of, register
+from hespotex.datasets import PaintedPlan, Serial, draw_patients
+from hespotex.export.h5ad import Thumbnail
+
+NAME = "registration"
+# The limits of a refusal were chosen on the blocks of seed 19, and on C2 to C4: none of these is here.
+SEED = 23
+PITCH_UM = 150.0
+_WRONG = 10
+_SIDE_PX = 1200
+
+
+def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
+    return {"painted": {"pairs": 40 if context.full else 8, "seed": SEED}}
+
+
+def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    machine(context)
+    n = int(parameters["pairs"])
+    plan = PaintedPlan(
+        seed=int(parameters["seed"]),
+        patients=draw_patients(n),
+        sections_per_patient=2,
+        n_genes=60,
+        lattice="square",
+        side_um=1800.0,
+        serial=Serial(
+            (0.0, 10.0),
+            turn_degrees=180,
+            mirror_chance=0.5,
+            stretch=0.05,
+            shift_um=100,
+            restained=True,
+        ),
+    )
+    right, wrong = [], []
+    first_of: dict[int, Picture] = {}
+    with timed() as spent:
+        for block in range(n):
+            first, _ = _picture(plan, block, 0)
+            second, xy_um = _picture(plan, block, 1)
+            found = register(first, second)
+            true = plan.frames(block).between(plan.section_id(block, 1), plan.section_id(block, 0))
+            off = np.linalg.norm(found.to_fixed(xy_um) - true(xy_um), axis=1)
+            right.append(
+                {
+                    "worst_um": float(off.max()),
+                    "correlation": found.quality.correlation,
+                    "refused": found.quality.refusal,
+                }
+            )
+            if block and block <= _WRONG:
+                other = register(first_of[block - 1], second).quality
+                wrong.append({"correlation": other.correlation, "refused": other.refusal})
+            first_of = {block: first}
+    return {"right": right, "wrong": wrong, **spent.as_dict()}
+
+
+def _picture(plan: PaintedPlan, block: int, section: int) -> tuple[Picture, np.ndarray]:
+    import cv2
+
+    arrays = plan.section(block, section).arrays
+    scale = max(1.0, max(arrays.image.shape) / _SIDE_PX)
+    small = cv2.resize(arrays.image, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+    return picture_of(Thumbnail(small, scale), arrays.mpp), arrays.xy_um
+
+
+def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[Table]:
+    if "painted" not in found:
+        return []
+    right, wrong = found["painted"]["right"], found["painted"]["wrong"]
+    near = [r["worst_um"] < PITCH_UM / 2 and not r["refused"] for r in right]
+    refused = [bool(w["refused"]) for w in wrong]
+    rows = (
+        Row(
+            "worst spot within half a pitch (75 um), not refused",
+            f"{sum(near)} of {len(near)}; worst {max(r['worst_um'] for r in right):.0f} um",
+            f"least correlation {min(r['correlation'] for r in right):.2f}",
+            "95 %",
+            sum(near) >= 0.95 * len(near),
+        ),
+        Row(
+            "wrong partner refused",
+            f"{sum(refused)} of {len(refused)}",
+            f"highest correlation {max(w['correlation'] for w in wrong):.2f}",
+            "all",
+            all(refused),
+        ),
+    )
+    return [Table("Registration of painted slices", ("what", "found", "beside", "bar"), rows)]
