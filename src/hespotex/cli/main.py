@@ -12,6 +12,7 @@ import typer
 
 from hespotex import __version__
 from hespotex.cli.cohorts import associate, cohort
+from hespotex.cli.agree import agree
 from hespotex.cli.convert import convert
 from hespotex.cli.doctor import doctor
 from hespotex.cli.encoders import encoders
@@ -41,6 +42,7 @@ app.command("report")(report)
 app.command("compare")(compare)
 app.command("cohort")(cohort)
 app.command("associate")(associate)
+app.command("agree")(agree)
 app.command("import-checkpoint")(import_checkpoint)
 app.command("encoders")(encoders)
 app.command("inspect")(inspect)

@@ -32,8 +32,9 @@ _NUMBERS: Final = ("mpp", "spot_pitch_um", "spot_diameter_um", "bin_um", "tile_p
 COLUMNS: Final = (
     "section_id", "patient_id", "slide", "expression", "format", "spots", "mpp", "spot_pitch_um",
     "spot_diameter_um", "bits", "labels", "features", "tile_px", "alignment", "bin_um", "image_element",
-    "table_element", "missing_genes", "nuclei", "library",
+    "table_element", "missing_genes", "nuclei", "library", "series", "order",
 )  # fmt: skip
+_CARRIED: Final = ("series", "order")  # slices of one block
 # Names of files add an ending to the id, those of half-written ones more: file systems end at 255 bytes.
 MAX_ID_BYTES: Final = 150
 _NOT_IN_FILE_NAMES: Final = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
@@ -228,7 +229,7 @@ def _check_row(
             problems.append(f"{place}, column slide: {error}")
     if problems:
         return None, problems
-    extra = {name: text for name, text in cells.items() if name.startswith("x_")}
+    extra = {name: cells[name] for name in cells if name.startswith("x_") or name in _CARRIED}
     values.setdefault("slide", None)
     return ManifestRow(**values, extra=extra), []
 

@@ -1,0 +1,155 @@
+"""agree.html: how well the sections of a run agree, pair by pair, with a picture of each pair in one frame."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from hespotex.analysis.agree import OTHER_PATIENT, PairResult, read_sections, summary
+from hespotex.analysis.agreement import COMPOSITION, CONSISTENT, MEASURED
+from hespotex.plots.pair_picture import plot_pair
+from hespotex.plots.style import save_figure
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.safe_names import safe_names
+
+READING: Final = (
+    "Consistency is how alike the predicted maps of two sections are. A smooth blob that is the same for every gene is "
+    "consistent, too: read consistency beside accuracy (predicted against measured) and specificity.",
+    "Specificity is the share of other genes whose map in B is less like the gene's map in A than its own: 0.5 is chance, "
+    "1 is specific. Beyond the null: genes at q below 0.05 against smooth random maps, measured depth taken out.",
+    "Rows of predicted depth are one map for all genes: what they reach takes no knowledge of a gene.",
+)
+
+
+def write_pages(run: Path, out: Path, results: Sequence[PairResult]) -> dict[str, Path]:
+    """Write a picture of every registered pair, and the page.
+
+    Returns:
+        The paths by label.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    files = read_sections(run)
+    for r in results:
+        a, b = files[r.first].spots, files[r.second].spots
+        if r.registration is None or a.thumbnail is None or b.thumbnail is None:
+            continue
+        alarm = f"Not compared: {r.refused}." if r.refused else r.trained
+        figure = plot_pair(
+            (r.first, r.second),
+            (a.thumbnail, b.thumbnail),
+            (a.mpp, b.mpp),
+            r.registration.to_fixed,
+            (fit_sentence(r), alarm),
+        )
+        save_figure(figure, picture_path(out, r))
+    path = out / "agree.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(render(out, results), encoding="utf-8")
+    return {"report": path, "genes": out / "agree.csv", "pairs": out / "pairs.csv",
+            "frames": out / "frames.json", "sections": out / "sections"}  # fmt: skip
+
+
+def picture_path(out: Path, result: PairResult) -> Path:
+    """Where the picture of a pair lies."""
+    return out / "figures" / f"{safe_names([f'{result.first}_{result.second}'])[0]}.png"
+
+
+def fit_sentence(result: PairResult) -> str:
+    """The numbers of a registration."""
+    r = result.registration
+    if r is None:
+        return "No registration."
+    q = r.quality
+    residual = "" if math.isnan(r.residual_um) else f", landmarks {r.residual_um:.0f} um off"
+    return (
+        f"{r.kind} map: Dice of tissue {q.dice:.2f}, correlation of grey {q.correlation:.2f}, "
+        f"normalised mutual information {q.mutual_information:.3f}{residual}"
+    )
+
+
+def render(out: Path, results: Sequence[PairResult]) -> str:
+    """The page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("hespotex.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    templates = resources.files("hespotex.report") / "templates"
+    table = summary(results)
+    return environment.get_template("agree.html.j2").render(
+        css=Markup((templates / "report.css").read_text(encoding="utf-8")),
+        reading=READING,
+        warnings=[f"{r.first} and {r.second}: {r.refused}." for r in results if r.refused]
+        + [
+            f"{r.first} and {r.second} are of different patients: {OTHER_PATIENT}."
+            for r in results
+            if not r.same_patient
+        ],
+        matrices=matrices(table) if len(results) > 1 else [],
+        pairs=[_pair(out, r, table) for r in results],
+    )
+
+
+def matrices(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean composition PCC of every pair, predicted and measured, sections in their order."""
+    if "what" not in table:
+        return []
+    names = list(dict.fromkeys([*table["section_a"], *table["section_b"]]))
+    found = []
+    for what in (MEASURED, CONSISTENT):
+        of = table[(table["what"] == what) & (table["scale"] == COMPOSITION)]
+        cell = {
+            (a, b): f"{pcc:.3f}{' *' if trained else ''}"
+            for a, b, pcc, trained in zip(
+                of["section_a"], of["section_b"], of["pcc"], of["trained"], strict=True
+            )
+        }
+        if cell:
+            rows = [[a, *(cell.get((a, b), cell.get((b, a), "")) for b in names)] for a in names]
+            star = "; * trained on it" if any("*" in text for text in cell.values()) else ""
+            title = f"{what}: mean composition PCC{star}"
+            found.append({"title": title, "names": names, "rows": rows})
+    return found
+
+
+def _pair(out: Path, result: PairResult, table: pd.DataFrame) -> dict[str, Any]:
+    picture = picture_path(out, result)
+    of = table[(table["section_a"] == result.first) & (table["section_b"] == result.second)]
+    of = of[of["what"].notna()] if "what" in of else of.iloc[:0]
+    rows = [
+        {
+            "scale": str(row["scale"]),
+            "what": str(row["what"]),
+            "mark": "trained on it" if result.trained else "",
+            "n_genes": int(row["n_genes"]),
+            "pcc": _said(row["pcc"]),
+            "beyond_null": int(row["beyond_null"]),
+            "others": _said(row["others"]),
+            "specificity": _said(row["specificity"]),
+        }
+        for row in of.to_dict("records")
+    ]
+    apart = "" if math.isnan(result.apart) else f", {result.apart:g} apart in the series"
+    encoded = base64.b64encode(picture.read_bytes()).decode() if picture.exists() else ""
+    return {
+        "title": f"{result.first} and {result.second}{apart}",
+        "trained": result.trained,
+        "refused": result.refused,
+        "fit": fit_sentence(result),
+        "picture": encoded,
+        "rows": rows,
+    }
+
+
+def _said(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"

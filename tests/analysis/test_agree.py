@@ -1,0 +1,184 @@
+"""Pairs of sections of a run: what is compared with what, marked, refused and written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.toy_prediction import (
+    GENES,
+    toy_counts,
+    toy_extras,
+    toy_prediction,
+    toy_section,
+    toy_thumbnail,
+)
+from hespotex.analysis.agree import agree, read_landmarks
+from hespotex.analysis.agreement import CONSISTENT, MEASURED, OWN, _specific
+from hespotex.errors import GeometryError, RunError
+from hespotex.evaluation.scores import pcc_per_gene
+from hespotex.export.h5ad import write_prediction
+from hespotex.genes.panel import pearson_residuals
+from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
+from hespotex.report.agree_page import write_pages
+
+SHIFT = Affine.of(np.eye(2), (300.0, -40.0))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two sections with the same maps; the second's model was trained on the first."""
+    section = toy_section()
+    for name, trained in (("S1", ["S9"]), ("S2", ["S1"])):
+        write_prediction(
+            tmp_path / "run" / "predictions" / f"{name}.h5ad",
+            section=replace(section, section_id=name),
+            genes=GENES,
+            prediction=toy_prediction(section),
+            counts=toy_counts(section),
+            thumbnail=toy_thumbnail(section),
+            provenance={"training_sections": trained},
+            extras=toy_extras(section),
+        )
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    path = tmp_path / "given.json"
+    places = {"S1": SectionFrame(2.0, SHIFT), "S2": SectionFrame(2.0, SHIFT)}
+    write_frames(path, CommonFrame(places))
+    return path
+
+
+def test_a_section_on_itself_scores_as_the_scores_do_and_says_what_was_trained(
+    run: Path, frames: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (result,) = agree(run, out, pairs=["S1:S2"], transform=frames)
+    assert result.refused == ""
+    assert result.same_patient
+    assert result.trained == "trained on it: S1 trained the model of S2"
+    section, usable = toy_section(), ~toy_extras(toy_section()).ood
+    table = pd.read_csv(out / "agree.csv")
+    assert (table["n_places"] == usable.sum()).all()
+    assert (table["trained"] == result.trained).all()
+    of = table[(table["scale"] == "composition") & (table["what"] == OWN)].set_index("gene")["pcc"]
+    expected = pcc_per_gene(
+        toy_prediction(section).composition[usable],
+        pearson_residuals(toy_counts(section).counts)[usable],
+    )
+    expected[3] = np.nan  # not measured
+    np.testing.assert_allclose(of[list(GENES)], expected, atol=1e-5)
+    same = table[(table["scale"] == "composition") & table["what"].isin([MEASURED, CONSISTENT])]
+    assert same["pcc"].dropna().min() > 0.7  # of white noise, with a spot's own value foremost
+    assert table.set_index("gene").loc["CD3E", "grade_a"].eq("D").all()
+
+
+def test_frames_and_files_hold_microns_of_the_common_frame(
+    run: Path, frames: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    agree(run, out, pairs=["S1:S2"], transform=frames)
+    assert read_frames(out / "frames.json").between("S2", "S1")(np.ones((1, 2))).tolist() == [
+        [1.0, 1.0]
+    ]
+    table = anndata.read_h5ad(out / "sections" / "S2.h5ad")
+    np.testing.assert_allclose(table.obsm["spatial_common_um"], table.obsm["spatial"] * 2.0)
+
+
+def test_the_page_shows_the_pair_and_its_mark(run: Path, frames: Path, tmp_path: Path) -> None:
+    results = agree(run, tmp_path / "out", pairs=["S1:S2"], transform=frames)
+    page = write_pages(run, tmp_path / "out", results)["report"].read_text(encoding="utf-8")
+    assert "S1 trained the model of S2. Its consistency is no evidence." in page
+    assert "data:image/png;base64," in page
+    assert page.count("<td>trained on it</td>") == 16  # 8 comparisons on 2 scales
+
+
+def test_sections_that_do_not_overlap_are_refused_and_nothing_is_written(
+    run: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "far.json"
+    far = Affine.of(np.eye(2), (1e5, 0.0))
+    write_frames(path, CommonFrame({"S1": SectionFrame(2.0), "S2": SectionFrame(2.0, far)}))
+    with pytest.raises(GeometryError, match=r"S1 and S2: expected at least 8 spots .* found 0"):
+        agree(run, tmp_path / "out", pairs=["S1:S2"], transform=path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "match"),
+    [
+        (["S1:S3"], r"sections of the run \(S1, S2\), found S3"),
+        (["S1"], "two sections as A:B, found S1"),
+        (["S1:S1"], "two sections as A:B, found S1:S1"),
+        ([], r"a column series .* say which sections belong together: --pairs A:B"),
+    ],
+)
+def test_pairs_that_cannot_be_are_named(
+    run: Path, tmp_path: Path, pairs: list[str], match: str
+) -> None:
+    with pytest.raises(RunError, match=match):
+        agree(run, tmp_path / "out", pairs=pairs)
+
+
+def test_a_folder_without_predictions_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"expected predictions of sections in .* found none"):
+        agree(tmp_path, tmp_path / "out")
+
+
+def test_landmarks_of_another_form_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "marks.csv"
+    path.write_text("section_a,section_b,x\nS1,S2,3\n")
+    with pytest.raises(GeometryError, match=r"columns section_a, .*marks\.csv"):
+        read_landmarks(path)
+    path.write_text(
+        "section_a,section_b,x_a_um,y_a_um,x_b_um,y_b_um\nS1,S2,1,2,3,4\nS1,S2,5,6,7,8\n"
+    )
+    fixed, moving = read_landmarks(path)["S1", "S2"]
+    assert fixed.tolist() == [[1, 2], [5, 6]]
+    assert moving.tolist() == [[3, 4], [7, 8]]
+
+
+def test_one_blob_for_all_genes_is_consistent_but_not_specific() -> None:
+    rng = np.random.default_rng(0)
+    names = [f"G{i}" for i in range(20)]
+    blob = rng.normal(size=(100, 1)).astype(np.float32)
+    apart = rng.normal(size=(100, 20)).astype(np.float32)
+    noise = 0.01 * rng.normal(size=(2, 100, 20)).astype(np.float32)
+    for maps, low, high in ((np.repeat(blob, 20, axis=1), 0.2, 0.8), (apart, 1.0, 1.0)):
+        a, b = maps + noise[0], maps + noise[1]
+        own = pcc_per_gene(a, b)
+        assert own.min() > 0.99
+        beside = ((b - b.mean(axis=0)) / np.linalg.norm(b - b.mean(axis=0), axis=0)).astype("f4")
+        _, share = _specific(a, beside, names, names, own)
+        assert low <= share.mean() <= high
+
+
+def test_a_run_of_a_series_is_compared_without_naming_pairs(tmp_path: Path) -> None:
+    section = toy_section()
+    assert section.obs is not None
+    for name, order in (("B", "2"), ("A", "10"), ("C", "1")):
+        obs = section.obs.assign(series="block", order=order)
+        write_prediction(
+            tmp_path / "predictions" / f"{name}.h5ad",
+            section=replace(section, section_id=name, obs=obs),
+            genes=GENES,
+            prediction=toy_prediction(section),
+            extras=toy_extras(section),
+        )
+    path = tmp_path / "given.json"
+    write_frames(path, CommonFrame({name: SectionFrame(2.0) for name in "ABC"}))
+    found = agree(tmp_path, tmp_path / "out", transform=path)
+    assert [(r.first, r.second, r.apart) for r in found] == [
+        ("C", "B", 1.0),
+        ("C", "A", 9.0),
+        ("B", "A", 8.0),
+    ]
+    kinds = pd.read_csv(tmp_path / "out" / "agree.csv")["what"].unique().tolist()
+    assert kinds == [CONSISTENT, "predicted depth A / predicted depth B"]  # nothing was measured
