@@ -11,8 +11,8 @@ from typing import Any
 import typer
 
 from hespotex import __version__
-from hespotex.cli.cohorts import associate, cohort
 from hespotex.cli.agree import agree
+from hespotex.cli.cohorts import associate, cohort
 from hespotex.cli.convert import convert
 from hespotex.cli.doctor import doctor
 from hespotex.cli.encoders import encoders
