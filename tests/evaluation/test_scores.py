@@ -129,6 +129,16 @@ def test_section_scores_are_the_definitions(counts: sparse.csr_matrix) -> None:
     np.testing.assert_allclose(result.mean_count, counts.toarray().mean(axis=0), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("step", "constant"), [(2.0**-21, True), (2.0**-12, False)])
+def test_a_log_ratio_near_zero_varies_only_beyond_the_rounding_of_its_terms(
+    step: float, constant: bool
+) -> None:
+    """log(p) - log(pooled p) of one map: one step of float32 at 4 stays between spots that are the same."""
+    predicted = np.float32(0.06) + np.float32(step) * (np.arange(9)[:, None] % 2).astype(np.float32)
+    measured = np.arange(9.0)[:, None] ** 2
+    assert np.isnan(pcc_per_gene(predicted, measured)[0]) == constant
+
+
 def test_a_constant_gene_counts_as_zero_only_on_demand(counts: sparse.csr_matrix) -> None:
     predicted = log1p_cpm(counts) + np.random.default_rng(0).normal(size=counts.shape)
     everything = (

@@ -21,6 +21,8 @@ Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 GENE_BLOCK = 512
 _SPOTS_OF_FULL_BLOCK = 16_384
 _N_BEST = 50
+# Rounding of a difference of logarithms, in steps of the type at 1: two steps at 16.
+_OF_LOGS = 32.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def _centred(values: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.flo
     """Columns centred, and their lengths (NaN where constant), float64."""
     eps = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
     high, low = values.max(axis=0), values.min(axis=0)
-    constant = high - low <= 8 * eps * np.maximum(np.abs(high), np.abs(low))
+    # A log ratio near 0 is a difference of logarithms around 10, which leave their own rounding in it.
+    constant = high - low <= eps * np.maximum(8 * np.maximum(np.abs(high), np.abs(low)), _OF_LOGS)
     centred = np.subtract(values, values.mean(axis=0, dtype=np.float64))
     length = np.sqrt(np.einsum("ij,ij->j", centred, centred))
     length[constant] = np.nan
