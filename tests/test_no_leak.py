@@ -15,6 +15,7 @@ from scipy import sparse
 
 from helpers.feature_cohort import SMALL, toy_items, write_cohort
 from helpers.fine_cohort import fine_cohort
+from helpers.levelled_slides import levelled_slides
 from helpers.toy_cohort import toy_cohort
 from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
@@ -214,6 +215,21 @@ def test_permuting_held_out_counts_changes_no_bit_of_a_fit_with_nuclei() -> None
     plain = run_fold(cohort, fold, config)
     assert plain.bundle.model.hyper["uses_nuclei"]
     _assert_same_fit(plain, run_fold(_with_scrambled(cohort, fold.held_out), fold, config))
+
+
+@pytest.mark.slow
+def test_permuting_held_out_counts_changes_no_bit_of_a_level_that_tells_slides_apart() -> None:
+    cohort = levelled_slides(12).cohort
+    config = RunConfig.from_values({}, ["model.epochs=1", "model.ensemble=1", "model.hidden=8"])
+    ids = tuple(i.section.section_id for i in cohort.items)
+    fold = Fold(ids[:2], ids[2:])
+    plain = run_fold(cohort, fold, config)
+    assert plain.bundle.model.hyper["level"]["tells_slides_apart"]
+    assert np.ptp(plain.bundle.model.tensors["level.coefficients"]) > 0
+    _assert_same_fit(plain, run_fold(_with_scrambled(cohort, fold.held_out), fold, config))
+    other = fit_bundle(_with_scrambled(cohort, ids[2:3]).subset(fold.train), config)
+    level = "level.coefficients"
+    assert not np.array_equal(plain.bundle.model.tensors[level], other.model.tensors[level])
 
 
 @pytest.mark.slow
