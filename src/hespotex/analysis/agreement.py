@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -131,14 +132,14 @@ class Side:
         self.margins = None if self.counts is None else Margins.of(self.counts)
         self.place = {gene: j for j, gene in enumerate(file.genes.tolist())}
 
-    @property
+    @cached_property
     def given(self) -> Floats:
         """(m, 2) depth at the places, of a measured section; (m, 0) else."""
         if self.counts is None:
             return np.zeros((self.at.shape[0], 0))
         return np.asarray(self.at @ depth_basis(self.counts.tocsr()))
 
-    @property
+    @cached_property
     def depth(self) -> Float32 | None:
         """(m, 1) log of predicted depth; None where the model predicts none."""
         depth = np.asarray(self.file.spots.depth, np.float64)
@@ -202,7 +203,8 @@ def agreement(
     places = common_places(
         first.xy_um, to_first(second.xy_um), pitch_um, (first.usable, second.usable)
     )
-    genes = [gene for gene in first.genes.tolist() if gene in set(second.genes.tolist())]
+    known = set(second.genes.tolist())
+    genes = [gene for gene in first.genes.tolist() if gene in known]
     if not genes:
         raise GeometryError(
             expected="genes that both sections' predictions hold",

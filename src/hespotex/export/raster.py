@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.sections.fine import FINE_UM
+
 if TYPE_CHECKING:
     from hespotex.export.h5ad import StoredPrediction
 
-# A lattice is fine up to here: neighbours are closer than the spots of Visium are wide (55 um), a section of 6.5 mm
-# has more than 16,000 of them, and a map is looked at as an image.
-FINE_UM: Final = 50.0
 # A hexagonal cell reaches pitch / sqrt(3) from its centre, a square one pitch / sqrt(2).
 REACH: Final = 0.72
 # Of a pitch, that a spot of a square lattice may lie beside the middle of its pixel.

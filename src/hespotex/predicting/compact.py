@@ -15,10 +15,10 @@ from hespotex.errors import ConfigError, RunError
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Patient
 from hespotex.export.claim_words import best_first
-from hespotex.export.raster import FINE_UM
 from hespotex.genes.gene_sets import PanelSets
 from hespotex.models.bundle import Bundle
 from hespotex.predicting.options import SlideOptions
+from hespotex.sections.fine import FINE_UM
 from hespotex.sections.section import Section
 from hespotex.storage.content_keys import content_key
 

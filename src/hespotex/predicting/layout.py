@@ -9,7 +9,6 @@ import numpy as np
 
 from hespotex.config import InputChoices
 from hespotex.errors import HESpotExError, SlideError, SpotTableError
-from hespotex.export.raster import FINE_UM
 from hespotex.features.patches import reading_order
 from hespotex.geometry import Geometry, StatedScale, decide_geometry, spots_outside
 from hespotex.inspection import read_checked
@@ -17,6 +16,7 @@ from hespotex.inspection.slides import coarse_findings
 from hespotex.models.bundle import Bundle
 from hespotex.predicting.options import SlideTask, lattice
 from hespotex.progress import Silent
+from hespotex.sections.fine import FINE_UM
 from hespotex.sections.section import ManifestRow, Section
 from hespotex.slide import Slide
 from hespotex.slide.pixel_size import PixelSize, no_mpp, tags_beside

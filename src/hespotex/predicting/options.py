@@ -11,9 +11,9 @@ from hespotex.config import Grid, InputChoices
 from hespotex.config.values import listed_names
 from hespotex.errors import ConfigError, SlideError
 from hespotex.export.exporters import chosen_exporters
-from hespotex.export.raster import FINE_UM
 from hespotex.export.shown import SHOWN, Show
 from hespotex.nuclei import NucleiOrigin
+from hespotex.sections.fine import FINE_UM
 from hespotex.sections.manifest import MAX_ID_BYTES
 from hespotex.sections.section import ManifestRow
 from hespotex.slide.bit_depth import LEAST_BITS, MOST_BITS

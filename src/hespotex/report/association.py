@@ -14,7 +14,7 @@ import pandas as pd
 from hespotex.analysis.association.bulk import against_bulk
 from hespotex.analysis.association.bulk_table import Unit
 from hespotex.analysis.association.groups import between_groups
-from hespotex.analysis.association.patients import Patients, read_patients
+from hespotex.analysis.association.patients import read_patients
 from hespotex.analysis.association.result import (
     RESEARCH_SENTENCE,
     Association,
@@ -80,14 +80,16 @@ def associate(
         HESpotExError: none or two of the ways, or an input that does not fit; nothing is written then.
     """
     out, reporter = Path(out), reporter or Silent()
-    _check(bulk, group, time, event, within, bulk_unit)
+    survival = _check(bulk, group, time, event, within, bulk_unit)
     table = read_patients(Path(cohort), with_unlike=with_unlike)
     if bulk is not None:
         found = against_bulk(
             table, Path(bulk), adjust=adjust, within=within, unit=bulk_unit, seed=seed
         )
+    elif group is not None:
+        found = between_groups(table, group, reporter, adjust=adjust, seed=seed)
     else:
-        found = _of_clinical(table, group, time, event, adjust, seed, reporter)
+        found = with_survival(table, *survival, reporter, adjust=adjust, seed=seed)
     check_writable(out)
     paths = write_association(found, out)
     paths["report"] = out / "report.html"
@@ -98,22 +100,6 @@ def associate(
     return AssociationResult(paths, found)
 
 
-def _of_clinical(
-    table: Patients,
-    group: str | None,
-    time: str | None,
-    event: str | None,
-    adjust: Sequence[str],
-    seed: int,
-    reporter: Reporter,
-) -> Association:
-    if group is not None:
-        return between_groups(table, group, reporter, adjust=adjust, seed=seed)
-    assert time is not None  # noqa: S101 - `_check` has seen to it
-    assert event is not None  # noqa: S101
-    return with_survival(table, time, event, reporter, adjust=adjust, seed=seed)
-
-
 def _check(
     bulk: str | Path | None,
     group: str | None,
@@ -121,8 +107,8 @@ def _check(
     event: str | None,
     within: Sequence[str],
     unit: str,
-) -> None:
-    """Options that belong together, before any file is read."""
+) -> tuple[str, str]:
+    """Options that belong together, before any file is read; the columns of time and event, empty where none are given."""
     ways = {
         "--bulk": bulk,
         "--group": group,
@@ -145,8 +131,10 @@ def _check(
         )  # fmt: skip
     if unit not in _UNITS:
         raise ConfigError(expected=f"--bulk-unit of {', '.join(_UNITS)}", found=f"{unit!r}")
-    if time is not None:
-        check_lifelines()
+    if time is None or event is None:
+        return "", ""
+    check_lifelines()
+    return time, event
 
 
 def _page(found: Association, out: Path) -> str:

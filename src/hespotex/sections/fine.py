@@ -23,7 +23,8 @@ from hespotex.sections.section import Section
 
 Floats = npt.NDArray[np.float64]
 
-# Lattices of this pitch and above are left as they are: no printed array is finer, no lattice of bins coarser.
+# Finer lattices are summed before a fit: no printed array is finer, no lattice of bins coarser. A bare slide's map is fine
+# up to here: neighbours are closer than the spots of Visium are wide (55 um), and it is looked at as an image.
 FINE_UM: Final = 50.0
 # Squares are doubled until they hold so many counts in the median, or are so wide: wider ones lost more than noise costs,
 # however shallow the bins (docs/design/area.md), ...
