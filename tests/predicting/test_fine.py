@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from helpers.heard import Heard
 from helpers.toy_report import data_of, page_of
 from helpers.toy_slide import MPP, graded, toy_bundle, toy_predictor, toy_trust
 from hespotex import PredictionFile, keys
@@ -22,20 +23,11 @@ from hespotex.export import geojson, tables
 from hespotex.export.h5ad import read_prediction
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
-from hespotex.progress import Silent
 from hespotex.storage.run_folder import RunDir
 
 PITCH_UM = 16.0
 GRADES = {"G03": "A", "G07": "B", "G11": "C", "G20": "D"}
 SETS = (GeneSet("first", ("G00", "G01", "G02", "G03", "G04")),)
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture(scope="module")

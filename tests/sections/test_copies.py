@@ -18,23 +18,12 @@ from hespotex.genes.panel import GenePanel
 from hespotex.models.bundle import Bundle, TrainedOn, read_model, write_model
 from hespotex.models.trained_on import check_not_trained_on, with_inputs
 from hespotex.models.types import EncoderRecord, FittedModel
-from hespotex.progress import Silent
 from hespotex.sections import duplicates as copies
 from hespotex.sections.duplicates import copied_spots, sketch, spot_marks
 from hespotex.sections.manifest import read_manifest
 from hespotex.sections.section import Geometry, Section, read_section
 
 Change = Callable[[Section], Section]
-
-
-class Heard(Silent):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.warned: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,12 @@ def test_a_model_of_squares_is_scored_on_squares_and_predicts_at_bins(
         model, manifest, tmp_path / "external", sections=["P4S1"], machine=machine
     )
     assert Metrics.model_validate(scored.metrics).sizes[2].n_fitted == 1
-    pipeline.predict(model, manifest, tmp_path / "at_bins", sections=["P4S1"], machine=machine)
+    pipeline.predict(
+        model, manifest, tmp_path / "at_bins", sections=["P1S1", "P4S1"], machine=machine
+    )
     squares = anndata.read_h5ad(tmp_path / "external" / "predictions" / "P4S1.h5ad")
     bins = anndata.read_h5ad(tmp_path / "at_bins" / "predictions" / "P4S1.h5ad")
     assert bins.n_obs > 10 * squares.n_obs
+    assert "training_note" not in bins.uns["hespotex"]
+    fitted_on = anndata.read_h5ad(tmp_path / "at_bins" / "predictions" / "P1S1.h5ad")
+    assert "its training section P1S1" in fitted_on.uns["hespotex"]["training_note"]

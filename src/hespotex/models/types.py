@@ -121,6 +121,15 @@ class EncoderRecord:
 
 
 @dataclass(frozen=True)
+class SpotsOf:
+    """The spots of a training section in another form than that which was fitted; fields as of `TrainedOn`."""
+
+    key: str
+    marks: tuple[int, ...] = ()
+    abundant_marks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrainedOn:
     """One section that a model was fitted on.
 
@@ -129,6 +138,7 @@ class TrainedOn:
         inputs: all that the fit saw of it, by name; empty in files of before it was written down.
         marks: `duplicates.sketch` of its spots' counts; empty likewise.
         abundant_marks: the same over the model's most abundant genes alone.
+        bins: of the bins that its spots are squares of; None where it was fitted as it was read, and in older files.
     """
 
     section_id: str
@@ -140,6 +150,7 @@ class TrainedOn:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     marks: tuple[int, ...] = ()
     abundant_marks: tuple[int, ...] = ()
+    bins: SpotsOf | None = None
 
 
 @dataclass(frozen=True)
