@@ -34,10 +34,22 @@ TESTS: Mapping[str, Mapping[str, Any]] = {
     "3 patients, shallow": {"sections": 3, "one_patient": False, "mean": 0.3},
     "3 patients, no true gene": {"sections": 3, "one_patient": False, "true": 0},
 }
-# Squares of a fine lattice: so many on a side, maps of 300 um, counts of a gene in a square of 64 um and in a bin of 16 um.
+# Squares of a fine lattice: so many on a side, maps of 300 um where no other length is named, counts of a gene in a square
+# (shallow: 0.035 in a bin of 16 um).
 SQUARES: Mapping[str, Mapping[str, Any]] = {
     "3 patients, 10,000 squares of 64 um": {"side": 100, "reach": 4.7, "mean": 0.5},
+    "3 patients, 10,000 squares of 32 um": {"side": 100, "reach": 9.4, "mean": 0.125},
+    "3 patients, 10,000 squares of 32 um, deep": {"side": 100, "reach": 9.4, "mean": 4.0},
+    "3 patients, 10,000 squares of 32 um, maps of 100 um": {"side": 100, "reach": 3.1, "mean": 0.5},
+    "3 patients, 40,000 squares of 32 um": {"side": 200, "reach": 9.4, "mean": 0.125},
     "3 patients, 10,000 bins of 16 um": {"side": 100, "reach": 19.0, "mean": 0.035},
+    "3 patients, 10,000 bins of 16 um, deep": {"side": 100, "reach": 19.0, "mean": 1.0},
+    "3 patients, 10,000 bins of 16 um, maps of 100 um": {"side": 100, "reach": 6.2, "mean": 0.035},
+    "3 patients, 10,000 bins of 16 um, maps of 100 um, deep": {
+        "side": 100,
+        "reach": 6.2,
+        "mean": 1.0,
+    },
 }
 SEEDS_ON_SQUARES = 40
 RUNS: Mapping[str, Mapping[str, Any]] = {

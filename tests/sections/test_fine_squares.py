@@ -21,6 +21,7 @@ from hespotex.sections.fine import (
     MOST_SQUARES,
     fitted_squares,
     in_squares,
+    null_holds,
     own_squares,
     sizes_of,
     squares,
@@ -126,6 +127,21 @@ def test_a_stated_side_is_taken_and_one_that_cuts_bins_is_refused() -> None:
     np.testing.assert_array_equal(own_squares(bins).member, np.arange(64))
     with pytest.raises(SpotTableError, match=r"multiple of the lattice's 16 um, found 40"):
         fitted_squares(section, 40.0)
+
+
+def test_no_squares_are_finer_than_the_null_was_simulated_for() -> None:
+    section = fine_section(16, LEAST_COUNTS, pitch=8.0)
+    assert not null_holds(section)
+    found = fitted_squares(section)  # a single bin would be deep enough
+    assert found.geometry.spot_pitch_um == 16.0
+    assert null_holds(found)
+    assert fitted_squares(section, 16.0).n_spots == found.n_spots == 64
+    for side in (8.0, 4.0):
+        with pytest.raises(
+            SpotTableError,
+            match=rf"of at least 16, .*found {side:g}, where bins are 8 um apart; leave",
+        ):
+            fitted_squares(section, side)
 
 
 def test_squares_at_a_rim_with_few_bins_are_left_out_and_counted() -> None:

@@ -6,14 +6,14 @@ Nothing is fitted here: model and baselines come as they are in a bundle.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from hespotex.config import Machine
-from hespotex.evaluation import intervals
+from hespotex.evaluation import intervals, run_tables
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.by_size import score_sizes
 from hespotex.evaluation.claims import Patient
@@ -30,6 +30,7 @@ from hespotex.genes.panel import GenePanel, PanelCounts, log1p_cpm
 from hespotex.models.bundle import Bundle
 from hespotex.models.predict import predict_section
 from hespotex.models.types import Cohort, EncodedSection, Prediction
+from hespotex.sections.fine import null_holds
 from hespotex.storage.clock import StageClock
 from hespotex.storage.metrics import ScoreSummary, SizeScores
 
@@ -172,6 +173,10 @@ def _judge(
         of_sets = score_sets(
             sets[0], prediction.composition, counts, xy_um, pooled, seed=bundle.config.seed
         )
+    if not null_holds(item.section):  # given features of a finer lattice: nothing was summed
+        none = np.full(len(bundle.genes), np.nan)
+        evidence = replace(evidence, null_z=none, null_p=none)
+        of_sets = None if of_sets is None else of_sets.assign(**{run_tables.NULL_Z: np.nan})
     return HeldOut(
         item, counts, prediction, extras, scores, ceiling, evidence, covered, of_regions, follows, per_spot,
         of_sets, sizes,

@@ -34,6 +34,8 @@ WIDEST_FOR_COUNTS_UM: Final = 64.0
 MOST_SQUARES: Final = 16_384
 # No square is larger than this, whatever the rule asks for.
 WIDEST_UM: Final = 128.0
+# None is smaller: the rate of false discoveries of the spatial null was simulated down to here (docs/trust.md).
+FINEST_UM: Final = 16.0
 # A square with fewer than half as many bins as the fullest tenth has lies at a rim, and is left out.
 _LEAST_FILLED: Final = 0.5
 _FULL: Final = 0.9
@@ -60,13 +62,14 @@ def fitted_squares(section: Section, side_um: float | None = None) -> Section:
     A square may be a single bin, which then stays what it is.
 
     Squares are of 2^k x 2^k bins, the smallest that hold `LEAST_COUNTS` in the median or are
-    `WIDEST_FOR_COUNTS_UM` wide, and that are at most `MOST_SQUARES`; none is wider than `WIDEST_UM`. Sections of a coarser lattice, without counts, or with given features stay.
+    `WIDEST_FOR_COUNTS_UM` wide, and that are at most `MOST_SQUARES`; none is narrower than `FINEST_UM` or wider than
+    `WIDEST_UM`. Sections of a coarser lattice, without counts, or with given features stay.
 
     Args:
         side_um: of the squares; None: by that rule. At most the pitch: bins stay.
 
     Raises:
-        SpotTableError: the side is no multiple of the lattice's pitch.
+        SpotTableError: the side is no multiple of the lattice's pitch, or less than `FINEST_UM`.
     """
     pitch = section.geometry.spot_pitch_um
     if section.counts is None or section.features_file is not None or pitch >= FINE_UM:
@@ -77,6 +80,13 @@ def fitted_squares(section: Section, side_um: float | None = None) -> Section:
         raise SpotTableError(
             expected=f"pooling.side_um as a multiple of the lattice's {pitch:g} um",
             found=f"{side_um:g}",
+            section=section.section_id,
+        )
+    if max(side_um, pitch) < 0.99 * FINEST_UM:
+        raise SpotTableError(
+            expected=f"pooling.side_um of at least {FINEST_UM:g}, since the spatial null was shown to hold for no finer squares",
+            found=f"{side_um:g}, where bins are {pitch:g} um apart",
+            remedy="leave pooling.side_um out",
             section=section.section_id,
         )
     if side_um < 1.5 * pitch:
@@ -101,6 +111,11 @@ def in_squares(
                 f"squares of {section.geometry.spot_pitch_um:g} um ({_median_depth(section):,.0f} counts in the median)"
             )
     return found
+
+
+def null_holds(section: Section) -> bool:
+    """Whether its spots are no closer than the null's rate of false discoveries was simulated for."""
+    return section.geometry.spot_pitch_um >= 0.99 * FINEST_UM
 
 
 def sizes_of(bins: Section) -> Iterator[float]:
@@ -173,7 +188,7 @@ def _side_by_rule(section: Section) -> float:
     while 2 * side <= WIDEST_UM * 1.01:
         found = squares(section, side).section if side > pitch else section
         deep = _median_depth(found) >= LEAST_COUNTS or 2 * side > WIDEST_FOR_COUNTS_UM * 1.01
-        if deep and found.n_spots <= MOST_SQUARES:
+        if null_holds(found) and deep and found.n_spots <= MOST_SQUARES:
             break
         side *= 2
     return side
