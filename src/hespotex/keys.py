@@ -84,6 +84,8 @@ SCORE_IS: Final = "score_is"  # which score var["score"] is, in words
 HALF_WIDTH_LEVEL: Final = (
     "half_width_level"  # stated coverage of var's half_width_1, ...; absent without them
 )
+FITTED_UM: Final = "fitted_um"  # of a fine map: diameter of the spots that its model was fitted on
+PCC_BY_SIZE: Final = "pcc_by_size"  # of a fine map: rows of size in microns, PCC and ceiling; absent without such scores
 OOD_VERDICT: Final = "ood_verdict"
 UNIT_LOG1P: Final = "log1p(CPM over the model's gene panel)"
 UNIT_COMPOSITION: Final = "log(p) - log(pooled p of the training sections)"

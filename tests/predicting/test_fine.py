@@ -276,3 +276,5 @@ def test_the_report_of_a_fine_map_draws_composition_as_squares(
     assert list(section["limits"]) == ["composition"]
     assert section["cell"] == pytest.approx(PITCH_UM / section["side_um"])
     assert len(section["genes"]) == 3
+    (scale, *_) = section["scales"]
+    assert scale.startswith("a value every 16 um; graded at 55 um; inside squares of 55 um")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,20 @@ def test_positions_outside_the_slide_are_refused(
 def test_options_out_of_range_are_refused(values: dict[str, object], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         SlideOptions(**values)  # type: ignore[arg-type]
+
+
+def test_a_pitch_that_wide_patches_do_not_support_is_said_where_slides_are_read_by_area(
+    slide: Path, bundle: Bundle
+) -> None:
+    encoder = replace(bundle.encoder, size_px=224)
+    config = bundle.config.model_copy(
+        update={"encoder": bundle.config.encoder.model_copy(update={"reading": "area"})}
+    )
+    by_area = replace(bundle, encoder=encoder, config=config, sides_um=(112.0, 224.0, 448.0))
+    said = "patches of 224, 448 um support: their features are known every 32, 64 um"
+    assert said in _layout(slide, by_area, mpp=MPP, pitch_um=16.0).notes[-1]
+    for other, pitch in ((replace(by_area, config=bundle.config), 16.0), (by_area, 100.0)):
+        notes = _layout(slide, other, mpp=MPP, pitch_um=pitch).notes
+        assert not any("interpolated" in note for note in notes)
+    narrow = replace(by_area, sides_um=(112.0,))
+    assert "extrapolates" in _layout(slide, narrow, mpp=MPP, pitch_um=16.0).notes[-1]

@@ -14,6 +14,7 @@ from hespotex import keys
 from hespotex.errors import ConfigError, RunError
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Patient
+from hespotex.evaluation.predictors import MODEL
 from hespotex.export.claim_words import best_first
 from hespotex.genes.gene_sets import PanelSets
 from hespotex.models.bundle import Bundle
@@ -21,6 +22,7 @@ from hespotex.predicting.options import SlideOptions
 from hespotex.sections.fine import FINE_UM
 from hespotex.sections.section import Section
 from hespotex.storage.content_keys import content_key
+from hespotex.storage.metrics import Validation
 
 COMPOSITION: Final = keys.COMPOSITION
 # float16 holds a log ratio up to 4 within 0.002, which is a factor of 1.002.
@@ -97,6 +99,25 @@ def compact_of(
     kept = np.sort(order[may[order]][: options.most_genes]).astype(np.intp)
     sets = PanelSets.of(bundle.gene_sets, bundle.genes)
     return Compact(kept, sets if len(sets) else None, np.asarray(bundle.pooled))
+
+
+def scale_record(bundle: Bundle, pitch_um: float) -> dict[str, Any]:
+    """Entries of a fine map's record: the spots that its model was fitted on, and what its own folds found by size of square.
+
+    Args:
+        pitch_um: of the map; a coarse one has no such entries.
+    """
+    if pitch_um > FINE_UM:
+        return {}
+    found = [
+        [s.size_um, s.scores[MODEL].pcc_composition_mean, s.ceiling.pcc_composition_mean]
+        for s in Validation.model_validate(bundle.validation).sizes
+        if MODEL in s.scores
+    ]
+    return {
+        keys.FITTED_UM: bundle.spot_diameter_um,
+        **({keys.PCC_BY_SIZE: np.array(found)} if found else {}),
+    }
 
 
 @dataclass(frozen=True)

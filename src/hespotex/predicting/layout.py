@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hespotex.config import InputChoices
+from hespotex.encoders.base import CELL_PX
 from hespotex.errors import HESpotExError, SlideError, SpotTableError
 from hespotex.features.patches import reading_order
 from hespotex.geometry import Geometry, StatedScale, decide_geometry, spots_outside
@@ -113,13 +114,24 @@ def _diameter(pitch_um: float, bundle: Bundle) -> float:
 
 
 def _extrapolates(pitch_um: float, bundle: Bundle) -> tuple[str, ...]:
-    """A note where the map is finer than what was measured in training."""
-    if pitch_um > FINE_UM or pitch_um >= bundle.spot_diameter_um:
+    """Notes where the map is finer than what was measured in training, and than what its patches tell apart."""
+    if pitch_um > FINE_UM:
         return ()
-    return (
-        f"a map every {pitch_um:g} um of a model of {bundle.spot_diameter_um:g} um spots extrapolates: nothing finer than a "
-        "spot was measured in its training, and its grades are those of whole spots",
-    )
+    notes = []
+    if pitch_um < bundle.spot_diameter_um:
+        notes.append(
+            f"a map every {pitch_um:g} um of a model of {bundle.spot_diameter_um:g} um spots extrapolates: nothing finer than a "
+            "spot was measured in its training, and its grades are those of whole spots"
+        )
+    steps = {side: side * CELL_PX / bundle.encoder.size_px for side in bundle.sides_um}
+    wide = [side for side, step in steps.items() if step > pitch_um]
+    if bundle.config.encoder.reading == "area" and wide:
+        sides, known = (", ".join(f"{v:.0f}" for v in of) for of in (wide, map(steps.get, wide)))
+        notes.append(
+            f"a pitch of {pitch_um:g} um is below what patches of {sides} um support: their features are known every {known} um "
+            "and interpolated between"
+        )
+    return tuple(notes)
 
 
 def _no_spots(slide: Slide, tissue: Tissue, mpp: float, pitch_um: float) -> SlideError:

@@ -27,7 +27,7 @@ from hespotex.models.encoder_match import check_same_encoder, encoder_record, lo
 from hespotex.models.fit import device_name
 from hespotex.nuclei.stage import for_prediction, refuse_unseen
 from hespotex.predicting.beside import KEY, complete_slide, finished_before
-from hespotex.predicting.compact import Compact, check_room, compact_of, sizes_of
+from hespotex.predicting.compact import Compact, check_room, compact_of, scale_record, sizes_of
 from hespotex.predicting.decode import (
     FLAG,
     composition_shift,
@@ -334,6 +334,7 @@ def _provenance(
     tissue = layout.tissue
     return {
         **provenance(predictor.bundle),
+        **scale_record(predictor.bundle, geometry.spot_pitch_um),
         "ood_verdict": verdict,
         "mpp_source": next(iter(geometry.mpp_sources), None),
         "tissue": "given positions" if tissue is None else tissue.source,

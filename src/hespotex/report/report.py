@@ -29,6 +29,7 @@ from hespotex.plots.style import (
 )
 from hespotex.report import report_tables as tables
 from hespotex.report.report_claims import claim_lines, claimed_genes, evidence_tiles
+from hespotex.report.report_fine import fine_lines
 from hespotex.report.report_intervals import (
     NO_INTERVALS,
     calibration_notes,
@@ -151,6 +152,7 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
         genes_claimed=keys.SCORE in genes,
         grade_rule=tables.grade_rule(run.metrics, genes),
         has_maps=bool(mapped),
+        fine=fine_lines(records),
         map_note=_map_note(len(mapped), len(genes)),
         n_genes=f"{len(genes):,}",
         dropped=dropped_rows(seen.dropped, run.metrics, run.genes),

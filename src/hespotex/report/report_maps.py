@@ -17,6 +17,7 @@ from hespotex.export.scales import column_limits
 from hespotex.export.shown import composition_ends, measured_beside
 from hespotex.plots import style
 from hespotex.plots.style import view_box
+from hespotex.report.report_fine import scale_texts
 from hespotex.report.report_intervals import half_width_text
 
 Values = npt.NDArray[np.floating[Any]]
@@ -71,6 +72,7 @@ def section_maps(section: StoredPrediction, genes: Sequence[str]) -> dict[str, A
         "limits": {unit: np.round(table, 4).tolist() for unit, table in limits.items()},
         "claims": [short(claims, j) for _, j in kept],
         "half_widths": [half_width_text(section, j) for _, j in kept],
+        "scales": scale_texts(section, columns),
         "values": _base64(layers),
         "unlike": None if score is None else _unlike(score),
     }

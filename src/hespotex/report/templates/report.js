@@ -97,7 +97,7 @@
       of("moran_measured") && `Moran’s I ${of("moran_measured")} measured, ${of("moran_predicted")} predicted`,
       of("ssim") && `SSIM ${of("ssim")}`,
     ];
-    return [...(Object.keys(section.scores).length ? said : []), section.half_widths[k]].filter(Boolean).join(" · ");
+    return [...(Object.keys(section.scores).length ? said : []), section.half_widths[k], section.scales[k]].filter(Boolean).join(" · ");
   };
   /* What is claimed of a gene on this very slide. */
   const nameOf = (section, gene) => data.genes.names[gene] + (section.row.has(gene) ? ` (${section.claims[section.row.get(gene)]})` : "");
