@@ -50,9 +50,11 @@ def test_every_file_that_contributing_names_exists() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
+    verbs = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
     known = {
         option
-        for command in typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+        for verb in verbs
+        for command in (verb, *getattr(verb, "commands", {}).values())
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }

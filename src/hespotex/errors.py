@@ -99,6 +99,10 @@ class ModelFileError(HESpotExError):
     """A model file is truncated, foreign, newer than this version, or does not fit its use."""
 
 
+class DownloadError(HESpotExError):
+    """A file of the web cannot be had, or is not the one that its publisher's checksum names."""
+
+
 class ConfigError(HESpotExError):
     """A configuration key or value is wrong."""
 

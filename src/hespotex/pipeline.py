@@ -10,9 +10,8 @@ A model predicts measured sections at their spots, whole in memory, and slides o
     sections -> features, nuclei (once) -> prediction -> claims -> files, pictures
     slide -> layout (grid on tissue) -> features, nuclei -> prediction by tiles -> claims -> files, pictures -> table
 
-Every stage is `(inputs, configuration) -> values`; each verb below strings the stages together and
-nothing else. What a stage does stands in the module that it is imported from; the stages of one slide
-stand in `predicting.one_slide`.
+Every stage is `(inputs, configuration) -> values`; each verb below strings them together and nothing else.
+What a stage does stands where it is imported from; the stages of one slide in `predicting.one_slide`.
 """
 
 from __future__ import annotations
@@ -52,6 +51,7 @@ from hespotex.predicting.gene_choice import refuse_unwritten, say_absent
 from hespotex.predicting.many_slides import predict_slides, ready_predictor
 from hespotex.predicting.plan import say_passed_over
 from hespotex.progress import Reporter, Silent
+from hespotex.public.kept_models import local_model
 from hespotex.report.model_card import write_model_card
 from hespotex.report.scored_run import complete_scored_run, finish_scored_run, scored_result
 from hespotex.results.absent_table import write_absent_of_model
@@ -289,8 +289,8 @@ def evaluate(
     Raises:
         HESpotExError: an input is wrong, or a section was in the model's training.
     """
-    model, manifest, out = Path(model), Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
+    model, manifest, out = local_model(model, reporter), Path(manifest), Path(out)
     origin, clock, run = NucleiOrigin.asked(nuclei), StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
@@ -345,7 +345,7 @@ def predict(
         >>> predict("lab.hespotex", "slide.svs", "predicted")  # doctest: +SKIP
 
     Args:
-        model: a model file.
+        model: a model file, a kept model's name, `hf://org/repo[@revision][/file]` or `https://...`.
         source: manifest (.csv, .tsv), slide, or folder of slides.
         out: folder for predictions/, figures/, slides.csv and run.json.
         options: how slides without spots are predicted, which genes are written, what is written beside.
@@ -357,9 +357,9 @@ def predict(
     Raises:
         HESpotExError: the input, the model or the output folder is wrong.
     """
-    model, source, run = Path(model), Path(source), RunDir(Path(out))
     options, reporter = options or SlideOptions(), reporter or Silent()
     expect_kind("options", options, SlideOptions)
+    model, source, run = local_model(model, reporter), Path(source), RunDir(Path(out))
     plan = plan_input(source, options, sections, cluster)
     say_passed_over(plan, reporter)
     to_load = ToLoad(model, gene_sets, machine or Machine())

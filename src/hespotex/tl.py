@@ -22,6 +22,7 @@ from hespotex.models.bundle import Bundle, read_model
 from hespotex.models.predict import predict_expression as predict_spots
 from hespotex.predicting import SlideOptions, SlideTask, open_predictor, predict_slide
 from hespotex.progress import Reporter, Silent
+from hespotex.public.kept_models import local_model
 from hespotex.results.announce import genes_to_write
 from hespotex.slide import Slide, open_slide
 
@@ -81,7 +82,7 @@ def predict_expression(
             wsi.shapes[tissue_key][["geometry"]].to_file(outline, driver="GeoJSON")
             options = replace(options, tissue=outline)
         task = SlideTask(path.stem, path, options)
-        predictor = open_predictor(Path(model), machine)
+        predictor = open_predictor(local_model(model, reporter), machine)
         result = predict_slide(predictor, task, Path(folder), reporter=reporter)
         store = build_spatialdata(read_prediction(result.paths["prediction"]), show=options.show)
         wsi.shapes[key_added] = store.shapes[SPOTS]
@@ -146,7 +147,7 @@ def extract_features(
             found="none",
             remedy="make them with lazyslide.pp.tile_tissues",
         )
-    predictor = open_predictor(Path(model), machine)
+    predictor = open_predictor(local_model(model), machine)
     centres = wsi.shapes[tile_key].centroid
     xy_px0 = np.stack([centres.x, centres.y], axis=1)
     with (
@@ -209,7 +210,7 @@ def register_model(
     from lazyslide_models._model_registry import register
     from lazyslide_models.base import FeaturePredictionModel, ModelTask
 
-    bundle = read_model(Path(model))
+    bundle = read_model(local_model(model))
     claims = bundle_claims(bundle, "unknown")
     columns = genes_to_write(claims, untested=untested, all_genes=all_genes).columns
     if not len(columns):

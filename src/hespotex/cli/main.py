@@ -18,6 +18,7 @@ from hespotex.cli.doctor import doctor
 from hespotex.cli.encoders import encoders
 from hespotex.cli.inspect import inspect
 from hespotex.cli.models import import_checkpoint
+from hespotex.cli.named_models import models
 from hespotex.cli.runs import cross_validate, demo, predict, train
 from hespotex.cli.terminal import print_error, print_warning
 from hespotex.cli.worth import compare, evaluate, report
@@ -44,6 +45,7 @@ app.command("cohort")(cohort)
 app.command("associate")(associate)
 app.command("agree")(agree)
 app.command("import-checkpoint")(import_checkpoint)
+app.add_typer(models, name="models")
 app.command("encoders")(encoders)
 app.command("inspect")(inspect)
 app.command("convert")(convert)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Verb = Callable[..., None]
 
+Model = Annotated[
+    str,
+    typer.Argument(help="Model file, or a model by name or address (`hespotex models`)."),
+]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")]
 Profile = Annotated[
     str | None,

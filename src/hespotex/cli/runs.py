@@ -153,7 +153,7 @@ def train(
 
 @options.idle("seed")
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
+    model: options.Model,
     source: Annotated[
         Path,
         typer.Argument(

@@ -15,7 +15,7 @@ RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
 
 @options.idle("seed")
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
+    model: options.Model,
     manifest: Annotated[Path, typer.Argument(help="Table of newly measured sections.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     sections: options.Sections = None,

@@ -104,14 +104,14 @@ def _why_unreachable() -> str | None:
     try:
         get_session().head(constants.ENDPOINT, timeout=5)
     except Exception as error:  # noqa: BLE001 - any failure means that the hub did not answer
-        return str(_chain(error)[-1])
+        return str(first_cause(error))
     return None
 
 
 def explain(name: str, error: BaseException, refuse: Refuse = _refuse) -> HESpotExError:
     """The true reason why weights could not be had, and the remedy, in one line."""
     kinds = _kinds(error)
-    last = _chain(error)[-1]
+    last = first_cause(error)
     cause = next(iter(str(last).strip().splitlines()), type(last).__name__).rstrip(".")
     if "GatedRepoError" in kinds:
         reason = "its weights are gated: ask for access on its Hugging Face page, then run `hf auth login`"
@@ -126,6 +126,11 @@ def explain(name: str, error: BaseException, refuse: Refuse = _refuse) -> HESpot
     else:
         reason = f"its weights cannot be loaded: {cause}"
     return refuse(name, reason)
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What went wrong first, below whatever was raised of it."""
+    return _chain(error)[-1]
 
 
 def _forbidden() -> str:

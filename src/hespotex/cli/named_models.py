@@ -1,0 +1,167 @@
+"""Verb `models`: models by name - what is kept here, fetching, adding, showing, publishing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hespotex.cli import options, terminal
+
+if TYPE_CHECKING:
+    from hespotex.public.kept_models import KeptModel
+
+models = typer.Typer(
+    help="Models by name: list, show, fetch, add, push. A name stands wherever a MODEL is taken.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="hf://org/repo[@revision][/file] or https://...")
+]
+Name = Annotated[str | None, typer.Option("--name", help="Keep it under this name.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name, an address, or a path.")]
+
+
+@models.callback()
+def _root(context: typer.Context) -> None:
+    """Models by name: list, show, fetch, add, push."""
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the models that are kept on this machine; nothing is fetched.
+
+    Example: hespotex models list
+    """
+    from hespotex.public.download import in_words
+    from hespotex.public.kept_models import kept_models, model_folder
+
+    rows = [
+        (m.name, in_words(m.size), m.since, (m.revision or "")[:12], m.source, m.sha256)
+        for m in kept_models()
+    ]
+    header = ("name", "size", "since", "revision", "from", "sha256")
+    if rows:
+        terminal.print_table("Models", header, rows)
+        terminal.print_paths({"kept in": model_folder()})
+    else:
+        terminal.stdout().print(
+            "no model is kept yet: `hespotex models fetch SOURCE` or `hespotex models add FILE` brings one",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+@models.command("show")
+def show(model: Model, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
+    """Print the card of a model: what it was trained on, on whom it was tested, its grades and limits.
+
+    Example: hespotex models show lab
+    """
+    from hespotex.models.bundle import read_model
+    from hespotex.public.kept_models import local_model
+    from hespotex.report.model_card import render_model_card
+
+    path = local_model(model, options.reporter(quiet, verbose))
+    terminal.stdout().print(
+        render_model_card(read_model(path)), markup=False, highlight=False, soft_wrap=True
+    )
+
+
+@models.command("fetch")
+def fetch(
+    source: Source,
+    name: Name = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Fetch a model and keep it; afterwards its name works without a network. Its checksum is compared.
+
+    Example: hespotex models fetch hf://org/repo --name bulb
+    """
+    from hespotex.public.kept_models import fetch_model
+
+    _say(fetch_model(source, name=name, reporter=options.reporter(quiet, verbose)))
+
+
+@models.command("add")
+def add(
+    file: Annotated[Path, typer.Argument(help="Model file.")],
+    name: Name = None,
+) -> None:
+    """Keep a copy of a model file of this machine under a name.
+
+    Example: hespotex models add lab.hespotex --name lab
+    """
+    from hespotex.public.kept_models import add_model
+
+    _say(add_model(file, name=name))
+
+
+@models.command("push")
+def push(
+    model: Model,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", help="hf://org/repo[@revision], or a folder: then nothing is sent."
+        ),
+    ],
+    licence: Annotated[str, typer.Option("--licence", help="Of the model, e.g. cc-by-4.0.")],
+    data_licence: Annotated[str, typer.Option("--data-licence", help="Of the training data.")],
+    encoder_licence: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder-licence",
+            help="Of the encoder's weights, where `hespotex encoders --all` does not tell.",
+        ),
+    ] = None,
+    keep_counts: Annotated[
+        bool,
+        typer.Option(
+            "--keep-counts",
+            help="Keep the measured counts of training spots that the baseline of the nearest patches uses.",
+        ),
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="A new repository is seen by its owners alone.")
+    ] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Publish a model with its card and licences. Refused where the encoder's licence forbids it.
+
+    Example: hespotex models push lab hf://org/repo --licence cc-by-4.0 --data-licence cc-by-4.0
+    """
+    import tempfile
+
+    from hespotex.public.kept_models import local_model
+    from hespotex.public.push import Licences, prepare
+    from hespotex.public.push import push as push_model
+
+    path = local_model(model, options.reporter(quiet, verbose))
+    licences = Licences(licence, data_licence, encoder_licence)
+    if not target.startswith("hf:"):
+        written = prepare(path, Path(target), licences, keep_counts=keep_counts)
+        terminal.print_paths({"written, not sent": written})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        sent = push_model(
+            path, target, Path(folder) / "push", licences, keep_counts=keep_counts, private=private
+        )
+    terminal.print_paths({"published as": sent})
+
+
+def _say(model: KeptModel) -> None:
+    terminal.print_paths(
+        {
+            "model": model.name,
+            "sha256": model.sha256,
+            "compared with": model.checked_against,
+            "use it": f"hespotex predict {model.name} SLIDE --out DIR",
+        }
+    )

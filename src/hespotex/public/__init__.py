@@ -1,0 +1,1 @@
+"""What others published: models by name, and data as a ready manifest."""

@@ -1,0 +1,305 @@
+"""Models kept on this machine under a name: fetched once, checked whenever they are used, no network needed then."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar, Final
+
+from hespotex.encoders.cache import cache_folder
+from hespotex.encoders.hub import asking_the_hub
+from hespotex.errors import HESpotExError, ModelFileError, shorten
+from hespotex.models.bundle import read_model
+from hespotex.progress import Reporter, Silent
+from hespotex.public.download import Remote, ask_text, check_room, download, file_checksum
+from hespotex.public.names import (
+    ENDING,
+    SPELLINGS,
+    HubName,
+    WebName,
+    default_name,
+    is_name,
+    is_path,
+    remote_name,
+)
+from hespotex.storage.atomic import atomic_path, check_writable
+from hespotex.storage.schema import JsonFile
+
+_RECORD: Final = ".json"
+
+
+class KeptModel(JsonFile):
+    """What is known of one kept model: NAME.json beside NAME.hespotex."""
+
+    holds: ClassVar[str] = "the record of a kept model"
+    remedy: ClassVar[str] = "fetch or add the model again"
+
+    name: str
+    """As it is used."""
+    source: str
+    """The address that it came from, or the name of the file."""
+    sha256: str
+    """Of the file, in hexadecimal."""
+    size: int
+    """Of the file, in bytes."""
+    revision: str | None = None
+    """Commit of the repository that it came from."""
+    checked_against: str = "nothing"
+    """Whose checksum the fetched file was compared with."""
+    since: str = ""
+    """Day on which it came."""
+
+
+def model_folder() -> Path:
+    """The folder of the kept models, in the cache."""
+    return cache_folder() / "models"
+
+
+def kept_models() -> list[KeptModel]:
+    """Every kept model, by name; damaged records are left out."""
+    found = []
+    folder = model_folder()
+    for path in sorted(folder.glob(f"*{_RECORD}")) if folder.is_dir() else []:
+        try:
+            record = KeptModel.read(path)
+        except HESpotExError:
+            continue
+        if _file(record.name).is_file():
+            found.append(record)
+    return found
+
+
+def local_model(model: str | Path, reporter: Reporter | None = None) -> Path:
+    """The file of a model, however it is named; one that is not here yet is fetched.
+
+    A kept model is compared with its checksum first.
+
+    Args:
+        model: a path, NAME, `hf://org/repo[@revision][/file]`, or `https://...`.
+
+    Raises:
+        ModelFileError: no model has this name, or the kept file was changed.
+        DownloadError: it cannot be fetched.
+    """
+    text = str(model)
+    source = None if isinstance(model, Path) and model.exists() else remote_name(_repaired(text))
+    if source is None:
+        if is_path(model):
+            return Path(model)
+        return _checked(_find(text))
+    known = [m for m in kept_models() if m.source == _spelled(source)]
+    if known:
+        return _checked(known[0])
+    return _file(fetch_model(_repaired(text), reporter=reporter).name)
+
+
+def fetch_model(
+    source: str, *, name: str | None = None, reporter: Reporter | None = None
+) -> KeptModel:
+    """Fetch a model, or fetch it anew, and keep it.
+
+    Args:
+        source: `hf://org/repo[@revision][/file]` or `https://...[#sha256=...]`.
+        name: to keep it under; None: the file's or the repository's.
+
+    Raises:
+        ModelFileError: it is no model, or another one has the name.
+        DownloadError: it cannot be fetched, or is not the file that a checksum names.
+    """
+    remote, reporter = remote_name(_repaired(source)), reporter or Silent()
+    if remote is None:
+        raise ModelFileError(
+            expected="hf://org/repo[@revision][/file] or https://...",
+            found=f"{source!r}",
+            remedy="`hespotex models add` takes a file of this machine",
+        )
+    name = _legal_name(name or default_name(remote))
+    spelled = _spelled(remote)
+    _refuse_taken(name, spelled)
+    check_writable(model_folder())
+    with _partial(name) as folder:
+        if isinstance(remote, HubName):
+            path, revision, against = _from_hub(remote, folder, spelled)
+        else:
+            path, revision, against = _from_web(remote, folder, reporter)
+        return _keep(path, name, spelled, revision, against, move=True)
+
+
+def add_model(path: Path, *, name: str | None = None) -> KeptModel:
+    """Keep a copy of a model file of this machine under a name.
+
+    Raises:
+        ModelFileError: it is no model, or another one has the name.
+    """
+    read_model(path)
+    name = _legal_name(name or path.name.removesuffix(ENDING))
+    _refuse_taken(name, path.name)
+    check_writable(model_folder())
+    return _keep(path, name, path.name, None, "nothing", move=False)
+
+
+def _file(name: str) -> Path:
+    return model_folder() / f"{name}{ENDING}"
+
+
+def _find(name: str) -> KeptModel:
+    every = kept_models()
+    for model in every:
+        if model.name == name:
+            return model
+    names = [m.name for m in every]
+    near = difflib.get_close_matches(name, names, n=3)
+    known = f"kept are {shorten(near or names)}" if names else "no model is kept yet"
+    raise ModelFileError(
+        expected=SPELLINGS,
+        found=f"{name!r}",
+        remedy=f"{known}: `hespotex models` lists them, `hespotex models fetch` gets more",
+    )
+
+
+def _checked(model: KeptModel) -> Path:
+    path = _file(model.name)
+    if file_checksum(path, "sha256") != f"sha256:{model.sha256}":
+        again = f"fetch {model.source}" if remote_name(model.source) else f"add {model.source}"
+        raise ModelFileError(
+            expected=f"the kept model {model.name} as it came",
+            found=f"other bytes in {path}",
+            remedy=f"`hespotex models {again} --name {model.name}` brings it again",
+        )
+    return path
+
+
+def _legal_name(name: str) -> str:
+    if not is_name(name):
+        raise ModelFileError(
+            expected="a name of letters, digits, `_`, `.` and `-`, not ending in .hespotex",
+            found=f"{name!r}",
+            remedy="give another --name",
+        )
+    return name
+
+
+def _refuse_taken(name: str, source: str) -> None:
+    for model in kept_models():
+        if model.name == name and model.source != source:
+            raise ModelFileError(
+                expected=f"no other model of the name {name}",
+                found=f"one from {model.source}",
+                remedy="give another --name",
+            )
+
+
+def _keep(
+    path: Path, name: str, source: str, revision: str | None, against: str, *, move: bool
+) -> KeptModel:
+    read_model(path)
+    record = KeptModel(
+        name=name,
+        source=source,
+        sha256=file_checksum(path, "sha256").partition(":")[2],
+        size=path.stat().st_size,
+        revision=revision,
+        checked_against=against,
+        since=datetime.now(UTC).date().isoformat(),
+    )
+    if not move:
+        check_room(model_folder(), record.size)
+    with atomic_path(_file(name)) as temporary:
+        if move:
+            path.replace(temporary)
+        else:
+            shutil.copyfile(path, temporary)
+    record.write(_file(name).with_suffix(_RECORD))
+    return record
+
+
+@contextmanager
+def _partial(name: str) -> Iterator[Path]:
+    """A folder for what is being fetched; it stays after a break, so that the next try goes on."""
+    folder = model_folder() / f".{name}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _from_web(remote: WebName, folder: Path, reporter: Reporter) -> tuple[Path, None, str]:
+    """A file behind an address; its checksum from the address, else from the file beside it."""
+    stated, against = remote.sha256, "the address"
+    if stated is None:
+        beside = (ask_text(f"{remote.url}.sha256") or "").split()
+        if beside and len(beside[0]) == 64:
+            stated, against = beside[0].lower(), f"{remote.file}.sha256 beside it"
+    if stated is None:
+        against = "nothing"
+        reporter.warn(
+            f"{remote.url} comes without a checksum: compare the sha256 of `hespotex models` with its publisher's"
+        )
+    wanted = Remote(remote.url, "fetched.hespotex", checksum=stated and f"sha256:{stated}")
+    return download([wanted], folder, reporter)[0], None, against
+
+
+def _from_hub(remote: HubName, folder: Path, spelled: str) -> tuple[Path, str | None, str]:
+    """A file of the hub, by its own library: resumed, with the user's login, from HF_ENDPOINT where it is set."""
+    from huggingface_hub import HfApi, constants, hf_hub_download
+
+    with asking_the_hub(spelled, refuse=_refuse):
+        api = HfApi(endpoint=constants.ENDPOINT)
+        found = api.model_info(remote.repository, revision=remote.revision, files_metadata=True)
+        file = _model_file(remote, [s.rfilename for s in found.siblings or ()], spelled)
+        stated = next(s for s in found.siblings or () if s.rfilename == file)
+        check_room(folder, stated.size or 0)
+        path = Path(
+            hf_hub_download(
+                remote.repository,
+                file,
+                revision=found.sha,
+                local_dir=folder,
+                endpoint=constants.ENDPOINT,
+            )
+        )
+    if stated.lfs is None:
+        return path, found.sha, "nothing"
+    if file_checksum(path, "sha256") != f"sha256:{stated.lfs.sha256}":
+        path.unlink()
+        raise ModelFileError(
+            expected=f"sha256:{stated.lfs.sha256} of {file} in {spelled}, as the hub states",
+            found="other bytes",
+            remedy="fetch it again",
+        )
+    return path, found.sha, "the hub's record"
+
+
+def _model_file(remote: HubName, files: list[str], spelled: str) -> str:
+    models = [file for file in files if file.endswith(ENDING)]
+    if remote.file is not None and remote.file in files:
+        return remote.file
+    if remote.file is None and len(models) == 1:
+        return models[0]
+    raise ModelFileError(
+        expected=f"{remote.file or 'one model file'} in {spelled}",
+        found=shorten(models) if models else "no file that ends in .hespotex",
+        remedy="name one behind the repository: hf://org/repo/file.hespotex" if models else "",
+    )
+
+
+def _refuse(name: str, reason: str) -> HESpotExError:
+    return ModelFileError(expected=f"the model {name}", cause=reason)
+
+
+def _spelled(source: HubName | WebName) -> str:
+    if isinstance(source, WebName):
+        return source.url
+    at = f"@{source.revision}" if source.revision else ""
+    return f"hf://{source.repository}{at}{f'/{source.file}' if source.file else ''}"
+
+
+def _repaired(text: str) -> str:
+    """An address that went through `Path`, which makes one slash of two."""
+    for scheme in ("hf:", "https:", "http:"):
+        if text.startswith(f"{scheme}/") and not text.startswith(f"{scheme}//"):
+            return f"{scheme}//{text.removeprefix(f'{scheme}/')}"
+    return text
