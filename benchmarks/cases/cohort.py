@@ -13,6 +13,7 @@ import pandas as pd
 from benchmarks.harness import Context, Row, Table
 from benchmarks.made_predictions import pooled_of, write_made_prediction
 from benchmarks.measure import peak_memory_gb, timed
+from benchmarks.painted_slides import measure_painted, painted_model
 
 NAME = "cohort"
 FILES = 2_000
@@ -26,12 +27,19 @@ MOST_GB = 1.0
 
 
 def parts(_context: Context) -> Mapping[str, Mapping[str, Any]]:
-    painted = {"slides": PATIENTS, "train": 4, "side_um": 700.0, "mpp": 4.0, "genes": 60}
+    painted = {
+        "slides": PATIENTS,
+        "train": 24,
+        "side_um": 800.0,
+        "pitch_um": 100.0,
+        "mpp": 4.0,
+        "genes": 100,
+    }
     return {
         "files": {"files": FILES, "genes": 1_000, "side": 20, "distinct": 8},
         "effects": {"patients": PATIENTS, "genes": GENES, "side": 5, "shuffles": SHUFFLES},
         "painted": painted,
-        "killed": {**painted, "slides": 12, "kills": 20, "workers": 2},
+        "killed": {**painted, "slides": 12, "train": 4, "kills": 20, "workers": 2},
     }
 
 
@@ -45,8 +53,8 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     if "kills" in parameters:
         from benchmarks.killed_workers import kill_workers
 
-        return kill_workers(*_painted_model(parameters, work), parameters, work / "killed")
-    return _painted(parameters, work)
+        return kill_workers(*painted_model(parameters, work), parameters, work / "killed")
+    return measure_painted(parameters, work)
 
 
 def _files(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -158,78 +166,6 @@ def _effects(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return out
 
 
-def _painted_model(parameters: Mapping[str, Any], work: Path) -> tuple[Path, Path]:
-    """A tiny model of a few painted patients, and a manifest of slides of others; case patients have more tumour."""
-    from hespotex.config import Machine, RunConfig
-    from hespotex.datasets import PaintedPatient, PaintedPlan, write_cohort
-    from hespotex.pipeline import train
-
-    n_train, n = parameters["train"], parameters["slides"]
-    folder = work / f"painted-{n}"
-    patients = [
-        PaintedPatient(f"P{i}", label="ab"[i % 2], tissue={"tumour": 1.0 * (i % 2)})
-        for i in range(n_train + n)
-    ]
-    plan = PaintedPlan(
-        seed=2, patients=tuple(patients), sections_per_patient=1, side_um=parameters["side_um"], mpp=parameters["mpp"],
-        n_genes=parameters["genes"],
-    )  # fmt: skip
-    if not (folder / "sections.csv").is_file():
-        write_cohort(plan, folder)
-    rows = pd.read_csv(folder / "sections.csv", dtype=str)
-    rows[:n_train].to_csv(folder / "train.csv", index=False)
-    slides = rows[n_train:][["section_id", "patient_id", "slide"]].assign(
-        mpp=str(parameters["mpp"])
-    )
-    slides.to_csv(folder / "slides.csv", index=False)
-    config = RunConfig.from_values(
-        {"model": {"epochs": 3, "ensemble": 1, "n_components": 8}, "panel": {"kind": "all"}}
-    )
-    model = train(
-        folder / "train.csv", work / f"tiny-{n}.hespotex", config=config, machine=Machine(threads=1)
-    )
-    return model, folder / "slides.csv"
-
-
-def _painted(parameters: Mapping[str, Any], work: Path) -> dict[str, Any]:
-    """Whole runs from images: slides an hour, and what groups show of them."""
-    from hespotex.analysis.cohort import cohort
-    from hespotex.config import Machine
-    from hespotex.pipeline import predict
-    from hespotex.predicting import SlideOptions
-    from hespotex.report.association import associate
-
-    with timed() as making:
-        model, slides = _painted_model(parameters, work)
-    out = work / f"predicted-{parameters['slides']}"
-    shutil.rmtree(out, ignore_errors=True)
-    with timed() as spent:
-        predict(
-            model, slides, out, options=SlideOptions(all_genes=True), machine=Machine(threads=1)
-        )
-    spots = pd.read_csv(out / "slides.csv")["n_spots"].sum()
-    clinical = pd.read_csv(slides, dtype=str)[["patient_id"]]
-    numbers = clinical["patient_id"].str.removeprefix("P").astype(int)
-    clinical["arm"] = np.where(numbers % 2, "b", "a")
-    clinical["shuffled"] = np.random.default_rng(4).permutation(clinical["arm"].to_numpy())
-    clinical.to_csv(work / "clinical.csv", index=False)
-    with timed() as summing:
-        found = cohort(out, work / "painted-cohort", clinical=work / "clinical.csv")
-    seen = {}
-    for column in ("arm", "shuffled"):
-        analysis = associate(
-            found.paths.h5ad, work / f"by-{column}", group=column, with_unlike=True
-        ).found
-        seen[column] = {
-            "found": int((analysis.table["q_value"] <= 0.05).sum()), "of": len(analysis.table),
-            "auroc": analysis.numbers["classifier"]["auroc"], "p": analysis.numbers["classifier"]["p_value"],
-        }  # fmt: skip
-    return {
-        **spent.as_dict(), "making_s": making.wall, "cohort_s": summing.wall, "slides": found.n_rows, "spots": int(spots),
-        "groups": seen, "peak_gb": peak_memory_gb(),
-    }  # fmt: skip
-
-
 def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[Table]:
     rows = []
     if r := found.get("files"):
@@ -271,19 +207,28 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
 
 def _of_painted(r: Mapping[str, Any]) -> list[Row]:
     per_hour, core_h = 3600 * r["slides"] / r["wall_s"], r["core_s"] / 3600 / r["slides"]
-    arm, shuffled = r["groups"]["arm"], r["groups"]["shuffled"]
-    return [
+    rows = [
         Row(
             f"{r['slides']} painted slides of {r['spots'] / r['slides']:.0f} spots, one thread",
             f"{per_hour:,.0f} slides an hour, {core_h:.2e} core-h a slide; peak {r['peak_gb']:.2f} GB",
             f"10,000 such slides, extrapolated: {10_000 * core_h:,.1f} core-h",
             note="small slides: hours follow spots, not slides",
-        ),
-        Row(
-            "painted groups (more tumour in b)",
-            f"{arm['found']} of {arm['of']} genes, AUROC {arm['auroc']:.2f} (p {arm['p']:.2g})",
-            f"shuffled: {shuffled['found']} genes, AUROC {shuffled['auroc']:.2f} (p {shuffled['p']:.2g})",
-            "at most 1 in shuffled labels",
-            bool(shuffled["found"] <= 1),
-        ),
+        )
     ]
+    said = {
+        "group": "arm b has more tumour",
+        "survival": "tumour shortens life",
+        "bulk": "bulk as painted",
+    }
+    for kind, what in said.items():
+        seen, null = (r["analyses"][label][kind] for label in ("as painted", "shuffled"))
+        beside = f"patients shuffled: {null['found']}"
+        if kind == "bulk":
+            beside += f"; {r['bulk_found_in_tissue_genes']} of the {r['tissue_genes']} genes of the tissues that differ"
+        rows.append(
+            Row(
+                f"{kind}, from pictures: {what}", f"{seen['found']} of {seen['of']} genes; {seen['wall_s']:.0f} s",
+                beside, "some found; at most 1 in shuffled patients", bool(seen["found"] > 0 and null["found"] <= 1),
+            )
+        )  # fmt: skip
+    return rows
