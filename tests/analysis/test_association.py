@@ -117,7 +117,7 @@ def test_the_linear_model_without_covariates_is_the_t_test() -> None:
     patients = read_patients(made_cohort())
     found = between_groups(patients, "arm", Silent()).table.set_index("feature")
     for gene in GENES[10:14]:
-        values = patients.values[:, GENES.index(gene)]
+        values = patients.of_feature(gene)
         t = stats.ttest_ind(values[groups() == "b"], values[groups() == "a"])
         assert found.loc[gene, "p_value"] == pytest.approx(t.pvalue, rel=1e-6)
         low, high = t.confidence_interval()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import pandas as pd
 
@@ -20,7 +21,14 @@ PATIENT_COLUMNS: Final = (
     "case", "patientid",
 )  # fmt: skip
 SLIDE_COLUMNS: Final = (keys.SECTION_ID, "slide_id", "slide", "wsi_file_name", "sample_id")
-_SNIFFED: Final = 65536
+# What stands in a cell of which nothing is known, as R, pandas, TCGA and the GDC write it. "none" and "unknown" stay: they may be groups.
+_NOTHING: Final = frozenset(
+    {
+        "na", "n/a", "#n/a", "nan", "null", "--", "'--", "[not available]", "[not applicable]", "[not evaluated]", "[unknown]",
+        "[discrepancy]", "not reported", "not available", "not applicable",
+    }
+)  # fmt: skip
+_ZERO_FIRST: Final = re.compile(r"[+-]?0\d+")
 
 
 def read_any_table(path: Path, what: str) -> pd.DataFrame:
@@ -30,7 +38,7 @@ def read_any_table(path: Path, what: str) -> pd.DataFrame:
         ConfigError: it is missing, no text, or no table.
     """
     with open_text(path, what, ConfigError) as stream:
-        head = stream.readline()
+        head = _below_comments(stream)
         separator = max("\t,;", key=head.count)
         if not head.count(separator):
             raise ConfigError(
@@ -51,6 +59,17 @@ def read_any_table(path: Path, what: str) -> pd.DataFrame:
     if table.empty:
         raise ConfigError(expected=f"{what} in {path}", found="no row below the column names")
     return table
+
+
+def _below_comments(stream: IO[str]) -> str:
+    """The line of column names: cBioPortal writes several lines that begin with # above it."""
+    head, n = stream.readline(), 0
+    while head.startswith("#"):
+        head, n = stream.readline(), n + 1
+    if n == 1:  # the names themselves
+        stream.seek(0)
+        return stream.readline()[1:]
+    return head
 
 
 def _named(columns: Sequence[str]) -> list[str]:
@@ -81,8 +100,11 @@ def attach_clinical(obs: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[s
         ConfigError: no such column, nothing matches, or two rows of a patient differ.
     """
     table = read_any_table(path, "a clinical table")
+    of_patient = find_column(table, PATIENT_COLUMNS)
     of_slide = find_column(table, SLIDE_COLUMNS) if keys.SECTION_ID in obs else None
-    column = of_slide or find_column(table, PATIENT_COLUMNS)
+    if of_slide and of_patient and not _names_slides(table[of_slide], obs):
+        of_slide = None  # samples or slides of another kind: the patient is what both know
+    column = of_slide or of_patient
     if column is None:
         raise ConfigError(
             expected=f"a column patient_id{' or section_id' if keys.SECTION_ID in obs else ''} in {path}",
@@ -123,6 +145,23 @@ def attach_clinical(obs: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[s
     return joined, notes
 
 
+def _names_slides(names: pd.Series, obs: pd.DataFrame) -> bool:
+    known = set(obs[keys.SECTION_ID].astype(str))
+    return any(name.strip() in known or Path(name.strip()).stem in known for name in names)
+
+
+def _values(column: pd.Series) -> pd.Series:
+    """A column as numbers where all cells are; codes that begin with 0 stay text, since 01 and 1 may be two things."""
+    bare = column.map(lambda v: v.strip() if isinstance(v, str) else v)
+    values = bare.map(lambda v: None if isinstance(v, str) and v.lower() in _NOTHING else v)
+    values = values.replace("", None)
+    if values.map(lambda v: isinstance(v, str) and _ZERO_FIRST.fullmatch(v) is not None).any():
+        return values.astype(object)
+    numbers = pd.to_numeric(values, errors="coerce")
+    whole = bool((numbers.notna() == values.notna()).all() and values.notna().any())
+    return numbers.astype(float) if whole else values.astype(object)
+
+
 def _joined(
     obs: pd.DataFrame, rows: pd.DataFrame, wanted: pd.Series, of_slide: bool
 ) -> pd.DataFrame:
@@ -137,11 +176,7 @@ def _joined(
         ]
         found = found.drop(columns=patients)
     for name in found.columns:
-        values = found[name].map(lambda v: v.strip() if isinstance(v, str) else v).replace("", None)
-        numbers = pd.to_numeric(values, errors="coerce")
-        whole = bool((numbers.notna() == values.notna()).all() and values.notna().any())
         own = str(name).replace("/", " per ")
         own = f"{own} of table" if own in out else own
-        kept = numbers.astype(float) if whole else values.astype(object)
-        out[own] = kept.to_numpy()
+        out[own] = _values(found[name]).to_numpy()
     return out

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-import numpy as np
 import pandas as pd
 
 from hespotex import keys
-from hespotex.analysis.clinical import attach_clinical
+from hespotex.analysis.clinical import attach_clinical, read_any_table
 from hespotex.analysis.cohort_files import CohortPaths, write_cohort
-from hespotex.analysis.cohort_rows import patient_rows, slide_obs
+from hespotex.analysis.cohort_rows import patient_rows, slide_obs, slides_of_patient
 from hespotex.analysis.patient_ids import owner
 from hespotex.analysis.slide_summary import SlideSummary, read_kept, summarise_slide
 from hespotex.config.values import expect_kind
@@ -98,6 +97,8 @@ def cohort(
         raise ConfigError(
             expected=f"a clinical table at {clinical}", found="no file", remedy="check the path"
         )
+    if clinical is not None:
+        read_any_table(Path(clinical), "a clinical table")  # says what is wrong before any slide
     check_writable(out)
     sources = _summarised(files, out / "summaries", reporter)
     used, notes = _chosen(sources, reporter)
@@ -116,6 +117,10 @@ def cohort(
     sets = list(dict.fromkeys(k for s in used for k in s.sets))
     rows = obs if by == "slide" else patient_rows(obs)
     members = _members(obs, rows, by)
+    if left := len(obs) - sum(map(len, members)):
+        notes.append(
+            f"{counted(left, 'slide')} without a part in the row of a patient: unlike the training's, or frozen beside FFPE"
+        )
     for sentence in notes:
         reporter.warn(sentence)
     with reporter.task("writing the cohort", len(rows)) as advance:
@@ -246,14 +251,12 @@ def _unnamed(obs: pd.DataFrame) -> list[str]:
 
 
 def _members(obs: pd.DataFrame, rows: pd.DataFrame, by: By) -> list[list[int]]:
-    """Which slides make a row: of a patient those that are like the training's, where there are such."""
+    """Places of the slides that make each row."""
     if by == "slide":
         return [[k] for k in range(len(obs))]
-    members = []
-    for patient, unlike in zip(rows[keys.PATIENT_ID], rows["unlike"], strict=True):
-        own = np.flatnonzero((obs[keys.PATIENT_ID] == patient) & (obs["unlike"] == unlike))
-        members.append(own.tolist())
-    return members
+    place = {name: k for k, name in enumerate(obs[keys.SECTION_ID])}
+    groups = {p: slides_of_patient(every) for p, every in obs.groupby(keys.PATIENT_ID)}
+    return [[place[s] for s in groups[p][keys.SECTION_ID]] for p in rows[keys.PATIENT_ID]]
 
 
 def _read(source: _Source) -> SlideSummary:

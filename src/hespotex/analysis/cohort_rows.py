@@ -31,15 +31,23 @@ def slide_obs(known: Sequence[Mapping[str, float | str]]) -> pd.DataFrame:
     return obs
 
 
+def slides_of_patient(every: pd.DataFrame) -> pd.DataFrame:
+    """The slides that make a patient's row: those like the training's, where there are such; of these no frozen one beside FFPE."""
+    like = every[~every["unlike"]]
+    own = like if len(like) else every
+    frozen = own["preparation"] == "frozen"
+    return own[~frozen] if (own["preparation"] == "FFPE").any() else own
+
+
 def patient_rows(obs: pd.DataFrame) -> pd.DataFrame:
     """One row a patient: sums, means over spots, and every column that is the same on all slides of the patient.
 
-    Slides that are unlike the training's count only where the patient has no other; the row then says so.
+    Slides that are unlike the training's count only where the patient has no other; the row then says so. Frozen slides do
+    not count beside FFPE ones.
     """
     rows = []
     for patient, every in obs.groupby(keys.PATIENT_ID, sort=False):
-        like = every[~every["unlike"]]
-        own = like if len(like) else every
+        own = slides_of_patient(every)
         spots, depth = own["n_used"].to_numpy(float), own[keys.PREDICTED_DEPTH].to_numpy(float)
         row: dict[str, object] = {
             keys.PATIENT_ID: patient,
@@ -50,7 +58,7 @@ def patient_rows(obs: pd.DataFrame) -> pd.DataFrame:
             "n_used": int(own["n_used"].sum()),
             "flagged": float(np.average(own["flagged"], weights=own["n_spots"])),
             "verdict": "; ".join(dict.fromkeys(v for v in own["verdict"] if v)),
-            "unlike": not len(like),
+            "unlike": bool(own["unlike"].all()),
             "tissue_mm2": float(own["tissue_mm2"].sum(skipna=False)),
             keys.PREDICTED_DEPTH: float(np.average(depth, weights=spots)),
         }

@@ -26,6 +26,7 @@ from hespotex.analysis.association.correlations import (
     steiger,
 )
 from hespotex.analysis.association.patients import Floats, Patients, covariates
+from hespotex.analysis.association.profiles import blocks
 from hespotex.analysis.association.result import FDR, Association, best_first, discoveries
 from hespotex.analysis.patients import bootstrap_means, patient_means
 from hespotex.errors import ConfigError, counted, shorten
@@ -50,8 +51,8 @@ class _Pairs:
     """
 
     table: Patients
-    predicted: Floats
-    measured: Floats
+    predicted: npt.NDArray[np.float32]
+    measured: npt.NDArray[np.floating[Any]]
     design: Floats
     stratum: npt.NDArray[np.str_]
     names: tuple[str, ...]
@@ -83,7 +84,7 @@ def against_bulk(
     bulk = read_bulk(path, genes.features.tolist(), genes.names, unit=unit)
     pairs = _paired(genes, bulk, adjust, within)
     n, effective = len(pairs.predicted), effective_n(len(pairs.predicted), pairs.design)
-    across = _across(pairs, effective)
+    across = _all_genes(pairs, effective)
     ceiling, n_twice = _ceiling(bulk)
     across["bulk_ceiling"] = across["feature"].map(ceiling).astype(float)
     null_mean, null_p = _shuffled(pairs, seed)
@@ -108,7 +109,8 @@ def against_bulk(
     findings = [
         f"Per gene ACROSS {counted(n, 'patient')}{strata}: mean PCC {mean:.3f} (shuffled pairs of slides and patients "
         f"{null_mean:.3f}, p = {null_p:.2g}). {discoveries(across, 'correlate')}",
-        f"Above the best of {_named(pairs)} by Steiger's test: {discoveries(across, '', 'steiger_q').replace('  ', ' ')}",
+        f"Above the best baseline ({_named(pairs)}) by Steiger's test: {discoveries(across, '', 'steiger_q').replace('  ', ' ')} "
+        "The train mean is one number for all patients and correlates with nothing; predictions carry no ridge.",
         f"Per patient ACROSS genes: mean PCC {of_patients['model']:.3f}; the same profile for all patients gives "
         f"{of_patients['same_profile']:.3f}, pairs of different patients {of_patients['other_patients']:.3f}. This number says next to nothing "
         "of a model: gene means alone reach it.",
@@ -166,7 +168,7 @@ def _paired(table: Patients, bulk: Bulk, adjust: Sequence[str], within: Sequence
             found=f"{counted(n, 'patient')}, {counted(len(table.features), 'gene')}",
             remedy="give more patients, or fewer covariates and strata",
         )
-    owners, measured = patient_means(bulk.values, bulk.patients)
+    owners, measured = patient_means(bulk.values.astype(np.float64), bulk.patients)
     row = {name: k for k, name in enumerate(owners)}
     column = {name: k for k, name in enumerate(bulk.genes)}
     places = np.ix_([row[p] for p in table.names], [column[g] for g in table.features.tolist()])
@@ -187,11 +189,26 @@ def _named(pairs: _Pairs) -> str:
     return ", ".join(_baselines(pairs)) or "no baseline (nothing varies)"
 
 
-def _across(pairs: _Pairs, effective: int) -> pd.DataFrame:
+def _all_genes(pairs: _Pairs, effective: int) -> pd.DataFrame:
+    """`_across` in blocks of genes; q-values of all of them."""
+    rows = [_across(pairs, part, effective) for part in blocks(len(pairs.table.features))]
+    table, kind = pd.concat(rows, ignore_index=True), pairs.table.kind
+    for p, q in (("p_value", "q_value"), ("steiger_p", "steiger_q")):
+        place = table.columns.tolist().index(p) + 1
+        table.insert(place, q, q_values(table[p].to_numpy(np.float64), kind))
+    return table
+
+
+def _freed(values: npt.NDArray[np.floating[Any]], design: Floats) -> Floats:
+    return residuals(values.astype(np.float64), design)
+
+
+def _across(pairs: _Pairs, part: slice, effective: int) -> pd.DataFrame:
     """One row a gene: correlation across patients, and beside the best baseline, whatever that one's sign."""
-    predicted, measured = (residuals(v, pairs.design) for v in (pairs.predicted, pairs.measured))
+    both_sides = [v[:, part].astype(np.float64) for v in (pairs.predicted, pairs.measured)]
+    predicted, measured = (residuals(v, pairs.design) for v in both_sides)
     r = correlate(predicted, measured)
-    rho = correlate(*(residuals(ranks(v), pairs.design) for v in (pairs.predicted, pairs.measured)))
+    rho = correlate(*(residuals(ranks(v), pairs.design) for v in both_sides))
     both = p_values(r, effective)
     p = np.where(r > 0, both / 2, 1 - both / 2)  # only a positive correlation is a success
     lower, upper = interval(r, effective)
@@ -207,25 +224,23 @@ def _across(pairs: _Pairs, effective: int) -> pd.DataFrame:
         between = np.where(larger, np.sign(of_bulk) * of_model, between)
         best = np.where(larger, of_bulk, best)
     z, steiger_p = steiger(r, np.abs(best), between, effective)
-    table, kind = pairs.table, pairs.table.kind
+    table = pairs.table
     return pd.DataFrame(
         {
-            "feature": table.features,
-            "kind": kind,
+            "feature": table.features[part],
+            "kind": table.kind[part],
             "pcc": r,
             "pcc_lower": lower,
             "pcc_upper": upper,
             "spearman": rho,
             "p_value": p,
-            "q_value": q_values(p, kind),
             "best_baseline": label,
             "pcc_of_best_baseline": best,
             "steiger_z": z,
             "steiger_p": steiger_p,
-            "steiger_q": q_values(steiger_p, kind),
             "n_patients": len(pairs.predicted),
-            keys.GRADE: table.grade,
-            keys.LEVEL_GRADE: table.level_grade,
+            keys.GRADE: table.grade[part],
+            keys.LEVEL_GRADE: table.level_grade[part],
         }
     )
 
@@ -233,15 +248,19 @@ def _across(pairs: _Pairs, effective: int) -> pd.DataFrame:
 def _shuffled(pairs: _Pairs, seed: int) -> tuple[float, float]:
     """Mean PCC of the genes when slides are given to other patients (of the same stratum), and the p of the mean seen."""
     rng = np.random.default_rng([seed, 3])
-    predicted, measured = (residuals(v, pairs.design) for v in (pairs.predicted, pairs.measured))
-    a, b = (v / np.sqrt((v**2).sum(axis=0)).clip(1e-12) for v in (predicted, measured))
-    seen, means = float((a * b).sum(axis=0).mean()), []
+    n, n_genes = pairs.predicted.shape
+    paired = np.zeros((n, n))  # what each slide gives with each patient, summed over genes
+    for part in blocks(n_genes):
+        both = (_freed(v[:, part], pairs.design) for v in (pairs.predicted, pairs.measured))
+        a, b = (v / np.sqrt((v**2).sum(axis=0)).clip(1e-12) for v in both)
+        paired += a @ b.T / n_genes
+    seen, means = float(np.trace(paired)), []
     for _ in range(_SHUFFLES):
-        order = np.arange(len(a))
+        order = np.arange(n)
         for level in np.unique(pairs.stratum) if len(pairs.stratum) else [None]:
             own = np.flatnonzero(pairs.stratum == level) if level is not None else order.copy()
             order[own] = rng.permutation(own)
-        means.append(float(np.einsum("pg,pg->", a[order], b)) / a.shape[1])
+        means.append(float(paired[order, np.arange(n)].sum()))
     above = int((np.array(means) >= seen - 1e-12).sum())
     return float(np.mean(means)), (above + 1) / (_SHUFFLES + 1)
 
@@ -269,11 +288,18 @@ def _per_patient(pairs: _Pairs, seed: int) -> tuple[pd.DataFrame, dict[str, Any]
     }
 
 
-def _row_correlations(first: Floats, second: Floats) -> Floats:
+def _row_correlations(
+    first: npt.NDArray[np.floating[Any]], second: npt.NDArray[np.floating[Any]]
+) -> Floats:
     """(a, b) PCC of every row of one table with every row of another."""
-    a, b = (v - v.mean(axis=1, keepdims=True) for v in (first, second))
-    a, b = (v / np.sqrt((v**2).sum(axis=1, keepdims=True)).clip(1e-12) for v in (a, b))
-    return np.asarray(a @ b.T)
+    means = [v.mean(axis=1, keepdims=True, dtype=np.float64) for v in (first, second)]
+    product = np.zeros((len(first), len(second)))
+    sizes = [np.zeros(len(v)) for v in (first, second)]
+    for part in blocks(first.shape[1]):
+        a, b = (v[:, part] - mean for v, mean in zip((first, second), means, strict=True))
+        product += a @ b.T
+        sizes = [s + (v**2).sum(axis=1) for s, v in zip(sizes, (a, b), strict=True)]
+    return np.asarray(product / np.sqrt(np.outer(*sizes)).clip(1e-12))
 
 
 def _ceiling(bulk: Bulk) -> tuple[dict[str, float], int]:

@@ -25,6 +25,7 @@ _HEAD: Final = 60  # lines that tell which way a table lies
 _PREFIX: Final = ("rna_", "RNA_", "gene_")
 # log2(TPM + 1) stays below: 2^25 is more than all molecules of a million.
 _MOST_LOG: Final = 25.0
+DOUBLED: Final = {True: "summed", False: "logs, the one with most counts"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Bulk:
         dropped: (what, name, why).
     """
 
-    values: Floats
+    values: npt.NDArray[np.float32]
     patients: tuple[str, ...]
     genes: tuple[str, ...]
     unit: str
@@ -158,9 +159,10 @@ def _samples_by_row(
     lookup: dict[str, str],
     patients: Sequence[str],
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
-    places = {gene: lookup[spelt] for gene, spelt in across.items()}
-    others = [c for c in head.columns if c not in set(places.values())]
-    texts = [c for c in others if _is_text(head[c])] or others[:1]
+    genes = {lookup[spelt] for spelt in across.values()}
+    others = [c for c in head.columns if c not in genes]
+    named = {find_column(head, PATIENT_COLUMNS), *head.columns[:1]}  # ids may look like numbers
+    texts = [c for c in others if _is_text(head[c]) or c in named]
     wanted = set(patients)
     rows = _read(path, separator, list(head.columns), texts, dict.fromkeys(texts, str)).fillna("")
     stated = find_column(rows, PATIENT_COLUMNS)
@@ -174,9 +176,14 @@ def _samples_by_row(
         raise _no_patient(path, patients, [] if not column else rows[column].tolist())
     # A barcode in another column may say that the tissue is normal.
     normal = np.any([rows[c].map(is_normal) for c in texts], axis=0)
-    values = _read(path, separator, list(head.columns), list(places.values()), {})
-    values = _numbers(values, path)
-    values.columns = pd.Index(list(places))
+    spelt_as = {spelling: gene for gene, spelling in across.items()}
+    gene_of = {
+        c: spelt_as[_without_prefix(c.partition("#")[0])]
+        for c in head.columns
+        if _without_prefix(c.partition("#")[0]) in spelt_as
+    }
+    values = _numbers(_read(path, separator, list(head.columns), list(gene_of), {}), path)
+    values.columns = pd.Index([gene_of[c] for c in values.columns])
     names = [" ".join(row) for row in rows[texts].itertuples(index=False)] if texts else []
     whose = rows[column].map(patient_of).tolist()
     marked = [f"{name} (normal)" if n else name for name, n in zip(names, normal, strict=True)]
@@ -205,8 +212,6 @@ def _samples_by_column(
     rows = rows[rows[column].isin(set(gene_of))]
     values = _numbers(rows[samples], path)
     values.index = pd.Index([gene_of[name] for name in rows[column]])
-    if not values.index.is_unique:
-        values = values.groupby(level=0, sort=False).sum(min_count=1)
     whose = [patient_of(c.partition("#")[0]) for c in samples]
     marked = [f"{c} (normal)" if is_normal(c.partition("#")[0]) else c for c in samples]
     return values.T.reset_index(drop=True), whose, marked
@@ -224,43 +229,60 @@ def _numbers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table.astype(np.float64)
 
 
+def _usable(
+    values: Floats, whose: Sequence[str], names: Sequence[str]
+) -> tuple[npt.NDArray[np.bool_], list[tuple[str, str, str]]]:
+    """Samples that count: no normal tissue, something measured, equal ones of a patient once; and why others do not."""
+    dropped: list[tuple[str, str, str]] = []
+    keep = np.ones(len(values), bool)
+    seen: dict[tuple[str, bytes], str] = {}
+    for k, (owner, name) in enumerate(zip(whose, names, strict=True)):
+        same = (owner, values[k].tobytes())
+        if name.endswith("(normal)"):
+            why = "normal tissue or blood, by its barcode"
+        elif not np.nansum(np.abs(values[k])):
+            why = "zero or missing in all genes"
+        elif same in seen:
+            why = f"the same values as {seen[same]}, of the same patient"
+        else:
+            seen[same] = name
+            continue
+        dropped.append(("bulk sample", name, why))
+        keep[k] = False
+    return keep, dropped
+
+
 def _finished(
     path: Path, table: pd.DataFrame, whose: Sequence[str], names: Sequence[str], unit: Unit
 ) -> Bulk:
     """Normal samples out, equal rows once, one scale."""
-    dropped: list[tuple[str, str, str]] = []
-    keep = np.ones(len(table), bool)
-    seen: dict[tuple[str, bytes], str] = {}
     values = table.to_numpy(np.float64)
-    for k, (owner, name) in enumerate(zip(whose, names, strict=True)):
-        same = (owner, values[k].tobytes())
-        if name.endswith("(normal)"):
-            dropped.append(("bulk sample", name, "normal tissue or blood, by its barcode"))
-        elif not np.nansum(np.abs(values[k])):
-            dropped.append(("bulk sample", name, "zero or missing in all genes"))
-        elif same in seen:
-            dropped.append(
-                ("bulk sample", name, f"the same values as {seen[same]}, of the same patient")
-            )
-        else:
-            seen[same] = name
-            continue
-        keep[k] = False
+    keep, dropped = _usable(values, whose, names)
     if not keep.any():
         raise ConfigError(
             expected=f"a bulk sample of tumour or tissue in {path}", found=f"none that can be used: {dropped[0][2]}",
         )  # fmt: skip
-    values, genes = values[keep], [str(c) for c in table.columns]
+    values = values[keep]
     kept_names = [n for n, k in zip(names, keep, strict=True) if k]
-    complete = np.isfinite(values).all(axis=0)
+    linear, said = _is_linear(values, kept_names, path, unit)
+    values, genes, twice = _each_once(values, [str(c) for c in table.columns], linear)
+    dropped += [("bulk gene", g, f"several rows of one gene: {DOUBLED[linear]}") for g in twice]
+    complete = np.asarray(np.isfinite(values).all(axis=0), dtype=np.bool_)
     dropped += [
         ("feature", g, "a bulk sample has no value")
         for g, c in zip(genes, complete, strict=True)
         if not c
     ]
-    values, said = _on_one_scale(values[:, complete], kept_names, path, unit)
+    values = values[:, complete]
+    if not values.shape[1]:
+        raise ConfigError(expected=f"a gene without missing values in {path}", found="none")
+    if linear:
+        whole = bool((values == np.rint(values)).all())
+        values = np.log1p(1e6 * values / np.maximum(values.sum(axis=1, keepdims=True), 1e-300))
+        what = "whole numbers, taken as counts" if whole else "linear values (TPM, FPKM or alike)"
+        said = f"{what} {said}; made log1p of a million over the shared genes"
     return Bulk(
-        values,
+        values.astype(np.float32),
         tuple(w for w, k in zip(whose, keep, strict=True) if k),
         tuple(g for g, c in zip(genes, complete, strict=True) if c),
         said,
@@ -268,34 +290,53 @@ def _finished(
     )
 
 
-def _on_one_scale(
-    values: Floats, names: Sequence[str], path: Path, unit: Unit
-) -> tuple[Floats, str]:
-    """Counts and TPM become log1p of a million over the genes that are shared; logs stay as they are."""
-    if not values.shape[1]:
-        raise ConfigError(expected=f"a gene without missing values in {path}", found="none")
-    negative = values.min(axis=1) < 0
-    large = values.max(axis=1) > _MOST_LOG
+def _each_once(
+    values: Floats, genes: list[str], linear: bool
+) -> tuple[Floats, list[str], list[str]]:
+    """Every gene once: molecules of several rows are summed; of logs, whose base is not known, the row with most stays."""
+    once = list(dict.fromkeys(genes))
+    if len(once) == len(genes):
+        return values, genes, []
+    places: dict[str, list[int]] = {}
+    for j, gene in enumerate(genes):
+        places.setdefault(gene, []).append(j)
+    sums = [
+        values[:, own].sum(axis=1)
+        if linear
+        else values[:, max(own, key=lambda j: float(np.nansum(values[:, j])))]
+        for own in places.values()
+    ]
+    return np.stack(sums, axis=1), once, [g for g, own in places.items() if len(own) > 1]
+
+
+def _is_linear(values: Floats, names: Sequence[str], path: Path, unit: Unit) -> tuple[bool, str]:
+    """Whether values are counts, TPM or alike, or logs already; and by which rule."""
+    with np.errstate(invalid="ignore"):
+        least: Floats = np.nanmin(values, axis=1)
+        most: Floats = np.nanmax(values, axis=1)
+    negative = np.asarray(least < 0, dtype=np.bool_)
+    large = np.asarray(most > _MOST_LOG, dtype=np.bool_)
     if unit == "auto" and large.any() and not large.all():
         logs = [n for n, is_large in zip(names, large, strict=True) if not is_large]
         raise ConfigError(
             expected=f"one unit for all samples of {path}",
-            found=f"{counted(int(large.sum()), 'sample')} with linear values (to {values.max():,.0f}) and {len(logs):,} that look like logs "
-            f"(at most {values[~large].max():.3g}): {shorten(logs, 3)}",
+            found=f"{counted(int(large.sum()), 'sample')} with linear values (to {most.max():,.0f}) and {len(logs):,} that look like logs "
+            f"(at most {most[~large].max():.3g}): {shorten(logs, 3)}",
             remedy="give all samples in one unit; if they are, say which: --bulk-unit linear or log",
         )
     linear = bool(large.all()) if unit == "auto" else unit == "linear"
     if linear and negative.any():
         raise ConfigError(
-            expected=f"counts or TPM in {path}", found=f"negative values beside values to {values.max():,.0f} in {shorten([n for n, b in zip(names, negative, strict=True) if b], 3)}",
+            expected=f"counts or TPM in {path}", found=f"negative values beside values to {most.max():,.0f} in {shorten([n for n, b in zip(names, negative, strict=True) if b], 3)}",
             remedy="give counts, TPM or FPKM, or logs",
         )  # fmt: skip
-    if not linear:
-        return values, "values on a log scale, taken as they are"
-    whole = bool((values == np.rint(values)).all())
-    made = np.log1p(1e6 * values / np.maximum(values.sum(axis=1, keepdims=True), 1e-300))
-    what = "whole numbers, taken as counts" if whole else "linear values (TPM, FPKM or alike)"
-    return made, f"{what}; made log1p of a million over the shared genes"
+    if unit != "auto":
+        rule = f"(as --bulk-unit {unit} says)"
+    elif linear:
+        rule = f"(every sample has a value above {_MOST_LOG:g})"
+    else:
+        rule = f"(no sample has a value above {_MOST_LOG:g}: with few genes of low expression give --bulk-unit)"
+    return linear, rule if linear else f"values on a log scale {rule}, taken as they are"
 
 
 def _no_patient(path: Path, patients: Sequence[str], seen: Sequence[str]) -> ConfigError:

@@ -12,7 +12,7 @@ import pandas as pd
 from hespotex import keys
 from hespotex.analysis.association import pictures
 from hespotex.analysis.association.correlations import q_values
-from hespotex.analysis.association.patients import GENE, Floats, Patients, covariates
+from hespotex.analysis.association.patients import GENE, Floats, Patients, covariates, independent
 from hespotex.analysis.association.profiles import components, products, splits
 from hespotex.analysis.association.result import Association, Picture, best_first, discoveries
 from hespotex.errors import ConfigError, counted, shorten
@@ -42,6 +42,7 @@ def between_groups(
     table, design, names = covariates(table, adjust)
     labels = table.obs[column].map(_text).to_numpy(dtype=str)
     table, design, labels = _large(table, design, labels, column)
+    design, names = independent(design, names)
     table = table.complete()
     order = sorted(set(labels.tolist()))
     sizes = {g: int((labels == g).sum()) for g in order}
@@ -95,8 +96,8 @@ def between_groups(
 
 
 def _text(value: Any) -> str:
-    """1.0 and 1 are one group."""
-    return f"{value:g}" if isinstance(value, float) else str(value).strip()
+    """1.0 and 1 are one group, two long numbers are not."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value).strip()
 
 
 def _grouped(table: Patients, column: str) -> tuple[Patients, npt.NDArray[np.str_]]:
@@ -163,7 +164,7 @@ def _linear(
     rows = []
     with reporter.task("linear models", len(table.features)) as advance:
         for j in range(len(table.features)):
-            fit = sm.OLS(table.values[:, j], full).fit()
+            fit = sm.OLS(table.values[:, j].astype(np.float64), full).fit()
             test = fit.f_test(restriction)
             f, p = float(np.squeeze(test.fvalue)), float(np.squeeze(test.pvalue))
             row: dict[str, Any] = {"p_value": p, "partial_r2": f * k / (f * k + fit.df_resid)}
@@ -242,7 +243,7 @@ def _best(
     if known.empty:
         return []
     row = next(known.head(1).itertuples())
-    values = table.values[:, int(np.flatnonzero(table.features == row.feature)[0])]
+    values = table.of_feature(row.feature)
     note = f"q {row.q_value:.2g}; {pictures.level_words(row)}. The first of {len(known):,} genes."
     return [
         pictures.strips(values, labels, order, f"{row.feature}, the gene that differs most", note)

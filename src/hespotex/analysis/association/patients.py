@@ -35,7 +35,7 @@ class Patients:
     """
 
     obs: pd.DataFrame
-    values: Floats
+    values: npt.NDArray[np.float32]
     features: npt.NDArray[np.str_]
     kind: npt.NDArray[np.str_]
     grade: npt.NDArray[np.str_]
@@ -54,6 +54,10 @@ class Patients:
         """(F,)."""
         return np.asarray(self.kind == GENE)
 
+    def of_feature(self, name: str) -> Floats:
+        """(P,) values of one feature; a gene before a set of the same name."""
+        return self.values[:, int(np.flatnonzero(self.features == name)[0])].astype(np.float64)
+
     def keep(self, rows: npt.NDArray[np.bool_], why: str | Sequence[str]) -> Patients:
         """These patients alone; the others are noted with the reason, one for all or one each."""
         reasons = [why] * len(rows) if isinstance(why, str) else list(why)
@@ -66,6 +70,8 @@ class Patients:
 
     def take(self, columns: npt.NDArray[np.bool_], why: str) -> Patients:
         """These features alone."""
+        if columns.all():
+            return self
         gone = [("feature", n, why) for n in self.features[~columns].tolist()]
         return replace(
             self,
@@ -84,7 +90,7 @@ class Patients:
         kept = self.take(
             known, "some patient has no value: its slides were predicted without the gene"
         )
-        varies = np.greater(kept.values.std(axis=0), 1e-9)
+        varies = np.greater(np.ptp(kept.values, axis=0), 1e-6)
         return kept.take(np.asarray(varies, dtype=np.bool_), "the same in every patient")
 
     def level_sentence(self) -> str:
@@ -142,8 +148,8 @@ def read_patients(path: Path, *, with_unlike: bool = False) -> Patients:
                 remedy="make one: hespotex cohort PREDICTED --out DIR, then give DIR/cohort.h5ad",
             )  # fmt: skip
         obs, var = read_elem(file["obs"]), read_elem(file["var"])
-        values = np.asarray(file["X"], dtype=np.float64)
-        sets = np.asarray(file["obsm/gene_sets"], np.float64) if keys.GENE_SETS in uns else None
+        values = np.asarray(file["X"], dtype=np.float32)
+        sets = np.asarray(file["obsm/gene_sets"], np.float32) if keys.GENE_SETS in uns else None
     known = uns.get(keys.GENE_SETS)
     n, k = len(var), 0 if known is None else len(known)
     table = _start(obs, values, sets, var, known, n, k)
@@ -164,8 +170,8 @@ def read_patients(path: Path, *, with_unlike: bool = False) -> Patients:
 
 def _start(
     obs: pd.DataFrame,
-    values: Floats,
-    sets: Floats | None,
+    values: npt.NDArray[np.float32],
+    sets: npt.NDArray[np.float32] | None,
     var: pd.DataFrame,
     known: Any,
     n: int,
@@ -214,10 +220,14 @@ def _joined(table: Patients) -> Patients:
     for name in names:
         own = np.flatnonzero((owners == name).to_numpy())
         of_genes = np.log1p(
-            np.average(np.expm1(table.values[own][:, genes]), axis=0, weights=counts[own])
+            np.average(
+                np.expm1(table.values[own][:, genes].astype(np.float64)),
+                axis=0,
+                weights=counts[own],
+            )
         )
         of_sets = np.average(table.values[own][:, ~genes], axis=0, weights=spots[own])
-        values.append(np.concatenate([of_genes, of_sets]))
+        values.append(np.concatenate([of_genes, of_sets]).astype(np.float32))
         rows.append(_row(table.obs.iloc[own], spots[own]))
     obs = pd.DataFrame(rows, index=pd.Index(names, dtype=object))
     joined = len(owners) - len(names)
@@ -262,12 +272,17 @@ def covariates(
             names.append(name)
             continue
         levels = sorted(values.astype(str).unique())
+        if len(levels) == 1:
+            columns.append(np.zeros(len(values)))
+            names.append(name)
         for level in levels[1:]:
             columns.append((values.astype(str) == level).to_numpy(np.float64))
             names.append(f"{name}={level}")
-    design = np.column_stack(columns) if columns else np.zeros((len(table.obs), 0))
-    varies = design.std(axis=0) > 1e-12
-    design, kept = design[:, varies], tuple(n for n, v in zip(names, varies, strict=True) if v)
+    given = np.column_stack(columns) if columns else np.zeros((len(table.obs), 0))
+    design, kept = independent(given, names)
+    if idle := [n for n in names if n not in kept]:
+        said = f"Of {what} {shorten(idle, 5)} changed nothing: constant, or said by the others already."
+        table = replace(table, notes=(*table.notes, said))
     rank = int(np.linalg.matrix_rank(np.column_stack([np.ones(len(design)), design])))
     if len(design) - rank < 2:
         raise ConfigError(
@@ -276,3 +291,20 @@ def covariates(
             remedy="adjust for less",
         )
     return table, design, kept
+
+
+def independent(design: Floats, names: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
+    """The columns of a design that neither a constant nor those before them say, centred, with a deviation of 1."""
+    kept: list[int] = []
+    basis = np.ones((len(design), 1)) / np.sqrt(max(len(design), 1))
+    centred = design - design.mean(axis=0)
+    size = np.sqrt((centred**2).mean(axis=0))
+    for k in range(design.shape[1]):
+        if size[k] <= 1e-9 * max(float(np.abs(design[:, k]).max()), 1e-300):
+            continue
+        column = centred[:, k] / size[k]
+        left = column - basis @ (basis.T @ column)
+        if np.sqrt((left**2).mean()) > 1e-6:
+            basis = np.column_stack([basis, left / np.sqrt((left**2).sum())])
+            kept.append(k)
+    return centred[:, kept] / size[kept], tuple(names[k] for k in kept)

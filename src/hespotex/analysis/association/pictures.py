@@ -21,7 +21,7 @@ _THIRDS: Final = ("#0b6e8f", "#98a1ac", "#b3261e")
 
 
 def of_bulk(
-    across: pd.DataFrame, predicted: Floats, measured: Floats, genes: npt.NDArray[np.str_], design: Floats,
+    across: pd.DataFrame, predicted: npt.NDArray[np.floating[Any]], measured: npt.NDArray[np.floating[Any]], genes: npt.NDArray[np.str_], design: Floats,
     patients: pd.DataFrame,
 ) -> tuple[Picture, ...]:  # fmt: skip
     """The best, a middle and the worst gene; the PCC of all genes; both numbers per patient."""
@@ -39,7 +39,10 @@ def of_bulk(
         axes = style.place(figure, 0.75 + 3.5 * k, 1.35, 2.75, 2.55)
         style.plain_axes(axes)
         j = place[str(row.feature)]
-        x, y = (residuals(v[:, [j]], design)[:, 0] + v[:, j].mean() for v in (predicted, measured))
+        x, y = (
+            residuals(v[:, [j]].astype(np.float64), design)[:, 0] + v[:, j].mean()
+            for v in (predicted, measured)
+        )
         axes.scatter(x, y, s=18, color=_BLUE, alpha=0.7, linewidths=0)
         if x.std() > 0:
             slope, start = np.polyfit(x, y, 1)

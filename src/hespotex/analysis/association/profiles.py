@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,22 @@ Split = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 FOLDS: Final = 5
 _COMPONENTS: Final = 10
+_AT_ONCE: Final = 512  # genes of a block
 
 
-def products(values: Floats) -> Floats:
+def blocks(n_columns: int) -> Iterator[slice]:
+    """Parts of the genes that are worked on at a time, so that memory does not grow with copies of all."""
+    for start in range(0, n_columns, _AT_ONCE):
+        yield slice(start, min(start + _AT_ONCE, n_columns))
+
+
+def products(values: npt.NDArray[np.floating[Any]]) -> Floats:
     """(P, P) inner products of patients: components of any fold follow from these, however many genes there are."""
-    return np.asarray(values @ values.T)
+    out = np.zeros((len(values), len(values)))
+    for part in blocks(values.shape[1]):
+        block = values[:, part].astype(np.float64)
+        out += block @ block.T
+    return out
 
 
 def splits(labels: npt.NDArray[np.int_], seed: int) -> list[Split]:

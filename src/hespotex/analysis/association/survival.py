@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,13 @@ from hespotex.analysis.association import pictures
 from hespotex.analysis.association.correlations import q_values
 from hespotex.analysis.association.patients import GENE, Floats, Patients, covariates
 from hespotex.analysis.association.profiles import components, products, splits
-from hespotex.analysis.association.result import FDR, Association, best_first, discoveries
+from hespotex.analysis.association.result import (
+    FDR,
+    Association,
+    Picture,
+    best_first,
+    discoveries,
+)
 from hespotex.errors import ConfigError, counted, shorten
 from hespotex.progress import Reporter
 
@@ -64,11 +71,9 @@ def with_survival(
         ConfigError: lifelines is missing, a column does not fit, or there are too few events.
     """
     check_lifelines()
-    table = _timed(table, time, event)
-    table, design, names = covariates(table, adjust)
+    table, design, names = covariates(_timed(table, time, event), adjust)
     table = table.complete()
-    times = table.obs[time].to_numpy(np.float64)
-    events = _events(table.obs[event], event)
+    times, events = table.obs[time].to_numpy(np.float64), _events(table.obs[event], event)
     n_events = int(events.sum())
     if n_events < _FEWEST_EVENTS:
         raise ConfigError(
@@ -77,45 +82,78 @@ def with_survival(
             remedy="follow longer, or give more patients",
         )
     found = best_first(_cox(table, times, events, design, names, reporter), ["p_value"], [True])
-    concordance, null = _profiles(table, times, events, seed)
-    p = float((np.sum(null >= concordance - 1e-12) + 1) / (len(null) + 1))
-    failed, broken = (
-        int(found["p_value"].isna().sum()),
-        int((found["proportional_hazards_q"] <= FDR).sum()),
-    )
+    profile = _profiles(table, times, events, seed)
     adjusted = f", adjusted for {', '.join(names)}" if names else ""
-    findings = (
-        f"Cox model of each feature over {counted(len(events), 'patient')} with {counted(n_events, 'event')}{adjusted}: "
-        f"{discoveries(found, 'are associated')}"
-        + (f" {failed:,} models did not converge." if failed else ""),
-        f"The hazard ratio changes with time in {broken:,} features (Schoenfeld residuals, q at most {FDR:.0%}): read those from the curves.",
-        f"A penalised Cox model of the whole profile, cross-validated by patient, reaches concordance {concordance:.2f}; with patients "
-        f"shuffled {null.mean():.2f} (p = {p:.2g}, {len(null):,} shufflings). It sees no covariate.",
-    )
     first = [table.level_sentence(), *table.notes]
     if n_events < _EVENTS_A_COLUMN * (1 + len(names)):
         first.append(
-            f"{counted(n_events, 'event')} for {1 + len(names)} columns: fewer than {_EVENTS_A_COLUMN} a column, so hazard ratios are shaky."
+            f"{counted(n_events, 'event')} for {counted(1 + len(names), 'column')}: fewer than {_EVENTS_A_COLUMN} a column, so hazard ratios are shaky."
         )
     note = f"Cox model over {len(events)} patients, {n_events} events{adjusted}; one dot a feature."
     return Association(
         kind="survival",
         title=f"Time to {event} ({time})",
         first=tuple(s for s in first if s),
-        findings=findings,
+        findings=(*_findings(found, len(events), n_events, adjusted), profile.sentence()),
         table=found,
         numbers={
-            "time": time, "event": event, "n_events": n_events, "adjust": list(names),
-            "profile_model": {"concordance": concordance, "null_mean": float(null.mean()), "p_value": p, "shufflings": len(null)},
+            "time": time, "event": event, "n_events": n_events, "adjust": list(names), "profile_model": profile.numbers(),
         },
         pictures=(
             pictures.volcano(found, "log_hazard_ratio", "log hazard ratio a standard deviation", f"{event}: all features", note),
             *_curves(found, table, times, events, time),
-            pictures.null_histogram(concordance, null, "concordance", "profile_model", 0.5),
+            *profile.pictures(),
         ),
         dropped=table.dropped,
         n_patients=len(events),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """Concordance of the model of whole profiles, NaN where no fold can be compared, and those of shuffled patients."""
+
+    seen: float
+    null: Floats
+
+    @property
+    def known(self) -> bool:
+        return bool(np.isfinite(self.seen)) and len(self.null) > 0
+
+    @property
+    def p_value(self) -> float:
+        return float((np.sum(self.null >= self.seen - 1e-12) + 1) / (len(self.null) + 1))
+
+    def sentence(self) -> str:
+        if not self.known:
+            return "A penalised Cox model of the whole profile could not be cross-validated: no held-out patients can be compared."
+        return (
+            f"A penalised Cox model of the whole profile, cross-validated by patient, reaches concordance {self.seen:.2f}; with patients "
+            f"shuffled {self.null.mean():.2f} (p = {self.p_value:.2g}, {len(self.null):,} shufflings). It sees no covariate."
+        )
+
+    def numbers(self) -> dict[str, float | int | None]:
+        if not self.known:
+            return {"concordance": None, "null_mean": None, "p_value": None, "shufflings": 0}
+        return {
+            "concordance": self.seen, "null_mean": float(self.null.mean()), "p_value": self.p_value, "shufflings": len(self.null),
+        }  # fmt: skip
+
+    def pictures(self) -> list[Picture]:
+        if not self.known:
+            return []
+        return [pictures.null_histogram(self.seen, self.null, "concordance", "profile_model", 0.5)]
+
+
+def _findings(found: pd.DataFrame, n: int, n_events: int, adjusted: str) -> tuple[str, str]:
+    failed = int(found["p_value"].isna().sum())
+    broken = int((found["proportional_hazards_q"] <= FDR).sum())
+    return (
+        f"Cox model of each feature over {counted(n, 'patient')} with {counted(n_events, 'event')}{adjusted}: "
+        f"{discoveries(found, 'are associated')}"
+        + (f" {failed:,} models did not converge." if failed else ""),
+        f"The hazard ratio changes with time in {counted(broken, 'feature')} (Schoenfeld residuals, q at most {FDR:.0%}): read those from the curves.",
+    )
 
 
 def _timed(table: Patients, time: str, event: str) -> Patients:
@@ -170,7 +208,7 @@ def _cox(
     rows = []
     with reporter.task("Cox models", len(table.features)) as advance:
         for j in range(len(table.features)):
-            values = table.values[:, j]
+            values = table.values[:, j].astype(np.float64)
             frame["feature"] = (values - values.mean()) / values.std()
             rows.append(_one(frame))
             advance(1)
@@ -233,15 +271,15 @@ def _concordance(
     return float(np.mean(found)) if found else float("nan")
 
 
-def _profiles(
-    table: Patients, times: Floats, events: npt.NDArray[np.int_], seed: int
-) -> tuple[float, Floats]:
+def _profiles(table: Patients, times: Floats, events: npt.NDArray[np.int_], seed: int) -> _Profile:
     kernel = products(table.values[:, table.kind == GENE])
     rng = np.random.default_rng([seed, 11])
     n = len(times)
     seen = _concordance(kernel, np.arange(n), times, events, seed)
-    null = [_concordance(kernel, rng.permutation(n), times, events, seed) for _ in range(_SHUFFLES)]
-    return seen, np.array(null)
+    null = np.array(
+        [_concordance(kernel, rng.permutation(n), times, events, seed) for _ in range(_SHUFFLES)]
+    )
+    return _Profile(seen, null[np.isfinite(null)])
 
 
 def _curves(
@@ -253,7 +291,7 @@ def _curves(
     if known.empty:
         return []
     row = next(known.head(1).itertuples())
-    values = table.values[:, int(np.flatnonzero(table.features == row.feature)[0])]
+    values = table.of_feature(row.feature)
     p = float(multivariate_logrank_test(times, pictures.tertiles(values), events).p_value)
     note = f"Log-rank p {p:.2g} of thirds; first of {len(known):,} by Cox, q {row.q_value:.2g}; level {row.level_grade}."
     title = f"{row.feature}: survival by third of predicted expression"
