@@ -20,6 +20,7 @@ from hespotex.export.gene_trust import half_width_columns
 from hespotex.export.h5ad import UNITS, StoredPrediction
 from hespotex.export.set_store import add_set_scores, set_table
 from hespotex.export.shown import SHOWN, Show, explained, measured_beside, shown_values, unit
+from hespotex.export.spatialdata_chunks import fill_shapes, fill_values, spot_boxes
 from hespotex.export.tables import MAX_GENES, chosen_columns
 from hespotex.storage.atomic import atomic_folder
 from hespotex.storage.safe_names import safe_names
@@ -41,6 +42,8 @@ def write_spatialdata(
 ) -> None:
     """Write a zarr store with the spots as shapes and the prediction as a table; replaces a store.
 
+    A prediction that holds composition alone (a fine map) is written in chunks, in its own type: float16.
+
     Args:
         path: the .zarr folder.
         genes: which to write; default all.
@@ -51,7 +54,15 @@ def write_spatialdata(
         RunError: the folder cannot be written, or holds something that is no store.
     """
     check_store_path(path)
-    write_store(path, build_spatialdata(section, genes, show))
+    if section.log1p is not None or section.measured is not None or not len(section.barcodes):
+        write_store(path, build_spatialdata(section, genes, show))
+        return
+    columns = chosen_columns(section, list(section.genes) if genes is None else genes)
+    with atomic_folder(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `write_store`
+        build_spatialdata(section, genes, show, whole=False).write(temporary)
+        fill_shapes(temporary / "shapes" / SPOTS / "shapes.parquet", section)
+        fill_values(temporary, TABLE, section, columns, show)
 
 
 def check_store_path(path: Path) -> None:
@@ -81,19 +92,26 @@ def write_store(path: Path, store: SpatialData) -> None:
 
 
 def build_spatialdata(
-    section: StoredPrediction, genes: Sequence[str] | None = None, show: Show = "composition"
+    section: StoredPrediction,
+    genes: Sequence[str] | None = None,
+    show: Show = "composition",
+    *,
+    whole: bool = True,
 ) -> SpatialData:
     """The store in memory: shapes `spots`, table `hespotex_spots`, the slide's small picture.
 
     Each spot is the square that encloses it, as wsidata writes tiles; `global` is level-0 pixels.
+
+    Args:
+        whole: else with the first spot's shape alone, and a table of all spots without values.
     """
     with warnings.catch_warnings():
         # Its import warns of dependencies that announce changes.
         warnings.simplefilter("ignore")
         from spatialdata import SpatialData
     store = SpatialData(
-        shapes={SPOTS: _shapes(section)},
-        tables={TABLE: _table(section, genes, show)},
+        shapes={SPOTS: _shapes(section if whole else section.rows(slice(0, 1)))},
+        tables={TABLE: _table(section, genes, show, whole)},
         images={_THUMBNAIL: _image(section)} if section.thumbnail is not None else {},
     )
     side = max(round(section.spot_diameter_um / section.mpp), 1)
@@ -112,25 +130,12 @@ def build_spatialdata(
 
 def _shapes(section: StoredPrediction) -> Any:
     import geopandas
-    import shapely
     from spatialdata.models import ShapesModel
 
-    half = section.spot_diameter_um / section.mpp / 2
-    low, high = section.xy_px0 - half, section.xy_px0 + half
-    frame = geopandas.GeoDataFrame(
-        {
-            "tile_id": np.arange(len(low)),
-            "x": low[:, 0],
-            "y": low[:, 1],
-            "tissue_id": np.zeros(len(low), dtype=np.int64),
-            "spot": section.barcodes.astype(object),
-        },
-        geometry=shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1]),
-    )
-    return ShapesModel.parse(frame)
+    return ShapesModel.parse(geopandas.GeoDataFrame(spot_boxes(section), geometry="geometry"))
 
 
-def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show) -> Any:
+def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show, whole: bool) -> Any:
     from anndata import AnnData
     from spatialdata.models import TableModel
 
@@ -139,7 +144,7 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show) -
     obs = pd.DataFrame(
         {
             "tile_id": np.arange(n),
-            "library_id": pd.Categorical([SPOTS] * n),
+            "library_id": pd.Categorical.from_codes(np.zeros(n, np.int8), pd.Index([SPOTS])),
             "spot": section.barcodes.astype(object),
             keys.PREDICTED_DEPTH: section.depth,
         },
@@ -156,7 +161,8 @@ def _table(section: StoredPrediction, genes: Sequence[str] | None, show: Show) -
     half_widths = half_width_columns(section.extras)
     for name, values in half_widths.items():
         var[name] = values[columns]
-    table = AnnData(X=shown_values(section, show)[:, columns], obs=obs, var=var)
+    shown = shown_values(section, show)[:, columns] if whole else None
+    table = AnnData(X=shown, obs=obs, var=var)
     others = [kind for kind in SHOWN if kind != show and section.log1p is not None]
     for other in others:
         table.layers[other] = shown_values(section, other)[:, columns]
