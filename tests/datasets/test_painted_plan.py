@@ -168,6 +168,25 @@ def test_a_scanner_changes_colours_and_nothing_else(plain: PaintedSection) -> No
     assert change > 3 * error
 
 
+def test_a_tone_curve_moves_light_as_stated_and_nothing_else(plain: PaintedSection) -> None:
+    plan = replace(SMALL, patients=(P("P1", scanner="s"), P("P2")), scanners={"s": Scanner(contrast=0.8)})  # fmt: skip
+    seen = plan.section(0, 0)
+    light = plain.arrays.image / 255
+    expected = 255 * (light + 0.8 * light * (1 - light) * (2 * light - 1))
+    assert np.abs(seen.arrays.image - expected).max() <= 0.5 + 1e-9
+    assert np.abs(seen.arrays.image - 255 * light).max() > 10
+    assert seen.arrays.counts.tobytes() == plain.arrays.counts.tobytes()
+
+
+def test_a_tone_curve_that_falls_is_refused() -> None:
+    for contrast in (-2.0, 1.0):
+        curve = Scanner(contrast=contrast).expose(np.arange(256, dtype=np.uint8)[None, :, None])
+        assert (np.diff(curve[0, :, 0].astype(int)) >= 0).all()
+    for contrast in (-2.1, 1.1):
+        with pytest.raises(ValueError, match=f"expected a contrast from -2 to 1, found {contrast}"):
+            Scanner(contrast=contrast)
+
+
 def test_a_scanner_has_pixels_of_its_own() -> None:
     scanners = {"coarse": Scanner(mpp=8.0)}
     plan = replace(SMALL, patients=(P("P1", scanner="coarse"), P("P2")), scanners=scanners)

@@ -44,16 +44,32 @@ class Scanner:
     Attributes:
         colour: matrix on optical densities in red, green, blue: seen = densities @ colour. Unity shows them as they are.
         mpp: microns per pixel; None: the plan's.
+        contrast: of the tone curve, -2 to 1: light x becomes x + contrast * x (1 - x) (2 x - 1), steeper in the middle and
+            flatter at both ends where it is above 0. No change of colour does the same. Pictures alone show it.
+
+    Raises:
+        ValueError: a contrast by which the curve would fall.
     """
 
     colour: tuple[tuple[float, float, float], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))  # fmt: skip
     mpp: float | None = None
+    contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not -2 <= self.contrast <= 1:
+            raise ValueError(f"expected a contrast from -2 to 1, found {self.contrast}")
 
     def show(self, stain: Stain) -> Stain:
         """The stain as this scanner sees it: exact, since densities add up."""
         colour = np.array(self.colour)
         white = 255 * np.exp(np.log(stain.background / 255) @ colour)
         return Stain(stain.vectors @ colour, white, stain.thickness)
+
+    def expose(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The picture under this scanner's tone curve."""
+        light = np.arange(256) / 255
+        light += self.contrast * light * (1 - light) * (2 * light - 1)
+        return np.asarray(np.rint(255 * light).astype(np.uint8)[image])
 
 
 def draw_stain(rng: np.random.Generator) -> Stain:

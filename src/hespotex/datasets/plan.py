@@ -166,7 +166,9 @@ class PaintedPlan:
         image = np.zeros((0, 0, 3), dtype=np.uint8)
         if picture:
             rng = stream(self.seed, _PAINT, patient, section)
-            image = paint_scene(scene, self.stain(patient, section), rng)
+            image = self._scanner(patient).expose(
+                paint_scene(scene, self.stain(patient, section), rng)
+            )
         array_xy, xy_um = lattice_points(kind, spec.spot_pitch_um, len(scene.tissue) * frame.mpp)
         kinds = len(TISSUES) + self.has_foci
         area, nuclei = tissue_under_spots(scene, xy_um, spec.spot_diameter_um, kinds=kinds)
@@ -218,8 +220,7 @@ class PaintedPlan:
 
     def _frame(self, patient: int, section: int) -> SectionFrame:
         spec = self._lattice(section)[1]
-        scanner = self.scanners.get(self.patients[patient].scanner, Scanner())
-        mpp = scanner.mpp or spec.mpp
+        mpp = self._scanner(patient).mpp or spec.mpp
         if self.serial is None:
             return SectionFrame(mpp)
         rng = stream(self.seed, _MOVE, patient, section)
@@ -231,8 +232,10 @@ class PaintedPlan:
         if self.serial is not None and self.serial.restained:
             words.append(section + 1)
         stain = draw_stain(stream(self.seed, *words))
-        scanner = self.patients[patient].scanner
-        return self.scanners[scanner].show(stain) if scanner else stain
+        return self._scanner(patient).show(stain) if self.patients[patient].scanner else stain
+
+    def _scanner(self, patient: int) -> Scanner:
+        return self.scanners.get(self.patients[patient].scanner, Scanner())
 
     def _scene(self, patient: int, section: int) -> Scene:
         of, side_um = self.patients[patient], self._lattice(section)[1].side_um

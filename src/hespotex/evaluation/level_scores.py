@@ -20,7 +20,7 @@ from scipy.stats import false_discovery_control, rankdata
 from hespotex import keys
 from hespotex.evaluation import run_tables
 from hespotex.evaluation.grades import UNGRADED
-from hespotex.models.default.level import LevelFit
+from hespotex.models.default.level import LevelFit, dealt_together
 
 Float64 = npt.NDArray[np.float64]
 
@@ -226,9 +226,10 @@ def _dealt(
 ) -> Iterator[Float64]:
     """PCC with expression dealt to other patients' slides; never gated, so that it is not empty: this errs on the safe side."""
     rng = np.random.default_rng([seed, 23])
-    for _ in range(n):
-        dealt = values[rng.permutation(len(values))]
-        yield _pcc(_predict(folds, fits, dealt, gated=False), deviations(folds, dealt))
+    orders = [rng.permutation(len(values)) for _ in range(n)]
+    for dealt in dealt_together(values, orders):
+        found = _pcc(_predict(folds, fits, dealt, gated=False), deviations(folds, dealt))
+        yield from found.reshape(-1, values.shape[1])
 
 
 def _q_values(pcc: Float64, null: Float64) -> Float64:

@@ -1,9 +1,7 @@
 """The level of a slide: how far its composition and depth as a whole lie from the training mean.
 
-Features are standardised inside every slide, so the rest of the model cannot see it. Here a slide is the shape of its raw
-features' distribution over spots: how far they spread, beside other slides and other features, and how skewed they are. A
-mixture of tissues shows in both; a stain or scanner that shifts or stretches all features of a slide in neither. Per gene,
-over the P training patients,
+Features are standardised inside every slide, so the rest of the model cannot see it. Here a slide is its look (`looks.py`):
+how far its raw features spread over spots and how skewed they are. Per gene, over the P training patients,
 
     y = log share (or log depth) less the training mean,   y ~ N(0, s^2 (h K + (1 - h) I)),   K the looks' linear kernel
 
@@ -14,7 +12,7 @@ The level as a whole is kept where permuting patients against slides seldom give
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.genes.panel import spot_totals
+from hespotex.models.default.looks import directions_of, shape_of, tissue_moves
 from hespotex.models.preprocessing import FeatureStats
 from hespotex.models.types import TrainingSection
 
@@ -35,6 +34,7 @@ FEWEST_PATIENTS: Final = 4
 _PERMUTATIONS: Final = 199
 _P_VALUE: Final = 0.05
 _TESTED_GENES: Final = 2048
+_COLUMNS: Final = 4096
 _TINY: Final = 1e-6
 
 
@@ -84,12 +84,12 @@ class LevelFit:
         found = -0.5 * (constant + len(self.variance) * np.log(np.maximum(left, 1e-300)))
         return np.asarray(np.where(left > 1e-20, found, 0.0))
 
-    def evidence(self, scores: Float64) -> float:
-        """Sum over genes of the log of how much likelier the looks make the values."""
+    def evidence(self, scores: Float64) -> Float64:
+        """(G,) log of how much likelier the looks make the values of each gene."""
         log = self.log_likelihood(scores)
         gain = log - log[0] + _PRIOR[:, None]
         top = gain.max(axis=0)
-        return float((top + np.log(np.exp(gain - top).sum(axis=0))).sum())
+        return np.asarray(top + np.log(np.exp(gain - top).sum(axis=0)))
 
     def coefficients(self, scores: Float64) -> Float64:
         """(K, G): the level of a look x is (x - centre) @ coefficients."""
@@ -144,7 +144,7 @@ class SlideLevel:
 
     def look(self, stats: FeatureStats) -> Float64:
         """(K,) where a slide lies among the training slides."""
-        shape = _shape(stats, self.usual) - self.centre
+        shape = shape_of(stats, self.usual) - self.centre
         return np.asarray(self.directions.astype(np.float64) @ shape)
 
     def __call__(self, stats: FeatureStats) -> tuple[npt.NDArray[np.float32], float]:
@@ -154,26 +154,32 @@ class SlideLevel:
 
 
 def fit_level(
-    sections: Sequence[TrainingSection], stats: Sequence[FeatureStats], *, seed: int
+    sections: Sequence[TrainingSection],
+    stats: Sequence[FeatureStats],
+    inputs: Sequence[npt.NDArray[np.float32]],
+    *,
+    seed: int,
 ) -> tuple[SlideLevel, dict[str, Any]]:
     """Fit the level on training slides; and what `FittedModel.hyper` keeps of it.
 
     Args:
         stats: of the features of each section.
+        inputs: (n_i, K) of each section, as the networks read its spots.
         seed: of the permutations.
     """
     usual = np.sqrt(np.mean([np.square(s.std, dtype=np.float64) for s in stats], axis=0))
-    shapes = np.stack([_shape(s, usual) for s in stats])
+    shapes = np.stack([shape_of(s, usual) for s in stats])
     values = slide_values(sections)
     owners = patient_names([s.patient_id for s in sections], [s.section_id for s in sections])
     (names, of_patients), (_, y) = by_patient(shapes, owners), by_patient(values, owners)
     centre = of_patients.mean(axis=0)
-    weight = _block_weight(of_patients - centre)
-    _, _, v = np.linalg.svd((of_patients - centre) * weight, full_matrices=False)
-    directions = v[: max(len(names) - 1, 1)] * weight
+    enough = len(names) >= FEWEST_PATIENTS
+    slides = zip(sections, stats, inputs, strict=True) if enough else ()
+    moves = [tissue_moves(section.features, own, z) for section, own, z in slides]
+    directions = directions_of(of_patients - centre, moves)
     looks = (shapes - centre) @ directions.T
     coefficients, p = np.zeros((looks.shape[1], values.shape[1])), 1.0
-    if len(names) >= FEWEST_PATIENTS:
+    if enough:
         fit, y = LevelFit.of(by_patient(looks, owners)[1]), y - y.mean(axis=0)
         p = _p_value(fit, y, seed)
         if p <= _P_VALUE:
@@ -259,30 +265,23 @@ def _deviations(values: Float64, owners: Sequence[str]) -> tuple[float | None, f
 def _p_value(fit: LevelFit, y: Float64, seed: int) -> float:
     """How often patients permuted against their slides give as much evidence."""
     y = y[:, :: -(-y.shape[1] // _TESTED_GENES)]
-    seen, rng = fit.evidence(fit.basis @ y), np.random.default_rng([seed, 17])
-    dealt = (fit.evidence(fit.basis @ rng.permutation(y)) for _ in range(_PERMUTATIONS))
+    seen, rng = float(fit.evidence(fit.basis @ y).sum()), np.random.default_rng([seed, 17])
+    orders = [rng.permutation(len(y)) for _ in range(_PERMUTATIONS)]
+    dealt = dealt_together(y, orders)
+    evidence = np.concatenate(
+        [fit.evidence(fit.basis @ block).reshape(-1, y.shape[1]).sum(axis=1) for block in dealt]
+    )
     # Equal sums differ in their last bits with the order of adding.
-    as_large = sum(evidence >= seen - 1e-9 * abs(seen) for evidence in dealt)
+    as_large = int((evidence >= seen - 1e-9 * abs(seen)).sum())
     return (1 + as_large) / (1 + _PERMUTATIONS)
 
 
-def _shape(stats: FeatureStats, usual: npt.NDArray[Any]) -> Float64:
-    """(2 x S x D,) log deviation of every feature beside the usual one, less its mean over features, and skewness."""
-    if stats.skew is None:
-        raise ValueError("expected skewness among the statistics of a slide, found none")
-    seen = (usual > _TINY) & (stats.std > _TINY)
-    spread = np.zeros(usual.shape)
-    np.log(np.divide(stats.std, usual, out=np.ones(usual.shape), where=seen), out=spread)
-    if seen.any():
-        spread = np.where(seen, spread - spread[seen].mean(), 0.0)
-    return np.concatenate([spread.ravel(), np.where(seen, stats.skew, 0.0).ravel()])
-
-
-def _block_weight(shapes: Float64) -> Float64:
-    """(2 x S x D,) factor that gives deviations and skewness the same say, from (P, 2 x S x D) of mean 0."""
-    size = np.square(shapes).mean(axis=0).reshape(2, -1).sum(axis=1)
-    factor = np.where(size > 0, 1 / np.sqrt(np.where(size > 0, size, 1.0)), 0.0)
-    return np.repeat(factor, shapes.shape[1] // 2)
+def dealt_together(values: Float64, orders: Sequence[npt.NDArray[np.intp]]) -> Iterator[Float64]:
+    """(P, k x G) values with patients in other orders, k orders side by side: few calls on wide tables."""
+    at_once = max(1, _COLUMNS // max(values.shape[1], 1))
+    for at in range(0, len(orders), at_once):
+        part = np.stack([values[order] for order in orders[at : at + at_once]], axis=1)
+        yield part.reshape(len(values), -1)
 
 
 def _complement(u: Float64) -> Float64:
