@@ -74,6 +74,8 @@ GRADE_COUNTS: Final = "grade_counts"  # the same by grade
 LEVEL_SENTENCE: Final = (
     "level"  # whether the model tells slides apart, in words; absent in a model without a level
 )
+USE: Final = "use"  # what the numbers are for: research alone
+RESEARCH_USE: Final = "research use only"
 PATIENT: Final = "patient"  # same, new or unknown: the slide's patient to the training
 SUSPENDED: Final = "suspended"  # True on a slide that is unlike the training slides
 FOUND_HERE: Final = "found_here"  # True where the grades were found on these very sections

@@ -123,9 +123,11 @@ def test_a_damaged_record_of_a_run_is_told_by_the_run_and_by_the_report(
 
 
 def test_the_table_of_slides_has_the_columns_of_the_schema(tmp_path: Path) -> None:
-    write_slides(tmp_path / "slides.csv", [SlideRow(section_id="NA", status="failed", why="a, b")])
+    rows = [SlideRow(section_id="NA", status="failed", why="a, b")]
+    write_slides(tmp_path / "slides.csv", rows, "told apart")
     assert (tmp_path / "slides.csv").read_text() == (
-        'section_id,status,n_spots,n_bad,verdict,why\nNA,failed,0,0,,"a, b"\n'
+        "section_id,status,n_spots,n_bad,verdict,why,level,use\n"
+        'NA,failed,0,0,,"a, b",told apart,research use only\n'
     )
 
 

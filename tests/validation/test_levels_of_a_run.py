@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,7 +14,7 @@ from helpers.feature_cohort import write_cohort
 from helpers.levelled_slides import levelled_slides
 from hespotex import pipeline
 from hespotex.config import RunConfig
-from hespotex.models.bundle import read_model
+from hespotex.models.bundle import read_model, write_model
 from hespotex.models.default.level import CANNOT_TELL
 from hespotex.storage.metrics import Evidence, Metrics
 from hespotex.storage.run_record import RunRecord
@@ -49,7 +51,10 @@ def test_a_cross_validation_grades_levels_in_every_file(trained: Path):
         f"G{i:03d}" for i in range(32)
     }
     assert "models of the folds tell slides apart" in RunRecord.read(run / "run.json").level
-    assert "Where does a slide lie as a whole?" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "Where does a slide lie as a whole?" in page
+    assert "That a model tells slides apart is a finding" in page
+    assert "No model of this run tells" not in page
     stored = anndata.read_h5ad(run / "predictions" / "P0S0.h5ad")
     known = Evidence.read(run / "evidence.json").level_grades
     assert stored.var.level_grade.astype(str).to_dict() == {g: known[g] for g in stored.var_names}
@@ -71,6 +76,19 @@ def test_evaluate_scores_levels_of_new_patients(trained: Path, tmp_path: Path):
     assert level.n_patients == 10
     assert level.rmse < level.train_mean_rmse
     assert sum(level.grades[g] for g in "ABC") >= 8
+    assert set(level.baselines) == {"tissue area", "predicted depth", "ridge on the mean feature"}
+    assert np.isfinite(level.baselines["ridge on the mean feature"])
+
+
+def test_a_model_file_of_before_the_ridge_is_evaluated_without_it(trained: Path, tmp_path: Path):
+    bundle = read_model(trained)
+    kept = {k: v for k, v in bundle.trust.items() if not k.startswith("level_ridge.")}
+    assert len(kept) == len(bundle.trust) - 4
+    write_model(tmp_path / "old.hespotex", replace(bundle, trust=kept))
+    new = trained.with_name("new") / "sections.csv"
+    pipeline.evaluate(tmp_path / "old.hespotex", new, tmp_path / "e")
+    level = Metrics.read(tmp_path / "e" / "metrics.json").level
+    assert level is not None
     assert set(level.baselines) == {"tissue area", "predicted depth"}
 
 
@@ -85,6 +103,9 @@ def test_two_patients_are_ungraded_and_the_model_says_that_it_cannot_tell(tmp_pa
                  (run / "report.html").read_text().casefold(),
                  (tmp_path / "m.model-card.md").read_text().casefold()):  # fmt: skip
         assert CANNOT_TELL in said
+    page = (run / "report.html").read_text()
+    assert "No model of this run tells slides apart" in page
+    assert "That a model tells slides apart is a finding" not in page
     assert not read_model(model).model.hyper["level"]["tells_slides_apart"]
     stored = anndata.read_h5ad(run / "predictions" / "P0S0.h5ad")
     assert stored.uns["hespotex"]["level"].startswith(CANNOT_TELL)

@@ -20,6 +20,7 @@ from scipy.stats import false_discovery_control, rankdata
 from hespotex import keys
 from hespotex.evaluation import run_tables
 from hespotex.evaluation.grades import UNGRADED
+from hespotex.evaluation.level_ridge import LevelRidge
 from hespotex.models.default.level import LevelFit, dealt_together
 
 Float64 = npt.NDArray[np.float64]
@@ -111,6 +112,7 @@ def score_external(
     baselines: Mapping[str, Float64],
     mean: Float64,
     *,
+    ridge: Float64 | None = None,
     seed: int = 0,
     n_permutations: int | None = None,
 ) -> LevelScores:
@@ -121,9 +123,12 @@ def score_external(
         values: (P, G) measured mean log share.
         baselines: (P, 1) numbers that a deviation may follow, in either direction.
         mean: (G,) the model's training mean of the log share.
+        ridge: (P, G) deviations by the model's own ridge; None where its file has none.
     """
     measured = values - mean
     beside = {name: np.abs(_pcc(np.tile(x, len(genes)), measured)) for name, x in baselines.items()}
+    if ridge is not None:
+        beside["ridge"] = _pcc(ridge, measured)
     rng = np.random.default_rng([seed, 23])
     n = _PERMUTATIONS if n_permutations is None else n_permutations
     deals = (_pcc(predicted, measured[rng.permutation(len(values))]) for _ in range(n))
@@ -244,21 +249,11 @@ def _q_values(pcc: Float64, null: Float64) -> Float64:
 
 
 def _ridge(folds: Sequence[LevelFold], values: Float64, seen: Float64) -> Float64:
-    """(P, G) left out by ridge on standardised columns, a penalty of the columns' own variance where they are many."""
+    """(P, G) left out by ridge on what is seen of a patient."""
     predicted = np.zeros(values.shape)
     for fold in folds:
-        x = seen[fold.train]
-        centre, spread = x.mean(axis=0), x.std(axis=0)
-        x, new = (
-            (part - centre) / np.where(spread > 0, spread, np.inf)
-            for part in (x, seen[fold.held_out])
-        )
-        kernel = x @ x.T
-        penalty = float(np.trace(kernel)) / max(len(x) - 1, 1) if x.shape[1] > 1 else 1e-9
-        weights = np.linalg.solve(
-            kernel + max(penalty, 1e-9) * np.eye(len(x)), _centred(values[fold.train])
-        )
-        predicted[fold.held_out] = new @ x.T @ weights
+        fit = LevelRidge.fit(seen[fold.train], _centred(values[fold.train]))
+        predicted[fold.held_out] = fit.predict(seen[fold.held_out])
     return predicted
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from hespotex import keys
 from hespotex.errors import SlideError
 from hespotex.predicting.options import SlideTask
 from hespotex.results.outcome import SlideOutcome
@@ -77,11 +78,15 @@ class Ledger:
         entry.write(self._file(row.section_id))
 
     def publish(self, identity: Identity | Mapping[str, Any], details: Mapping[str, Any]) -> None:
-        """Write `slides.csv` and run.json of all slides; finished if each of them has its prediction."""
+        """Write `slides.csv` and run.json of all slides; finished if each of them has its prediction.
+
+        Args:
+            details: values of run.json; what it says of the level of slides stands in every row of the table, too.
+        """
         entries = self._read()
         while entries:
             rows = [entries[name].outcome for name in sorted(entries)]
-            write_slides(self._run.slides_csv, rows)
+            write_slides(self._run.slides_csv, rows, str(details.get(keys.LEVEL_SENTENCE) or ""))
             whole = all(row.ended for row in rows)
             self._run.record(identity, {"slides": rows, **details}, finished=whole)
             before, entries = entries, self._read()

@@ -8,10 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+from hespotex import keys
 from hespotex.errors import HESpotExError, RunError
 from hespotex.evaluation.patients import say_same_id
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.genes.gene_sets import sets_key
+from hespotex.models.default.level import level_words
 from hespotex.nuclei.stage import for_prediction, refuse_one_mask, say_of_nuclei
 from hespotex.predicting.executor import Cluster, ToLoad, predict_on_cluster, predict_serially
 from hespotex.predicting.gene_choice import refuse_unwritten, say_absent
@@ -88,6 +90,7 @@ def _record(
 ) -> Iterator[Ledger]:
     """Claim the folder; however the block ends, its tables list what is there."""
     bundle, clock = predictor.bundle, StageClock()
+    said = {keys.LEVEL_SENTENCE: level_words(bundle.model.hyper)}
     identity = Identity(
         verb=_VERB,
         hespotex=versions()["hespotex"],
@@ -99,16 +102,16 @@ def _record(
     run.begin(identity)
     ledger = Ledger(run, plan.source)
     ledger.open(plan.tasks, whole=plan.whole)
-    ledger.publish(identity, {})
+    ledger.publish(identity, said)
     write_absent_of_model(run, bundle)
     try:
         with clock.stage("predict"):
             yield ledger
     except BaseException:  # an interruption, too: the table says what is there
         with suppress(HESpotExError):  # a full disk: what was raised first is to be said
-            ledger.publish(identity, clock.summary())
+            ledger.publish(identity, {**said, **clock.summary()})
         raise
-    ledger.publish(identity, clock.summary())
+    ledger.publish(identity, {**said, **clock.summary()})
 
 
 def _shaping(options: SlideOptions) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from hespotex import keys
 from hespotex.models.default.level import CANNOT_TELL
 from hespotex.report.report_tables import text
 from hespotex.storage.metrics import LevelSummary
+
+TOLD: Final = "That a model tells slides apart is a finding on all genes together: no single gene need have a grade."
+NONE_TOLD: Final = "No model of this run tells slides apart: it predicts no deviation, has no correlation, and its RMSE is the train mean's."
 
 
 def level_section(level: LevelSummary | None) -> dict[str, Any]:
@@ -24,6 +27,7 @@ def level_section(level: LevelSummary | None) -> dict[str, Any]:
     grades = ", ".join(f"{n:,} {grade}" for grade, n in level.grades.items() if n)
     return {
         "sentence": level.sentence,
+        "note": TOLD if level.n_folds_told else NONE_TOLD,
         "n_patients": level.n_patients,
         "rows": rows,
         "grades": grades,

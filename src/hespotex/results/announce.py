@@ -72,7 +72,9 @@ def genes_to_write(
 
 
 def say_what_lacks(bundle: Bundle, reporter: Reporter) -> None:
-    """Say that a model has no intervals of composition, which of its gene sets have too few genes, and which no grade."""
+    """Say whether a model tells slides apart, that it has no intervals, which gene sets have too few genes, which no grade."""
+    if level := level_words(bundle.model.hyper):
+        reporter.say(level)
     if bundle_trust(bundle).regions is None:
         reporter.say(NO_INTERVALS)
     sets = PanelSets.of(bundle.gene_sets, bundle.genes)
@@ -91,8 +93,6 @@ def say_of_model(bundle: Bundle, reporter: Reporter) -> None:
     """Say what inner folds chose for a model, where values were searched, and what few patients mean for it."""
     if note := patients_note([s.patient_id for s in bundle.sections]):
         reporter.say(note)
-    if level := level_words(bundle.model.hyper):
-        reporter.say(level)
     search = Validation.model_validate(bundle.validation).search
     if search.chosen:
         reporter.say(

@@ -141,6 +141,7 @@ def provenance(bundle: Bundle) -> dict[str, Any]:
         "seed": bundle.config.seed,
         "inner_note": inner_folds_note(bundle),
         keys.LEVEL_SENTENCE: level_words(bundle.model.hyper) or None,
+        keys.USE: keys.RESEARCH_USE,
         "versions": versions(),
     }
 

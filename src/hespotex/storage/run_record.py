@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from hespotex import keys
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.schema import JsonFile, Schema
 
@@ -91,10 +92,15 @@ class RunRecord(JsonFile):
     """Of libraries that numbers depend on."""
 
 
-def write_slides(path: Path, rows: Sequence[SlideRow]) -> None:
-    """Write slides.csv; characters of names that are no text are written as escapes."""
+def write_slides(path: Path, rows: Sequence[SlideRow], level: str = "") -> None:
+    """Write slides.csv; characters of names that are no text are written as escapes.
+
+    Args:
+        level: whether the model tells slides apart, in words: a column, beside that of what the numbers are for.
+    """
     import pandas as pd
 
     table = pd.DataFrame([row.model_dump() for row in rows], columns=list(SlideRow.model_fields))
+    table = table.assign(level=level, use=keys.RESEARCH_USE)
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, errors="backslashreplace")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hespotex.config import Machine, RunConfig
 from hespotex.evaluation import intervals
 from hespotex.evaluation.held_out import HeldOut, evaluate_bundle
+from hespotex.evaluation.level_ridge import fit_level_ridge
 from hespotex.evaluation.out_of_distribution import fit_ood
 from hespotex.evaluation.predictors import fitted
 from hespotex.evaluation.region_intervals import calibrate_regions, region_errors
@@ -220,7 +221,10 @@ def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> 
     """
     panel = GenePanel(bundle.genes, bundle.training_totals)
     sections = [training_section(item, panel) for item in train.items]
-    return replace(bundle, trust={**bundle.trust, **fitted(sections, nearest_spots)})
+    kept = fitted(sections, nearest_spots)
+    if bundle.model.profile == "default":
+        kept |= fit_level_ridge(sections)
+    return replace(bundle, trust={**bundle.trust, **kept})
 
 
 def _n_units(*cohorts: Cohort) -> list[int]:

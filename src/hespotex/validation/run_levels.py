@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.evaluation.held_out import HeldOut
+from hespotex.evaluation.level_ridge import LevelRidge, mean_feature
 from hespotex.evaluation.level_scores import (
     FEWEST_PATIENTS,
     LevelFold,
@@ -124,15 +125,15 @@ def external_levels(
     shifts = np.stack([level(feature_stats(i.features))[0] for i in items])
     depth = {h.item.section.section_id: _log_depth(h) for h in held_out}
     beside = _baselines(items, depth)
-    beside.pop(
-        "ridge"
-    )  # would have to be fitted on the training slides, which a model does not keep
+    _, seen = by_patient(beside.pop("ridge"), owners)
+    ridge = LevelRidge.from_tensors(bundle.trust)
     return score_external(
         by_patient(shifts.astype(np.float64), owners)[1],
         by_patient(_log_shares(items, genes), owners)[1],
         genes,
         {name: by_patient(x, owners)[1] for name, x in beside.items()},
         log_pooled,
+        ridge=None if ridge is None else ridge.predict(seen),
         seed=bundle.config.seed,
     )
 
@@ -162,5 +163,5 @@ def _baselines(items: Sequence[EncodedSection], depth: Mapping[str, float]) -> d
     return {
         "area": np.array(area)[:, None],
         "depth": np.array([depth[i.section.section_id] for i in items])[:, None],
-        "ridge": np.stack([i.features.mean(axis=0, dtype=np.float64).ravel() for i in items]),
+        "ridge": np.stack([mean_feature(i.features) for i in items]),
     }
