@@ -21,6 +21,7 @@ from hespotex.cli.models import import_checkpoint
 from hespotex.cli.named_models import models
 from hespotex.cli.runs import cross_validate, demo, predict, train
 from hespotex.cli.terminal import print_error, print_warning
+from hespotex.cli.view import view
 from hespotex.cli.worth import compare, evaluate, report
 from hespotex.errors import HESpotExError
 from hespotex.registry import PluginWarning
@@ -44,6 +45,7 @@ app.command("compare")(compare)
 app.command("cohort")(cohort)
 app.command("associate")(associate)
 app.command("agree")(agree)
+app.command("view")(view)
 app.command("import-checkpoint")(import_checkpoint)
 app.add_typer(models, name="models")
 app.command("encoders")(encoders)

@@ -34,6 +34,7 @@ def demo(
         reporter=options.reporter(quiet, verbose),
     )
     terminal.print_result(result)
+    typer.echo(f"slides and maps in the browser: hespotex view {out / 'results'}")
 
 
 def cross_validate(

@@ -17,6 +17,7 @@ from hespotex import keys
 from hespotex.errors import SlideError
 from hespotex.predicting.options import SlideTask
 from hespotex.results.outcome import SlideOutcome
+from hespotex.results.places import note_place
 from hespotex.slide import slide_key
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.run_folder import RunDir
@@ -74,6 +75,7 @@ class Ledger:
         if row.ended:
             with suppress(SlideError):  # gone since it was predicted
                 content = slide_key(slide)
+                note_place(content, slide)
         entry = SlideRecord(outcome=row, slide=_place(slide), source=self._source, content=content)
         entry.write(self._file(row.section_id))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hespotex.config import RunConfig
 from hespotex.progress import Reporter
+from hespotex.results.places import note_place
 from hespotex.sections.inputs import section_inputs
 from hespotex.sections.section import Section
 from hespotex.storage.clock import versions
@@ -17,7 +18,10 @@ from hespotex.storage.run_record import Identity
 def run_identity(
     verb: str, config: RunConfig, sections: Sequence[Section], **more: Any
 ) -> Identity:
-    """What a result depends on; a folder that holds another identity is refused."""
+    """What a result depends on; a folder that holds another identity is refused.
+
+    Where the slides lie is noted beside, in the user's cache: `view` finds them there.
+    """
     return Identity(
         verb=verb,
         hespotex=versions()["hespotex"],
@@ -36,5 +40,8 @@ def finished_before(run: RunDir, identity: Identity, reporter: Reporter) -> bool
 
 
 def _input(section: Section) -> dict[str, Any]:
+    seen = section_inputs(section)
+    if section.slide is not None:
+        note_place(seen["slide"], section.slide)
     accepted = {"accepted": list(section.accepted)} if section.accepted else {}
-    return {**section_inputs(section), "carried": section.carried_key(), **accepted}
+    return {**seen, "carried": section.carried_key(), **accepted}

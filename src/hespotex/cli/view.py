@@ -1,0 +1,50 @@
+"""Verb `view`: slides and maps in the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hespotex.cli import options, terminal
+
+
+@options.idle("device", "threads", "seed")
+def view(
+    path: Annotated[
+        Path, typer.Argument(help="Folder of cross-validate, evaluate or predict, or one h5ad.")
+    ],
+    slides: Annotated[
+        Path | None,
+        typer.Option(
+            "--slides",
+            metavar="MANIFEST|FOLDER|SLIDE",
+            help="Where the images lie; default: where this machine last saw them.",
+        ),
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port; default: a free one.")
+    ] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address, open no browser.")
+    ] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show a run in the browser: slides that come closer with the wheel, maps over them, and how far to believe each.
+    Only this machine can open the address, and only with its token. Ctrl-C ends it.
+
+    Example: hespotex view results
+    """
+    import webbrowser
+
+    from hespotex.viewer.serve import Viewer
+
+    reporter = options.reporter(quiet, verbose)
+    viewer = Viewer(path, slides=slides, port=port, say=reporter.say)
+    typer.echo(viewer.address)
+    terminal.stderr().print("Ctrl-C ends the viewer.", markup=False)
+    if not no_browser:
+        webbrowser.open(viewer.address)
+    viewer.run()

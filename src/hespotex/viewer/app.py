@@ -1,0 +1,170 @@
+"""What the viewer answers: a page, tiles, values, regions. No path of a request names a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from importlib import resources
+from typing import Any, Final
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from hespotex.errors import HESpotExError, RunError
+from hespotex.viewer.figure import FORMATS, View, draw_view
+from hespotex.viewer.gate import Gate, TooLargeError
+from hespotex.viewer.library import Library, as_mapping, read_geojson
+
+STATIC: Final = {
+    "view.css": "text/css; charset=utf-8",
+    "draw.js": "text/javascript; charset=utf-8",
+    "pane.js": "text/javascript; charset=utf-8",
+    "view.js": "text/javascript; charset=utf-8",
+    "regions.js": "text/javascript; charset=utf-8",
+}
+_BYTES: Final = "application/octet-stream"
+_KEPT: Final = {"cache-control": "private, max-age=3600"}
+_FRESH: Final = {"cache-control": "no-store"}
+
+Answer = Callable[[Request, Any], Response]
+
+
+def static_text(name: str) -> str:
+    """A file of the page, as it lies in the package."""
+    return (resources.files("hespotex.viewer") / "static" / name).read_text(encoding="utf-8")
+
+
+def make_app(library: Library, token: str) -> ASGIApp:
+    """The viewer of a library, behind its token."""
+    answers = _Answers(library)
+    number, tile = "/slide/{slide:int}", "/tile/{zoom:int}/{column:int}/{row:int}"
+    gets = {
+        "/": answers.page, "/static/{name:str}": answers.static, "/run": answers.run, "/levels": answers.levels,
+        number: answers.about, f"{number}/spots": answers.spots, f"{number}/raster": answers.raster,
+        f"{number}/values": answers.values, f"{number}/spot/{{spot:int}}": answers.spot, f"{number}/thumbnail": answers.thumbnail, f"{number}{tile}": answers.tile,
+    }  # fmt: skip
+    posts = {
+        f"{number}/region": answers.region,
+        "/geojson": answers.geojson,
+        "/figure": answers.figure,
+    }
+    routes = [Route(path, _answered(library, f), methods=["GET"]) for path, f in gets.items()]
+    routes += [Route(path, _answered(library, f), methods=["POST"]) for path, f in posts.items()]
+    return Gate(Starlette(routes=routes), token)
+
+
+def _answered(library: Library, answer: Answer) -> Callable[[Request], Any]:
+    """Errors that a user can cure become a message on the page, and what changed is opened anew."""
+
+    @wraps(answer)
+    async def call(request: Request) -> Response:
+        try:
+            body = await request.body() if request.method == "POST" else b""
+            return await run_in_threadpool(answer, request, body)
+        except TooLargeError:
+            return PlainTextResponse("too much", 413)
+        except HESpotExError as error:
+            slide = request.path_params.get("slide")
+            if isinstance(error, RunError) and slide is not None:
+                library.forget(slide)
+            return JSONResponse({"error": str(error)}, 409, headers=_FRESH)
+        except (ValueError, KeyError, TypeError):
+            return JSONResponse({"error": "the viewer does not understand this request"}, 400)
+
+    return call
+
+
+class _Answers:
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def page(self, _request: Request, _body: bytes) -> Response:
+        text = static_text("page.html")
+        return Response(text, media_type="text/html; charset=utf-8", headers=_FRESH)
+
+    def static(self, request: Request, _body: bytes) -> Response:
+        kind = STATIC.get(request.path_params["name"])
+        if kind is None:
+            return PlainTextResponse("nothing here", 404)
+        return Response(
+            static_text(request.path_params["name"]), media_type=kind, headers={"cache-control": "no-cache"}
+        )  # fmt: skip
+
+    def run(self, _request: Request, _body: bytes) -> Response:
+        return JSONResponse(self._library.run(), headers=_FRESH)
+
+    def levels(self, request: Request, _body: bytes) -> Response:
+        return JSONResponse(self._library.levels(request.query_params["gene"]), headers=_FRESH)
+
+    def about(self, request: Request, _body: bytes) -> Response:
+        return JSONResponse(self._library.about(request.path_params["slide"]), headers=_FRESH)
+
+    def thumbnail(self, request: Request, _body: bytes) -> Response:
+        picture = self._library.thumbnail(request.path_params["slide"])
+        return Response(picture, media_type="image/jpeg", headers=_KEPT)
+
+    def tile(self, request: Request, _body: bytes) -> Response:
+        at = request.path_params
+        picture = self._library.tile(at["slide"], at["zoom"], at["column"], at["row"])
+        if picture is None:
+            return PlainTextResponse("no such tile", 404)
+        return Response(picture, media_type="image/jpeg", headers=_KEPT)
+
+    def spots(self, request: Request, _body: bytes) -> Response:
+        """x, y in level-0 pixels (float32, n each), then flags (uint8)."""
+        slide = self._library.slide(request.path_params["slide"])
+        slide.check()
+        x, y = np.asarray(slide.file.spots.xy_px0, np.float32).T
+        flagged = (~slide.file.usable).astype(np.uint8)
+        return Response(
+            x.tobytes() + y.tobytes() + flagged.tobytes(), media_type=_BYTES, headers=_FRESH
+        )
+
+    def spot(self, request: Request, _body: bytes) -> Response:
+        slide = self._library.slide(request.path_params["slide"])
+        slide.check()
+        number = request.path_params["spot"]
+        if not 0 <= number < slide.file.n_spots:
+            return PlainTextResponse("no such spot", 404)
+        return JSONResponse(slide.spot(number), headers=_FRESH)
+
+    def raster(self, request: Request, _body: bytes) -> Response:
+        """Height, width (int32), level-0 pixels per pixel (float32), then the spot of each pixel (int32)."""
+        index, scale = self._library.slide(request.path_params["slide"]).raster()
+        head = np.array(index.shape, np.int32).tobytes() + np.float32(scale).tobytes()
+        return Response(head + index.tobytes(), media_type=_BYTES, headers=_FRESH)
+
+    def values(self, request: Request, _body: bytes) -> Response:
+        """A header in JSON (its length first, uint32, padded to 4 bytes), then the values (float32)."""
+        asked, slide = request.query_params, self._library.slide(request.path_params["slide"])
+        gene = asked.get("gene", "")
+        layer = slide.layer(asked["show"], gene)
+        head = {
+            "title": layer.title, "unit": layer.unit, "limits": layer.limits, "diverging": layer.diverging,
+            "categories": layer.categories, "explained": layer.explained, "told": slide.told(gene),
+            "half_widths": slide.half_widths(gene), "suspended": slide.claims.suspended,
+            "verdict": slide.claims.verdict or "",
+        }  # fmt: skip
+        text = json.dumps(head).encode()
+        text += b" " * (-len(text) % 4)
+        packed = np.uint32(len(text)).tobytes() + text + layer.values.astype("<f4").tobytes()
+        return Response(packed, media_type=_BYTES, headers=_FRESH)
+
+    def region(self, request: Request, body: bytes) -> Response:
+        polygons = as_mapping(json.loads(body)).get("polygons")
+        found = self._library.region(request.path_params["slide"], polygons or [])
+        return JSONResponse(found, headers=_FRESH)
+
+    def geojson(self, _request: Request, body: bytes) -> Response:
+        return JSONResponse({"regions": read_geojson(body)}, headers=_FRESH)
+
+    def figure(self, _request: Request, body: bytes) -> Response:
+        view = View.of(as_mapping(json.loads(body)))
+        made = draw_view(self._library, view)
+        return Response(made, media_type=FORMATS[view.format], headers=_FRESH)

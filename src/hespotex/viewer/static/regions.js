@@ -1,0 +1,142 @@
+"use strict";
+// Regions drawn by hand: lasso or polygon, their table, CSV and GeoJSON both ways.
+
+class Regions {
+  constructor(app) {
+    Object.assign(this, { app, drawing: false, rings: [], path: [], slide: -1, table: null });
+    this.panel = document.getElementById("region");
+    this.order = "difference";
+  }
+  start(on) {
+    this.drawing = on; this.path = []; this.dragged = false;
+    document.getElementById("lasso").setAttribute("aria-pressed", on);
+    document.body.classList.toggle("drawing", on);
+    if (on) this.write();
+    this.app.draw();
+  }
+  point(pane, x, y) { const v = pane.view(); return [v.left + x * v.px0, v.top + y * v.px0]; }
+  down(pane, x, y) {
+    if (this.slide !== pane.slide) { this.rings = []; this.table = null; }
+    this.slide = pane.slide;
+    this.path.push(this.point(pane, x, y));
+    this.from = [x, y]; this.dragged = false;
+    this.app.draw();
+  }
+  move(pane, x, y, held) {
+    if (!this.path.length || this.slide !== pane.slide) return;
+    const last = this.last || this.from;
+    if (held && Math.hypot(x - last[0], y - last[1]) > 3) { this.path.push(this.point(pane, x, y)); this.last = [x, y]; this.dragged = true; }
+    this.ahead = this.point(pane, x, y);
+    this.app.draw();
+  }
+  up(pane) { this.last = null; if (this.dragged) this.end(pane); }
+  end(pane) {
+    const ring = this.path.filter((p, i, all) => !i || p[0] !== all[i - 1][0] || p[1] !== all[i - 1][1]);
+    this.start(false);
+    if (ring.length < 3) return;
+    this.rings = [ring]; this.slide = pane.slide;
+    this.ask();
+  }
+  async ask() {
+    try {
+      this.table = await Source.json(`slide/${this.slide}/region`, { polygons: this.rings });
+      this.write();
+    } catch (error) { this.app.say(error.message); }
+    this.app.draw();
+  }
+  draw(c, view, pane) {
+    if (pane.slide !== this.slide) return;
+    const to = ([x, y]) => [(x - view.left) / view.px0, (y - view.top) / view.px0];
+    c.save(); c.lineJoin = "round";
+    for (const [ring, closed] of [...this.rings.map((r) => [r, true]), [this.path.concat(this.drawing && this.ahead && this.path.length ? [this.ahead] : []), false]]) {
+      if (!ring.length) continue;
+      c.beginPath();
+      ring.forEach((p, i) => (i ? c.lineTo(...to(p)) : c.moveTo(...to(p))));
+      if (closed) c.closePath();
+      c.strokeStyle = "white"; c.lineWidth = 4; c.stroke();
+      c.strokeStyle = "#111"; c.lineWidth = 1.8; c.setLineDash(closed ? [] : [6, 4]); c.stroke();
+    }
+    c.restore();
+  }
+  write() {
+    const { panel, table } = this;
+    panel.hidden = false;
+    const head = make("div", "row"), close = make("button", "quiet", "Close"), tools = make("div", "row");
+    close.addEventListener("click", () => { this.rings = []; this.table = null; this.start(false); panel.hidden = true; this.app.draw(); });
+    head.append(make("h2", "", "Region"), close);
+    const input = make("input");
+    Object.assign(input, { type: "file", accept: ".geojson,.json", id: "geojson" });
+    input.addEventListener("change", () => this.read(input.files[0]));
+    const label = make("label", "button", "GeoJSON in");
+    label.append(input);
+    const button = (text, act, off) => { const b = make("button", "", text); b.disabled = off; b.addEventListener("click", act); return b; };
+    tools.append(button("CSV", () => this.csv(), !table), button("GeoJSON out", () => this.geojson(), !this.rings.length), label);
+    panel.replaceChildren(head, tools);
+    if (!table) {
+      panel.append(make("p", "", "Drag a lasso on the map, or click corners and double-click the last."));
+      return;
+    }
+    const name = this.app.run.slides[this.slide].name;
+    panel.append(make("p", "strong", `${name}: ${table.n_inside.toLocaleString("en")} spots inside, ${table.n_rest.toLocaleString("en")} outside${table.n_flagged ? `; ${table.n_flagged} flagged spots inside do not count` : ""}.`));
+    panel.append(make("p", "small", "It describes: the region was drawn after looking at the maps, so there is no p or q value. Difference is composition inside less outside, natural log; ± is the interval of the predicted composition of the region."));
+    if (table.suspended) panel.append(make("p", "alarm", "This slide is unlike the training slides: no grade holds here."));
+    panel.append(this.rows());
+  }
+  ranked() {
+    const { gene, difference, grade } = this.table.columns, order = gene.map((_, i) => i);
+    const least = "ABCD".indexOf(this.app.look.least);
+    const kept = least >= 3 ? order : order.filter((i) => grade[i] !== "ungraded" && "ABCD".indexOf(grade[i]) <= least);
+    if (this.order === "gene") return kept.sort((a, b) => gene[a].localeCompare(gene[b]));
+    if (this.order === "grade") return kept.sort((a, b) => grade[a].localeCompare(grade[b]) || Math.abs(difference[b]) - Math.abs(difference[a]));
+    return kept;
+  }
+  rows() {
+    const t = this.table.columns, table = make("table"), head = make("tr"), box = make("div", "scroll");
+    for (const [name, title] of [["gene", "gene"], ["difference", "difference"], ["", "±"], ["grade", "grade"], ["", "evidence"]]) {
+      const th = make("th");
+      if (name) { const b = make("button", "quiet", title); b.addEventListener("click", () => { this.order = name; this.write(); }); th.append(b); th.setAttribute("aria-sort", this.order === name ? "other" : "none"); }
+      else th.textContent = title;
+      head.append(th);
+    }
+    table.append(make("thead"), make("tbody"));
+    table.tHead.append(head);
+    const ranked = this.ranked();
+    for (const i of ranked.slice(0, 300)) {
+      const row = make("tr"), link = make("button", "link", t.gene[i]), cell = make("td");
+      link.addEventListener("click", () => this.app.active.set({ gene: t.gene[i] }));
+      cell.append(link);
+      const chip = make("td");
+      chip.append(gradeChip(t.grade[i], t.evidence[i]));
+      row.append(cell, make("td", "number", said(t.difference[i])), make("td", "number", t.half_width[i] === null ? "–" : said(t.half_width[i], 2)), chip, make("td", "", t.evidence[i]));
+      table.tBodies[0].append(row);
+    }
+    box.append(table);
+    if (ranked.length > 300) box.append(make("p", "small", `300 of ${ranked.length.toLocaleString("en")} genes; the CSV has all.`));
+    return box;
+  }
+  csv() {
+    const t = this.table, names = Object.keys(t.columns), cell = (v) => (v === null ? "" : /[",\n]/.test(v) ? `"${String(v).replaceAll('"', '""')}"` : v);
+    const lines = [["section", "n_inside", "n_rest", ...names].join(",")], name = this.app.run.slides[this.slide].name;
+    for (let i = 0; i < t.columns.gene.length; i++) lines.push([name, t.n_inside, t.n_rest, ...names.map((n) => t.columns[n][i])].map(cell).join(","));
+    saveFile(`${name}_region.csv`, new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
+  }
+  geojson() {
+    const name = this.app.run.slides[this.slide].name;
+    const features = this.rings.map((ring, i) => ({ type: "Feature", geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] }, properties: { objectType: "annotation", name: `region ${i + 1}` } }));
+    saveFile(`${name}_region.geojson`, new Blob([JSON.stringify({ type: "FeatureCollection", features })], { type: "application/geo+json" }));
+  }
+  async read(file) {
+    try {
+      const { regions } = await Source.json("geojson", await file.text());
+      this.rings = regions.flatMap((r) => r.rings); this.slide = this.app.active.slide;
+      await this.ask();
+    } catch (error) { this.app.say(error.message); }
+  }
+}
+
+function saveFile(name, blob) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob); link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
