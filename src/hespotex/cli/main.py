@@ -15,6 +15,7 @@ from hespotex.cli.agree import agree
 from hespotex.cli.cohorts import associate, cohort
 from hespotex.cli.convert import convert
 from hespotex.cli.doctor import doctor
+from hespotex.cli.domains import domains
 from hespotex.cli.encoders import encoders
 from hespotex.cli.inspect import inspect
 from hespotex.cli.models import import_checkpoint
@@ -46,6 +47,7 @@ app.command("cohort")(cohort)
 app.command("associate")(associate)
 app.command("agree")(agree)
 app.command("view")(view)
+app.command("domains")(domains)
 app.command("import-checkpoint")(import_checkpoint)
 app.add_typer(models, name="models")
 app.command("encoders")(encoders)

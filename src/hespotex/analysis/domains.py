@@ -1,0 +1,339 @@
+"""Tissue domains over all sections together, from each source that there is, and what they agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex.analysis.cohort import prediction_files
+from hespotex.analysis.domain_fit import (
+    LENGTH_UM,
+    MOST_DOMAINS,
+    Assign,
+    Labels,
+    Reduced,
+    Stability,
+    assigned,
+    chosen,
+    fit_domains,
+    fit_leiden,
+    matched,
+    reduce_sources,
+    stability,
+)
+from hespotex.analysis.domain_markers import markers
+from hespotex.analysis.domain_scores import (
+    Words,
+    against_labels,
+    between_sections,
+    between_sources,
+    label_columns,
+    read_obs,
+)
+from hespotex.analysis.domain_sources import (
+    COMPOSITION,
+    FEATURES,
+    MEASURED,
+    SOURCES,
+    Source,
+    composition_sources,
+    feature_sources,
+    measured_sources,
+)
+from hespotex.analysis.prediction_file import PredictionFile
+from hespotex.config import Machine
+from hespotex.errors import ConfigError, RunError, counted, shorten
+from hespotex.progress import Reporter, Silent
+from hespotex.storage.atomic import check_writable
+
+# A section of fewer spots has no mean to be standardised by.
+LEAST_SPOTS: Final = 10
+_MOST_TRIED: Final = 10
+
+
+@dataclass(frozen=True)
+class DomainOptions:
+    """How domains are drawn.
+
+    Attributes:
+        sources: of `SOURCES`; None: all that there are.
+        n: number of domains; None: by stability.
+        resolution: of Leiden communities instead; excludes `n`.
+        manifest: of the sections, with slides or features files: features are taken from there.
+        agree: folder of `hespotex agree`, for scores between sections.
+        labels: columns of obs; None: all that look like labels.
+        length_um: of the smoothing in space; 0: none.
+        keep_levels: standardise over all sections together, not inside each.
+        seed: of every draw.
+
+    Raises:
+        ConfigError: a value is impossible.
+    """
+
+    sources: tuple[str, ...] | None = None
+    n: int | None = None
+    resolution: float | None = None
+    manifest: Path | None = None
+    agree: Path | None = None
+    labels: tuple[str, ...] | None = None
+    length_um: float = LENGTH_UM
+    keep_levels: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [s for s in self.sources or () if s not in SOURCES]
+        if unknown or self.sources == ():
+            found = unknown[0] if unknown else "none"
+            raise ConfigError(expected=f"--from with some of {', '.join(SOURCES)}", found=found)
+        if self.n is not None and self.resolution is not None:
+            raise ConfigError(expected="--n or --resolution", found="both")
+        if self.n is not None and not 2 <= self.n <= MOST_DOMAINS:
+            raise ConfigError(expected=f"--n of 2 to {MOST_DOMAINS} domains", found=self.n)
+        if self.resolution is not None and not 0 < self.resolution < np.inf:
+            raise ConfigError(expected="--resolution above 0", found=self.resolution)
+        if self.length_um != 0 and not 1 <= self.length_um < np.inf:
+            raise ConfigError(expected="--smooth of 0, or of 1 um or more", found=self.length_um)
+        if FEATURES in (self.sources or ()) and self.manifest is None:
+            raise ConfigError(
+                expected="--manifest with the slides that features are taken from",
+                found="none",
+                remedy="a prediction file holds no features",
+            )
+
+
+@dataclass(frozen=True)
+class Domains:
+    """What was found.
+
+    Attributes:
+        files: the predictions, by section.
+        labels: by source and section, (n,) number of the domain from 0; -1: none.
+        scores: one row a source and comparison: `ari`, `nmi`, `n_spots`.
+        markers: of `domain_markers`.
+        stability: by source, of every number that was tried; empty where it was given.
+        known: labels by column and section, None where a spot has none.
+        notes: sentences to be read beside it all.
+        options: of the call.
+    """
+
+    files: Mapping[str, PredictionFile]
+    labels: Mapping[str, Mapping[str, Labels]]
+    scores: pd.DataFrame
+    markers: pd.DataFrame
+    stability: Mapping[str, Sequence[Stability]]
+    known: Mapping[str, Mapping[str, Words]]
+    notes: tuple[str, ...]
+    options: DomainOptions = field(default_factory=DomainOptions)
+
+    def n_domains(self, source: str) -> int:
+        """Of a source."""
+        return 1 + max(int(v.max(initial=-1)) for v in self.labels[source].values())
+
+
+def domain_name(number: int) -> str:
+    """`D1` for 0; empty for a spot without a domain."""
+    return f"D{number + 1}" if number >= 0 else ""
+
+
+def find_domains(
+    predicted: Sequence[Path],
+    out: Path,
+    options: DomainOptions | None = None,
+    *,
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> Domains:
+    """Draw domains over all sections and score them; writes nothing (`domain_files.write_domains` does).
+
+    Args:
+        predicted: run folders, folders of h5ad, or h5ad files.
+        out: folder that is going to be written.
+        options: how.
+        machine: where encoding runs, if features are asked for and not in the cache.
+
+    Raises:
+        HESpotExError: inputs do not fit together, or hold too little.
+    """
+    options, reporter = options or DomainOptions(), reporter or Silent()
+    files = _read_files(predicted)
+    check_writable(out)
+    obs = {name: read_obs(file) for name, file in files.items()}
+    known = label_columns(obs, options.labels)
+    notes = _notes_of_files(files, known)
+    kept = {name: f for name, f in files.items() if f.n_spots >= LEAST_SPOTS}
+    if not kept:
+        raise ConfigError(
+            expected=f"a section of at least {LEAST_SPOTS} spots",
+            found=f"at most {max(f.n_spots for f in files.values())}",
+            remedy="domains need more",
+        )
+    found = _sources(list(kept.values()), options, machine or Machine(), notes)
+    labels: dict[str, dict[str, Labels]] = {}
+    tried: dict[str, list[Stability]] = {}
+    with reporter.task("drawing domains", len(found)) as advance:
+        for source, of in found.items():
+            reduced = _reduce(source, of, kept, options, notes)
+            assign, tried[source] = _fitted(reduced, options)
+            drawn = assigned(reduced, assign)
+            first = next(iter(labels.values()), None)
+            labels[source] = drawn if first is None else matched(drawn, first)
+            advance(1)
+    rows = [*against_labels(labels, known), *between_sources(labels)]
+    if options.agree is not None:
+        rows += between_sections(labels, files, options.agree)
+    for sentence in notes:
+        reporter.warn(sentence)
+    table = _named(markers(labels, kept))
+    return Domains(files, labels, _score_table(rows), table, tried, known, tuple(notes), options)
+
+
+def _read_files(predicted: Sequence[Path]) -> dict[str, PredictionFile]:
+    files: dict[str, PredictionFile] = {}
+    for path in prediction_files(predicted):
+        file = PredictionFile(path)
+        name = file.spots.section_id
+        if name in files:
+            raise RunError(
+                expected="every section once",
+                found=f"{name} in {files[name].path} and in {path}",
+                remedy="give one of the files",
+            )
+        files[name] = file
+    return dict(sorted(files.items()))  # the order of arguments changes nothing
+
+
+def _notes_of_files(
+    files: Mapping[str, PredictionFile], known: Mapping[str, Mapping[str, Words]]
+) -> list[str]:
+    notes = []
+    small = [name for name, f in files.items() if f.n_spots < LEAST_SPOTS]
+    if small:
+        notes.append(f"fewer than {LEAST_SPOTS} spots, kept without a domain: {shorten(small)}")
+    unlike = [name for name, f in files.items() if f.claims.suspended]
+    if unlike:
+        notes.append(
+            f"unlike the training slides: {shorten(unlike)}; their spots got domains and shaped none, and markers leave "
+            "them out"
+        )
+    models = {str(f.spots.record.get("model_id", "")) for f in files.values()}
+    if len(models) > 1:
+        notes.append(
+            f"predictions of {len(models)} models: what they differ by on a whole section is taken out, not more"
+        )
+    for column, words in known.items():
+        lacking = [n for n in files if n not in words or all(w is None for w in words[n])]
+        if lacking:
+            notes.append(f"no labels ({column}) for {shorten(lacking)}: not scored there")
+    if not known:
+        notes.append("no labels in the predictions: domains are compared with none")
+    return notes
+
+
+def _sources(
+    files: Sequence[PredictionFile], options: DomainOptions, machine: Machine, notes: list[str]
+) -> dict[str, Mapping[str, Source]]:
+    """By source, in the order of `SOURCES`."""
+    asked = options.sources
+    found: dict[str, Mapping[str, Source]] = {}
+    if asked is None or COMPOSITION in asked:
+        found[COMPOSITION] = composition_sources(files)
+    if options.manifest is not None and (asked is None or FEATURES in asked):
+        found[FEATURES] = feature_sources(files, options.manifest, machine)
+    if asked is None or MEASURED in asked:
+        measured = measured_sources(files)
+        if not measured and asked is not None:
+            raise ConfigError(
+                expected="predictions with measured counts beside them",
+                found="none",
+                remedy="give a folder of cross-validate or evaluate, or leave measured out of --from",
+            )
+        if measured:
+            found[MEASURED] = measured
+        if lacking := [f.spots.section_id for f in files if f.spots.section_id not in measured]:
+            notes.append(f"nothing measured in {shorten(lacking)}")
+    return found
+
+
+def _reduce(
+    source: str,
+    of: Mapping[str, Source],
+    files: Mapping[str, PredictionFile],
+    options: DomainOptions,
+    notes: list[str],
+) -> Reduced:
+    usable: dict[str, npt.NDArray[np.bool_]] = {}
+    for name in of:
+        file = files[name]
+        like = file.usable & (not file.claims.suspended)
+        usable[name] = like if source != MEASURED else np.ones(file.n_spots, bool)
+    if not any(mask.any() for mask in usable.values()):
+        usable = {name: np.ones(files[name].n_spots, bool) for name in of}
+        notes.append(f"{source}: every spot is unlike the training's, so all shaped the domains")
+    return reduce_sources(
+        of,
+        {name: files[name].xy_um for name in of},
+        usable,
+        length_um=options.length_um,
+        scale=source == FEATURES,
+        keep_levels=options.keep_levels,
+        seed=options.seed,
+    )
+
+
+def _fitted(reduced: Reduced, options: DomainOptions) -> tuple[Assign, list[Stability]]:
+    points = reduced.stacked()
+    if options.resolution is not None:
+        return fit_leiden(points, options.resolution, options.seed), []
+    if options.n is not None:
+        return fit_domains(points, options.n, options.seed), []
+    most = min(_MOST_TRIED, len(points) // 4)
+    if most < 2:
+        raise ConfigError(
+            expected="at least 8 spots to choose a number of domains by stability",
+            found=len(points),
+            remedy="give --n",
+        )
+    tried = stability(reduced, range(2, most + 1), options.seed)
+    return fit_domains(points, chosen(tried), options.seed), tried
+
+
+def _score_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    columns = ["source", "compared", "section", "ari", "nmi", "n_spots", "n_classes", "mark"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["mark"] = table["mark"].fillna("")
+    table["n_classes"] = table["n_classes"].astype("Int64")
+    return table
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    if len(table):
+        table["domain"] = [domain_name(d) for d in table["domain"]]
+    return table
+
+
+def summary(found: Domains) -> list[str]:
+    """A sentence a source: how many domains, on how many spots, and chosen how."""
+    said = []
+    for source, of in found.labels.items():
+        n = sum(int((v >= 0).sum()) for v in of.values())
+        tried = found.stability[source]
+        how = ""
+        if tried:
+            best = next(s for s in tried if s.k == chosen(tried))
+            how = f", number by stability (ARI of two fits on parts {best.mean:.2f})"
+        said.append(
+            f"{source}: {counted(found.n_domains(source), 'domain')} on {counted(n, 'spot')} of "
+            f"{counted(len(of), 'section')}{how}"
+        )
+    return said
+
+
+def section_key(source: str) -> str:
+    """Name of the obs column of a source's domains."""
+    return f"domain_{source}"
