@@ -30,7 +30,7 @@ def parts(_context: Context) -> Mapping[str, Mapping[str, Any]]:
     painted = {
         "slides": PATIENTS,
         "train": 24,
-        "side_um": 800.0,
+        "side_um": 600.0,
         "pitch_um": 100.0,
         "mpp": 4.0,
         "genes": 100,

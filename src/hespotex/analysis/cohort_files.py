@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
-from hespotex.analysis.cohort_rows import LAYERS, joined_row
+from hespotex.analysis.cohort_rows import LAYERS, RowValues, joined_row
 from hespotex.analysis.slide_summary import SlideSummary
 from hespotex.errors import RunError
 from hespotex.evaluation.grades import UNGRADED
@@ -114,44 +114,25 @@ def write_cohort(
     paths = CohortPaths(
         out / "cohort.h5ad", out / "expression.parquet", out / "expression.csv", out / "genes.csv", out / "slides.csv",
     )  # fmt: skip
-    shape, var = (len(obs), len(genes)), _Genes(genes)
-    of_sets: dict[str, str] = {}
+    var = _Genes(genes)
     with ExitStack() as stack:
         try:
             file = _opened(stack, paths.h5ad)
-            tables = {"X": file.create_dataset("X", shape, np.float32)}
-            file.create_group("layers").attrs.update(
-                {"encoding-type": "dict", "encoding-version": "0.1.0"}
-            )
-            file.create_group("obsm").attrs.update(
-                {"encoding-type": "dict", "encoding-version": "0.1.0"}
-            )
-            for name in LAYERS:
-                tables[name] = file["layers"].create_dataset(name, shape, np.float32)
-            for name in _SETS if sets else ():
-                tables[name] = file["obsm"].create_dataset(name, (len(obs), len(sets)), np.float32)
+            tables = _tables(file, (len(obs), len(genes)), len(sets))
             text, wide = _text(stack, paths.csv), _Parquet(stack, paths.parquet, genes)
             text.writerow([by, *genes])
             places = {name: k for k, name in enumerate(sets)}
+            of_sets: dict[str, str] = {}
             for row, slides in enumerate(rows):
                 values = joined_row(slides, var.place, places)
                 for slide in slides:
                     var.see(slide)
                     of_sets |= dict(zip(slide.sets.tolist(), slide.set_grade.tolist(), strict=True))
-                tables["X"][row] = values.x
-                for name in LAYERS:
-                    tables[name][row] = values.layers[name]
-                for name, found in zip(
-                    _SETS, (values.sets, values.set_spread, values.set_moran), strict=True
-                ):
-                    if sets:
-                        tables[name][row] = found
+                _fill(tables, row, values)
                 text.writerow([obs.index[row], *(f"{v:.6g}" for v in values.x)])
                 wide.add(str(obs.index[row]), values.x)
                 advance(1)
             wide.flush()
-            for table in tables.values():
-                table.attrs.update(_DENSE)
             _describe(file, obs, var.table(), {k: of_sets[k] for k in sets}, by, model_id, notes)
             file.close()
         except (OSError, RuntimeError) as error:
@@ -161,6 +142,26 @@ def write_cohort(
         table = var.table().rename_axis("gene").reset_index()
         table.assign(use=RESEARCH_USE).to_csv(temporary, index=False)
     return paths
+
+
+def _tables(file: Any, shape: tuple[int, int], n_sets: int) -> dict[str, Any]:
+    """X, its layers and the tables of gene sets, empty, by name."""
+    tables = {"X": file.create_dataset("X", shape, np.float32)}
+    for group, names, width in (("layers", LAYERS, shape[1]), ("obsm", _SETS, n_sets)):
+        made = file.create_group(group)
+        made.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+        for name in names if width else ():
+            tables[name] = made.create_dataset(name, (shape[0], width), np.float32)
+    for table in tables.values():
+        table.attrs.update(_DENSE)
+    return tables
+
+
+def _fill(tables: Mapping[str, Any], row: int, values: RowValues) -> None:
+    of_sets = dict(zip(_SETS, (values.sets, values.set_spread, values.set_moran), strict=True))
+    for name, found in {"X": values.x, **values.layers, **of_sets}.items():
+        if name in tables:
+            tables[name][row] = found
 
 
 def _opened(stack: ExitStack, path: Path) -> Any:

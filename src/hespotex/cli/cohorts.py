@@ -9,6 +9,46 @@ import typer
 
 from hespotex.cli import options, terminal
 
+_Bulk = Annotated[
+    Path | None,
+    typer.Option(
+        "--bulk",
+        metavar="FILE",
+        help="Bulk RNA of the patients: genes x samples or the other way round, counts, TPM or logs.",
+    ),
+]
+_Group = Annotated[
+    str | None, typer.Option("--group", metavar="COLUMN", help="Compare groups of patients.")
+]
+_Time = Annotated[
+    str | None, typer.Option("--time", metavar="COLUMN", help="Survival: column of times.")
+]
+_Event = Annotated[
+    str | None,
+    typer.Option(
+        "--event", metavar="COLUMN", help="1 where the event happened, 0 where not; with --time."
+    ),
+]
+_Adjust = Annotated[
+    str | None,
+    typer.Option("--adjust", metavar="COLUMN,COLUMN", help="Covariates of every model."),
+]
+_Within = Annotated[
+    str | None,
+    typer.Option(
+        "--within",
+        metavar="COLUMN,COLUMN",
+        help="With --bulk: strata, such as the type of cancer, whose differences do not count.",
+    ),
+]
+_BulkUnit = Annotated[
+    str, typer.Option("--bulk-unit", metavar="auto|linear|log", help="Of the bulk values.")
+]
+_WithUnlike = Annotated[
+    bool,
+    typer.Option("--with-unlike", help="Test slides that are unlike the training's, too."),
+]
+
 
 def cohort(
     predicted: Annotated[
@@ -61,48 +101,14 @@ def associate(
         Path, typer.Argument(metavar="COHORT.h5ad", help="The table that `cohort` wrote.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the page, tables and pictures.")],
-    bulk: Annotated[
-        Path | None,
-        typer.Option(
-            "--bulk",
-            metavar="FILE",
-            help="Bulk RNA of the patients: genes x samples or the other way round, counts, TPM or logs.",
-        ),
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option("--group", metavar="COLUMN", help="Compare groups of patients.")
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option("--time", metavar="COLUMN", help="Survival: column of times.")
-    ] = None,
-    event: Annotated[
-        str | None,
-        typer.Option(
-            "--event",
-            metavar="COLUMN",
-            help="1 where the event happened, 0 where not; with --time.",
-        ),
-    ] = None,
-    adjust: Annotated[
-        str | None,
-        typer.Option("--adjust", metavar="COLUMN,COLUMN", help="Covariates of every model."),
-    ] = None,
-    within: Annotated[
-        str | None,
-        typer.Option(
-            "--within",
-            metavar="COLUMN,COLUMN",
-            help="With --bulk: strata, such as the type of cancer, whose differences do not count.",
-        ),
-    ] = None,
-    bulk_unit: Annotated[
-        str,
-        typer.Option("--bulk-unit", metavar="auto|linear|log", help="Of the bulk values."),
-    ] = "auto",
-    with_unlike: Annotated[
-        bool,
-        typer.Option("--with-unlike", help="Test slides that are unlike the training's, too."),
-    ] = False,
+    bulk: _Bulk = None,
+    group: _Group = None,
+    time: _Time = None,
+    event: _Event = None,
+    adjust: _Adjust = None,
+    within: _Within = None,
+    bulk_unit: _BulkUnit = "auto",
+    with_unlike: _WithUnlike = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of permutations and folds.")] = 0,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -131,4 +137,8 @@ def associate(
     )
     for sentence in (*result.found.findings, RESEARCH_SENTENCE):
         terminal.stdout().print(sentence, markup=False)
+    n, tested = result.found.n_patients, len(result.found.table)
+    terminal.stdout().print(
+        f"{tested:,} features of {n:,} patients in {result.seconds:,.0f} s.", markup=False
+    )
     terminal.print_paths(result.paths)

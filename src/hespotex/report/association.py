@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from time import monotonic as time_now  # `time` is a column here
 from typing import Any, Final
 
 import pandas as pd
 
+from hespotex import keys
 from hespotex.analysis.association.bulk import against_bulk
 from hespotex.analysis.association.bulk_table import Unit
 from hespotex.analysis.association.groups import between_groups
@@ -27,6 +29,8 @@ from hespotex.progress import Reporter, Silent
 from hespotex.storage.atomic import atomic_path, check_writable
 
 _ROWS: Final = 40
+_PIXELS: Final = 84  # of an inch of a picture, so that letters are alike in all
+_FIRST: Final = ("feature", "kind", keys.LEVEL_GRADE, keys.GRADE)  # columns of the page's table
 _UNITS: Final = ("auto", "linear", "log")
 
 
@@ -37,10 +41,12 @@ class AssociationResult:
     Attributes:
         paths: of what was written, by label.
         found: the analysis.
+        seconds: that it took, by the clock.
     """
 
     paths: dict[str, Path]
     found: Association
+    seconds: float = 0.0
 
 
 def associate(
@@ -79,7 +85,7 @@ def associate(
     Raises:
         HESpotExError: none or two of the ways, or an input that does not fit; nothing is written then.
     """
-    out, reporter = Path(out), reporter or Silent()
+    out, reporter, started = Path(out), reporter or Silent(), time_now()
     survival = _check(bulk, group, time, event, within, bulk_unit)
     table = read_patients(Path(cohort), with_unlike=with_unlike)
     if bulk is not None:
@@ -97,7 +103,7 @@ def associate(
         temporary.write_text(_page(found, out), encoding="utf-8")
     for sentence in found.first:
         reporter.warn(sentence)
-    return AssociationResult(paths, found)
+    return AssociationResult(paths, found, time_now() - started)
 
 
 def _check(
@@ -151,9 +157,11 @@ def _page(found: Association, out: Path) -> str:
     )
     css = resources.files("hespotex.report") / "templates" / "report.css"
     shown = found.table.head(_ROWS)
+    shown = shown[[*_FIRST, *(c for c in shown.columns if c not in _FIRST)]]
     pictures = [
         {
             "caption": p.caption,
+            "width": round(_PIXELS * p.figure.get_size_inches()[0]),
             "data": base64.b64encode((out / f"{p.name}.png").read_bytes()).decode(),
         }
         for p in found.pictures

@@ -108,7 +108,7 @@ def against_bulk(
     )
     findings = [
         f"Per gene ACROSS {counted(n, 'patient')}{strata}: mean PCC {mean:.3f} (shuffled pairs of slides and patients "
-        f"{null_mean:.3f}, p = {null_p:.2g}). {discoveries(across, 'correlate')}",
+        f"{round(null_mean, 3) + 0.0:.3f}, p = {null_p:.2g}). {discoveries(across, 'correlate')}",
         f"Above the best baseline ({_named(pairs)}) by Steiger's test: {discoveries(across, '', 'steiger_q').replace('  ', ' ')} "
         "The train mean is one number for all patients and correlates with nothing; predictions carry no ridge.",
         f"Per patient ACROSS genes: mean PCC {of_patients['model']:.3f}; the same profile for all patients gives "
@@ -168,7 +168,10 @@ def _paired(table: Patients, bulk: Bulk, adjust: Sequence[str], within: Sequence
             found=f"{counted(n, 'patient')}, {counted(len(table.features), 'gene')}",
             remedy="give more patients, or fewer covariates and strata",
         )
-    owners, measured = patient_means(bulk.values.astype(np.float64), bulk.patients)
+    owners: Sequence[str] = bulk.patients
+    measured: npt.NDArray[np.floating[Any]] = bulk.values
+    if len(set(owners)) < len(owners):
+        owners, measured = patient_means(bulk.values.astype(np.float64), bulk.patients)
     row = {name: k for k, name in enumerate(owners)}
     column = {name: k for k, name in enumerate(bulk.genes)}
     places = np.ix_([row[p] for p in table.names], [column[g] for g in table.features.tolist()])

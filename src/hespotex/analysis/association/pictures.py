@@ -222,7 +222,7 @@ def kaplan_meier(
     axes.set_ylim(0, 1.03)
     axes.set_xlabel(unit, size=9, color=style.MUTED)
     axes.set_ylabel("share without the event", size=9, color=style.MUTED)
-    axes.legend(frameon=False, fontsize=8.5, loc="lower left")
+    axes.legend(frameon=False, fontsize=8.5, loc="upper right", bbox_to_anchor=(1.0, 1.12), ncols=3)
     _footer(figure)
     return Picture("kaplan_meier", figure, note)
 
