@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 
 @dataclass
@@ -172,3 +173,43 @@ def hub_repository(
             path = f"/{repository}/resolve/{revision}/{name}"
             web.routes["HEAD", path] = lambda _, h=headers, c=content: (200, h, c)
             web.files[path] = content
+
+
+def hub_data_set(
+    web: Web, repository: str, files: dict[str, bytes], *, commit: str = "c" * 40
+) -> None:
+    """Let the server speak as the hub does of one repository of data."""
+    siblings = [{"rfilename": name} for name in files]
+    told = {"id": repository, "sha": commit, "siblings": siblings, "private": False, "gated": False,
+            "disabled": False, "downloads": 0, "likes": 0, "tags": []}  # fmt: skip
+    infos = [
+        {
+            "type": "file",
+            "path": name,
+            "size": len(content),
+            "oid": hashlib.sha1(content).hexdigest(),
+        }
+        for name, content in files.items()
+    ]
+    as_json = {"Content-Type": "application/json"}
+
+    def paths_info(body: bytes) -> tuple[int, dict[str, str], bytes]:
+        asked = (
+            parse_qs(body.decode()).get("paths", [])
+            if not body.startswith(b"{")
+            else json.loads(body)["paths"]
+        )
+        return 200, as_json, json.dumps([i for i in infos if i["path"] in asked]).encode()
+
+    web.routes["GET", f"/api/datasets/{repository}"] = lambda _: (
+        200,
+        as_json,
+        json.dumps(told).encode(),
+    )
+    web.routes["POST", f"/api/datasets/{repository}/paths-info/{commit}"] = paths_info
+    for name, content in files.items():
+        tag = f'"{hashlib.sha1(content).hexdigest()}"'
+        headers = {"X-Repo-Commit": commit, "ETag": tag, "Accept-Ranges": "bytes"}
+        path = f"/datasets/{repository}/resolve/{commit}/{name}"
+        web.routes["HEAD", path] = lambda _, h=headers, c=content: (200, h, c)
+        web.files[path] = content

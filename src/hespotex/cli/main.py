@@ -17,6 +17,7 @@ from hespotex.cli.convert import convert
 from hespotex.cli.doctor import doctor
 from hespotex.cli.domains import domains
 from hespotex.cli.encoders import encoders
+from hespotex.cli.fetch import fetch
 from hespotex.cli.inspect import inspect
 from hespotex.cli.models import import_checkpoint
 from hespotex.cli.named_models import models
@@ -49,6 +50,7 @@ app.command("agree")(agree)
 app.command("view")(view)
 app.command("domains")(domains)
 app.command("import-checkpoint")(import_checkpoint)
+app.command("fetch")(fetch)
 app.add_typer(models, name="models")
 app.command("encoders")(encoders)
 app.command("inspect")(inspect)

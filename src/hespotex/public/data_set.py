@@ -1,0 +1,86 @@
+"""A public data set: what it is, and what brings it here as a manifest."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hespotex.errors import ConfigError, shorten
+from hespotex.progress import Reporter
+from hespotex.sections.manifest import read_manifest
+from hespotex.storage.atomic import atomic_path
+
+MANIFEST: Final = "sections.csv"
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One public data set.
+
+    Attributes:
+        name: as `fetch` takes it.
+        title: what it is.
+        tissue, patients, size: in words.
+        licence: of its publisher.
+        address: where it is published.
+        ids: what `--ids` means.
+        bring: fetches the chosen ids (None: all) into a folder, and returns the rows of the manifest.
+        needs_ids: whether it is too large to be fetched whole.
+    """
+
+    name: str
+    title: str
+    tissue: str
+    patients: str
+    size: str
+    licence: str
+    address: str
+    ids: str
+    bring: Callable[[Sequence[str] | None, Path, Reporter], list[Row]]
+    needs_ids: bool = False
+
+
+def chosen(known: Sequence[str], asked: Sequence[str] | None, what: str) -> list[str]:
+    """The known ids that were asked for, in their order; all where none was named.
+
+    Raises:
+        ConfigError: one is not known.
+    """
+    if asked is None:
+        return list(known)
+    unknown = [one for one in asked if one not in known]
+    if unknown:
+        raise ConfigError(
+            expected=f"ids of {what}: {shorten(known, 40)}",
+            found=shorten([repr(u) for u in unknown]),
+        )
+    return [one for one in known if one in set(asked)]
+
+
+def write_manifest(folder: Path, rows: Sequence[Row]) -> Path:
+    """sections.csv of a folder; rows that an earlier call wrote stay.
+
+    Raises:
+        ManifestError: a row does not fit, or what it names is not there.
+        RunError: the folder cannot be written.
+    """
+    path = folder / MANIFEST
+    kept: dict[str, Row] = {}
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as handle:
+            kept = {row["section_id"]: row for row in csv.DictReader(handle)}
+    kept |= {str(row["section_id"]): row for row in rows}
+    columns = list(dict.fromkeys(column for row in kept.values() for column in row))
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as handle,
+    ):
+        writer = csv.DictWriter(handle, columns, restval="")
+        writer.writeheader()
+        writer.writerows(kept.values())
+    read_manifest(path)
+    return path
