@@ -26,6 +26,7 @@ from benchmarks.cases import (
     cohort,
     coverage,
     damaged_files,
+    domains,
     encoding,
     evaluation,
     fine_map,
@@ -82,6 +83,7 @@ CASES = {
         damaged_files,
         cohort,
         registration,
+        domains,
     )
 }
 
@@ -102,6 +104,7 @@ TRUST = (
     "damaged_files",
     "cohort",
     "registration",
+    "domains",
 )
 
 

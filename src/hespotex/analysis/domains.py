@@ -161,7 +161,7 @@ def find_domains(
         HESpotExError: inputs do not fit together, or hold too little.
     """
     options, reporter = options or DomainOptions(), reporter or Silent()
-    files = _read_files(predicted)
+    files = read_files(predicted)
     check_writable(out)
     obs = {name: read_obs(file) for name, file in files.items()}
     known = label_columns(obs, options.labels)
@@ -173,17 +173,7 @@ def find_domains(
             found=f"at most {max(f.n_spots for f in files.values())}",
             remedy="domains need more",
         )
-    found = _sources(list(kept.values()), options, machine or Machine(), notes)
-    labels: dict[str, dict[str, Labels]] = {}
-    tried: dict[str, list[Stability]] = {}
-    with reporter.task("drawing domains", len(found)) as advance:
-        for source, of in found.items():
-            reduced = _reduce(source, of, kept, options, notes)
-            assign, tried[source] = _fitted(reduced, options)
-            drawn = assigned(reduced, assign)
-            first = next(iter(labels.values()), None)
-            labels[source] = drawn if first is None else matched(drawn, first)
-            advance(1)
+    labels, tried = draw_domains(kept, options, machine or Machine(), notes, reporter)
     rows = [*against_labels(labels, known), *between_sources(labels)]
     if options.agree is not None:
         rows += between_sections(labels, files, options.agree)
@@ -193,7 +183,34 @@ def find_domains(
     return Domains(files, labels, _score_table(rows), table, tried, known, tuple(notes), options)
 
 
-def _read_files(predicted: Sequence[Path]) -> dict[str, PredictionFile]:
+def draw_domains(
+    files: Mapping[str, PredictionFile],
+    options: DomainOptions,
+    machine: Machine,
+    notes: list[str],
+    reporter: Reporter,
+) -> tuple[dict[str, dict[str, Labels]], dict[str, list[Stability]]]:
+    """Domains by source and section, and what numbers were tried; sentences are added to `notes`."""
+    found = _sources(list(files.values()), options, machine, notes)
+    labels: dict[str, dict[str, Labels]] = {}
+    tried: dict[str, list[Stability]] = {}
+    with reporter.task("drawing domains", len(found)) as advance:
+        for source, of in found.items():
+            reduced = _reduce(source, of, files, options, notes)
+            assign, tried[source] = _fitted(reduced, options)
+            drawn = assigned(reduced, assign)
+            first = next(iter(labels.values()), None)
+            labels[source] = drawn if first is None else matched(drawn, first)
+            advance(1)
+    return labels, tried
+
+
+def read_files(predicted: Sequence[Path]) -> dict[str, PredictionFile]:
+    """Predictions by section id, sorted.
+
+    Raises:
+        RunError: there is none, or a section stands in two files.
+    """
     files: dict[str, PredictionFile] = {}
     for path in prediction_files(predicted):
         file = PredictionFile(path)
