@@ -5,7 +5,9 @@ Some of its genes are read again without the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -72,54 +74,95 @@ def write_prediction_by_chunks(
     Raises:
         RunError: the file cannot be written.
     """
-    import h5py
-    from anndata.io import write_elem
-
     kept = np.arange(len(genes)) if columns is None else columns
-    parts = iter(chunks)
+    taken, parts = kept if places is None else places, iter(chunks)
     first = next(parts, None)
-    taken = kept if places is None else places
-    has = {_LOG1P, keys.COMPOSITION} if first is None else set(first[1])
-    layers = [name for name in (keys.COMPOSITION, keys.LOWER, keys.UPPER) if name in has]
-    dtype = np.float32 if first is None else first[1][keys.COMPOSITION].dtype
-    of_x = _LOG1P if _LOG1P in has else keys.COMPOSITION
+    held = _Held.of(None if first is None else first[1])
     obs, var = spot_table(section, depth, extras), _of_genes(gene_table(genes, extras), kept)
-    written = (*layers, *obs.columns)
-    shape = (section.n_spots, len(kept))
+    written = (*held.layers, *obs.columns)
+    uns = file_record(section, extras, written, thumbnail, provenance, log1p=held.x == _LOG1P)
+    with _new_file(path) as file:
+        _write_frame(file, section, obs, var, uns)
+        tables = _make_tables(file, (section.n_spots, len(kept)), held)
+        of_sets = _make_sets(file, section.n_spots, extras, held)
+        for rows, arrays in () if first is None else chain([first], parts):
+            for name, table in tables.items():
+                table[rows] = arrays[name][:, taken]
+            for name, table in of_sets.items():
+                table[rows] = arrays[name]
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[Any]:
+    """An HDF5 file that takes its place when it is whole.
+
+    Raises:
+        RunError: the disk is full, or the file cannot be written.
+    """
+    import h5py
+
     with atomic_path(path) as temporary:
         try:
             with h5py.File(temporary, "w") as file:
-                file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-                write_elem(file, "obs", obs)
-                write_elem(file, "var", var)
-                write_elem(file, "obsm", {keys.SPATIAL: np.asarray(section.xy_px0, np.float64)})
-                for name in ("varm", "obsp", "varp", "layers"):
-                    write_elem(file, name, {})
-                uns = file_record(
-                    section, extras, written, thumbnail, provenance, log1p=of_x == _LOG1P
-                )
-                write_elem(file, "uns", uns)
-                tables = {of_x: file.create_dataset("X", shape, dtype)}
-                for name in layers:
-                    if name == of_x:
-                        file[f"layers/{name}"] = file["X"]
-                    else:
-                        tables[name] = file["layers"].create_dataset(name, shape, dtype)
-                of_sets = {}
-                if extras.gene_sets is not None:
-                    wide = (section.n_spots, len(extras.gene_sets.names))
-                    place = file["obsm"].create_dataset(keys.GENE_SETS, wide, dtype)
-                    of_sets[keys.GENE_SETS] = place
-                for table in (*tables.values(), *of_sets.values()):
-                    table.attrs.update(_DENSE)
-                for rows, arrays in () if first is None else chain([first], parts):
-                    for name, table in tables.items():
-                        table[rows] = arrays[name][:, taken]
-                    for name, table in of_sets.items():
-                        table[rows] = arrays[name]
+                yield file
         except (OSError, RuntimeError) as error:  # h5py raises either where the disk is full
             said = disk_fields(error, writing=True, otherwise="free space or choose another folder")
             raise RunError(expected=f"to write {path}", **said) from error
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What the chunks hold: which array is X, which are layers, and their type."""
+
+    x: str
+    layers: tuple[str, ...]
+    dtype: npt.DTypeLike
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]] | None) -> _Held:
+        """As the first chunk tells; of a slide without a spot as of one that is not compact."""
+        has = {_LOG1P, keys.COMPOSITION} if arrays is None else set(arrays)
+        layers = tuple(n for n in (keys.COMPOSITION, keys.LOWER, keys.UPPER) if n in has)
+        dtype = np.float32 if arrays is None else arrays[keys.COMPOSITION].dtype
+        return cls(_LOG1P if _LOG1P in has else keys.COMPOSITION, layers, dtype)
+
+
+def _write_frame(
+    file: Any, section: Section, obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]
+) -> None:
+    """All but the tables."""
+    from anndata.io import write_elem
+
+    file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    write_elem(file, "obs", obs)
+    write_elem(file, "var", var)
+    write_elem(file, "obsm", {keys.SPATIAL: np.asarray(section.xy_px0, np.float64)})
+    for name in ("varm", "obsp", "varp", "layers"):
+        write_elem(file, name, {})
+    write_elem(file, "uns", uns)
+
+
+def _make_tables(file: Any, shape: tuple[int, int], held: _Held) -> dict[str, Any]:
+    """Empty X and layers by the name of their array; the layer that is X is a second name of it."""
+    tables = {held.x: file.create_dataset("X", shape, held.dtype)}
+    for name in held.layers:
+        if name == held.x:
+            file[f"layers/{name}"] = file["X"]
+        else:
+            tables[name] = file["layers"].create_dataset(name, shape, held.dtype)
+    for table in tables.values():
+        table.attrs.update(_DENSE)
+    return tables
+
+
+def _make_sets(file: Any, n_spots: int, extras: Extras, held: _Held) -> dict[str, Any]:
+    """The empty array of gene sets, where there are any."""
+    if extras.gene_sets is None:
+        return {}
+    wide = (n_spots, len(extras.gene_sets.names))
+    place = file["obsm"].create_dataset(keys.GENE_SETS, wide, held.dtype)
+    place.attrs.update(_DENSE)
+    return {keys.GENE_SETS: place}
 
 
 def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
