@@ -140,6 +140,10 @@ def test_gene_sets_and_intervals_come_along_and_are_tested(tmp_path: Path) -> No
         np.testing.assert_allclose(
             np.expm1(table.layers[name]), np.expm1(table.X) * np.exp(sign * width[-1, 0]), rtol=1e-4
         )
+    text = pd.read_csv(path.with_name("gene_sets.csv"), index_col=0)
+    np.testing.assert_allclose(text[["HYPOXIA", "OTHER"]], table.obsm["gene_sets"], rtol=1e-4)
+    for name in ("gene_sets.csv", "expression.csv", "genes.csv", "slides.csv"):
+        assert set(pd.read_csv(path.with_name(name))["use"]) == {"research use only"}
     found = between_groups(read_patients(path), "arm", Silent())
     of_sets = found.table[found.table["kind"] == "gene set"].set_index("feature")
     assert of_sets.loc["HYPOXIA", "q_value"] < 1e-4

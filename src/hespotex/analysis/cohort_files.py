@@ -50,6 +50,7 @@ class CohortPaths:
     csv: Path
     genes: Path
     slides: Path
+    gene_sets: Path | None = None
 
 
 class _Genes:
@@ -113,6 +114,7 @@ def write_cohort(
     """
     paths = CohortPaths(
         out / "cohort.h5ad", out / "expression.parquet", out / "expression.csv", out / "genes.csv", out / "slides.csv",
+        out / "gene_sets.csv" if sets else None,
     )  # fmt: skip
     var = _Genes(genes)
     with ExitStack() as stack:
@@ -120,7 +122,10 @@ def write_cohort(
             file = _opened(stack, paths.h5ad)
             tables = _tables(file, (len(obs), len(genes)), len(sets))
             text, wide = _text(stack, paths.csv), _Parquet(stack, paths.parquet, genes)
-            text.writerow([by, *genes])
+            text.writerow([by, *genes, "use"])
+            set_text = _text(stack, paths.gene_sets) if paths.gene_sets is not None else None
+            if set_text is not None:
+                set_text.writerow([by, *sets, "use"])
             places = {name: k for k, name in enumerate(sets)}
             of_sets: dict[str, str] = {}
             for row, slides in enumerate(rows):
@@ -129,8 +134,11 @@ def write_cohort(
                     var.see(slide)
                     of_sets |= dict(zip(slide.sets.tolist(), slide.set_grade.tolist(), strict=True))
                 _fill(tables, row, values)
-                text.writerow([obs.index[row], *(f"{v:.6g}" for v in values.x)])
-                wide.add(str(obs.index[row]), values.x)
+                name = obs.index[row]
+                text.writerow([name, *(f"{v:.6g}" for v in values.x), RESEARCH_USE])
+                if set_text is not None:
+                    set_text.writerow([name, *(f"{v:.6g}" for v in values.sets), RESEARCH_USE])
+                wide.add(str(name), values.x)
                 advance(1)
             wide.flush()
             _describe(file, obs, var.table(), {k: of_sets[k] for k in sets}, by, model_id, notes)

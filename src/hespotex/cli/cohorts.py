@@ -93,7 +93,8 @@ def cohort(
         markup=False,
     )
     paths = {"cohort": p.h5ad, "Parquet": p.parquet, "CSV": p.csv, "genes": p.genes}
-    terminal.print_paths({**paths, "slides": p.slides})
+    of_sets = {} if p.gene_sets is None else {"gene sets": p.gene_sets}
+    terminal.print_paths({**paths, **of_sets, "slides": p.slides})
 
 
 def associate(
