@@ -14,6 +14,7 @@ from benchmarks.harness import Context, Row, Table
 from benchmarks.made_predictions import pooled_of, write_made_prediction
 from benchmarks.measure import peak_memory_gb, timed
 from benchmarks.painted_slides import measure_painted, painted_model
+from benchmarks.wide_cohort import measure_wide
 
 NAME = "cohort"
 FILES = 2_000
@@ -38,6 +39,7 @@ def parts(_context: Context) -> Mapping[str, Mapping[str, Any]]:
     return {
         "files": {"files": FILES, "genes": 1_000, "side": 20, "distinct": 8},
         "effects": {"patients": PATIENTS, "genes": GENES, "side": 5, "shuffles": SHUFFLES},
+        "wide": {"rows": 1_000, "wide": 18_000},
         "painted": painted,
         "killed": {**painted, "slides": 12, "train": 4, "kills": 20, "workers": 2},
     }
@@ -48,6 +50,8 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     if "distinct" in parameters:
         return _files(parameters, work / "files")
+    if "wide" in parameters:
+        return measure_wide(parameters, work / "wide")
     if "patients" in parameters:
         return _effects(parameters, work / "effects")
     if "kills" in parameters:
@@ -186,6 +190,13 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
                     "all found, mean of shuffled at most 1", bool(k["found"] == k["of"] and np.mean(k["shuffled"]) <= 1),
                 )
             )  # fmt: skip
+    if r := found.get("wide"):
+        rows.append(
+            Row(
+                f"associate --bulk: {r['patients']:,} patients x {r['genes']:,} genes", f"{r['wall_s']:.0f} s, {r['core_s']:.0f} core-s; peak {r['peak_gb']:.2f} GB",
+                f"{r['before_gb']:.2f} GB before it began",
+            )
+        )  # fmt: skip
     if r := found.get("painted"):
         rows += _of_painted(r)
     if r := found.get("killed"):
