@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.harness import Context, Row, Table
+from benchmarks.level_coverage import SIZES, coverage_by_scope
 from benchmarks.level_slides import GENES, PATIENTS, made_slides, painted_plan
 from benchmarks.measure import timed
 
 NAME = "levels"
 FDR = 0.05
 COMPONENTS = 32
-SEEDS, PICTURE_SEEDS = 100, 5
+SEEDS, PICTURE_SEEDS, COVERAGE_SEEDS = 100, 5, 5
 # How far stains and scanners shift all features of a slide (a colour), and how far they stretch and bend each by itself, as no
 # change of colour does; and whether slides show any level.
 NUMBERS: Mapping[str, Mapping[str, Any]] = {
@@ -40,12 +41,16 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
         for data in ("her2st", "mob")
         if context.has(data)
     }
-    return made | pictures | real
+    coverage = {
+        f"coverage {seed}": {"kind": "coverage", "seed": seed} for seed in range(COVERAGE_SEEDS)
+    }
+    return made | pictures | real | coverage
 
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     how = dict(parameters)
-    do = {"numbers": _numbers, "pictures": _pictures, "real": _real}[how.pop("kind")]
+    kinds = {"numbers": _numbers, "pictures": _pictures, "real": _real, "coverage": _coverage}
+    do = kinds[how.pop("kind")]
     with timed() as spent:
         found = do(how, context)
     return {**found, **spent.as_dict()}
@@ -208,6 +213,10 @@ def _real(how: Mapping[str, Any], context: Context) -> dict[str, Any]:
     }
 
 
+def _coverage(how: Mapping[str, Any], _context: Context) -> dict[str, Any]:
+    return coverage_by_scope(how["seed"])
+
+
 def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[Table]:
     pictures = [r for name, r in found.items() if name.startswith("pictures")]
     rows = [
@@ -232,7 +241,26 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
         "another tone curve and coarser pixels.",
     )
     columns = ("what", "false discoveries", "power, PCC across patients, scanner", "bar")
-    return [Table("Level of slides", columns, tuple(rows + real), notes)]
+    return [Table("Level of slides", columns, tuple(rows + real + _coverage_rows(found)), notes)]
+
+
+def _coverage_rows(found: Mapping[str, dict[str, Any]]) -> list[Row]:
+    """Of the seeds whose model tells slides apart."""
+    seeds = [r for name, r in found.items() if name.startswith("coverage")]
+    told = [r for r in seeds if r["tells"]]
+    rows = []
+    for scope, who in (("same", "training patients, another section"), ("other", "other patients")):
+        if told:
+            values = np.array([r[scope] for r in told])
+            error = values.std(axis=0, ddof=1) / np.sqrt(len(told)) if len(told) > 1 else None
+            text = " / ".join(
+                f"{m:.1%}" + ("" if error is None else f" +- {error[k]:.1%}")
+                for k, m in enumerate(values.mean(axis=0))
+            )
+            sizes = ", ".join(map(str, SIZES))
+            what = f"coverage of 90 % intervals, regions of {sizes} spots: {who}"
+            rows.append(Row(what, text, f"level active in {len(told)} of {len(seeds)} seeds"))
+    return rows
 
 
 def _row(what: str, r: Mapping[str, Any], error: float) -> Row:
