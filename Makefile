@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed-$(FINGERPRINT)
 WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo check test lint types layers fast unit install format bench bench-trust bench-full clean
+.PHONY: demo check test lint types layers fast unit install format bench bench-trust bench-full models clean
 
 demo: $(STAMP)
 	$(BIN)/hespotex demo --out demo
@@ -54,6 +54,13 @@ bench-trust: $(STAMP)
 
 bench-full: $(STAMP)
 	$(BIN)/python -m benchmarks.run --full
+
+# The model zoo, as far as the data are here: DATA is a folder with her2st/ and mob/ (docs/models.md).
+DATA ?= ../shared/data
+models: $(STAMP)
+	for name in bulb her2st; do \
+	  $(BIN)/hespotex models build models/$$name.toml --manifest $(DATA)/$$(sed -n 's/^# manifest: //p' models/$$name.toml) --out zoo/$$name.hespotex || exit 1; \
+	done
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

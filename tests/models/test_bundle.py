@@ -38,6 +38,14 @@ def _bundle() -> Bundle:
     )
 
 
+def test_equal_models_are_equal_files(tmp_path: Path) -> None:
+    contents = set()
+    for i in range(8):  # an order drawn by chance would differ in all but one of 24 pairs
+        write_model(tmp_path / f"{i}.hespotex", _bundle())
+        contents.add((tmp_path / f"{i}.hespotex").read_bytes())
+    assert len(contents) == 1
+
+
 def test_model_file_gives_back_every_value(tmp_path: Path) -> None:
     written = _bundle()
     write_model(tmp_path / "m.hespotex", written)

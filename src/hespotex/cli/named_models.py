@@ -156,6 +156,38 @@ def push(
     terminal.print_paths({"published as": sent})
 
 
+@models.command("build")
+def build(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (TOML): data, configuration, scores.")],
+    out: Annotated[Path, typer.Option("--out", help="Model file.")],
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="Of the data, where they are here.")
+    ] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train the model of a recipe, and compare its scores with those that the recipe states. The same recipe gives
+    the same file on one machine.
+
+    Example: hespotex models build models/her2st.toml --out her2st.hespotex
+    """
+    from hespotex.recipes import build as build_model
+
+    built = build_model(
+        recipe,
+        out,
+        manifest=manifest,
+        machine=options.machine(device, threads),
+        reporter=options.reporter(quiet, verbose),
+    )
+    rows = [(name, f"{a:.3f}", f"{b:.3f}") for name, (a, b) in built.scores.items()]
+    if rows:
+        terminal.print_table("Scores", ("mean over genes", "recipe", "here"), rows)
+    terminal.print_paths({"model": built.path})
+
+
 def _say(model: KeptModel) -> None:
     terminal.print_paths(
         {

@@ -6,6 +6,7 @@ the encoder and patch sides it was fitted with, and what is known of its worth.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -133,6 +134,20 @@ def write_model(path: Path, bundle: Bundle) -> None:
     )
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata.plain())
+        _order_metadata(temporary)
+
+
+def _order_metadata(path: Path) -> None:
+    """safetensors writes metadata in an order that chance draws: equal models shall be equal files."""
+    with path.open("rb+") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) > length:  # never seen: the same text in another order has the same length
+            raise ModelFileError(expected=f"a header of {length:,} bytes", found=f"{len(text):,}")
+        handle.seek(8)
+        handle.write(text.ljust(length))
 
 
 def read_model(path: Path) -> Bundle:
