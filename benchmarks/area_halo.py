@@ -1,6 +1,6 @@
 """What the border of a tile does to features that are read by area, and what tiles cost: the tables of docs/design/area.md.
 
-python -m benchmarks.area_halo IMAGE [--cost] [--then 6 8 9 10 11] [--first 1 2 3]
+python -m benchmarks.area_halo IMAGE [--cost] [--prices] [--then 6 8 9 10 11] [--first 1 2 3]
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -20,8 +22,8 @@ from hespotex.config import PatchConfig
 from hespotex.encoders import Encoder, get_encoder
 from hespotex.encoders.base import CELL_PX, Tile
 from hespotex.features import area
-from hespotex.features.area import FIRST, THEN, TILE, AreaReader
-from hespotex.features.encode import patch_plan
+from hespotex.features.area import BATCH, FIRST, THEN, TILE, AreaReader
+from hespotex.features.encode import encode_batches, patch_plan
 from hespotex.features.patches import PatchPlan
 from hespotex.slide import Slide, open_slide
 
@@ -42,6 +44,7 @@ def main() -> int:
     )
     parser.add_argument("image", type=Path)
     parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--prices", action="store_true", help="what features.prices holds")
     parser.add_argument("--then", type=int, nargs="*", default=())
     parser.add_argument("--first", type=int, nargs="*", default=())
     options = parser.parse_args()
@@ -49,6 +52,8 @@ def main() -> int:
     with open_slide(options.image, mpp=1.0) as slide:
         if options.cost:
             _print_cost(encoder, slide.read_region(2000, 2000, *[_SIDE_PX] * 4))
+        if options.prices:
+            _print_prices(encoder, slide)
         if options.then or options.first:
             halos = [(FIRST.halo, then) for then in options.then]
             _print_halos(encoder, slide, halos + [(first, _EXACT[1]) for first in options.first])
@@ -91,6 +96,61 @@ def _print_per_mm2(encoder: Encoder, of_cell: float, of_patch: float) -> None:
     per_mm2 = sum(of_cell * (_PATCH_CELLS / side) ** 2 for side in sides_mm)
     spots = per_mm2 / (len(sides_mm) * of_patch)
     print(f"  {per_mm2:.2f} core-s per mm2, as {spots:.0f} spots per mm2 by patches", flush=True)
+
+
+def _print_prices(encoder: Encoder, slide: Slide) -> None:
+    """Core-seconds of one thread from pixels to features, the least of five: a patch, tiles, and what a patch takes of them."""
+    side = np.arange(3000.0, 4500.0, 16.0)
+    xy = np.stack(np.meshgrid(side, side), axis=2).reshape(-1, 2)
+    plan = patch_plan(encoder, PatchConfig())
+    few = xy[:: len(xy) // 64]
+
+    def by_patches() -> None:
+        for _ in encode_batches(slide, few, encoder, plan, 1.0):
+            pass
+
+    n_patches = len(plan.sides_um)
+    print(f"a patch {1e3 * _least(by_patches) / (len(few) * n_patches):.2f} ms")
+    found = [_of_parts(encoder, slide, xy, replace(plan, reading="area")) for _ in range(_TIMES)]
+    for name in found[0]:
+        print(f"{name} {1e3 * min(times[name] for times in found):.3f} ms", flush=True)
+
+
+def _of_parts(encoder: Encoder, slide: Slide, xy: Floats, plan: PatchPlan) -> dict[str, float]:
+    """Core-seconds of a tile of early and of late layers, and of a patch that is put together."""
+    spent, calls = (
+        dict.fromkeys(("early", "late", "whole"), 0.0),
+        dict.fromkeys(("early", "late"), 0),
+    )
+    encoded, in_two = AreaReader._encoded, AreaReader._in_two
+
+    def early(self: AreaReader, scale: Any, places: Any, *rest: Any) -> list[Any]:
+        started = time.process_time()
+        made = list(encoded(self, scale, places, *rest))
+        spent["early"] += time.process_time() - started
+        calls["early"] += len(made)
+        return made
+
+    def late(self: AreaReader, *rest: Any) -> Any:
+        started, before = time.process_time(), spent["early"]
+        made = in_two(self, *rest)
+        spent["late"] += time.process_time() - started - (spent["early"] - before)
+        calls["late"] += 1
+        return made
+
+    with mock.patch.multiple(AreaReader, _encoded=early, _in_two=late):
+        reader = AreaReader(slide, encoder, plan, 1.0)
+        started = time.process_time()
+        for at in range(0, len(xy), BATCH):
+            reader.read(xy[at : at + BATCH])
+        spent["whole"] = time.process_time() - started
+    print(f"  {calls}", flush=True)
+    return {
+        "a tile of early layers": spent["early"] / calls["early"],
+        "a tile of late layers": spent["late"] / calls["late"],
+        "a patch put together": (spent["whole"] - spent["early"] - spent["late"])
+        / (len(xy) * len(plan.sides_um)),
+    }
 
 
 def _least(work: Callable[[], object]) -> float:

@@ -38,6 +38,7 @@ from hespotex.models.encoder_match import (
     load_encoder,
     patch_config,
 )
+from hespotex.models.reading import chosen_reading, reading_of, say_of_reading
 from hespotex.models.same_model import check_same_model
 from hespotex.models.trained_on import check_not_trained_on, with_inputs
 from hespotex.models.types import Cohort, EncodedSection
@@ -99,16 +100,29 @@ def encode(
     """Stage 2: patches become features, nuclei are counted where the model has them; both once, in the cache."""
     encoder = load_encoder(encoder_name(config, sections), machine)
     patches = patch_config(config, sections)
-    plan = patch_plan(encoder, patches, config.encoder.reading)
+    plan = patch_plan(encoder, patches, config.encoder.read_as)
     items, sides_um = [], plan.sides_um
     with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
         for section in sections:
-            encoded = encode_section(section, encoder, plan, projection=config.encoder.projection,
-                                     cache_dir=machine.cache, advance=advance)  # fmt: skip
+            encoded = encode_section(section, encoder, plan, projection=config.encoder.projection, cache_dir=machine.cache, advance=advance)  # fmt: skip
             items.append(EncodedSection(section, encoded.values, appearance=encoded.appearance))
             sides_um = encoded.sides_um
     cohort = Cohort(tuple(items), encoder_record(encoder, items[0].features.shape[2]), sides_um)
     return find_nuclei(cohort, config.nuclei, machine, reporter)
+
+
+def _read_to_fit(
+    manifest: Path, ids: Sequence[str] | None, config: RunConfig | None, nuclei: str | None,
+    choices: InputChoices | None, machine: Machine, reporter: Reporter, clock: StageClock,
+) -> tuple[tuple[Section, ...], RunConfig, str]:  # fmt: skip
+    """Stage 1 of a fit: sections, the configuration with all that they decide, and how they are read and why."""
+    origin = NucleiOrigin.asked(nuclei)
+    config = configured(config or RunConfig(), origin)
+    config.candidates()  # a searched value that does not fit is said before any work
+    with clock.stage("read"):
+        read = with_masks(read_sections(manifest, ids, reporter, choices, config), config.nuclei, origin)  # fmt: skip
+        chosen = chosen_reading(config, read, machine, reporter)
+    return read, chosen.config, chosen.why
 
 
 # ----------------------------------------------------------------------------------------- verbs
@@ -149,27 +163,17 @@ def cross_validate(
     """
     manifest, out = Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
-    origin, clock = NucleiOrigin.asked(nuclei), StageClock()
-    config = configured(config or RunConfig(), origin)
-    config.candidates()  # a searched value that does not fit is said before any work
-    with clock.stage("read"):
-        read = read_sections(manifest, sections, reporter, choices, config)
-        read = with_masks(read, config.nuclei, origin)
-    return _cross_validate(
-        read, RunDir(out), config, gene_sets, score_nan_as_zero, machine, reporter, clock
-    )
+    clock = StageClock()
+    read, config, why = _read_to_fit(manifest, sections, config, nuclei, choices, machine,
+                                     reporter, clock)  # fmt: skip
+    return _cross_validate(read, RunDir(out), config, why, gene_sets, score_nan_as_zero, machine,
+                           reporter, clock)  # fmt: skip
 
 
 def _cross_validate(
-    read: Sequence[Section],
-    run: RunDir,
-    config: RunConfig,
-    gene_sets: Sequence[GeneSet],
-    score_nan_as_zero: bool,
-    machine: Machine,
-    reporter: Reporter,
-    clock: StageClock,
-) -> RunResult:
+    read: Sequence[Section], run: RunDir, config: RunConfig, reading: str, gene_sets: Sequence[GeneSet],
+    score_nan_as_zero: bool, machine: Machine, reporter: Reporter, clock: StageClock,
+) -> RunResult:  # fmt: skip
     """Stages 3 to 6 over folds: panel, fit, prediction, scores; each fold is kept when it is done."""
     folds = make_folds([s.section_id for s in read], [s.patient_id for s in read], config.folds.by)
     if folds.note:
@@ -184,13 +188,12 @@ def _cross_validate(
     with run.withdrawn_on_error(), reporter.task("folds", len(folds)) as advance:
         for number, fold in enumerate(folds):
             if finished_fold(run, number) is None:
-                outcome = run_fold(cohort, fold, config, gene_sets=gene_sets, machine=machine, clock=clock,
-                                   nan_as_zero=score_nan_as_zero)  # fmt: skip
+                outcome = run_fold(cohort, fold, config, gene_sets=gene_sets, machine=machine, clock=clock, nan_as_zero=score_nan_as_zero)  # fmt: skip
                 with clock.stage("write"):
                     write_fold(run, number, outcome)
             advance(1)
     finish_scored_run(run, folds, identity, config, levels_of_folds(run, cohort, len(folds), config.seed),
-                      score_nan_as_zero=score_nan_as_zero, reporter=reporter, clock=clock)  # fmt: skip
+                      reading=reading, score_nan_as_zero=score_nan_as_zero, reporter=reporter, clock=clock)  # fmt: skip
     return scored_result(run)
 
 
@@ -230,12 +233,9 @@ def train(
     """
     manifest, out = Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
-    origin, clock = NucleiOrigin.asked(nuclei), StageClock()
-    config = configured(config or RunConfig(), origin)
-    config.candidates()  # a searched value that does not fit is said before any work
-    with clock.stage("read"):
-        read = read_sections(manifest, sections, reporter, choices, config)
-        read = with_masks(read, config.nuclei, origin)
+    clock = StageClock()
+    read, config, why = _read_to_fit(manifest, sections, config, nuclei, choices, machine,
+                                     reporter, clock)  # fmt: skip
     if out.exists():
         check_same_model(out, read_model(out), config, read, gene_sets)
         reporter.say(f"{out} is this very model, finished: nothing to do")
@@ -244,7 +244,7 @@ def train(
     validation: dict[str, Any] = {}
     if validate and len(read) > 1:
         run = RunDir(beside_model(out, ".validation"))
-        scored = _cross_validate(read, run, config, gene_sets, False, machine, reporter, clock)
+        scored = _cross_validate(read, run, config, why, gene_sets, False, machine, reporter, clock)
         validation = {**scored.metrics, **Evidence.read(run.evidence_json).plain()}
     elif validate:
         reporter.warn("one section cannot be validated: every gene stays `ungraded`")
@@ -253,9 +253,8 @@ def train(
         reporter.warn(note)
     cohort = encode(read, config, machine, reporter)
     with reporter.task("fitting and calibrating", 2) as advance:
-        bundle = fit_for_use(cohort, config, validation=validation, machine=machine,
-                             advance=advance)  # fmt: skip
-        bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets)), read)
+        bundle = fit_for_use(cohort, config, validation=validation, machine=machine, advance=advance)  # fmt: skip
+        bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets), reading=why), read)
     say_what_lacks(bundle, reporter)
     say_of_model(bundle, reporter)
     write_model_card(beside_model(out, ".model-card.md"), bundle)
@@ -299,9 +298,8 @@ def evaluate(
     asked = for_prediction(bundle, origin)
     say_of_nuclei(bundle, origin, reporter)
     read, config = with_masks(read, asked, origin), encode_config(bundle, asked)
-    identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
-                            gene_sets=sets_key(bundle.gene_sets), same_patient=same_patient,
-                            score_nan_as_zero=score_nan_as_zero)  # fmt: skip
+    identity = run_identity("evaluate", config, read, model_id=bundle.model_id, gene_sets=sets_key(bundle.gene_sets),
+                            same_patient=same_patient, score_nan_as_zero=score_nan_as_zero)  # fmt: skip
     if finished_before(run, identity, reporter):
         complete_scored_run(run)
         return scored_result(run)
@@ -310,16 +308,15 @@ def evaluate(
         cohort = encode(read, config, machine, reporter)
         check_same_encoder(model, bundle, cohort.encoder)
     fold = Fold(tuple(s.section_id for s in read), tuple(s.section_id for s in bundle.sections))
-    held_out = evaluate_bundle(bundle, None, cohort, nan_as_zero=score_nan_as_zero,
-                               patients=whose, machine=machine, clock=clock)  # fmt: skip
+    held_out = evaluate_bundle(bundle, None, cohort, nan_as_zero=score_nan_as_zero, patients=whose, machine=machine, clock=clock)  # fmt: skip
     with clock.stage("write"):
         write_fold(run, 0, FoldOutcome(fold, bundle, held_out))
-    if note := external_note(fold.held_out, [s.patient_id for s in read],
-                             [s.patient_id for s in bundle.sections]):  # fmt: skip
+    note = external_note(fold.held_out, [s.patient_id for s in read], [s.patient_id for s in bundle.sections])  # fmt: skip
+    if note:
         reporter.warn(note)
     folds = Folds("external", (fold,), note)
     finish_scored_run(run, folds, identity, config, levels_of_model(run, bundle, held_out),
-                      score_nan_as_zero=score_nan_as_zero, reporter=reporter, clock=clock)  # fmt: skip
+                      reading=reading_of(bundle, None), score_nan_as_zero=score_nan_as_zero, reporter=reporter, clock=clock)  # fmt: skip
     return scored_result(run)
 
 
@@ -381,12 +378,12 @@ def _predict_sections(
         read = read_sections(plan.rows, None, reporter, options.choices, bundle, scored=False)
     asked = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
     say_of_nuclei(bundle, options.nuclei_origin, reporter)
-    read, config = with_masks(read, asked, options.nuclei_origin), encode_config(bundle, asked)
+    read, config = with_masks(read, asked, options.nuclei_origin), encode_config(bundle, asked, options.reading)  # fmt: skip
     identity = run_identity("predict", config, read, model_id=bundle.model_id,
                             all_genes=options.all_genes, untested=options.untested,
-                            same_patient=options.same_patient,
-                            gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
+                            same_patient=options.same_patient, gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
     if not finished_before(run, identity, reporter):
+        say_of_reading(bundle, config, read, options.reading, machine, reporter)
         with run.withdrawn_on_error(), clock.stage("encode"):
             cohort = encode(read, config, machine, reporter)
             check_same_encoder(model, bundle, cohort.encoder)
@@ -394,6 +391,6 @@ def _predict_sections(
         with clock.stage("predict"):
             predict_at_spots(run, bundle, cohort, options, machine, reporter)
         write_absent_of_model(run, bundle)
-        run.finish(identity, {"config": config.model_dump(mode="json"), **clock.summary()})
+        run.finish(identity, {"config": config.model_dump(mode="json"), "reading": reading_of(bundle, options.reading), **clock.summary()})  # fmt: skip
     pictures = write_beside(run, plan.rows, bundle.genes, options, reporter)
     return RunResult({"predictions": run.predictions, "pictures": pictures})

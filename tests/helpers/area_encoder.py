@@ -57,6 +57,9 @@ class AreaColour(Encoder):
 class InTwo(AreaColour):
     """The same in two phases: the first says red and hands the colours on, the second says green and blue."""
 
+    def has_two_phases(self, halo: int) -> bool:
+        return True
+
     def in_two(self, first: Tile, then: Tile) -> TwoPhases:
         colours = self.by_area(first).moments
 

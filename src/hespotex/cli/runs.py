@@ -175,6 +175,7 @@ def predict(
     grid: slide_options.Grid = None,
     layers: slide_options.Layers = "auto",
     most_genes: slide_options.MostGenes = 500,
+    reading: slide_options.Reading = None,
     max_bad_tiles: slide_options.MaxBadTiles = 0.01,
     show_genes: slide_options.ShowGenes = None,
     show: slide_options.Show = "composition",
@@ -202,7 +203,7 @@ def predict(
 
     how = slide_options.slide_options(
         nuclei=nuclei, mpp=mpp, bits=bits, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid, layers=layers, most_genes=most_genes,
-        max_bad_tiles=max_bad_tiles, show_genes=show_genes, show=show, formats=formats, bounds_offset=bounds_offset,
+        reading=reading, max_bad_tiles=max_bad_tiles, show_genes=show_genes, show=show, formats=formats, bounds_offset=bounds_offset,
         patient=patient, same_patient=same_patient, untested=untested, all_genes=all_genes,
         choices=options.choices(allow_hires, accept),
     )  # fmt: skip

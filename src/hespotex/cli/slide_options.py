@@ -72,6 +72,14 @@ MostGenes = Annotated[
         "--most-genes", help="Slides: genes written of composition alone, the best graded first."
     ),
 ]
+Reading = Annotated[
+    str | None,
+    typer.Option(
+        "--reading",
+        help="patches (each is encoded by itself) | area (the tissue is encoded once, cheaper on fine lattices); default: "
+        "as in the model's training.",
+    ),
+]
 MaxBadTiles = Annotated[
     float,
     typer.Option("--max-bad-tiles", help="Slides: share of spots whose pixels may be unreadable."),

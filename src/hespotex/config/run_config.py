@@ -48,8 +48,14 @@ class EncoderConfig(StageConfig):
     """`efficientnet-lite0`, `timm:<name>`, `lazyslide:<name>`."""
     projection: int | None = Field(None, ge=1)
     """Multiply the features with a fixed random orthonormal matrix of so many columns."""
-    reading: Reading = "patches"
-    """Every patch is encoded by itself (`patches`), or put together from cells that the patches share (`area`)."""
+    reading: Literal["auto"] | Reading = "auto"
+    """Every patch is encoded by itself (`patches`), or put together from cells that the patches share (`area`); `auto` takes
+    what is cheaper for the training sections (`models.reading`), and the model keeps that."""
+
+    @property
+    def read_as(self) -> Reading:
+        """The reading; patches where nobody chose for `auto`."""
+        return "area" if self.reading == "area" else "patches"
 
 
 class PatchConfig(StageConfig):

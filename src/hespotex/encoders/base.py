@@ -125,6 +125,10 @@ class Encoder(ABC):
         """Why it reads patches alone, as half a sentence; empty where `by_area` works."""
         return "it is no convolutional network whose layers are known"
 
+    def has_two_phases(self, halo: int) -> bool:
+        """Whether `in_two` finds a place to part it, where the early layers have such a halo."""
+        return False
+
     def by_area(self, tile: Tile) -> CellReader:
         """The encoder as a reader of cells.
 
@@ -148,7 +152,7 @@ def no_area(encoder: Encoder) -> EncoderError:
     return EncoderError(
         expected="an encoder that reads by area",
         found=f"{encoder.name}, which reads patches alone: {encoder.not_by_area()}",
-        remedy="set encoder.reading=patches",
+        remedy="set encoder.reading=patches (predict: --reading patches)",
     )
 
 

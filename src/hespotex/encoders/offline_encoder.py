@@ -50,6 +50,10 @@ class OfflineEncoder(RunEncoder):
         """Empty: both readings are averages over positions."""
         return ""
 
+    def has_two_phases(self, halo: int) -> bool:
+        """Always: where to part it was tried with the halo that is used."""
+        return True
+
     def by_area(self, tile: Tile) -> CellReader:
         """Moments of every stage, or of the last map, cell by cell."""
         whole = self.name == offline.NAME

@@ -80,6 +80,11 @@ class TimmEncoder(RunEncoder):
         network = LastMap(Body(self._model), tile.halo).eval()
         return CellReader(cell_moments(self._build, network, self._key, tile), self._head)
 
+    def has_two_phases(self, halo: int) -> bool:
+        """Whether it is a chain of layers of which some see little."""
+        modules = [] if self.not_by_area() else chain_of(self._model)
+        return bool(modules) and n_early(modules, halo) > 0
+
     def in_two(self, first: Tile, then: Tile) -> TwoPhases | None:
         """The map of the early layers; then the last map, cell by cell. None where the network is no chain of layers."""
         if self.not_by_area():

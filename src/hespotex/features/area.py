@@ -157,7 +157,7 @@ class AreaReader:
         """The cells of a tile from what the early layers say of it and of what lies around it."""
         halo, side = THEN.halo, THEN.side_px // CELL_PX
         first = np.array([p * THEN.cells - halo for p in place])
-        (places,) = _corners(first[None], side - 1, FIRST.cells)
+        places = _early_places(place)
         missing = [p for p in places if p not in scale.early]
         scale.early.update(self._encoded(scale, missing, strict, two.first))
         around = _cut(self._kept(scale.early, places), first, side, FIRST.cells)
@@ -205,6 +205,44 @@ class AreaReader:
                 raise
             scale.bad[place] = error
             return np.full((side_px, side_px, 3), 255, np.uint8)
+
+
+def tiles_under(
+    xy_px0: Floats, cell_px0: float, cells: int, *, in_two: bool
+) -> tuple[set[Place], set[Place]]:
+    """The tiles that patches of spots make necessary: those that are read, and of two phases those of the late layers.
+
+    Args:
+        xy_px0: (n, 2) level-0 pixels.
+        cell_px0: side of a cell in level-0 pixels.
+        cells: a side of a patch.
+        in_two: whether the network runs in two phases.
+    """
+    kept = THEN if in_two else TILE
+    first = np.floor(xy_px0[:, ::-1] / cell_px0 - cells / 2).astype(np.int64)
+    if not len(first):
+        return set(), set()
+    ends = np.hstack([first // kept.cells, (first + cells) // kept.cells])
+    low = ends.min(axis=0)
+    shape = ends.max(axis=0) - low + 1
+    numbers = np.unique(np.ravel_multi_index(tuple((ends - low).T), tuple(shape)))
+    spans = np.stack(np.unravel_index(numbers, tuple(shape)), axis=1) + low
+    under = {
+        place
+        for r, c, s, d in spans.tolist()
+        for place in product(range(r, s + 1), range(c, d + 1))
+    }
+    if not in_two:
+        return under, set()
+    early = {place for own in under for place in _early_places(own)}
+    return early, under
+
+
+def _early_places(place: Place) -> tuple[Place, ...]:
+    """Tiles of early layers under a tile of late ones with its halo."""
+    first = np.array([[p * THEN.cells - THEN.halo for p in place]], dtype=np.intp)
+    (places,) = _corners(first, THEN.side_px // CELL_PX - 1, FIRST.cells)
+    return places
 
 
 def _corners(first: npt.NDArray[np.intp], reach: int, cells: int) -> list[tuple[Place, ...]]:

@@ -53,6 +53,7 @@ class Bundle:
         validation: scores and grades of its own cross-validation, or empty.
         trust: arrays of `evaluation.trust.Trust`, by flat name; empty where nothing was calibrated.
         gene_sets: that its predictions score.
+        reading: how its slides were read and why, in words; empty in files of before it was written.
         others: genes of the training tables that are not in the panel; empty in files of before it was kept.
     """
 
@@ -69,6 +70,7 @@ class Bundle:
     trust: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     gene_sets: tuple[GeneSet, ...] = ()
     others: OtherGenes = field(default_factory=OtherGenes)
+    reading: str = ""
 
     @property
     def model_id(self) -> str:
@@ -120,6 +122,7 @@ def write_model(path: Path, bundle: Bundle) -> None:
         other_genes=OtherGenes(
             bundle.others.names, tuple(round(share, 5) for share in bundle.others.shares)
         ),
+        reading=bundle.reading,
         units=UNITS,
         versions=versions(),
     )
@@ -225,7 +228,7 @@ def _check_format(path: Path, metadata: FileMetadata) -> None:
 
 def _bundle(header: ModelHeader, tensors: Mapping[str, Any]) -> Bundle:
     return Bundle(
-        config=RunConfig.from_values(header.config, source="the model file"),
+        config=RunConfig.from_values(_as_read_then(header.config), source="the model file"),
         genes=header.genes,
         training_totals=header.training_totals,
         encoder=header.encoder,
@@ -243,4 +246,11 @@ def _bundle(header: ModelHeader, tensors: Mapping[str, Any]) -> Bundle:
         trust={k.removeprefix(_TRUST): v for k, v in tensors.items() if k.startswith(_TRUST)},
         gene_sets=tuple(GeneSet(s[0], s[1:]) for s in header.gene_sets),
         others=header.other_genes,
+        reading=header.reading,
     )
+
+
+def _as_read_then(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration; one of before there was a choice says nothing of the reading, and means patches."""
+    encoder = {"reading": "patches", **config.get("encoder", {})}
+    return {**config, "encoder": encoder}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from hespotex.config import Machine, NucleiConfig, PatchConfig, RunConfig
+from hespotex.config import Machine, NucleiConfig, PatchConfig, Reading, RunConfig
 from hespotex.encoders import Encoder, get_encoder
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.errors import ConfigError, ModelFileError
@@ -16,10 +16,14 @@ from hespotex.models.types import EncoderRecord
 from hespotex.sections.section import Section
 
 
-def encode_config(bundle: Bundle, nuclei: NucleiConfig) -> RunConfig:
-    """The model's configuration with its patch sides written out, and with these nuclei."""
-    patches = bundle.config.patches.model_copy(update={"sides_um": bundle.sides_um})
-    return bundle.config.model_copy(update={"patches": patches, "nuclei": nuclei})
+def encode_config(
+    bundle: Bundle, nuclei: NucleiConfig, reading: Reading | None = None
+) -> RunConfig:
+    """The model's configuration with its patch sides written out, with these nuclei, and read as stated."""
+    config = bundle.config
+    patches = config.patches.model_copy(update={"sides_um": bundle.sides_um})
+    encoder = config.encoder.model_copy(update={"reading": reading or config.encoder.read_as})
+    return config.model_copy(update={"patches": patches, "nuclei": nuclei, "encoder": encoder})
 
 
 def encoder_name(config: RunConfig, sections: Sequence[Section]) -> str:

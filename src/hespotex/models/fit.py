@@ -61,8 +61,9 @@ def fit_bundle(
     fit, stage = _fit_of(config)
     with _threads_for(sum(s.counts.shape[0] for s in training) * len(panel.genes)):
         model = fit(training, stage, seed=config.seed, device=device_name(machine))
+    reading = config.encoder.model_copy(update={"reading": config.encoder.read_as})
     return Bundle(
-        config=config,
+        config=config.model_copy(update={"encoder": reading}),
         genes=panel.genes,
         training_totals=panel.training_totals,
         encoder=cohort.encoder,

@@ -51,6 +51,8 @@ class ModelHeader(Schema):
     """A set's name, then its genes."""
     other_genes: OtherGenes = OtherGenes()
     """Genes of the training tables that the panel leaves out; shares with five digits."""
+    reading: str = ""
+    """How its slides were read (`config.encoder.reading`) and why, in words."""
     units: dict[str, str] = {}
     """Of predictions."""
     versions: dict[str, str] = {}

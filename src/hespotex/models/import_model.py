@@ -52,7 +52,7 @@ def import_model(
     config = RunConfig.from_values(
         {
             "profile": "published",
-            "encoder": {"name": encoder, "projection": projection},
+            "encoder": {"name": encoder, "projection": projection, "reading": "patches"},
             "patches": {"sides_um": [side_um]},
             "panel": {"kind": "list", "genes": list(genes)},
             "nuclei": {"mode": "published" if uses_nuclei else "off"},

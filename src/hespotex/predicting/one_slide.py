@@ -7,24 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hespotex.config import Machine, NucleiConfig
-from hespotex.encoders.base import Encoder
+from hespotex.encoders.base import Encoder, no_area
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.patients import patient_of
 from hespotex.evaluation.trust import Trust, bundle_trust
 from hespotex.export.h5ad import Thumbnail
+from hespotex.features.area import FIRST
 from hespotex.features.patches import PatchPlan
+from hespotex.features.prices import core_time, price
 from hespotex.genes.gene_sets import sets_key
 from hespotex.models.bundle import Bundle, read_model
 from hespotex.models.encoder_match import check_same_encoder, encoder_record, load_encoder
 from hespotex.models.fit import device_name
+from hespotex.models.reading import cheaper_reading, switched
 from hespotex.nuclei.stage import for_prediction, refuse_unseen
 from hespotex.predicting.beside import KEY, complete_slide, finished_before
 from hespotex.predicting.compact import Compact, check_room, compact_of, scale_record, sizes_of
@@ -53,9 +56,6 @@ from hespotex.storage.clock import StageClock, versions
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.run_folder import RunDir
 
-# Core-seconds of a patch with the offline encoder: 0.005 to 0.011 were measured on machines more and less busy.
-PATCH_S: Final = 0.0105
-
 
 @dataclass(frozen=True)
 class Predictor:
@@ -71,6 +71,17 @@ class Predictor:
     plan: PatchPlan
     machine: Machine
 
+    def plan_of(self, task: SlideTask) -> PatchPlan:
+        """The plan of a slide, read as its options ask.
+
+        Raises:
+            EncoderError: by area, and the encoder reads patches alone.
+        """
+        asked = task.options.reading or self.plan.reading
+        if asked == "area" and self.encoder.not_by_area():
+            raise no_area(self.encoder)
+        return replace(self.plan, reading=asked)
+
 
 def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
     """Load a model and the encoder that it was trained with.
@@ -85,7 +96,7 @@ def open_predictor(model: Path, machine: Machine | None = None) -> Predictor:
     encoder = load_encoder(config.name, machine)
     record = encoder_record(encoder, config.projection or encoder.dim)
     check_same_encoder(model, bundle, record)
-    plan = PatchPlan(bundle.sides_um, encoder.size_px, config.reading)
+    plan = PatchPlan(bundle.sides_um, encoder.size_px, config.read_as)
     return Predictor(bundle, bundle_trust(bundle), encoder, plan, machine)
 
 
@@ -123,6 +134,7 @@ class _Job:
     nuclei: NucleiConfig
     mask: Path | None
     key: str
+    plan: PatchPlan
 
     @property
     def work(self) -> Path:
@@ -151,6 +163,8 @@ def _predict_slide(
     with open_slide(task.slide, mpp=task.options.mpp, bits=task.options.bits) as slide:
         with job.clock.stage("layout"):
             layout = lay_out(slide, task, predictor.bundle)
+            if note := switched(predictor.bundle, task.options.reading):
+                layout = replace(layout, notes=(*layout.notes, note))
             thumbnail = Thumbnail(*slide.thumbnail_around_holes(THUMBNAIL_SIDE_PX)[:2])
         for note in layout.notes:
             reporter.say(f"{task.section_id}: {note}")
@@ -187,7 +201,8 @@ def _prepare(predictor: Predictor, task: SlideTask, run: RunDir, reporter: Repor
     nuclei = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
     mask = mask_of(task, nuclei)
     key = prediction_key(predictor, task, patient, nuclei_key(mask, nuclei))
-    return _Job(predictor, task, run, reporter, StageClock(), patient, nuclei, mask, key)
+    plan = predictor.plan_of(task)
+    return _Job(predictor, task, run, reporter, StageClock(), patient, nuclei, mask, key, plan)
 
 
 def _compact(job: _Job, section: Section) -> Compact | None:
@@ -202,14 +217,25 @@ def _compact(job: _Job, section: Section) -> Compact | None:
     if compact is not None:
         said = f"{section.n_spots:,} spots, composition of {len(compact.columns):,} genes in half precision"
         job.reporter.say(f"{job.task.section_id}: {said}: {sizes.words()}")
-        if predictor.plan.reading == "patches":
-            hours = section.n_spots * len(predictor.plan.sides_um) * PATCH_S / 3600
-            job.reporter.say(
-                f"{job.task.section_id}: the model reads every spot's patches: about {hours:,.1f} core-hours with the "
-                "offline encoder; a model trained with encoder.reading=area reads the tissue once"
-            )
+    _say_price(job, section, fine=compact is not None)
     check_room(job.work, sizes)
     return compact
+
+
+def _say_price(job: _Job, section: Section, *, fine: bool) -> None:
+    """Say that the other reading costs much less, and of a fine map by patches what it takes."""
+    encoder, plan = job.predictor.encoder, job.plan
+    spots = [(section.xy_px0, section.geometry.mpp)]
+    found = price(
+        spots, plan, in_two=encoder.not_by_area() != "" or encoder.has_two_phases(FIRST.halo)
+    )
+    line = cheaper_reading(found, plan.reading, job.task.options.reading)
+    if line and encoder.not_by_area() and plan.reading == "patches":
+        line = ""
+    if fine and plan.reading == "patches" and not line:
+        line = f"every spot's patches are read: about {core_time(found.patches)} with the offline encoder"
+    if line:
+        job.reporter.say(f"{job.task.section_id}: {line}")
 
 
 def _encode(job: _Job, slide: Slide, section: Section, encoded: str) -> FeatureStore:
@@ -222,7 +248,7 @@ def _encode(job: _Job, slide: Slide, section: Section, encoded: str) -> FeatureS
             section.xy_px0,
             section.geometry.mpp,
             job.predictor.encoder,
-            job.predictor.plan,
+            job.plan,
             features,
             projection=job.predictor.bundle.config.encoder.projection,
             max_bad=job.task.options.max_bad_tiles,

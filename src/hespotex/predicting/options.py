@@ -7,7 +7,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Final, Literal
 
-from hespotex.config import Grid, InputChoices
+from hespotex.config import Grid, InputChoices, Reading
 from hespotex.config.values import listed_names
 from hespotex.errors import ConfigError, SlideError
 from hespotex.export.exporters import chosen_exporters
@@ -54,6 +54,7 @@ class SlideOptions:
         layers: of the h5ad: composition alone in half precision, or all (log1p and intervals, too); auto: composition on
             a lattice that is laid with a pitch up to `FINE_UM`.
         most_genes: that are written of composition alone, the best graded first.
+        reading: `patches` or `area` (`features.area`); None: as in the model's training.
         nuclei: where those of a model with nuclei come from; None: as in its training.
         nuclei_origin: `nuclei`, parsed.
     """
@@ -77,6 +78,7 @@ class SlideOptions:
     bounds_offset: bool = False
     layers: Layers = "auto"
     most_genes: int = MOST_GENES
+    reading: Reading | None = None
     nuclei: str | None = None
     nuclei_origin: NucleiOrigin | None = field(init=False)
 
@@ -125,6 +127,8 @@ def _check_choices(options: SlideOptions) -> None:
         raise ConfigError(expected=f"--layers {' or '.join(LAYERS)}", found=f"{options.layers!r}")
     if not isinstance(options.most_genes, int) or options.most_genes < 1:
         raise ConfigError(expected="--most-genes of at least 1", found=f"{options.most_genes!r}")
+    if options.reading not in (None, "patches", "area"):
+        raise ConfigError(expected="--reading patches or area", found=f"{options.reading!r}")
     if options.show not in SHOWN:
         raise ConfigError(expected=f"--show {' or '.join(SHOWN)}", found=f"{options.show!r}")
 

@@ -38,10 +38,16 @@ def prediction_key(predictor: Predictor, task: SlideTask, patient: Patient, nucl
         [sets_key(predictor.bundle.gene_sets)],
         [predictor.bundle.validation.get(kind) for kind in (GENES, SETS, LEVELS)],
         [patient, options.untested, options.all_genes],
-        [options.layers, options.most_genes],
+        [options.layers, options.most_genes, *_other_reading(predictor, task)],
         nuclei,
         CHUNK_SPOTS,
     )
+
+
+def _other_reading(predictor: Predictor, task: SlideTask) -> list[str]:
+    """The reading where it is not the model's own."""
+    reading = predictor.plan_of(task).reading
+    return [] if reading == predictor.plan.reading else [reading]
 
 
 def _row_key(predictor: Predictor, row: ManifestRow, choices: InputChoices) -> str:
@@ -63,7 +69,7 @@ def slide_features_key(predictor: Predictor, task: SlideTask, section: Section) 
         features_key(
             slide_key(task.slide, task.options.bits),
             predictor.encoder,
-            predictor.plan,
+            predictor.plan_of(task),
             section.geometry.mpp,
             section.xy_px0,
         ),

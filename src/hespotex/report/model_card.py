@@ -68,6 +68,7 @@ def render_model_card(bundle: Bundle) -> str:
         composition_is=COMPOSITION_IS,
         n_genes=f"{len(bundle.genes):,}",
         encoder=bundle.encoder.name,
+        reading=bundle.reading,
         sides=", ".join(f"{side:g}" for side in bundle.sides_um),
         pitch=f"{bundle.spot_pitch_um:g}",
         diameter=f"{bundle.spot_diameter_um:g}",

@@ -33,6 +33,7 @@ def finish_scored_run(
     config: RunConfig,
     levels: LevelScores | None = None,
     *,
+    reading: str = "",
     score_nan_as_zero: bool,
     reporter: Reporter,
     clock: StageClock,
@@ -45,6 +46,7 @@ def finish_scored_run(
         identity: what the result depends on.
         config: of the run.
         levels: scores of the level of slides; None for a profile without a level.
+        reading: how slides were read and why.
         score_nan_as_zero: a PCC that does not exist counted as 0 in means.
         reporter: hears what the numbers rest on.
         clock: of the run.
@@ -61,7 +63,7 @@ def finish_scored_run(
     for note in metrics.notes:
         if note != folds.note:
             reporter.warn(note)
-    details = {"config": config.model_dump(mode="json"), "notes": metrics.notes}
+    details = {"config": config.model_dump(mode="json"), "reading": reading, "notes": metrics.notes}
     if metrics.level is not None:
         details["level"] = metrics.level.sentence
     run.finish(identity, {**details, **clock.summary()})

@@ -82,6 +82,8 @@ class RunRecord(JsonFile):
     """The whole configuration; absent for slides."""
     level: str = ""
     """Whether slides are told apart, in words; absent for a profile without a level."""
+    reading: str = ""
+    """How slides were read and why, in words; absent for slides without spots, whose tables say it."""
     notes: list[str] = []
     """Sentences that numbers must carry, of a scored run."""
     seconds: dict[str, float] = {}
