@@ -17,7 +17,8 @@ from hespotex.models.bundle import read_model
 
 pytestmark = pytest.mark.slow
 
-_SIDE_PX = 560
+# Inside one tile of the late layers for both sides of the patches.
+_LOW_PX, _HIGH_PX, _MPP = 70, 440, 1.5
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reading")
     manifest = make_cohort(folder / "cohort", n_patients=2, n_genes=40, side_um=800.0)
     found: dict[str, Path] = {"manifest": manifest}
-    values = {"patches": {"sides_um": [80.0, 112.0]}, "model": {"epochs": 1, "ensemble": 1}}
+    values = {"patches": {"sides_um": [112.0, 154.5]}, "model": {"epochs": 1, "ensemble": 1}}
     for reading in ("auto", "area"):
         config = RunConfig.from_values({**values, "encoder": {"reading": reading}})
         machine = Machine(device="cpu", threads=1, cache=folder / "cache")
@@ -36,7 +37,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found["slide"] = next(
         p for p in sorted(manifest.parent.rglob("*S1.*")) if p.suffix in {".png", ".jpg", ".tif"}
     )
-    corners = [[0, 0], [_SIDE_PX, 0], [_SIDE_PX, _SIDE_PX], [0, _SIDE_PX], [0, 0]]
+    low, high = _LOW_PX, _HIGH_PX
+    corners = [[low, low], [high, low], [high, high], [low, high], [low, low]]
     found["outline"] = folder / "outline.geojson"
     found["outline"].write_text(json.dumps({"type": "Polygon", "coordinates": [corners]}))
     return found
@@ -44,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def predicted(made: dict[str, Path], model: str, out: Path, *more: object) -> str:
     said = command(
-        "predict", made[model], made["slide"], "--out", out, "--mpp", 1.0, "--untested",
+        "predict", made[model], made["slide"], "--out", out, "--mpp", _MPP, "--untested",
         "--tissue", made["outline"], "--threads", 1, "--device", "cpu", *more,
     )  # fmt: skip
     assert said.exit_code == 0, said.output
@@ -67,7 +69,7 @@ def test_auto_left_the_usual_lattice_to_patches_and_the_card_says_so(made: dict[
 
 def test_on_100_um_nothing_is_said(made: dict[str, Path], tmp_path: Path) -> None:
     for model in ("auto", "area"):
-        said = predicted(made, model, tmp_path / model)
+        said = predicted(made, model, tmp_path / model, "--spot-pitch-um", 100)
         assert "--reading" not in said
         assert "core-" not in said
 
