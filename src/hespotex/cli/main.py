@@ -19,6 +19,7 @@ from hespotex.cli.domains import domains
 from hespotex.cli.encoders import encoders
 from hespotex.cli.fetch import fetch
 from hespotex.cli.inspect import inspect
+from hespotex.cli.localize import localize
 from hespotex.cli.models import import_checkpoint
 from hespotex.cli.named_models import models
 from hespotex.cli.runs import cross_validate, demo, predict, train
@@ -46,6 +47,7 @@ app.command("report")(report)
 app.command("compare")(compare)
 app.command("cohort")(cohort)
 app.command("associate")(associate)
+app.command("localize")(localize)
 app.command("agree")(agree)
 app.command("view")(view)
 app.command("domains")(domains)

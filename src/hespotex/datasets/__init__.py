@@ -1,6 +1,7 @@
 """Painted H&E cohorts with known expression, and the demo."""
 
 from hespotex.datasets.cohort import make_cohort, make_section_arrays, write_cohort
+from hespotex.datasets.diagnoses import diagnosis_plan
 from hespotex.datasets.expression import GeneTruth
 from hespotex.datasets.paint import Scanner
 from hespotex.datasets.painted import PaintedSection, SectionArrays
@@ -22,6 +23,7 @@ __all__ = [
     "SectionArrays",
     "SectionTruth",
     "Serial",
+    "diagnosis_plan",
     "draw_patients",
     "make_cohort",
     "make_section_arrays",

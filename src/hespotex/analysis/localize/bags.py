@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,11 +53,13 @@ class Bags:
         slides: in the order of the matrix.
         values: a `.npy` file of (N, D) float32, all spots of all slides.
         folder: for what is derived from it.
+        blocks: (K,) number of columns of each kind of values; they are reduced apart. Empty: all are of one kind.
     """
 
     slides: tuple[Bag, ...]
     values: Path
     folder: Path
+    blocks: tuple[int, ...] = ()
 
     @property
     def starts(self) -> Ints:
@@ -98,7 +100,9 @@ class Bags:
         return sparse.block_diag([touching(s.xy_um) for s in self.slides], format="csr")
 
 
-def write_bags(folder: Path, slides: Sequence[Bag], values: Sequence[Floats]) -> Bags:
+def write_bags(
+    folder: Path, slides: Sequence[Bag], values: Iterable[Floats], blocks: tuple[int, ...] = ()
+) -> Bags:
     """Put the values of slides into one file; they may come one after another.
 
     Raises:
@@ -119,7 +123,7 @@ def write_bags(folder: Path, slides: Sequence[Bag], values: Sequence[Floats]) ->
             )
         table[start : start + len(of)] = of  # type: ignore[index]
         start += len(of)
-    return Bags(tuple(slides), path, folder)
+    return Bags(tuple(slides), path, folder, blocks)
 
 
 def check_labels(slides: Sequence[Bag]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,25 +38,32 @@ class Components:
 
 
 def fit_components(bags: Bags, kept: npt.NDArray[np.bool_]) -> Components:
-    """Components of the spots of some slides, each slide as heavy as any other.
+    """Components of the spots of some slides, each slide as heavy as any other; several kinds of values share the number.
 
     Args:
         kept: (B,) the training slides; the others are not read.
     """
     width = bags.read(0).shape[1]
-    total, square = np.zeros(width), np.zeros((width, width))
+    blocks = bags.blocks or (width,)
+    ends = np.cumsum((0, *blocks)).tolist()
+    parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
+    total = np.zeros(width)
+    square = [np.zeros((n, n)) for n in blocks]
     for slide in np.flatnonzero(kept).tolist():
         values = bags.read(slide).astype(np.float64)
         total += values.mean(axis=0)
-        square += values.T @ values / len(values)
+        for k, part in enumerate(parts):
+            square[k] += values[:, part].T @ values[:, part] / len(values)
     n = int(kept.sum())
-    mean = total / n
-    spread, axes = np.linalg.eigh(square / n - np.outer(mean, mean))
-    order = np.argsort(spread)[::-1][:COMPONENTS]
-    order = order[spread[order] > 1e-9 * max(float(spread.max()), 1e-30)]
-    return Components(
-        mean.astype(np.float32), (axes[:, order] / np.sqrt(spread[order])).astype(np.float32)
-    )
+    mean, axes = total / n, []
+    for k, part in enumerate(parts):
+        spread, own = np.linalg.eigh(square[k] / n - np.outer(mean[part], mean[part]))
+        order = np.argsort(spread)[::-1][: COMPONENTS // len(blocks)]
+        order = order[spread[order] > 1e-9 * max(float(spread.max()), 1e-30)]
+        placed = np.zeros((width, len(order)))
+        placed[part] = own[:, order] / np.sqrt(spread[order])
+        axes.append(placed)
+    return Components(mean.astype(np.float32), np.hstack(axes).astype(np.float32))
 
 
 def smoothed(values: Floats, xy_um: npt.NDArray[np.float64]) -> Floats:

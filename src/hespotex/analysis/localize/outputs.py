@@ -1,0 +1,180 @@
+"""Files of `localize`: tables of slides and spots, columns for scanpy, GeoJSON for QuPath, pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hespotex import keys
+from hespotex.analysis.localize.cohort import Slides
+from hespotex.analysis.localize.evidence import SpotMap
+from hespotex.analysis.localize.nested import Passed
+from hespotex.plots.evidence_map import plot_evidence_map
+from hespotex.plots.gallery import Patch, write_gallery
+from hespotex.plots.style import save_figure
+from hespotex.slide.folder import slide_names, slides_in
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.safe_names import safe_names
+
+_CORNERS: Final = 16
+_OF_CLASS: Final = 12
+_OF_SLIDE: Final = 3
+
+
+def slides_table(
+    slides: Slides, passed: Passed, classes: tuple[str, ...], mark: str
+) -> pd.DataFrame:
+    """One row a slide: probability of each diagnosis, predicted while the patient was left out."""
+    # A margin is a logit less the mean of the others: probabilities follow from it up to a constant.
+    margin = passed.margin[0].astype(np.float64) * (len(classes) - 1) / len(classes)
+    share = np.exp(margin - margin.max(axis=1, keepdims=True))
+    share /= share.sum(axis=1, keepdims=True)
+    table = pd.DataFrame(
+        {
+            keys.SECTION_ID: [b.section_id for b in slides.bags],
+            keys.PATIENT_ID: [b.patient_id for b in slides.bags],
+            "label": [b.label for b in slides.bags],
+            "site": [b.site for b in slides.bags],
+            "n_spots": [b.n_spots for b in slides.bags],
+        }
+    )
+    for k, name in enumerate(classes):
+        table[f"probability of {name}"] = share[:, k]
+    return table.assign(evidence=mark)
+
+
+def spots_table(slides: Slides, passed: Passed, found: SpotMap, mark: str) -> pd.DataFrame:
+    """One row a spot, all slides below one another."""
+    lengths = [b.n_spots for b in slides.bags]
+    xy = np.concatenate([f.spots.xy_px0 for f in slides.files])
+
+    def repeat(values: list[str]) -> npt.NDArray[Any]:
+        return np.repeat(np.array(values, dtype=object), lengths)
+
+    return pd.DataFrame(
+        {
+            keys.SECTION_ID: repeat([b.section_id for b in slides.bags]),
+            keys.PATIENT_ID: repeat([b.patient_id for b in slides.bags]),
+            "label": repeat([b.label for b in slides.bags]),
+            "barcode": np.concatenate([f.spots.barcodes for f in slides.files]).astype(object),
+            "x_px0": xy[:, 0],
+            "y_px0": xy[:, 1],
+            "necessity": passed.loss[0],
+            "sufficiency": passed.alone[0],
+            "z": found.z,
+            "stability": found.stability,
+            "shown": found.shown,
+            "evidence": repeat([mark] * len(slides.bags)),
+        }
+    )
+
+
+def write_tables(out: Path, table: pd.DataFrame, spots: pd.DataFrame | None) -> dict[str, Path]:
+    """slides.csv, and where there is a map spots.parquet and spots.h5ad; paths by label."""
+    paths = {"slides": out / "slides.csv"}
+    with atomic_path(paths["slides"]) as temporary:
+        table.to_csv(temporary, index=False, errors="backslashreplace")
+    if spots is None:
+        return paths
+    paths["spots"] = out / "spots.parquet"
+    with atomic_path(paths["spots"]) as temporary:
+        spots.to_parquet(temporary, index=False)
+    from anndata import AnnData
+
+    paths["h5ad"] = out / "spots.h5ad"
+    obs = spots.drop(columns=["x_px0", "y_px0"])
+    obs.index = pd.Index(
+        [f"{s}:{b}" for s, b in zip(spots[keys.SECTION_ID], spots["barcode"], strict=True)],
+        dtype=object,
+    )
+    whole = AnnData(obs=obs, obsm={keys.SPATIAL: spots[["x_px0", "y_px0"]].to_numpy(np.float64)})
+    with atomic_path(paths["h5ad"]) as temporary:
+        whole.write_h5ad(temporary)
+    return paths
+
+
+def write_maps(
+    out: Path, slides: Slides, spots: pd.DataFrame, words: str, alarm: bool
+) -> dict[str, Path]:
+    """A picture and a GeoJSON for every slide on which a spot passes; by the slide's id."""
+    names = safe_names([b.section_id for b in slides.bags])
+    drawn, at = {}, 0
+    for bag, file, name in zip(slides.bags, slides.files, names, strict=True):
+        own = spots.iloc[at : at + bag.n_spots]
+        at += bag.n_spots
+        shown = own["shown"].to_numpy(bool)
+        if not shown.any():
+            continue
+        figure = plot_evidence_map(
+            file.spots, own["z"].to_numpy(), shown,
+            title=f"{bag.section_id}: {int(shown.sum()):,} of {bag.n_spots:,} spots speak for {bag.label}",
+            words=words, alarm=alarm,
+        )  # fmt: skip
+        drawn[bag.section_id] = out / "figures" / f"{name}.png"
+        save_figure(figure, drawn[bag.section_id])
+        _write_geojson(out / "geojson" / f"{name}.geojson", file.spots, own[shown], words)
+    return drawn
+
+
+def gallery_patches(slides: Slides, spots: pd.DataFrame, folder: Path) -> list[Patch]:
+    """The most telling spots of each diagnosis, at most three a slide; of slides whose file lies in the folder."""
+    paths = slides_in(folder).slides
+    of = dict(zip(slide_names(paths), paths, strict=True))
+    at = {b.section_id: f.spots for b, f in zip(slides.bags, slides.files, strict=True)}
+    found = []
+    telling = spots[spots["shown"] & spots[keys.SECTION_ID].isin(list(of))]
+    for label, own in telling.sort_values("z", ascending=False).groupby("label"):
+        best = own.groupby(keys.SECTION_ID, sort=False).head(_OF_SLIDE).head(_OF_CLASS)
+        for row in best.to_dict("records"):
+            section = at[str(row[keys.SECTION_ID])]
+            x, y = float(row["x_px0"]), float(row["y_px0"])
+            found.append(
+                Patch(
+                    slide=of[str(row[keys.SECTION_ID])],
+                    xy_px0=(x, y),
+                    title=str(row[keys.SECTION_ID]),
+                    caption=f"x {x * section.mpp / 1000:.2f}, y {y * section.mpp / 1000:.2f} mm; z {row['z']:.1f}; {row['evidence']}",
+                    group=f"Speak for {label}",
+                    mpp=section.mpp,
+                    spot_diameter_um=section.spot_diameter_um,
+                )
+            )
+    return found
+
+
+def write_contact_sheet(path: Path, patches: list[Patch], words: str) -> None:
+    """The gallery as one picture."""
+    write_gallery(path, patches, title="Patches that a diagnosis hangs on", subtitle=words)
+
+
+def _write_geojson(path: Path, section: Any, shown: pd.DataFrame, words: str) -> None:
+    turn = 2 * np.pi * np.arange(_CORNERS) / _CORNERS
+    circle = section.spot_diameter_um / section.mpp / 2 * np.stack([np.cos(turn), np.sin(turn)], 1)
+    features = []
+    for row in shown.to_dict("records"):
+        ring = np.round(np.array([row["x_px0"], row["y_px0"]]) + circle, 2).tolist()
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+                "properties": {
+                    "objectType": "detection",
+                    "name": str(row["barcode"]),
+                    "classification": {"name": f"speaks for {row['label']} ({row['evidence']})"},
+                    "measurements": {
+                        "z": round(float(row["z"]), 4),
+                        "necessity": round(float(row["necessity"]), 5),
+                        "sufficiency": round(float(row["sufficiency"]), 5),
+                        "stability": round(float(row["stability"]), 3),
+                    },
+                },
+            }
+        )
+    content = {"type": "FeatureCollection", "hespotex": {"about": words}, "features": features}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
