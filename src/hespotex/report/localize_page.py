@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from hespotex.analysis.association.result import RESEARCH_SENTENCE
-from hespotex.analysis.localize import compare, outputs
+from hespotex.analysis.localize import compare, outlined, outputs
 from hespotex.analysis.localize.bags import FEWEST_PATIENTS, Bags, patient_folds, patients_by_class
 from hespotex.analysis.localize.cohort import COMPOSITION, Slides, read_slides, write_inputs
+from hespotex.analysis.localize.differences import differing_genes
 from hespotex.analysis.localize.evidence import (
     LEVEL,
     PERMUTATIONS,
@@ -30,9 +31,8 @@ from hespotex.analysis.localize.evidence import (
     scores,
     spot_map,
 )
-from hespotex.analysis.localize.nested import Passed, nested_pass
+from hespotex.analysis.localize.nested import nested_pass
 from hespotex.analysis.localize.reduce import Reduced, reduce_folds
-from hespotex.analysis.regions import read_regions
 from hespotex.errors import ConfigError, shorten
 from hespotex.progress import Reporter, Silent
 from hespotex.storage.atomic import atomic_path, check_writable, write_json
@@ -45,6 +45,7 @@ CONFOUNDED: Final = "confounded"
 FEW_PATIENTS: Final = "few-patients"
 _SEEDS: Final = 3
 _MOST_FIGURES: Final = 12
+_MOST_GENES: Final = 25
 _ATTENTION: Final = "attention over spots"
 _NUMBERS: Final = "localize.json"
 
@@ -61,6 +62,7 @@ class LocalizeResult:
         rows: of the table of inputs and baselines.
         n_shown: spots that pass; 0 without a map.
         paths: of what was written, by label.
+        genes: what is different in the drawn spots; None without a map.
     """
 
     evidence: str
@@ -70,6 +72,7 @@ class LocalizeResult:
     rows: list[dict[str, Any]] = field(default_factory=list)
     n_shown: int = 0
     paths: dict[str, Path] = field(default_factory=dict)
+    genes: pd.DataFrame | None = None
 
 
 def localize(
@@ -117,7 +120,12 @@ def localize(
         site=site, features=None if features is None else Path(features),
     )  # fmt: skip
     counts = patients_by_class(read.bags)
-    outlines = _outlines(read, None if regions is None else Path(regions))
+    outlines = outlined.read_outlines(read, None if regions is None else Path(regions))
+    if FEW_PATIENTS in accept and min(counts.values()) < 2:
+        raise ConfigError(
+            expected="two patients of each diagnosis or more",
+            found=", ".join(f"{n} {name}" for name, n in counts.items()),
+        )
     check_writable(out)
     _clear(out)
     few = min(counts.values()) < FEWEST_PATIENTS
@@ -194,14 +202,22 @@ def _tested(
         *notes,
     ]
     if mapped is not None:
-        result.sentences += _of_regions(read, mapped, passes[best], outlines)
+        result.sentences += outlined.againstoutlined.read_outlines(
+            read, mapped, passes[best], outlines
+        )
     table = outputs.slides_table(read, passes[best], bags.classes, evidence)
     spots = None
     if mapped is not None and result.n_shown:
         spots = outputs.spots_table(read, passes[best], mapped, evidence)
     result.paths = outputs.write_tables(out, table, spots)
     pictures: dict[str, Path] = {}
-    if spots is not None:
+    if spots is not None and mapped is not None:
+        result.genes = differing_genes(
+            bags, read.genes, read.grades, mapped, read.log_depth
+        ).assign(evidence=evidence)
+        result.paths["genes"] = out / "genes.csv"
+        with atomic_path(result.paths["genes"]) as temporary:
+            result.genes.to_csv(temporary, index=False)
         words = f"Evidence: {evidence}. {RESEARCH_SENTENCE}"
         alarm = evidence != FINDING
         pictures = outputs.write_maps(out, read, spots, words, alarm)
@@ -247,43 +263,6 @@ def _clear(out: Path) -> None:
         _NUMBERS,
     ):
         (out / name).unlink(missing_ok=True)
-
-
-def _outlines(read: Slides, folder: Path | None) -> dict[str, Any]:
-    """Expert outlines by slide; those of slides without a file are absent."""
-    if folder is None:
-        return {}
-    files = {b.section_id: folder / f"{b.section_id}.geojson" for b in read.bags}
-    there = {name: read_regions(path) for name, path in files.items() if path.is_file()}
-    if not there:
-        raise ConfigError(
-            expected=f"outlines such as {next(iter(files.values()))}", found="none for any slide",
-            remedy="name each GeoJSON as its slide",
-        )  # fmt: skip
-    return there
-
-
-def _of_regions(
-    read: Slides, mapped: SpotMap, passed: Passed, outlines: dict[str, Any]
-) -> list[str]:
-    """How well the map agrees with outlines, slide by slide."""
-    found, at = [], 0
-    for bag, file in zip(read.bags, read.files, strict=True):
-        rows = slice(at, at + bag.n_spots)
-        at += bag.n_spots
-        if bag.section_id in outlines:
-            inside = np.any(
-                [r.contains(file.spots.xy_px0) for r in outlines[bag.section_id]], axis=0
-            )
-            found.append([compare.map_auroc(v[rows], inside) for v in (mapped.z, passed.loss[0])])
-    kept = [pair for pair in found if np.isfinite(pair).all()]
-    if not kept:
-        return []
-    mean = np.mean(kept, axis=0)
-    return [
-        f"Against the outlines of {len(kept):,} slides: AUROC of spots {mean[0]:.2f} by z, {mean[1]:.2f} by necessity "
-        "alone (mean of the slides)."
-    ]
 
 
 def _rows(
@@ -336,6 +315,13 @@ def _sentences(
     return lines
 
 
+def _cells(table: pd.DataFrame) -> list[list[str]]:
+    return [
+        [f"{v:.3g}".replace("-", "−") if isinstance(v, float) else str(v) for v in row]
+        for row in table.itertuples(index=False)
+    ]
+
+
 def _written(
     result: LocalizeResult, out: Path, pictures: dict[str, Path], reporter: Reporter
 ) -> LocalizeResult:
@@ -357,6 +343,8 @@ def _written(
         sentences=result.sentences,
         columns=list(table.columns),
         rows=table.to_numpy().tolist(),
+        gene_columns=[] if result.genes is None else list(result.genes.columns),
+        genes=[] if result.genes is None else _cells(result.genes.head(_MOST_GENES)),
         n_pictures=len(pictures),
         pictures=[
             {"caption": name, "data": base64.b64encode(path.read_bytes()).decode()}

@@ -97,7 +97,12 @@ def test_a_stated_structure_is_found_and_every_file_says_so(ill: Path, tmp_path:
     slides = pd.read_csv(tmp_path / "out" / "slides.csv")
     total = slides[["probability of ill", "probability of well"]].sum(axis=1)
     np.testing.assert_allclose(total, 1, atol=1e-6)
+    genes = pd.read_csv(tmp_path / "out" / "genes.csv").set_index(["label", "gene"])
+    assert genes.loc[("ill", "G0"), "difference"] > 1
+    assert genes.loc[("ill", "G0"), "p_value"] <= 0.08
+    assert "G5" not in genes.index.get_level_values("gene")  # graded D
     page = (tmp_path / "out" / "report.html").read_text()
+    assert "not measured expression" in page
     assert "The diagnoses leave a trace on the slides." in page
     assert "Research use only" in page
     drawn = json.loads(next((tmp_path / "out" / "geojson").iterdir()).read_text())

@@ -21,6 +21,8 @@ _RATE: Final = 0.04
 _DECAY: Final = 0.3
 # Spots of a slide that one step looks at, drawn anew in each.
 _SPOTS: Final = 128
+# Spots whose attention is made at once.
+_BLOCK: Final = 32_768
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,17 @@ class Attention:
         import torch
         from torch.func import functional_call, vmap
 
-        pool, x = _pool(values.shape[1]), torch.as_tensor(values)[None]
+        pool = _pool(values.shape[1])
         named = {name: torch.as_tensor(v) for name, v in self.pool.items()}
+        parts = []
         with torch.no_grad():
-            raised = vmap(lambda p: functional_call(pool, p, (x, None, True))[1])(named)
+            for start in range(0, len(values), _BLOCK):
+                x = torch.as_tensor(values[start : start + _BLOCK])[None]
+                said = vmap(lambda p, x=x: functional_call(pool, p, (x, None, True))[1])(named)
+                parts.append(said[:, 0].numpy())
+        raised = np.concatenate(parts, axis=1)
         logits = np.einsum("nk,mkc->mnc", values, self.head) + self.bias[:, None, :]
-        return raised[:, 0].numpy(), margins(logits)
+        return raised, margins(logits)
 
 
 def margins(logits: Floats) -> Floats:
