@@ -202,9 +202,7 @@ def _tested(
         *notes,
     ]
     if mapped is not None:
-        result.sentences += outlined.againstoutlined.read_outlines(
-            read, mapped, passes[best], outlines
-        )
+        result.sentences += outlined.against_outlines(read, mapped, passes[best], outlines)
     table = outputs.slides_table(read, passes[best], bags.classes, evidence)
     spots = None
     if mapped is not None and result.n_shown:
