@@ -27,7 +27,7 @@ RESEARCH_USE: Final = "research use only"
 FORMAT_VERSION: Final = 1
 _DENSE: Final = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _GRADES: Final = ("A", "B", "C", "D", UNGRADED)
-_ROWS: Final = 64  # of a group of the Parquet file
+_ROWS: Final = 512  # of a group of the Parquet file, which keeps an entry a gene for each group
 _SETS: Final = ("gene_sets", "gene_sets_spread", "gene_sets_morans_i")
 UNITS: Final[Mapping[str, str]] = {
     "X": "log1p(CPM over the model's gene panel) of the pseudobulk; spots weigh by predicted depth",
@@ -190,7 +190,7 @@ def _text(stack: ExitStack, path: Path) -> Any:
 
 
 class _Parquet:
-    """Rows are gathered into groups of a few dozen."""
+    """Rows are gathered into groups of a few hundred."""
 
     def __init__(self, stack: ExitStack, path: Path, genes: Sequence[str]) -> None:
         import pyarrow as pa
@@ -201,11 +201,11 @@ class _Parquet:
         self._schema = pa.schema(fields, metadata={"use": RESEARCH_USE})
         self._writer = stack.enter_context(pq.ParquetWriter(temporary, self._schema))
         self._names: list[str] = []
-        self._values: list[npt.NDArray[np.float64]] = []
+        self._values: list[npt.NDArray[np.float32]] = []
 
     def add(self, name: str, values: npt.NDArray[np.float64]) -> None:
         self._names.append(name)
-        self._values.append(values)
+        self._values.append(values.astype(np.float32))
         if len(self._names) >= _ROWS:
             self.flush()
 
