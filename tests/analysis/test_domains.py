@@ -19,7 +19,9 @@ from helpers.sliced_predictions import slices_plan, write_slices
 from hespotex.analysis.domain_files import spot_table, write_domains
 from hespotex.analysis.domain_fit import Stability, chosen, matched
 from hespotex.analysis.domains import DomainOptions, Domains, find_domains, summary
+from hespotex.analysis.regions import read_regions
 from hespotex.errors import ConfigError, GenePanelError, GeometryError, RunError
+from hespotex.report.domains_page import write_pages
 
 GENES = [f"G{j}" for j in range(30)]
 Tissues = dict[str, npt.NDArray[np.object_]]
@@ -117,6 +119,21 @@ def test_files_carry_domains_labels_and_grades(four: Domains, tmp_path: Path) ->
     original = anndata.read_h5ad(four.files["P1S2"].path)
     np.testing.assert_array_equal(table.X, original.X)
     assert "domain_measured" not in original.obs
+
+
+def test_the_page_and_outlines_show_the_domains_that_the_table_has(
+    four: Domains, tmp_path: Path
+) -> None:
+    paths = write_pages(four, tmp_path)
+    page = paths["report"].read_text(encoding="utf-8")
+    assert "large by construction" in page
+    assert page.count("data:image/png;base64,") == 1
+    regions = read_regions(paths["QuPath"] / "P1S2_composition.geojson")
+    spots = four.files["P1S2"].spots
+    for region in regions:
+        inside = region.contains(spots.xy_px0)
+        expected = four.labels["composition"]["P1S2"] == int(region.name[1:]) - 1
+        np.testing.assert_array_equal(inside, expected)
 
 
 def test_markers_are_the_genes_that_a_domain_has_more_of_with_what_is_claimed_of_them(

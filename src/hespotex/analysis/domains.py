@@ -241,7 +241,8 @@ def _notes_of_files(
     models = {str(f.spots.record.get("model_id", "")) for f in files.values()}
     if len(models) > 1:
         notes.append(
-            f"predictions of {len(models)} models: what they differ by on a whole section is taken out, not more"
+            f"predictions of {len(models)} models: what they differ by on a whole section is taken out, not more, so domains "
+            "from composition may mean different tissue on their sections; one model for all, or features, do better"
         )
     for column, words in known.items():
         lacking = [n for n in files if n not in words or all(w is None for w in words[n])]

@@ -81,6 +81,7 @@ def domains(
     """
     from hespotex.analysis.domain_files import write_domains
     from hespotex.analysis.domains import DomainOptions, find_domains, summary
+    from hespotex.report.domains_page import write_pages
 
     reporter = options.reporter(quiet, verbose)
     found = find_domains(
@@ -100,7 +101,7 @@ def domains(
         machine=options.machine(device, threads),
         reporter=reporter,
     )
-    paths = write_domains(found, out, reporter)
+    paths = {**write_domains(found, out, reporter), **write_pages(found, out)}
     for sentence in summary(found):
         terminal.stdout().print(sentence, markup=False)
     rows = [

@@ -1,0 +1,156 @@
+"""domains.html with its pictures, and outlines for QuPath."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from hespotex.analysis.domain_files import stability_table
+from hespotex.analysis.domain_markers import DESCRIPTIVE
+from hespotex.analysis.domains import Domains, domain_name, summary
+from hespotex.export.domain_geojson import write_domain_outlines
+from hespotex.plots.domain_colours import PALETTE, colours_of
+from hespotex.plots.domain_pictures import ROWS, Column, plot_domains
+from hespotex.plots.style import save_figure
+from hespotex.storage.atomic import atomic_path
+from hespotex.storage.safe_names import safe_names
+
+_MOST_PAGES: Final = 6
+_MARKERS: Final = 8
+_TITLES: Final = {
+    "composition": "predicted composition",
+    "features": "encoder features",
+    "measured": "measured counts",
+}
+
+
+def write_pages(found: Domains, out: Path) -> dict[str, Path]:
+    """Write figures/overview.png (and overview_2.png, ... of more than four sections), geojson/ and domains.html.
+
+    Returns:
+        The paths by label.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    pictures = _write_pictures(found, out / "figures")
+    for name in found.files:
+        _write_outlines(found, name, out / "geojson")
+    path = out / "domains.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(_render(found, pictures), encoding="utf-8")
+    return {"report": path, "overview": pictures[0], "QuPath": out / "geojson"}
+
+
+def _write_pictures(found: Domains, folder: Path) -> list[Path]:
+    columns = _columns(found)
+    options = found.options
+    said = (
+        f"Spots of one colour in a column are one domain on every section. Smoothed over {options.length_um:g} µm, standardised "
+        f"{'over all sections' if options.keep_levels else 'inside each section'}. Domains describe; no p-value stands behind them."
+    )
+    files, paths = list(found.files.values()), []
+    for page, start in enumerate(range(0, len(files), ROWS)):
+        path = folder / ("overview.png" if page == 0 else f"overview_{page + 1}.png")
+        sections = [f.spots for f in files[start : start + ROWS]]
+        save_figure(plot_domains(sections, columns, said), path)
+        paths.append(path)
+    return paths
+
+
+def _columns(found: Domains) -> list[Column]:
+    made = []
+    for column, words in found.known.items():
+        names = sorted({w for v in words.values() for w in v.tolist() if w is not None})
+        if len(names) > len(PALETTE):
+            continue
+        place = {name: k for k, name in enumerate(names)}
+        numbers = {
+            s: np.array([-1 if w is None else place[w] for w in v.tolist()], np.int32)
+            for s, v in words.items()
+        }
+        made.append(Column(f"labels: {column}", names, numbers))
+    for source, of in found.labels.items():
+        names = [domain_name(k) for k in range(found.n_domains(source))]
+        made.append(Column(_TITLES[source], names, of))
+    return made
+
+
+def _write_outlines(found: Domains, section: str, folder: Path) -> None:
+    file = found.files[section]
+    for source, of in found.labels.items():
+        if section not in of:
+            continue
+        n = found.n_domains(source)
+        about = f"domains from {_TITLES[source]}; {file.claims.verdict or 'no verdict on the slide'}. {DESCRIPTIVE}"
+        write_domain_outlines(
+            folder / f"{safe_names([section])[0]}_{source}.geojson",
+            file.spots,
+            of[section],
+            [domain_name(k) for k in range(n)],
+            colours_of(n),
+            about,
+        )
+
+
+def _render(found: Domains, pictures: list[Path]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("hespotex.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    templates = resources.files("hespotex.report") / "templates"
+    shown = pictures[:_MOST_PAGES]
+    hidden = len(pictures) - len(shown)
+    tried = stability_table(found)
+    return environment.get_template("domains.html.j2").render(
+        css=Markup((templates / "report.css").read_text(encoding="utf-8")),
+        summary=summary(found),
+        notes=found.notes,
+        pictures=[base64.b64encode(p.read_bytes()).decode() for p in shown],
+        hidden=f"{hidden} more pictures lie in figures/." if hidden else "",
+        scores=[
+            [r["source"], r["compared"], r["section"], _said(r["ari"]), _said(r["nmi"]), f"{r['n_spots']:,}", r["mark"]]
+            for r in found.scores.to_dict("records")
+        ],
+        stability=[
+            [r["source"], r["n"], _said(r["ari_mean"]), _said(r["ari_least"]), _said(r["ari_most"]), "taken" if r["chosen"] else ""]
+            for r in tried.to_dict("records")
+        ],
+        descriptive=DESCRIPTIVE,
+        markers=_markers(found.markers),
+    )  # fmt: skip
+
+
+def _markers(table: pd.DataFrame) -> list[list[str]]:
+    rows: list[list[str]] = []
+    if table.empty:
+        return rows
+    for (source, domain), group in table.groupby(["source", "domain"], sort=False):
+        genes = "; ".join(_gene(r) for r in group.head(_MARKERS).to_dict("records"))
+        rows.append([str(source), str(domain), genes])
+    return rows
+
+
+def _gene(row: Mapping[Any, Any]) -> str:
+    measured = row["measured_difference"]
+    beside = "" if math.isnan(measured) else f", measured {measured:+.2f}"
+    grade = (
+        f"grade {row['grade']}, {row['scope']}"
+        if row["evidence"] == "predicted"
+        else row["evidence"]
+    )
+    return f"{row['gene']} {row['difference']:+.2f}{beside}, {grade}"
+
+
+def _said(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
