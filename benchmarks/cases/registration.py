@@ -58,12 +58,19 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
                 {
                     "worst_um": float(off.max()),
                     "correlation": found.quality.correlation,
+                    "detail": found.quality.detail,
                     "refused": found.quality.refusal,
                 }
             )
             if block and block <= _WRONG:
                 other = register(first_of[block - 1], second).quality
-                wrong.append({"correlation": other.correlation, "refused": other.refusal})
+                wrong.append(
+                    {
+                        "correlation": other.correlation,
+                        "detail": other.detail,
+                        "refused": other.refusal,
+                    }
+                )
             first_of = {block: first}
     return {"right": right, "wrong": wrong, **spent.as_dict()}
 
@@ -77,6 +84,10 @@ def _picture(plan: PaintedPlan, block: int, section: int) -> tuple[Picture, np.n
     return picture_of(Thumbnail(small, scale), arrays.mpp), arrays.xy_um
 
 
+def _least(found: Sequence[Mapping[str, Any]], name: str) -> float:
+    return min(float(one[name]) for one in found)
+
+
 def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[Table]:
     if "painted" not in found:
         return []
@@ -87,14 +98,14 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
         Row(
             "worst spot within half a pitch (75 um), not refused",
             f"{sum(near)} of {len(near)}; worst {max(r['worst_um'] for r in right):.0f} um",
-            f"least correlation {min(r['correlation'] for r in right):.2f}",
+            f"least correlation {_least(right, 'correlation'):.2f}, of detail {_least(right, 'detail'):.2f}",
             "95 %",
             sum(near) >= 0.95 * len(near),
         ),
         Row(
             "wrong partner refused",
             f"{sum(refused)} of {len(refused)}",
-            f"highest correlation {max(w['correlation'] for w in wrong):.2f}",
+            f"highest correlation {max(w['correlation'] for w in wrong):.2f}, of detail {max(w['detail'] for w in wrong):.2f}",
             "all",
             all(refused),
         ),

@@ -11,6 +11,11 @@ SPATIAL_COMMON_UM: Final = (
 )
 GENE_SETS: Final = "gene_sets"  # (n, K) predicted; uns["hespotex"]["gene_sets"] names the columns
 GENE_SETS_MEASURED: Final = "gene_sets_measured"  # (n, K) Pearson residuals of the sets' counts
+RIDGE: Final = "ridge"  # (n, K + 1); times the transpose of a table in varm it is the ridge baseline's map of every gene
+
+# varm
+RIDGE_LOG1P: Final = "ridge_log1p"  # (G, K + 1)
+RIDGE_COMPOSITION: Final = "ridge_composition"
 
 # layers
 COMPOSITION: Final = "composition"  # log(p_sg) - log(pooled p_g of the training sections)
@@ -94,6 +99,9 @@ UNIT_COMPOSITION: Final = "log(p) - log(pooled p of the training sections)"
 UNIT_MEASURED_COMPOSITION: Final = "log of the gene's rate in the spot over its rate in the section, counting noise taken out; mean as predicted"
 UNIT_HALF_WIDTH: Final = (
     "natural log, to either side of the composition of a region of so many spots"
+)
+UNIT_RIDGE: Final = (
+    "times varm['ridge_composition'].T, or varm['ridge_log1p'].T: the ridge baseline's maps"
 )
 UNIT_DEPTH: Final = "expected total count over the model's gene panel"
 UNIT_GENE_SETS: Final = (

@@ -18,12 +18,14 @@ from helpers.toy_prediction import (
     toy_section,
     toy_thumbnail,
 )
-from hespotex.analysis.agree import agree, read_landmarks
+from hespotex.analysis.agree import agree, ridge_note
 from hespotex.analysis.agreement import CONSISTENT, MEASURED, OWN, _specific
+from hespotex.analysis.landmarks import read_landmarks
 from hespotex.errors import GeometryError, RunError
-from hespotex.evaluation.scores import pcc_per_gene
+from hespotex.evaluation.ridge_maps import RidgeMaps
+from hespotex.evaluation.scores import pcc_per_gene, standardise
 from hespotex.export.h5ad import write_prediction
-from hespotex.genes.panel import pearson_residuals
+from hespotex.genes.panel import log1p_cpm, pearson_residuals
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
 from hespotex.report.agree_page import write_pages
 
@@ -80,6 +82,39 @@ def test_a_section_on_itself_scores_as_the_scores_do_and_says_what_was_trained(
     assert table.set_index("gene").loc["CD3E", "grade_a"].eq("D").all()
 
 
+def test_ridge_is_compared_where_files_hold_its_maps_and_its_lack_is_said(
+    run: Path, frames: Path, tmp_path: Path
+) -> None:
+    without = agree(run, tmp_path / "out", pairs=["S1:S2"], transform=frames)
+    assert not without[0].table["what"].str.contains("ridge").any()
+    assert "ridge is not compared on S1:S2" in ridge_note(without)
+    rng = np.random.default_rng(3)
+    section = toy_section()
+    factors = [rng.normal(size=(n, 4)) for n in (section.n_spots, len(GENES), len(GENES))]
+    maps = RidgeMaps(*(part.astype(np.float32) for part in factors))
+    for name in ("S1", "S2"):
+        write_prediction(
+            run / "predictions" / f"{name}.h5ad",
+            section=replace(section, section_id=name),
+            genes=GENES,
+            prediction=toy_prediction(section),
+            counts=toy_counts(section),
+            extras=replace(toy_extras(section), ridge=maps),
+        )
+    found = agree(run, tmp_path / "out2", pairs=["S1:S2"], transform=frames)
+    assert ridge_note(found) == ""
+    table = found[0].table
+    usable = ~toy_extras(section).ood
+    for scale, of_genes in (("log1p", maps.log1p), ("composition", maps.composition)):
+        here = table[(table["scale"] == scale) & (table["what"] == "ridge A / measured A")]
+        counts = toy_counts(section).counts
+        measured = (pearson_residuals if scale == "composition" else log1p_cpm)(counts)
+        expected = pcc_per_gene((maps.spots @ of_genes.T)[usable], measured[usable])
+        expected[3] = np.nan  # not measured
+        np.testing.assert_allclose(here.set_index("gene")["pcc"][list(GENES)], expected, atol=1e-5)
+    assert table.loc[table["what"] == "ridge A / ridge B", "specificity"].notna().all()
+
+
 def test_frames_and_files_hold_microns_of_the_common_frame(
     run: Path, frames: Path, tmp_path: Path
 ) -> None:
@@ -97,7 +132,7 @@ def test_the_page_shows_the_pair_and_its_mark(run: Path, frames: Path, tmp_path:
     page = write_pages(run, tmp_path / "out", results)["report"].read_text(encoding="utf-8")
     assert "S1 trained the model of S2. Its consistency is no evidence." in page
     assert "data:image/png;base64," in page
-    assert page.count("<td>trained on it</td>") == 16  # 8 comparisons on 2 scales
+    assert page.count("<td>trained on it</td>") == 18  # 9 comparisons on 2 scales
 
 
 def test_sections_that_do_not_overlap_are_refused_and_nothing_is_written(
@@ -155,6 +190,7 @@ def test_one_blob_for_all_genes_is_consistent_but_not_specific() -> None:
         a, b = maps + noise[0], maps + noise[1]
         own = pcc_per_gene(a, b)
         assert own.min() > 0.99
+        a = standardise(a).astype(np.float32)
         beside = ((b - b.mean(axis=0)) / np.linalg.norm(b - b.mean(axis=0), axis=0)).astype("f4")
         _, share = _specific(a, beside, names, names, own)
         assert low <= share.mean() <= high

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.analysis import agreement as scores
+from hespotex.analysis.landmarks import LEAST_LANDMARKS, fit_landmarks, read_landmarks
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.analysis.registration import (
     UNKNOWN,
@@ -31,14 +31,11 @@ from hespotex.progress import Reporter, Silent
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.hdf5 import open_h5
 from hespotex.storage.run_folder import RunDir
-from hespotex.storage.text_files import read_text
 
 Pair = tuple[str, str]
 
 OTHER_PATIENT: Final = "they are no slices of one block, however well they fit"
 _WORK_PX: Final = 256
-_LEAST_LANDMARKS: Final = 3
-_LANDMARKS: Final = ("section_a", "section_b", "x_a_um", "y_a_um", "x_b_um", "y_b_um")
 
 
 @dataclass(frozen=True)
@@ -187,6 +184,8 @@ def agree(
             if result.refused:
                 reporter.warn(f"{a} and {b} are not compared: {result.refused}")
             advance(1)
+    if without := ridge_note(results):
+        reporter.warn(without)
     if all(result.refused for result in results):
         raise GeometryError(
             expected="a pair of sections that can be laid on one another",
@@ -195,6 +194,21 @@ def agree(
         )
     _write(out, files, results)
     return results
+
+
+def ridge_note(results: Sequence[PairResult]) -> str:
+    """Which pairs lack a comparison of ridge, and why; empty where none does."""
+    lacking = [
+        f"{r.first}:{r.second}"
+        for r in results
+        if not r.table.empty and not r.table["what"].str.startswith("ridge A / ridge B").any()
+    ]
+    if not lacking:
+        return ""
+    return (
+        f"ridge is not compared on {shorten(lacking)}: files of hespotex before this version, of slides without "
+        "spots, and of models without a ridge hold no maps of it; predict at spots, evaluate or cross-validate again"
+    )
 
 
 def _compare(
@@ -238,7 +252,7 @@ def _registered(
     by_hand = None
     if all(name in given.sections for name in pair):
         by_hand = given.between(pair[1], pair[0])
-    elif marks is not None and len(marks[0]) >= _LEAST_LANDMARKS:
+    elif marks is not None and len(marks[0]) >= LEAST_LANDMARKS:
         by_hand = fit_landmarks(*marks)
     for name, file in zip(pair, files, strict=True):
         if name not in pictures and file.spots.thumbnail is not None:
@@ -274,41 +288,6 @@ def _with_residual(
     return replace(found, residual_um=float(np.sqrt(np.mean(off**2))))
 
 
-def read_landmarks(path: Path) -> dict[Pair, tuple[np.ndarray, np.ndarray]]:
-    """(n, 2) points of the first and second section in microns, by pair.
-
-    Raises:
-        GeometryError: the file cannot be read, lacks a column, or holds no numbers.
-    """
-    lines = read_text(path, "landmarks", GeometryError).splitlines()
-    rows = list(csv.DictReader(lines))
-    found: dict[Pair, list[list[float]]] = {}
-    try:
-        for row in rows:
-            pair = (row["section_a"].strip(), row["section_b"].strip())
-            found.setdefault(pair, []).append([float(row[name]) for name in _LANDMARKS[2:]])
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise GeometryError(
-            expected=f"columns {', '.join(_LANDMARKS)} with numbers in {path}", cause=error
-        ) from error
-    return {p: (np.array(v)[:, :2], np.array(v)[:, 2:]) for p, v in found.items()}
-
-
-def fit_landmarks(fixed: np.ndarray, moving: np.ndarray) -> Affine:
-    """The affine map of least squares from the second section's points to the first's.
-
-    Raises:
-        GeometryError: the points lie on one line.
-    """
-    design = np.column_stack([moving, np.ones(len(moving))])
-    solved, _, rank, _ = np.linalg.lstsq(design, fixed, rcond=1e-8)
-    if rank < _LEAST_LANDMARKS:
-        raise GeometryError(
-            expected="landmarks that are not all on one line", found=f"{len(moving)} that are"
-        )
-    return Affine.of(solved[:2].T, solved[2])
-
-
 def frames_of(files: Mapping[str, PredictionFile], results: Sequence[PairResult]) -> CommonFrame:
     """All sections that hang together by accepted pairs, in the frame of the first; neighbours are used first."""
     links = sorted((r for r in results if not r.refused), key=lambda r: np.nan_to_num(r.apart))
@@ -340,7 +319,7 @@ def summary(results: Sequence[PairResult]) -> pd.DataFrame:
         head |= {"registration": r.registration.kind if r.registration else ""}
         head |= {
             name: getattr(q, name, np.nan)
-            for name in ("dice", "correlation", "mutual_information", "overlap")
+            for name in ("dice", "correlation", "detail", "mutual_information", "overlap")
         }
         head |= {"residual_um": r.registration.residual_um if r.registration else np.nan}
         tail = {"trained": r.trained, "refused": r.refused}

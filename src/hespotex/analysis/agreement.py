@@ -1,185 +1,74 @@
-"""How alike two sections' maps are, gene by gene, at the same places of the tissue; measured or predicted.
+"""How alike two sections' maps are, gene by gene, at the same places of the tissue; measured, predicted, by ridge.
 
-The maps of the second section are brought to the spots of the first: each takes the mean of up to four spots nearest to
-it, with weights that fall off within a pitch. Genes are read in blocks, so memory does not grow with their number.
+Genes are read in blocks, each table once a pass, so memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import sparse
-from scipy.spatial import cKDTree
 from scipy.stats import norm
 
-from hespotex import keys
+from hespotex.analysis.common_maps import COMPOSITION, LOG1P, Side, sides_of
 from hespotex.analysis.prediction_file import PredictionFile
-from hespotex.errors import GeometryError, RunError
-from hespotex.evaluation.scores import block_size, gene_blocks, pcc_per_gene, standardise
+from hespotex.errors import GeometryError
+from hespotex.evaluation.scores import block_size, gene_blocks, standardise
 from hespotex.evaluation.spatial_null import (
-    MIN_SPOTS,
+    Cleared,
     SpatialModes,
     benjamini_hochberg,
     build_modes,
-    compare_maps,
-    depth_basis,
+    compare_cleared,
 )
-from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals
 from hespotex.geometry import Affine
-from hespotex.storage.hdf5 import open_h5
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 
-# A spot further from its nearest partner than so many pitches lies outside the common tissue.
-_REACH: Final = 1.0
-_NEAREST: Final = 4
 # The null of a fine lattice: fewer modes, the rest as detail.
 _FINE_SPOTS: Final = 20_000
 _FINE_MODES: Final = 300
 # So many genes of the other section stand for all others.
 _OTHERS: Final = 200
-COMPOSITION: Final = keys.COMPOSITION
-LOG1P: Final = "log1p"
-# What is compared with what: the first section's map, the second's.
+# Values of a section that are read at a time.
+_READ_VALUES: Final = 2**26
+# What is compared with what: kinds of maps of the first and of the second section.
 MEASURED: Final = "measured A / measured B"
 CONSISTENT: Final = "predicted A / predicted B"
-ACROSS: Final = ("predicted A / measured B", "measured A / predicted B")
 OWN: Final = "predicted A / measured A"
-DEPTH: Final = {
-    "predicted depth A / predicted depth B": ("depth", "depth"),
-    "predicted depth A / measured B": ("depth", "measured"),
-    "measured A / predicted depth B": ("measured", "depth"),
-}
-PAIRS: Final = {
-    MEASURED: ("measured", "measured"),
-    CONSISTENT: ("predicted", "predicted"),
-    ACROSS[0]: ("predicted", "measured"),
-    ACROSS[1]: ("measured", "predicted"),
-    OWN: ("predicted", "measured A"),
-    **DEPTH,
-}
+PAIRS: Final = {MEASURED: (("measured", "a"), ("measured", "b"))}
+for _kind in ("predicted", "ridge", "predicted depth"):
+    PAIRS[f"{_kind} A / {_kind} B"] = ((_kind, "a"), (_kind, "b"))
+    PAIRS[f"{_kind} A / measured B"] = ((_kind, "a"), ("measured", "b"))
+    PAIRS[f"measured A / {_kind} B"] = (("measured", "a"), (_kind, "b"))
+    PAIRS[f"{_kind} A / measured A"] = ((_kind, "a"), ("measured", "a"))
+SPECIFIC: Final = (CONSISTENT, "ridge A / ridge B")
 
 
 @dataclass(frozen=True)
-class Places:
-    """Spots of the first section that have partners in the second.
+class _Maps:
+    """(m, g) maps of one kind, or one for all genes, as they are compared.
 
     Attributes:
-        rows: (m,) spots of the first.
-        weights: (m, n) of the second's spots, rows sum to 1.
+        unit: standardised; NaN where constant.
+        as_it_is: for the null.
+        cleared: the same without what is known of measured depth on either section.
     """
 
-    rows: npt.NDArray[np.intp]
-    weights: sparse.csr_matrix
+    unit: Float32
+    as_it_is: Cleared
+    cleared: Cleared
 
-
-def common_places(
-    first: Floats, second: Floats, pitch_um: float, usable: tuple[npt.NDArray[np.bool_], ...]
-) -> Places:
-    """Spots of the first section that have usable spots of the second within a pitch.
-
-    Args:
-        first, second: (n, 2) and (k, 2) spot centres in microns of the common frame.
-        pitch_um: the larger of the two lattices'.
-        usable: of each, which spots something may be said of.
-
-    Raises:
-        GeometryError: fewer than 8 spots overlap.
-    """
-    kept_a, kept_b = (np.flatnonzero(mask) for mask in usable)
-    found = np.zeros((0, 1)), np.zeros((0, 1), np.intp)
-    if len(kept_a) and len(kept_b):
-        k = min(_NEAREST, len(kept_b))
-        found = cKDTree(second[kept_b]).query(first[kept_a], k=list(range(1, k + 1)))
-    distance, nearest = (np.asarray(part) for part in found)
-    near: npt.NDArray[np.bool_] = distance[:, 0] <= _REACH * pitch_um
-    if near.sum() < MIN_SPOTS:
-        raise GeometryError(
-            expected=f"at least {MIN_SPOTS} spots of either section at common places",
-            found=int(near.sum()),
-            remedy="look at the picture of the pair: the sections do not overlap there",
-        )
-    distance, nearest = distance[near], nearest[near]
-    weight = np.exp(-0.5 * (distance / (0.5 * pitch_um)) ** 2)
-    weight[:, 1:][distance[:, 1:] > _REACH * pitch_um] = 0.0
-    weight /= weight.sum(axis=1, keepdims=True)
-    m, k = weight.shape
-    table = sparse.csr_matrix(
-        (weight.ravel(), (np.repeat(np.arange(m), k), kept_b[nearest].ravel())),
-        shape=(m, len(second)),
-    )
-    return Places(kept_a[near], table)
-
-
-class Side:
-    """One section's maps by block of genes, at the common places.
-
-    Args:
-        file: its prediction.
-        at: (m, n) weights of its spots at the places.
-    """
-
-    def __init__(self, file: PredictionFile, at: sparse.csr_matrix) -> None:
-        self.file, self.at = file, at
-        self.counts, self.looked_for = _measured(file)
-        self.margins = None if self.counts is None else Margins.of(self.counts)
-        self.place = {gene: j for j, gene in enumerate(file.genes.tolist())}
-
-    @cached_property
-    def given(self) -> Floats:
-        """(m, 2) depth at the places, of a measured section; (m, 0) else."""
-        if self.counts is None:
-            return np.zeros((self.at.shape[0], 0))
-        return np.asarray(self.at @ depth_basis(self.counts.tocsr()))
-
-    @cached_property
-    def depth(self) -> Float32 | None:
-        """(m, 1) log of predicted depth; None where the model predicts none."""
-        depth = np.asarray(self.file.spots.depth, np.float64)
-        if not np.isfinite(depth).all():
-            return None
-        return np.asarray(self.at @ np.log1p(np.maximum(depth, 0))[:, None], np.float32)
-
-    def maps(self, genes: list[str], scale: str) -> dict[str, Float32]:
-        """(m, g) maps by kind."""
-        read = self.file.read(genes)
-        predicted = read.composition if scale == COMPOSITION else read.log1p
-        found: dict[str, Float32] = {}
-        if predicted is not None:
-            found["predicted"] = self._there(predicted)
-        if self.counts is not None:
-            columns = np.array([self.place[gene] for gene in genes])
-            part: Any = columns
-            make = pearson_residuals if scale == COMPOSITION else log1p_cpm
-            values = np.array(make(self.counts, columns=part, margins=self.margins))
-            values[:, ~self.looked_for[columns]] = np.nan
-            found["measured"] = self._there(values)
-        if self.depth is not None:
-            found["depth"] = np.repeat(self.depth, len(genes), axis=1)
-        return found
-
-    def _there(self, values: npt.NDArray[Any]) -> Float32:
-        return np.asarray(self.at @ values.astype(np.float32), np.float32)
-
-
-def _measured(
-    file: PredictionFile,
-) -> tuple[sparse.csc_matrix | None, npt.NDArray[np.bool_]]:
-    """(n, G) raw counts of a measured section, and which genes its assay looked for."""
-    from anndata.io import read_elem
-
-    with open_h5(file.path, "a prediction of hespotex in", RunError, "predict again") as table:
-        if f"layers/{keys.MEASURED_COUNTS}" not in table:
-            return None, np.zeros(len(file.genes), bool)
-        counts = sparse.csc_matrix(read_elem(table[f"layers/{keys.MEASURED_COUNTS}"]))
-        return counts, np.asarray(table[f"var/{keys.MEASURED}"][()], bool)
+    @classmethod
+    def of(cls, values: Float32, given: Floats, modes: SpatialModes) -> _Maps:
+        plain = Cleared.of(values, given[:, :0], modes)
+        cleared = Cleared.of(values, given, modes) if given.shape[1] else plain
+        return cls(standardise(values).astype(np.float32), plain, cleared)
 
 
 def agreement(
@@ -192,17 +81,15 @@ def agreement(
         pitch_um: the larger of the two lattices'.
 
     Returns:
-        one row a gene, scale and comparison: `pcc`; `z`, `p_value` and `q_value` against smooth random maps, measured
-        depth taken out; `others` (mean absolute correlation with up to 200 other genes' maps in B) and
-        `specificity` (share of these that correlate less than the gene's own), of predictions; `n_places`; and
-        what is claimed of the gene on either section.
+        one row a gene, scale and comparison: `pcc`; `z`, `p_value` and `q_value` against smooth random maps, in
+        comparisons with measured maps without measured depth; `others` (mean absolute correlation with up to 200
+        other genes' maps in B) and `specificity` (share of these that correlate less than the gene's own), of the model
+        and of ridge; `n_places`; and what is claimed of the gene on either section.
 
     Raises:
         GeometryError: fewer than 8 spots overlap, or no gene is common.
     """
-    places = common_places(
-        first.xy_um, to_first(second.xy_um), pitch_um, (first.usable, second.usable)
-    )
+    sides, xy = sides_of(first, second, to_first, pitch_um)
     known = set(second.genes.tolist())
     genes = [gene for gene in first.genes.tolist() if gene in known]
     if not genes:
@@ -211,12 +98,7 @@ def agreement(
             found="none",
             remedy="predict both with one model",
         )
-    m = len(places.rows)
-    own = sparse.csr_matrix((np.ones(m), (np.arange(m), places.rows)), shape=(m, first.n_spots))
-    sides = Side(first, own), Side(second, places.weights)
-    fine = m > _FINE_SPOTS
-    xy = first.xy_um[places.rows]
-    modes = build_modes(xy, _FINE_MODES) if fine else build_modes(xy)
+    modes = build_modes(xy, _FINE_MODES) if len(xy) > _FINE_SPOTS else build_modes(xy)
     spread = np.unique(np.linspace(0, len(genes) - 1, min(_OTHERS, len(genes))).astype(int))
     others = [genes[j] for j in spread]
     rows = [
@@ -229,7 +111,7 @@ def agreement(
     for _, group in table.groupby(["scale", "what"], sort=False):
         p = group["p_value"].to_numpy()
         table.loc[group.index, "q_value"] = benjamini_hochberg(p, np.isfinite(p))
-    table["n_places"] = m
+    table["n_places"] = len(xy)
     return table.merge(_claims(first, second), on="gene", how="left")
 
 
@@ -251,50 +133,72 @@ def _claims(first: PredictionFile, second: PredictionFile) -> pd.DataFrame:
 def _of_scale(
     sides: tuple[Side, Side], genes: list[str], others: list[str], scale: str, modes: SpatialModes
 ) -> Iterator[pd.DataFrame]:
-    a, b = sides
-    elsewhere = b.maps(others, scale).get("predicted")
-    beside = None if elsewhere is None else np.nan_to_num(standardise(elsewhere)).astype(np.float32)
-    given = {
-        ("a", True): a.given,
-        ("b", True): b.given,
-        ("a", False): a.given[:, :0],
-        ("b", False): a.given[:, :0],
+    given = np.hstack([side.given for side in sides])
+    depth = {
+        ("predicted depth", name): _Maps.of(side.depth, given, modes)
+        for name, side in zip("ab", sides, strict=True)
+        if side.depth is not None
     }
-    for block in gene_blocks(len(genes), block_size(len(modes.vectors))):
-        names = genes[block]
-        of_a, of_b = a.maps(names, scale), b.maps(names, scale)
-        for what, (left, right) in PAIRS.items():
-            x = of_a.get(left)
-            y = of_a.get("measured") if right == "measured A" else of_b.get(right)
-            if x is None or y is None:
-                continue
-            whose = "a" if right == "measured A" else "b"
-            taken = np.hstack(
-                [given["a", left == "measured"], given[whose, right.startswith("measured")]]
-            )
-            _, z = compare_maps(x, y, taken, modes)
-            table = pd.DataFrame(
-                {
-                    "scale": scale,
-                    "what": what,
-                    "gene": names,
-                    "pcc": pcc_per_gene(x, y),
-                    "z": z,
-                    "p_value": norm.sf(z),
+    beside = {what: _elsewhere(sides[1], what, others, scale) for what in SPECIFIC}
+    widest = max(side.file.n_spots for side in sides)
+    at_once, block = max(1, _READ_VALUES // widest), block_size(len(modes.vectors))
+    for wide in gene_blocks(len(genes), max(block, at_once // block * block)):
+        names = genes[wide]
+        predicted = [side.predicted(names, scale) for side in sides]
+        for part in gene_blocks(len(names), block):
+            some = names[part]
+            maps = dict(depth)
+            for name, side, values in zip("ab", sides, predicted, strict=True):
+                kinds = {
+                    "predicted": None if values is None else values[:, part],
+                    "ridge": side.ridge(some, scale),
+                    "measured": side.measured(some, scale),
                 }
-            )
-            if what == CONSISTENT and beside is not None:
-                table["others"], table["specificity"] = _specific(
-                    x, beside, names, others, table["pcc"].to_numpy()
-                )
-            yield table
+                for kind, of_kind in kinds.items():
+                    if of_kind is not None:
+                        maps[kind, name] = _Maps.of(of_kind, given, modes)
+            yield from _compared(maps, some, others, scale, modes, beside)
+
+
+def _elsewhere(b: Side, what: str, others: list[str], scale: str) -> Float32 | None:
+    """(m, k) standardised maps of other genes in the second section."""
+    values = b.predicted(others, scale) if what == CONSISTENT else b.ridge(others, scale)
+    return None if values is None else np.nan_to_num(standardise(values)).astype(np.float32)
+
+
+def _compared(
+    maps: dict[tuple[str, str], _Maps],
+    names: list[str],
+    others: list[str],
+    scale: str,
+    modes: SpatialModes,
+    beside: dict[str, Float32 | None],
+) -> Iterator[pd.DataFrame]:
+    """One table a comparison, of these genes."""
+    for what, (left, right) in PAIRS.items():
+        if left not in maps or right not in maps:
+            continue
+        x, y = maps[left], maps[right]
+        if "measured" in (left[0], right[0]):
+            _, z = compare_cleared(x.cleared, y.cleared, modes)
+        else:
+            _, z = compare_cleared(x.as_it_is, y.as_it_is, modes)
+        pcc = np.clip((x.unit * y.unit).sum(axis=0, dtype=np.float64), -1.0, 1.0)
+        pcc, z = (np.broadcast_to(values, len(names)) for values in (pcc, z))
+        table = pd.DataFrame(
+            {"scale": scale, "what": what, "gene": names, "pcc": pcc, "z": z, "p_value": norm.sf(z)}
+        )
+        of_others = beside.get(what)
+        if of_others is not None:
+            table["others"], table["specificity"] = _specific(x.unit, of_others, names, others, pcc)
+        yield table
 
 
 def _specific(
-    x: Float32, beside: Float32, names: list[str], others: list[str], own: Floats
+    unit: Float32, beside: Float32, names: list[str], others: list[str], own: Floats
 ) -> tuple[Floats, Floats]:
     """Mean absolute correlation with other genes' maps, and the share of these below the gene's own."""
-    found = np.abs(standardise(x).astype(np.float32).T @ beside).astype(np.float64)
+    found = np.abs(np.nan_to_num(unit).T @ beside).astype(np.float64)
     itself = np.asarray(names)[:, None] == np.asarray(others)[None]
     found[itself] = np.nan
     known = np.isfinite(found)

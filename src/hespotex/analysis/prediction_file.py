@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +14,12 @@ import numpy.typing as npt
 from hespotex import keys
 from hespotex.errors import GenePanelError, RunError, shorten
 from hespotex.evaluation.claims import Claims
+from hespotex.evaluation.ridge_maps import RidgeMaps
 from hespotex.export.claims_store import read_claims
 from hespotex.export.gene_trust import read_half_width
-from hespotex.export.h5ad import StoredPrediction
-from hespotex.export.h5ad_chunks import read_some_genes
+from hespotex.export.h5ad import StoredPrediction, holds_log1p
+from hespotex.export.h5ad_chunks import columns_of, read_some_genes
+from hespotex.export.ridge_store import read_ridge
 from hespotex.storage.hdf5 import open_h5
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ class PredictionFile:
         self.genes: npt.NDArray[np.str_] = table.var_names.to_numpy(dtype=str)
         self.claims: Claims = read_claims(table)
         self.half_width: Float32 | None = read_half_width(table.var)
+        self._log1p = holds_log1p(table.uns)
         self._columns: dict[str, int] = {gene: j for j, gene in enumerate(self.genes.tolist())}
 
     @property
@@ -84,6 +88,22 @@ class PredictionFile:
                 remedy=f"it holds {len(self.genes):,} genes; predict with --all-genes for others of the model",
             )
         return read_some_genes(self.path, genes)
+
+    def columns(self, genes: Sequence[str], scale: str) -> Float32 | None:
+        """(n, g) values of these genes, `composition` or `log1p`; None where the file holds no log1p.
+
+        Reads nothing but them: for a pass over all genes in blocks.
+        """
+        places = np.array([self._columns[gene] for gene in genes], np.intp)
+        with _opened(self.path) as file:
+            if scale == keys.COMPOSITION:
+                return columns_of(file[f"layers/{keys.COMPOSITION}"], places)
+            return columns_of(file["X"], places) if self._log1p else None
+
+    @cached_property
+    def ridge(self) -> RidgeMaps | None:
+        """The ridge baseline's maps of all genes; None in a file without."""
+        return read_ridge(self.path)
 
     def rows(self) -> Iterator[tuple[slice, Float32]]:
         """Spots and the (r, G) composition of all genes there, in one pass over the file.

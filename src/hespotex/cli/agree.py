@@ -46,7 +46,7 @@ def agree(
     """
     from hespotex.analysis.agree import agree as run_agree
     from hespotex.analysis.agree import summary
-    from hespotex.analysis.agreement import COMPOSITION
+    from hespotex.analysis.common_maps import COMPOSITION
     from hespotex.report.agree_page import write_pages
 
     results = run_agree(

@@ -83,9 +83,13 @@ class RidgeBaseline:
         Args:
             features: (n, S, D) or (n, P) of one section.
         """
-        z = (standardise_features(features) - self.mean) @ self.components
+        z = self.project(features)
         log1p = z @ self.coefficients[0] + self.intercepts[0] + self.train_mean
         return log1p, z @ self.coefficients[1] + self.intercepts[1]
+
+    def project(self, features: Array) -> npt.NDArray[np.float32]:
+        """(n, K) principal components of one section's features."""
+        return np.asarray((standardise_features(features) - self.mean) @ self.components)
 
 
 def fit_ridge(
@@ -205,8 +209,17 @@ def _kept_ridge(sections: Sequence[TrainingSection], _n: int) -> Mapping[str, np
 def _ridge(known: Known) -> Rival | None:
     if "mean" not in known.arrays:
         return None
-    ridge = RidgeBaseline(**{f.name: known.arrays[f.name] for f in fields(RidgeBaseline)})
-    return Rival(*ridge.predict(known.item.features))
+    return Rival(*_restored(known.arrays).predict(known.item.features))
+
+
+def stored_ridge(arrays: Mapping[str, npt.NDArray[Any]]) -> RidgeBaseline | None:
+    """The ridge of a model file's arrays of trust; None where it has none."""
+    own = {k.removeprefix("ridge."): v for k, v in arrays.items() if k.startswith("ridge.")}
+    return _restored(own) if own else None
+
+
+def _restored(arrays: Mapping[str, npt.NDArray[Any]]) -> RidgeBaseline:
+    return RidgeBaseline(**{f.name: arrays[f.name] for f in fields(RidgeBaseline)})
 
 
 def _kept_mean(sections: Sequence[TrainingSection], _n: int) -> Mapping[str, npt.NDArray[Any]]:

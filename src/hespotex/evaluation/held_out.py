@@ -22,6 +22,7 @@ from hespotex.evaluation.level_evidence import bundle_level_grades
 from hespotex.evaluation.predictors import MODEL, PREDICTORS, Rival, oracles, rivals
 from hespotex.evaluation.region_intervals import region_coverage, spread_follows_error
 from hespotex.evaluation.regions import held_out_regions
+from hespotex.evaluation.ridge_maps import ridge_maps
 from hespotex.evaluation.scores import SectionScores, Targets, score_section, summarise
 from hespotex.evaluation.set_scores import bundle_sets, score_sets
 from hespotex.evaluation.trust import Extras, bundle_trust
@@ -103,6 +104,7 @@ def evaluate_bundle(
             whose = patients[item.section.section_id] if patients else "new"
             claims = bundle_claims(bundle, whose, verdict=extras.verdict, flagged=extras.ood)
             extras = extras.with_claims(claims, bundle_level_grades(bundle))
+            extras = replace(extras, ridge=ridge_maps(bundle.trust, blind.features))
         with clock.stage("baselines"):
             beside = rivals(bundle.trust, panel, train, blind, prediction)
         with clock.stage("score"):

@@ -42,6 +42,9 @@ _SMOOTHING_STEPS = 2
 MIN_SPOTS = 8
 
 
+Parts = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]
+
+
 @dataclass(frozen=True)
 class SpatialModes:
     """Modes of the lattice of one section.
@@ -58,12 +61,20 @@ class SpatialModes:
         self, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
         """(K + D, g) summands of sum_i a_i b_i: one for each mode, one for each neighbourhood's detail."""
-        a32, b32 = a.astype(np.float32), b.astype(np.float32)
-        modes_a, modes_b = self.vectors.T @ a32, self.vectors.T @ b32
-        products = (modes_a * modes_b).astype(np.float64)
-        if self.groups is None:
+        return self.products_of(self.parts(a), self.parts(b))
+
+    def parts(self, values: npt.NDArray[np.float64]) -> Parts:
+        """(n, g) maps in the modes, and what these leave where they are not all."""
+        a32 = values.astype(np.float32)
+        of_modes = self.vectors.T @ a32
+        return of_modes, None if self.groups is None else a32 - self.vectors @ of_modes
+
+    def products_of(self, a: Parts, b: Parts) -> npt.NDArray[np.float64]:
+        """As `products`, of maps that `parts` has taken apart; one map of either side stands for all of the other."""
+        products = (a[0] * b[0]).astype(np.float64)
+        if self.groups is None or a[1] is None or b[1] is None:
             return products
-        detail = (a32 - self.vectors @ modes_a) * (b32 - self.vectors @ modes_b)
+        detail = a[1] * b[1]
         return np.concatenate([products, self.groups @ detail.astype(np.float64)])
 
 
@@ -214,16 +225,46 @@ def compare_maps(
     A prediction that is constant, or that depth explains altogether, says nothing beyond depth: score 0, z 0.
     NaN where the measured map does not vary, or the prediction holds NaN.
     """
-    a, b = standardise(without(predicted, given)), standardise(without(measured, given))
-    absent = ~np.isfinite(b[0]) | ~np.isfinite(predicted).all(axis=0)
-    products = modes.products(np.nan_to_num(a), np.nan_to_num(b))
+    return compare_cleared(
+        Cleared.of(predicted, given, modes), Cleared.of(measured, given, modes), modes
+    )
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """Maps without what is given, ready to be compared with many others.
+
+    Attributes:
+        parts: of the standardised maps, in the modes.
+        constant: (g,) nothing is left of the map.
+        missing: (g,) it holds NaN.
+    """
+
+    parts: Parts
+    constant: npt.NDArray[np.bool_]
+    missing: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, values: Array, given: npt.NDArray[np.float64], modes: SpatialModes) -> Cleared:
+        """Of (n, g) maps; a linear fit on `given` (n, k) is taken out."""
+        left = standardise(without(values, given))
+        missing = np.asarray(~np.isfinite(values).all(axis=0))
+        return cls(modes.parts(np.nan_to_num(left)), ~np.isfinite(left[0]), missing)
+
+
+def compare_cleared(
+    predicted: Cleared, measured: Cleared, modes: SpatialModes
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """As `compare_maps`; one map of either side stands for all of the other."""
+    products = modes.products_of(predicted.parts, measured.parts)
+    absent = measured.constant | predicted.missing
     score = products.sum(axis=0)
     squares = np.square(products).sum(axis=0)
     z = np.divide(
         score, _LARGEST_SD * np.sqrt(squares), out=np.zeros_like(score), where=squares > 0
     )
     for values in (score, z):
-        values[absent] = np.nan
+        values[np.broadcast_to(absent, values.shape)] = np.nan
     return score, z
 
 

@@ -14,6 +14,7 @@ from hespotex.evaluation.intervals import ConformalIntervals
 from hespotex.evaluation.out_of_distribution import OodModel, SectionSpace, SlidePlace
 from hespotex.evaluation.region_intervals import RegionIntervals
 from hespotex.evaluation.regions import SIZES
+from hespotex.evaluation.ridge_maps import RidgeMaps
 from hespotex.evaluation.texture import TextureSpace
 from hespotex.features.appearance import Appearance
 from hespotex.genes.gene_sets import SetScores
@@ -54,6 +55,7 @@ class Extras:
         pooled_share: (G,) each gene's part of all counts of the training sections, which composition is against.
         upper_quartile: (G,) of composition over training spots, each predicted by a model that had not seen it.
         level_grades: (G,) trust in where the slide lies as a whole.
+        ridge: the ridge baseline's maps, where the section was predicted whole; not read back with the others.
     """
 
     lower: Floats | None = None
@@ -68,6 +70,7 @@ class Extras:
     pooled_share: Floats | None = None
     upper_quartile: Floats | None = None
     level_grades: Sequence[str] | None = None
+    ridge: RidgeMaps | None = None
 
     def with_claims(self, claims: Claims, level_grades: Sequence[str] | None = None) -> Extras:
         """The same with what may be claimed of each gene."""

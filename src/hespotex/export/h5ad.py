@@ -27,6 +27,7 @@ from hespotex.export.gene_trust import (
     read_column,
     read_half_width,
 )
+from hespotex.export.ridge_store import add_ridge
 from hespotex.export.section_parts import (
     array_columns,
     id_columns,
@@ -60,6 +61,7 @@ UNITS: Final[Mapping[str, str]] = {
     keys.MEASURED_DEPTH: "total count over the model's gene panel",
     keys.SPATIAL: "x, y of the spot centre in level-0 pixels, origin top-left",
     keys.GENE_SETS: keys.UNIT_GENE_SETS,
+    keys.RIDGE: keys.UNIT_RIDGE,
     keys.GENE_SETS_MEASURED: "Pearson residuals of the set's counts",
     **dict.fromkeys(HALF_WIDTHS, keys.UNIT_HALF_WIDTH),
 }
@@ -221,6 +223,7 @@ def build_table(
     table.obsm[keys.SPATIAL] = np.asarray(section.xy_px0, dtype=np.float64)
     if extras.gene_sets is not None:
         add_set_scores(table, extras.gene_sets)
+    add_ridge(table, extras.ridge)
     written = [*stored, *table.obs.columns, *table.obsm]
     table.uns.update(file_record(section, extras, written, thumbnail, provenance))
     return table

@@ -187,9 +187,9 @@ def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
                 expected=f"{', '.join(lacking[:5])} in {path}", found="none", remedy="predict again"
             )
         uns = read_elem(file["uns"])
-        composition = _columns_of(file[f"layers/{keys.COMPOSITION}"], columns)
+        composition = columns_of(file[f"layers/{keys.COMPOSITION}"], columns)
         table = AnnData(
-            X=_columns_of(file["X"], columns) if holds_log1p(uns) else composition,
+            X=columns_of(file["X"], columns) if holds_log1p(uns) else composition,
             obs=read_elem(file["obs"]),
             var=var.iloc[columns],
             uns=uns,
@@ -213,7 +213,8 @@ def stored_genes(path: Path) -> list[str]:
         return [str(name) for name in read_elem(file["var"]).index]
 
 
-def _columns_of(dataset: Any, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+def columns_of(dataset: Any, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    """(n, g) these columns of a table; memory holds few rows of the others at a time."""
     out = np.empty((dataset.shape[0], len(columns)), np.float32)
     for start in range(0, len(out) if len(columns) else 0, _ROWS):
         out[start : start + _ROWS] = dataset[start : start + _ROWS][:, columns]

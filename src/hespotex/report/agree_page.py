@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import pandas as pd
 
-from hespotex.analysis.agree import OTHER_PATIENT, PairResult, read_sections, summary
-from hespotex.analysis.agreement import COMPOSITION, CONSISTENT, MEASURED
+from hespotex.analysis.agree import OTHER_PATIENT, PairResult, read_sections, ridge_note, summary
+from hespotex.analysis.agreement import CONSISTENT, MEASURED
+from hespotex.analysis.common_maps import COMPOSITION
 from hespotex.plots.pair_picture import plot_pair
 from hespotex.plots.style import save_figure
 from hespotex.storage.atomic import atomic_path
@@ -70,7 +71,7 @@ def fit_sentence(result: PairResult) -> str:
     q = r.quality
     residual = "" if math.isnan(r.residual_um) else f", landmarks {r.residual_um:.0f} um off"
     return (
-        f"{r.kind} map: Dice of tissue {q.dice:.2f}, correlation of grey {q.correlation:.2f}, "
+        f"{r.kind} map: Dice of tissue {q.dice:.2f}, correlation of grey {q.correlation:.2f}, of its detail {q.detail:.2f}, "
         f"normalised mutual information {q.mutual_information:.3f}{residual}"
     )
 
@@ -94,7 +95,8 @@ def render(out: Path, results: Sequence[PairResult]) -> str:
             f"{r.first} and {r.second} are of different patients: {OTHER_PATIENT}."
             for r in results
             if not r.same_patient
-        ],
+        ]
+        + [text[0].upper() + text[1:] + "." for text in [ridge_note(results)] if text],
         matrices=matrices(table) if len(results) > 1 else [],
         pairs=[_pair(out, r, table) for r in results],
     )
