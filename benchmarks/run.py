@@ -22,6 +22,7 @@ from benchmarks import harness
 from benchmarks.cases import (
     accuracy,
     again,
+    agree_fine,
     coarse_copies,
     cohort,
     coverage,
@@ -88,6 +89,7 @@ CASES = {
         cohort,
         registration,
         domains,
+        agree_fine,
     )
 }
 
@@ -110,6 +112,7 @@ TRUST = (
     "cohort",
     "registration",
     "domains",
+    "agree-fine",
 )
 
 

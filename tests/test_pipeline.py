@@ -116,6 +116,9 @@ def test_scores_in_the_tables_are_those_of_the_stored_predictions(finished: Path
     for j in (0, len(rows) // 2):
         expected = np.corrcoef(stored.X[:, j], measured[:, j])[0, 1]
         assert rows.pcc_log1p.iloc[j] == pytest.approx(expected, abs=1e-4)
+        ridge = stored.obsm["ridge"] @ stored.varm["ridge_log1p"][j]
+        expected = np.corrcoef(ridge, measured[:, j])[0, 1]
+        assert rows.ridge_pcc_log1p.iloc[j] == pytest.approx(expected, abs=1e-4)
 
 
 def test_figures_are_drawn_for_every_held_out_section(finished: Path) -> None:

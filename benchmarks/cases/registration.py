@@ -10,7 +10,8 @@ import numpy as np
 from benchmarks.data import machine
 from benchmarks.harness import Context, Row, Table
 from benchmarks.measure import timed
-from hespotex.analysis.registration import Picture, picture_of, register
+from hespotex.analysis.registration import register
+from hespotex.analysis.section_picture import Picture, picture_of
 from hespotex.datasets import PaintedPlan, Serial, draw_patients
 from hespotex.export.h5ad import Thumbnail
 
@@ -59,6 +60,7 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
                     "worst_um": float(off.max()),
                     "correlation": found.quality.correlation,
                     "detail": found.quality.detail,
+                    "lead": found.quality.lead,
                     "refused": found.quality.refusal,
                 }
             )

@@ -19,11 +19,20 @@ from helpers.toy_prediction import (
     toy_thumbnail,
 )
 from hespotex.analysis.agree import agree, ridge_note
-from hespotex.analysis.agreement import CONSISTENT, MEASURED, OWN, _specific
+from hespotex.analysis.agreement import (
+    CONSISTENT,
+    MEASURED,
+    OWN,
+    _compared,
+    _Given,
+    _Maps,
+    _specific,
+)
 from hespotex.analysis.landmarks import read_landmarks
 from hespotex.errors import GeometryError, RunError
 from hespotex.evaluation.ridge_maps import RidgeMaps
 from hespotex.evaluation.scores import pcc_per_gene, standardise
+from hespotex.evaluation.spatial_null import build_modes, compare_cleared, compare_maps
 from hespotex.export.h5ad import write_prediction
 from hespotex.genes.panel import log1p_cpm, pearson_residuals
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
@@ -113,6 +122,27 @@ def test_ridge_is_compared_where_files_hold_its_maps_and_its_lack_is_said(
         expected[3] = np.nan  # not measured
         np.testing.assert_allclose(here.set_index("gene")["pcc"][list(GENES)], expected, atol=1e-5)
     assert table.loc[table["what"] == "ridge A / ridge B", "specificity"].notna().all()
+
+
+@pytest.mark.parametrize("max_modes", [1000, 40])
+def test_maps_are_compared_as_the_null_of_scores_compares_them(max_modes: int) -> None:
+    rng = np.random.default_rng(5)
+    grid = np.stack(np.meshgrid(np.arange(12.0), np.arange(11.0)), -1).reshape(-1, 2) * 100
+    modes = build_modes(grid, max_modes)
+    depth = rng.normal(size=(len(grid), 2))
+    a, b = rng.normal(size=(2, len(grid), 7)).astype(np.float32)
+    b[:, :4] += a[:, :4] + depth[:, :1].astype(np.float32)
+    a[:, 5], b[:, 6] = 3.0, depth[:, 1]  # constant; nothing but depth
+    given = _Given(depth, modes)
+    found = _Maps.of(a, given), _Maps.of(b, given)
+    for of, taken in (("as_it_is", depth[:, :0]), ("cleared", depth)):
+        _, expected = compare_maps(a, b, taken, modes)
+        _, z = compare_cleared(*(getattr(maps, of) for maps in found), modes)
+        np.testing.assert_allclose(z, expected, atol=1e-3)
+    (table, *_) = _compared(
+        {("predicted", "a"): found[0], ("measured", "b"): found[1]}, list("abcdefg"), [], "x", modes, {}
+    )  # fmt: skip
+    np.testing.assert_allclose(table["pcc"], pcc_per_gene(a, b), atol=1e-5)
 
 
 def test_frames_and_files_hold_microns_of_the_common_frame(

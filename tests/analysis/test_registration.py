@@ -8,7 +8,8 @@ import pytest
 
 from hespotex.analysis.common_maps import common_places
 from hespotex.analysis.landmarks import fit_landmarks
-from hespotex.analysis.registration import Picture, picture_of, quality_of, register
+from hespotex.analysis.registration import Quality, quality_of, register
+from hespotex.analysis.section_picture import Picture, picture_of, warped
 from hespotex.datasets import PaintedPlan, Serial, draw_patients
 from hespotex.errors import GeometryError
 from hespotex.export.h5ad import Thumbnail
@@ -44,6 +45,50 @@ def test_a_turned_stretched_restained_slice_is_found_and_a_wrong_partner_is_refu
     assert found.quality.refusal == ""
     wrong = register(first, _picture(plan, 1, 1))
     assert "correlation of grey" in wrong.quality.refusal
+
+
+@pytest.mark.slow
+def test_a_slice_of_which_a_part_was_cut_off_is_not_stretched_over_the_whole_one() -> None:
+    first = _picture(_plan(), 0, 0)
+    rows, columns = np.nonzero(first.tissue)
+    kept = np.arange(first.tissue.shape[1]) < np.quantile(columns, 0.75)
+    turned = Affine.turn(140, about=(1000.0, 1000.0))
+    cut = Picture(first.grey * kept, first.tissue & kept, first.um_per_px)
+    laid = Picture(
+        warped(cut.grey, cut, first, turned), warped(cut.tissue, cut, first, turned) > 0.5, first.um_per_px
+    )  # fmt: skip
+    found = register(first, laid)
+    points = np.stack([columns, rows], 1)[:: len(rows) // 50] * first.um_per_px
+    off = np.linalg.norm(found.to_fixed(turned(points)) - points, axis=1)
+    assert off.max() < 75
+    assert found.quality.refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("correlation", "detail", "lead", "refused"),
+    [
+        (
+            0.75,
+            0.6,
+            float("nan"),
+            False,
+        ),  # both halves of a bulb fit either way: no lead, none is needed
+        (0.75, 0.6, 0.0, False),
+        (0.55, 0.4, 0.5, False),
+        (0.55, 0.4, 0.3, True),
+        (0.55, 0.4, float("nan"), True),
+        (0.72, 0.3, 1.0, True),
+        (0.45, 0.5, 1.0, True),
+    ],
+)
+def test_a_fit_is_used_that_is_sure_or_far_ahead_of_every_other(
+    correlation: float, detail: float, lead: float, refused: bool
+) -> None:
+    quality = Quality(0.9, correlation, detail, 0.1, 0.9, lead)
+    assert bool(quality.refusal) is refused
+    assert Quality(0.4, correlation, detail, 0.1, 0.9, lead).refusal.startswith(
+        "Dice of tissue 0.40"
+    )
 
 
 def test_a_map_that_stretches_by_more_than_a_quarter_is_refused() -> None:

@@ -16,15 +16,8 @@ from hespotex import keys
 from hespotex.analysis import agreement as scores
 from hespotex.analysis.landmarks import LEAST_LANDMARKS, fit_landmarks, read_landmarks
 from hespotex.analysis.prediction_file import PredictionFile
-from hespotex.analysis.registration import (
-    UNKNOWN,
-    Picture,
-    Registration,
-    picture_of,
-    quality_of,
-    register,
-    scaled,
-)
+from hespotex.analysis.registration import UNKNOWN, Registration, quality_of, register
+from hespotex.analysis.section_picture import Picture, picture_of, scaled
 from hespotex.errors import GeometryError, RunError, shorten
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
 from hespotex.progress import Reporter, Silent
@@ -319,7 +312,7 @@ def summary(results: Sequence[PairResult]) -> pd.DataFrame:
         head |= {"registration": r.registration.kind if r.registration else ""}
         head |= {
             name: getattr(q, name, np.nan)
-            for name in ("dice", "correlation", "detail", "mutual_information", "overlap")
+            for name in ("dice", "correlation", "detail", "lead", "mutual_information", "overlap")
         }
         head |= {"residual_um": r.registration.residual_um if r.registration else np.nan}
         tail = {"trained": r.trained, "refused": r.refused}

@@ -37,6 +37,8 @@ _FINE_MODES: Final = 300
 _OTHERS: Final = 200
 # Values of a section that are read at a time.
 _READ_VALUES: Final = 2**26
+# A map of which depth leaves a smaller part of the variance is depth.
+_EXPLAINED: Final = 1e-5
 # What is compared with what: kinds of maps of the first and of the second section.
 MEASURED: Final = "measured A / measured B"
 CONSISTENT: Final = "predicted A / predicted B"
@@ -50,25 +52,67 @@ for _kind in ("predicted", "ridge", "predicted depth"):
 SPECIFIC: Final = (CONSISTENT, "ridge A / ridge B")
 
 
+class _Given:
+    """What is taken out of maps before they meet measured ones: measured depth of either section, where it is known.
+
+    Args:
+        given: (m, k).
+    """
+
+    def __init__(self, given: Floats, modes: SpatialModes) -> None:
+        centred = standardise(given)
+        u, s, _ = np.linalg.svd(np.nan_to_num(centred), full_matrices=False)
+        self.basis = u[:, s > 1e-8].astype(np.float32)
+        self.modes, self.parts = modes, modes.parts(self.basis)
+
+
 @dataclass(frozen=True)
 class _Maps:
     """(m, g) maps of one kind, or one for all genes, as they are compared.
 
     Attributes:
-        unit: standardised; NaN where constant.
+        unit: standardised; 0 where constant.
+        constant: (g,), NaN among them.
         as_it_is: for the null.
-        cleared: the same without what is known of measured depth on either section.
+        cleared: the same without what is given.
     """
 
     unit: Float32
+    constant: npt.NDArray[np.bool_]
     as_it_is: Cleared
     cleared: Cleared
 
     @classmethod
-    def of(cls, values: Float32, given: Floats, modes: SpatialModes) -> _Maps:
-        plain = Cleared.of(values, given[:, :0], modes)
-        cleared = Cleared.of(values, given, modes) if given.shape[1] else plain
-        return cls(standardise(values).astype(np.float32), plain, cleared)
+    def of(cls, values: Float32, given: _Given) -> _Maps:
+        """Parts are linear: of what is left they follow from those of the whole, and no map is taken apart twice."""
+        unit, constant = _standardised(values)
+        missing = ~np.isfinite(values[0])
+        of_modes, detail = given.modes.parts(unit)
+        share = given.basis.T @ unit
+        left = 1 - np.square(share, dtype=np.float64).sum(axis=0)
+        nothing = constant | (left < _EXPLAINED)
+        factor = np.where(nothing, 0.0, 1 / np.sqrt(np.maximum(left, _EXPLAINED))).astype("f4")
+        left_modes = (of_modes - given.parts[0] @ share) * factor
+        left_detail = None
+        if detail is not None and given.parts[1] is not None:
+            left_detail = given.parts[1] @ share
+            np.subtract(detail, left_detail, out=left_detail)
+            left_detail *= factor
+        plain = Cleared((of_modes, detail), constant, missing)
+        return cls(unit, constant, plain, Cleared((left_modes, left_detail), nothing, missing))
+
+
+def _standardised(values: Float32) -> tuple[Float32, npt.NDArray[np.bool_]]:
+    """As `standardise`, in the type that maps have; 0 and True where a column is constant or holds NaN."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    high, low = values.max(axis=0), values.min(axis=0)
+    size = np.maximum(8 * np.maximum(np.abs(high), np.abs(low)), 32.0)
+    constant = ~(high - low > np.finfo(np.float32).eps * size)
+    unit = values - mean.astype(np.float32)
+    length = np.sqrt(np.einsum("ij,ij->j", unit, unit, dtype=np.float64))
+    unit /= np.where(constant, 1.0, length).astype(np.float32)
+    unit[:, constant] = 0.0
+    return unit, constant
 
 
 def agreement(
@@ -133,9 +177,9 @@ def _claims(first: PredictionFile, second: PredictionFile) -> pd.DataFrame:
 def _of_scale(
     sides: tuple[Side, Side], genes: list[str], others: list[str], scale: str, modes: SpatialModes
 ) -> Iterator[pd.DataFrame]:
-    given = np.hstack([side.given for side in sides])
+    given = _Given(np.hstack([side.given for side in sides]), modes)
     depth = {
-        ("predicted depth", name): _Maps.of(side.depth, given, modes)
+        ("predicted depth", name): _Maps.of(side.depth, given)
         for name, side in zip("ab", sides, strict=True)
         if side.depth is not None
     }
@@ -156,14 +200,14 @@ def _of_scale(
                 }
                 for kind, of_kind in kinds.items():
                     if of_kind is not None:
-                        maps[kind, name] = _Maps.of(of_kind, given, modes)
+                        maps[kind, name] = _Maps.of(of_kind, given)
             yield from _compared(maps, some, others, scale, modes, beside)
 
 
 def _elsewhere(b: Side, what: str, others: list[str], scale: str) -> Float32 | None:
     """(m, k) standardised maps of other genes in the second section."""
     values = b.predicted(others, scale) if what == CONSISTENT else b.ridge(others, scale)
-    return None if values is None else np.nan_to_num(standardise(values)).astype(np.float32)
+    return None if values is None else _standardised(values)[0]
 
 
 def _compared(
@@ -183,7 +227,8 @@ def _compared(
             _, z = compare_cleared(x.cleared, y.cleared, modes)
         else:
             _, z = compare_cleared(x.as_it_is, y.as_it_is, modes)
-        pcc = np.clip((x.unit * y.unit).sum(axis=0, dtype=np.float64), -1.0, 1.0)
+        pcc = np.einsum("ij,ij->j", *np.broadcast_arrays(x.unit, y.unit), dtype=np.float64)
+        pcc = np.clip(np.where(x.constant | y.constant, np.nan, pcc), -1.0, 1.0)
         pcc, z = (np.broadcast_to(values, len(names)) for values in (pcc, z))
         table = pd.DataFrame(
             {"scale": scale, "what": what, "gene": names, "pcc": pcc, "z": z, "p_value": norm.sf(z)}
@@ -198,7 +243,7 @@ def _specific(
     unit: Float32, beside: Float32, names: list[str], others: list[str], own: Floats
 ) -> tuple[Floats, Floats]:
     """Mean absolute correlation with other genes' maps, and the share of these below the gene's own."""
-    found = np.abs(np.nan_to_num(unit).T @ beside).astype(np.float64)
+    found = np.abs(unit.T @ beside).astype(np.float64)
     itself = np.asarray(names)[:, None] == np.asarray(others)[None]
     found[itself] = np.nan
     known = np.isfinite(found)

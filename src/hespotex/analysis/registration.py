@@ -7,53 +7,39 @@ best go through SimpleITK's rigid, then affine search. A fit that is not good en
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.errors import GeometryError
+from hespotex.analysis.itk_search import searched
+from hespotex.analysis.section_picture import (
+    LEAST_TISSUE_PX,
+    Image,
+    Mask,
+    Picture,
+    middle,
+    scaled,
+    warped,
+)
 from hespotex.geometry import Affine
-from hespotex.slide.tissue import tissue_mask
-
-if TYPE_CHECKING:
-    from hespotex.export.h5ad import Thumbnail
-
-Image = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 # Pixels of the longer side of both pictures in the search; the finer one is for the last step.
 _COARSE_PX: Final = 64
 _FINE_PX: Final = 256
 _TURNS: Final = 24
-_KEPT: Final = 3
+_KEPT: Final = 6
 # Pictures are compared smoothed by this part of the tissue's size.
 _SMOOTHED: Final = 28
-# Tissue of fewer pixels has no shape to go by.
-_LEAST_TISSUE_PX: Final = 60
 # Longest stretch that a cut or a mounting explains; beyond it the search has gone astray.
 _MOST_STRETCH: Final = 1.25
 # Refusal, as chosen on real tissue: see docs/agree.md.
 LEAST_DICE: Final = 0.5
-LEAST_CORRELATION: Final = 0.58
-LEAST_DETAIL: Final = 0.45
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A section as it is registered.
-
-    Attributes:
-        grey: (h, w) haematoxylin, ranked within tissue to 0..1; 0 on glass.
-        tissue: (h, w).
-        um_per_px: of both axes.
-    """
-
-    grey: Image
-    tissue: Mask
-    um_per_px: float
+SURE: Final = (0.7, 0.58)
+LEAST: Final = (0.5, 0.38)
+LEAST_LEAD: Final = 0.4
 
 
 @dataclass(frozen=True)
@@ -66,6 +52,8 @@ class Quality:
         detail: the same of what a four times wider smoothing leaves: structures, not how tissue darkens as a whole.
         mutual_information: of grey there, normalised: (H(a) + H(b)) / H(a, b) - 1, 0 to 1.
         overlap: common tissue as a share of the smaller one.
+        lead: by how much the fit is better than the best one elsewhere (Dice + 2 correlation + 2 detail); NaN where
+            there was no search, or no other fit.
     """
 
     dice: float
@@ -73,18 +61,22 @@ class Quality:
     detail: float
     mutual_information: float
     overlap: float
+    lead: float = float("nan")
 
     @property
     def refusal(self) -> str:
         """Why the fit must not be used; empty where it may be."""
         if not self.dice >= LEAST_DICE:
             return f"Dice of tissue {self.dice:.2f}, at least {LEAST_DICE} is needed"
-        if not (self.correlation >= LEAST_CORRELATION and self.detail >= LEAST_DETAIL):
-            return (
-                f"correlation of grey {self.correlation:.2f}, of its detail {self.detail:.2f}; "
-                f"at least {LEAST_CORRELATION} and {LEAST_DETAIL} are needed"
-            )
-        return ""
+        alike = (self.correlation, self.detail)
+        if all(np.greater_equal(alike, SURE)) or (
+            all(np.greater_equal(alike, LEAST)) and self.lead >= LEAST_LEAD
+        ):
+            return ""
+        return (
+            f"correlation of grey {self.correlation:.2f}, of its detail {self.detail:.2f}, lead over the next fit "
+            f"{self.lead:.2f}; {SURE[0]} and {SURE[1]} are needed, or {LEAST[0]}, {LEAST[1]} and a lead of {LEAST_LEAD}"
+        )
 
 
 UNKNOWN: Final = Quality(*(float("nan"),) * 5)
@@ -108,50 +100,6 @@ class Registration:
     residual_um: float = float("nan")
 
 
-def picture_of(thumbnail: Thumbnail, mpp: float) -> Picture:
-    """Tissue and ranked haematoxylin of a section's picture.
-
-    Raises:
-        GeometryError: there is too little tissue to go by.
-    """
-    from skimage.color import rgb2hed
-
-    um = thumbnail.px0_per_px * mpp
-    rgb = thumbnail.image[..., :3]
-    tissue, _ = tissue_mask(rgb, um)
-    if tissue.sum() < _LEAST_TISSUE_PX:
-        raise GeometryError(
-            expected="tissue to register by",
-            found=f"{int(tissue.sum())} pixels of it",
-            remedy="give --transform or --landmarks",
-        )
-    stain = rgb2hed(rgb)[..., 0].astype(np.float32)
-    return Picture(_ranked(stain, tissue), tissue, um)
-
-
-def _ranked(values: Image, within: Mask) -> Image:
-    from scipy.stats import rankdata
-
-    grey = np.zeros(values.shape, np.float32)
-    grey[within] = rankdata(values[within]) / max(int(within.sum()), 1)
-    return grey
-
-
-def scaled(picture: Picture, um_per_px: float) -> Picture:
-    """The picture at a coarser pixel size, ranked anew."""
-    import cv2
-
-    factor = picture.um_per_px / um_per_px
-    size = tuple(max(2, round(n * factor)) for n in picture.grey.shape[::-1])
-    share = cv2.resize(picture.tissue.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    grey = cv2.resize(picture.grey, size, interpolation=cv2.INTER_AREA)
-    grey = np.divide(grey, share, out=np.zeros_like(grey), where=share > 0)
-    tissue = share > 0.5
-    if tissue.sum() < _LEAST_TISSUE_PX:
-        tissue = share > 0
-    return Picture(_ranked(grey, tissue), tissue, um_per_px)
-
-
 def register(fixed: Picture, moving: Picture) -> Registration:
     """Where the moving section lies on the fixed one.
 
@@ -163,22 +111,45 @@ def register(fixed: Picture, moving: Picture) -> Registration:
     coarse = max(extent / _COARSE_PX, finest)
     fine = max(extent / _FINE_PX, finest)
     small = scaled(fixed, coarse), scaled(moving, coarse)
-    starts = sorted(
-        ((quality_of(*small, start), start) for start in _starts(*small)),
-        key=lambda found: -_merit(found[0], 1.0),
-    )
-    tried = [_searched(*small, start, "rigid") for _, start in starts[: 3 * _KEPT]]
-    tried = sorted(tried, key=lambda start: -_merit(quality_of(*small, start), 1.0))[:_KEPT]
-    tried += [_searched(*small, start, "affine") for start in tried]
-    # Tissue that one section lacks pulls on the whole map: once near, only what both have counts.
-    tried += [_searched(*small, start, "affine", inside=True) for start in tried]
+    found = [_best_rigid(small, start) for start in _apart(small, _starts(*small))[:_KEPT]]
+    found = _apart(small, found)
+    merits = [_merit(quality_of(*small, one), 1.0) for one in found]
+    lead = merits[0] - merits[1] if len(merits) > 1 else float("nan")
+    # Tissue that one section lacks pulls on the whole map: only what both have counts in one of either search.
+    tried = [*found[:2], *_searches(small, found[:2])]
     large = scaled(fixed, fine), scaled(moving, fine)
     best = max(tried, key=lambda start: _merit(quality_of(*large, start), 0.5))
-    last = [_searched(*large, best, "affine")]
-    last += [_searched(*large, start, "affine", inside=True) for start in (best, *last)]
-    found = max((best, *last), key=lambda one: _merit(quality_of(*large, one), 0.5))
-    kind = "rigid" if found.stretches[0] - found.stretches[1] < 1e-9 else "affine"
-    return Registration(found, quality_of(*large, found), kind)
+    last = [best, *_searches(large, [best])]
+    best = max(last, key=lambda one: _merit(quality_of(*large, one), 0.5))
+    kind = "rigid" if best.stretches[0] - best.stretches[1] < 1e-9 else "affine"
+    return Registration(best, replace(quality_of(*large, best), lead=lead), kind)
+
+
+def _best_rigid(pictures: tuple[Picture, Picture], start: Affine) -> Affine:
+    """The best of a start and of what either rigid search makes of it."""
+    tried = [start, *(searched(*pictures, start, "rigid", inside=i) for i in (False, True))]
+    return max(tried, key=lambda one: _merit(quality_of(*pictures, one), 1.0))
+
+
+def _searches(pictures: tuple[Picture, Picture], starts: Sequence[Affine]) -> list[Affine]:
+    return [
+        searched(*pictures, start, "affine", inside=inside)
+        for start in starts
+        for inside in (False, True)
+    ]
+
+
+def _apart(pictures: tuple[Picture, Picture], maps: Iterable[Affine]) -> list[Affine]:
+    """The best maps, best first, none of which lays tissue within a quarter of its size of where a better one does."""
+    rows, columns = np.nonzero(pictures[1].tissue)
+    points = np.stack([columns, rows], axis=1)[::7] * pictures[1].um_per_px
+    near = 0.25 * np.sqrt(len(rows)) * pictures[1].um_per_px
+    kept: list[Affine] = []
+    for one in sorted(maps, key=lambda one: -_merit(quality_of(*pictures, one), 1.0)):
+        off = [np.sqrt(np.square(one(points) - k(points)).sum(axis=1).mean()) for k in kept]
+        if not off or min(off) > near:
+            kept.append(one)
+    return kept
 
 
 def _extent_um(picture: Picture) -> float:
@@ -188,40 +159,37 @@ def _extent_um(picture: Picture) -> float:
 
 
 def _starts(fixed: Picture, moving: Picture) -> Iterable[Affine]:
-    """Turns and mirrors that lay the middle of one tissue on that of the other."""
-    to, of = _middle(fixed), _middle(moving)
+    """Turns and mirrors that lay the middle of one tissue on that of the other, and each with its best shift."""
+    to, of = middle(fixed), middle(moving)
     for mirror in (1.0, -1.0):
         for step in range(_TURNS):
             linear = Affine.turn(step * 360 / _TURNS).linear @ np.diag([mirror, 1.0])
-            yield Affine.of(linear, to - linear @ of)
+            start = Affine.of(linear, to - linear @ of)
+            yield start
+            yield Affine.of(np.eye(2), _best_shift(fixed, moving, start)) @ start
 
 
-def _middle(picture: Picture) -> npt.NDArray[np.float64]:
-    rows, columns = np.nonzero(picture.tissue)
-    return np.array([columns.mean() + 0.5, rows.mean() + 0.5]) * picture.um_per_px
+def _best_shift(fixed: Picture, moving: Picture, start: Affine) -> npt.NDArray[np.float64]:
+    """(2,) microns by which the laid section fits best, by cross-correlation: middles differ where a piece is cut off."""
+    from scipy.fft import irfft2, rfft2
+
+    grey = warped(moving.grey, moving, fixed, start)
+    tissue = warped(moving.tissue, moving, fixed, start) > 0.5
+    shape = [2 * n for n in grey.shape]
+    # The shape of tissue counts a little, what is in it more.
+    ours, theirs = (
+        rfft2(np.where(m, g - 0.25, 0.0), s=shape)
+        for g, m in ((fixed.grey, fixed.tissue), (grey, tissue))
+    )
+    found = irfft2(ours * np.conj(theirs), s=shape)
+    place = np.array(np.unravel_index(int(found.argmax()), found.shape))
+    rows, columns = np.where(place > np.array(grey.shape), place - np.array(shape), place)
+    return np.array([columns, rows]) * fixed.um_per_px
 
 
 def _merit(quality: Quality, of_shape: float) -> float:
     """What the search looks for. Dice leads to the right start; at the end it stretches a cut section over a whole one."""
     return of_shape * quality.dice + 2 * (quality.correlation + quality.detail)
-
-
-def warped(image: npt.NDArray[Any], of: Picture, onto: Picture, to_fixed: Affine) -> Image:
-    """(h, w) an image of one section in the pixels of the other, in which 0 is outside."""
-    import cv2
-
-    centre = Affine.of(np.eye(2), (0.5, 0.5))
-    in_px = (
-        centre.inverse()
-        @ Affine.scale(1 / onto.um_per_px)
-        @ to_fixed
-        @ Affine.scale(of.um_per_px)
-        @ centre
-    )
-    size = onto.grey.shape[::-1]
-    return np.asarray(
-        cv2.warpAffine(np.asarray(image, np.float32), np.array(in_px.rows), size), np.float32
-    )
 
 
 def quality_of(fixed: Picture, moving: Picture, to_fixed: Affine) -> Quality:
@@ -234,7 +202,7 @@ def quality_of(fixed: Picture, moving: Picture, to_fixed: Affine) -> Quality:
     total = own + fixed.tissue.sum()
     dice = 2 * both.sum() / total if total else 0.0
     overlap = both.sum() / max(min(own, float(fixed.tissue.sum())), 1.0)
-    if both.sum() < _LEAST_TISSUE_PX or most > _MOST_STRETCH or least < 1 / _MOST_STRETCH:
+    if both.sum() < LEAST_TISSUE_PX or most > _MOST_STRETCH or least < 1 / _MOST_STRETCH:
         return Quality(float(dice), 0.0, 0.0, 0.0, float(overlap))
     grey = warped(moving.grey, moving, fixed, to_fixed)
     over = max(2.0, np.sqrt(min(own, float(fixed.tissue.sum()))) / _SMOOTHED)
@@ -270,95 +238,3 @@ def _mutual_information(a: Image, b: Image) -> float:
     joint, _, _ = np.histogram2d(a, b, bins=16)
     both = entropy(joint.ravel())
     return float((entropy(joint.sum(0)) + entropy(joint.sum(1))) / both - 1) if both > 0 else 0.0
-
-
-def _searched(
-    fixed: Picture, moving: Picture, start: Affine, kind: str, *, inside: bool = False
-) -> Affine:
-    """The local optimum of the difference of grey around a start; `inside`: over common tissue alone."""
-    itk = _itk()
-    method = itk.ImageRegistrationMethod()
-    if inside:
-        method.SetMetricFixedMask(_image(fixed, mask=True))
-        method.SetMetricMovingMask(_image(moving, mask=True))
-    # Ranks are on one scale whatever the stain. A correlation would be highest where hardly a pixel is common.
-    method.SetMetricAsMeanSquares()
-    method.SetOptimizerAsRegularStepGradientDescent(
-        fixed.um_per_px,
-        0.02 * fixed.um_per_px,
-        100,
-        relaxationFactor=0.6,
-        gradientMagnitudeTolerance=1e-6,
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetInterpolator(itk.sitkLinear)
-    method.SetNumberOfThreads(1)
-    # SimpleITK's map leads from the fixed section to the moving one.
-    back, middle = start.inverse(), _middle(fixed)
-    if kind == "rigid":
-        # A mirror is no turn: it is taken into the moving picture.
-        mirror = Affine.around(np.diag([-1.0, 1.0]), _middle(moving)) if back.mirrors else Affine()
-        turned = mirror @ back
-        if back.mirrors:
-            flat = Picture(
-                warped(moving.grey, moving, moving, mirror),
-                warped(moving.tissue, moving, moving, mirror) > 0.5,
-                moving.um_per_px,
-            )
-        else:
-            flat = moving
-        found = itk.Euler2DTransform()
-        found.SetCenter(middle.tolist())
-        found.SetAngle(float(np.arctan2(turned.linear[1, 0], turned.linear[0, 0])))
-        found.SetTranslation((turned(middle[None])[0] - middle).tolist())
-        method.SetInitialTransform(found, inPlace=True)
-        _execute(method, fixed, flat)
-        return (mirror.inverse() @ _affine(found)).inverse()
-    found = itk.AffineTransform(2)
-    found.SetCenter(middle.tolist())
-    found.SetMatrix(back.linear.ravel().tolist())
-    found.SetTranslation((back(middle[None])[0] - middle).tolist())
-    method.SetInitialTransform(found, inPlace=True)
-    _execute(method, fixed, moving)
-    return _affine(found).inverse()
-
-
-def _execute(method: Any, fixed: Picture, moving: Picture) -> None:
-    """Run a search; one that leaves the picture stays where it was."""
-    try:
-        method.Execute(_image(fixed), _image(moving))
-    except RuntimeError:
-        return
-
-
-def _image(picture: Picture, *, mask: bool = False) -> Any:
-    import cv2
-
-    itk = _itk()
-    # Points outside an image do not count: a rim of glass makes them count.
-    rim = max(picture.grey.shape) // 2
-    of = picture.tissue.astype(np.uint8) if mask else picture.grey
-    values = cv2.copyMakeBorder(of, rim, rim, rim, rim, cv2.BORDER_CONSTANT, value=0)
-    image = itk.GetImageFromArray(values if mask else cv2.GaussianBlur(values, (0, 0), 1.0))
-    image.SetSpacing((picture.um_per_px, picture.um_per_px))
-    image.SetOrigin(((0.5 - rim) * picture.um_per_px,) * 2)
-    return image
-
-
-def _affine(transform: Any) -> Affine:
-    matrix = np.array(transform.GetMatrix()).reshape(2, 2)
-    centre, shift = np.array(transform.GetCenter()), np.array(transform.GetTranslation())
-    return Affine.of(matrix, shift + centre - matrix @ centre)
-
-
-def _itk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise GeometryError(
-            expected="SimpleITK for the registration of sections",
-            found="it is not installed",
-            remedy="pip install 'hespotex[register]', or give --transform",
-        ) from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    return SimpleITK

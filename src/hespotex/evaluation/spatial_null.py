@@ -63,7 +63,7 @@ class SpatialModes:
         """(K + D, g) summands of sum_i a_i b_i: one for each mode, one for each neighbourhood's detail."""
         return self.products_of(self.parts(a), self.parts(b))
 
-    def parts(self, values: npt.NDArray[np.float64]) -> Parts:
+    def parts(self, values: Array) -> Parts:
         """(n, g) maps in the modes, and what these leave where they are not all."""
         a32 = values.astype(np.float32)
         of_modes = self.vectors.T @ a32
