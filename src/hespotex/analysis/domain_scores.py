@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
-from hespotex.analysis.agreement import common_places
+from hespotex.analysis.common_maps import common_places
 from hespotex.analysis.domain_fit import Labels
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import ConfigError, GeometryError, RunError, shorten
