@@ -82,7 +82,11 @@ def _assert_same_predictions(a: tuple[HeldOut, ...], b: tuple[HeldOut, ...]) -> 
             values = [{f.name: getattr(v, f.name) for f in fields(v)} for v in pair]
             claims = [found.pop("claims", None) for found in values]
             assert repr(claims[0]) == repr(claims[1])
+            ridge = [found.pop("ridge", None) for found in values]
             _assert_same_arrays(*values)
+            if pair[0] is one.extras:
+                assert None not in ridge
+                _assert_same_arrays(*(vars(maps) for maps in ridge))
 
 
 def _assert_same_fit(a: FoldOutcome, b: FoldOutcome) -> None:
