@@ -50,6 +50,7 @@ from benchmarks.cases import (
     shown,
     simulated_truth,
     slides,
+    viewer,
 )
 from benchmarks.harness import Context, Table
 from benchmarks.markdown import write_page
@@ -90,6 +91,7 @@ CASES = {
         registration,
         domains,
         agree_fine,
+        viewer,
     )
 }
 

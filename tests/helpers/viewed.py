@@ -45,9 +45,9 @@ def write_viewed(folder: Path) -> Path:
     section = toy_section()
     for name in ("S1", "S2"):
         extras = toy_extras(section)
-        if name == "S2":
-            assert extras.claims is not None
-            extras = replace(extras, claims=replace(extras.claims, verdict="unlike the training slides"))  # fmt: skip
+        assert extras.claims is not None
+        verdict = "like the training slides" if name == "S1" else "unlike the training slides"
+        extras = replace(extras, claims=replace(extras.claims, verdict=verdict))
         write_prediction(
             folder / "predictions" / f"{name}.h5ad",
             section=replace(section, section_id=name),

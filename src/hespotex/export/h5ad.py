@@ -19,6 +19,7 @@ from scipy import sparse
 from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
+from hespotex.export.chunk_shape import write_table
 from hespotex.export.claims_store import read_claims
 from hespotex.export.gene_trust import (
     HALF_WIDTHS,
@@ -182,7 +183,7 @@ def write_prediction(
     if columns is not None:
         table = table[:, columns].copy()
     with atomic_path(path) as temporary:
-        table.write_h5ad(temporary)
+        write_table(table, temporary)
 
 
 def build_table(

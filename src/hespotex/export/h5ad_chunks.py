@@ -19,6 +19,7 @@ import pandas as pd
 from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
+from hespotex.export.chunk_shape import gene_chunks
 from hespotex.export.h5ad import (
     StoredPrediction,
     Thumbnail,
@@ -144,12 +145,13 @@ def _write_frame(
 
 def _make_tables(file: Any, shape: tuple[int, int], held: _Held) -> dict[str, Any]:
     """Empty X and layers by the name of their array; the layer that is X is a second name of it."""
-    tables = {held.x: file.create_dataset("X", shape, held.dtype)}
+    chunks = gene_chunks(shape, np.dtype(held.dtype).itemsize)
+    tables = {held.x: file.create_dataset("X", shape, held.dtype, chunks=chunks)}
     for name in held.layers:
         if name == held.x:
             file[f"layers/{name}"] = file["X"]
         else:
-            tables[name] = file["layers"].create_dataset(name, shape, held.dtype)
+            tables[name] = file["layers"].create_dataset(name, shape, held.dtype, chunks=chunks)
     for table in tables.values():
         table.attrs.update(_DENSE)
     return tables

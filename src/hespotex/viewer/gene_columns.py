@@ -16,17 +16,14 @@ import numpy.typing as npt
 
 from hespotex.encoders.cache import cache_folder
 from hespotex.errors import RunError
+from hespotex.export.chunk_shape import GENES, SMALL_BYTES
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.content_keys import content_key
 
 Float32 = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
-# A table up to this size is read as it lies: less than a tenth of a second.
-_SMALL_BYTES: Final = 32 * 2**20
 _BLOCK_BYTES: Final = 64 * 2**20
-# A chunk of at most so many genes is quick to read for one of them.
-_NARROW: Final = 128
 _FOLDER: Final = "genewise"
 
 
@@ -74,9 +71,9 @@ class GeneColumns:
 
 def is_quick(data: Any) -> bool:
     """Whether one column of a table is read without reading all of it, or all of it is little."""
-    if data.shape[0] * data.shape[1] * data.dtype.itemsize <= _SMALL_BYTES:
+    if data.shape[0] * data.shape[1] * data.dtype.itemsize <= SMALL_BYTES:
         return True
-    return data.chunks is not None and data.chunks[1] <= _NARROW
+    return data.chunks is not None and data.chunks[1] <= 2 * GENES
 
 
 def _turn(data: Any, place: Path) -> None:

@@ -172,7 +172,7 @@ class Pane {
       if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
     }
     const view = this.view(), { look } = this.app, under = this.under.getContext("2d"), over = this.over.getContext("2d");
-    for (const c of [under, over]) { c.setTransform(ratio, 0, 0, ratio, 0, 0); c.clearRect(0, 0, box.width, box.height); }
+    for (const c of [under, over]) { c.resetTransform(); c.clearRect(0, 0, c.canvas.width, c.canvas.height); c.setTransform(ratio, 0, 0, ratio, 0, 0); }
     if (look.tissue) this.tiles.draw(under, view, ratio);
     if (!this.values) return;
     const drawn = { ends: this.layer.categories.length ? [0, Math.max(this.layer.categories.length - 1, 1)] : this.ends, opacity: look.opacity, flagged: look.flagged, radius: this.radius(view), square: false };
@@ -243,6 +243,7 @@ class Pane {
     this.root.addEventListener("focusin", () => app.activate(this));
     stage.addEventListener("wheel", (e) => { e.preventDefault(); this.zoomAt(...at(e), Math.exp(Math.max(-1, Math.min(1, e.deltaY * (e.deltaMode ? 0.05 : 0.0018))))); }, { passive: false });
     stage.addEventListener("pointerdown", (e) => {
+      if (e.target.closest("button")) return; // captured, a press would never become its click
       stage.setPointerCapture(e.pointerId);
       held.set(e.pointerId, at(e));
       if (app.regions.drawing) app.regions.down(this, ...at(e));

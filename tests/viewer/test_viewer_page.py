@@ -1,0 +1,260 @@
+"""The viewer's page in a real browser, wide and narrow: what a person does, and what it must not do."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from helpers.toy_prediction import GENES
+from helpers.viewed import viewing, write_viewed
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium here (apt-get install chromium)"),
+]
+# WebGL without a GPU; a container has no sandbox of its own.
+_ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # fmt: skip
+SIZES = {"wide": (1280, 800), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = write_viewed(tmp_path_factory.mktemp("paged"))
+    with viewing(folder, folder / "slides") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=list(_ARGUMENTS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=sorted(SIZES))
+def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
+    """The page; afterwards the console was silent and no other host was asked."""
+    width, height = SIZES[request.param]
+    said: list[str] = []
+    asked: list[str] = []
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, accept_downloads=True
+    )
+    opened = context.new_page()
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("request", lambda r: asked.append(r.url))
+    _open(opened, address)
+    yield opened
+    context.close()
+    assert said == []
+    hosts = {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))}
+    assert hosts == {urlsplit(address).netloc}
+
+
+def _open(page: Any, address: str) -> None:
+    page.goto(address)
+    page.wait_for_selector("body[data-ready]")
+    _settled(page)
+
+
+def _until(page: Any, expression: str) -> None:
+    """Wait until an expression holds; the page's policy forbids Playwright's own way, which evaluates text there."""
+    for _ in range(600):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never: {expression}")
+
+
+def _settled(page: Any) -> None:
+    _until(page, "app.panes.every(p => p.values && !p.root.classList.contains('busy')) && !app.pending")  # fmt: skip
+
+
+def _search(page: Any, text: str) -> None:
+    page.fill("#gene", text)
+    page.press("#gene", "Enter")
+    _settled(page)
+
+
+def _colours(page: Any, layer: str) -> list[int]:
+    """Pixels of one canvas of the first pane, right after it was drawn."""
+    found = page.evaluate(
+        """name => { const p = app.panes[0], c = p[name]; p.draw();
+        const to = document.createElement('canvas'); to.width = c.width; to.height = c.height;
+        const t = to.getContext('2d'); t.drawImage(c, 0, 0); return [...t.getImageData(0, 0, c.width, c.height).data] }""",
+        layer,
+    )
+    return list(found)
+
+
+def test_the_best_gene_opens_with_its_grade_and_what_it_rests_on(page: Any) -> None:
+    assert page.inner_text(".pane h2") == GENES[0]
+    assert page.inner_text(".pane .grade-A") == "A"
+    assert "PCC given depth" in page.inner_text(".told")
+    assert "90 % interval of composition" in page.inner_text(".told")
+    assert page.inner_text(".pane .chip.calm") == "like the training slides"
+    assert page.is_visible(".scale")
+    assert page.is_visible(".legend .ramp")
+
+
+def test_the_spots_are_drawn_in_colour_and_flagged_ones_in_red(page: Any) -> None:
+    pixels = _colours(page, "canvas")
+    drawn = sum(alpha > 100 for alpha in pixels[3::4])
+    assert drawn > 200
+    red = sum(r > 150 and g < 60 and b < 70 and a > 150 for r, g, b, a in zip(*[iter(pixels)] * 4, strict=True))  # fmt: skip
+    assert red > 10
+    page.evaluate("app.look.flagged = false")
+    fewer = sum(alpha > 100 for alpha in _colours(page, "canvas")[3::4])
+    assert fewer < drawn
+
+
+def test_a_gene_is_found_as_one_types(page: Any) -> None:
+    page.fill("#gene", "hla")
+    assert page.inner_text("#found [role=option] .name") == "HLA-A"
+    assert page.inner_text("#found [role=option] .chip") == "C"
+    _search(page, "hla")
+    assert page.inner_text(".pane h2") == "HLA-A"
+    assert "grade C" in page.inner_text(".told")
+    page.evaluate("app.look.least = 'B'; app.repaint()")
+    page.fill("#gene", "hla")
+    assert "No gene" in page.inner_text("#found")
+
+
+def test_the_wheel_brings_the_slide_closer_at_the_place_under_it(page: Any) -> None:
+    box = page.locator(".stage").bounding_box()
+    x, y = box["width"] / 4, box["height"] / 3
+    at = f"(() => {{ const v = app.panes[0].view(); return [v.left + {x} * v.px0, v.top + {y} * v.px0, v.px0] }})()"
+    before = page.evaluate(at)
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.wheel(0, -400)
+    page.wait_for_timeout(100)
+    after = page.evaluate(at)
+    assert after[2] < before[2] * 0.7
+    assert after[:2] == pytest.approx(before[:2], abs=1)
+
+
+def test_every_layer_of_the_menu_is_drawn(page: Any) -> None:
+    shows = page.eval_on_selector_all("#show option", "all => all.map(o => o.value)")
+    assert {"composition", "measured", "difference", "interval", "ood_score", "region"} <= set(
+        shows
+    )
+    for show in shows:
+        page.select_option("#show", show)
+        _settled(page)
+        _until(page, f"app.active.show === '{show}'")
+        assert page.is_hidden("#message")
+
+
+def test_two_panes_have_one_zoom_and_the_link_repeats_the_view(page: Any, address: str) -> None:
+    page.click("#two")
+    _until(page, "app.panes.length === 2")
+    _settled(page)
+    assert page.evaluate("app.panes.map(p => p.show)") == ["composition", "measured"]
+    page.evaluate("app.panes[1].zoomAt(50, 50, 0.5)")
+    page.wait_for_timeout(400)
+    views = page.evaluate("app.panes.map(p => p.view().px0)")
+    assert views[0] == views[1]
+    link, camera = page.url, page.evaluate("app.camera")
+    page.goto("about:blank")
+    _open(page, link)
+    assert page.evaluate("app.panes.map(p => p.show)") == ["composition", "measured"]
+    assert page.evaluate("app.camera") == pytest.approx(camera, rel=1e-3, abs=0.1)
+
+
+def test_a_lasso_ranks_genes_without_a_p_value(page: Any, tmp_path: Path) -> None:
+    page.keyboard.press("l")
+    if page.viewport_size["width"] < 760:
+        page.evaluate("document.getElementById('region').hidden = true")
+    box = page.locator(".stage").bounding_box()
+    corners = page.evaluate(
+        "[[50,100],[450,100],[450,300],[50,300]].map(([x,y]) => { const v = app.panes[0].view(); return [(x-v.left)/v.px0, (y-v.top)/v.px0] })"
+    )
+    page.mouse.move(box["x"] + corners[0][0], box["y"] + corners[0][1])
+    page.mouse.down()
+    for x, y in corners[1:]:
+        page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+    page.mouse.up()
+    page.wait_for_selector("#region table")
+    said = page.inner_text("#region")
+    assert "8 spots inside, 22 outside" in said or "8 spots inside, 19 outside" in said
+    assert "no p or q value" in said
+    assert len(page.query_selector_all("#region tbody tr")) == len(GENES)
+    with page.expect_download() as saved:
+        page.click("#region >> text=CSV")
+    lines = Path(saved.value.path()).read_text().splitlines()
+    assert lines[0].startswith("section,n_inside,n_rest,gene,difference")
+    assert len(lines) == 1 + len(GENES)
+    with page.expect_download() as saved:
+        page.click("#region >> text=GeoJSON out")
+    drawn = json.loads(Path(saved.value.path()).read_text())
+    assert drawn["features"][0]["properties"]["objectType"] == "annotation"
+    (tmp_path / "again.geojson").write_text(json.dumps(drawn))
+    page.evaluate("app.regions.rings = []; app.regions.table = null")
+    page.set_input_files("#geojson", tmp_path / "again.geojson")
+    _until(page, "app.regions.table && app.regions.table.n_inside === 8")
+
+
+def test_an_unlike_slide_is_hatched_until_one_says_so(page: Any) -> None:
+    page.keyboard.press("n")
+    _until(page, "app.panes[0].about.name === 'S2'")
+    _settled(page)
+    assert page.inner_text(".pane .chip.alarm") == "unlike the training slides"
+    assert page.is_visible(".warning")
+    hatched = sum(alpha > 0 for alpha in _colours(page, "over")[3::4])
+    page.click("text=Show anyway")
+    page.wait_for_timeout(200)
+    assert page.is_hidden(".warning")
+    assert sum(alpha > 0 for alpha in _colours(page, "over")[3::4]) == 0 < hatched
+    assert "anyway=1" in page.url
+    assert "small picture" in page.inner_text(".note")
+
+
+def test_hovering_tells_the_numbers_of_a_spot(page: Any) -> None:
+    box = page.locator(".stage").bounding_box()
+    x, y = page.evaluate("(() => { const v = app.panes[0].view(); return [(100 - v.left) / v.px0, (150 - v.top) / v.px0] })()")  # fmt: skip
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.wait_for_selector(".tip dl")
+    said = page.inner_text(".tip")
+    assert re.search(r"ACTB .* ± 0\.4", said)
+    assert "0x0" in said
+    assert "Depth, predicted" in said
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_view_is_saved_as_a_picture(page: Any, kind: str) -> None:
+    page.click("#save summary")
+    with page.expect_download() as saved:
+        page.click(f"[data-figure={kind}]")
+    assert saved.value.suggested_filename == f"S1_ACTB.{kind}"
+    if kind == "png":
+        with Image.open(saved.value.path()) as picture:
+            assert min(picture.size) > 1000
+
+
+def test_everything_fits_the_window_in_the_dark_too(page: Any) -> None:
+    page.keyboard.press("d")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for name in ("#gene", "#show", "#two", "#lasso", "#help"):
+        box = page.locator(name).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= page.viewport_size["width"] + 1
+
+
+def test_what_can_be_pressed_has_a_name(page: Any) -> None:
+    nameless = page.evaluate(
+        "[...document.querySelectorAll('button, input, select')].filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length)).map(e => e.id)"
+    )
+    assert nameless == []
