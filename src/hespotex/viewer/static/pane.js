@@ -25,6 +25,8 @@ class Pane {
     this.stage.tabIndex = 0;
     this.stage.setAttribute("role", "application");
     [this.under, this.canvas, this.over] = ["under", "spots", "over"].map((n) => this.stage.appendChild(make("canvas", n)));
+    // An element, not part of a canvas: software rendering was seen to keep lines of a canvas that had been cleared.
+    this.hatching = this.stage.appendChild(make("div", "hatching"));
     this.legend = this.stage.appendChild(make("div", "legend"));
     this.tip = this.stage.appendChild(make("div", "tip"));
     this.tip.hidden = true;
@@ -148,7 +150,7 @@ class Pane {
     }
     this.told.append(make("p", "", `${layer.explained} ${about.sentence}`.trim()));
     const hidden = about.suspended && !this.app.look.anyway;
-    this.warning.hidden = !hidden;
+    this.warning.hidden = this.hatching.hidden = !hidden;
     if (hidden) {
       const button = make("button", "", "Show anyway");
       button.addEventListener("click", () => { this.app.look.anyway = true; this.app.repaint(); });
@@ -171,25 +173,17 @@ class Pane {
       const [w, h] = [Math.round(box.width * ratio), Math.round(box.height * ratio)];
       if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
     }
-    const view = this.view(), { look } = this.app, under = this.under.getContext("2d"), over = this.over.getContext("2d");
+    const view = this.view(), { look } = this.app, under = this.under.getContext("2d"), over = this.over.getContext("2d", { willReadFrequently: true });
     for (const c of [under, over]) { c.resetTransform(); c.clearRect(0, 0, c.canvas.width, c.canvas.height); c.setTransform(ratio, 0, 0, ratio, 0, 0); }
     if (look.tissue) this.tiles.draw(under, view, ratio);
     if (!this.values) return;
     const drawn = { ends: this.layer.categories.length ? [0, Math.max(this.layer.categories.length - 1, 1)] : this.ends, opacity: look.opacity, flagged: look.flagged, radius: this.radius(view), square: false };
     this.spots.draw(view, drawn);
     if (this.where.raster) this.spots.drawImage(over, view, drawn);
-    if (this.about.suspended && !look.anyway) this.hatch(over, box);
     this.app.regions.draw(over, view, this);
     this.writeScale();
   }
   radius(view) { return Math.max(this.about.diameter_um / this.about.mpp / 2, 0.8 * view.px0); }
-  hatch(c, box) {
-    c.save();
-    c.strokeStyle = "rgba(150, 24, 28, 0.55)"; c.lineWidth = 3;
-    c.beginPath();
-    for (let x = -box.height; x < box.width; x += 16) { c.moveTo(x, box.height); c.lineTo(x + box.height, 0); }
-    c.stroke(); c.restore();
-  }
   writeScale() {
     const { um } = this.app.camera, most = um * 140;
     let length = 10 ** Math.floor(Math.log10(most));
