@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from hespotex.models.types import Prediction
 
 Floats = npt.NDArray[np.float32]
-
 FORMAT_VERSION: Final = 2  # 1, of hespotex 0.1.0, had grades that did not say what they rest on
 UNITS: Final[Mapping[str, str]] = {
     "X": keys.UNIT_LOG1P,
@@ -201,8 +200,8 @@ def build_table(
 
     shape = (section.n_spots, len(genes))
     layers = {keys.COMPOSITION: prediction.composition}
-    optional = {keys.LOWER: extras.lower, keys.UPPER: extras.upper}
-    layers |= {name: values for name, values in optional.items() if values is not None}
+    ends = {keys.LOWER: extras.lower, keys.UPPER: extras.upper}
+    layers |= {k: v for k, v in ends.items() if v is not None}
     for name, values in {"log1p": prediction.log1p, **layers}.items():
         if values.shape != shape:
             raise ValueError(
