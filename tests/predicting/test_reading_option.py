@@ -115,4 +115,4 @@ def test_sections_at_their_own_spots_are_read_as_asked(
 
 def test_another_word_is_refused_in_one_line(made: dict[str, Path], tmp_path: Path) -> None:
     said = command("predict", made["auto"], made["slide"], "--out", tmp_path, "--reading", "auto")
-    assert "expected --reading patches or area, found: 'auto'" in refusal(said)
+    assert "expected --reading patches or area, found 'auto'" in refusal(said)
