@@ -100,7 +100,9 @@ def choose_pairs(
     found = [
         pair
         for names in series.values()
-        for pair in itertools.combinations(sorted(names, key=lambda n: (order[n], n)), 2)
+        for pair in itertools.combinations(
+            sorted(names, key=lambda n: (np.nan_to_num(order[n], nan=np.inf), n)), 2
+        )
     ]
     if not found:
         raise RunError(
@@ -180,10 +182,13 @@ def agree(
     if without := ridge_note(results):
         reporter.warn(without)
     if all(result.refused for result in results):
+        astray = results[0].registration is not None
         raise GeometryError(
-            expected="a pair of sections that can be laid on one another",
+            expected="a pair of sections that can be compared",
             found=f"none; {results[0].first} and {results[0].second}: {results[0].refused}",
-            remedy="check that they are of one block; --landmarks or --transform say how they lie",
+            remedy="check that they are of one block; --landmarks or --transform say how they lie"
+            if astray
+            else "",
         )
     _write(out, files, results)
     return results
@@ -215,6 +220,13 @@ def _compare(
     trained = trained_note(a, b)
     registration = None
     try:
+        for file in (a, b):
+            if not len(file.genes):
+                raise GeometryError(
+                    expected="genes in the prediction",
+                    found=f"none in {file.path.name}: no gene has evidence for its patient",
+                    remedy="predict with --untested or --all-genes: evidence of each stands beside its numbers",
+                )
         registration = _registered(pair, (a, b), pictures, given, marks)
         refused = registration.quality.refusal if registration.kind in ("rigid", "affine") else ""
         if refused:
@@ -222,7 +234,7 @@ def _compare(
         pitch = max(float(f.spots.record.get("spot_pitch_um", 0.0)) or 100.0 for f in (a, b))
         table = scores.agreement(a, b, registration.to_fixed, pitch)
     except GeometryError as error:
-        return PairResult(*pair, registration, trained, error.message, pd.DataFrame(), 0.0)
+        return PairResult(*pair, registration, trained, str(error), pd.DataFrame(), 0.0)
     return PairResult(*pair, registration, trained, "", table, 0.0)
 
 
@@ -264,9 +276,10 @@ def _registered(
             quality = quality_of(scaled(fixed, um), scaled(moving, um), by_hand)
         return _with_residual(Registration(by_hand, quality, "given"), marks)
     if fixed is None or moving is None:
+        without = " and ".join(name for name in pair if name not in pictures)
         raise GeometryError(
             expected="a picture of both sections",
-            found="features without a slide",
+            found=f"none of {without}, predicted from features without a slide",
             remedy="give --transform or --landmarks",
         )
     return _with_residual(register(fixed, moving), marks)
