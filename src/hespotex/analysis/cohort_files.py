@@ -23,7 +23,6 @@ from hespotex.storage.atomic import atomic_path
 from hespotex.storage.clock import versions
 from hespotex.storage.disk_errors import disk_fields
 
-RESEARCH_USE: Final = "research use only"
 FORMAT_VERSION: Final = 1
 _DENSE: Final = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _GRADES: Final = ("A", "B", "C", "D", UNGRADED)
@@ -135,9 +134,9 @@ def write_cohort(
                     of_sets |= dict(zip(slide.sets.tolist(), slide.set_grade.tolist(), strict=True))
                 _fill(tables, row, values)
                 name = obs.index[row]
-                text.writerow([name, *(f"{v:.6g}" for v in values.x), RESEARCH_USE])
+                text.writerow([name, *(f"{v:.6g}" for v in values.x), keys.RESEARCH_USE])
                 if set_text is not None:
-                    set_text.writerow([name, *(f"{v:.6g}" for v in values.sets), RESEARCH_USE])
+                    set_text.writerow([name, *(f"{v:.6g}" for v in values.sets), keys.RESEARCH_USE])
                 wide.add(str(name), values.x)
                 advance(1)
             wide.flush()
@@ -148,7 +147,7 @@ def write_cohort(
             raise RunError(expected=f"to write the cohort in {out}", **said) from error
     with atomic_path(paths.genes) as temporary:
         table = var.table().rename_axis("gene").reset_index()
-        table.assign(use=RESEARCH_USE).to_csv(temporary, index=False)
+        table.assign(use=keys.RESEARCH_USE).to_csv(temporary, index=False)
     return paths
 
 
@@ -198,7 +197,7 @@ class _Parquet:
 
         temporary = stack.enter_context(atomic_path(path))
         fields = [("row", pa.string()), *((g, pa.float32()) for g in genes)]
-        self._schema = pa.schema(fields, metadata={"use": RESEARCH_USE})
+        self._schema = pa.schema(fields, metadata={"use": keys.RESEARCH_USE})
         self._writer = stack.enter_context(pq.ParquetWriter(temporary, self._schema))
         self._names: list[str] = []
         self._values: list[npt.NDArray[np.float32]] = []
@@ -237,7 +236,7 @@ def _describe(
             )
     record: dict[str, Any] = {
         keys.FORMAT_VERSION: FORMAT_VERSION, "kind": "cohort", "by": by, "model_id": model_id, "units": dict(UNITS),
-        "use": RESEARCH_USE, "notes": np.array(list(notes), dtype=object), "versions": versions(),
+        "use": keys.RESEARCH_USE, "notes": np.array(list(notes), dtype=object), "versions": versions(),
     }  # fmt: skip
     if of_sets:
         record[keys.GENE_SETS] = pd.DataFrame(
