@@ -12,7 +12,7 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.analysis.clinical import attach_clinical, read_any_table
-from hespotex.analysis.cohort_files import RESEARCH_USE, CohortPaths, write_cohort
+from hespotex.analysis.cohort_files import CohortPaths, write_cohort
 from hespotex.analysis.cohort_rows import patient_rows, slide_obs, slides_of_patient
 from hespotex.analysis.patient_ids import owner
 from hespotex.analysis.slide_summary import SlideSummary, read_kept, summarise_slide
@@ -274,4 +274,6 @@ def _write_sources(path: Path, sources: Sequence[_Source]) -> None:
 
     table = pd.DataFrame(list(rows())).drop(columns="patient_named", errors="ignore")
     with atomic_path(path) as temporary:
-        table.assign(use=RESEARCH_USE).to_csv(temporary, index=False, errors="backslashreplace")
+        table.assign(use=keys.RESEARCH_USE).to_csv(
+            temporary, index=False, errors="backslashreplace"
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from hespotex.analysis.cohort_files import RESEARCH_USE
+from hespotex import keys
 from hespotex.plots import style
 from hespotex.storage.atomic import atomic_path, write_json
 from hespotex.storage.clock import versions
@@ -85,7 +85,7 @@ def write_association(found: Association, out: Path) -> dict[str, Path]:
         paths["numbers"],
         {
             "kind": found.kind,
-            "use": RESEARCH_USE,
+            "use": keys.RESEARCH_USE,
             "n_patients": found.n_patients,
             "read_first": list(found.first),
             "findings": list(found.findings),
@@ -104,7 +104,7 @@ def drop_counts(dropped: pd.DataFrame) -> dict[str, int]:
 
 def _csv(path: Path, table: pd.DataFrame) -> None:
     with atomic_path(path) as temporary:
-        table.assign(use=RESEARCH_USE).to_csv(
+        table.assign(use=keys.RESEARCH_USE).to_csv(
             temporary, index=False, float_format="%.6g", errors="backslashreplace"
         )
 
