@@ -29,6 +29,7 @@ COMPONENTS: Final = 10
 # Of the smoothing, in microns: with the components the best on MOB4 (docs/domains.md).
 LENGTH_UM: Final = 70.0
 MOST_DOMAINS: Final = 24
+MOST_TRIED: Final = 10
 # Spots that a fit rests on, and values that the reduction holds at once (160 MB).
 _FITTED: Final = 20_000
 _HELD: Final = 4 * 10**7
@@ -269,13 +270,13 @@ def assigned(reduced: Reduced, assign: Assign) -> dict[str, Labels]:
             rows = known[start : start + _PIECE]
             labels[rows] = assign(scores[rows])
         found[name] = labels
-    return _by_size(found, reduced.fitted)
+    return by_size(found, reduced.fitted)[0]
 
 
-def _by_size(
+def by_size(
     labels: Mapping[str, Labels], fitted: Mapping[str, npt.NDArray[np.intp]]
-) -> dict[str, Labels]:
-    """Domains numbered by their part of the spots that shaped them, each section alike."""
+) -> tuple[dict[str, Labels], Labels]:
+    """Domains numbered by their part of the spots that shaped them, each section alike; and (k,) the new numbers."""
     k = max((int(v.max(initial=NONE)) for v in labels.values()), default=NONE) + 1
     share = np.zeros(k)
     for name, rows in fitted.items():
@@ -283,10 +284,11 @@ def _by_size(
     order = np.argsort(-share, kind="stable")
     place = np.empty(k, np.int32)
     place[order] = np.arange(k, dtype=np.int32)
-    return {
+    numbered = {
         name: np.where(of >= 0, place[np.maximum(of, 0)], NONE).astype(np.int32)
         for name, of in labels.items()
     }
+    return numbered, place
 
 
 def matched(labels: Mapping[str, Labels], to: Mapping[str, Labels]) -> dict[str, Labels]:
@@ -363,3 +365,31 @@ def chosen(found: Sequence[Stability]) -> int:
     """The largest number whose mean ARI is within 0.05 of the most stable one's."""
     best = max(s.mean for s in found)
     return max(s.k for s in found if s.mean >= best - NEAR)
+
+
+def fit_parts(
+    parts: Sequence[Reduced], n: int | None, resolution: float | None, seed: int
+) -> tuple[list[Assign], list[Stability]]:
+    """One fit a part, all of one number of domains unless communities set it; and the numbers that were tried.
+
+    Raises:
+        ConfigError: a part has too few spots, or igraph is missing.
+    """
+    points = [part.stacked() for part in parts]
+    if resolution is not None:
+        return [fit_leiden(p, resolution, seed) for p in points], []
+    if n is not None:
+        return [fit_domains(p, n, seed) for p in points], []
+    fewest = min(len(p) for p in points)
+    if fewest < 8:
+        raise ConfigError(
+            expected="at least 8 spots to choose a number of domains by stability", found=fewest,
+            remedy="give --n",
+        )  # fmt: skip
+    ks = range(2, min(MOST_TRIED, fewest // 4) + 1)
+    each = [stability(part, ks, seed) for part in parts]
+    tried = [
+        Stability(same[0].k, tuple(ari for s in same for ari in s.ari))
+        for same in zip(*each, strict=True)
+    ]
+    return [fit_domains(p, chosen(tried), seed) for p in points], tried

@@ -15,19 +15,23 @@ from hespotex.analysis.cohort import prediction_files
 from hespotex.analysis.domain_fit import (
     LENGTH_UM,
     MOST_DOMAINS,
-    Assign,
     Labels,
     Reduced,
     Stability,
     assigned,
     chosen,
-    fit_domains,
-    fit_leiden,
+    fit_parts,
     matched,
     reduce_sources,
-    stability,
 )
 from hespotex.analysis.domain_markers import markers
+from hespotex.analysis.domain_models import (
+    LEAST_SIMILARITY,
+    Match,
+    divided,
+    joined,
+    model_of,
+)
 from hespotex.analysis.domain_scores import (
     Words,
     against_labels,
@@ -54,7 +58,6 @@ from hespotex.storage.atomic import check_writable
 
 # A section of fewer spots has no mean to be standardised by.
 LEAST_SPOTS: Final = 10
-_MOST_TRIED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -196,13 +199,54 @@ def draw_domains(
     tried: dict[str, list[Stability]] = {}
     with reporter.task("drawing domains", len(found)) as advance:
         for source, of in found.items():
-            reduced = _reduce(source, of, files, options, notes)
-            assign, tried[source] = _fitted(reduced, options)
-            drawn = assigned(reduced, assign)
+            drawn, tried[source] = _draw(source, of, files, options, notes)
             first = next(iter(labels.values()), None)
             labels[source] = drawn if first is None else matched(drawn, first)
             advance(1)
     return labels, tried
+
+
+def _draw(
+    source: str,
+    of: Mapping[str, Source],
+    files: Mapping[str, PredictionFile],
+    options: DomainOptions,
+    notes: list[str],
+) -> tuple[dict[str, Labels], list[Stability]]:
+    models = {name: model_of(files[name]) for name in of}
+    several = source == COMPOSITION and len(set(models.values())) > 1 and not options.keep_levels
+    scale = source == FEATURES or several
+    reduced = _reduce(source, of, files, options, scale, notes)
+    parts = divided(reduced, models, options.n) if several else {}
+    if not parts:
+        if source == COMPOSITION and len(set(models.values())) > 1:
+            notes.append(
+                f"predictions of {len(set(models.values()))} models, clustered together: domains from composition may mean "
+                "different tissue on their sections"
+            )
+        assigns, tried = fit_parts([reduced], options.n, options.resolution, options.seed)
+        return assigned(reduced, assigns[0]), tried
+    assigns, tried = fit_parts(list(parts.values()), options.n, options.resolution, options.seed)
+    drawn, matches = joined(reduced, parts, assigns, of)
+    notes.append(_said_of_matches(matches))
+    return drawn, tried
+
+
+def _said_of_matches(matches: Sequence[Match]) -> str:
+    models = list(dict.fromkeys(m.model for m in matches))
+    said = []
+    for model in models[1:]:
+        own = sorted((m for m in matches if m.model == model), key=lambda m: m.domain)
+        alike = [f"{domain_name(m.domain)} {m.similarity:.2f}" for m in own if m.similarity >= 0]
+        alone = [domain_name(m.domain) for m in own if not m.similarity >= 0]
+        said.append(
+            f"model {model}: {', '.join(alike) or 'none'}"
+            + (f"; {', '.join(alone)} of its own" if alone else "")
+        )
+    return (
+        f"predictions of {len(models)} models: the sections of each were divided alone, and domains from composition share a "
+        f"name where their mean composition is alike (correlation over genes of {LEAST_SIMILARITY:g} or more; {'. '.join(said)})"
+    )
 
 
 def read_files(predicted: Sequence[Path]) -> dict[str, PredictionFile]:
@@ -237,12 +281,6 @@ def _notes_of_files(
         notes.append(
             f"unlike the training slides: {shorten(unlike)}; their spots got domains and shaped none, and markers leave "
             "them out"
-        )
-    models = {str(f.spots.record.get("model_id", "")) for f in files.values()}
-    if len(models) > 1:
-        notes.append(
-            f"predictions of {len(models)} models: what they differ by on a whole section is taken out, not more, so domains "
-            "from composition may mean different tissue on their sections; one model for all, or features, do better"
         )
     for column, words in known.items():
         lacking = [n for n in files if n not in words or all(w is None for w in words[n])]
@@ -283,6 +321,7 @@ def _reduce(
     of: Mapping[str, Source],
     files: Mapping[str, PredictionFile],
     options: DomainOptions,
+    scale: bool,
     notes: list[str],
 ) -> Reduced:
     usable: dict[str, npt.NDArray[np.bool_]] = {}
@@ -298,27 +337,10 @@ def _reduce(
         {name: files[name].xy_um for name in of},
         usable,
         length_um=options.length_um,
-        scale=source == FEATURES,
+        scale=scale,
         keep_levels=options.keep_levels,
         seed=options.seed,
     )
-
-
-def _fitted(reduced: Reduced, options: DomainOptions) -> tuple[Assign, list[Stability]]:
-    points = reduced.stacked()
-    if options.resolution is not None:
-        return fit_leiden(points, options.resolution, options.seed), []
-    if options.n is not None:
-        return fit_domains(points, options.n, options.seed), []
-    most = min(_MOST_TRIED, len(points) // 4)
-    if most < 2:
-        raise ConfigError(
-            expected="at least 8 spots to choose a number of domains by stability",
-            found=len(points),
-            remedy="give --n",
-        )
-    tried = stability(reduced, range(2, most + 1), options.seed)
-    return fit_domains(points, chosen(tried), options.seed), tried
 
 
 def _score_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
