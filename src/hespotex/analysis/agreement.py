@@ -185,7 +185,7 @@ def _of_scale(
     }
     beside = {what: _elsewhere(sides[1], what, others, scale) for what in SPECIFIC}
     widest = max(side.file.n_spots for side in sides)
-    at_once, block = max(1, _READ_VALUES // widest), block_size(len(modes.vectors))
+    at_once, block = max(1, _READ_VALUES // widest), block_size(sides[0].at.shape[0])
     for wide in gene_blocks(len(genes), max(block, at_once // block * block)):
         names = genes[wide]
         predicted = [side.predicted(names, scale) for side in sides]

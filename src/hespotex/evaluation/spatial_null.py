@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -50,12 +51,19 @@ class SpatialModes:
     """Modes of the lattice of one section.
 
     Attributes:
-        vectors: (n, K) orthonormal columns, smooth ones first.
+        of_bumps: (B, K) the modes in bumps; (n, K) where these are single spots.
         groups: (D, n) 0/1, which neighbourhood a spot's detail belongs to; None where K = n leaves no detail.
+        bumps: (n, B) sparse: few bumps reach a spot, so a map is taken apart without dense modes; None where they are spots.
     """
 
-    vectors: npt.NDArray[np.float32]
+    of_bumps: npt.NDArray[np.float32]
     groups: sparse.csr_matrix | None = None
+    bumps: sparse.csr_matrix | None = None
+
+    @cached_property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """(n, K) orthonormal columns, smooth ones first."""
+        return self.of_bumps if self.bumps is None else np.asarray(self.bumps @ self.of_bumps)
 
     def products(
         self, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
@@ -65,9 +73,11 @@ class SpatialModes:
 
     def parts(self, values: Array) -> Parts:
         """(n, g) maps in the modes, and what these leave where they are not all."""
-        a32 = values.astype(np.float32)
-        of_modes = self.vectors.T @ a32
-        return of_modes, None if self.groups is None else a32 - self.vectors @ of_modes
+        a32 = values.astype(np.float32, copy=False)
+        if self.bumps is None:
+            return self.of_bumps.T @ a32, None
+        of_modes = self.of_bumps.T @ (self.bumps.T @ a32)
+        return of_modes, a32 - self.bumps @ (self.of_bumps @ of_modes)
 
     def products_of(self, a: Parts, b: Parts) -> npt.NDArray[np.float64]:
         """As `products`, of maps that `parts` has taken apart; one map of either side stands for all of the other."""
@@ -148,7 +158,7 @@ def build_modes(xy_um: npt.NDArray[np.float64], max_modes: int = MAX_MODES) -> S
     # Cells that follow one another in the halving are neighbours.
     group = cell // _CELLS_PER_SIGN
     groups = sparse.csr_matrix((np.ones(n), (group, np.arange(n))), shape=(int(group.max()) + 1, n))
-    return SpatialModes((bumps @ weights_of_bumps).astype(np.float32), groups)
+    return SpatialModes(weights_of_bumps.astype(np.float32), groups, bumps.astype(np.float32))
 
 
 def _laplacian(xy_um: npt.NDArray[np.float64]) -> sparse.csr_matrix:
