@@ -18,7 +18,7 @@ from helpers.toy_prediction import (
     toy_section,
     toy_thumbnail,
 )
-from hespotex.analysis.agree import agree, ridge_note
+from hespotex.analysis.agree import agree, ridge_note, summary
 from hespotex.analysis.agreement import (
     CONSISTENT,
     MEASURED,
@@ -36,7 +36,7 @@ from hespotex.evaluation.spatial_null import build_modes, compare_cleared, compa
 from hespotex.export.h5ad import write_prediction
 from hespotex.genes.panel import log1p_cpm, pearson_residuals
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
-from hespotex.report.agree_page import write_pages
+from hespotex.report.agree_page import drift_lines, drift_rows, write_pages
 
 SHIFT = Affine.of(np.eye(2), (300.0, -40.0))
 
@@ -248,3 +248,36 @@ def test_a_run_of_a_series_is_compared_without_naming_pairs(tmp_path: Path) -> N
     ]
     kinds = pd.read_csv(tmp_path / "out" / "agree.csv")["what"].unique().tolist()
     assert kinds == [CONSISTENT, "predicted depth A / predicted depth B"]  # nothing was measured
+
+
+def test_drift_with_distance_is_told_of_series_of_three(tmp_path: Path) -> None:
+    section = toy_section()
+    assert section.obs is not None
+    for order, name in enumerate("ABC"):
+        write_prediction(
+            tmp_path / "predictions" / f"{name}.h5ad",
+            section=replace(
+                section, section_id=name, obs=section.obs.assign(series="b", order=str(order))
+            ),
+            genes=GENES,
+            prediction=toy_prediction(section),
+            counts=toy_counts(section),
+            provenance={"training_sections": ["A"] if name == "C" else []},
+            extras=toy_extras(section),
+        )
+    path = tmp_path / "given.json"
+    write_frames(path, CommonFrame({name: SectionFrame(2.0) for name in "ABC"}))
+    results = agree(tmp_path, tmp_path / "out", transform=path)
+    lines = drift_lines(summary(results))
+    assert list(lines) == [MEASURED, "consistency", "accuracy"]
+    assert [(p.apart, p.trained) for p in lines["accuracy"]] == [(1, False), (1, False), (2, True)]
+    of = results[1].table.query("scale == 'composition'").groupby("what")["pcc"].mean()
+    expected = (of["predicted A / measured B"] + of["measured A / predicted B"]) / 2
+    assert lines["accuracy"][2].value == pytest.approx(expected)
+    rows = drift_rows(lines)
+    assert [row[:3] for row in rows] == [["1", "", "2"], ["2", "trained on it", "1"]]
+    page = write_pages(tmp_path, tmp_path / "out", results)["report"].read_text(encoding="utf-8")
+    assert "Drift with distance" in page
+    assert (tmp_path / "out" / "figures" / "drift.png").exists()
+    alone = summary(results[:1])
+    assert drift_lines(alone) == {}

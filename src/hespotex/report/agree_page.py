@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import pandas as pd
 from hespotex.analysis.agree import OTHER_PATIENT, PairResult, read_sections, ridge_note, summary
 from hespotex.analysis.agreement import CONSISTENT, MEASURED
 from hespotex.analysis.common_maps import COMPOSITION
+from hespotex.plots.drift import DriftPoint, plot_drift
 from hespotex.plots.pair_picture import plot_pair
 from hespotex.plots.style import save_figure
 from hespotex.storage.atomic import atomic_path
@@ -26,6 +27,12 @@ READING: Final = (
     "1 is specific. Beyond the null: genes at q below 0.05 against smooth random maps, measured depth taken out.",
     "Rows of predicted depth are one map for all genes: what they reach takes no knowledge of a gene.",
 )
+_DRIFT: Final = "figures/drift.png"
+_DRIFTING: Final = {
+    MEASURED: (MEASURED,),
+    "consistency": (CONSISTENT,),
+    "accuracy": ("predicted A / measured B", "measured A / predicted B"),
+}
 
 
 def write_pages(run: Path, out: Path, results: Sequence[PairResult]) -> dict[str, Path]:
@@ -51,6 +58,12 @@ def write_pages(run: Path, out: Path, results: Sequence[PairResult]) -> dict[str
             (fit_sentence(r), alarm),
         )
         save_figure(figure, picture_path(out, r))
+    lines = drift_lines(summary(results))
+    if lines:
+        drawn = plot_drift(
+            "Drift with distance", "mean composition PCC over genes, a point a pair", lines
+        )
+        save_figure(drawn, out / _DRIFT)
     path = out / "agree.html"
     with atomic_path(path) as temporary:
         temporary.write_text(render(out, results), encoding="utf-8")
@@ -99,8 +112,57 @@ def render(out: Path, results: Sequence[PairResult]) -> str:
         ]
         + [text[0].upper() + text[1:] + "." for text in [ridge_note(results)] if text],
         matrices=matrices(table) if len(results) > 1 else [],
+        drift=_drift(out, table),
         pairs=[_pair(out, r, table) for r in results],
     )
+
+
+def drift_lines(table: pd.DataFrame) -> dict[str, list[DriftPoint]]:
+    """Agreement of every pair by its distance in the series; empty where no two pairs are of different distance.
+
+    Accuracy is the mean of predicted A / measured B and measured A / predicted B.
+    """
+    if "what" not in table:
+        return {}
+    of = table[(table["scale"] == COMPOSITION) & table["apart"].notna() & table["pcc"].notna()]
+    if of["apart"].nunique() < 2:
+        return {}
+    found = {}
+    for name, kinds in _DRIFTING.items():
+        here = of[of["what"].isin(kinds)]
+        points = [
+            DriftPoint(
+                float(pair["apart"].iloc[0]),
+                float(pair["pcc"].mean()),
+                bool(pair["trained"].iloc[0]),
+            )
+            for _, pair in here.groupby(["apart", "section_a", "section_b"])
+        ]
+        if points:
+            found[name] = points
+    return found
+
+
+def drift_rows(lines: Mapping[str, Sequence[DriftPoint]]) -> list[list[str]]:
+    """Means by distance; pairs of which one trained the other stand in rows of their own."""
+    keys = sorted({(p.apart, p.trained) for points in lines.values() for p in points})
+    rows = []
+    for apart, trained in keys:
+        of = [
+            [p.value for p in v if (p.apart, p.trained) == (apart, trained)] for v in lines.values()
+        ]
+        means = [_said(sum(v) / len(v)) if v else "" for v in of]
+        mark = "trained on it" if trained else ""
+        rows.append([f"{apart:g}", mark, str(max(len(v) for v in of)), *means])
+    return rows
+
+
+def _drift(out: Path, table: pd.DataFrame) -> dict[str, Any] | None:
+    lines = drift_lines(table)
+    if not lines:
+        return None
+    encoded = base64.b64encode((out / _DRIFT).read_bytes()).decode()
+    return {"names": list(lines), "rows": drift_rows(lines), "picture": encoded}
 
 
 def matrices(table: pd.DataFrame) -> list[dict[str, Any]]:
