@@ -118,7 +118,7 @@ def test_one_number_is_chosen_for_all_models(tmp_path: Path) -> None:
     made(tmp_path, "a", "one")
     made(tmp_path, "b", "two", gain=0.05)
     found = find_domains([tmp_path], tmp_path / "out", DomainOptions(length_um=0))
-    assert [len(s.ari) for s in found.stability["composition"]][0] == 20
+    assert len(found.stability["composition"][0].ari) == 20
     assert found.n_domains("composition") == 3
 
 
