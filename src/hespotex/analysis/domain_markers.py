@@ -16,8 +16,8 @@ from hespotex.analysis.domain_scores import Domains
 from hespotex.analysis.domain_sources import (
     Composition,
     common_genes,
+    count_blocks,
     looked_for,
-    measured_counts,
     places_of,
 )
 from hespotex.analysis.prediction_file import PredictionFile
@@ -135,14 +135,17 @@ def _measured(
     mask = looked_for(file)
     if mask is None:
         return None
-    rows = np.flatnonzero(file.usable)
-    table, member = measured_counts(file)[rows], member[:, rows]
-    within = np.asarray((member @ table).todense(), np.float64)
-    whole = np.asarray(table.sum(axis=0), np.float64).reshape(1, -1)
+    usable = file.usable
+    within, whole = np.zeros((member.shape[0], 1)), np.zeros((1, 1))
+    for rows, counts in count_blocks(file):
+        within = within + (member[:, rows] @ counts).toarray()
+        whole = whole + np.asarray(counts[usable[rows]].sum(axis=0, dtype=np.float64)).reshape(
+            1, -1
+        )
     inside, rest = (v.sum(axis=1, keepdims=True) for v in (within, whole - within))
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.log((within + _PRIOR) / inside) - np.log((whole - within + _PRIOR) / rest)
-    few = np.isnan(_sizes(member, len(rows))[0]).ravel()
+    few = np.isnan(_sizes(member, int(usable.sum()))[0]).ravel()
     found[few | ~np.isfinite(found).all(axis=1)] = np.nan
     found[:, ~mask] = np.nan
     return np.asarray(found[:, places_of(file, genes)])

@@ -14,7 +14,14 @@ from scipy import sparse
 from hespotex import keys
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.config import EncoderConfig, Machine
-from hespotex.errors import ConfigError, GenePanelError, HESpotExError, RunError, shorten
+from hespotex.errors import (
+    ConfigError,
+    GenePanelError,
+    GeometryError,
+    HESpotExError,
+    RunError,
+    shorten,
+)
 from hespotex.features.encode import encode_section
 from hespotex.features.patches import PatchPlan
 from hespotex.geometry import Geometry
@@ -34,6 +41,8 @@ SOURCES: Final = (COMPOSITION, FEATURES, MEASURED)
 LEAST_GENES: Final = 10
 # Values of a block: 32 MiB of float32.
 _BLOCK_VALUES: Final = 2**23
+# Part by which two statements of one scale may differ.
+_SCALE_OFF: Final = 0.02
 # Spots of a fine slide that are encoded, and kept in the cache, at once.
 _ENCODED: Final = 20_000
 
@@ -80,14 +89,16 @@ class Measured:
         """See `Source`; a spot without a count has no value."""
         from hespotex.genes.panel import Margins, pearson_residuals
 
-        counts = measured_counts(self.file)
-        margins = Margins.of(counts)
-        step = max(1, _BLOCK_VALUES // max(len(self.columns), 1))
+        totals = np.zeros(1)
+        for _, counts in count_blocks(self.file):
+            totals = totals + Margins.of(counts).gene
         columns: Any = self.columns
-        for start in range(0, counts.shape[0], step):
-            rows = slice(start, min(start + step, counts.shape[0]))
-            part = pearson_residuals(counts, columns=columns, margins=margins, rows=rows)
-            part[margins.spot[rows] <= 0] = np.nan
+        for rows, counts in count_blocks(self.file):
+            margins = Margins(Margins.of(counts).spot, totals)
+            part = pearson_residuals(
+                counts, columns=columns, margins=margins, n_spots=self.file.n_spots
+            )
+            part[margins.spot <= 0] = np.nan
             yield rows, part
 
 
@@ -121,12 +132,18 @@ class Encoded:
             yield rows, found.reshape(len(found), -1)
 
 
-def measured_counts(file: PredictionFile) -> sparse.csr_matrix:
-    """(n, G) raw counts beside a prediction, CSR."""
-    from anndata.io import read_elem
+def count_blocks(file: PredictionFile) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+    """Rows and the (r, G) raw counts there beside a prediction, CSR; every spot once, in order."""
+    from anndata.io import read_elem, sparse_dataset
 
+    step = max(1, _BLOCK_VALUES // max(len(file.genes), 1))
     with open_h5(file.path, "a prediction of hespotex in", RunError, "predict again") as table:
-        return sparse.csr_matrix(read_elem(table[f"layers/{keys.MEASURED_COUNTS}"]))
+        stored = table[f"layers/{keys.MEASURED_COUNTS}"]
+        by_rows = stored.attrs.get("encoding-type") == "csr_matrix"
+        counts: Any = sparse_dataset(stored) if by_rows else sparse.csr_matrix(read_elem(stored))
+        for start in range(0, file.n_spots, step):
+            rows = slice(start, min(start + step, file.n_spots))
+            yield rows, sparse.csr_matrix(counts[rows])
 
 
 def looked_for(file: PredictionFile) -> npt.NDArray[np.bool_] | None:
@@ -208,6 +225,8 @@ def feature_sources(
             found=f"none for {shorten(lacking)}",
             remedy="give the manifest of the run",
         )
+    for file in files:
+        _check_scale(file, rows[file.spots.section_id], manifest)
     made = {_made_by(f) for f in files}
     if len(made) > 1:
         names = sorted(f"{name} ({key[:8]})" for name, key, *_ in made)
@@ -237,6 +256,16 @@ def feature_sources(
         )
         for f in files
     }
+
+
+def _check_scale(file: PredictionFile, row: ManifestRow, manifest: Path) -> None:
+    """Refuse a manifest whose scale is not the prediction's: patches would show another field."""
+    if row.mpp is not None and abs(row.mpp / file.spots.mpp - 1) > _SCALE_OFF:
+        raise GeometryError(
+            expected=f"mpp {file.spots.mpp:g} of the prediction for {row.section_id} in {manifest}",
+            found=f"{row.mpp:g}",
+            remedy="give the manifest of the run, or predict again",
+        )
 
 
 def _made_by(file: PredictionFile) -> tuple[str, str, tuple[float, ...], Any, int | None]:

@@ -65,3 +65,10 @@ def _squares(values: Floats, xy_um: Floats, length_um: float) -> tuple[Floats, F
     )
     n = np.asarray(table.sum(axis=1)).ravel()
     return (table @ xy_um) / n[:, None], np.asarray(table @ values), n
+
+
+def spacing_um(xy_um: Floats) -> float:
+    """Median distance of a spot to its nearest neighbour; NaN for one spot."""
+    if len(xy_um) < 2:
+        return float("nan")
+    return float(np.median(cKDTree(xy_um).query(xy_um, k=2)[0][:, 1]))

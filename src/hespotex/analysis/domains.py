@@ -50,14 +50,18 @@ from hespotex.analysis.domain_sources import (
     feature_sources,
     measured_sources,
 )
+from hespotex.analysis.domain_space import spacing_um
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.config import Machine
 from hespotex.errors import ConfigError, RunError, counted, shorten
+from hespotex.export.raster import pitch_um
 from hespotex.progress import Reporter, Silent
 from hespotex.storage.atomic import check_writable
 
 # A section of fewer spots has no mean to be standardised by.
 LEAST_SPOTS: Final = 10
+# Factor by which spots may lie nearer or farther than their stated pitch.
+_PITCHES: Final = 1.5
 
 
 @dataclass(frozen=True)
@@ -282,6 +286,13 @@ def _notes_of_files(
             f"unlike the training slides: {shorten(unlike)}; their spots got domains and shaped none, and markers leave "
             "them out"
         )
+    for name, file in files.items():
+        stated, found = pitch_um(file.spots), spacing_um(file.xy_um)
+        if not 1 / _PITCHES <= found / stated <= _PITCHES and file.n_spots > 1:
+            notes.append(
+                f"{name}: its spots lie {found:.3g} um apart by its scale (mpp {file.spots.mpp:g}), and {stated:.3g} um by its pitch: "
+                "where the scale is wrong, it is smoothed over another length than the others"
+            )
     for column, words in known.items():
         lacking = [n for n in files if n not in words or all(w is None for w in words[n])]
         if lacking:

@@ -208,6 +208,7 @@ def pearson_residuals(
     columns: slice | None = None,
     margins: Margins | None = None,
     rows: slice | npt.NDArray[np.intp] | None = None,
+    n_spots: int | None = None,
 ) -> npt.NDArray[np.float32]:
     """Pearson residuals of counts under a negative binomial in which composition is constant.
 
@@ -220,6 +221,7 @@ def pearson_residuals(
         columns: genes to return; totals are over the whole panel all the same.
         margins: of the counts, if known.
         rows: spots to return; totals are over the whole section all the same.
+        n_spots: of the section, where counts are a part of it: `margins.gene` is then over the section.
 
     Returns:
         (n, G), or fewer spots and genes; no unit.
@@ -237,7 +239,7 @@ def pearson_residuals(
     np.sqrt(mu, out=mu)
     mu[mu == 0] = 1  # then the count is 0 as well
     result /= mu
-    bound = np.float32(np.sqrt(counts.shape[0]))
+    bound = np.float32(np.sqrt(counts.shape[0] if n_spots is None else n_spots))
     return np.clip(result, -bound, bound, out=result)
 
 
