@@ -22,6 +22,7 @@ from benchmarks import harness
 from benchmarks.cases import (
     accuracy,
     again,
+    agree,
     agree_fine,
     coarse_copies,
     cohort,
@@ -65,6 +66,7 @@ CASES = {
         fit,
         folds,
         again,
+        agree,
         slides,
         fine_map,
         fine_training,
