@@ -4,77 +4,84 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from benchmarks.data import machine
 from benchmarks.harness import Context, Row, Table
 from benchmarks.measure import timed
 
+if TYPE_CHECKING:
+    from hespotex.analysis.agree import PairResult
+
 NAME = "agree"
 SECTIONS = ("C2", "C3", "C4")
+OTHER, SAME = "other_patient", "trained_on_it"
 PAIRS = ("C2:C3", "C3:C4", "C2:C4")
 
 
 def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
-    if not context.has("her2st"):
-        return {}
-    return {"other_patient": {"trained_on": "B4"}, "trained_on_it": {"trained_on": "sections"}}
+    return {"her2st": {"trained_on": "B4"}} if context.has("her2st") else {}
 
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    from hespotex.analysis.agree import agree, summary
-    from hespotex.analysis.common_maps import COMPOSITION
+    from hespotex.analysis.agree import agree
     from hespotex.config import RunConfig
     from hespotex.pipeline import cross_validate, evaluate, train
 
-    where, trained_on = machine(context), str(parameters["trained_on"])
-    folder = context.work / NAME / trained_on
+    where, folder = machine(context), context.work / NAME
     shutil.rmtree(folder, ignore_errors=True)
-    manifest = context.data / "her2st" / "sections.csv"
+    manifest, model = context.data / "her2st" / "sections.csv", folder / "model.hespotex"
+    found: dict[str, list[PairResult]] = {}
     with timed() as spent:
-        if trained_on == "sections":
-            cross_validate(
-                manifest, folder / "run", sections=SECTIONS, machine=where,
-                config=RunConfig.model_validate({"folds": {"by": "section"}}),
-            )  # fmt: skip
-        else:
-            model = folder / "model.hespotex"
-            train(manifest, model, sections=[trained_on], validate=False, machine=where)
-            evaluate(model, manifest, folder / "run", sections=SECTIONS, machine=where)
-        table = summary(agree(folder / "run", folder / "out", pairs=PAIRS))
-    table = table[table["scale"] == COMPOSITION]
-    rows = [
+        train(manifest, model, sections=[parameters["trained_on"]], validate=False, machine=where)
+        evaluate(model, manifest, folder / OTHER, sections=SECTIONS, machine=where)
+        by_section = RunConfig.model_validate({"folds": {"by": "section"}})
+        cross_validate(manifest, folder / SAME, sections=SECTIONS, config=by_section, machine=where)
+        for name in (OTHER, SAME):
+            found[name] = agree(folder / name, folder / f"{name}_agree", pairs=PAIRS)
+    shutil.rmtree(folder)
+    genes = set.intersection(*(set(r.table["gene"]) for rs in found.values() for r in rs))
+    return {"sides": {name: _rows(rs, genes) for name, rs in found.items()}, **spent.as_dict()}
+
+
+def _rows(results: Sequence[PairResult], genes: set[str]) -> list[dict[str, Any]]:
+    """Composition of the genes that all pairs of both runs hold."""
+    from hespotex.analysis.agree import summary
+    from hespotex.analysis.common_maps import COMPOSITION
+
+    table = summary([replace(r, table=r.table[r.table["gene"].isin(genes)]) for r in results])
+    return [
         {
             "pair": f"{row['section_a']}:{row['section_b']}",
             "what": str(row["what"]),
             "pcc": float(row["pcc"]),
-            "specificity": None if row["specificity"] != row["specificity"] else row["specificity"],
+            "specificity": None if np.isnan(row["specificity"]) else float(row["specificity"]),
             "n_genes": int(row["n_genes"]),
-            "beyond_null": int(row["beyond_null"]),
             "trained": str(row["trained"]),
             "fit": [float(row[name]) for name in ("dice", "correlation", "detail", "lead")],
         }
-        for row in table.to_dict("records")
+        for row in table[table["scale"] == COMPOSITION].to_dict("records")
     ]
-    shutil.rmtree(folder)
-    return {"rows": rows, **spent.as_dict()}
 
 
 def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[Table]:
     if not found:
         return []
-    sides = {name: f["rows"] for name, f in found.items()}
+    sides = found["her2st"]["sides"]
     kinds = list(dict.fromkeys(row["what"] for rows in sides.values() for row in rows))
     rows = [
-        Row(what, _said(sides.get("other_patient", ()), what, "pcc"),
-            _said(sides.get("trained_on_it", ()), what, "pcc"))
+        Row(what, _said(sides[OTHER], what, "pcc"),
+            _said(sides[SAME], what, "pcc"))
         for what in kinds
     ]  # fmt: skip
     for what in ("predicted A / predicted B", "ridge A / ridge B"):
         rows.append(
             Row(f"specificity of {what}", *(
-                _said(sides.get(side, ()), what, "specificity")
-                for side in ("other_patient", "trained_on_it")
+                _said(sides[side], what, "specificity")
+                for side in (OTHER, SAME)
             ))
         )  # fmt: skip
     numbers = {
@@ -84,7 +91,7 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
         for row in of
         if row["what"] == "predicted A / predicted B"
     }
-    marks = [row["trained"] for row in sides.get("trained_on_it", ())]
+    marks = [row["trained"] for row in sides[SAME]]
     notes = (
         f"Mean composition PCC over genes, {', '.join(PAIRS)}.",
         f"The right is marked `trained on it` in {sum(map(bool, marks))} of {len(marks)} rows: its consistency is no evidence.",
