@@ -91,6 +91,14 @@ def test_a_fit_is_used_that_is_sure_or_far_ahead_of_every_other(
     )
 
 
+@pytest.mark.parametrize(("overlap", "refused"), [(0.69, True), (0.71, False)])
+def test_a_fit_of_a_small_part_of_the_tissue_is_refused(overlap: float, refused: bool) -> None:
+    """A wrong partner of a benchmark: half of it lay on the other, alike and far ahead."""
+    quality = Quality(0.54, 0.68, 0.52, 0.01, overlap, lead=0.46)
+    assert quality.refusal.startswith("69% of the smaller tissue") is refused
+    assert bool(quality.refusal) is refused
+
+
 def test_a_map_that_stretches_by_more_than_a_quarter_is_refused() -> None:
     rng = np.random.default_rng(0)
     grey = cv2.GaussianBlur(rng.random((60, 60)).astype(np.float32), (0, 0), 3)

@@ -37,6 +37,8 @@ _SMOOTHED: Final = 28
 _MOST_STRETCH: Final = 1.25
 # Refusal, as chosen on real tissue: see docs/agree.md.
 LEAST_DICE: Final = 0.5
+# Other tissue fits best where little of it is laid on anything.
+LEAST_OVERLAP: Final = 0.7
 SURE: Final = (0.7, 0.58)
 LEAST: Final = (0.5, 0.38)
 LEAST_LEAD: Final = 0.4
@@ -68,6 +70,8 @@ class Quality:
         """Why the fit must not be used; empty where it may be."""
         if not self.dice >= LEAST_DICE:
             return f"Dice of tissue {self.dice:.2f}, at least {LEAST_DICE} is needed"
+        if not self.overlap >= LEAST_OVERLAP:
+            return f"{self.overlap:.0%} of the smaller tissue lies on the other, at least {LEAST_OVERLAP:.0%} is needed"
         alike = (self.correlation, self.detail)
         if all(np.greater_equal(alike, SURE)) or (
             all(np.greater_equal(alike, LEAST)) and self.lead >= LEAST_LEAD
