@@ -26,8 +26,12 @@ from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.config import Machine
 from hespotex.encoders import get_encoder
 from hespotex.errors import ConfigError, GeometryError
+from hespotex.features.appearance import N_COLOURS, Appearance, n_textures
+from hespotex.features.encode import features_key, write_cached
+from hespotex.features.patches import PatchPlan
 from hespotex.genes.panel import pearson_residuals
 from hespotex.progress import Silent
+from hespotex.slide import slide_key
 
 SIDE = 8
 ENCODER = "efficientnet-lite0"
@@ -179,3 +183,27 @@ def test_a_scale_that_does_not_fit_the_pitch_is_said(tmp_path: Path) -> None:
         )
         for n in found.notes
     )
+
+
+def test_features_of_the_cache_are_read_in_pieces_and_not_encoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = made(tmp_path, "a")
+    (tmp_path / "a.tif").write_bytes(b"no picture: to encode it would fail")
+    encoder = get_encoder(ENCODER)
+    plan = PatchPlan((100.0,), encoder.size_px, "patches")
+    key = features_key(slide_key(tmp_path / "a.tif"), encoder, plan, 0.5, file.spots.xy_px0)
+    values = np.random.default_rng(0).normal(size=(file.n_spots, 1, encoder.dim)).astype(np.float32)
+    seen = Appearance(
+        np.zeros((file.n_spots, N_COLOURS), np.float32),
+        np.zeros((file.n_spots, n_textures(1, encoder.size_px)), np.float32),
+    )
+    write_cached(tmp_path / "cache" / "features" / f"{key}.safetensors", values, seen)
+    monkeypatch.setattr(domain_sources, "_BLOCK_VALUES", 10 * encoder.dim)
+    path = manifest(tmp_path, [file], features=[""], slide=["a.tif"])
+    (source,) = feature_sources([file], path, machine(tmp_path)).values()
+    blocks = list(source.blocks())
+    assert [(r.start, r.stop) for r, _ in blocks] == [
+        (k, min(k + 10, 64)) for k in range(0, 64, 10)
+    ]
+    np.testing.assert_array_equal(np.concatenate([v for _, v in blocks]), values[:, 0])

@@ -44,7 +44,7 @@ _BLOCK_VALUES: Final = 2**23
 # Part by which two statements of one scale may differ.
 _SCALE_OFF: Final = 0.02
 # Spots of a fine slide that are encoded, and kept in the cache, at once.
-_ENCODED: Final = 20_000
+ENCODED: Final = 20_000
 
 
 class Source(Protocol):
@@ -123,13 +123,17 @@ class Encoded:
     def blocks(self) -> Iterator[Block]:
         """See `Source`."""
         n = self.section.n_spots
-        for start in range(0, n, _ENCODED):
-            rows = slice(start, min(start + _ENCODED, n))
+        for start in range(0, n, ENCODED):
+            rows = slice(start, min(start + ENCODED, n))
             whole = rows == slice(0, n)
             part = self.section if whole else self.section.spots(np.arange(rows.start, rows.stop))
             found = encode_section(part, self.encoder, self.plan, projection=self.projection,
                                    cache_dir=self.machine.cache).values  # fmt: skip
-            yield rows, found.reshape(len(found), -1)
+            values = found.reshape(len(found), -1)
+            step = max(1, _BLOCK_VALUES // max(values.shape[1], 1))
+            for at in range(0, len(values), step):
+                piece = values[at : at + step]
+                yield slice(start + at, start + at + len(piece)), piece
 
 
 def count_blocks(file: PredictionFile) -> Iterator[tuple[slice, sparse.csr_matrix]]:
@@ -280,7 +284,7 @@ def _made_by(file: PredictionFile) -> tuple[str, str, tuple[float, ...], Any, in
         pass
     sides = tuple(float(s) for s in record.get("sides_um", ()))
     return (
-        str(record.get("encoder", "")), str(record.get("encoder_key", "")), sides, config.reading, config.projection,
+        str(record.get("encoder", "")), str(record.get("encoder_key", "")), sides, config.read_as, config.projection,
     )  # fmt: skip
 
 

@@ -166,7 +166,7 @@ def _encode_or_read(
         check_cache(path.parent)
         with open_slide(section.slide, mpp=mpp, bits=section.bits) as slide:
             values, appearance = encode_spots(slide, section.xy_px0, encoder, plan, mpp, tell)
-        _write_cached(path, values, appearance)
+        write_cached(path, values, appearance)
     return Features(values, appearance, key, plan.sides_um, plan.effective_mpp(mpp))
 
 
@@ -271,7 +271,8 @@ def read_cached(path: Path, shape: tuple[int, ...]) -> Encoded | None:
     return np.asarray(values), appearance
 
 
-def _write_cached(path: Path, values: npt.NDArray[np.float32], appearance: Appearance) -> None:
+def write_cached(path: Path, values: npt.NDArray[np.float32], appearance: Appearance) -> None:
+    """Keep features and appearance in the cache, with a checksum."""
     from safetensors.numpy import save_file
 
     tensors = {
