@@ -145,7 +145,7 @@ def _gene(row: Mapping[Any, Any]) -> str:
     measured = row["measured_difference"]
     beside = "" if math.isnan(measured) else f", measured {measured:+.2f}"
     grade = (
-        f"grade {row['grade']}, {row['scope']}"
+        f"grade {row['grade']}, {str(row['scope']).replace('_', ' ')}"
         if row["evidence"] == "predicted"
         else row["evidence"]
     )
