@@ -58,7 +58,7 @@ def test_a_model_without_intervals_says_so_and_one_with_them_does_not() -> None:
     config = RunConfig.from_values({"panel": {"n_top": 15}, "model": {"epochs": 2, "ensemble": 2}})
     new, heard = calibrated(fit_bundle(train, config), train), Heard()
     say_what_lacks(new, heard)
-    assert heard.said == []
+    assert NO_INTERVALS not in heard.said
     assert bundle_trust(new).half_width() is not None
 
 
