@@ -67,13 +67,9 @@ def test_a_slice_of_which_a_part_was_cut_off_is_not_stretched_over_the_whole_one
 @pytest.mark.parametrize(
     ("correlation", "detail", "lead", "refused"),
     [
-        (
-            0.75,
-            0.6,
-            float("nan"),
-            False,
-        ),  # both halves of a bulb fit either way: no lead, none is needed
-        (0.75, 0.6, 0.0, False),
+        (0.75, 0.6, float("nan"), False),  # no other fit was found
+        (0.75, 0.6, 0.06, False),
+        (0.75, 0.6, 0.04, True),  # it fits as well elsewhere: nobody knows where it lies
         (0.55, 0.4, 0.5, False),
         (0.55, 0.4, 0.3, True),
         (0.55, 0.4, float("nan"), True),

@@ -42,6 +42,8 @@ LEAST_OVERLAP: Final = 0.7
 SURE: Final = (0.7, 0.58)
 LEAST: Final = (0.5, 0.38)
 LEAST_LEAD: Final = 0.4
+# A fit that is matched by one elsewhere says not where the section lies, however good it is.
+SURE_LEAD: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,13 @@ class Quality:
         if not self.overlap >= LEAST_OVERLAP:
             return f"{self.overlap:.0%} of the smaller tissue lies on the other, at least {LEAST_OVERLAP:.0%} is needed"
         alike = (self.correlation, self.detail)
-        if all(np.greater_equal(alike, SURE)) or (
-            all(np.greater_equal(alike, LEAST)) and self.lead >= LEAST_LEAD
-        ):
+        sure, ahead = all(np.greater_equal(alike, SURE)), not self.lead < SURE_LEAD
+        if (sure and ahead) or (all(np.greater_equal(alike, LEAST)) and self.lead >= LEAST_LEAD):
             return ""
         return (
             f"correlation of grey {self.correlation:.2f}, of its detail {self.detail:.2f}, lead over the next fit "
-            f"{self.lead:.2f}; {SURE[0]} and {SURE[1]} are needed, or {LEAST[0]}, {LEAST[1]} and a lead of {LEAST_LEAD}"
+            f"{self.lead:.2f}; {SURE[0]}, {SURE[1]} and a lead of {SURE_LEAD} are needed, or {LEAST[0]}, {LEAST[1]} and "
+            f"a lead of {LEAST_LEAD}"
         )
 
 
