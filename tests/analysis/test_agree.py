@@ -143,6 +143,13 @@ def test_maps_are_compared_as_the_null_of_scores_compares_them(max_modes: int) -
         {("predicted", "a"): found[0], ("measured", "b"): found[1]}, list("abcdefg"), [], "x", modes, {}
     )  # fmt: skip
     np.testing.assert_allclose(table["pcc"], pcc_per_gene(a, b), atol=1e-5)
+    untested = table["pcc"].isna().to_numpy()
+    assert untested[5]  # constant on one side: the other way round it is not tested, either
+    (turned, *_) = _compared(
+        {("measured", "a"): found[0], ("predicted", "b"): found[1]}, list("abcdefg"), [], "x", modes, {}
+    )  # fmt: skip
+    for one in (table, turned):
+        assert (one["p_value"].isna()[:6] == untested[:6]).all()
 
 
 def test_frames_and_files_hold_microns_of_the_common_frame(

@@ -218,7 +218,7 @@ def _compared(
     modes: SpatialModes,
     beside: dict[str, Float32 | None],
 ) -> Iterator[pd.DataFrame]:
-    """One table a comparison, of these genes."""
+    """One table a comparison, of these genes; a gene with a constant map has no score and is not tested."""
     for what, (left, right) in PAIRS.items():
         if left not in maps or right not in maps:
             continue
@@ -228,7 +228,8 @@ def _compared(
         else:
             _, z = compare_cleared(x.as_it_is, y.as_it_is, modes)
         pcc = np.einsum("ij,ij->j", *np.broadcast_arrays(x.unit, y.unit), dtype=np.float64)
-        pcc = np.clip(np.where(x.constant | y.constant, np.nan, pcc), -1.0, 1.0)
+        constant = x.constant | y.constant
+        pcc, z = np.clip(np.where(constant, np.nan, pcc), -1.0, 1.0), np.where(constant, np.nan, z)
         pcc, z = (np.broadcast_to(values, len(names)) for values in (pcc, z))
         table = pd.DataFrame(
             {"scale": scale, "what": what, "gene": names, "pcc": pcc, "z": z, "p_value": norm.sf(z)}
