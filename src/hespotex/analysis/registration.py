@@ -112,10 +112,7 @@ def register(fixed: Picture, moving: Picture) -> Registration:
     Raises:
         GeometryError: SimpleITK is not installed.
     """
-    extent = max(_extent_um(p) for p in (fixed, moving))
-    finest = max(fixed.um_per_px, moving.um_per_px)
-    coarse = max(extent / _COARSE_PX, finest)
-    fine = max(extent / _FINE_PX, finest)
+    coarse, fine = _pixel_sizes(fixed, moving)
     small = scaled(fixed, coarse), scaled(moving, coarse)
     found = [_best_rigid(small, start) for start in _apart(small, _starts(*small))[:_KEPT]]
     found = _apart(small, found)
@@ -129,6 +126,19 @@ def register(fixed: Picture, moving: Picture) -> Registration:
     best = max(last, key=lambda one: _merit(quality_of(*large, one), 0.5))
     kind = "rigid" if best.stretches[0] - best.stretches[1] < 1e-9 else "affine"
     return Registration(best, replace(quality_of(*large, best), lead=lead), kind)
+
+
+def quality_of_given(fixed: Picture, moving: Picture, to_fixed: Affine) -> Quality:
+    """The numbers of a map that was not searched for, at the pixel size of the last step of a search."""
+    _, fine = _pixel_sizes(fixed, moving)
+    return quality_of(scaled(fixed, fine), scaled(moving, fine), to_fixed)
+
+
+def _pixel_sizes(fixed: Picture, moving: Picture) -> tuple[float, float]:
+    """Microns of a pixel in the search, and in its last step."""
+    extent = max(_extent_um(p) for p in (fixed, moving))
+    finest = max(fixed.um_per_px, moving.um_per_px)
+    return max(extent / _COARSE_PX, finest), max(extent / _FINE_PX, finest)
 
 
 def _best_rigid(pictures: tuple[Picture, Picture], start: Affine) -> Affine:
