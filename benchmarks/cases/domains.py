@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,8 @@ import numpy as np
 
 from benchmarks.data import machine
 from benchmarks.harness import Context, Row, Table
-from benchmarks.measure import timed
+from benchmarks.measure import peak_memory_gb, timed
+from hespotex import keys
 from hespotex.analysis.domain_files import write_domains
 from hespotex.analysis.domain_scores import against_labels, label_columns, read_obs
 from hespotex.analysis.domain_sources import COMPOSITION, ENCODED, FEATURES, MEASURED, SOURCES
@@ -41,6 +41,7 @@ _SEEDS = 20
 _KINDS = 5
 _ROWS = 4096
 _MOST_SECONDS, _MOST_MIB = 300, 4096
+_MIB = 1e9 / 2**20
 _MPP, _ENCODER, _SIDES_UM = 0.5, "efficientnet-lite0", (77.2, 154.5, 309.0, 617.9)
 _SAID = {COMPOSITION: "predicted composition", FEATURES: "encoder features alone", MEASURED: "measured counts"}  # fmt: skip
 
@@ -91,11 +92,11 @@ def _fine(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     where = replace(machine(context), cache=folder / "cache")
     manifest = folder / "sections.csv" if source == FEATURES else None
     options = DomainOptions(n=_KINDS, sources=(source,), manifest=manifest)
-    before = _peak_mib()
+    before = _MIB * peak_memory_gb()
     with timed() as drawing:
         found = find_domains([folder / "in"], folder / "out", options, machine=where)
         write_domains(found, folder / "out")
-    drawn = _peak_mib()
+    drawn = _MIB * peak_memory_gb()
     with timed() as pages:
         write_pages(found, folder / "out")
     labels = found.labels[source]
@@ -109,7 +110,7 @@ def _fine(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
         "ari_together": float(adjusted_rand_score(*pooled)),
         "peak_before_mib": before,
         "peak_drawn_mib": drawn,
-        "peak_mib": _peak_mib(),
+        "peak_mib": _MIB * peak_memory_gb(),
         "load": os.getloadavg()[0],
         "drawing": drawing.as_dict(),
         "pages": pages.as_dict(),
@@ -138,7 +139,7 @@ def _make(folder: Path, parameters: Mapping[str, Any]) -> None:
 def write_counts(path: Path, kind: np.ndarray, n_genes: int) -> None:
     """Add raw counts to a made prediction: 70 a spot in the mean, shares by tissue."""
     import h5py
-    from anndata.io import write_elem
+    from anndata.io import read_elem, write_elem
     from scipy import sparse
 
     rng = np.random.default_rng(37)
@@ -152,17 +153,10 @@ def write_counts(path: Path, kind: np.ndarray, n_genes: int) -> None:
     shape = (len(kind), n_genes)
     counts = sparse.csr_matrix((np.ones(len(gene), np.float32), (spot, gene)), shape=shape)
     with h5py.File(path, "r+") as file:
-        write_elem(file["layers"], "measured_counts", counts)
-        table = read_frame(file)
-        table["measured"] = True
+        write_elem(file["layers"], keys.MEASURED_COUNTS, counts)
+        table = read_elem(file["var"])
+        table[keys.MEASURED] = True
         write_elem(file, "var", table)
-
-
-def read_frame(file: Any) -> Any:
-    """var of an open h5ad."""
-    from anndata.io import read_elem
-
-    return read_elem(file["var"])
 
 
 def write_features(folder: Path, name: str, kind: np.ndarray, xy_px0: np.ndarray) -> None:
@@ -188,10 +182,6 @@ def write_features(folder: Path, name: str, kind: np.ndarray, xy_px0: np.ndarray
         )
         path = folder / "cache" / "features" / f"{key}.safetensors"
         write_cached(path, values.reshape(n, len(_SIDES_UM), encoder.dim), seen)
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def write_made(

@@ -18,7 +18,6 @@ from hespotex.analysis import domain_sources
 from hespotex.analysis.domain_sources import (
     Encoded,
     feature_sources,
-    looked_for,
     measured_sources,
 )
 from hespotex.analysis.domains import DomainOptions, draw_domains, find_domains
@@ -61,7 +60,7 @@ def test_counts_that_are_read_in_parts_give_the_residuals_of_the_whole(
         write_elem(file["layers"], "measured_counts", made)
     monkeypatch.setattr(domain_sources, "_BLOCK_VALUES", 50 * len(counted.genes))
     file = PredictionFile(path)
-    mask = looked_for(file)
+    mask = file.looked_for
     assert mask is not None
     (source,) = measured_sources([file]).values()
     blocks = list(source.blocks())

@@ -16,19 +16,18 @@ from hespotex import keys
 from hespotex.analysis import agreement as scores
 from hespotex.analysis.landmarks import LEAST_LANDMARKS, fit_landmarks, read_landmarks
 from hespotex.analysis.prediction_file import PredictionFile
-from hespotex.analysis.registration import UNKNOWN, Registration, quality_of, register
-from hespotex.analysis.section_picture import Picture, picture_of, scaled
+from hespotex.analysis.registration import UNKNOWN, Registration, quality_of_given, register
+from hespotex.analysis.section_picture import Picture, picture_of
 from hespotex.errors import GeometryError, RunError, shorten
+from hespotex.export.raster import pitch_um
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
 from hespotex.progress import Reporter, Silent
 from hespotex.storage.atomic import atomic_path
-from hespotex.storage.hdf5 import open_h5
 from hespotex.storage.run_folder import RunDir
 
 Pair = tuple[str, str]
 
 OTHER_PATIENT: Final = "they are no slices of one block, however well they fit"
-_WORK_PX: Final = 256
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def choose_pairs(
 
 
 def _of_manifest(file: PredictionFile, column: str) -> str:
-    with open_h5(file.path, "a prediction of hespotex in", RunError, "predict again") as table:
+    with file.opened() as table:
         from anndata.io import read_elem
 
         if column not in table["obs"]:
@@ -231,7 +230,7 @@ def _compare(
         refused = registration.quality.refusal if registration.kind in ("rigid", "affine") else ""
         if refused:
             raise GeometryError(refused + _areas(pair, pictures))
-        pitch = max(float(f.spots.record.get("spot_pitch_um", 0.0)) or 100.0 for f in (a, b))
+        pitch = max(pitch_um(f.spots) for f in (a, b))
         table = scores.agreement(a, b, registration.to_fixed, pitch)
     except GeometryError as error:
         return PairResult(*pair, registration, trained, str(error), pd.DataFrame(), 0.0)
@@ -271,9 +270,7 @@ def _registered(
     if by_hand is not None:
         quality = UNKNOWN
         if fixed is not None and moving is not None:
-            sides = (max(p.grey.shape) * p.um_per_px for p in (fixed, moving))
-            um = max(max(sides) / _WORK_PX, fixed.um_per_px, moving.um_per_px)
-            quality = quality_of(scaled(fixed, um), scaled(moving, um), by_hand)
+            quality = quality_of_given(fixed, moving, by_hand)
         return _with_residual(Registration(by_hand, quality, "given"), marks)
     if fixed is None or moving is None:
         without = " and ".join(name for name in pair if name not in pictures)

@@ -17,12 +17,11 @@ from scipy.spatial import cKDTree
 
 from hespotex import keys
 from hespotex.analysis.prediction_file import PredictionFile
-from hespotex.errors import GeometryError, RunError
+from hespotex.errors import GeometryError
 from hespotex.evaluation.ridge_maps import RidgeMaps
 from hespotex.evaluation.spatial_null import MIN_SPOTS, depth_basis
 from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals
 from hespotex.geometry import Affine
-from hespotex.storage.hdf5 import open_h5
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -95,7 +94,7 @@ class Side:
 
     def __init__(self, file: PredictionFile, at: sparse.csr_matrix) -> None:
         self.file, self.at = file, at
-        self.counts, self.looked_for = _measured(file)
+        self.counts = _counts(file)
         self.margins = None if self.counts is None else Margins.of(self.counts)
         self.place = {gene: j for j, gene in enumerate(file.genes.tolist())}
 
@@ -141,24 +140,22 @@ class Side:
         part: Any = columns
         make = pearson_residuals if scale == COMPOSITION else log1p_cpm
         values = np.array(make(self.counts, columns=part, margins=self.margins))
-        values[:, ~self.looked_for[columns]] = np.nan
+        if (looked_for := self.file.looked_for) is not None:
+            values[:, ~looked_for[columns]] = np.nan
         return self._there(values)
 
     def _there(self, values: npt.NDArray[Any]) -> Float32:
         return np.asarray(self.at @ values.astype(np.float32, copy=False), np.float32)
 
 
-def _measured(
-    file: PredictionFile,
-) -> tuple[sparse.csc_matrix | None, npt.NDArray[np.bool_]]:
-    """(n, G) raw counts of a measured section, and which genes its assay looked for."""
+def _counts(file: PredictionFile) -> sparse.csc_matrix | None:
+    """(n, G) raw counts of a measured section."""
     from anndata.io import read_elem
 
-    with open_h5(file.path, "a prediction of hespotex in", RunError, "predict again") as table:
-        if f"layers/{keys.MEASURED_COUNTS}" not in table:
-            return None, np.zeros(len(file.genes), bool)
-        counts = sparse.csc_matrix(read_elem(table[f"layers/{keys.MEASURED_COUNTS}"]))
-        return counts, np.asarray(table[f"var/{keys.MEASURED}"][()], bool)
+    if file.looked_for is None:
+        return None
+    with file.opened() as table:
+        return sparse.csc_matrix(read_elem(table[f"layers/{keys.MEASURED_COUNTS}"]))
 
 
 def sides_of(

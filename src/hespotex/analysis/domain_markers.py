@@ -17,7 +17,6 @@ from hespotex.analysis.domain_sources import (
     Composition,
     common_genes,
     count_blocks,
-    looked_for,
     places_of,
 )
 from hespotex.analysis.prediction_file import PredictionFile
@@ -132,7 +131,7 @@ def _measured(
     file: PredictionFile, genes: Sequence[str], member: sparse.csr_matrix
 ) -> Floats | None:
     """(K, G) log of a gene's part of all counts inside over that outside; None where nothing was measured."""
-    mask = looked_for(file)
+    mask = file.looked_for
     if mask is None:
         return None
     usable = file.usable

@@ -15,9 +15,9 @@ from hespotex import keys
 from hespotex.analysis.common_maps import common_places
 from hespotex.analysis.domain_fit import Labels
 from hespotex.analysis.prediction_file import PredictionFile
-from hespotex.errors import ConfigError, GeometryError, RunError, shorten
+from hespotex.errors import ConfigError, GeometryError, shorten
+from hespotex.export.raster import pitch_um
 from hespotex.geometry import read_frames
-from hespotex.storage.hdf5 import open_h5
 from hespotex.storage.text_files import read_text
 
 Words = npt.NDArray[np.object_]
@@ -36,7 +36,7 @@ def read_obs(file: PredictionFile) -> pd.DataFrame:
     """obs of a prediction."""
     from anndata.io import read_elem
 
-    with open_h5(file.path, "a prediction of hespotex in", RunError, "predict again") as table:
+    with file.opened() as table:
         return pd.DataFrame(read_elem(table["obs"]))
 
 
@@ -159,7 +159,7 @@ def between_sections(
         )
     for a, b, mark in known:
         first, second = files[a], files[b]
-        pitch = max(pitch_um(first), pitch_um(second))
+        pitch = max(pitch_um(first.spots), pitch_um(second.spots))
         whole = np.ones(first.n_spots, bool), np.ones(second.n_spots, bool)
         moved = frames.between(b, a)(second.xy_um)
         places = common_places(first.xy_um, moved, pitch, whole)
@@ -170,11 +170,6 @@ def between_sections(
                 both = (x >= 0) & (y >= 0)
                 yield {"source": source, "compared": f"{a} and {b} laid on one another",
                        "section": a, **score(x[both], y[both]), "mark": mark}  # fmt: skip
-
-
-def pitch_um(file: PredictionFile) -> float:
-    """Distance of neighbouring spots; their diameter where it is not known."""
-    return float(file.spots.record.get("spot_pitch_um", 0)) or file.spots.spot_diameter_um
 
 
 def _pairs(path: Path) -> list[tuple[str, str, str]]:

@@ -19,15 +19,14 @@ from hespotex.errors import (
     GenePanelError,
     GeometryError,
     HESpotExError,
-    RunError,
     shorten,
 )
+from hespotex.export.raster import pitch_um
 from hespotex.features.encode import encode_section
 from hespotex.features.patches import PatchPlan
 from hespotex.geometry import Geometry
 from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.sections.section import Section
-from hespotex.storage.hdf5 import open_h5
 from hespotex.storage.run_record import RunRecord
 
 Float32 = npt.NDArray[np.float32]
@@ -141,21 +140,13 @@ def count_blocks(file: PredictionFile) -> Iterator[tuple[slice, sparse.csr_matri
     from anndata.io import read_elem, sparse_dataset
 
     step = max(1, _BLOCK_VALUES // max(len(file.genes), 1))
-    with open_h5(file.path, "a prediction of hespotex in", RunError, "predict again") as table:
+    with file.opened() as table:
         stored = table[f"layers/{keys.MEASURED_COUNTS}"]
         by_rows = stored.attrs.get("encoding-type") == "csr_matrix"
         counts: Any = sparse_dataset(stored) if by_rows else sparse.csr_matrix(read_elem(stored))
         for start in range(0, file.n_spots, step):
             rows = slice(start, min(start + step, file.n_spots))
             yield rows, sparse.csr_matrix(counts[rows])
-
-
-def looked_for(file: PredictionFile) -> npt.NDArray[np.bool_] | None:
-    """(G,) genes that the section's assay looked for; None where nothing was measured."""
-    with open_h5(file.path, "a prediction of hespotex in", RunError, "predict again") as table:
-        if f"layers/{keys.MEASURED_COUNTS}" not in table:
-            return None
-        return np.asarray(table[f"var/{keys.MEASURED}"][()], bool)
 
 
 def common_genes(files: Sequence[PredictionFile]) -> list[str]:
@@ -194,7 +185,7 @@ def measured_sources(files: Sequence[PredictionFile]) -> dict[str, Source]:
     Raises:
         GenePanelError: they are too few.
     """
-    masks = [(f, mask) for f in files if (mask := looked_for(f)) is not None]
+    masks = [(f, mask) for f in files if (mask := f.looked_for) is not None]
     if not masks:
         return {}
     genes = common_genes([f for f, _ in masks])
@@ -291,12 +282,11 @@ def _made_by(file: PredictionFile) -> tuple[str, str, tuple[float, ...], Any, in
 def _section(file: PredictionFile, row: ManifestRow) -> Section:
     """The prediction's spots on the manifest's slide; counts take no part."""
     spots = file.spots
-    pitch = float(spots.record.get("spot_pitch_um", 0)) or spots.spot_diameter_um
     return Section(
         section_id=spots.section_id,
         patient_id=spots.patient_id,
         slide=row.slide,
-        geometry=Geometry(spots.mpp, pitch, spots.spot_diameter_um),
+        geometry=Geometry(spots.mpp, pitch_um(spots), spots.spot_diameter_um),
         barcodes=spots.barcodes,
         xy_px0=spots.xy_px0,
         counts=None,

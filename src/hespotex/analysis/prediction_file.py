@@ -95,7 +95,7 @@ class PredictionFile:
         Reads nothing but them: for a pass over all genes in blocks.
         """
         places = np.array([self._columns[gene] for gene in genes], np.intp)
-        with _opened(self.path) as file:
+        with self.opened() as file:
             if scale == keys.COMPOSITION:
                 return columns_of(file[f"layers/{keys.COMPOSITION}"], places)
             return columns_of(file["X"], places) if self._log1p else None
@@ -105,13 +105,25 @@ class PredictionFile:
         """The ridge baseline's maps of all genes; None in a file without."""
         return read_ridge(self.path)
 
+    @cached_property
+    def looked_for(self) -> npt.NDArray[np.bool_] | None:
+        """(G,) genes that the section's assay looked for; None where nothing was measured."""
+        with self.opened() as file:
+            if f"layers/{keys.MEASURED_COUNTS}" not in file:
+                return None
+            return np.asarray(file[f"var/{keys.MEASURED}"][()], bool)
+
+    def opened(self) -> AbstractContextManager[Any]:
+        """The h5ad as h5py reads it."""
+        return _opened(self.path)
+
     def rows(self) -> Iterator[tuple[slice, Float32]]:
         """Spots and the (r, G) composition of all genes there, in one pass over the file.
 
         Composition is the log of a gene's part of the spot's total, against the training sections.
         """
         step = max(1, _BLOCK_VALUES // max(len(self.genes), 1))
-        with _opened(self.path) as file:
+        with self.opened() as file:
             table = file[f"layers/{keys.COMPOSITION}"]
             for start in range(0, self.n_spots, step):
                 part = slice(start, min(start + step, self.n_spots))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -105,7 +104,7 @@ def domains(
     for sentence in summary(found):
         terminal.stdout().print(sentence, markup=False)
     rows = [
-        (str(r["source"]), str(r["compared"]), str(r["section"]), _said(r["ari"]), _said(r["nmi"]),
+        (str(r["source"]), str(r["compared"]), str(r["section"]), terminal.number(r["ari"]), terminal.number(r["nmi"]),
          f"{r['n_spots']:,}", "trained on it" if r["mark"] else "")
         for r in found.scores.to_dict("records")
     ]  # fmt: skip
@@ -113,7 +112,3 @@ def domains(
         header = ("domains from", "compared with", "section", "ARI", "NMI", "spots", "mark")
         terminal.print_table("Agreement of domains", header, rows)
     terminal.print_paths(paths)
-
-
-def _said(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -128,7 +128,7 @@ def print_scores(metrics: Metrics) -> None:
     for key, predictor in PREDICTORS.items():
         if key in metrics.mean:
             style = "bold" if key == MODEL else None
-            scores = (_number(metrics.mean_of(key, name)) for name, _ in SCORES)
+            scores = (number(metrics.mean_of(key, name)) for name, _ in SCORES)
             table.add_row(predictor.marked, *scores, style=style)
     stdout().print(table)
     _print_sizes(metrics)
@@ -236,7 +236,8 @@ def _title(metrics: Metrics) -> str:
     return f"{', '.join(parts)}; {held[metrics.folds_by]}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three digits, or a dash where there is none."""
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 

@@ -65,12 +65,6 @@ class SpatialModes:
         """(n, K) orthonormal columns, smooth ones first."""
         return self.of_bumps if self.bumps is None else np.asarray(self.bumps @ self.of_bumps)
 
-    def products(
-        self, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
-        """(K + D, g) summands of sum_i a_i b_i: one for each mode, one for each neighbourhood's detail."""
-        return self.products_of(self.parts(a), self.parts(b))
-
     def parts(self, values: Array) -> Parts:
         """(n, g) maps in the modes, and what these leave where they are not all."""
         a32 = values.astype(np.float32, copy=False)
@@ -80,7 +74,9 @@ class SpatialModes:
         return of_modes, a32 - self.bumps @ (self.of_bumps @ of_modes)
 
     def products_of(self, a: Parts, b: Parts) -> npt.NDArray[np.float64]:
-        """As `products`, of maps that `parts` has taken apart; one map of either side stands for all of the other."""
+        """(K + D, g) summands of sum_i a_i b_i, of maps that `parts` has taken apart: one for each mode, one for each
+        neighbourhood's detail. One map of either side stands for all of the other.
+        """
         products = (a[0] * b[0]).astype(np.float64)
         if self.groups is None or a[1] is None or b[1] is None:
             return products

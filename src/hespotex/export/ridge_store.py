@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +25,8 @@ def add_ridge(table: AnnData, maps: RidgeMaps | None) -> None:
     table.varm[keys.RIDGE_COMPOSITION] = maps.composition
 
 
-def read_ridge(path: Path, columns: Sequence[int] | None = None) -> RidgeMaps | None:
+def read_ridge(path: Path) -> RidgeMaps | None:
     """The factors in a prediction file; None where it has none.
-
-    Args:
-        columns: which of its genes; None: all.
 
     Raises:
         RunError: the file is missing or cut short.
@@ -39,6 +35,4 @@ def read_ridge(path: Path, columns: Sequence[int] | None = None) -> RidgeMaps | 
     with open_h5(path, "a prediction of hespotex in", RunError, "predict again") as file:
         if any(name not in file for name in names):
             return None
-        spots, *genes = (np.asarray(file[name][()], np.float32) for name in names)
-    kept = slice(None) if columns is None else np.asarray(columns)
-    return RidgeMaps(spots, *(part[kept] for part in genes))
+        return RidgeMaps(*(np.asarray(file[name][()], np.float32) for name in names))
