@@ -1,6 +1,7 @@
 """Accuracy, speed and memory beside the reference: runs what is missing, prints the tables, writes latest.json.
 
     python -m benchmarks.run [--full] [--only NAME ...] [--again] [--data FOLDER] [--threads N] [--list] [--markdown]
+    python -m benchmarks.run --part CASE/PART
 
 Every part of a case runs in a process of its own and is kept as soon as it is done: an interrupted run
 goes on, and a part whose code and inputs have not changed is not run again. docs/performance.md says how
@@ -178,7 +179,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--markdown", action="store_true", help="latest.json into docs/performance.md"
     )
-    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--part", metavar="CASE/PART", help="print what one part measures, and keep nothing"
+    )
     return parser.parse_args()
 
 

@@ -28,6 +28,7 @@ _NOTHING: Final = frozenset(
         "[discrepancy]", "not reported", "not available", "not applicable",
     }
 )  # fmt: skip
+_SEPARATORS: Final = "\t,;"
 _ZERO_FIRST: Final = re.compile(r"[+-]?0\d+")
 
 
@@ -39,7 +40,7 @@ def read_any_table(path: Path, what: str) -> pd.DataFrame:
     """
     with open_text(path, what, ConfigError) as stream:
         head = _below_comments(stream)
-        separator = max("\t,;", key=head.count)
+        separator = max(_SEPARATORS, key=head.count)
         if not head.count(separator):
             raise ConfigError(
                 expected=f"{what} in {path}", found="a first line with neither commas, tabs nor semicolons",
@@ -62,11 +63,12 @@ def read_any_table(path: Path, what: str) -> pd.DataFrame:
 
 
 def _below_comments(stream: IO[str]) -> str:
-    """The line of column names: cBioPortal writes several lines that begin with # above it."""
-    head, n = stream.readline(), 0
+    """The line of column names: lines that begin with # may stand above it, as cBioPortal writes, or it begins so itself."""
+    first = head = stream.readline()
+    n = 0
     while head.startswith("#"):
         head, n = stream.readline(), n + 1
-    if n == 1:  # the names themselves
+    if n == 1 and all(first.count(s) >= head.count(s) for s in _SEPARATORS):
         stream.seek(0)
         return stream.readline()[1:]
     return head

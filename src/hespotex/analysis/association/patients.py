@@ -283,10 +283,9 @@ def covariates(
     if idle := [n for n in names if n not in kept]:
         said = f"Of {what} {shorten(idle, 5)} changed nothing: constant, or said by the others already."
         table = replace(table, notes=(*table.notes, said))
-    rank = int(np.linalg.matrix_rank(np.column_stack([np.ones(len(design)), design])))
-    if len(design) - rank < 2:
+    if len(design) < len(kept) + 3:  # a constant, and two patients to tell noise by
         raise ConfigError(
-            expected=f"more patients than columns of {what} need (at least {rank + 2})",
+            expected=f"more patients than columns of {what} need (at least {len(kept) + 3})",
             found=f"{len(design)} with {shorten(kept, 6)}",
             remedy="adjust for less",
         )
