@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,8 @@ from hespotex.analysis.common_maps import COMPOSITION
 from hespotex.plots.drift import DriftPoint, plot_drift
 from hespotex.plots.pair_picture import plot_pair
 from hespotex.plots.style import save_figure
+from hespotex.report import report_tables as tables
+from hespotex.report.page import render_page
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.safe_names import safe_names
 
@@ -92,17 +93,9 @@ def fit_sentence(result: PairResult) -> str:
 
 def render(out: Path, results: Sequence[PairResult]) -> str:
     """The page as text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("hespotex.report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    templates = resources.files("hespotex.report") / "templates"
     table = summary(results)
-    return environment.get_template("agree.html.j2").render(
-        css=Markup((templates / "report.css").read_text(encoding="utf-8")),
+    return render_page(
+        "agree.html.j2",
         reading=READING,
         warnings=[f"{r.first} and {r.second}: {r.refused}." for r in results if r.refused]
         + [
@@ -151,7 +144,7 @@ def drift_rows(lines: Mapping[str, Sequence[DriftPoint]]) -> list[list[str]]:
         of = [
             [p.value for p in v if (p.apart, p.trained) == (apart, trained)] for v in lines.values()
         ]
-        means = [_said(sum(v) / len(v)) if v else "" for v in of]
+        means = [tables.text(sum(v) / len(v), 3) if v else "" for v in of]
         mark = "trained on it" if trained else ""
         rows.append([f"{apart:g}", mark, str(max(len(v) for v in of)), *means])
     return rows
@@ -197,10 +190,10 @@ def _pair(out: Path, result: PairResult, table: pd.DataFrame) -> dict[str, Any]:
             "what": str(row["what"]),
             "mark": "trained on it" if result.trained else "",
             "n_genes": int(row["n_genes"]),
-            "pcc": _said(row["pcc"]),
+            "pcc": tables.text(row["pcc"], 3),
             "beyond_null": int(row["beyond_null"]),
-            "others": _said(row["others"]),
-            "specificity": _said(row["specificity"]),
+            "others": tables.text(row["others"], 3),
+            "specificity": tables.text(row["specificity"], 3),
         }
         for row in of.to_dict("records")
     ]
@@ -214,7 +207,3 @@ def _pair(out: Path, result: PairResult, table: pd.DataFrame) -> dict[str, Any]:
         "picture": encoded,
         "rows": rows,
     }
-
-
-def _said(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}"

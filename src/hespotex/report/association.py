@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from time import monotonic as time_now  # `time` is a column here
 from typing import Any, Final
@@ -26,6 +25,7 @@ from hespotex.analysis.association.result import (
 from hespotex.analysis.association.survival import check_lifelines, with_survival
 from hespotex.errors import ConfigError
 from hespotex.progress import Reporter, Silent
+from hespotex.report.page import render_page
 from hespotex.storage.atomic import atomic_path, check_writable
 
 _ROWS: Final = 40
@@ -145,17 +145,6 @@ def _check(
 
 def _page(found: Association, out: Path) -> str:
     """The page as text; pictures are inside."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("hespotex.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css = resources.files("hespotex.report") / "templates" / "report.css"
     shown = found.table.head(_ROWS)
     shown = shown[[*_FIRST, *(c for c in shown.columns if c not in _FIRST)]]
     pictures = [
@@ -166,8 +155,8 @@ def _page(found: Association, out: Path) -> str:
         }
         for p in found.pictures
     ]
-    return environment.get_template("association.html.j2").render(
-        css=Markup(css.read_text(encoding="utf-8")),
+    return render_page(
+        "association.html.j2",
         title=found.title,
         research=RESEARCH_SENTENCE,
         first=found.first,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +18,8 @@ from hespotex.export.domain_geojson import write_domain_outlines
 from hespotex.plots.domain_colours import PALETTE, colours_of
 from hespotex.plots.domain_pictures import ROWS, Column, plot_domains
 from hespotex.plots.style import save_figure
+from hespotex.report import report_tables as tables
+from hespotex.report.page import render_page
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.safe_names import safe_names
 
@@ -101,29 +102,21 @@ def _write_outlines(found: Domains, section: str, folder: Path) -> None:
 
 
 def _render(found: Domains, pictures: list[Path]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("hespotex.report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    templates = resources.files("hespotex.report") / "templates"
     shown = pictures[:_MOST_PAGES]
     hidden = len(pictures) - len(shown)
     tried = stability_table(found)
-    return environment.get_template("domains.html.j2").render(
-        css=Markup((templates / "report.css").read_text(encoding="utf-8")),
+    return render_page(
+        "domains.html.j2",
         summary=summary(found),
         notes=found.notes,
         pictures=[base64.b64encode(p.read_bytes()).decode() for p in shown],
         hidden=f"{hidden} more pictures lie in figures/." if hidden else "",
         scores=[
-            [r["source"], r["compared"], r["section"], _said(r["ari"]), _said(r["nmi"]), f"{r['n_spots']:,}", r["mark"]]
+            [r["source"], r["compared"], r["section"], tables.text(r["ari"], 3), tables.text(r["nmi"], 3), f"{r['n_spots']:,}", r["mark"]]
             for r in found.scores.to_dict("records")
         ],
         stability=[
-            [r["source"], r["n"], _said(r["ari_mean"]), _said(r["ari_least"]), _said(r["ari_most"]), "taken" if r["chosen"] else ""]
+            [r["source"], r["n"], tables.text(r["ari_mean"], 3), tables.text(r["ari_least"], 3), tables.text(r["ari_most"], 3), "taken" if r["chosen"] else ""]
             for r in tried.to_dict("records")
         ],
         descriptive=DESCRIPTIVE,
@@ -150,7 +143,3 @@ def _gene(row: Mapping[Any, Any]) -> str:
         else row["evidence"]
     )
     return f"{row['gene']} {row['difference']:+.2f}{beside}, {grade}"
-
-
-def _said(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}"

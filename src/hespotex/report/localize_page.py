@@ -6,7 +6,6 @@ import base64
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +34,7 @@ from hespotex.analysis.localize.nested import nested_pass
 from hespotex.analysis.localize.reduce import Reduced, reduce_folds
 from hespotex.errors import ConfigError, shorten
 from hespotex.progress import Reporter, Silent
+from hespotex.report.page import render_page
 from hespotex.storage.atomic import atomic_path, check_writable, write_json
 
 FINDING: Final = "finding"
@@ -323,18 +323,10 @@ def _cells(table: pd.DataFrame) -> list[list[str]]:
 def _written(
     result: LocalizeResult, out: Path, pictures: dict[str, Path], reporter: Reporter
 ) -> LocalizeResult:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("hespotex.report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    css = resources.files("hespotex.report") / "templates" / "report.css"
     table = pd.DataFrame(result.rows)
     shown = list(pictures.items())[:_MOST_FIGURES]
-    page = environment.get_template("localize.html.j2").render(
-        css=Markup(css.read_text(encoding="utf-8")),
+    page = render_page(
+        "localize.html.j2",
         research=RESEARCH_SENTENCE,
         evidence=result.evidence,
         alarm=result.evidence != FINDING,

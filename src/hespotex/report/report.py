@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from hespotex.plots.style import (
     colour_map,
 )
 from hespotex.report import report_tables as tables
+from hespotex.report.page import render_page, template_text
 from hespotex.report.report_claims import claim_lines, claimed_genes, evidence_tiles
 from hespotex.report.report_fine import fine_lines
 from hespotex.report.report_intervals import (
@@ -87,16 +87,8 @@ def write_report(run: RunDir, out: Path | None = None, *, map_bytes: int = MAP_B
 
 def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
     """The page as text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("hespotex.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     seen = _read_sections(run)
     sections, records = seen.facts, seen.records
     genes = gene_table(run.genes, seen.genes)
@@ -104,11 +96,11 @@ def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
     data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps,
             "absent": absent_for_search(run.folder), "depth_label": PREDICTORS["depth_only"].label,
             **_colours()}  # fmt: skip
-    templates = resources.files("hespotex.report") / "templates"
     record = records[0] if records else {}
-    return environment.get_template("report.html.j2").render(
-        css=Markup((templates / "report.css").read_text(encoding="utf-8") + predictor_css()),
-        script=Markup((templates / "report.js").read_text(encoding="utf-8")),
+    return render_page(
+        "report.html.j2",
+        more_css=predictor_css(),
+        script=Markup(template_text("report.js")),
         data=Markup(_safe_json(data)),
         label={name: predictor.label for name, predictor in PREDICTORS.items()},
         title=tables.title(run, [patient for *_, patient in sections], sum(s[1] for s in sections)),
