@@ -165,8 +165,9 @@ def colour_bar(
     *,
     mark: float | None = None,
     ticks: Sequence[float] | None = None,
+    names: Sequence[str] = (),
 ) -> None:
-    """An upright colour scale with its unit, at a place in inches; a line across it at `mark`."""
+    """An upright colour scale with its unit, at a place in inches; a line across it at `mark`; names at 0, 1, ... if given."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
     bar = figure.colorbar(spots, cax=place(figure, x, y, 0.07, height))
@@ -176,6 +177,9 @@ def colour_bar(
     bar.set_label(label, size=8, color=MUTED, labelpad=2)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7.5, length=2, colors=MUTED, pad=1.5)
+    if names:
+        bar.set_ticks(list(range(len(names))), labels=[name[:20] for name in names], fontsize=6)
+        return
     if ticks is None:
         bar.locator = MaxNLocator(4)
     else:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hespotex.errors import ConfigError
 from hespotex.export.claim_words import first_sentence
+from hespotex.plots.domain_colours import colours_of
 from hespotex.plots.style import (
     ALARM,
     INK,
@@ -34,10 +35,14 @@ from hespotex.viewer.opened import OF_GENES, Layer, OpenedSlide
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
 
 FORMATS: Final = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 _SIDE_IN: Final = 5.6
 _DPI: Final = 300
+# Of flagged pixels, as `pyramid` in draw.js has them.
+_PALE: Final = (255, 255, 255, 150)
+_RED: Final = (179, 29, 31, 235)
 _LOCK: Final = threading.Lock()  # pictures of many megapixels: one at a time
 
 
@@ -133,8 +138,7 @@ def draw_view(library: Library, view: View) -> bytes:
             layer = slide.layer(pane.show, pane.gene)
             axes = place(figure, left, 0.7, wide, tall)
             spots = draw_pane(axes, slide, layer, view, pane)
-            ticks = None if not layer.categories else list(range(min(len(layer.categories), 8)))
-            colour_bar(figure, spots, left + wide + 0.1, 0.7, min(tall, 2.4), layer.unit[:40], ticks=ticks)  # fmt: skip
+            colour_bar(figure, spots, left + wide + 0.1, 0.7, min(tall, max(2.4, 0.15 * len(layer.categories))), layer.unit[:40], names=layer.categories)  # fmt: skip
             title = f"{pane.gene}  " if pane.show_gene else ""
             caption(figure, left, 0.32, f"{title}{slide.file.spots.section_id}", size=13)
             caption(figure, left, 0.56, layer.title, size=9, colour=MUTED)
@@ -188,22 +192,14 @@ def draw_pane(
 def _draw_spots(
     axes: Axes, slide: OpenedSlide, layer: Layer, view: View, pane: PaneView
 ) -> ScalarMappable:
-    palette = pane.palette or (DIVERGING if layer.diverging else SEQUENTIAL)[0]
     limits, values = pane.limits or layer.limits, layer.values
-    xy, usable = np.asarray(slide.file.spots.xy_px0), slide.file.usable
-    look: dict[str, Any] = {"cmap": colour_map(palette), "alpha": view.opacity}
-    drawn: Any
+    look: dict[str, Any] = {"cmap": _colours(layer, pane), "alpha": view.opacity}
+    if layer.categories:
+        limits = (-0.5, len(layer.categories) - 0.5)
     if slide.is_image:
-        index, scale = slide.raster()
-        padded = np.append(values, np.float32(np.nan))
-        height, width = index.shape
-        shown = np.ma.masked_invalid(padded[index])
-        span = (0.0, width * scale, height * scale, 0.0)
-        keep = axes.get_xlim(), axes.get_ylim()
-        drawn = axes.imshow(shown, extent=span, vmin=limits[0], vmax=limits[1], zorder=2, **look)
-        axes.set_xlim(*keep[0])
-        axes.set_ylim(*keep[1])
-        return drawn  # type: ignore[no-any-return]
+        return _draw_pixels(axes, slide, values, limits, look, flagged=view.flagged)
+    drawn: Any
+    xy, usable = np.asarray(slide.file.spots.xy_px0), slide.file.usable
     diameter = slide.file.spots.spot_diameter_um / slide.file.spots.mpp
     inside = _within(axes, xy, diameter)
     sure = inside & usable & np.isfinite(values)
@@ -213,6 +209,39 @@ def _draw_spots(
         unsure = inside & ~usable
         draw_circles(axes, xy[unsure], diameter, facecolors="#ffffff99", edgecolors=ALARM, linewidths=0.8, hatch="xxxx")  # fmt: skip
     return drawn  # type: ignore[no-any-return]
+
+
+def _colours(layer: Layer, pane: PaneView) -> Colormap:
+    if layer.categories:
+        from matplotlib.colors import ListedColormap
+
+        return ListedColormap(colours_of(len(layer.categories)))
+    return colour_map(pane.palette or (DIVERGING if layer.diverging else SEQUENTIAL)[0])
+
+
+def _draw_pixels(
+    axes: Axes, slide: OpenedSlide, values: npt.NDArray[np.float32], limits: tuple[float, float],
+    look: Mapping[str, Any], *, flagged: bool,
+) -> ScalarMappable:  # fmt: skip
+    """Spots as pixels of an image; flagged ones show no value, and are pale with red lines as on the page."""
+    index, scale = slide.raster()
+    usable = slide.file.usable
+    height, width = index.shape
+    span = (0.0, width * scale, height * scale, 0.0)
+    keep = axes.get_xlim(), axes.get_ylim()
+    known = np.append(np.where(usable, values, np.float32(np.nan)), np.float32(np.nan))
+    shown = np.ma.masked_invalid(known[index])
+    drawn = axes.imshow(shown, extent=span, vmin=limits[0], vmax=limits[1], zorder=2, **look)
+    if flagged and not usable.all():
+        crossed = np.append(~usable, False)[index]
+        lines = np.add.outer(np.arange(height), np.arange(width)) % 4 == 0
+        over = np.zeros((height, width, 4), np.uint8)
+        over[crossed] = _PALE
+        over[crossed & lines] = _RED
+        axes.imshow(over, extent=span, interpolation="nearest", zorder=2.5)
+    axes.set_xlim(*keep[0])
+    axes.set_ylim(*keep[1])
+    return drawn
 
 
 def _within(axes: Axes, xy: npt.NDArray[np.float64], margin: float) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,6 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -172,12 +171,6 @@ class SlideImage:
         if self._regions is None:
             return np.full((size[1], size[0], 3), 255, np.uint8)
         return self._regions.read_region(*box_px0, *size)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._slide is not None:
-            with suppress(SlideError):
-                self._slide.close()
 
 
 def thumbnail_of(spots: StoredPrediction) -> Pixels:

@@ -16,6 +16,7 @@ from hespotex.errors import GeometryError, HESpotExError, RunError
 from hespotex.evaluation.trust import LEVEL
 from hespotex.export.claim_words import first_sentence
 from hespotex.export.h5ad_chunks import read_some_genes
+from hespotex.plots.domain_colours import PALETTE
 from hespotex.plots.style import colour_map
 from hespotex.viewer.gene_columns import Say
 from hespotex.viewer.images import ByteCache, jpeg, thumbnail_of
@@ -83,6 +84,7 @@ class Library:
             "palettes": palettes,
             "diverging": list(DIVERGING),
             "sequential": list(SEQUENTIAL),
+            "named": list(PALETTE),
         }
 
     def _row(self, number: int) -> dict[str, Any]:

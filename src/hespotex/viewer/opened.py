@@ -320,11 +320,6 @@ class OpenedSlide:
             "columns": {k: v if isinstance(v, int) else _text(v) for k, v in plain.items()},
         }
 
-    def close(self) -> None:
-        """Close both files."""
-        self._open.close()
-        self.image.close()
-
 
 def _text(value: Any) -> str:
     if isinstance(value, float):

@@ -2,18 +2,12 @@
 // Drawing: tiles of a slide (canvas 2D), spots (WebGL, else canvas 2D), and where data come from.
 
 const Source = {
-  // A page that was exported carries its data; else the server is asked.
-  kept: null,
   async json(path, post) {
-    if (this.kept) return this.kept.json(path);
     const asked = post === undefined ? {} : { method: "POST", body: typeof post === "string" ? post : JSON.stringify(post) };
     const answer = await this.ask(path, asked);
     return answer.json();
   },
-  async bytes(path) {
-    if (this.kept) return this.kept.bytes(path);
-    return (await this.ask(path, {})).arrayBuffer();
-  },
+  async bytes(path) { return (await this.ask(path, {})).arrayBuffer(); },
   async ask(path, options) {
     let answer;
     try { answer = await fetch(path, options); } catch { throw new Error("The viewer does not answer. Was it ended?"); }
@@ -22,8 +16,8 @@ const Source = {
     try { said = (await answer.json()).error || said; } catch { /* no JSON */ }
     throw new Error(said);
   },
-  tile(slide, zoom, column, row) { return this.kept ? null : `slide/${slide}/tile/${zoom}/${column}/${row}`; },
-  thumbnail(slide) { return this.kept ? this.kept.thumbnail(slide) : `slide/${slide}/thumbnail`; },
+  tile(slide, zoom, column, row) { return `slide/${slide}/tile/${zoom}/${column}/${row}`; },
+  thumbnail(slide) { return `slide/${slide}/thumbnail`; },
 };
 
 class Tiles {
@@ -48,7 +42,6 @@ class Tiles {
   draw(context, view, ratio) {
     const { width_px0: W, height_px0: H, max_zoom: deepest, image } = this.about;
     if (image === "none") return;
-    if (Source.kept) return this.drawWhole(context, view);
     const zoom = Math.max(0, Math.min(deepest, Math.ceil(deepest - Math.log2(view.px0 / ratio) - 0.3)));
     const side = 256 * 2 ** (deepest - zoom);
     const [left, top] = [Math.max(0, view.left), Math.max(0, view.top)];
@@ -72,20 +65,6 @@ class Tiles {
       return context.drawImage(tile, (column & mask) * part, (row & mask) * part, part, part, x, y, s + 0.5, s + 0.5);
     }
   }
-  drawWhole(context, view) {
-    const picture = this.get("whole", 0, 0, false) || this.whole();
-    if (picture) context.drawImage(picture, -view.left / view.px0, -view.top / view.px0, this.about.width_px0 / view.px0, this.about.height_px0 / view.px0);
-  }
-  whole() {
-    if (!this.kept.has("whole")) {
-      const tile = new Image();
-      tile.onload = () => { tile.there = true; this.redraw(); };
-      tile.src = Source.kept.picture(this.slide);
-      this.kept.set("whole", tile);
-    }
-    const tile = this.kept.get("whole");
-    return tile.there ? tile : null;
-  }
 }
 
 const VERTEX = `#version 300 es
@@ -100,10 +79,10 @@ void main() {
 const FRAGMENT = `#version 300 es
 precision highp float;
 in vec2 place; flat in float t; flat in float flagged; flat in float known;
-uniform sampler2D palette; uniform float opacity; uniform float pixel; uniform float showFlagged; uniform float square;
+uniform sampler2D palette; uniform float opacity; uniform float pixel; uniform float showFlagged;
 out vec4 colour;
 void main() {
-  float d = square > 0.5 ? max(abs(place.x), abs(place.y)) : length(place);
+  float d = length(place);
   if (d > 1.0) discard;
   float rim = 1.0 - smoothstep(1.0 - 1.6 * pixel, 1.0 - 0.6 * pixel, d);
   if (flagged > 0.5) {
@@ -134,7 +113,7 @@ class Spots {
       gl.shaderSource(shader, text); gl.compileShader(shader); gl.attachShader(program, shader);
     }
     gl.linkProgram(program); gl.useProgram(program);
-    this.at = Object.fromEntries(["origin", "scale", "radius", "ends", "opacity", "pixel", "showFlagged", "square"].map((n) => [n, gl.getUniformLocation(program, n)]));
+    this.at = Object.fromEntries(["origin", "scale", "radius", "ends", "opacity", "pixel", "showFlagged"].map((n) => [n, gl.getUniformLocation(program, n)]));
     this.buffers = {};
     for (const [name, size, each] of [["corner", 2, 0], ["at", 2, 1], ["value", 1, 1], ["flag", 1, 1]]) {
       const buffer = (this.buffers[name] = gl.createBuffer()), where = gl.getAttribLocation(program, name);
@@ -175,7 +154,7 @@ class Spots {
     gl.uniform2f(at.origin, view.left, view.top); gl.uniform2f(at.scale, 2 / view.width, 2 / view.height);
     gl.uniform1f(at.radius, look.radius); gl.uniform2f(at.ends, ...look.ends); gl.uniform1f(at.opacity, look.opacity);
     gl.uniform1f(at.pixel, Math.min(0.5, (view.px0 / look.radius) / (window.devicePixelRatio || 1)));
-    gl.uniform1f(at.showFlagged, look.flagged ? 1 : 0); gl.uniform1f(at.square, look.square ? 1 : 0);
+    gl.uniform1f(at.showFlagged, look.flagged ? 1 : 0);
     gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, this.n);
   }
   drawFlat(view, look) {

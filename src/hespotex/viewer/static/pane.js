@@ -1,7 +1,6 @@
 "use strict";
 // One pane: a slide, a layer, its head (grade, verdict), legend, hover, and what a gene rests on.
 
-const OKABE = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442", "#000000"];
 const make = (tag, look = "", text = "") => {
   const e = document.createElement(tag);
   if (look) e.className = look;
@@ -90,8 +89,8 @@ class Pane {
   }
   get ends() { return this.app.endsOf(this); }
   get hexes() {
-    const { categories, diverging } = this.layer, { palettes } = this.app.run;
-    if (categories.length) return Array.from({ length: 256 }, (_, i) => OKABE[Math.round((i / 255) * Math.max(categories.length - 1, 1)) % OKABE.length]);
+    const { categories, diverging } = this.layer, { palettes, named } = this.app.run;
+    if (categories.length) return Array.from({ length: 256 }, (_, i) => named[Math.round((i / 255) * Math.max(categories.length - 1, 1)) % named.length]);
     return palettes[this.app.look[diverging ? "diverging" : "sequential"]];
   }
   paint() {
@@ -118,12 +117,12 @@ class Pane {
     this.head.append(sub);
   }
   writeLegend() {
-    const { layer } = this, [low, high] = this.ends;
+    const { layer } = this, [low, high] = this.ends, { named } = this.app.run;
     this.legend.replaceChildren();
     if (layer.categories.length) {
       layer.categories.slice(0, 20).forEach((name, i) => {
         const line = make("div", "category"), dot = make("i");
-        dot.style.background = OKABE[i % OKABE.length];
+        dot.style.background = named[i % named.length];
         line.append(dot, make("span", "", name));
         this.legend.append(line);
       });
@@ -173,11 +172,11 @@ class Pane {
       const [w, h] = [Math.round(box.width * ratio), Math.round(box.height * ratio)];
       if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
     }
-    const view = this.view(), { look } = this.app, under = this.under.getContext("2d"), over = this.over.getContext("2d", { willReadFrequently: true });
+    const view = this.view(), { look } = this.app, under = this.under.getContext("2d"), over = this.over.getContext("2d");
     for (const c of [under, over]) { c.resetTransform(); c.clearRect(0, 0, c.canvas.width, c.canvas.height); c.setTransform(ratio, 0, 0, ratio, 0, 0); }
     if (look.tissue) this.tiles.draw(under, view, ratio);
     if (!this.values) return;
-    const drawn = { ends: this.layer.categories.length ? [0, Math.max(this.layer.categories.length - 1, 1)] : this.ends, opacity: look.opacity, flagged: look.flagged, radius: this.radius(view), square: false };
+    const drawn = { ends: this.layer.categories.length ? [0, Math.max(this.layer.categories.length - 1, 1)] : this.ends, opacity: look.opacity, flagged: look.flagged, radius: this.radius(view) };
     this.spots.draw(view, drawn);
     if (this.where.raster) this.spots.drawImage(over, view, drawn);
     this.app.regions.draw(over, view, this);
@@ -213,7 +212,6 @@ class Pane {
     this.tip.replaceChildren(...lines);
     this.moveTip(x, y);
     clearTimeout(this.asking);
-    if (Source.kept) return;
     this.asking = setTimeout(async () => {
       try {
         const spot = await Source.json(`slide/${this.slide}/spot/${i}`);

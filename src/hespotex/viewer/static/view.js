@@ -105,9 +105,7 @@ class App {
     if (this.pending) return;
     this.pending = requestAnimationFrame(() => {
       this.pending = 0;
-      const started = performance.now();
       this.panes.forEach((p) => p.draw());
-      this.frame = performance.now() - started;
     });
   }
   repaint() { this.panes.forEach((p) => p.layer && p.paint()); this.writeLook(); this.writeState(); }
@@ -248,7 +246,7 @@ class App {
     for (const button of document.querySelectorAll("[data-figure]")) button.addEventListener("click", () => { by("save").open = false; this.figure(button.dataset.figure); });
     on("copy-link", "click", async () => { this.writeState(); by("save").open = false; try { await navigator.clipboard.writeText(location.href); this.say("The link is copied; it opens on this machine while the viewer runs."); } catch { this.say(location.href); } });
     document.addEventListener("keydown", (e) => this.key(e));
-    window.addEventListener("hashchange", async () => { const panes = this.readState(); await this.setPanes(panes); this.repaint(); });
+    window.addEventListener("hashchange", async () => { const panes = this.readState(); if (panes.length) await this.setPanes(panes); this.repaint(); });
   }
   key(e) {
     if (e.ctrlKey || e.metaKey || e.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName) || by("keys").open || !this.active) return;
