@@ -15,7 +15,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -212,14 +211,15 @@ def score_against_null(
     given = depth_basis(counts)
     score, z = (np.full(n_genes, np.nan) for _ in range(2))
     table, margins = counts.tocsc(), Margins.of(counts)
-    p: npt.NDArray[Any]
+    one_for_all = predicted_composition.shape[1] == 1 and n_genes > 1
+    predicted = Cleared.of(predicted_composition, given, modes) if one_for_all else None
     for genes in gene_blocks(n_genes):
-        residuals = pearson_residuals(table, columns=genes, margins=margins)
-        if predicted_composition.shape[1] == 1:
-            p = np.repeat(predicted_composition, residuals.shape[1], axis=1)
-        else:
-            p = predicted_composition[:, genes]
-        score[genes], z[genes] = compare_maps(p, residuals, given, modes)
+        measured = pearson_residuals(table, columns=genes, margins=margins)
+        score[genes], z[genes] = compare_cleared(
+            predicted or Cleared.of(predicted_composition[:, genes], given, modes),
+            Cleared.of(measured, given, modes),
+            modes,
+        )
     return SectionNull(score, z)
 
 
