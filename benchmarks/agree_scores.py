@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from hespotex.analysis.agreement import CONSISTENT, MEASURED, agreement
 from hespotex.analysis.common_maps import COMPOSITION
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.datasets import PaintedPlan
+from hespotex.datasets.simulated import as_section
 from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import write_prediction
 from hespotex.genes.panel import PanelCounts
-from hespotex.geometry import Affine, Geometry
+from hespotex.geometry import Affine
 from hespotex.models.types import Prediction
-from hespotex.sections.section import Section
 
 # What a model misses of a spot's log share.
 _NOISE: Final = 0.3
@@ -40,23 +40,18 @@ def write_slice(path: Path, plan: PaintedPlan, block: int, number: int) -> Predi
     noisy = np.log(share) + rng.normal(0, _NOISE, share.shape)
     noisy -= np.log(np.exp(noisy).sum(axis=1, keepdims=True))
     pooled = share.mean(axis=0) / share.mean(axis=0).sum()
-    section = Section(
-        section_id=painted.section_id, patient_id=painted.patient_id, slide=None,
-        geometry=Geometry(arrays.mpp, arrays.spot_pitch_um, arrays.spot_diameter_um),
-        barcodes=np.array([f"{x}x{y}" for x, y in arrays.array_xy.tolist()]),
-        xy_px0=arrays.xy_px0, counts=None, genes=None,
-    )  # fmt: skip
-    counts = sparse.csr_matrix(arrays.counts.astype(np.float32))
+    section = as_section(painted)
+    assert section.counts is not None
     write_prediction(
         path,
-        section=section,
+        section=replace(section, counts=None, genes=None),
         genes=[f"G{j:02d}" for j in range(share.shape[1])],
         prediction=Prediction(
             np.log1p(1e6 * np.exp(noisy)).astype(np.float32),
             (noisy - np.log(pooled)).astype(np.float32),
             arrays.depth.astype(np.float32),
         ),
-        counts=PanelCounts(counts, np.ones(share.shape[1], bool)),
+        counts=PanelCounts(section.counts, np.ones(share.shape[1], bool)),
         provenance={"model_id": "made", "spot_pitch_um": arrays.spot_pitch_um},
         extras=Extras(pooled_share=pooled.astype(np.float32)),
     )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import sparse
 
 from hespotex.datasets import PaintedPlan, Serial, draw_patients
+from hespotex.datasets.simulated import as_section
 from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import Thumbnail, write_prediction
 from hespotex.genes.panel import PanelCounts
-from hespotex.geometry import Geometry, write_frames
+from hespotex.geometry import write_frames
 from hespotex.models.types import Prediction
-from hespotex.sections.section import Section
 
 
 def slices_plan(seed: int = 3, n: int = 3) -> PaintedPlan:
@@ -60,34 +60,20 @@ def write_slices(
         kind = np.array([f"tissue {k}" for k in arrays.area.argmax(axis=1)], object)
         names.append(painted.section_id)
         tissues[painted.section_id] = kind
-        barcodes = np.array([f"{x}x{y}" for x, y in arrays.array_xy.tolist()])
         genes = [f"G{j:02d}" for j in range(shape[1])]
-        section = Section(
-            section_id=painted.section_id,
-            patient_id=painted.patient_id,
-            slide=None,
-            geometry=Geometry(arrays.mpp, arrays.spot_pitch_um, arrays.spot_diameter_um),
-            barcodes=barcodes,
-            xy_px0=arrays.xy_px0,
-            counts=None,
-            genes=None,
-            obs=pd.DataFrame({"layer": kind, "slice": str(number)}, index=barcodes),
-        )
+        full = as_section(painted)
+        obs = pd.DataFrame({"layer": kind, "slice": str(number)}, index=full.barcodes)
         side = int(np.ceil((arrays.xy_px0.max() + 100) / 8))
         write_prediction(
             folder / "predictions" / f"{painted.section_id}.h5ad",
-            section=section,
+            section=replace(full, counts=None, genes=None, obs=obs),
             genes=genes,
             prediction=Prediction(
                 np.log1p(1e6 * share).astype(np.float32),
                 composition.astype(np.float32),
                 arrays.depth.astype(np.float32),
             ),
-            counts=PanelCounts(
-                sparse.csr_matrix(arrays.counts.astype(np.float32)), np.ones(shape[1], bool)
-            )
-            if counts
-            else None,
+            counts=PanelCounts(full.counts, np.ones(shape[1], bool)) if counts else None,
             thumbnail=Thumbnail(np.full((side, side, 3), 230, np.uint8), 8.0),
             provenance={"model_id": "made"},
             extras=Extras(pooled_share=pooled.astype(np.float32)),
