@@ -233,13 +233,10 @@ def _of_painted(r: Mapping[str, Any]) -> list[Row]:
     }
     for kind, what in said.items():
         seen, null = (r["analyses"][label][kind] for label in ("as painted", "shuffled"))
-        beside = f"patients shuffled: {null['found']}"
-        if kind == "bulk":
-            beside += f"; {r['bulk_found_in_tissue_genes']} of the {r['tissue_genes']} genes of the tissues that differ"
         rows.append(
             Row(
                 f"{kind}, from pictures: {what}", f"{seen['found']} of {seen['of']} genes; {seen['wall_s']:.0f} s",
-                beside, "some found; at most 1 in shuffled patients", bool(seen["found"] > 0 and null["found"] <= 1),
+                f"{seen['of_tissues']} of the {r['tissue_genes']} genes of the tissues that differ; patients shuffled: {null['found']}", "some found; at most 1 in shuffled patients", bool(seen["found"] > 0 and null["found"] <= 1),
             )
         )  # fmt: skip
     return rows

@@ -202,10 +202,6 @@ def _all_genes(pairs: _Pairs, effective: int) -> pd.DataFrame:
     return table
 
 
-def _freed(values: npt.NDArray[np.floating[Any]], design: Floats) -> Floats:
-    return residuals(values.astype(np.float64), design)
-
-
 def _across(pairs: _Pairs, part: slice, effective: int) -> pd.DataFrame:
     """One row a gene: correlation across patients, and beside the best baseline, whatever that one's sign."""
     both_sides = [v[:, part].astype(np.float64) for v in (pairs.predicted, pairs.measured)]
@@ -254,7 +250,10 @@ def _shuffled(pairs: _Pairs, seed: int) -> tuple[float, float]:
     n, n_genes = pairs.predicted.shape
     paired = np.zeros((n, n))  # what each slide gives with each patient, summed over genes
     for part in blocks(n_genes):
-        both = (_freed(v[:, part], pairs.design) for v in (pairs.predicted, pairs.measured))
+        both = (
+            residuals(v[:, part].astype(np.float64), pairs.design)
+            for v in (pairs.predicted, pairs.measured)
+        )
         a, b = (v / np.sqrt((v**2).sum(axis=0)).clip(1e-12) for v in both)
         paired += a @ b.T / n_genes
     seen, means = float(np.trace(paired)), []
