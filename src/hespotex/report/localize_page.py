@@ -48,6 +48,7 @@ _MOST_FIGURES: Final = 12
 _MOST_GENES: Final = 25
 _ATTENTION: Final = "attention over spots"
 _NUMBERS: Final = "localize.json"
+_WORK: Final = ".localize"
 
 
 @dataclass
@@ -136,7 +137,7 @@ def localize(
             [f"Too few patients: {FEWEST_PATIENTS} of each diagnosis are needed. Nothing was tested and no map is drawn.", *notes],
         )  # fmt: skip
         return _written(result, out, {}, reporter)
-    work = out / "work"
+    work = out / _WORK
     try:
         inputs = write_inputs(read, work, reporter)
         return _tested(
@@ -244,17 +245,18 @@ def _check(accept: Sequence[str], permutations: int) -> None:
 
 def _clear(out: Path) -> None:
     """Take away what an earlier call left: a map of then must not stand beside the words of now."""
-    there = {p.name for p in out.iterdir()} - {"work"}
-    if there and _NUMBERS not in there:
+    there = {p.name for p in out.iterdir()}
+    if there and not there & {_NUMBERS, _WORK}:  # a killed call leaves the second alone
         raise ConfigError(
             expected=f"an empty folder, or one of an earlier `localize`, at {out}",
             found=shorten(sorted(there), 3), remedy="choose another --out",
         )  # fmt: skip
-    for name in ("figures", "geojson", "work"):
+    for name in ("figures", "geojson", _WORK):
         shutil.rmtree(out / name, ignore_errors=True)
     for name in (
         "spots.parquet",
         "spots.h5ad",
+        "genes.csv",
         "gallery.png",
         "slides.csv",
         "report.html",

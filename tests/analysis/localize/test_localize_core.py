@@ -16,6 +16,7 @@ from hespotex.analysis.localize.bags import (
     permuted_labels,
     write_bags,
 )
+from hespotex.analysis.localize.compare import map_auroc, site_folds
 from hespotex.errors import ConfigError
 
 N_PATIENTS = 20
@@ -63,12 +64,7 @@ def test_a_painted_block_tells_patients_apart_and_is_found_on_slides_left_out(
     # Class 0 is `ill`: the second column is that of `well`.
     assert evidence.auroc(margin, labels) >= 0.9
     ill = np.repeat(bags.labels == 0, 36)
-    assert (
-        evidence.auroc(
-            np.stack([-passed.loss[0][ill], passed.loss[0][ill]], 1), block[ill].astype(int)
-        )
-        >= 0.9
-    )
+    assert map_auroc(passed.loss[0][ill], block[ill]) >= 0.9
 
 
 @pytest.mark.slow
@@ -95,6 +91,31 @@ def test_values_of_patients_left_out_do_not_reach_the_components(tmp_path: Path)
     table[bags.starts[3] : bags.starts[4]] = 99.0
     table.flush()
     np.testing.assert_array_equal(before.axes, reduce.fit_components(bags, kept).axes)
+
+
+def test_other_folds_of_the_same_bags_do_not_replace_the_components_of_the_first(
+    painted: tuple[Bags, np.ndarray], reduced: reduce.Reduced
+) -> None:
+    before = reduced.read(0, "spots")
+    other = reduce.reduce_folds(painted[0], np.arange(N_PATIENTS) % 2)
+    np.testing.assert_array_equal(reduced.read(0, "spots"), before)
+    assert not np.array_equal(other.read(0, "spots"), before)
+
+
+def test_folds_by_site_keep_patients_whole_and_both_diagnoses_in_every_training() -> None:
+    xy = np.zeros((1, 2))
+
+    def folds(*slides: tuple[str, str, str]) -> list[int] | None:
+        bags = Bags(
+            tuple(Bag(f"S{k}", p, d, xy, s) for k, (p, d, s) in enumerate(slides)), Path(), Path()
+        )
+        found = site_folds(bags)
+        return None if found is None else found.tolist()
+
+    four = (("A", "ill", "x"), ("B", "well", "x"), ("C", "ill", "y"), ("D", "well", "y"))
+    assert folds(*four) == [0, 0, 1, 1]
+    assert folds(*four[:3]) is None  # without x no patient is well
+    assert folds(*four, ("A", "ill", "y")) is None  # A would be on both sides
 
 
 def test_smoothing_before_attention_is_the_smooth_model_of_torchmil() -> None:

@@ -80,6 +80,9 @@ def test_a_stated_structure_is_found_and_every_file_says_so(ill: Path, tmp_path:
     said = _run(ill, tmp_path / "out", "--permutations", 24, "--site", "same", "--regions", regions)
     assert said.exit_code == 0, said.output
     assert "diagnosis and site say the same" in said.stdout
+    assert "Against the outlines of 1 slide:" in said.stdout.replace("\n", " ")
+    numbers = json.loads((tmp_path / "out" / "localize.json").read_text())
+    assert numbers["evidence"] == "confounded"
     said = _run(ill, tmp_path / "out", "--permutations", 24, "--site", "lab")
     assert said.exit_code == 0, said.output
     numbers = json.loads((tmp_path / "out" / "localize.json").read_text())
@@ -107,7 +110,7 @@ def test_a_stated_structure_is_found_and_every_file_says_so(ill: Path, tmp_path:
     assert "Research use only" in page
     drawn = json.loads(next((tmp_path / "out" / "geojson").iterdir()).read_text())
     assert "finding" in drawn["features"][0]["properties"]["classification"]["name"]
-    assert not (tmp_path / "out" / "work").exists()
+    assert not (tmp_path / "out" / ".localize").exists()
 
 
 @pytest.mark.slow
@@ -116,7 +119,10 @@ def test_no_signal_says_so_and_draws_nothing_also_over_an_earlier_map(
 ) -> None:
     (tmp_path / "out" / "figures").mkdir(parents=True)
     (tmp_path / "out" / "figures" / "S1.png").write_bytes(b"")
-    (tmp_path / "out" / "localize.json").write_text("{}")
+    # What a killed call leaves: it had not come to localize.json.
+    for name in ("genes.csv", "spots.parquet", "spots.h5ad", "gallery.png", "slides.csv"):
+        (tmp_path / "out" / name).write_text("of an earlier call")
+    (tmp_path / "out" / ".localize").mkdir()
     said = _run(alike, tmp_path / "out", "--permutations", 24)
     assert said.exit_code == 0, said.output
     assert "No signal beyond chance: no map is drawn." in said.stdout
@@ -199,6 +205,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 def test_a_folder_of_something_else_is_not_cleared(ill: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "slides.csv").write_text("mine")
+    (tmp_path / "out" / "work").mkdir()
     said = refusal(
         command(
             "localize",
@@ -213,3 +220,4 @@ def test_a_folder_of_something_else_is_not_cleared(ill: Path, tmp_path: Path) ->
     )
     assert "expected an empty folder" in said
     assert (tmp_path / "out" / "slides.csv").read_text() == "mine"
+    assert (tmp_path / "out" / "work").is_dir()

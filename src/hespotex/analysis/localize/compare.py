@@ -91,7 +91,12 @@ def site_sentence(bags: Bags, *, draws: int = 4_999, seed: int = 0) -> tuple[str
 
 
 def site_folds(bags: Bags) -> Ints | None:
-    """(B,) one fold a site; None where the other sites of some site have no patient of a diagnosis."""
+    """(B,) one fold a site; None where the other sites of some site have no patient of a diagnosis.
+
+    None also where a patient has slides of several sites, since that patient would lie on both sides of a fold.
+    """
+    if len({(s.patient_id, s.site) for s in bags.slides}) > len(bags.patient_names):
+        return None
     sites = sorted({s.site for s in bags.slides})
     folds = np.array([sites.index(s.site) for s in bags.slides], dtype=np.intp)
     if len(sites) < 2:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,11 +10,11 @@ from hespotex.analysis.localize import compare
 from hespotex.analysis.localize.cohort import Slides
 from hespotex.analysis.localize.evidence import SpotMap
 from hespotex.analysis.localize.nested import Passed
-from hespotex.analysis.regions import read_regions
-from hespotex.errors import ConfigError
+from hespotex.analysis.regions import Region, read_regions
+from hespotex.errors import ConfigError, counted
 
 
-def read_outlines(read: Slides, folder: Path | None) -> dict[str, Any]:
+def read_outlines(read: Slides, folder: Path | None) -> dict[str, tuple[Region, ...]]:
     """Expert outlines by slide; those of slides without a file are absent."""
     if folder is None:
         return {}
@@ -30,7 +29,7 @@ def read_outlines(read: Slides, folder: Path | None) -> dict[str, Any]:
 
 
 def against_outlines(
-    read: Slides, mapped: SpotMap, passed: Passed, outlines: dict[str, Any]
+    read: Slides, mapped: SpotMap, passed: Passed, outlines: dict[str, tuple[Region, ...]]
 ) -> list[str]:
     """How well the map agrees with outlines, slide by slide."""
     found, at = [], 0
@@ -47,6 +46,6 @@ def against_outlines(
         return []
     mean = np.mean(kept, axis=0)
     return [
-        f"Against the outlines of {len(kept):,} slides: AUROC of spots {mean[0]:.2f} by z, {mean[1]:.2f} by necessity "
+        f"Against the outlines of {counted(len(kept), 'slide')}: AUROC of spots {mean[0]:.2f} by z, {mean[1]:.2f} by necessity "
         "alone (mean of the slides)."
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from hespotex.analysis.localize.bags import Bags, Ints, touching
 Floats = npt.NDArray[np.float32]
 
 COMPONENTS: Final = 64
+VARIANTS: Final = ("spots", "neighbours")
 # What the smooth variant keeps of a spot itself, and how often it looks to its neighbours.
 ALPHA: Final = 0.5
 STEPS: Final = 10
@@ -105,13 +107,16 @@ class Reduced:
 
 
 def reduce_folds(bags: Bags, folds: Ints) -> Reduced:
-    """Components of every fold's training slides, for all slides, as they are (`spots`) and smoothed (`neighbours`)."""
-    files = {}
+    """Components of every fold's training slides, for all slides, as they are (`spots`) and smoothed (`neighbours`).
+
+    Each call has files of its own: other folds of the same bags must not replace these.
+    """
+    files, folder = {}, Path(tempfile.mkdtemp(prefix="folds-", dir=bags.folder))
     for fold in range(int(folds.max()) + 1):
         components = fit_components(bags, folds != fold)
         plain = [components.of(bags.read(b)) for b in range(len(bags.slides))]
         for variant in VARIANTS:
-            path = bags.folder / f"fold-{fold}-{variant}.npy"
+            path = folder / f"fold-{fold}-{variant}.npy"
             np.save(path, np.concatenate(project(bags, plain, variant)))
             files[fold, variant] = path
     return Reduced(bags, folds, files)
@@ -122,6 +127,3 @@ def project(bags: Bags, plain: list[Floats], variant: str) -> list[Floats]:
     if variant == "spots":
         return plain
     return [smoothed(v, s.xy_um) for v, s in zip(plain, bags.slides, strict=True)]
-
-
-VARIANTS: Final = ("spots", "neighbours")
