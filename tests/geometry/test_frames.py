@@ -160,3 +160,9 @@ def test_what_is_no_frame_at_all_says_so(tmp_path: Path, text: str) -> None:
         read_frames(path)
     with pytest.raises(GeometryError, match=r"none\.json"):
         read_frames(tmp_path / "none.json")
+
+
+def test_pixels_lie_where_their_middles_do() -> None:
+    moved = Affine.of(np.eye(2), (4.0, 0.0)).in_pixels(2.0, 1.0)
+    # The middle of the first pixel lies at 1 um: 5 um after the shift, between the fifth pixel and the next.
+    assert moved(np.zeros((1, 2))).tolist() == [[4.5, 0.5]]

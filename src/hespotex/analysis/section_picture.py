@@ -91,14 +91,7 @@ def warped(image: npt.NDArray[Any], of: Picture, onto: Picture, to_fixed: Affine
     """(h, w) an image of one section in the pixels of the other, in which 0 is outside."""
     import cv2
 
-    centre = Affine.of(np.eye(2), (0.5, 0.5))
-    in_px = (
-        centre.inverse()
-        @ Affine.scale(1 / onto.um_per_px)
-        @ to_fixed
-        @ Affine.scale(of.um_per_px)
-        @ centre
-    )
+    in_px = to_fixed.in_pixels(of.um_per_px, onto.um_per_px)
     size = onto.grey.shape[::-1]
     return np.asarray(
         cv2.warpAffine(np.asarray(image, np.float32), np.array(in_px.rows), size), np.float32

@@ -82,6 +82,15 @@ class Affine:
         matrix, centre = np.asarray(linear, dtype=np.float64), np.asarray(fixed, dtype=np.float64)
         return cls.of(matrix, centre - matrix @ centre)
 
+    def in_pixels(self, um_of: float, um_onto: float) -> Affine:
+        """A map of microns as one from the pixels of a picture to those of another; whole numbers are pixels' middles.
+
+        Args:
+            um_of, um_onto: microns of a pixel of either.
+        """
+        middle = Affine.of(np.eye(2), (0.5, 0.5))
+        return middle.inverse() @ Affine.scale(1 / um_onto) @ self @ Affine.scale(um_of) @ middle
+
     @property
     def linear(self) -> Points:
         """(2, 2)."""

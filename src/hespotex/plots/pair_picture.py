@@ -80,8 +80,7 @@ def _laid(
     """A picture in the pixels of the other; beyond its rim white."""
     import cv2
 
-    centre = Affine.of(np.eye(2), (0.5, 0.5))
-    in_px = centre.inverse() @ Affine.scale(1 / um) @ to_first @ Affine.scale(um_of) @ centre
+    in_px = to_first.in_pixels(um_of, um)
     return np.asarray(
         cv2.warpAffine(
             image, np.array(in_px.rows), size, flags=cv2.INTER_AREA, borderValue=(255, 255, 255)
