@@ -42,7 +42,7 @@ def _of_mode(mode: str, entry: dict[str, Any]) -> str:
         f"### {_HEADINGS[mode]}",
         "",
         f"{machine['processor']}, {machine['threads_used']} of {machine['cores']} cores, {machine['memory_gib']} GiB; {named}; "
-        f"{entry['finished'][:10]}. Load of the machine while it ran: up to {max(loads, default=0):.1f}.",
+        f"{entry['finished'][:10]}, of the last call; cases that it did not run keep their earlier figures. Load of the machine: up to {max(loads, default=0):.1f}.",
     ]
     for case in entry["cases"].values():
         for table in case["tables"]:

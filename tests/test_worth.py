@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from helpers.blank import blank_pictures
+from helpers.heard import Heard
 from hespotex import pipeline
 from hespotex.cli.main import app
 from hespotex.cli.terminal import print_scores
@@ -203,21 +204,14 @@ def test_comparing_a_folder_without_scores_names_it(evaluated: Path, tmp_path: P
 def test_single_section_trains_ungraded_and_says_so(
     cohort: Path, machine: Machine, tmp_path: Path
 ) -> None:
-    from hespotex.progress import Silent
-
-    heard: list[str] = []
-
-    class Listener(Silent):
-        def warn(self, message: str) -> None:
-            heard.append(message)
-
+    heard = Heard()
     model = pipeline.train(
         cohort,
         tmp_path / "one.hespotex",
         config=CONFIG,
         sections=["P1S1"],
         machine=machine,
-        reporter=Listener(),
+        reporter=heard,
     )
-    assert any("one section cannot be validated" in message for message in heard)
+    assert any("one section cannot be validated" in message for message in heard.warned)
     assert read_model(model).validation == {}

@@ -7,6 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from helpers.heard import Heard
 from helpers.stored_model import MODEL
 from helpers.toy_cohort import toy_cohort
 from hespotex.config import RunConfig
@@ -14,7 +15,6 @@ from hespotex.evaluation.region_intervals import RegionIntervals
 from hespotex.evaluation.trust import NO_INTERVALS, Trust, bundle_trust
 from hespotex.models.bundle import read_model
 from hespotex.models.fit import fit_bundle
-from hespotex.progress import Silent
 from hespotex.results.announce import say_what_lacks
 from hespotex.validation.cross_validation import calibrated
 
@@ -38,16 +38,6 @@ def test_intervals_come_back_as_they_were_stored() -> None:
 def test_sizes_of_another_version_are_taken_for_none() -> None:
     tensors = Trust(regions=INTERVALS).tensors() | {"regions.sizes": np.array([1, 7, 19, 37])}
     assert Trust.from_tensors(tensors).regions is None
-
-
-class Heard(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 def test_a_model_without_intervals_says_so_and_one_with_them_does_not() -> None:

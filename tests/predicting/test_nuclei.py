@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import shapely
 
+from helpers.heard import Heard
 from helpers.toy_cohort import toy_cohort
 from helpers.toy_slide import MPP, ToyEncoder, toy_predictor
 from hespotex.config import Machine, NucleiConfig, RunConfig
@@ -33,7 +34,6 @@ from hespotex.nuclei.stage import (
 )
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
 from hespotex.predicting import one_slide as run
-from hespotex.progress import Silent
 from hespotex.sections.section import Geometry, Section
 from hespotex.slide.decoded import DecodedImage
 
@@ -44,16 +44,6 @@ VALUES = {
     "model": {"epochs": 2, "ensemble": 1, "n_components": 8, "landmarks": 32},
     "published": {"gate_steps": 2, "epochs": 2},
 }
-
-
-class Heard(Silent):
-    """Remembers warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def _bundle(profile: str, mode: str, source: str = "mask") -> Bundle:
@@ -236,14 +226,14 @@ def test_what_nuclei_cannot_change_is_said(predictor: Predictor) -> None:
     heard, asked = Heard(), NucleiOrigin.parse("classical")
     assert for_prediction(predictor.bundle, asked).mode == "off"
     say_of_nuclei(predictor.bundle, asked, heard)
-    assert heard.warnings == [
+    assert heard.warned == [
         "the model was trained without nuclei: --nuclei classical has no effect"
     ]
     heard, bundle = Heard(), _bundle("default", "density")
     chosen = for_prediction(bundle, asked)
     say_of_nuclei(bundle, asked, heard)
     assert (chosen.mode, chosen.source) == ("density", "classical")
-    assert "trained with nuclei from mask; classical may count otherwise" in heard.warnings[0]
+    assert "trained with nuclei from mask; classical may count otherwise" in heard.warned[0]
 
 
 def test_the_option_makes_nuclei_part_of_what_is_trained() -> None:
@@ -287,7 +277,7 @@ def test_a_slide_too_coarse_for_a_segmenter_is_named_before_the_work(slide: Path
 def test_features_without_a_slide_have_no_nuclei() -> None:
     config = NucleiConfig(mode="density")
     with pytest.raises(NucleiError, match="section A1: expected a slide to find nuclei on"):
-        find_nuclei(toy_cohort(), config, Machine(device="cpu"), Silent())
+        find_nuclei(toy_cohort(), config, Machine(device="cpu"), Heard())
 
 
 def test_statistics_of_nuclei_are_those_of_the_whole_slide() -> None:
