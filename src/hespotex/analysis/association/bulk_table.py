@@ -279,7 +279,7 @@ def _finished(
     if linear:
         whole = bool((values == np.rint(values)).all())
         values = np.log1p(1e6 * values / np.maximum(values.sum(axis=1, keepdims=True), 1e-300))
-        what = "whole numbers, taken as counts" if whole else "linear values (TPM, FPKM or alike)"
+        what = "whole numbers, taken as counts" if whole else "linear values such as TPM or FPKM"
         said = f"{what} {said}; made log1p of a million over the shared genes"
     return Bulk(
         values.astype(np.float32),
