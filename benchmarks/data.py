@@ -16,8 +16,8 @@ from hespotex.encoders import get_encoder
 from hespotex.features.encode import orthonormal_projection
 from hespotex.models.fit import training_section
 from hespotex.models.types import Cohort, TrainingSection
-from hespotex.pipeline import encode, read_sections
 from hespotex.progress import Silent
+from hespotex.stages import encode, read_sections
 
 C = ("C2", "C3", "C4")
 # her2st C: spots of a section, and genes of the reference's panel.

@@ -33,8 +33,8 @@ from hespotex.models.published.published import fit_published
 from hespotex.models.types import TrainingSection
 from hespotex.nuclei import count_section
 from hespotex.nuclei.factor import nuclei_factor
-from hespotex.pipeline import encode, read_sections
 from hespotex.progress import Silent
+from hespotex.stages import encode, read_sections
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "work" / "nuclei_accuracy.json"

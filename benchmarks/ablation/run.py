@@ -34,8 +34,8 @@ from hespotex.models.fit import training_section, use_threads
 from hespotex.models.predict import predict_expression
 from hespotex.models.preprocessing import InputProjection
 from hespotex.models.types import FittedModel, TrainingSection
-from hespotex.pipeline import encode, read_sections
 from hespotex.progress import Silent
+from hespotex.stages import encode, read_sections
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "ablation.json"

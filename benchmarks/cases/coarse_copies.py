@@ -32,8 +32,8 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 def run(_parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from hespotex.evaluation.out_of_distribution import fit_ood
-    from hespotex.pipeline import read_sections
     from hespotex.progress import Silent
+    from hespotex.stages import read_sections
 
     machine(context)
     found = []

@@ -77,8 +77,8 @@ def _encoded(plan: Any, held_out: int, config: Any, context: Context, xy_um: Flo
 
     from hespotex.config import Machine
     from hespotex.datasets.simulated import as_section
-    from hespotex.pipeline import encode
     from hespotex.progress import Silent
+    from hespotex.stages import encode
 
     sections, kept = [], None
     for number in [held_out] if xy_um is not None else range(PATIENTS):

@@ -91,11 +91,11 @@ def _kind(section: str) -> str:
 
 def _encode_all(context: Context) -> dict[str, dict[str, np.ndarray]]:
     """Features, appearance and positions of every slide and fault, kept in the benchmarks' folder."""
-    from hespotex.pipeline import read_sections
     from hespotex.progress import Silent
     from hespotex.slide import open_slide
     from hespotex.slide.tissue import find_tissue
     from hespotex.spots.grid import spot_grid
+    from hespotex.stages import read_sections
 
     machine(context)
     folder = context.work.parent / "cache" / NAME

@@ -44,8 +44,9 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from hespotex.config import RunConfig
-    from hespotex.pipeline import cross_validate, encode, read_sections
+    from hespotex.pipeline import cross_validate
     from hespotex.progress import Silent
+    from hespotex.stages import encode, read_sections
 
     name, ids = DATA[parameters["data"]]
     config = RunConfig.from_values({}, RULES[parameters["rule"]])

@@ -68,8 +68,8 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
 def _of_data(parameters: Mapping[str, Any], context: Context) -> Iterator[tuple[Any, Any, Any]]:
     """(training sections, held-out sections, configuration) of every fold, with their features."""
     from hespotex.config import RunConfig
-    from hespotex.pipeline import encode, read_sections
     from hespotex.progress import Silent
+    from hespotex.stages import encode, read_sections
 
     data, train, held_out = (parameters[k] for k in ("data", "train", "held_out"))
     config = RunConfig(seed=0).with_genes(panel(context, data) or [])

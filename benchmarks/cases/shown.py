@@ -35,9 +35,9 @@ def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from hespotex.config import RunConfig
-    from hespotex.pipeline import encode, read_sections
     from hespotex.progress import Silent
     from hespotex.sections.splits import make_folds
+    from hespotex.stages import encode, read_sections
     from hespotex.validation.cross_validation import run_fold
 
     ids, where = parameters["sections"], machine(context)

@@ -11,7 +11,7 @@ A model predicts measured sections at their spots, whole in memory, and slides o
     slide -> layout (grid on tissue) -> features, nuclei -> prediction by tiles -> claims -> files, pictures -> table
 
 Every stage is `(inputs, configuration) -> values`; each verb below strings them together and nothing else.
-What a stage does stands where it is imported from; the stages of one slide in `predicting.one_slide`.
+What a stage does stands where it is imported from: the first two in `stages`, those of one slide in `predicting.one_slide`.
 """
 
 from __future__ import annotations
@@ -26,24 +26,14 @@ from hespotex.config.values import expect_kind
 from hespotex.evaluation.held_out import evaluate_bundle
 from hespotex.evaluation.patients import patients_of
 from hespotex.evaluation.set_scores import with_gene_sets
-from hespotex.features.encode import encode_section, patch_plan
 from hespotex.genes.gene_sets import GeneSet, sets_key
-from hespotex.inspection import given_panel, read_checked
-from hespotex.models.bundle import Bundle, beside_model, read_model, write_model
-from hespotex.models.encoder_match import (
-    check_same_encoder,
-    encode_config,
-    encoder_name,
-    encoder_record,
-    load_encoder,
-    patch_config,
-)
-from hespotex.models.reading import chosen_reading, reading_of, say_of_reading
+from hespotex.models.bundle import beside_model, read_model, write_model
+from hespotex.models.encoder_match import check_same_encoder, encode_config
+from hespotex.models.reading import reading_of, say_of_reading
 from hespotex.models.same_model import check_same_model
 from hespotex.models.trained_on import check_not_trained_on, with_inputs
-from hespotex.models.types import Cohort, EncodedSection
 from hespotex.nuclei import NucleiOrigin
-from hespotex.nuclei.stage import configured, find_nuclei, for_prediction, say_of_nuclei, with_masks
+from hespotex.nuclei.stage import for_prediction, say_of_nuclei, with_masks
 from hespotex.predicting import Cluster, Plan, SlideOptions, plan_input
 from hespotex.predicting.at_spots import predict_at_spots
 from hespotex.predicting.beside import write_beside
@@ -61,71 +51,14 @@ from hespotex.results.identity import finished_before, run_identity
 from hespotex.results.level_outputs import levels_of_folds, levels_of_model
 from hespotex.results.outcome import RunResult
 from hespotex.results.run_outputs import finished_fold, write_fold
-from hespotex.sections.fine import in_squares
-from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Fold, Folds, external_note, inner_note, make_folds
+from hespotex.stages import encode, read_sections, read_to_fit
 from hespotex.storage.atomic import check_writable
 from hespotex.storage.clock import StageClock
 from hespotex.storage.metrics import Evidence
 from hespotex.storage.run_folder import RunDir
 from hespotex.validation.cross_validation import FoldOutcome, fit_for_use, run_fold
-
-# ---------------------------------------------------------------------------------------- stages
-
-
-def read_sections(
-    manifest: Path | Sequence[ManifestRow],
-    ids: Sequence[str] | None,
-    reporter: Reporter,
-    choices: InputChoices | None = None,
-    of: RunConfig | Bundle | None = None,
-    scored: bool = True,
-) -> tuple[Section, ...]:
-    """Stage 1: a manifest (or its rows) becomes sections, checked as `hespotex inspect` does; red stops here.
-
-    `of` says for what: the configuration of a fit, a model, or None. Fine bins that are `scored` become squares.
-    """
-    config = of.config if isinstance(of, Bundle) else of or RunConfig()
-    choices = replace(choices or InputChoices(), grid=config.pooling.grid)
-    rows = read_manifest(manifest, ids).rows if isinstance(manifest, Path) else manifest
-    to_train = isinstance(of, RunConfig)
-    read = read_checked(rows, choices, reporter, given_panel(of), to_train=to_train)
-    return in_squares(read, config.pooling, reporter) if scored else read
-
-
-def encode(
-    sections: Sequence[Section], config: RunConfig, machine: Machine, reporter: Reporter
-) -> Cohort:
-    """Stage 2: patches become features, nuclei are counted where the model has them; both once, in the cache."""
-    encoder = load_encoder(encoder_name(config, sections), machine)
-    patches = patch_config(config, sections)
-    plan = patch_plan(encoder, patches, config.encoder.read_as)
-    items, sides_um = [], plan.sides_um
-    with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
-        for section in sections:
-            encoded = encode_section(section, encoder, plan, projection=config.encoder.projection, cache_dir=machine.cache, advance=advance)  # fmt: skip
-            items.append(EncodedSection(section, encoded.values, appearance=encoded.appearance))
-            sides_um = encoded.sides_um
-    cohort = Cohort(tuple(items), encoder_record(encoder, items[0].features.shape[2]), sides_um)
-    return find_nuclei(cohort, config.nuclei, machine, reporter)
-
-
-def _read_to_fit(
-    manifest: Path, ids: Sequence[str] | None, config: RunConfig | None, nuclei: str | None,
-    choices: InputChoices | None, machine: Machine, reporter: Reporter, clock: StageClock,
-) -> tuple[tuple[Section, ...], RunConfig, str]:  # fmt: skip
-    """Stage 1 of a fit: sections, the configuration with all that they decide, and how they are read and why."""
-    origin = NucleiOrigin.asked(nuclei)
-    config = configured(config or RunConfig(), origin)
-    config.candidates()  # a searched value that does not fit is said before any work
-    with clock.stage("read"):
-        read = with_masks(read_sections(manifest, ids, reporter, choices, config), config.nuclei, origin)  # fmt: skip
-        chosen = chosen_reading(config, read, machine, reporter)
-    return read, chosen.config, chosen.why
-
-
-# ----------------------------------------------------------------------------------------- verbs
 
 
 def cross_validate(
@@ -164,22 +97,36 @@ def cross_validate(
     manifest, out = Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
     clock = StageClock()
-    read, config, why = _read_to_fit(manifest, sections, config, nuclei, choices, machine,
-                                     reporter, clock)  # fmt: skip
-    return _cross_validate(read, RunDir(out), config, why, gene_sets, score_nan_as_zero, machine,
-                           reporter, clock)  # fmt: skip
+    read, config, why = read_to_fit(
+        manifest, sections, config, nuclei, choices, machine, reporter, clock
+    )
+    return _cross_validate(
+        read, RunDir(out), config, why, gene_sets, score_nan_as_zero, machine, reporter, clock
+    )
 
 
 def _cross_validate(
-    read: Sequence[Section], run: RunDir, config: RunConfig, reading: str, gene_sets: Sequence[GeneSet],
-    score_nan_as_zero: bool, machine: Machine, reporter: Reporter, clock: StageClock,
-) -> RunResult:  # fmt: skip
+    read: Sequence[Section],
+    run: RunDir,
+    config: RunConfig,
+    reading: str,
+    gene_sets: Sequence[GeneSet],
+    score_nan_as_zero: bool,
+    machine: Machine,
+    reporter: Reporter,
+    clock: StageClock,
+) -> RunResult:
     """Stages 3 to 6 over folds: panel, fit, prediction, scores; each fold is kept when it is done."""
     folds = make_folds([s.section_id for s in read], [s.patient_id for s in read], config.folds.by)
     if folds.note:
         reporter.warn(folds.note)
-    identity = run_identity("cross-validate", config, read, gene_sets=sets_key(gene_sets),
-                            score_nan_as_zero=score_nan_as_zero)  # fmt: skip
+    identity = run_identity(
+        "cross-validate",
+        config,
+        read,
+        gene_sets=sets_key(gene_sets),
+        score_nan_as_zero=score_nan_as_zero,
+    )
     if finished_before(run, identity, reporter):
         complete_scored_run(run)
         return scored_result(run)
@@ -188,12 +135,29 @@ def _cross_validate(
     with run.withdrawn_on_error(), reporter.task("folds", len(folds)) as advance:
         for number, fold in enumerate(folds):
             if finished_fold(run, number) is None:
-                outcome = run_fold(cohort, fold, config, gene_sets=gene_sets, machine=machine, clock=clock, nan_as_zero=score_nan_as_zero)  # fmt: skip
+                outcome = run_fold(
+                    cohort,
+                    fold,
+                    config,
+                    gene_sets=gene_sets,
+                    machine=machine,
+                    clock=clock,
+                    nan_as_zero=score_nan_as_zero,
+                )
                 with clock.stage("write"):
                     write_fold(run, number, outcome)
             advance(1)
-    finish_scored_run(run, folds, identity, config, levels_of_folds(run, cohort, len(folds), config.seed),
-                      reading=reading, score_nan_as_zero=score_nan_as_zero, reporter=reporter, clock=clock)  # fmt: skip
+    finish_scored_run(
+        run,
+        folds,
+        identity,
+        config,
+        levels_of_folds(run, cohort, len(folds), config.seed),
+        reading=reading,
+        score_nan_as_zero=score_nan_as_zero,
+        reporter=reporter,
+        clock=clock,
+    )
     return scored_result(run)
 
 
@@ -234,8 +198,9 @@ def train(
     manifest, out = Path(manifest), Path(out)
     machine, reporter = machine or Machine(), reporter or Silent()
     clock = StageClock()
-    read, config, why = _read_to_fit(manifest, sections, config, nuclei, choices, machine,
-                                     reporter, clock)  # fmt: skip
+    read, config, why = read_to_fit(
+        manifest, sections, config, nuclei, choices, machine, reporter, clock
+    )
     if out.exists():
         check_same_model(out, read_model(out), config, read, gene_sets)
         reporter.say(f"{out} is this very model, finished: nothing to do")
@@ -253,7 +218,9 @@ def train(
         reporter.warn(note)
     cohort = encode(read, config, machine, reporter)
     with reporter.task("fitting and calibrating", 2) as advance:
-        bundle = fit_for_use(cohort, config, validation=validation, machine=machine, advance=advance)  # fmt: skip
+        bundle = fit_for_use(
+            cohort, config, validation=validation, machine=machine, advance=advance
+        )
         bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets), reading=why), read)
     say_what_lacks(bundle, reporter)
     say_of_model(bundle, reporter)
@@ -298,8 +265,9 @@ def evaluate(
     asked = for_prediction(bundle, origin)
     say_of_nuclei(bundle, origin, reporter)
     read, config = with_masks(read, asked, origin), encode_config(bundle, asked)
-    identity = run_identity("evaluate", config, read, model_id=bundle.model_id, gene_sets=sets_key(bundle.gene_sets),
-                            same_patient=same_patient, score_nan_as_zero=score_nan_as_zero)  # fmt: skip
+    identity = run_identity("evaluate", config, read, model_id=bundle.model_id,
+                            gene_sets=sets_key(bundle.gene_sets), same_patient=same_patient,
+                            score_nan_as_zero=score_nan_as_zero)  # fmt: skip
     if finished_before(run, identity, reporter):
         complete_scored_run(run)
         return scored_result(run)
@@ -308,15 +276,34 @@ def evaluate(
         cohort = encode(read, config, machine, reporter)
         check_same_encoder(model, bundle, cohort.encoder)
     fold = Fold(tuple(s.section_id for s in read), tuple(s.section_id for s in bundle.sections))
-    held_out = evaluate_bundle(bundle, None, cohort, nan_as_zero=score_nan_as_zero, patients=whose, machine=machine, clock=clock)  # fmt: skip
+    held_out = evaluate_bundle(
+        bundle,
+        None,
+        cohort,
+        nan_as_zero=score_nan_as_zero,
+        patients=whose,
+        machine=machine,
+        clock=clock,
+    )
     with clock.stage("write"):
         write_fold(run, 0, FoldOutcome(fold, bundle, held_out))
-    note = external_note(fold.held_out, [s.patient_id for s in read], [s.patient_id for s in bundle.sections])  # fmt: skip
+    note = external_note(
+        fold.held_out, [s.patient_id for s in read], [s.patient_id for s in bundle.sections]
+    )
     if note:
         reporter.warn(note)
     folds = Folds("external", (fold,), note)
-    finish_scored_run(run, folds, identity, config, levels_of_model(run, bundle, held_out),
-                      reading=reading_of(bundle, None), score_nan_as_zero=score_nan_as_zero, reporter=reporter, clock=clock)  # fmt: skip
+    finish_scored_run(
+        run,
+        folds,
+        identity,
+        config,
+        levels_of_model(run, bundle, held_out),
+        reading=reading_of(bundle, None),
+        score_nan_as_zero=score_nan_as_zero,
+        reporter=reporter,
+        clock=clock,
+    )
     return scored_result(run)
 
 
@@ -378,10 +365,14 @@ def _predict_sections(
         read = read_sections(plan.rows, None, reporter, options.choices, bundle, scored=False)
     asked = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
     say_of_nuclei(bundle, options.nuclei_origin, reporter)
-    read, config = with_masks(read, asked, options.nuclei_origin), encode_config(bundle, asked, options.reading)  # fmt: skip
+    read, config = (
+        with_masks(read, asked, options.nuclei_origin),
+        encode_config(bundle, asked, options.reading),
+    )
     identity = run_identity("predict", config, read, model_id=bundle.model_id,
                             all_genes=options.all_genes, untested=options.untested,
-                            same_patient=options.same_patient, gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
+                            same_patient=options.same_patient,
+                            gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
     if not finished_before(run, identity, reporter):
         say_of_reading(bundle, config, read, options.reading, machine, reporter)
         with run.withdrawn_on_error(), clock.stage("encode"):
@@ -391,6 +382,13 @@ def _predict_sections(
         with clock.stage("predict"):
             predict_at_spots(run, bundle, cohort, options, machine, reporter)
         write_absent_of_model(run, bundle)
-        run.finish(identity, {"config": config.model_dump(mode="json"), "reading": reading_of(bundle, options.reading), **clock.summary()})  # fmt: skip
+        run.finish(
+            identity,
+            {
+                "config": config.model_dump(mode="json"),
+                "reading": reading_of(bundle, options.reading),
+                **clock.summary(),
+            },
+        )
     pictures = write_beside(run, plan.rows, bundle.genes, options, reporter)
     return RunResult({"predictions": run.predictions, "pictures": pictures})

@@ -21,8 +21,8 @@ from hespotex.datasets import (
     write_cohort,
 )
 from hespotex.datasets.tissue import FOCUS
-from hespotex.pipeline import read_sections
 from hespotex.progress import Silent
+from hespotex.stages import read_sections
 
 P = PaintedPatient
 SMALL = PaintedPlan(

@@ -14,8 +14,8 @@ from hespotex.datasets import PaintedPatient, PaintedPlan, PaintedSection, Seria
 from hespotex.datasets.draws import SliceDraws
 from hespotex.datasets.tissue import FOCUS, GLAND, at_points
 from hespotex.geometry import Affine, read_frames
-from hespotex.pipeline import read_sections
 from hespotex.progress import Silent
+from hespotex.stages import read_sections
 
 STILL = PaintedPlan(
     seed=5,

@@ -14,8 +14,8 @@ from PIL import Image
 from hespotex.datasets import TISSUES, SectionArrays, make_cohort, make_section_arrays
 from hespotex.datasets.expression import smooth_maps
 from hespotex.datasets.tissue import TUMOUR
-from hespotex.pipeline import read_sections
 from hespotex.progress import Silent
+from hespotex.stages import read_sections
 
 SMALL = {"side_um": 1000.0, "n_genes": 100}
 

@@ -1,0 +1,88 @@
+"""The first stages of every run on sections: reading them, and encoding their patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hespotex.config import InputChoices, Machine, RunConfig
+from hespotex.features.encode import encode_section, patch_plan
+from hespotex.inspection import given_panel, read_checked
+from hespotex.models.bundle import Bundle
+from hespotex.models.encoder_match import encoder_name, encoder_record, load_encoder, patch_config
+from hespotex.models.reading import chosen_reading
+from hespotex.models.types import Cohort, EncodedSection
+from hespotex.nuclei import NucleiOrigin
+from hespotex.nuclei.stage import configured, find_nuclei, with_masks
+from hespotex.progress import Reporter
+from hespotex.sections.fine import in_squares
+from hespotex.sections.manifest import ManifestRow, read_manifest
+from hespotex.sections.section import Section
+from hespotex.storage.clock import StageClock
+
+
+def read_sections(
+    manifest: Path | Sequence[ManifestRow],
+    ids: Sequence[str] | None,
+    reporter: Reporter,
+    choices: InputChoices | None = None,
+    of: RunConfig | Bundle | None = None,
+    scored: bool = True,
+) -> tuple[Section, ...]:
+    """Stage 1: a manifest (or its rows) becomes sections, checked as `hespotex inspect` does; red stops here.
+
+    `of` says for what: the configuration of a fit, a model, or None. Fine bins that are `scored` become squares.
+    """
+    config = of.config if isinstance(of, Bundle) else of or RunConfig()
+    choices = replace(choices or InputChoices(), grid=config.pooling.grid)
+    rows = read_manifest(manifest, ids).rows if isinstance(manifest, Path) else manifest
+    to_train = isinstance(of, RunConfig)
+    read = read_checked(rows, choices, reporter, given_panel(of), to_train=to_train)
+    return in_squares(read, config.pooling, reporter) if scored else read
+
+
+def encode(
+    sections: Sequence[Section], config: RunConfig, machine: Machine, reporter: Reporter
+) -> Cohort:
+    """Stage 2: patches become features, nuclei are counted where the model has them; both once, in the cache."""
+    encoder = load_encoder(encoder_name(config, sections), machine)
+    patches = patch_config(config, sections)
+    plan = patch_plan(encoder, patches, config.encoder.read_as)
+    items, sides_um = [], plan.sides_um
+    with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
+        for section in sections:
+            encoded = encode_section(
+                section,
+                encoder,
+                plan,
+                projection=config.encoder.projection,
+                cache_dir=machine.cache,
+                advance=advance,
+            )
+            items.append(EncodedSection(section, encoded.values, appearance=encoded.appearance))
+            sides_um = encoded.sides_um
+    cohort = Cohort(tuple(items), encoder_record(encoder, items[0].features.shape[2]), sides_um)
+    return find_nuclei(cohort, config.nuclei, machine, reporter)
+
+
+def read_to_fit(
+    manifest: Path,
+    ids: Sequence[str] | None,
+    config: RunConfig | None,
+    nuclei: str | None,
+    choices: InputChoices | None,
+    machine: Machine,
+    reporter: Reporter,
+    clock: StageClock,
+) -> tuple[tuple[Section, ...], RunConfig, str]:
+    """Stage 1 of a fit: sections, the configuration with all that they decide, and how they are read and why."""
+    origin = NucleiOrigin.asked(nuclei)
+    config = configured(config or RunConfig(), origin)
+    config.candidates()  # a searched value that does not fit is said before any work
+    with clock.stage("read"):
+        read = with_masks(
+            read_sections(manifest, ids, reporter, choices, config), config.nuclei, origin
+        )
+        chosen = chosen_reading(config, read, machine, reporter)
+    return read, chosen.config, chosen.why
