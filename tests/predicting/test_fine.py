@@ -184,7 +184,7 @@ def test_a_disk_without_room_is_refused_before_the_first_spot(
     usage = namedtuple("usage", "total used free")
     free = [1000]
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**12, 0, free[0]))
-    with pytest.raises(RunError, match=r"expected .* MB free on the disk of .*--most-genes"):
+    with pytest.raises(RunError, match=r"expected .* kB free on the disk of .*--most-genes"):
         predict_slide(fine, task(slide_file), tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
     free[0] = 10**9

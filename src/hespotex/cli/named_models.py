@@ -37,8 +37,8 @@ def list_models() -> None:
 
     Example: hespotex models list
     """
-    from hespotex.public.download import in_words
     from hespotex.public.kept_models import kept_models, model_folder
+    from hespotex.storage.disk_room import in_words
 
     rows = [
         (m.name, in_words(m.size), m.since, (m.revision or "")[:12], m.source, m.sha256)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex import keys
-from hespotex.errors import ConfigError, RunError
+from hespotex.errors import ConfigError
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.predictors import MODEL
@@ -22,6 +21,7 @@ from hespotex.predicting.options import SlideOptions
 from hespotex.sections.fine import FINE_UM
 from hespotex.sections.section import Section
 from hespotex.storage.content_keys import content_key
+from hespotex.storage.disk_room import check_room
 from hespotex.storage.metrics import Validation
 
 COMPOSITION: Final = keys.COMPOSITION
@@ -152,23 +152,21 @@ def sizes_of(
     return Sizes(n_spots * (4 * n_features + row), n_spots * (row + _OBS_BYTES))
 
 
-def check_room(folder: Path, sizes: Sizes) -> None:
+def check_slide_room(folder: Path, sizes: Sizes) -> None:
     """Refuse a slide for which the disk has no room; what an earlier run left there counts as written.
 
     Raises:
         RunError: it has not.
     """
-    place = next(p for p in (folder, *folder.parents) if p.exists())
     there = (
-        sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if place == folder else 0
+        sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.exists() else 0
     )
-    free, needed = shutil.disk_usage(place).free, max(sizes.work - there, 0) + sizes.file
-    if needed > free:
-        raise RunError(
-            expected=f"{_gb(needed)} free on the disk of {folder} ({sizes.words()})",
-            found=_gb(free),
-            remedy="free space, choose another --out, a larger --spot-pitch-um or, of many genes, a smaller --most-genes",
-        )
+    check_room(
+        folder,
+        max(sizes.work - there, 0) + sizes.file,
+        of=sizes.words(),
+        remedy="choose another --out, a larger --spot-pitch-um or, of many genes, a smaller --most-genes",
+    )
 
 
 def _gb(n_bytes: int) -> str:

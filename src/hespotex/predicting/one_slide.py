@@ -30,7 +30,13 @@ from hespotex.models.fit import device_name
 from hespotex.models.reading import cheaper_reading, switched
 from hespotex.nuclei.stage import for_prediction, refuse_unseen
 from hespotex.predicting.beside import KEY, complete_slide, finished_before
-from hespotex.predicting.compact import Compact, check_room, compact_of, scale_record, sizes_of
+from hespotex.predicting.compact import (
+    Compact,
+    check_slide_room,
+    compact_of,
+    scale_record,
+    sizes_of,
+)
 from hespotex.predicting.decode import (
     FLAG,
     composition_shift,
@@ -218,7 +224,7 @@ def _compact(job: _Job, section: Section) -> Compact | None:
         said = f"{section.n_spots:,} spots, composition of {len(compact.columns):,} genes in half precision"
         job.reporter.say(f"{job.task.section_id}: {said}: {sizes.words()}")
     _say_price(job, section, fine=compact is not None)
-    check_room(job.work, sizes)
+    check_slide_room(job.work, sizes)
     return compact
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hespotex.errors import DownloadError
-from hespotex.public.download import check_room
+from hespotex.public.download import FEWER
 from hespotex.storage.atomic import atomic_folder, atomic_path
 from hespotex.storage.disk_errors import cause_of
+from hespotex.storage.disk_room import check_room
 
 
 def unzip(
@@ -35,7 +36,7 @@ def unzip(
             opened.setpassword(password)
             members = [(m, wanted(m.filename)) for m in opened.infolist() if not m.is_dir()]
             chosen = [(m, path) for m, path in members if path is not None and not path.is_file()]
-            check_room(archive.parent, sum(m.file_size for m, _ in chosen))
+            check_room(archive.parent, sum(m.file_size for m, _ in chosen), remedy=FEWER)
             for member, path in chosen:
                 with (
                     atomic_path(path) as temporary,

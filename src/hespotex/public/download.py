@@ -9,21 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hespotex.errors import DownloadError, RunError
 from hespotex.progress import Reporter
 from hespotex.storage.disk_errors import disk_fields
+from hespotex.storage.disk_room import check_room
 
 if TYPE_CHECKING:
     import requests
 
+# What helps beside freeing space, where a disk has no room.
+FEWER: Final = "choose another folder, or ask for fewer ids"
 _TRIES: Final = 5
 _LONGEST_WAIT_S: Final = 60.0
 _TIMEOUT_S: Final = (10.0, 60.0)  # to connect, and between two pieces
@@ -47,14 +49,12 @@ class Remote:
         name: its path below the folder of a download, with `/`.
         size: bytes; None where the publisher does not tell.
         checksum: `md5:...` or `sha256:...` in hexadecimal; None where the publisher gives none.
-        headers: to ask with.
     """
 
     url: str
     name: str
     size: int | None = None
     checksum: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def download(remotes: Sequence[Remote], folder: Path, reporter: Reporter) -> list[Path]:
@@ -77,34 +77,11 @@ def download(remotes: Sequence[Remote], folder: Path, reporter: Reporter) -> lis
     missing = [(r, p) for r, p in zip(remotes, paths, strict=True) if not p.is_file()]
     with requests.Session() as session:
         sized = [(_with_size(r, session), p) for r, p in missing]
-        check_room(folder, sum(r.size or 0 for r, _ in sized) - sum(_begun(p) for _, p in sized))
+        wanted = sum(r.size or 0 for r, _ in sized) - sum(_begun(p) for _, p in sized)
+        check_room(folder, wanted, remedy=FEWER)
         for remote, path in sized:
             _fetch(remote, path, session, reporter)
     return paths
-
-
-def check_room(folder: Path, wanted: int) -> None:
-    """Say before work that a disk has no room for so many bytes.
-
-    Raises:
-        RunError: so it is.
-    """
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    if wanted > free:
-        raise RunError(
-            expected=f"{in_words(wanted)} of free space at {there}",
-            found=in_words(free),
-            remedy="free space, choose another folder, or ask for fewer ids",
-        )
-
-
-def in_words(n_bytes: float) -> str:
-    """`1.5 GB`, `20 MB`, `3 kB`."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.3g} {unit}"
-    return f"{max(n_bytes, 0) / 1e3:.3g} kB"
 
 
 def file_checksum(path: Path, kind: str) -> str:
@@ -113,7 +90,7 @@ def file_checksum(path: Path, kind: str) -> str:
         return f"{kind}:{hashlib.file_digest(handle, lambda: _hash(kind)).hexdigest()}"
 
 
-def ask_json(url: str, headers: Mapping[str, str] | None = None) -> Any:
+def ask_json(url: str) -> Any:
     """The JSON that a server answers.
 
     Raises:
@@ -121,7 +98,7 @@ def ask_json(url: str, headers: Mapping[str, str] | None = None) -> Any:
     """
     import requests
 
-    remote = Remote(url, "", headers=headers or {})
+    remote = Remote(url, "")
     with _explained(url), requests.Session() as session, _answer(session, remote) as response:
         _refuse_status(url, response.status_code)
         try:
@@ -170,12 +147,9 @@ def _with_size(remote: Remote, session: requests.Session) -> Remote:
     if remote.size is not None:
         return remote
     with _explained(remote.url):
-        answer = session.head(
-            remote.url, headers=dict(remote.headers), timeout=_TIMEOUT_S, allow_redirects=True
-        )
+        answer = session.head(remote.url, timeout=_TIMEOUT_S, allow_redirects=True)
     size = answer.headers.get("Content-Length", "") if answer.ok else ""
-    return Remote(remote.url, remote.name, int(size) if size.isdigit() else None,
-                  remote.checksum, remote.headers)  # fmt: skip
+    return replace(remote, size=int(size) if size.isdigit() else None)
 
 
 def _fetch(remote: Remote, path: Path, session: requests.Session, reporter: Reporter) -> None:
@@ -244,7 +218,7 @@ def _answer(
     session: requests.Session, remote: Remote, begun: int = 0, tag: Path | None = None
 ) -> Iterator[requests.Response]:
     """Ask, and wait where the server asks us to."""
-    headers = {"Accept-Encoding": "identity", **remote.headers}
+    headers = {"Accept-Encoding": "identity"}
     known = tag.read_text(encoding="utf-8") if tag is not None and tag.is_file() else ""
     if begun:
         headers["Range"] = f"bytes={begun}-"

@@ -11,7 +11,8 @@ from hespotex.encoders.hub import asking_the_hub
 from hespotex.errors import ConfigError, DownloadError, HESpotExError, shorten
 from hespotex.progress import Reporter
 from hespotex.public.data_set import DataSet, Row
-from hespotex.public.download import check_room, in_words
+from hespotex.public.download import FEWER
+from hespotex.storage.disk_room import check_room, in_words
 
 REPOSITORY: Final = "MahmoodLab/hest"
 _TABLE: Final = "HEST_v"
@@ -45,7 +46,7 @@ def bring(ids: Sequence[str] | None, folder: Path, reporter: Reporter) -> list[R
         sizes = {info.path: getattr(info, "size", 0) or 0 for info in infos}
         missing = [f for f in files if not (folder / f).is_file()]
         wanted = sum(sizes.get(f, 0) for f in missing)
-        check_room(folder, wanted)
+        check_room(folder, wanted, remedy=FEWER)
         reporter.say(f"{len(samples):,} samples, {in_words(wanted)} to fetch")
         with reporter.task("fetching HEST-1k, files", len(missing)) as advance:
             for file in missing:

@@ -15,7 +15,7 @@ from hespotex.encoders.hub import asking_the_hub
 from hespotex.errors import HESpotExError, ModelFileError, shorten
 from hespotex.models.bundle import read_model
 from hespotex.progress import Reporter, Silent
-from hespotex.public.download import Remote, ask_text, check_room, download, file_checksum
+from hespotex.public.download import Remote, ask_text, download, file_checksum
 from hespotex.public.names import (
     ENDING,
     SPELLINGS,
@@ -27,9 +27,11 @@ from hespotex.public.names import (
     remote_name,
 )
 from hespotex.storage.atomic import atomic_path, check_writable
+from hespotex.storage.disk_room import check_room
 from hespotex.storage.schema import JsonFile
 
 _RECORD: Final = ".json"
+_ELSEWHERE: Final = "or set HESPOTEX_CACHE to a folder on another disk"
 
 
 class KeptModel(JsonFile):
@@ -207,7 +209,7 @@ def _keep(
         since=datetime.now(UTC).date().isoformat(),
     )
     if not move:
-        check_room(model_folder(), record.size)
+        check_room(model_folder(), record.size, remedy=_ELSEWHERE)
     with atomic_path(_file(name)) as temporary:
         if move:
             path.replace(temporary)
@@ -251,7 +253,7 @@ def _from_hub(remote: HubName, folder: Path, spelled: str) -> tuple[Path, str | 
         found = api.model_info(remote.repository, revision=remote.revision, files_metadata=True)
         file = _model_file(remote, [s.rfilename for s in found.siblings or ()], spelled)
         stated = next(s for s in found.siblings or () if s.rfilename == file)
-        check_room(folder, stated.size or 0)
+        check_room(folder, stated.size or 0, remedy=_ELSEWHERE)
         path = Path(
             hf_hub_download(
                 remote.repository,
