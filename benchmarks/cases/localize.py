@@ -60,20 +60,20 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
         with timed() as spent:
             reduced, near = reduce_folds(bags, patient_folds(bags)), bags.neighbours()
             seen = nested_pass(reduced, bags.labels[None], near)
-            nulls, p = (
+            null = (
                 run_null({"features": reduced}, {"features": seen}, near, permutations=n)
                 if n
-                else ({}, 1.0)
+                else None
             )
         true = patient_labels(bags, bags.labels)
         found = {
             "auroc": auroc(patient_margins(bags, seen.margin[0]), true),
-            "p": p,
+            "p": null.p_value if null else 1.0,
             **spent.as_dict(),
         }
-        if focus is not None and parameters["share"]:
+        if null is not None and focus is not None and parameters["share"]:
             more = [nested_pass(reduced, bags.labels[None], near, seed=k) for k in (1, 2)]
-            drawn = spot_map([seen, *more], nulls["features"], np.ones(len(focus), bool))
+            drawn = spot_map([seen, *more], null, np.ones(len(focus), bool))
             own = np.repeat(
                 [s.label == WITH for s in bags.slides], [s.n_spots for s in bags.slides]
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -56,8 +57,6 @@ def plot_evidence_map(
 
 
 def _only(section: StoredPrediction, shown: npt.NDArray[np.bool_]) -> StoredPrediction:
-    from dataclasses import replace
-
     return replace(
         section,
         barcodes=section.barcodes[shown],

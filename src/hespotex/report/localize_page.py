@@ -30,8 +30,9 @@ from hespotex.analysis.localize.evidence import (
     scores,
     spot_map,
 )
-from hespotex.analysis.localize.nested import nested_pass
+from hespotex.analysis.localize.nested import Passed, nested_pass
 from hespotex.analysis.localize.reduce import Reduced, reduce_folds
+from hespotex.analysis.regions import Region
 from hespotex.errors import ConfigError, shorten
 from hespotex.progress import Reporter, Silent
 from hespotex.report.page import render_page
@@ -153,7 +154,7 @@ def _tested(
     out: Path,
     few: bool,
     notes: list[str],
-    outlines: dict[str, Any],
+    outlines: dict[str, tuple[Region, ...]],
     slides: str | Path | None,
     permutations: int,
     seed: int,
@@ -169,64 +170,70 @@ def _tested(
             advance(1)
     passes = {n: nested_pass(r, bags.labels[None], near, seed=seed) for n, r in reduced.items()}
     of_input = {n: scores(patient_margins(bags, p.margin[0]), true) for n, p in passes.items()}
-    best = max(of_input, key=lambda name: of_input[name].auroc)
     with reporter.task("permuting labels", permutations) as advance:
-        nulls, p = run_null(
+        null = run_null(
             reduced, passes, near, permutations=permutations, seed=seed, advance=advance
         )
+    best, found = null.best, null.p_value <= LEVEL
     said, same = compare.site_sentence(bags, seed=seed)
-    found = p <= LEVEL
     evidence = NO_EVIDENCE if few else NO_SIGNAL if not found else CONFOUNDED if same else FINDING
-    result = LocalizeResult(
-        evidence,
-        [],
-        float(p),
-        len(nulls[best].permuted),
-        _rows(of_input, reduced[best], bags, read),
-    )
+    rows = _rows(of_input, reduced[best], bags, read)
     if (own := compare.site_folds(bags)) is not None:
         by_site = nested_pass(reduce_folds(inputs[best], own), bags.labels[None], near, seed=seed)
-        result.rows.append(
+        rows.append(
             _row(f"{_ATTENTION}, {best}, each site left out", scores(patient_margins(bags, by_site.margin[0]), true))
         )  # fmt: skip
+    result = LocalizeResult(evidence, [], null.p_value, len(null.permuted), rows)
     mapped = None
     if found or few:
         more = [
             nested_pass(reduced[best], bags.labels[None], near, seed=seed + k)
             for k in range(1, _SEEDS)
         ]
-        mapped = spot_map([passes[best], *more], nulls[best], read.usable)
+        mapped = spot_map([passes[best], *more], null, read.usable)
         result.n_shown = int(mapped.shown.sum())
+    by = best if len(inputs) == 1 else f"{best}, the best of {len(inputs)} inputs"
     result.sentences = [
-        *_sentences(result, of_input[best], best, mapped),
+        *_sentences(result, of_input[best], by, mapped),
         *([said] if said else []),
         *notes,
     ]
     if mapped is not None:
         result.sentences += outlined.against_outlines(read, mapped, passes[best], outlines)
-    table = outputs.slides_table(read, passes[best], bags.classes, evidence)
-    spots = None
-    if mapped is not None and result.n_shown:
-        spots = outputs.spots_table(read, passes[best], mapped, evidence)
-    result.paths = outputs.write_tables(out, table, spots)
-    pictures: dict[str, Path] = {}
-    if spots is not None and mapped is not None:
-        result.genes = differing_genes(
-            bags, read.genes, read.grades, mapped, read.log_depth
-        ).assign(evidence=evidence)
-        result.paths["genes"] = out / "genes.csv"
-        with atomic_path(result.paths["genes"]) as temporary:
-            result.genes.to_csv(temporary, index=False)
-        words = f"Evidence: {evidence}. {RESEARCH_SENTENCE}"
-        alarm = evidence != FINDING
-        pictures = outputs.write_maps(out, read, spots, words, alarm)
-        result.paths["maps"] = out / "figures"
-        result.paths["GeoJSON"] = out / "geojson"
-        if slides is not None and (patches := outputs.gallery_patches(read, spots, Path(slides))):
-            result.paths["gallery"] = out / "gallery.png"
-            outputs.write_contact_sheet(result.paths["gallery"], patches, words)
-            pictures = {"Gallery": result.paths["gallery"], **pictures}
+    pictures = _write_outputs(result, out, read, bags, passes[best], mapped, slides)
     return _written(result, out, pictures, reporter)
+
+
+def _write_outputs(
+    result: LocalizeResult,
+    out: Path,
+    read: Slides,
+    bags: Bags,
+    passed: Passed,
+    mapped: SpotMap | None,
+    slides: str | Path | None,
+) -> dict[str, Path]:
+    """Tables, and where spots are drawn genes and pictures of them; the pictures by caption."""
+    table = outputs.slides_table(read, passed, bags.classes, result.evidence)
+    if mapped is None or not result.n_shown:
+        result.paths = outputs.write_tables(out, table, None)
+        return {}
+    spots = outputs.spots_table(read, passed, mapped, result.evidence)
+    result.paths = outputs.write_tables(out, table, spots)
+    genes = differing_genes(bags, read.genes, read.grades, mapped, read.log_depth)
+    result.genes = genes.assign(evidence=result.evidence)
+    result.paths["genes"] = out / "genes.csv"
+    with atomic_path(result.paths["genes"]) as temporary:
+        result.genes.to_csv(temporary, index=False, errors="backslashreplace")
+    words = f"Evidence: {result.evidence}. {RESEARCH_SENTENCE}"
+    pictures = outputs.write_maps(out, read, spots, words, result.evidence != FINDING)
+    result.paths["maps"] = out / "figures"
+    result.paths["GeoJSON"] = out / "geojson"
+    if slides is not None and (patches := outputs.gallery_patches(read, spots, Path(slides))):
+        result.paths["gallery"] = out / "gallery.png"
+        outputs.write_contact_sheet(result.paths["gallery"], patches, words)
+        pictures = {"Gallery": result.paths["gallery"], **pictures}
+    return pictures
 
 
 def _check(accept: Sequence[str], permutations: int) -> None:
@@ -305,7 +312,7 @@ def _sentences(
         lines.append(
             f"{result.n_shown:,} spots are drawn: without them the slides would look less like their diagnosis, alone they "
             f"speak for it, in {STABLE:.0%} of the fits or more, and further than on maps of permuted diagnoses (z at "
-            f"least {mapped.threshold:.2f}; about one in ten is expected by chance)."
+            f"least {mapped.threshold:.2f}, where those maps draw at most a tenth as many on average)."
         )
     else:
         lines.append("No spot stands out from maps of permuted diagnoses: no map is drawn.")
@@ -317,7 +324,12 @@ def _sentences(
 
 def _cells(table: pd.DataFrame) -> list[list[str]]:
     return [
-        [f"{v:.3g}".replace("-", "−") if isinstance(v, float) else str(v) for v in row]
+        [
+            ("–" if np.isnan(v) else f"{v:.3g}".replace("-", "−"))
+            if isinstance(v, float)
+            else str(v)
+            for v in row
+        ]
         for row in table.itertuples(index=False)
     ]
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from hespotex.errors import ConfigError, counted, shorten
+from hespotex.evaluation.spatial_structure import lattice_weights
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
@@ -195,13 +196,4 @@ def permuted_labels(bags: Bags, folds: Ints, n: int, *, seed: int = 0) -> Ints:
 
 def touching(xy_um: npt.NDArray[np.float64]) -> sparse.csr_matrix:
     """(n, n) 1 for a spot itself and each that touches it."""
-    from scipy.spatial import cKDTree
-
-    n = len(xy_um)
-    if n < 2:
-        return sparse.eye(n, format="csr")
-    tree = cKDTree(xy_um)
-    nearest = float(np.median(tree.query(xy_um, k=2)[0][:, 1]))
-    pairs = tree.query_pairs(_REACH * max(nearest, 1e-9), output_type="ndarray")
-    one_way = sparse.csr_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    return (one_way + one_way.T + sparse.eye(n)).tocsr()
+    return (lattice_weights(xy_um, _REACH) + sparse.eye(len(xy_um))).tocsr()

@@ -131,9 +131,7 @@ def write_inputs(slides: Slides, folder: Path, reporter: Reporter) -> dict[str, 
 def _composition(slides: Slides, reporter: Reporter) -> Iterator[Floats]:
     with reporter.task("reading predictions", len(slides.files)) as advance:
         for file in slides.files:
-            place = {gene: j for j, gene in enumerate(file.genes.tolist())}
-            columns = [place[gene] for gene in slides.genes]
-            yield np.concatenate([values[:, columns] for _, values in file.rows()])
+            yield file.read(slides.genes).composition
             advance(1)
 
 

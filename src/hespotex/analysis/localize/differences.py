@@ -68,8 +68,8 @@ def differing_genes(
             columns=["label", "gene", "grade", "difference", "without_depth", "n_patients", "p_value", "q_value"]
         )  # fmt: skip
     table = pd.concat(tables, ignore_index=True)
-    order = table.assign(size=-table["difference"].abs()).sort_values(["p_value", "size"])
-    return table.loc[order.index].reset_index(drop=True)
+    order = np.lexsort([-table["difference"].abs(), table["p_value"]])
+    return table.iloc[order].reset_index(drop=True)
 
 
 def _slides(

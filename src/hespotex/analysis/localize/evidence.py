@@ -47,15 +47,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Null:
-    """One input against permuted labels; b permutations.
+    """What permuted labels do; b permutations.
 
     Attributes:
-        auroc: what was seen.
-        permuted: (b,) AUROC of each permutation.
-        maps: (2, b, N) necessity and sufficiency of the permuted fits, float16.
+        best: the input with the highest AUROC on the true labels.
+        p_value: of that AUROC.
+        permuted: (b,) highest AUROC over inputs of each permutation.
+        maps: (2, b, N) necessity and sufficiency of the best input's permuted fits, float16.
     """
 
-    auroc: float
+    best: str
+    p_value: float
     permuted: npt.NDArray[np.float64]
     maps: npt.NDArray[np.float16]
 
@@ -139,8 +141,8 @@ def run_null(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     advance: Advance = lambda _n: None,
-) -> tuple[dict[str, Null], float]:
-    """The whole procedure on permuted labels, all inputs on the same ones, and the p-value of the best input.
+) -> Null:
+    """The whole procedure on permuted labels, all inputs on the same ones.
 
     The p-value is that of the highest AUROC over inputs against the highest of each permutation: looking at several
     inputs is paid for. Where 20 permutations reach what was seen, no more are made.
@@ -154,27 +156,27 @@ def run_null(
     drawn = permuted_labels(bags, first.folds, permutations, seed=seed)
     true = patient_labels(bags, bags.labels)
     observed = {name: auroc(patient_margins(bags, seen[name].margin[0]), true) for name in inputs}
-    best, reached, done = max(observed.values()), 0, 0
-    found: dict[str, list[float]] = {name: [] for name in inputs}
-    maps: dict[str, list[npt.NDArray[np.float16]]] = {name: [] for name in inputs}
-    while done < permutations and reached < _ENOUGH:
-        labels = drawn[done : done + _AT_ONCE]
-        for name, reduced in inputs.items():
+    best = max(observed, key=lambda name: observed[name])
+    highest: list[float] = []
+    maps: list[npt.NDArray[np.float16]] = []
+    reached = 0
+    while len(highest) < permutations and reached < _ENOUGH:
+        labels = drawn[len(highest) : len(highest) + _AT_ONCE]
+        found = np.empty((len(inputs), len(labels)))
+        for own, (name, reduced) in zip(found, inputs.items(), strict=True):
             passed = nested_pass(reduced, labels, near, seed=seed)
-            for row, margin in zip(labels, passed.margin, strict=True):
-                of = patient_labels(bags, row)
-                found[name].append(auroc(patient_margins(bags, margin), of))
-            maps[name].append(np.stack([passed.loss, passed.alone]).astype(np.float16))
-        for k in range(done, done + len(labels)):
-            reached += max(found[name][k] for name in inputs) >= best - 1e-12
-        done += len(labels)
+            own[:] = [
+                auroc(patient_margins(bags, margin), patient_labels(bags, row))
+                for row, margin in zip(labels, passed.margin, strict=True)
+            ]
+            if name == best:
+                maps.append(np.stack([passed.loss, passed.alone]).astype(np.float16))
+        highest += found.max(axis=0).tolist()
+        reached = sum(value >= observed[best] - 1e-12 for value in highest)
         advance(len(labels))
+    done = len(highest)
     p = (1 + reached) / (1 + done) if reached < _ENOUGH else reached / done
-    nulls = {
-        name: Null(observed[name], np.array(found[name]), np.concatenate(maps[name], axis=1))
-        for name in inputs
-    }
-    return nulls, float(p)
+    return Null(best, p, np.array(highest), np.concatenate(maps, axis=1))
 
 
 def spot_map(seen: Sequence[Passed], null: Null, usable: npt.NDArray[np.bool_]) -> SpotMap:
@@ -185,7 +187,7 @@ def spot_map(seen: Sequence[Passed], null: Null, usable: npt.NDArray[np.bool_]) 
 
     Args:
         seen: passes on the true labels, one a seed; the first makes the map, all of them its stability.
-        null: of the same input.
+        null: whose best input these are passes of.
         usable: (N,) spots of which anything may be said.
     """
     true = np.stack([seen[0].loss[0], seen[0].alone[0]])

@@ -26,14 +26,12 @@ class Passed:
             replaced by tissue that speaks for no class: necessity.
         alone: (m, N) what the group says alone, against such tissue: sufficiency.
         votes: (m, N) part of the fits without the slide in which both are above 0.
-        variant: (m, F) which variant the inner folds chose.
     """
 
     margin: Floats
     loss: Floats
     alone: Floats
     votes: Floats
-    variant: Ints
 
 
 def nested_pass(
@@ -50,26 +48,23 @@ def nested_pass(
     n_classes, n_folds = len(bags.classes), int(folds.max()) + 1
     margin = np.zeros((m, n_slides, n_classes), np.float32)
     maps = np.zeros((3, m, near.shape[0]), np.float32)
-    variant = np.zeros((m, n_folds), np.intp)
     for fold in range(n_folds):
         inner = _inner(folds, fold)
         masks = np.stack([folds != fold, *((folds != fold) & ~held for held in inner)])
+        every = np.repeat(labels, len(masks), axis=0)
+        weights = slide_weights(bags, every, np.tile(masks, (m, 1)), n_classes)
         found = []
         for name in VARIANTS:
             values = reduced.read(fold, name)
-            every = np.repeat(labels, len(masks), axis=0)
-            weights = slide_weights(bags, every, np.tile(masks, (m, 1)), n_classes)
             fits = fit_attention(values, bags.starts, every, weights, n_classes, seed=seed)
             found.append(_looked(bags, fits, values, near, folds == fold, inner, labels))
-        error = np.stack([f[0] for f in found])
-        best = error.argmin(axis=0)
-        variant[:, fold] = best
-        test = np.flatnonzero(folds == fold)
-        rows = np.concatenate([np.arange(bags.starts[b], bags.starts[b + 1]) for b in test])
+        best = np.stack([f[0] for f in found]).argmin(axis=0)
+        test = folds == fold
+        spots = np.repeat(test, np.diff(bags.starts))
         for k in range(m):
             margin[k, test] = found[best[k]][1][k]
-            maps[:, k, rows] = found[best[k]][2][:, k]
-    return Passed(margin, maps[0], maps[1], maps[2], variant)
+            maps[:, k, spots] = found[best[k]][2][:, k]
+    return Passed(margin, *maps)
 
 
 def slide_weights(bags: Bags, labels: Ints, masks: npt.NDArray[np.bool_], n_classes: int) -> Floats:
