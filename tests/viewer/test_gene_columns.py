@@ -13,6 +13,7 @@ from anndata.io import read_h5ad
 
 from hespotex.export import chunk_shape
 from hespotex.export.chunk_shape import gene_chunks, write_table
+from hespotex.export.h5ad_chunks import columns_of
 from hespotex.viewer import gene_columns
 from hespotex.viewer.gene_columns import GeneColumns
 
@@ -69,6 +70,29 @@ def test_a_column_is_that_of_the_file_and_a_copy_is_made_once_and_said(
     assert len(said) == (0 if quick else 1)
     if not quick:
         assert "gene-wise copy of X (0 MiB) is made in" in said[0]
+
+
+@pytest.mark.parametrize(("chunks", "read"), [(None, 300), ((512, 64), 128)])
+def test_some_genes_are_read_without_the_chunks_of_others(
+    tmp_path: Path, chunks: tuple[int, int] | None, read: int
+) -> None:
+    values = np.random.default_rng(0).normal(size=(1100, 300)).astype(np.float32)
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        data = file.create_dataset("X", data=values, chunks=chunks)
+        widths: list[int] = []
+
+        class Seen:
+            shape, chunks = data.shape, data.chunks
+
+            def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+                part = np.asarray(data[key])
+                widths.append(part.shape[1])
+                return part
+
+        columns = np.array([270, 3, 299, 17])  # of the last chunk of genes and the first
+        np.testing.assert_array_equal(columns_of(Seen(), columns), values[:, columns])
+        assert sum(widths) <= 2 * read
+        np.testing.assert_array_equal(columns_of(data, columns[:0]), values[:, :0])
 
 
 def test_another_file_of_that_name_gets_a_copy_of_its_own(small: None, tmp_path: Path) -> None:

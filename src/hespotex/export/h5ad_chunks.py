@@ -216,10 +216,14 @@ def stored_genes(path: Path) -> list[str]:
 
 
 def columns_of(dataset: Any, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-    """(n, g) these columns of a table; memory holds few rows of the others at a time."""
+    """(n, g) these columns of a table; of the others no more is read than shares a chunk, few rows at a time."""
     out = np.empty((dataset.shape[0], len(columns)), np.float32)
-    for start in range(0, len(out) if len(columns) else 0, _ROWS):
-        out[start : start + _ROWS] = dataset[start : start + _ROWS][:, columns]
+    wide = dataset.shape[1] if dataset.chunks is None else dataset.chunks[1]
+    blocks = [(k * wide, np.flatnonzero(columns // wide == k)) for k in np.unique(columns // wide)]
+    for start in range(0, len(out), _ROWS):
+        rows = slice(start, start + _ROWS)
+        for left, places in blocks:
+            out[rows, places] = dataset[rows, left : left + wide][:, columns[places] - left]
     return out
 
 
