@@ -20,7 +20,7 @@ from helpers.toy_slide import (
     toy_predictor,
     write_slide,
 )
-from hespotex import pipeline
+from hespotex import pipeline, stages
 from hespotex.config import Machine
 from hespotex.errors import GenePanelError, RunError
 from hespotex.export.exporters import EXPORTERS
@@ -180,7 +180,7 @@ def test_a_manifest_is_read_once(
         paths.append(path)
         return read(path, ids)  # type: ignore[arg-type]
 
-    for module in (plan, pipeline):
+    for module in (plan, stages):
         monkeypatch.setattr(module, "read_manifest", counted)
     pipeline.predict(model, sections, tmp_path / "out", machine=_machine(tmp_path / "cache"))
     assert paths == [sections]
