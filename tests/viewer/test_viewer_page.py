@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,23 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from helpers.in_browser import (
+    BROWSER,
+    NO_BROWSER,
+    SIZES,
+    chromium,
+    colours,
+    open_view,
+    search,
+    settled,
+    until,
+    watched,
+)
 from helpers.toy_prediction import GENES
 from helpers.viewed import viewing, write_viewed
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium here (apt-get install chromium)"),
-]
-# WebGL without a GPU; a container has no sandbox of its own.
-_ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # fmt: skip
-SIZES = {"wide": (1280, 800), "phone": (390, 844)}
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)]
 
 
 @pytest.fixture(scope="module")
@@ -36,67 +40,21 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=list(_ARGUMENTS))
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(params=sorted(SIZES))
 def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
     """The page; afterwards the console was silent and no other host was asked."""
-    width, height = SIZES[request.param]
     said: list[str] = []
     asked: list[str] = []
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, accept_downloads=True
-    )
-    opened = context.new_page()
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda r: asked.append(r.url))
-    _open(opened, address)
-    yield opened
-    context.close()
+    with watched(browser, request.param, said, asked) as opened:
+        open_view(opened, address)
+        yield opened
     assert said == []
     hosts = {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))}
     assert hosts == {urlsplit(address).netloc}
-
-
-def _open(page: Any, address: str) -> None:
-    page.goto(address)
-    page.wait_for_selector("body[data-ready]")
-    _settled(page)
-
-
-def _until(page: Any, expression: str) -> None:
-    """Wait until an expression holds; the page's policy forbids Playwright's own way, which evaluates text there."""
-    for _ in range(600):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never: {expression}")
-
-
-def _settled(page: Any) -> None:
-    _until(page, "app.panes.every(p => p.values && !p.root.classList.contains('busy')) && !app.pending")  # fmt: skip
-
-
-def _search(page: Any, text: str) -> None:
-    page.fill("#gene", text)
-    page.press("#gene", "Enter")
-    _settled(page)
-
-
-def _colours(page: Any, layer: str) -> list[int]:
-    """Pixels of one canvas of the first pane; that of WebGL is only kept right after it was drawn."""
-    found = page.evaluate(
-        """name => { const p = app.panes[0], c = p[name]; if (name === 'canvas') p.draw();
-        const to = document.createElement('canvas'); to.width = c.width; to.height = c.height;
-        const t = to.getContext('2d'); t.drawImage(c, 0, 0); return [...t.getImageData(0, 0, c.width, c.height).data] }""",
-        layer,
-    )
-    return list(found)
 
 
 def test_the_best_gene_opens_with_its_grade_and_what_it_rests_on(page: Any) -> None:
@@ -110,13 +68,13 @@ def test_the_best_gene_opens_with_its_grade_and_what_it_rests_on(page: Any) -> N
 
 
 def test_the_spots_are_drawn_in_colour_and_flagged_ones_in_red(page: Any) -> None:
-    pixels = _colours(page, "canvas")
+    pixels = colours(page, "canvas")
     drawn = sum(alpha > 100 for alpha in pixels[3::4])
     assert drawn > 200
     red = sum(r > 150 and g < 60 and b < 70 and a > 150 for r, g, b, a in zip(*[iter(pixels)] * 4, strict=True))  # fmt: skip
     assert red > 10
     page.evaluate("app.look.flagged = false")
-    fewer = sum(alpha > 100 for alpha in _colours(page, "canvas")[3::4])
+    fewer = sum(alpha > 100 for alpha in colours(page, "canvas")[3::4])
     assert fewer < drawn
 
 
@@ -124,7 +82,7 @@ def test_a_gene_is_found_as_one_types(page: Any) -> None:
     page.fill("#gene", "hla")
     assert page.inner_text("#found [role=option] .name") == "HLA-A"
     assert page.inner_text("#found [role=option] .chip") == "C"
-    _search(page, "hla")
+    search(page, "hla")
     assert page.inner_text(".pane h2") == "HLA-A"
     assert "grade C" in page.inner_text(".told")
     page.evaluate("app.look.least = 'B'; app.repaint()")
@@ -152,15 +110,15 @@ def test_every_layer_of_the_menu_is_drawn(page: Any) -> None:
     )
     for show in shows:
         page.select_option("#show", show)
-        _settled(page)
-        _until(page, f"app.active.show === '{show}'")
+        settled(page)
+        until(page, f"app.active.show === '{show}'")
         assert page.is_hidden("#message")
 
 
 def test_two_panes_have_one_zoom_and_the_link_repeats_the_view(page: Any, address: str) -> None:
     page.click("#two")
-    _until(page, "app.panes.length === 2")
-    _settled(page)
+    until(page, "app.panes.length === 2")
+    settled(page)
     assert page.evaluate("app.panes.map(p => p.show)") == ["composition", "measured"]
     page.evaluate("app.panes[1].zoomAt(50, 50, 0.5)")
     page.wait_for_timeout(400)
@@ -168,7 +126,7 @@ def test_two_panes_have_one_zoom_and_the_link_repeats_the_view(page: Any, addres
     assert views[0] == views[1]
     link, camera = page.url, page.evaluate("app.camera")
     page.goto("about:blank")
-    _open(page, link)
+    open_view(page, link)
     assert page.evaluate("app.panes.map(p => p.show)") == ["composition", "measured"]
     assert page.evaluate("app.camera") == pytest.approx(camera, rel=1e-3, abs=0.1)
 
@@ -203,18 +161,18 @@ def test_a_lasso_ranks_genes_without_a_p_value(page: Any, tmp_path: Path) -> Non
     (tmp_path / "again.geojson").write_text(json.dumps(drawn))
     page.evaluate("app.regions.rings = []; app.regions.table = null")
     page.set_input_files("#geojson", tmp_path / "again.geojson")
-    _until(page, "app.regions.table && app.regions.table.n_inside === 8")
+    until(page, "app.regions.table && app.regions.table.n_inside === 8")
 
 
 def test_an_unlike_slide_is_hatched_until_one_says_so(page: Any) -> None:
     page.keyboard.press("n")
-    _until(page, "app.panes[0].about.name === 'S2'")
-    _settled(page)
+    until(page, "app.panes[0].about.name === 'S2'")
+    settled(page)
     assert page.inner_text(".pane .chip.alarm") == "unlike the training slides"
     assert page.is_visible(".warning")
     assert page.is_visible(".hatching")
     page.click("text=Show anyway")
-    _until(page, "app.look.anyway && !app.pending")
+    until(page, "app.look.anyway && !app.pending")
     assert page.is_hidden(".warning")
     assert page.is_hidden(".hatching")
     assert "anyway=1" in page.url
@@ -224,8 +182,8 @@ def test_an_unlike_slide_is_hatched_until_one_says_so(page: Any) -> None:
 def test_the_skip_link_leads_to_the_search_and_keeps_the_maps(page: Any) -> None:
     page.focus(".skip")
     page.keyboard.press("Enter")
-    _until(page, "document.activeElement.id === 'gene'")
-    _until(page, "location.hash.includes('pane=S1')")
+    until(page, "document.activeElement.id === 'gene'")
+    until(page, "location.hash.includes('pane=S1')")
     assert page.evaluate("app.panes.length") == 1
     assert page.inner_text(".pane h2") == GENES[0]
 

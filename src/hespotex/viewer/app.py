@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import wraps
-from importlib import resources
 from typing import Any, Final
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -20,6 +18,8 @@ from hespotex.errors import HESpotExError, RunError
 from hespotex.viewer.figure import FORMATS, View, draw_view
 from hespotex.viewer.gate import Gate, TooLargeError
 from hespotex.viewer.library import Library, as_mapping, read_geojson
+from hespotex.viewer.opened import OpenedSlide
+from hespotex.viewer.page import packed_raster, packed_spots, packed_values, static_text
 
 STATIC: Final = {
     "view.css": "text/css; charset=utf-8",
@@ -33,11 +33,6 @@ _KEPT: Final = {"cache-control": "private, max-age=3600"}
 _FRESH: Final = {"cache-control": "no-store"}
 
 Answer = Callable[[Request, Any], Response]
-
-
-def static_text(name: str) -> str:
-    """A file of the page, as it lies in the package."""
-    return (resources.files("hespotex.viewer") / "static" / name).read_text(encoding="utf-8")
 
 
 def make_app(library: Library, token: str) -> ASGIApp:
@@ -116,18 +111,16 @@ class _Answers:
             return PlainTextResponse("no such tile", 404)
         return Response(picture, media_type="image/jpeg", headers=_KEPT)
 
+    def _slide(self, request: Request) -> OpenedSlide:
+        return self._library.slide(request.path_params["slide"])
+
     def spots(self, request: Request, _body: bytes) -> Response:
-        """x, y in level-0 pixels (float32, n each), then flags (uint8)."""
-        slide = self._library.slide(request.path_params["slide"])
+        slide = self._slide(request)
         slide.check()
-        x, y = np.asarray(slide.file.spots.xy_px0, np.float32).T
-        flagged = (~slide.file.usable).astype(np.uint8)
-        return Response(
-            x.tobytes() + y.tobytes() + flagged.tobytes(), media_type=_BYTES, headers=_FRESH
-        )
+        return Response(packed_spots(slide), media_type=_BYTES, headers=_FRESH)
 
     def spot(self, request: Request, _body: bytes) -> Response:
-        slide = self._library.slide(request.path_params["slide"])
+        slide = self._slide(request)
         slide.check()
         number = request.path_params["spot"]
         if not 0 <= number < slide.file.n_spots:
@@ -135,25 +128,11 @@ class _Answers:
         return JSONResponse(slide.spot(number), headers=_FRESH)
 
     def raster(self, request: Request, _body: bytes) -> Response:
-        """Height, width (int32), level-0 pixels per pixel (float32), then the spot of each pixel (int32)."""
-        index, scale = self._library.slide(request.path_params["slide"]).raster()
-        head = np.array(index.shape, np.int32).tobytes() + np.float32(scale).tobytes()
-        return Response(head + index.tobytes(), media_type=_BYTES, headers=_FRESH)
+        return Response(packed_raster(self._slide(request)), media_type=_BYTES, headers=_FRESH)
 
     def values(self, request: Request, _body: bytes) -> Response:
-        """A header in JSON (its length first, uint32, padded to 4 bytes), then the values (float32)."""
-        asked, slide = request.query_params, self._library.slide(request.path_params["slide"])
-        gene = asked.get("gene", "")
-        layer = slide.layer(asked["show"], gene)
-        head = {
-            "title": layer.title, "unit": layer.unit, "limits": layer.limits, "diverging": layer.diverging,
-            "categories": layer.categories, "explained": layer.explained, "told": slide.told(gene),
-            "half_widths": slide.half_widths(gene), "suspended": slide.claims.suspended,
-            "verdict": slide.claims.verdict or "",
-        }  # fmt: skip
-        text = json.dumps(head).encode()
-        text += b" " * (-len(text) % 4)
-        packed = np.uint32(len(text)).tobytes() + text + layer.values.astype("<f4").tobytes()
+        asked = request.query_params
+        packed = packed_values(self._slide(request), asked["show"], asked.get("gene", ""))
         return Response(packed, media_type=_BYTES, headers=_FRESH)
 
     def region(self, request: Request, body: bytes) -> Response:

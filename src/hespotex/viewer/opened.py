@@ -312,13 +312,27 @@ class OpenedSlide:
 
     def spot(self, number: int) -> dict[str, Any]:
         """Name and columns of one spot, what a reader carried along included."""
-        row = self._obs.iloc[number]
-        told = {str(name): value for name, value in row.items() if name not in _HIDDEN}
+        told = {name: self._obs[name].iloc[number] for name in self._told}
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in told.items()}
         return {
-            "barcode": str(row.name),
+            "barcode": str(self._obs.index[number]),
             "columns": {k: v if isinstance(v, int) else _text(v) for k, v in plain.items()},
         }
+
+    def spots_told(self, most: int) -> dict[str, Any]:
+        """Names and the first columns of all spots, as `spot` tells them of one."""
+        columns = {name: self._obs[name].tolist() for name in self._told[:most]}
+        return {
+            "names": self._obs.index.astype(str).tolist(),
+            "columns": {
+                name: [v if isinstance(v, int) else _text(v) for v in values]
+                for name, values in columns.items()
+            },
+        }
+
+    @property
+    def _told(self) -> list[str]:
+        return [str(name) for name in self._obs if name not in _HIDDEN]
 
 
 def _text(value: Any) -> str:

@@ -40,9 +40,9 @@ class Tiles {
     return tile && tile.there ? tile : null;
   }
   draw(context, view, ratio) {
-    const { width_px0: W, height_px0: H, max_zoom: deepest, image } = this.about;
+    const { width_px0: W, height_px0: H, max_zoom: deepest, finest = deepest, image } = this.about;
     if (image === "none") return;
-    const zoom = Math.max(0, Math.min(deepest, Math.ceil(deepest - Math.log2(view.px0 / ratio) - 0.3)));
+    const zoom = Math.max(0, Math.min(finest, Math.ceil(deepest - Math.log2(view.px0 / ratio) - 0.3)));
     const side = 256 * 2 ** (deepest - zoom);
     const [left, top] = [Math.max(0, view.left), Math.max(0, view.top)];
     const [right, bottom] = [Math.min(W, view.left + view.width), Math.min(H, view.top + view.height)];

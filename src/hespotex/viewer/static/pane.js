@@ -156,7 +156,8 @@ class Pane {
       this.warning.replaceChildren(make("strong", "", "This slide is unlike the training slides."), make("span", "", "No grade holds here."), button);
     }
     this.note.hidden = about.image === "file";
-    this.note.textContent = about.image === "picture" ? `Only the small picture of the prediction is shown: ${about.image_note}.` : about.image === "none" ? `No picture of the slide: ${about.image_note}.` : "";
+    const notes = { picture: `Only the small picture of the prediction is shown: ${about.image_note}.`, none: `No picture of the slide: ${about.image_note}.`, saved: about.image_note };
+    this.note.textContent = notes[about.image] || "";
   }
   view() {
     // The part of the slide in the stage, in level-0 pixels.

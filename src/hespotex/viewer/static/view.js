@@ -2,6 +2,8 @@
 // The page: state (kept in the address), slides, gene search, display, keys.
 
 const by = (id) => document.getElementById(id);
+// A saved page has no server to ask for regions and pictures.
+const isSaved = "saved" in document.body.dataset;
 
 class App {
   constructor() {
@@ -15,6 +17,7 @@ class App {
     this.look.diverging = this.run.diverging[0]; this.look.sequential = this.run.sequential[0];
     document.title = `${this.run.title} – hespotex view`;
     by("title").textContent = this.run.title;
+    if (isSaved) by("gene").placeholder = "Gene of this page  ( / )";
     for (const kind of ["diverging", "sequential"]) for (const name of this.run[kind]) by(kind).append(new Option(name.replace("_r", ""), name));
     const panes = this.readState();
     this.listen(); this.writeLook(); this.writeSlides();
@@ -256,7 +259,7 @@ class App {
     const acts = {
       "/": () => by("gene").focus(), "+": () => pane.zoomAt(box.width / 2, box.height / 2, 0.7), "=": () => pane.zoomAt(box.width / 2, box.height / 2, 0.7),
       "-": () => pane.zoomAt(box.width / 2, box.height / 2, 1 / 0.7), ArrowLeft: () => go(-1, 0), ArrowRight: () => go(1, 0), ArrowUp: () => go(0, -1), ArrowDown: () => go(0, 1),
-      0: () => { pane.fit(); this.moved(); }, 2: () => this.pair(), l: () => this.regions.start(!this.regions.drawing), d: () => { this.look.dark = !this.look.dark; this.repaint(); },
+      0: () => { pane.fit(); this.moved(); }, 2: () => this.pair(), l: () => isSaved || this.regions.start(!this.regions.drawing), d: () => { this.look.dark = !this.look.dark; this.repaint(); },
       n: () => near(1), p: () => near(-1), "?": () => by("keys").showModal(), Escape: () => this.regions.start(false),
     };
     const act = acts[e.key] || acts[e.key.toLowerCase()];
