@@ -27,7 +27,7 @@ _PUBLIC = {
     "PredictionFile": "hespotex.analysis.prediction_file",
     "HESpotExError": "hespotex.errors",
 }
-_MODULES = ("tl",)
+_MODULES = ("pl", "tl")
 
 __all__ = ["__version__", *_MODULES, *sorted(_PUBLIC)]  # noqa: PLE0604
 

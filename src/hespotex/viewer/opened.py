@@ -16,7 +16,7 @@ from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import HESpotExError, RunError
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.measured_composition import measured_composition
-from hespotex.export.claim_words import long
+from hespotex.export.claim_words import long, short
 from hespotex.export.h5ad import holds_log1p
 from hespotex.export.raster import is_fine, pitch_um, raster_of
 from hespotex.export.scales import robust_limits
@@ -53,7 +53,7 @@ _HIDDEN: Final = frozenset(
 _TITLES: Final = {
     keys.PREDICTED_DEPTH: ("Depth, predicted", "expected total count over the panel"),
     keys.MEASURED_DEPTH: ("Depth, measured", "total count over the panel"),
-    keys.OOD_SCORE: ("Unlike score", "above 1 is flagged: unlike the spots of the training"),
+    keys.OOD_SCORE: ("Unlike score", "above 1: unlike the training"),
     keys.NUCLEI: ("Nuclei", "nuclei in the square around the spot"),
     keys.NUCLEI_PER_MM2: ("Nuclei per mm²", "nuclei per mm²"),
 }
@@ -275,6 +275,19 @@ class OpenedSlide:
     def told(self, gene: str) -> str:
         """The sentence on a gene with all numbers that its grade rests on; empty for no gene."""
         return long(self.claims, self._place[gene]) if gene in self._place else ""
+
+    def holds(self, name: str) -> bool:
+        """Whether a name is one of its genes or gene sets."""
+        return name in self._place or name in self._sets
+
+    def graded(self, name: str) -> str:
+        """A gene's or a gene set's grade in a few words; empty where it has none to tell."""
+        if name in self._place:
+            return short(self.claims, self._place[name])
+        sets = self.file.spots.extras.gene_sets
+        if sets is None or name not in self._sets or not len(sets.grades):
+            return ""
+        return f"grade {sets.grades[self._sets[name]]}"
 
     def half_widths(self, gene: str) -> list[float | None]:
         """Half widths of the interval of composition, for regions of 1, 4, 9 and 25 spots; empty where unknown."""

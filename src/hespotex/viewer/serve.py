@@ -25,6 +25,7 @@ class Viewer:
         slides: where images lie, as of `find_predictions`.
         port: to listen at; 0 takes a free one.
         say: hears of what the viewer does.
+        height: of its frame in a notebook, in pixels of the screen.
 
     Raises:
         RunError: there is no prediction, the port is taken, or starlette and uvicorn are not installed.
@@ -37,6 +38,7 @@ class Viewer:
         slides: str | Path | None = None,
         port: int = 0,
         say: Callable[[str], None] = lambda _text: None,
+        height: int = 640,
     ) -> None:
         try:
             import uvicorn
@@ -51,6 +53,7 @@ class Viewer:
         self._socket = _bound(port)
         self.address = f"http://{HOST}:{self._socket.getsockname()[1]}/{token}/"
         self.library = Library(source, say)
+        self._height = int(height)
         config = uvicorn.Config(
             make_app(self.library, token), log_level="error", access_log=False, lifespan="off",
             timeout_graceful_shutdown=1, server_header=False,
@@ -83,7 +86,7 @@ class Viewer:
 
     def _repr_html_(self) -> str:
         return (
-            f'<iframe src="{self.address}" title="hespotex view" style="width:100%;height:640px;border:0"></iframe>'
+            f'<iframe src="{self.address}" title="hespotex view" style="width:100%;height:{self._height}px;border:0"></iframe>'
             f'<p><a href="{self.address}" target="_blank">open in a window of its own</a></p>'
         )
 
