@@ -18,7 +18,7 @@ from hespotex.datasets.simulated import as_section
 from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import write_prediction
 from hespotex.genes.panel import PanelCounts
-from hespotex.geometry import Affine
+from hespotex.geometry import Bend, Map
 from hespotex.models.types import Prediction
 
 # What a model misses of a spot's log share.
@@ -32,8 +32,14 @@ SCORES: Final = {
 }
 
 
-def write_slice(path: Path, plan: PaintedPlan, block: int, number: int) -> PredictionFile:
-    """A slice with its counts; the prediction of every spot is its expected share, with noise."""
+def write_slice(
+    path: Path, plan: PaintedPlan, block: int, number: int, warp: Bend | None = None
+) -> PredictionFile:
+    """A slice with its counts; the prediction of every spot is its expected share, with noise.
+
+    Args:
+        warp: from the warped slice to the one as it was cut: spots lie where their tissue went.
+    """
     painted = plan.section(block, number, picture=False)
     arrays, rng = painted.arrays, np.random.default_rng([plan.seed, block, number])
     share = np.nan_to_num(arrays.share) + 1e-6
@@ -42,6 +48,8 @@ def write_slice(path: Path, plan: PaintedPlan, block: int, number: int) -> Predi
     pooled = share.mean(axis=0) / share.mean(axis=0).sum()
     section = as_section(painted)
     assert section.counts is not None
+    if warp is not None:
+        section = replace(section, xy_px0=warp.inverse()(arrays.xy_um) / arrays.mpp)
     write_prediction(
         path,
         section=replace(section, counts=None, genes=None),
@@ -59,7 +67,7 @@ def write_slice(path: Path, plan: PaintedPlan, block: int, number: int) -> Predi
 
 
 def compare_scores(
-    files: tuple[PredictionFile, PredictionFile], found: Affine, true: Affine, pitch_um: float
+    files: tuple[PredictionFile, PredictionFile], found: Map, true: Map, pitch_um: float
 ) -> dict[str, Mapping[str, float]]:
     """By score of composition: its mean over genes under the true map, what the found one makes of it, and the most that a gene differs."""
     tables = [agreement(*files, to_first, pitch_um) for to_first in (found, true)]

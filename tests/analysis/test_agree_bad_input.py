@@ -2,74 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pytest
 
-from helpers.toy_prediction import GENES
+from helpers.agree_runs import MPP, block, same_place, write
 from hespotex.analysis.agree import agree, choose_pairs, read_sections
 from hespotex.analysis.agreement import CONSISTENT
-from hespotex.datasets import PaintedPlan, Serial, draw_patients
 from hespotex.errors import GeometryError
-from hespotex.export.h5ad import Thumbnail, write_prediction
-from hespotex.geometry import CommonFrame, Geometry, SectionFrame, write_frames
-from hespotex.models.types import Prediction
-from hespotex.sections.section import Section
-
-SIDE_UM = 1800.0
-MPP = 2.0
-
-
-@functools.cache
-def _block() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], float]:
-    """Two slices of a block, 10 um apart and stained anew; pixels per level-0 pixel."""
-    plan = PaintedPlan(
-        seed=19, patients=draw_patients(1), sections_per_patient=2, n_genes=20, lattice="square",
-        side_um=SIDE_UM, mpp=MPP, serial=Serial((0.0, 10.0), restained=True),
-    )  # fmt: skip
-    first, second = (plan.section(0, k).arrays.image for k in (0, 1))
-    small = (first.shape[1] // 10, first.shape[0] // 10)
-    a, b = (cv2.resize(i, small, interpolation=cv2.INTER_AREA) for i in (first, second))
-    return a, b, first.shape[0] / small[1]
-
-
-def write(
-    run: Path,
-    name: str,
-    picture: npt.NDArray[np.uint8] | None,
-    *,
-    mpp: float = MPP,
-    pitch_um: float = 150.0,
-    spots: int | None = None,
-    genes: int | None = None,
-    **obs: str,
-) -> None:
-    """A prediction on a lattice over the tissue: smooth waves of the place, others for every gene."""
-    steps = np.arange(300.0, SIDE_UM - 300, pitch_um)
-    xy_um = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)[:spots]
-    barcodes = np.array([f"s{i}" for i in range(len(xy_um))])
-    section = Section(
-        section_id=name, patient_id="P", slide=None, geometry=Geometry(mpp, pitch_um, pitch_um / 2),
-        barcodes=barcodes, xy_px0=xy_um / MPP, counts=None, genes=None,
-        obs=pd.DataFrame(obs, index=barcodes),
-    )  # fmt: skip
-    waves = np.random.default_rng(0).normal(size=(2, len(GENES))) / 300
-    values = np.sin(xy_um @ waves).astype(np.float32)
-    write_prediction(
-        run / "predictions" / f"{name}.h5ad",
-        section=section,
-        genes=GENES,
-        prediction=Prediction(np.exp(values), values, np.full(len(xy_um), 9.0, np.float32)),
-        thumbnail=None if picture is None else Thumbnail(picture, _block()[2]),
-        provenance={"spot_pitch_um": pitch_um},
-        columns=None if genes is None else np.arange(genes),
-    )
 
 
 def compared(run: Path, **more: Any) -> float:
@@ -80,15 +22,10 @@ def compared(run: Path, **more: Any) -> float:
     return float(table.loc[table["what"] == CONSISTENT, "pcc"].mean())
 
 
-def same_place(run: Path) -> Path:
-    write_frames(run / "f.json", CommonFrame({n: SectionFrame(MPP) for n in ("S1", "S2")}))
-    return run / "f.json"
-
-
 def test_a_scale_tag_that_is_off_by_two_is_refused_and_named_while_the_right_one_passes(
     tmp_path: Path,
 ) -> None:
-    first, second, _ = _block()
+    first, second, _ = block()
     write(tmp_path / "a", "S1", first)
     write(tmp_path / "a", "S2", second)
     assert compared(tmp_path / "a") > 0.9
@@ -103,7 +40,7 @@ def test_a_scale_tag_that_is_off_by_two_is_refused_and_named_while_the_right_one
 
 
 def test_a_fold_line_does_not_lead_the_registration_astray(tmp_path: Path) -> None:
-    first, second, _ = _block()
+    first, second, _ = block()
     folded = second.copy()
     middle = folded.shape[1] // 2
     folded[:, middle : middle + 4] = folded[:, middle : middle + 4] // 3
@@ -119,7 +56,7 @@ def test_sections_on_lattices_of_different_pitch_are_compared(tmp_path: Path) ->
 
 
 def test_a_section_without_a_slide_is_named_and_landmarks_help(tmp_path: Path) -> None:
-    write(tmp_path, "S1", _block()[0])
+    write(tmp_path, "S1", block()[0])
     write(tmp_path, "S2", None)
     with pytest.raises(
         GeometryError,
@@ -135,8 +72,8 @@ def test_a_section_without_a_slide_is_named_and_landmarks_help(tmp_path: Path) -
 
 
 def test_a_picture_of_glass_is_named_by_its_section(tmp_path: Path) -> None:
-    write(tmp_path, "S1", _block()[0])
-    write(tmp_path, "S2", np.full_like(_block()[0], 240))
+    write(tmp_path, "S1", block()[0])
+    write(tmp_path, "S2", np.full_like(block()[0], 240))
     with pytest.raises(GeometryError, match=r"section S2: expected tissue to register by"):
         agree(tmp_path, tmp_path / "out", pairs=["S1:S2"])
 

@@ -14,13 +14,14 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.analysis import agreement as scores
+from hespotex.analysis.bending import as_columns
 from hespotex.analysis.landmarks import LEAST_LANDMARKS, fit_landmarks, read_landmarks
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.analysis.registration import UNKNOWN, Registration, quality_of_given, register
 from hespotex.analysis.section_picture import Picture, picture_of
 from hespotex.errors import GeometryError, RunError, shorten
 from hespotex.export.raster import pitch_um
-from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
+from hespotex.geometry import Affine, CommonFrame, Map, SectionFrame, read_frames, write_frames
 from hespotex.progress import Reporter, Silent
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.run_folder import RunDir
@@ -147,6 +148,7 @@ def agree(
     pairs: Sequence[str] = (),
     transform: Path | None = None,
     landmarks: Path | None = None,
+    bend: bool = True,
     reporter: Reporter | None = None,
 ) -> list[PairResult]:
     """Register and compare pairs of sections of a run, and write tables, frames and h5ad files.
@@ -157,6 +159,7 @@ def agree(
         pairs: `A:B`; empty: all pairs of each series.
         transform: frames of sections as `write_frames` writes them; sections in it are not registered.
         landmarks: CSV with section_a, section_b, x_a_um, y_a_um, x_b_um, y_b_um; three or more a pair are fitted.
+        bend: look for a bend after the affine map of a search.
 
     Raises:
         HESpotExError: the run has no predictions, pairs or files are wrong, or no pair can be compared.
@@ -170,7 +173,7 @@ def agree(
     results = []
     with reporter.task("sections compared", len(chosen)) as advance:
         for a, b in chosen:
-            result = _compare(files, (a, b), pictures, given, marks.get((a, b)))
+            result = _compare(files, (a, b), pictures, given, marks.get((a, b)), bend)
             same = files[a].spots.patient_id == files[b].spots.patient_id
             results.append(replace(result, apart=abs(order[b] - order[a]), same_patient=same))
             if not same:
@@ -189,7 +192,7 @@ def agree(
             if astray
             else "",
         )
-    _write(out, files, results)
+    _write(out, files, results, reporter)
     return results
 
 
@@ -214,6 +217,7 @@ def _compare(
     pictures: dict[str, Picture],
     given: CommonFrame,
     marks: tuple[np.ndarray, np.ndarray] | None,
+    bend: bool,
 ) -> PairResult:
     a, b = (files[name] for name in pair)
     trained = trained_note(a, b)
@@ -226,7 +230,7 @@ def _compare(
                     found=f"none in {file.path.name}: no gene has evidence for its patient",
                     remedy="predict with --untested or --all-genes: evidence of each stands beside its numbers",
                 )
-        registration = _registered(pair, (a, b), pictures, given, marks)
+        registration = _registered(pair, (a, b), pictures, given, marks, bend)
         refused = registration.quality.refusal if registration.kind in ("rigid", "affine") else ""
         if refused:
             raise GeometryError(refused + _areas(pair, pictures))
@@ -252,8 +256,9 @@ def _registered(
     pictures: dict[str, Picture],
     given: CommonFrame,
     marks: tuple[np.ndarray, np.ndarray] | None,
+    bend: bool,
 ) -> Registration:
-    by_hand = None
+    by_hand: Map | None = None
     if all(name in given.sections for name in pair):
         by_hand = given.between(pair[1], pair[0])
     elif marks is not None and len(marks[0]) >= LEAST_LANDMARKS:
@@ -279,7 +284,7 @@ def _registered(
             found=f"none of {without}, predicted from features without a slide",
             remedy="give --transform or --landmarks",
         )
-    return _with_residual(register(fixed, moving), marks)
+    return _with_residual(register(fixed, moving, bend=bend), marks)
 
 
 def _with_residual(
@@ -291,10 +296,12 @@ def _with_residual(
     return replace(found, residual_um=float(np.sqrt(np.mean(off**2))))
 
 
-def frames_of(files: Mapping[str, PredictionFile], results: Sequence[PairResult]) -> CommonFrame:
+def frames_of(
+    files: Mapping[str, PredictionFile], results: Sequence[PairResult], reporter: Reporter
+) -> CommonFrame:
     """All sections that hang together by accepted pairs, in the frame of the first; neighbours are used first."""
     links = sorted((r for r in results if not r.refused), key=lambda r: np.nan_to_num(r.apart))
-    placed: dict[str, Affine] = {}
+    placed: dict[str, Map] = {}
     while True:
         grown = False
         for link in links:
@@ -309,7 +316,23 @@ def frames_of(files: Mapping[str, PredictionFile], results: Sequence[PairResult]
                 placed[link.first], grown = placed[link.second] @ to.inverse(), True
         if not grown:
             break
-    return CommonFrame({n: SectionFrame(files[n].spots.mpp, to) for n, to in placed.items()})
+    return CommonFrame({name: _frame(files[name], to, reporter) for name, to in placed.items()})
+
+
+def _frame(file: PredictionFile, to: Map, reporter: Reporter) -> SectionFrame:
+    """Where a section lies, its bend over all of its picture and spots."""
+    lower, upper, mpp = np.zeros(2), file.xy_um.max(axis=0), file.spots.mpp
+    if (picture := file.spots.thumbnail) is not None:
+        side = np.array(picture.image.shape[1::-1]) * picture.px0_per_px * mpp
+        upper = np.maximum(upper, side)
+    try:
+        return SectionFrame.of(mpp, to, lower, upper)
+    except GeometryError as error:
+        affine = to if isinstance(to, Affine) else to.affine
+        reporter.warn(
+            f"{file.spots.section_id} lies in the common frame without its bends: {error}"
+        )
+        return SectionFrame(mpp, affine)
 
 
 def summary(results: Sequence[PairResult]) -> pd.DataFrame:
@@ -325,6 +348,7 @@ def summary(results: Sequence[PairResult]) -> pd.DataFrame:
             for name in ("dice", "correlation", "detail", "lead", "mutual_information", "overlap")
         }
         head |= {"residual_um": r.registration.residual_um if r.registration else np.nan}
+        head |= as_columns(r.registration.bending if r.registration else None)
         tail = {"trained": r.trained, "refused": r.refused}
         if r.table.empty:
             rows.append({**head, **tail})
@@ -339,7 +363,12 @@ def summary(results: Sequence[PairResult]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _write(out: Path, files: Mapping[str, PredictionFile], results: Sequence[PairResult]) -> None:
+def _write(
+    out: Path,
+    files: Mapping[str, PredictionFile],
+    results: Sequence[PairResult],
+    reporter: Reporter,
+) -> None:
     kept = [
         r.table.assign(section_a=r.first, section_b=r.second, trained=r.trained)
         for r in results
@@ -348,7 +377,7 @@ def _write(out: Path, files: Mapping[str, PredictionFile], results: Sequence[Pai
     for name, table in (("agree.csv", pd.concat(kept)), ("pairs.csv", summary(results))):
         with atomic_path(out / name) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
-    frames = frames_of(files, results)
+    frames = frames_of(files, results, reporter)
     write_frames(out / "frames.json", frames)
     for name in frames.sections:
         _write_section(out / "sections" / f"{name}.h5ad", files[name], frames)

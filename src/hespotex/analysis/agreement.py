@@ -25,7 +25,7 @@ from hespotex.evaluation.spatial_null import (
     build_modes,
     compare_cleared,
 )
-from hespotex.geometry import Affine
+from hespotex.geometry import Map
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -116,7 +116,7 @@ def _standardised(values: Float32) -> tuple[Float32, npt.NDArray[np.bool_]]:
 
 
 def agreement(
-    first: PredictionFile, second: PredictionFile, to_first: Affine, pitch_um: float
+    first: PredictionFile, second: PredictionFile, to_first: Map, pitch_um: float
 ) -> pd.DataFrame:
     """Every gene of both predictions, every comparison that the files allow.
 

@@ -21,7 +21,7 @@ from hespotex.errors import GeometryError
 from hespotex.evaluation.ridge_maps import RidgeMaps
 from hespotex.evaluation.spatial_null import MIN_SPOTS, depth_basis
 from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals
-from hespotex.geometry import Affine
+from hespotex.geometry import Map
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -159,7 +159,7 @@ def _counts(file: PredictionFile) -> sparse.csc_matrix | None:
 
 
 def sides_of(
-    first: PredictionFile, second: PredictionFile, to_first: Affine, pitch_um: float
+    first: PredictionFile, second: PredictionFile, to_first: Map, pitch_um: float
 ) -> tuple[tuple[Side, Side], Floats]:
     """Both sections at their common places, and (m, 2) where these lie, in microns of the first section.
 

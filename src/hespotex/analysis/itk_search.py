@@ -1,14 +1,19 @@
-"""SimpleITK's local search for the map between two pictures."""
+"""SimpleITK's local searches: for the affine map between two pictures, and for the bend that remains."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from hespotex.analysis.section_picture import Picture, middle, warped
 from hespotex.errors import GeometryError
-from hespotex.geometry import Affine
+from hespotex.geometry import Affine, Bend
+
+# Nodes of the returned grid in a field of the mesh of B-splines.
+_NODES: Final = 4
+_ROUNDS: Final = 60
 
 
 def searched(
@@ -53,13 +58,52 @@ def searched(
         method.SetInitialTransform(found, inPlace=True)
         _execute(method, fixed, flat)
         return (mirror.inverse() @ _affine(found)).inverse()
-    found = itk.AffineTransform(2)
-    found.SetCenter(centre.tolist())
-    found.SetMatrix(back.linear.ravel().tolist())
-    found.SetTranslation((back(centre[None])[0] - centre).tolist())
+    found = _itk_affine(back, centre)
     method.SetInitialTransform(found, inPlace=True)
     _execute(method, fixed, moving)
     return _affine(found).inverse()
+
+
+def searched_bend(fixed: Picture, moving: Picture, to_fixed: Affine, mesh: int) -> Bend:
+    """Where a point of the fixed section lies in the moving one as `to_fixed` lays it: B-splines over the common tissue.
+
+    Args:
+        mesh: fields of B-splines along either side of the box around the fixed tissue and its rim.
+
+    Raises:
+        GeometryError: the bend that was found is too steep.
+    """
+    itk = _itk()
+    method, image = itk.ImageRegistrationMethod(), _image(fixed)
+    method.SetMetricFixedMask(_image(fixed, mask=True))
+    method.SetMetricMovingMask(_image(moving, mask=True))
+    method.SetMetricAsMeanSquares()
+    method.SetOptimizerAsLBFGSB(gradientConvergenceTolerance=1e-5, numberOfIterations=_ROUNDS)
+    method.SetInterpolator(itk.sitkLinear)
+    method.SetNumberOfThreads(1)
+    method.SetMovingInitialTransform(_itk_affine(to_fixed.inverse(), middle(fixed)))
+    found = itk.BSplineTransformInitializer(image, [mesh, mesh], 3)
+    method.SetInitialTransform(found, inPlace=True)
+    _execute(method, fixed, moving)
+    # Beyond the middles of its outer pixels SimpleITK moves nothing at all.
+    sides = (np.array(image.GetSize()) - 1) * fixed.um_per_px
+    step = float(sides.max()) / (_NODES * mesh)
+    n = np.floor(sides / step + 1e-6).astype(int) + 1
+    origin = np.array(image.GetOrigin())
+    field = itk.TransformToDisplacementField(
+        found, itk.sitkVectorFloat64, n.tolist(), origin.tolist(), [step, step]
+    )
+    moved: npt.NDArray[np.float64] = itk.GetArrayFromImage(field)
+    return Bend((float(origin[0]), float(origin[1])), step, moved)
+
+
+def _itk_affine(affine: Affine, centre: npt.NDArray[np.float64]) -> Any:
+    """An affine map of SimpleITK about a centre."""
+    found = _itk().AffineTransform(2)
+    found.SetCenter(centre.tolist())
+    found.SetMatrix(affine.linear.ravel().tolist())
+    found.SetTranslation((affine(centre[None])[0] - centre).tolist())
+    return found
 
 
 def _execute(method: Any, fixed: Picture, moving: Picture) -> None:

@@ -2,7 +2,8 @@
 
 Both pictures are brought to one pixel size. Grey is the amount of haematoxylin, ranked within the tissue, so that
 another stain or scanner changes little. All turns in steps of 15 degrees are tried, with and without a mirror; the
-best go through SimpleITK's rigid, then affine search. A fit that is not good enough is refused by its numbers.
+best go through SimpleITK's rigid, then affine search. A fit that is not good enough is refused by its numbers. One that is
+may be bent (`bending.py`): that makes no refused fit a good one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.analysis.bending import NONE_FOUND, Bending, judged, searched_from_both
 from hespotex.analysis.itk_search import searched
 from hespotex.analysis.section_picture import (
     LEAST_TISSUE_PX,
@@ -24,7 +26,7 @@ from hespotex.analysis.section_picture import (
     scaled,
     warped,
 )
-from hespotex.geometry import Affine
+from hespotex.geometry import Affine, Map, Smooth
 
 # Pixels of the longer side of both pictures in the search; the finer one is for the last step.
 _COARSE_PX: Final = 64
@@ -95,19 +97,24 @@ class Registration:
 
     Attributes:
         to_fixed: from microns of the moving section to microns of the fixed one.
-        quality: of the fit.
+        quality: of the fit, without a bend where it was searched for.
         kind: `rigid`, `affine`, or `given`.
         residual_um: of landmarks, root mean square; NaN where none were given.
+        bending: what was found of a bend; None where none was looked for.
     """
 
-    to_fixed: Affine
+    to_fixed: Map
     quality: Quality
     kind: str
     residual_um: float = float("nan")
+    bending: Bending | None = None
 
 
-def register(fixed: Picture, moving: Picture) -> Registration:
+def register(fixed: Picture, moving: Picture, *, bend: bool = True) -> Registration:
     """Where the moving section lies on the fixed one.
+
+    Args:
+        bend: look for a bend, too, where the affine map is good enough.
 
     Raises:
         GeometryError: SimpleITK is not installed.
@@ -125,10 +132,26 @@ def register(fixed: Picture, moving: Picture) -> Registration:
     last = [best, *_searches(large, [best])]
     best = max(last, key=lambda one: _merit(quality_of(*large, one), 0.5))
     kind = "rigid" if best.stretches[0] - best.stretches[1] < 1e-9 else "affine"
-    return Registration(best, replace(quality_of(*large, best), lead=lead), kind)
+    quality = replace(quality_of(*large, best), lead=lead)
+    if not bend or quality.refusal:
+        return Registration(best, quality, kind)
+    to_fixed, bending = _bent(large, best, quality.detail)
+    return Registration(to_fixed, quality, kind, bending=bending)
 
 
-def quality_of_given(fixed: Picture, moving: Picture, to_fixed: Affine) -> Quality:
+def _bent(pictures: tuple[Picture, Picture], affine: Affine, before: float) -> tuple[Map, Bending]:
+    """The map with a bend, where one is used."""
+    found = searched_from_both(*pictures, affine)
+    if found is None:
+        return affine, NONE_FOUND
+    bend, moved, most, apart = found
+    whole = Smooth((affine, bend))
+    size = float(np.sqrt(pictures[1].tissue.sum())) * pictures[1].um_per_px
+    bending = judged(moved, most, apart, before, quality_of(*pictures, whole).detail, size)
+    return (affine if bending.refusal else whole), bending
+
+
+def quality_of_given(fixed: Picture, moving: Picture, to_fixed: Map) -> Quality:
     """The numbers of a map that was not searched for, at the pixel size of the last step of a search."""
     _, fine = _pixel_sizes(fixed, moving)
     return quality_of(scaled(fixed, fine), scaled(moving, fine), to_fixed)
@@ -208,9 +231,10 @@ def _merit(quality: Quality, of_shape: float) -> float:
     return of_shape * quality.dice + 2 * (quality.correlation + quality.detail)
 
 
-def quality_of(fixed: Picture, moving: Picture, to_fixed: Affine) -> Quality:
+def quality_of(fixed: Picture, moving: Picture, to_fixed: Map) -> Quality:
     """The numbers of a fit; a map that stretches by more than a quarter has none."""
-    most, least = to_fixed.stretches
+    affine = to_fixed if isinstance(to_fixed, Affine) else to_fixed.affine
+    most, least = affine.stretches
     tissue = warped(moving.tissue, moving, fixed, to_fixed) > 0.5
     both = tissue & fixed.tissue
     area = (fixed.um_per_px / moving.um_per_px) ** 2

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import GeometryError
-from hespotex.geometry import Affine
+from hespotex.geometry import Affine, Map, pixels_of
 from hespotex.slide.tissue import tissue_mask
 
 if TYPE_CHECKING:
@@ -87,12 +87,13 @@ def middle(picture: Picture) -> npt.NDArray[np.float64]:
     return np.array([columns.mean() + 0.5, rows.mean() + 0.5]) * picture.um_per_px
 
 
-def warped(image: npt.NDArray[Any], of: Picture, onto: Picture, to_fixed: Affine) -> Image:
+def warped(image: npt.NDArray[Any], of: Picture, onto: Picture, to_fixed: Map) -> Image:
     """(h, w) an image of one section in the pixels of the other, in which 0 is outside."""
     import cv2
 
-    in_px = to_fixed.in_pixels(of.um_per_px, onto.um_per_px)
-    size = onto.grey.shape[::-1]
-    return np.asarray(
-        cv2.warpAffine(np.asarray(image, np.float32), np.array(in_px.rows), size), np.float32
-    )
+    size, values = onto.grey.shape[::-1], np.asarray(image, np.float32)
+    if isinstance(to_fixed, Affine):
+        in_px = to_fixed.in_pixels(of.um_per_px, onto.um_per_px)
+        return np.asarray(cv2.warpAffine(values, np.array(in_px.rows), size), np.float32)
+    columns, rows = pixels_of(to_fixed, of.um_per_px, onto.um_per_px, (size[0], size[1]))
+    return np.asarray(cv2.remap(values, columns, rows, cv2.INTER_LINEAR), np.float32)

@@ -36,6 +36,13 @@ def agree(
             help="CSV: section_a, section_b, x_a_um, y_a_um, x_b_um, y_b_um; three points a pair or more.",
         ),
     ] = None,
+    no_bend: Annotated[
+        bool,
+        typer.Option(
+            "--no-bend",
+            help="Stay with an affine map, also where tissue was warped and a smooth bend pays.",
+        ),
+    ] = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -55,6 +62,7 @@ def agree(
         pairs=options.split_ids(pairs) or (),
         transform=transform,
         landmarks=landmarks,
+        bend=not no_bend,
         reporter=options.reporter(quiet, verbose),
     )
     paths = write_pages(run, out, results)

@@ -1,7 +1,9 @@
 """Scale and orientation of a section, decided from every source at once, and frames that sections share."""
 
+from hespotex.geometry.affine import Affine
+from hespotex.geometry.bends import Bend, Map, Smooth, pixels_of
 from hespotex.geometry.decide import Geometry, ScaleNote, StatedScale, decide_geometry
-from hespotex.geometry.frames import Affine, CommonFrame, SectionFrame, read_frames, write_frames
+from hespotex.geometry.frames import CommonFrame, SectionFrame, read_frames, write_frames
 from hespotex.geometry.image_fit import (
     FittedSpots,
     SlideFacts,
@@ -22,15 +24,18 @@ from hespotex.geometry.orientation import (
 __all__ = [
     "ORIENTATIONS",
     "Affine",
+    "Bend",
     "CommonFrame",
     "FittedSpots",
     "Geometry",
     "Hypothesis",
     "Lattice",
+    "Map",
     "OrientationEvidence",
     "ScaleNote",
     "SectionFrame",
     "SlideFacts",
+    "Smooth",
     "StatedScale",
     "check_one_section",
     "decide_geometry",
@@ -39,6 +44,7 @@ __all__ = [
     "orient",
     "orientation_evidence",
     "outside_error",
+    "pixels_of",
     "read_frames",
     "spots_outside",
     "write_frames",

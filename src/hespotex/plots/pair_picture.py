@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.export.h5ad import Thumbnail
-from hespotex.geometry import Affine
+from hespotex.geometry import Affine, Map, pixels_of
 from hespotex.plots.style import (
     ACCENT,
     bare_axes,
@@ -33,7 +33,7 @@ def plot_pair(
     names: tuple[str, str],
     pictures: tuple[Thumbnail, Thumbnail],
     mpps: tuple[float, float],
-    to_first: Affine,
+    to_first: Map,
     said: tuple[str, str],
 ) -> Figure:
     """Checkerboard on the left, both outlines on the first section on the right.
@@ -75,14 +75,18 @@ def plot_pair(
 
 
 def _laid(
-    image: npt.NDArray[np.uint8], um_of: float, um: float, to_first: Affine, size: tuple[int, int]
+    image: npt.NDArray[np.uint8], um_of: float, um: float, to_first: Map, size: tuple[int, int]
 ) -> npt.NDArray[Any]:
     """A picture in the pixels of the other; beyond its rim white."""
     import cv2
 
-    in_px = to_first.in_pixels(um_of, um)
-    return np.asarray(
-        cv2.warpAffine(
-            image, np.array(in_px.rows), size, flags=cv2.INTER_AREA, borderValue=(255, 255, 255)
+    white = (255, 255, 255)
+    if isinstance(to_first, Affine):
+        in_px = np.array(to_first.in_pixels(um_of, um).rows)
+        laid = cv2.warpAffine(image, in_px, size, flags=cv2.INTER_AREA, borderValue=white)
+    else:
+        at = pixels_of(to_first, um_of, um, size)
+        laid = cv2.remap(
+            image, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=white
         )
-    )
+    return np.asarray(laid)

@@ -83,11 +83,12 @@ def fit_sentence(result: PairResult) -> str:
     if r is None:
         return "No registration."
     q = r.quality
+    bend = "" if r.bending is None else f"; {r.bending.said}"
     lead = "" if math.isnan(q.lead) else f", lead {q.lead:.2f}"
     residual = "" if math.isnan(r.residual_um) else f", landmarks {r.residual_um:.0f} um off"
     return (
         f"{r.kind} map: Dice of tissue {q.dice:.2f}, correlation of grey {q.correlation:.2f}, of its detail {q.detail:.2f}, "
-        f"normalised mutual information {q.mutual_information:.3f}{lead}{residual}"
+        f"normalised mutual information {q.mutual_information:.3f}{lead}{residual}{bend}"
     )
 
 
