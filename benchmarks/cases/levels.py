@@ -79,9 +79,11 @@ def _once(seed: int, shift: float, bend: float, *, shown: bool) -> dict[str, flo
         own, features = [stats[k] for k in train], [sections[k].features for k in train]
         projection = fit_projection(features, COMPONENTS, seed=seed, stats=own)
         inputs = [projection.apply(f, s) for f, s in zip(features, own, strict=True)]
-        level, said = fit_level([sections[k] for k in train], own, inputs, seed=seed)
+        level, said = fit_level([sections[k] for k in train], own, projection, inputs, seed=seed)
         looks = np.stack([level.look(s) for s in stats])
-        folds.append(LevelFold(train, np.array([held]), looks, said["level"]["tells_slides_apart"]))
+        told = said["level"]["tells_slides_apart"]
+        slopes = level.slopes[:, :-1].astype(np.float64)
+        folds.append(LevelFold(train, np.array([held]), looks, slopes, told))
     values = np.stack([log_shares(np.asarray(s.counts.sum(axis=0)).ravel()) for s in sections])
     beside = {
         "ridge": np.stack([s.mean.ravel().astype(np.float64) for s in stats]),
@@ -146,6 +148,11 @@ def _pictures(how: Mapping[str, Any], context: Context) -> dict[str, Any]:
         truth = pd.read_csv(folder / "cohort" / "truth.csv").set_index("gene")
         table = genes.drop_duplicates("gene").set_index("gene")
         predicted = _mean_levels(folder / "run", table.index, plan)
+    # A gene of a few counts a slide, however deep, has a part of all counts that follows depth.
+    table = table[truth.programme.reindex(table.index) != "rare"]
+    predicted = tuple(
+        v[:, (truth.programme.reindex(every) != "rare").to_numpy()] for v in predicted
+    )
     visible = truth.predictable.reindex(table.index).to_numpy(bool)
     found = table.level_grade.isin(["A", "B", "C"]).to_numpy()
     scanner = np.array([patient.scanner for patient in plan.patients])

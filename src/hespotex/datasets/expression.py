@@ -43,11 +43,14 @@ class GeneTruth:
             every spot's total; `rare`: hardly ever seen; `patient`: only in some patients; `focus`: high in
             the foci of plans that have them.
         profile: (kinds, G) log share of each gene in the RNA of each tissue, and of foci where a plan has them.
+        apart: genes that the image tells, and all others, have a fixed part of every spot's total each. Else more of
+            the ones is less of all others, so that the image tells a little of every gene.
     """
 
     genes: npt.NDArray[np.str_]
     programme: npt.NDArray[np.str_]
     profile: Values
+    apart: bool = False
 
     @property
     def predictable(self) -> npt.NDArray[np.bool_]:
@@ -194,6 +197,10 @@ def expected_shares(
     share[:, truth.programme == "smooth"] *= np.exp(0.8 * maps)
     if silent:
         share[:, truth.programme == "patient"] = 0.0
+    if truth.apart:
+        for block in (truth.predictable, ~truth.predictable):
+            own = share[:, block].sum(axis=1, keepdims=True)
+            share[:, block] *= block.mean() / np.where(own > 0, own, np.nan)
     total = share.sum(axis=1, keepdims=True)
     return np.asarray(share / np.where(total > 0, total, np.nan))
 

@@ -75,6 +75,8 @@ class PaintedPlan:
             most 3,200; mean_depth is the geometric mean of the spots' expected totals.
         tissue_sd: how far patients differ in the tissues that their slides show.
         gene_sd: standard deviation of a log factor per patient and gene, which no slide shows.
+        apart: genes that slides show, and all others, have a fixed part of every spot's total each; else what slides show
+            moves all shares a little.
         one_stain: all patients were stained in one laboratory, else each in its own.
         scanners: by name, as `PaintedPatient.scanner` has them.
         serial: sections of a patient are slices of one block; None: each is laid out by itself, and four fifths of
@@ -97,6 +99,7 @@ class PaintedPlan:
     mean_depth: float | None = None
     tissue_sd: float = PREVALENCE_SD
     gene_sd: float = 0.25
+    apart: bool = False
     one_stain: bool = False
     scanners: Mapping[str, Scanner] = field(default_factory=dict)
     serial: Serial | None = None
@@ -123,12 +126,13 @@ class PaintedPlan:
     @property
     def genes(self) -> GeneTruth:
         """The genes of the cohort, drawn from the seed alone."""
-        return draw_genes(
+        drawn = draw_genes(
             stream(self.seed, _GENES),
             self.n_genes,
             foci=self.has_foci,
             focus_genes=self.focus_genes,
         )
+        return replace(drawn, apart=self.apart)
 
     @property
     def has_foci(self) -> bool:

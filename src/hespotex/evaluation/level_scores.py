@@ -21,7 +21,8 @@ from hespotex import keys
 from hespotex.evaluation import run_tables
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.level_ridge import LevelRidge
-from hespotex.models.default.level import LevelFit, dealt_together
+from hespotex.models.default.level import FEWEST_PATIENTS as FEWEST_TRAINING
+from hespotex.models.default.level import Following, dealt_together
 
 Float64 = npt.NDArray[np.float64]
 
@@ -53,13 +54,20 @@ class LevelFold:
     Attributes:
         train, held_out: places of patients.
         looks: (P, K) mean look of each patient's slides.
+        slopes: (K, G) what a step along a look means inside the training slides.
         tells: whether the model of the fold tells slides apart.
     """
 
     train: npt.NDArray[np.intp]
     held_out: npt.NDArray[np.intp]
     looks: Float64
+    slopes: Float64
     tells: bool = True
+
+    def told(self) -> Float64:
+        """(P, G) levels by the slopes, from the mean of the training patients."""
+        away = self.looks - self.looks[self.train].mean(axis=0)
+        return np.asarray(away @ self.slopes)
 
 
 @dataclass(frozen=True)
@@ -96,12 +104,11 @@ def score_levels(
         baselines: (P, F) what each baseline sees of a patient.
         n_permutations: of the null; None: 499.
     """
-    fits = [LevelFit.of(f.looks[f.train]) if len(f.train) > 1 else None for f in folds]
-    measured = deviations(folds, values)
-    predicted = _predict(folds, fits, values, gated=True)
+    following, measured = _following(folds, values), deviations(folds, values)
+    predicted = _predict(folds, following, values, gated=True)
     beside = {name: _pcc(_ridge(folds, values, x), measured) for name, x in baselines.items()}
     n = _PERMUTATIONS if n_permutations is None else n_permutations
-    deals = (_dealt(folds, fits, values, seed, n)) if len(values) >= FEWEST_PATIENTS else None
+    deals = (_dealt(folds, following, values, seed, n)) if len(values) >= FEWEST_PATIENTS else None
     return _scored(predicted, measured, genes, beside, deals, values - measured, seed)
 
 
@@ -209,31 +216,51 @@ def _centred(values: Float64) -> Float64:
     return np.asarray(filled - filled.mean(axis=0))
 
 
+def _following(folds: Sequence[LevelFold], values: Float64) -> list[Following | None]:
+    """How far genes follow their slopes in the training patients of each fold; None where they are too few."""
+    return [
+        Following.of(f.told()[f.train], _centred(values[f.train]))
+        if len(f.train) >= FEWEST_TRAINING
+        else None
+        for f in folds
+    ]
+
+
 def _predict(
-    folds: Sequence[LevelFold], fits: Sequence[LevelFit | None], values: Float64, *, gated: bool
+    folds: Sequence[LevelFold],
+    following: Sequence[Following | None],
+    values: Float64,
+    *,
+    gated: bool,
 ) -> Float64:
+    """(P, G) levels of held-out patients; G genes, or several deals of them side by side."""
     predicted = np.zeros(values.shape)
-    for fold, fit in zip(folds, fits, strict=True):
-        if fit is None or (gated and not fold.tells):
+    for fold, follow in zip(folds, following, strict=True):
+        if follow is None or (gated and not fold.tells):
             continue
-        scores = fit.basis @ _centred(values[fold.train])
-        for place in fold.held_out:
-            predicted[place] = fit.level(fold.looks[place], scores)
+        told, y = fold.told(), _centred(values[fold.train])
+        share = follow.share(told[fold.train], y.reshape(len(y), -1, told.shape[1]))
+        level = told[fold.held_out][:, None] * share
+        predicted[fold.held_out] = level.reshape(len(fold.held_out), -1)
     return predicted
 
 
 def _dealt(
     folds: Sequence[LevelFold],
-    fits: Sequence[LevelFit | None],
+    following: Sequence[Following | None],
     values: Float64,
     seed: int,
     n: int,
 ) -> Iterator[Float64]:
-    """PCC with expression dealt to other patients' slides; never gated, so that it is not empty: this errs on the safe side."""
+    """PCC with a gene's expression dealt to other patients' slides, and its own share fitted anew.
+
+    What all genes together say of how slopes are followed stays as it was found: a null in which no gene follows would have
+    levels of another kind. Never gated, so that it is not empty.
+    """
     rng = np.random.default_rng([seed, 23])
     orders = [rng.permutation(len(values)) for _ in range(n)]
     for dealt in dealt_together(values, orders):
-        found = _pcc(_predict(folds, fits, dealt, gated=False), deviations(folds, dealt))
+        found = _pcc(_predict(folds, following, dealt, gated=False), deviations(folds, dealt))
         yield from found.reshape(-1, values.shape[1])
 
 

@@ -23,7 +23,7 @@ from hespotex.validation.run_levels import FoldLooks, cross_validated_levels, ex
 
 
 def write_fold_looks(run: RunDir, number: int, looks: FoldLooks) -> None:
-    """Keep where slides lie for the model of a fold."""
+    """Keep where slides lie for the model of a fold, and what that means for its genes."""
     arrays = {
         "ids": np.array(list(looks.looks), dtype=np.str_),
         "looks": np.array(list(looks.looks.values())),
@@ -31,6 +31,8 @@ def write_fold_looks(run: RunDir, number: int, looks: FoldLooks) -> None:
         "depth": np.array(list(looks.depth.values())),
         "tells": np.array(looks.tells),
         "new": np.array(sorted(looks.new), dtype=np.str_),
+        "genes": np.array(list(looks.slopes), dtype=np.str_),
+        "slopes": np.array(list(looks.slopes.values())),
     }
     with (
         atomic_path(run.work / f"fold-{number}-looks.npz") as temporary,
@@ -53,6 +55,7 @@ def read_fold_looks(run: RunDir, number: int) -> FoldLooks:
                 dict(zip(kept["held_out"].tolist(), kept["depth"].tolist(), strict=True)),
                 bool(kept["tells"]),
                 frozenset(kept["new"].tolist()),
+                dict(zip(kept["genes"].tolist(), kept["slopes"], strict=True)),
             )
     except (OSError, ValueError, KeyError) as error:
         raise RunError(

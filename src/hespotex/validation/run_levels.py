@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,14 @@ class FoldLooks:
         depth: by held-out section, mean log of its predicted depth.
         tells: whether the model tells slides apart.
         new: held-out sections whose patient is not in the fold's training.
+        slopes: (K,) by gene of the model's panel: what a step along a look means inside the training slides.
     """
 
     looks: Mapping[str, Float64]
     depth: Mapping[str, float]
     tells: bool
     new: frozenset[str]
+    slopes: Mapping[str, Float64] = field(default_factory=dict)
 
 
 def fold_looks(bundle: Bundle, held_out: Sequence[HeldOut], new: Sequence[str]) -> FoldLooks:
@@ -62,7 +64,9 @@ def fold_looks(bundle: Bundle, held_out: Sequence[HeldOut], new: Sequence[str]) 
     for held in held_out:
         stats = feature_stats(held.item.features)
         looks[held.item.section.section_id] = level.look(stats)
-    return FoldLooks(looks, depth, level.tells, frozenset(new))
+    of_genes = level.slopes[:, :-1].T.astype(np.float64)
+    slopes = dict(zip(bundle.genes, of_genes, strict=True))
+    return FoldLooks(looks, depth, level.tells, frozenset(new), slopes)
 
 
 def cross_validated_levels(
@@ -95,7 +99,8 @@ def cross_validated_levels(
         )
         looks = np.zeros((len(names), of_patients.shape[1]))
         looks[[place[n] for n in seen]] = of_patients
-        found.append(LevelFold(np.array(train), np.array(held), looks, fold.tells))
+        slopes = _slopes_of(fold, genes, looks.shape[1])
+        found.append(LevelFold(np.array(train), np.array(held), looks, slopes, fold.tells))
     scored = sorted({int(k) for fold in found for k in fold.held_out})
     if len(scored) < len(names):  # patients that were never held out as new ones
         return score_external(
@@ -107,6 +112,12 @@ def cross_validated_levels(
         found, by_owner, genes, {n: by_patient(x, owners)[1] for n, x in beside.items()},
         seed=seed, n_permutations=None if len(names) >= FEWEST_PATIENTS else 0,
     )  # fmt: skip
+
+
+def _slopes_of(fold: FoldLooks, genes: Sequence[str], k: int) -> Float64:
+    """(K, G); a gene that the fold's panel lacks has none."""
+    none = np.zeros(k)
+    return np.stack([fold.slopes.get(gene, none) for gene in genes], axis=1)
 
 
 def external_levels(

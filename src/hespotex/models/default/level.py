@@ -1,13 +1,13 @@
 """The level of a slide: how far its composition and depth as a whole lie from the training mean.
 
 Features are standardised inside every slide, so the rest of the model cannot see it. Here a slide is its look (`looks.py`):
-how far its raw features spread over spots and how skewed they are. Per gene, over the P training patients,
+where its mean spot lies along the inputs of the model. What a step along an input means for a gene is learned inside
+training slides, from thousands of spots; how far slides follow it is learned between the P training patients. Per gene,
 
-    y = log share (or log depth) less the training mean,   y ~ N(0, s^2 (h K + (1 - h) I)),   K the looks' linear kernel
+    y = b (look @ slope) + noise,   b ~ N(B, T^2) between 0 and 1,   y = log share (or log depth) less the training mean
 
-h is the share of the variance between patients that looks explain. Every h of a grid has its marginal likelihood, and a
-prior that gives half to h = 0; the prediction is the posterior mean. A gene without a signal shrinks to the mean by itself.
-The level as a whole is kept where permuting patients against slides seldom gives as large a likelihood.
+B and T are estimated over all genes (empirical Bayes; moments of DerSimonian and Laird 1986). Where levels do not follow, B
+and b are 0 by themselves. The level as a whole is kept where permuting patients against slides seldom follows as well.
 """
 
 from __future__ import annotations
@@ -20,91 +20,23 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.genes.panel import spot_totals
-from hespotex.models.default.looks import directions_of, shape_of, tissue_moves
-from hespotex.models.preprocessing import FeatureStats
+from hespotex.models.default.looks import directions_of, place_of, within
+from hespotex.models.preprocessing import FeatureStats, InputProjection
 from hespotex.models.types import TrainingSection
 
 Float64 = npt.NDArray[np.float64]
 
 CANNOT_TELL: Final = "this model cannot tell slides apart"
-SHARES: Final = np.array([0.0, 0.1, 0.3, 0.5, 0.7, 0.9])
-_PRIOR: Final = np.log([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
 # With three patients the six ways to deal them are too few to reach one in twenty.
 FEWEST_PATIENTS: Final = 4
-_PERMUTATIONS: Final = 199
+_PERMUTATIONS: Final = 999
 _P_VALUE: Final = 0.05
-_TESTED_GENES: Final = 2048
 _COLUMNS: Final = 4096
-_TINY: Final = 1e-6
-
-
-@dataclass(frozen=True)
-class LevelFit:
-    """Levels by look, for patients in the rows of a table.
-
-    Attributes:
-        centre: (K,) mean look of the patients.
-        basis: (P - 1, P) orthonormal, mean 0 in rows.
-        variance: (P - 1,) of the looks along it, mean 1.
-        looks: (P - 1, K) of the same, as looks are read.
-    """
-
-    centre: Float64
-    basis: Float64
-    variance: Float64
-    looks: Float64
-
-    @classmethod
-    def of(cls, looks: Float64) -> LevelFit:
-        """From (P, K) one look a patient."""
-        centre = looks.mean(axis=0)
-        u, s, v = np.linalg.svd(looks - centre, full_matrices=False)
-        kept = s > _TINY * max(float(s[0]), 1e-300)
-        u, s, v = u[:, kept], s[kept], v[kept]
-        # Directions of the patients in which looks do not differ carry noise alone.
-        rest = _complement(u)
-        variance = np.concatenate([s**2, np.zeros(rest.shape[1])])
-        scale = float(variance.mean()) or 1.0
-        by_look = np.zeros((len(variance), looks.shape[1]))
-        by_look[: len(s)] = s[:, None] * v
-        return cls(centre, np.concatenate([u, rest], axis=1).T, variance / scale, by_look / scale)
-
-    def weights(self, scores: Float64) -> Float64:
-        """(H, G) posterior of every share in `SHARES`, from (P - 1, G) values along the basis."""
-        log = self.log_likelihood(scores) + _PRIOR[:, None]
-        log -= log.max(axis=0)
-        weight = np.exp(log)
-        return np.asarray(weight / weight.sum(axis=0))
-
-    def log_likelihood(self, scores: Float64) -> Float64:
-        """(H, G) with the best variance of each gene; a gene that does not vary says nothing."""
-        spread = self._spread()
-        left = (1 / spread) @ np.square(scores)
-        constant = np.log(spread).sum(axis=1)[:, None]
-        found = -0.5 * (constant + len(self.variance) * np.log(np.maximum(left, 1e-300)))
-        return np.asarray(np.where(left > 1e-20, found, 0.0))
-
-    def evidence(self, scores: Float64) -> Float64:
-        """(G,) log of how much likelier the looks make the values of each gene."""
-        log = self.log_likelihood(scores)
-        gain = log - log[0] + _PRIOR[:, None]
-        top = gain.max(axis=0)
-        return np.asarray(top + np.log(np.exp(gain - top).sum(axis=0)))
-
-    def coefficients(self, scores: Float64) -> Float64:
-        """(K, G): the level of a look x is (x - centre) @ coefficients."""
-        weight, factor = self.weights(scores), SHARES[:, None] / self._spread()
-        shrunk = (factor.T @ weight) * scores
-        return np.asarray(self.looks.T @ shrunk)
-
-    def level(self, look: Float64, scores: Float64) -> Float64:
-        """(G,) level of one look, without the table of coefficients: for many fits."""
-        along = self.looks @ (look - self.centre)
-        by_share = (along * SHARES[:, None] / self._spread()) @ scores
-        return np.asarray((self.weights(scores) * by_share).sum(axis=0))
-
-    def _spread(self) -> Float64:
-        return np.asarray(SHARES[:, None] * self.variance + 1 - SHARES[:, None])
+# A gene of this many counts over all training spots keeps half of its slope.
+_FEW_COUNTS: Final = 100.0
+# Part of the spots' number that is added to the inputs' own squares: two inputs that agree share a slope.
+_RIDGE: Final = 0.02
+_TINY: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -112,17 +44,21 @@ class SlideLevel:
     """The part of a default model that says where a slide lies as a whole.
 
     Attributes:
+        centre: (S, D) mean feature of the training patients.
         usual: (S, D) usual deviation of a feature inside a training slide; 0 for one that is never looked at.
-        centre: (2 x S x D,) mean shape of the training patients.
-        directions: (K, 2 x S x D) a shape less the centre, times these, is a look.
-        coefficients: (K, G + 1) log share of each gene, and log depth, by look; all 0 where slides cannot be told apart.
+        directions: (K, S x D) a place (`looks.place_of`), times these, is a look.
+        farthest: () distance of the farthest training slide.
+        slopes: (K, G + 1) what a step along a look means for the log share of each gene, and for log depth, inside slides.
+        follows: (G + 1,) share of the slope that slides follow; all 0 where they cannot be told apart.
         looks: (n, K) of the training slides.
     """
 
-    usual: npt.NDArray[np.float32]
     centre: npt.NDArray[np.float32]
+    usual: npt.NDArray[np.float32]
     directions: npt.NDArray[np.float32]
-    coefficients: npt.NDArray[np.float32]
+    farthest: npt.NDArray[np.float32]
+    slopes: npt.NDArray[np.float32]
+    follows: npt.NDArray[np.float32]
     looks: npt.NDArray[np.float32]
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
@@ -132,30 +68,31 @@ class SlideLevel:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> SlideLevel | None:
         """The level of a stored model; None in a model of before it had one."""
-        if "level.coefficients" not in tensors:
+        if "level.follows" not in tensors:
             return None
-        names = ("usual", "centre", "directions", "coefficients", "looks")
+        names = ("centre", "usual", "directions", "farthest", "slopes", "follows", "looks")
         return cls(*(np.asarray(tensors[f"level.{name}"]) for name in names))
 
     @property
     def tells(self) -> bool:
         """Whether slides can be told apart at all."""
-        return bool(np.any(self.coefficients))
+        return bool(np.any(self.follows))
 
     def look(self, stats: FeatureStats) -> Float64:
-        """(K,) where a slide lies among the training slides."""
-        shape = shape_of(stats, self.usual) - self.centre
-        return np.asarray(self.directions.astype(np.float64) @ shape)
+        """(K,) where a slide lies among the training slides, and no further away than they are."""
+        place = place_of(stats, self.centre, self.usual)
+        return within(self.directions.astype(np.float64) @ place, float(self.farthest))
 
     def __call__(self, stats: FeatureStats) -> tuple[npt.NDArray[np.float32], float]:
         """(G,) deviation of the log shares of a slide, and that of its mean log depth."""
-        level = self.look(stats) @ self.coefficients
+        level = (self.look(stats) @ self.slopes) * self.follows
         return level[:-1].astype(np.float32), float(level[-1])
 
 
 def fit_level(
     sections: Sequence[TrainingSection],
     stats: Sequence[FeatureStats],
+    projection: InputProjection,
     inputs: Sequence[npt.NDArray[np.float32]],
     *,
     seed: int,
@@ -164,36 +101,99 @@ def fit_level(
 
     Args:
         stats: of the features of each section.
+        projection: of the model, from features to inputs.
         inputs: (n_i, K) of each section, as the networks read its spots.
         seed: of the permutations.
     """
     usual = np.sqrt(np.mean([np.square(s.std, dtype=np.float64) for s in stats], axis=0))
-    shapes = np.stack([shape_of(s, usual) for s in stats])
-    values = slide_values(sections)
     owners = patient_names([s.patient_id for s in sections], [s.section_id for s in sections])
-    (names, of_patients), (_, y) = by_patient(shapes, owners), by_patient(values, owners)
-    centre = of_patients.mean(axis=0)
-    enough = len(names) >= FEWEST_PATIENTS
-    slides = zip(sections, stats, inputs, strict=True) if enough else ()
-    moves = [tissue_moves(section.features, own, z) for section, own, z in slides]
-    directions = directions_of(of_patients - centre, moves)
-    looks = (shapes - centre) @ directions.T
-    coefficients, p = np.zeros((looks.shape[1], values.shape[1])), 1.0
-    if enough:
-        fit, y = LevelFit.of(by_patient(looks, owners)[1]), y - y.mean(axis=0)
-        p = _p_value(fit, y, seed)
+    names, means = by_patient(np.stack([s.mean.astype(np.float64) for s in stats]), owners)
+    centre = means.mean(axis=0)
+    places = np.stack([place_of(s, centre, usual) for s in stats])
+    directions = directions_of(by_patient(places, owners)[1], projection)
+    looks = places @ directions.T
+    values = slide_values(sections)
+    slopes, follows, p = np.zeros((looks.shape[1], values.shape[1])), np.zeros(values.shape[1]), 1.0
+    if len(names) >= FEWEST_PATIENTS:
+        slopes = slopes_inside(sections, [z[:, : looks.shape[1]] for z in inputs])
+        (_, told), (_, y) = by_patient(looks @ slopes, owners), by_patient(values, owners)
+        y = y - y.mean(axis=0)
+        p = _p_value(told, y, seed)
         if p <= _P_VALUE:
-            coefficients = fit.coefficients(fit.basis @ y)
-    arrays = (usual, centre, directions, coefficients, looks)
+            told = told - told.mean(axis=0)
+            follows = Following.of(told, y).share(told, y)
+    farthest = np.linalg.norm(looks, axis=1).max(initial=0.0)
+    arrays = (centre, usual, directions, farthest, slopes, follows, looks)
     level = SlideLevel(*(np.asarray(a, np.float32) for a in arrays))
-    told = bool(np.any(coefficients))
     between, inside = _deviations(values[:, :-1], owners)
     record = {
-        "tells_slides_apart": told, "patients": len(names), "p_value": p,
-        "deviation": float(np.std(looks @ coefficients[:, :-1])) if told else 0.0,
+        "tells_slides_apart": level.tells, "patients": len(names), "p_value": p,
+        "deviation": float(np.std((looks @ slopes * follows)[:, :-1])) if level.tells else 0.0,
         "between_patients": between, "between_sections": inside,
     }  # fmt: skip
     return level, {"level": record}
+
+
+def slopes_inside(
+    sections: Sequence[TrainingSection], inputs: Sequence[npt.NDArray[np.floating[Any]]]
+) -> Float64:
+    """(K, G + 1) change of a gene's log share, and of log depth, per step along an input, from spots of one slide at a time.
+
+    Counts are compared with what each spot would have at the slide's own shares: one step of Poisson regression. A
+    slide that did not measure a gene says nothing of it.
+
+    Args:
+        inputs: (n_i, K) of each section.
+    """
+    k, n_genes = inputs[0].shape[1], sections[0].counts.shape[1]
+    square, moved, depth = np.zeros((k, k)), np.zeros((k, n_genes)), np.zeros(k)
+    totals, n = np.zeros(n_genes), 0
+    for section, own in zip(sections, inputs, strict=True):
+        z = own.astype(np.float64) - own.mean(axis=0, dtype=np.float64)
+        of_spot, of_gene = spot_totals(section.counts), _totals(section)
+        share = of_gene / max(of_gene.sum(), 1.0)
+        moved += np.asarray(section.counts.T @ z).T - np.outer(z.T @ of_spot, share)
+        depth += z.T @ np.log1p(of_spot)
+        square, totals, n = square + z.T @ z, totals + of_gene, n + len(z)
+    square += _RIDGE * n * np.eye(k)
+    solved = np.linalg.solve(square, np.column_stack([n * moved / (totals + _FEW_COUNTS), depth]))
+    return np.asarray(solved)
+
+
+@dataclass(frozen=True)
+class Following:
+    """How far the genes of a table follow their slopes between patients: mean, 0 to 1, and variance of the share over genes."""
+
+    mean: float
+    variance: float
+
+    @classmethod
+    def of(cls, told: Float64, y: Float64) -> Following:
+        """From (P, G) levels by the slopes and (P, G) measured ones, both of mean 0 over patients."""
+        own, weight = _own_share(told, y)
+        mean = float((weight * own).sum() / max(weight.sum(), _TINY))
+        excess = (weight * np.square(own - mean)).sum() - (weight > 0).sum() + 1
+        room = weight.sum() - np.square(weight).sum() / max(weight.sum(), _TINY)
+        variance = max(float(excess / room), 0.0) if room > _TINY else 0.0
+        weight = weight / (1 + weight * variance)
+        mean = float((weight * own).sum() / max(weight.sum(), _TINY))
+        return cls(min(max(mean, 0.0), 1.0), variance)
+
+    def share(self, told: Float64, y: Float64) -> Float64:
+        """(..., G) share that each gene follows, 0 to 1; of (P, ..., G) measured levels."""
+        own, weight = _own_share(told, y)
+        kept = weight * self.variance / (1 + weight * self.variance)
+        return np.asarray(np.clip(kept * own + (1 - kept) * self.mean, 0.0, 1.0))
+
+
+def _own_share(told: Float64, y: Float64) -> tuple[Float64, Float64]:
+    """(..., G) least squares of each gene by itself, and its precision."""
+    size = np.square(told).sum(axis=0)
+    along, total = np.einsum("pg,p...g->...g", told, y), np.square(y).sum(axis=0)
+    own = np.divide(along, size, out=np.zeros_like(along), where=size > _TINY)
+    noise = np.maximum(total - own * along, _TINY * total) / max(len(y) - 2, 1)
+    seen = (noise > 0) & (size > _TINY)
+    return own, np.divide(size, noise, out=np.zeros_like(along), where=seen)
 
 
 def slide_values(sections: Sequence[TrainingSection]) -> Float64:
@@ -201,7 +201,7 @@ def slide_values(sections: Sequence[TrainingSection]) -> Float64:
 
     A gene that a section did not measure lies at that mean.
     """
-    shares = np.stack([log_shares(np.asarray(s.counts.sum(axis=0)).ravel()) for s in sections])
+    shares = np.stack([log_shares(_totals(s)) for s in sections])
     measured = np.stack([s.measured for s in sections])
     shares[~measured] = np.nan
     n = measured.sum(axis=0)
@@ -262,17 +262,19 @@ def _deviations(values: Float64, owners: Sequence[str]) -> tuple[float | None, f
     return float(np.median(np.sqrt(between))), float(np.median(np.sqrt(inside))) if free else None
 
 
-def _p_value(fit: LevelFit, y: Float64, seed: int) -> float:
-    """How often patients permuted against their slides give as much evidence."""
-    y = y[:, :: -(-y.shape[1] // _TESTED_GENES)]
-    seen, rng = float(fit.evidence(fit.basis @ y).sum()), np.random.default_rng([seed, 17])
-    orders = [rng.permutation(len(y)) for _ in range(_PERMUTATIONS)]
-    dealt = dealt_together(y, orders)
-    evidence = np.concatenate(
-        [fit.evidence(fit.basis @ block).reshape(-1, y.shape[1]).sum(axis=1) for block in dealt]
-    )
+def _p_value(told: Float64, y: Float64, seed: int) -> float:
+    """How often patients permuted against their slides follow the slopes as well, over all genes together.
+
+    Genes move together, so only a test that deals whole patients can tell.
+    """
+    variance = np.square(y).mean(axis=0)
+    scaled = np.divide(y, variance, out=np.zeros_like(y), where=variance > _TINY)
+    agreement = (told - told.mean(axis=0)) @ scaled.T
+    rng, every = np.random.default_rng([seed, 17]), np.arange(len(y))
+    seen = float(np.trace(agreement))
+    dealt = [agreement[every, rng.permutation(len(y))].sum() for _ in range(_PERMUTATIONS)]
     # Equal sums differ in their last bits with the order of adding.
-    as_large = int((evidence >= seen - 1e-9 * abs(seen)).sum())
+    as_large = int((np.array(dealt) >= seen - 1e-9 * abs(seen)).sum())
     return (1 + as_large) / (1 + _PERMUTATIONS)
 
 
@@ -284,9 +286,6 @@ def dealt_together(values: Float64, orders: Sequence[npt.NDArray[np.intp]]) -> I
         yield part.reshape(len(values), -1)
 
 
-def _complement(u: Float64) -> Float64:
-    """(P, P - 1 - r) orthonormal, orthogonal to the columns of u and to the mean."""
-    n = len(u)
-    spanned = np.column_stack([np.full(n, n**-0.5), u])
-    q, _ = np.linalg.qr(spanned, mode="complete")
-    return np.asarray(q[:, spanned.shape[1] :])
+def _totals(section: TrainingSection) -> Float64:
+    """(G,) counts of a slide."""
+    return np.asarray(section.counts.sum(axis=0), np.float64).ravel()

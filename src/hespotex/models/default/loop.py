@@ -114,7 +114,7 @@ def _fit(
     closed, depth = _closed_form(sections, contexts, log_depth, table, share, config, seed, run)
     seeds = [seed * 1000 + member for member in range(config.ensemble)]
     nets, losses = train_ensemble(lesson, config, seeds=seeds, run=run)
-    level, of_level = fit_level(sections, stats, inputs, seed=seed)
+    level, of_level = fit_level(sections, stats, projection, inputs, seed=seed)
     history = {"gate_mse": gate_losses} if gate_losses else {}
     history |= {f"member{member}.loss": values for member, values in enumerate(losses)}
     tensors = {
