@@ -149,10 +149,8 @@ def _pictures(how: Mapping[str, Any], context: Context) -> dict[str, Any]:
         table = genes.drop_duplicates("gene").set_index("gene")
         predicted = _mean_levels(folder / "run", table.index, plan)
     # A gene of a few counts a slide, however deep, has a part of all counts that follows depth.
-    table = table[truth.programme.reindex(table.index) != "rare"]
-    predicted = tuple(
-        v[:, (truth.programme.reindex(every) != "rare").to_numpy()] for v in predicted
-    )
+    kept = (truth.programme.reindex(table.index) != "rare").to_numpy()
+    table, predicted = table[kept], (predicted[0][:, kept], predicted[1][:, kept])
     visible = truth.predictable.reindex(table.index).to_numpy(bool)
     found = table.level_grade.isin(["A", "B", "C"]).to_numpy()
     scanner = np.array([patient.scanner for patient in plan.patients])
