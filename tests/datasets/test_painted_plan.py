@@ -318,3 +318,18 @@ def test_a_written_plan_passes_the_preflight_with_its_columns(tmp_path: Path) ->
 def test_a_plan_that_contradicts_itself_is_refused(make: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()  # type: ignore[operator]
+
+
+def test_apart_what_a_picture_shows_moves_no_share_of_a_gene_that_it_does_not_show() -> None:
+    plan = replace(SMALL, gene_sd=0.0, apart=True)
+    flat = plan.genes.programme == "flat"
+    found = {name: p.section(0, 0).arrays for name, p in (("apart", plan), ("as they are", SMALL))}
+    spread = {name: np.ptp(np.log(a.share), axis=0)[flat].max() for name, a in found.items()}
+    np.testing.assert_allclose(found["apart"].share.sum(axis=1), 1)
+    shown = plan.genes.predictable
+    np.testing.assert_allclose(found["apart"].share[:, shown].sum(axis=1), shown.mean())
+    # Flat genes share what smooth ones leave; the picture has no part in it.
+    of_block = found["apart"].share[:, ~shown]
+    tissue = found["apart"].area
+    assert spread["as they are"] > 0.1
+    assert abs(np.corrcoef(of_block[:, flat[~shown]][:, 0], tissue[:, 0])[0, 1]) < 0.5

@@ -19,7 +19,14 @@ GENES = [f"G{i}" for i in range(30)]
 
 def _folds(looks: np.ndarray, *, tells: bool = True) -> list[LevelFold]:
     every = np.arange(len(looks))
-    return [LevelFold(np.delete(every, k), np.array([k]), looks, tells) for k in every]
+    slopes = np.full((looks.shape[1], len(GENES)), 0.3)
+    slopes[:, :10] = _slopes()
+    return [LevelFold(np.delete(every, k), np.array([k]), looks, slopes, tells) for k in every]
+
+
+def _slopes() -> np.ndarray:
+    """(2, 10) of the genes that follow looks; the others have slopes that no slide follows."""
+    return np.random.default_rng(9).normal(size=(2, 10))
 
 
 def _made(n: int, seed: int = 0, strength: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -27,7 +34,7 @@ def _made(n: int, seed: int = 0, strength: float = 1.0) -> tuple[np.ndarray, np.
     rng = np.random.default_rng(seed)
     looks = rng.normal(size=(n, 2))
     values = 0.3 * rng.normal(size=(n, len(GENES)))
-    values[:, :10] += strength * looks @ rng.normal(size=(2, 10))
+    values[:, :10] += strength * looks @ _slopes()
     return looks, values - 5
 
 

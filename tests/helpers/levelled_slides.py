@@ -36,7 +36,7 @@ def levelled_slides(
     n_spots: int = 49,
     n_genes: int = 60,
     dim: int = 16,
-    scanner: float = 1.0,
+    scanner: float = 0.5,
     visible: bool = True,
 ) -> LevelledSlides:
     """Draw a cohort.
@@ -68,6 +68,9 @@ def levelled_slides(
             stain = (of_scanner[scanners[p]] + 0.3 * rng.normal(size=4)) @ of_stain
             features = pictured @ reads + stain + 0.3 * rng.normal(size=(len(xy), dim))
             rate = np.exp(abundance + tissue @ profile + hidden)
+            # A part of all counts each, or more of what slides show would be less of what they do not.
+            for block in (shown, ~shown):
+                rate[:, block] /= rate[:, block].sum(axis=1, keepdims=True)
             depth = np.exp(rng.normal(np.log(1500), 0.3, size=(len(xy), 1)))
             counts = rng.poisson(rate / rate.sum(axis=1, keepdims=True) * depth)
             section = Section(

@@ -15,15 +15,16 @@ from hespotex.config import RunConfig
 from hespotex.models.bundle import Bundle
 from hespotex.models.default.level import (
     CANNOT_TELL,
-    LevelFit,
+    Following,
     SlideLevel,
     level_words,
     log_shares,
+    slopes_inside,
 )
 from hespotex.models.fit import fit_bundle
 from hespotex.models.predict import predict_expression, predict_section
 from hespotex.models.preprocessing import feature_stats
-from hespotex.models.types import Cohort, Prediction
+from hespotex.models.types import Cohort, Prediction, TrainingSection
 
 CONFIG = RunConfig.from_values(
     {
@@ -157,34 +158,80 @@ def test_the_level_knows_nothing_of_the_slide_s_own_counts(told):
     np.testing.assert_array_equal(a.log1p, b.log1p)
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    st.integers(4, 9), st.integers(1, 12), st.integers(0, 10_000),
-)  # fmt: skip
-def test_one_look_read_singly_has_the_level_of_the_table_of_coefficients(n, k, seed):
-    rng = np.random.default_rng(seed)
-    fit, y = LevelFit.of(rng.normal(size=(n, k))), rng.normal(size=(n, 3))
-    scores = fit.basis @ (y - y.mean(axis=0))
-    look = rng.normal(size=k)
-    np.testing.assert_allclose(
-        fit.level(look, scores), (look - fit.centre) @ fit.coefficients(scores), atol=1e-9
-    )
+def test_slopes_inside_slides_are_those_that_counts_were_made_with():
+    rng = np.random.default_rng(0)
+    slope, sections = rng.normal(0, 0.2, size=(2, 40)), []
+    inputs = [rng.normal(size=(900, 2)) for _ in range(3)]
+    for z in inputs:
+        # What a whole slide has more of is nothing that happens inside it.
+        rate = np.exp(z @ slope + rng.normal(0, 1, size=40))
+        rate /= rate.sum(axis=1, keepdims=True)
+        depth = np.exp(8 + 0.3 * z[:, :1])
+        counts = sparse.csr_matrix(rng.poisson(rate * depth).astype(np.float32))
+        own = np.zeros((900, 1, 1), np.float32)
+        sections.append(TrainingSection("S", "P", own, z, counts, np.ones(40, bool)))
+    found = slopes_inside(sections, inputs)
+    assert _pcc(found[:, :-1].T, slope.T).min() > 0.95
+    np.testing.assert_allclose(found[:, -1], [0.3, 0.0], atol=0.02)
+
+
+def test_a_slide_that_did_not_measure_a_gene_says_nothing_of_its_slope():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(500, 1))
+    rate = np.exp(np.column_stack([0.5 * z, np.zeros((500, 8))]))
+    counts = rng.poisson(300 * rate / rate.sum(axis=1, keepdims=True)).astype(np.float32)
+    own = np.zeros((500, 1, 1), np.float32)
+
+    def slide(kept: np.ndarray) -> TrainingSection:
+        return TrainingSection("S", "P", own, z, sparse.csr_matrix(counts * kept), kept)
+
+    every, none = np.ones(9, bool), np.arange(9) > 0
+    alone = slopes_inside([slide(every)], [z])[0, 0]
+    beside = slopes_inside([slide(every), slide(none)], [z, z])[0, 0]
+    assert beside == pytest.approx(alone, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("followed", "least", "most"), [(0.0, 0.0, 0.1), (0.6, 0.5, 0.7), (3.0, 1.0, 1.0)]
+)
+def test_the_share_of_slopes_that_slides_follow_is_found_over_all_genes(followed, least, most):
+    rng = np.random.default_rng(2)
+    told = rng.normal(size=(40, 300))
+    y = followed * told + rng.normal(size=(40, 300))
+    told, y = told - told.mean(axis=0), y - y.mean(axis=0)
+    found = Following.of(told, y)
+    assert least <= found.mean <= most
+    assert found.share(told, y).mean() == pytest.approx(found.mean, abs=0.1)
+
+
+def test_genes_that_follow_in_full_and_genes_that_do_not_are_told_apart():
+    rng = np.random.default_rng(3)
+    told = rng.normal(size=(60, 100))
+    y = np.where(np.arange(100) < 50, told, 0) + 0.3 * rng.normal(size=(60, 100))
+    told, y = told - told.mean(axis=0), y - y.mean(axis=0)
+    share = Following.of(told, y).share(told, y)
+    assert share[:50].min() > 0.8
+    assert share[50:].max() < 0.2
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(4, 9), st.integers(1, 12), st.integers(0, 10_000))
-def test_the_mean_look_has_no_level(n, k, seed):
+@given(st.integers(4, 9), st.integers(1, 5), st.integers(0, 10_000))
+def test_a_share_lies_between_0_and_1_and_several_deals_at_once_are_those_one_by_one(n, g, seed):
     rng = np.random.default_rng(seed)
-    fit = LevelFit.of(rng.normal(size=(n, k)))
-    assert np.abs(fit.level(fit.centre, fit.basis @ rng.normal(size=(n, 2)))).max() < 1e-9
+    told, deals = rng.normal(size=(n, g)), rng.normal(size=(n, 3, g))
+    told[:, 0], deals[:, 1] = 0.0, 0.0
+    following = Following.of(told, deals[:, 0])
+    share = following.share(told, deals)
+    assert ((share >= 0) & (share <= 1)).all()
+    for k in range(3):
+        np.testing.assert_allclose(share[k], following.share(told, deals[:, k]))
 
 
-def test_a_stain_that_shifts_and_stretches_a_whole_slide_moves_no_level(told):
+def test_a_scanner_of_no_training_slide_takes_a_level_no_further_than_training_slides_go(told):
     bundle, new, _ = told
     level = SlideLevel.from_tensors(bundle.model.tensors)
     assert level is not None
     features = new.items[0].features
     shift = np.random.default_rng(0).normal(size=features.shape[1:]).astype(np.float32)
-    seen, moved = (level(feature_stats(f)) for f in (features, 1.3 * features + 5 * shift))
-    np.testing.assert_allclose(moved[0], seen[0], atol=1e-3)
-    assert moved[1] == pytest.approx(seen[1], abs=1e-3)
+    look = level.look(feature_stats(features + 50 * shift))
+    assert np.linalg.norm(look) <= float(level.farthest) * 1.001

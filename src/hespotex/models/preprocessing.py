@@ -34,13 +34,11 @@ class FeatureStats:
         mean: (S, D).
         std: (S, D), population standard deviation; 0 for a constant feature.
         nuclei: mean and standard deviation of the logarithm of the nuclei factor, if there is one.
-        skew: (S, D) skewness, 0 for a constant feature; None where nobody asks for the level of the slide.
     """
 
     mean: Float32
     std: Float32
     nuclei: tuple[float, float] | None = None
-    skew: Float32 | None = None
 
 
 @dataclass(frozen=True)
@@ -97,24 +95,17 @@ class InputProjection:
 
 
 def feature_stats(features: Float32) -> FeatureStats:
-    """Mean, standard deviation and skewness over the spots, summed in float64."""
+    """Mean and standard deviation over the spots, summed in float64."""
     mean = features.mean(axis=0, dtype=np.float64)
-    square, cube = np.zeros_like(mean), np.zeros_like(mean)
+    square = np.zeros_like(mean)
     for at in range(0, len(features), _STATS_ROWS):
-        deviation = features[at : at + _STATS_ROWS] - mean
-        squares = np.square(deviation)
-        square += squares.sum(axis=0)
-        cube += np.einsum("nsd,nsd->sd", squares, deviation)
-    return stats_of_moments(len(features), mean, square, cube)
+        square += np.square(features[at : at + _STATS_ROWS] - mean).sum(axis=0)
+    return stats_of_moments(len(features), mean, square)
 
 
-def stats_of_moments(n: int, mean: Float64, square: Float64, cube: Float64) -> FeatureStats:
-    """From sums of squares and cubes of deviations from the mean over n spots."""
-    std, n = np.sqrt(square / max(n, 1)), max(n, 1)
-    skew = np.divide(cube / n, std**3, out=np.zeros_like(std), where=std > _TINY)
-    return FeatureStats(
-        mean.astype(np.float32), std.astype(np.float32), skew=skew.astype(np.float32)
-    )
+def stats_of_moments(n: int, mean: Float64, square: Float64) -> FeatureStats:
+    """From the sum of squares of deviations from the mean over n spots."""
+    return FeatureStats(mean.astype(np.float32), np.sqrt(square / max(n, 1)).astype(np.float32))
 
 
 def standardise(features: Float32, stats: FeatureStats) -> Float32:

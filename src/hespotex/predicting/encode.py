@@ -118,11 +118,11 @@ def _join(parts: list[FeatureChunk]) -> FeatureChunk:
 
 
 def slide_stats(store: FeatureStore) -> FeatureStats:
-    """Mean, deviation and skewness of every feature over the readable spots of the whole slide.
+    """Mean and deviation of every feature over the readable spots of the whole slide.
 
-    Chunks are merged in float64 (Chan, Golub and LeVeque 1983; cubes by Pebay 2008), so memory does not grow with spots.
+    Chunks are merged in float64 (Chan, Golub and LeVeque 1983), so memory does not grow with spots.
     """
-    count, mean, square, cube = 0, np.zeros(1), np.zeros(1), np.zeros(1)
+    count, mean, square = 0, np.zeros(1), np.zeros(1)
     for chunk in store:
         values = chunk.features[~chunk.bad].astype(np.float64)
         n = len(values)
@@ -130,16 +130,8 @@ def slide_stats(store: FeatureStore) -> FeatureStats:
             continue
         own = values.mean(axis=0)
         values -= own
-        squares = np.square(values)
-        own_square, own_cube = squares.sum(axis=0), (squares * values).sum(axis=0)
         total, shift = count + n, own - mean
-        cube = (
-            cube
-            + own_cube
-            + shift**3 * (count * n * (count - n) / total**2)
-            + 3 * shift * (count * own_square - n * square) / total
-        )
-        square = square + own_square + np.square(shift) * (count * n / total)
+        square = square + np.square(values).sum(axis=0) + np.square(shift) * (count * n / total)
         mean = mean + shift * (n / total)
         count = total
-    return stats_of_moments(count, mean, square, cube)
+    return stats_of_moments(count, mean, square)
