@@ -87,71 +87,109 @@ def write_report(run: RunDir, out: Path | None = None, *, map_bytes: int = MAP_B
 
 def render_report(run: Run, *, map_bytes: int = MAP_BYTES) -> str:
     """The page as text."""
-    from markupsafe import Markup
-
     seen = _read_sections(run)
-    sections, records = seen.facts, seen.records
     genes = gene_table(run.genes, seen.genes)
-    maps, mapped = _maps(run, genes[run_tables.GENE].tolist(), sections, map_bytes)
-    data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps,
-            "absent": absent_for_search(run.folder), "depth_label": PREDICTORS["depth_only"].label,
-            **_colours()}  # fmt: skip
-    record = records[0] if records else {}
     return render_page(
         "report.html.j2",
         more_css=predictor_css(),
-        script=Markup(template_text("report.js")),
-        data=Markup(_safe_json(data)),
         label={name: predictor.label for name, predictor in PREDICTORS.items()},
-        title=tables.title(run, [patient for *_, patient in sections], sum(s[1] for s in sections)),
-        claims=claim_lines(seen.claims),
-        composition_is=COMPOSITION_IS,
-        measured_is=MEASURED_IS if seen.measured else "",
-        log1p_is=LOG1P_IS,
-        headline=tables.opening_sentence(run, genes, measured=seen.measured),
-        found=bool(run.metrics.n_significant),
-        warnings=failed_slides(run.record)
-        + run.metrics.sentences
-        + training_notes(records)
-        + level_notes(records)
-        + accepted_notes(run.record),
-        tiles=evidence_tiles(seen.claims) + tables.tiles(run.metrics),
-        scores=tables.score_rows(run.metrics),
-        score_columns=[heading for heading, _ in tables.SCORES.values()],
-        sizes=tables.size_rows(run.metrics),
-        size_columns=tables.SIZE_COLUMNS,
-        size_text=tables.SIZE_TEXT,
-        absent_text=tables.absent_text(run.metrics),
-        interval_text=tables.interval_text(run.metrics),
-        distributions=_distributions(run.genes),
-        folds=tables.fold_rows(run.metrics),
-        fold_text=tables.fold_text(run.metrics),
-        calibration=Markup(calibration_svg(run.metrics.calibration))
-        if run.metrics.calibration
-        else "",
-        coverage=tables.coverage_rows(run.metrics),
-        half_widths=median_half_widths(seen.half_widths),
-        rests_on=[] if run.metrics.mean else calibration_notes(records),
-        no_intervals=NO_INTERVALS,
-        region_levels=region_levels(run.metrics),
-        region_rows=region_rows(run.metrics),
-        spread_lines=spread_lines(run.metrics),
-        held_grades=tables.held_grade_rows(run.metrics),
-        level=level_section(run.metrics.level),
-        slides=seen.slides,
-        evidence=EVIDENCE,
-        gene_sets=set_section(run.folder, run.metrics.gene_sets),
-        genes_claimed=keys.SCORE in genes,
-        grade_rule=tables.grade_rule(run.metrics, genes),
-        has_maps=bool(mapped),
-        fine=fine_lines(records),
-        map_note=_map_note(len(mapped), len(genes)),
-        n_genes=f"{len(genes):,}",
-        dropped=dropped_rows(seen.dropped, run.metrics, run.genes),
-        facts=facts(run, records),
-        config=json.dumps(run.record.config, indent=2),
-        units=json.dumps(_plain(record.get("units", {})), indent=2),
+        **_first_words(run, seen, genes),
+        **_scored(run),
+        **_off_by(run, seen),
+        **_drawn(run, seen, genes, map_bytes),
+        **_origin(run, seen),
     )
+
+
+def _first_words(run: Run, seen: _Seen, genes: pd.DataFrame) -> dict[str, Any]:
+    """Title, claims, warnings and the first numbers."""
+    patients = [patient for *_, patient in seen.facts]
+    return {
+        "title": tables.title(run, patients, sum(s[1] for s in seen.facts)),
+        "claims": claim_lines(seen.claims),
+        "composition_is": COMPOSITION_IS,
+        "measured_is": MEASURED_IS if seen.measured else "",
+        "log1p_is": LOG1P_IS,
+        "headline": tables.opening_sentence(run, genes, measured=seen.measured),
+        "found": bool(run.metrics.n_significant),
+        "warnings": failed_slides(run.record)
+        + run.metrics.sentences
+        + training_notes(seen.records)
+        + level_notes(seen.records)
+        + accepted_notes(run.record),
+        "tiles": evidence_tiles(seen.claims) + tables.tiles(run.metrics),
+    }
+
+
+def _scored(run: Run) -> dict[str, Any]:
+    """Tables of scores beside the baselines."""
+    metrics = run.metrics
+    return {
+        "scores": tables.score_rows(metrics),
+        "score_columns": [heading for heading, _ in tables.SCORES.values()],
+        "sizes": tables.size_rows(metrics),
+        "size_columns": tables.SIZE_COLUMNS,
+        "size_text": tables.SIZE_TEXT,
+        "absent_text": tables.absent_text(metrics),
+        "interval_text": tables.interval_text(metrics),
+        "distributions": _distributions(run.genes),
+        "folds": tables.fold_rows(metrics),
+        "fold_text": tables.fold_text(metrics),
+        "held_grades": tables.held_grade_rows(metrics),
+        "level": level_section(metrics.level),
+        "gene_sets": set_section(run.folder, metrics.gene_sets),
+    }
+
+
+def _off_by(run: Run, seen: _Seen) -> dict[str, Any]:
+    """How far values may be off."""
+    from markupsafe import Markup
+
+    metrics = run.metrics
+    chart = calibration_svg(metrics.calibration) if metrics.calibration else ""
+    return {
+        "calibration": Markup(chart),
+        "coverage": tables.coverage_rows(metrics),
+        "half_widths": median_half_widths(seen.half_widths),
+        "rests_on": [] if metrics.mean else calibration_notes(seen.records),
+        "no_intervals": NO_INTERVALS,
+        "region_levels": region_levels(metrics),
+        "region_rows": region_rows(metrics),
+        "spread_lines": spread_lines(metrics),
+    }
+
+
+def _drawn(run: Run, seen: _Seen, genes: pd.DataFrame, map_bytes: int) -> dict[str, Any]:
+    """Maps and the table of genes, with the script that shows them."""
+    from markupsafe import Markup
+
+    maps, mapped = _maps(run, genes[run_tables.GENE].tolist(), seen.facts, map_bytes)
+    data = {"genes": _gene_columns(genes), "mapped": mapped, "sections": maps,
+            "absent": absent_for_search(run.folder), "depth_label": PREDICTORS["depth_only"].label,
+            **_colours()}  # fmt: skip
+    return {
+        "script": Markup(template_text("report.js")),
+        "data": Markup(_safe_json(data)),
+        "genes_claimed": keys.SCORE in genes,
+        "grade_rule": tables.grade_rule(run.metrics, genes),
+        "has_maps": bool(mapped),
+        "fine": fine_lines(seen.records),
+        "map_note": _map_note(len(mapped), len(genes)),
+        "n_genes": f"{len(genes):,}",
+    }
+
+
+def _origin(run: Run, seen: _Seen) -> dict[str, Any]:
+    """The slides, what was left out, and where all comes from."""
+    record = seen.records[0] if seen.records else {}
+    return {
+        "slides": seen.slides,
+        "evidence": EVIDENCE,
+        "dropped": dropped_rows(seen.dropped, run.metrics, run.genes),
+        "facts": facts(run, seen.records),
+        "config": json.dumps(run.record.config, indent=2),
+        "units": json.dumps(_plain(record.get("units", {})), indent=2),
+    }
 
 
 def _colours() -> dict[str, Any]:

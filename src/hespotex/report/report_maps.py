@@ -57,7 +57,7 @@ def section_maps(section: StoredPrediction, genes: Sequence[str]) -> dict[str, A
     left, right, top, bottom = view_box(section)
     side = right - left
     xy = (section.xy_px0 - [left, top]) / side
-    score = section.extras.ood_score
+    score, flagged = section.extras.ood_score, section.extras.ood
     return {
         "id": section.section_id,
         "patient": section.patient_id,
@@ -72,9 +72,12 @@ def section_maps(section: StoredPrediction, genes: Sequence[str]) -> dict[str, A
         "limits": {unit: np.round(table, 4).tolist() for unit, table in limits.items()},
         "claims": [short(claims, j) for _, j in kept],
         "half_widths": [half_width_text(section, j) for _, j in kept],
+        "widths": [_one_spot(section, j) for _, j in kept],
         "scales": scale_texts(section, columns),
         "values": _base64(layers),
         "unlike": None if score is None else _unlike(score),
+        "flagged": None if flagged is None else _base64(np.packbits(np.asarray(flagged, bool))),
+        "suspended": claims.suspended,
     }
 
 
@@ -120,6 +123,13 @@ def as_bytes(values: Values, limits: Values) -> npt.NDArray[np.uint8]:
     scaled = np.clip((values - low) / (high - low), 0, 1) * 254
     known = np.isfinite(values)
     return np.where(known, np.round(np.where(known, scaled, 0)), _NO_VALUE).astype(np.uint8)
+
+
+def _one_spot(section: StoredPrediction, gene: int) -> float | None:
+    """Half width of the interval of one spot's composition."""
+    widths = section.extras.half_width
+    known = widths is not None and np.isfinite(widths[0, gene])
+    return round(float(widths[0, gene]), 3) if widths is not None and known else None
 
 
 def _unlike(score: Values) -> str:

@@ -53,13 +53,14 @@ class Slide:
     """
 
     def __init__(
-        self, path: Path, source: LevelSource, reader: str, mpp: float | None, bits: int | None
-    ) -> None:
+        self, path: Path, source: LevelSource, reader: str, mpp: float | None, bits: int | None,
+        cache_bytes: int = _CACHE_BYTES,
+    ) -> None:  # fmt: skip
         self.path = path
         self.bits, self.stated_bits = source.bits, bits
         self.reader = reader
         self._source = source
-        self._chunks = _ChunkCache(source)
+        self._chunks = _ChunkCache(source, cache_bytes)
         self.width_px0, self.height_px0 = source.level_sizes[0]
         self.level_downsamples = source.level_downsamples
         self.bounds_px0 = source.bounds_px0
@@ -268,8 +269,8 @@ class _ChunkCache:
     chunks are dropped.
     """
 
-    def __init__(self, source: LevelSource) -> None:
-        self._source = source
+    def __init__(self, source: LevelSource, most_bytes: int) -> None:
+        self._source, self._most = source, most_bytes
         self._chunks: OrderedDict[tuple[int, int, int], npt.NDArray[np.uint8]] = OrderedDict()
         self._broken: set[tuple[int, int, int]] = set()
         self._bytes = 0
@@ -318,7 +319,7 @@ class _ChunkCache:
                 return None
             self._chunks[key] = chunk
             self._bytes += chunk.nbytes
-            while self._bytes > _CACHE_BYTES and len(self._chunks) > 1:
+            while self._bytes > self._most and len(self._chunks) > 1:
                 self._bytes -= self._chunks.popitem(last=False)[1].nbytes
             return chunk
 
@@ -352,7 +353,9 @@ def slide_key(path: Path, bits: int | None = None) -> str:
         raise damaged(SlideError, "a readable slide", error, f"({path})") from error
 
 
-def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None = None) -> Slide:
+def open_slide(
+    path: str | Path, *, mpp: float | None = None, bits: int | None = None, cache_bytes: int = _CACHE_BYTES
+) -> Slide:  # fmt: skip
     """Open a slide or an image.
 
     Args:
@@ -360,6 +363,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None =
             with one image.
         mpp: microns per level-0 pixel where the caller knows it; used exactly as given.
         bits: of a sample of 16, that hold the picture, where no tag tells it (a camera of 12 bits).
+        cache_bytes: of decoded pixels that are kept.
 
     Raises:
         SlideError: the file is missing, no image, cut short, of a kind that cannot be read, or nothing tells how many
@@ -384,4 +388,4 @@ def open_slide(path: str | Path, *, mpp: float | None = None, bits: int | None =
         raise
     except Exception as error:  # tags of a damaged file make libraries fail in ways of their own
         raise damaged(SlideError, "a readable slide", error, f"({path})") from error
-    return Slide(path, source, reader, mpp, bits)
+    return Slide(path, source, reader, mpp, bits, cache_bytes)

@@ -21,6 +21,8 @@ TILE_PX: Final = 256
 _QUALITY: Final = 85
 _THUMBNAIL_PX: Final = 320
 _CACHE_BYTES: Final = 48 * 2**20
+# Of decoded pixels, for each open slide: tiles are kept packed, so that few pixels are asked for twice.
+_DECODED_BYTES: Final = 24 * 2**20
 # A slide of another size than the prediction's picture by more than this is another slide.
 _OFF: Final = 0.02
 
@@ -136,7 +138,9 @@ class SlideImage:
             return None
         bits = spots.record.get("bits")
         try:
-            slide = open_slide(entry.image, bits=None if bits is None else int(bits))
+            slide = open_slide(
+                entry.image, bits=None if bits is None else int(bits), cache_bytes=_DECODED_BYTES
+            )
         except SlideError as error:
             self.note = error.finding
             return None

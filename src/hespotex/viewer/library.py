@@ -65,6 +65,15 @@ class Library:
                 self._open.popitem(last=False)
             return opened
 
+    def warm(self) -> None:
+        """Open the first slide that can be opened, before it is asked for."""
+        for number in range(len(self.source.entries)):
+            try:
+                self.slide(number)
+            except HESpotExError:
+                continue
+            return
+
     def forget(self, number: int) -> None:
         """Open this slide anew when it is next asked for."""
         with self._lock:

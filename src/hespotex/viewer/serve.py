@@ -63,6 +63,8 @@ class Viewer:
 
     def run(self) -> None:
         """Answer until Ctrl-C."""
+        # The first slide is opened while the browser starts: readers of slides take a second to import.
+        threading.Thread(target=self.library.warm, name="hespotex-warm", daemon=True).start()
         try:
             self._server.run([self._socket])
         except KeyboardInterrupt:
