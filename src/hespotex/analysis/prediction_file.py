@@ -15,6 +15,7 @@ from hespotex import keys
 from hespotex.errors import GenePanelError, RunError, shorten
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.ridge_maps import RidgeMaps
+from hespotex.export.claim_words import long
 from hespotex.export.claims_store import read_claims
 from hespotex.export.gene_trust import read_half_width
 from hespotex.export.h5ad import StoredPrediction, holds_log1p
@@ -80,14 +81,17 @@ class PredictionFile:
         Raises:
             GenePanelError: a gene is not in the file; names those.
         """
-        unknown = [gene for gene in genes if gene not in self._columns]
-        if unknown:
-            raise GenePanelError(
-                expected=f"genes of the prediction in {self.path}",
-                found=shorten(unknown),
-                remedy=f"it holds {len(self.genes):,} genes; predict with --all-genes for others of the model",
-            )
+        self._expect(genes)
         return read_some_genes(self.path, genes)
+
+    def sentence(self, gene: str) -> str:
+        """How far to believe this gene on this slide, with all numbers that its grade rests on.
+
+        Raises:
+            GenePanelError: the gene is not in the file.
+        """
+        self._expect([gene])
+        return long(self.claims, self._columns[gene])
 
     def columns(self, genes: Sequence[str], scale: str) -> Float32 | None:
         """(n, g) values of these genes, `composition` or `log1p`; None where the file holds no log1p.
@@ -128,6 +132,15 @@ class PredictionFile:
             for start in range(0, self.n_spots, step):
                 part = slice(start, min(start + step, self.n_spots))
                 yield part, np.asarray(table[part], dtype=np.float32)
+
+    def _expect(self, genes: Sequence[str]) -> None:
+        unknown = [gene for gene in genes if gene not in self._columns]
+        if unknown:
+            raise GenePanelError(
+                expected=f"genes of the prediction in {self.path}",
+                found=shorten(unknown),
+                remedy=f"it holds {len(self.genes):,} genes; predict with --all-genes for others of the model",
+            )
 
     def __repr__(self) -> str:
         size = f"{self.n_spots:,} spots, {len(self.genes):,} genes"
