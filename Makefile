@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed-$(FINGERPRINT)
 WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo check test lint types layers fast unit install format bench bench-trust bench-full models clean
+.PHONY: demo check test lint types layers fast unit install format docs bench bench-trust bench-full models clean
 
 demo: $(STAMP)
 	$(BIN)/hespotex demo --out demo
@@ -62,6 +62,10 @@ models: $(STAMP)
 	  $(BIN)/hespotex models build models/$$name.toml --manifest $(DATA)/$$(sed -n 's/^# manifest: //p' models/$$name.toml) --out zoo/$$name.hespotex || exit 1; \
 	done
 
+# The site: notebooks are run, links inside are checked, a warning is an error. Open build/docs/site/index.html.
+docs: $(STAMP)
+	OMP_NUM_THREADS=2 $(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs/site
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -74,5 +78,5 @@ $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hespotex needs Python >= 3.11, found %s; try make PYTHON=python3.12" % sys.version.split()[0])'
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev,docs]'
 	touch $@

@@ -15,9 +15,18 @@ WORK = Path(__file__).resolve().parents[1] / "build" / "docs"
 # Notebooks share what they make: the demo is painted and cross-validated once.
 os.environ["HESPOTEX_DOCS"] = str(WORK)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ.update({"COLUMNS": "100", "NO_COLOR": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "HF_HUB_OFFLINE": "1"})
+os.environ.update(
+    {
+        "COLUMNS": "100",
+        "NO_COLOR": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+)
 sys.path.insert(0, str(Path(__file__).resolve().parent / "_ext"))
-os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], os.environ.get("PYTHONPATH", "")]).rstrip(
+    os.pathsep
+)
 
 project, author, version = "hespotex", "the developers of hespotex", hespotex.__version__
 release = version
@@ -46,7 +55,16 @@ nitpicky = False
 def command_reference(_app: Sphinx, name: str, source: list[str]) -> None:
     """The page of the commands is what the commands say of themselves."""
     if name == "reference/cli":
-        asked = [sys.executable, "-m", "typer", "hespotex.cli.main", "utils", "docs", "--name", "hespotex"]
+        asked = [
+            sys.executable,
+            "-m",
+            "typer",
+            "hespotex.cli.main",
+            "utils",
+            "docs",
+            "--name",
+            "hespotex",
+        ]
         told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
         source[0] += "\n" + told.split("\n", 1)[1]
 
@@ -54,7 +72,9 @@ def command_reference(_app: Sphinx, name: str, source: list[str]) -> None:
 def changelog(app: Sphinx, name: str, source: list[str]) -> None:
     """The changelog of the repository, whose links start at its root."""
     if name == "changelog":
-        source[0] = (Path(app.srcdir).parent / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
+        source[0] = (
+            (Path(app.srcdir).parent / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
+        )
 
 
 def setup(app: Sphinx) -> None:

@@ -12,7 +12,15 @@ import numpy as np
 import hespotex
 
 WORK = Path(os.environ["HESPOTEX_DOCS"])
-plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update(
+    {
+        "figure.dpi": 110,
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+)
 
 
 def demo() -> Path:
@@ -23,7 +31,15 @@ def demo() -> Path:
     return results
 
 
-def map_of(ax: Any, xy_um: Any, values: Any, title: str, label: str, cmap: str = "viridis", size: float = 22) -> None:
+def map_of(
+    ax: Any,
+    xy_um: Any,
+    values: Any,
+    title: str,
+    label: str,
+    cmap: str = "viridis",
+    size: float = 22,
+) -> None:
     """Spots coloured by their values, between the 2nd and 98th percentile, with a bar of colours and a scale of 500 um."""
     low, high = np.nanpercentile(values, [2, 98])
     drawn = ax.scatter(*xy_um.T, c=values, s=size, cmap=cmap, vmin=low, vmax=high, linewidths=0)
