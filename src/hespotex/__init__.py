@@ -26,6 +26,8 @@ _PUBLIC = {
     "read_prediction": "hespotex.export.h5ad",
     "PredictionFile": "hespotex.analysis.prediction_file",
     "HESpotExError": "hespotex.errors",
+    "Reporter": "hespotex.progress",
+    "Silent": "hespotex.progress",
 }
 _MODULES = ("pl", "tl")
 

@@ -41,7 +41,7 @@ from hespotex.predicting.executor import ToLoad
 from hespotex.predicting.gene_choice import refuse_unwritten, say_absent
 from hespotex.predicting.many_slides import predict_slides, ready_predictor
 from hespotex.predicting.plan import say_passed_over
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.public.kept_models import local_model
 from hespotex.report.model_card import write_model_card
 from hespotex.report.scored_run import complete_scored_run, finish_scored_run, scored_result
@@ -95,7 +95,7 @@ def cross_validate(
         HESpotExError: an input is wrong; nothing was written under a final name.
     """
     manifest, out = Path(manifest), Path(out)
-    machine, reporter = machine or Machine(), reporter or Silent()
+    machine, reporter = machine or Machine(), heard(reporter)
     clock = StageClock()
     read, config, why = read_to_fit(
         manifest, sections, config, nuclei, choices, machine, reporter, clock
@@ -196,7 +196,7 @@ def train(
         HESpotExError: an input is wrong, or `out` is a model of other sections or settings.
     """
     manifest, out = Path(manifest), Path(out)
-    machine, reporter = machine or Machine(), reporter or Silent()
+    machine, reporter = machine or Machine(), heard(reporter)
     clock = StageClock()
     read, config, why = read_to_fit(
         manifest, sections, config, nuclei, choices, machine, reporter, clock
@@ -255,7 +255,7 @@ def evaluate(
     Raises:
         HESpotExError: an input is wrong, or a section was in the model's training.
     """
-    machine, reporter = machine or Machine(), reporter or Silent()
+    machine, reporter = machine or Machine(), heard(reporter)
     model, manifest, out = local_model(model, reporter), Path(manifest), Path(out)
     origin, clock, run = NucleiOrigin.asked(nuclei), StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
@@ -341,7 +341,7 @@ def predict(
     Raises:
         HESpotExError: the input, the model or the output folder is wrong.
     """
-    options, reporter = options or SlideOptions(), reporter or Silent()
+    options, reporter = options or SlideOptions(), heard(reporter)
     expect_kind("options", options, SlideOptions)
     model, source, run = local_model(model, reporter), Path(source), RunDir(Path(out))
     plan = plan_input(source, options, sections, cluster)

@@ -1,7 +1,8 @@
-"""The interface through which long work tells of its progress."""
+"""The interface through which long work tells of its progress, and bars for Python sessions."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -23,7 +24,7 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """A reporter that says nothing: the default of every Python function."""
+    """A reporter that says nothing."""
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
@@ -35,3 +36,37 @@ class Silent:
 
     def warn(self, message: str) -> None:
         """Ignore the message."""
+
+
+class Bars:
+    """Bars and lines on standard error, in a terminal or a notebook."""
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Advance]:
+        """Show a bar while the block runs."""
+        from tqdm import tqdm
+
+        with tqdm(total=total, desc=description, leave=False, file=sys.stderr) as bar:
+            yield lambda steps: (bar.update(steps), None)[1]
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        from tqdm import tqdm
+
+        tqdm.write(message, file=sys.stderr)  # above a bar that is drawn
+
+    def warn(self, message: str) -> None:
+        """Print a line that says so."""
+        self.say(f"warning: {message}")
+
+
+def heard(reporter: Reporter | None) -> Reporter:
+    """The reporter of a Python function: the one given, else bars where somebody looks, else nothing."""
+    if reporter is not None:
+        return reporter
+    return Bars() if _in_notebook() or sys.stderr.isatty() else Silent()
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this process; nothing is imported to find out."""
+    return "ipykernel" in sys.modules and "IPython" in sys.modules

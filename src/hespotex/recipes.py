@@ -18,7 +18,7 @@ from hespotex.config.values import one_line
 from hespotex.errors import ConfigError, ModelFileError
 from hespotex.models.bundle import read_model
 from hespotex.pipeline import train
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.public.fetch import DATA_SETS, fetch
 from hespotex.storage.metrics import Validation
 from hespotex.storage.text_files import read_text
@@ -107,7 +107,7 @@ def build(
         ModelFileError: a score lies further from the recipe's than its tolerance; the model stays.
         HESpotExError: as of `train` and `fetch`.
     """
-    path, out, reporter = Path(recipe), Path(out), reporter or Silent()
+    path, out, reporter = Path(recipe), Path(out), heard(reporter)
     known = read_recipe(path)
     config = RunConfig.from_values(known.config, source=str(path))
     if manifest is None:

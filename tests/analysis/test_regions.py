@@ -18,6 +18,7 @@ from hespotex.analysis.regions import (
     write_regions,
 )
 from hespotex.errors import GenePanelError, GeometryError, RunError
+from hespotex.export.claim_words import long
 
 
 @pytest.fixture
@@ -61,6 +62,14 @@ def _all(file: PredictionFile) -> np.ndarray:
 def test_an_unknown_gene_is_named(file: PredictionFile) -> None:
     with pytest.raises(GenePanelError, match=r"found NOPE; it holds 6 genes"):
         file.read(["ACTB", "NOPE"])
+
+
+def test_a_gene_has_the_sentence_that_its_grade_rests_on(file: PredictionFile) -> None:
+    place = file.genes.tolist().index("ACTB")
+    assert file.sentence("ACTB") == long(file.claims, place)
+    assert str(file.claims.evidence[place]).capitalize() in file.sentence("ACTB")
+    with pytest.raises(GenePanelError, match=r"found NOPE; it holds 6 genes"):
+        file.sentence("NOPE")
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

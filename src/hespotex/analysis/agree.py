@@ -22,7 +22,7 @@ from hespotex.analysis.section_picture import Picture, picture_of
 from hespotex.errors import GeometryError, RunError, shorten
 from hespotex.export.raster import pitch_um
 from hespotex.geometry import Affine, CommonFrame, Map, SectionFrame, read_frames, write_frames
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.run_folder import RunDir
 
@@ -164,7 +164,7 @@ def agree(
     Raises:
         HESpotExError: the run has no predictions, pairs or files are wrong, or no pair can be compared.
     """
-    reporter = reporter or Silent()
+    reporter = heard(reporter)
     files = read_sections(run)
     chosen, order = choose_pairs(files, pairs)
     given = read_frames(transform) if transform is not None else CommonFrame({})

@@ -18,7 +18,7 @@ from hespotex.analysis.patient_ids import owner
 from hespotex.analysis.slide_summary import SlideSummary, read_kept, summarise_slide
 from hespotex.config.values import expect_kind
 from hespotex.errors import ConfigError, HESpotExError, RunError, counted, shorten
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.storage.atomic import atomic_path, check_writable
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.run_folder import RunDir
@@ -87,7 +87,7 @@ def cohort(
     Raises:
         HESpotExError: there is no prediction, none can be used, or the table does not fit.
     """
-    out, reporter = Path(out), reporter or Silent()
+    out, reporter = Path(out), heard(reporter)
     if by not in {"slide", "patient"}:
         raise ConfigError(expected="--by slide or patient", found=f"{by!r}")
     expect_kind("reporter", reporter, object)

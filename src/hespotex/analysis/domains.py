@@ -55,7 +55,7 @@ from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.config import Machine
 from hespotex.errors import ConfigError, RunError, counted, shorten
 from hespotex.export.raster import pitch_um
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.storage.atomic import check_writable
 
 # A section of fewer spots has no mean to be standardised by.
@@ -167,7 +167,7 @@ def find_domains(
     Raises:
         HESpotExError: inputs do not fit together, or hold too little.
     """
-    options, reporter = options or DomainOptions(), reporter or Silent()
+    options, reporter = options or DomainOptions(), heard(reporter)
     files = read_files(predicted)
     check_writable(out)
     obs = {name: read_obs(file) for name, file in files.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from hespotex.config import Machine, RunConfig
 from hespotex.datasets import make_cohort
 from hespotex.pipeline import cross_validate
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.results.outcome import RunResult
 
 
@@ -26,7 +26,7 @@ def demo(
 
     Args: `out` gets cohort/ (slides and counts) and results/; `seed` paints and fits.
     """
-    out, reporter = Path(out), reporter or Silent()
+    out, reporter = Path(out), heard(reporter)
     manifest = out / "cohort" / "sections.csv"
     if not manifest.exists():
         reporter.say(f"painting a synthetic cohort in {manifest.parent}")

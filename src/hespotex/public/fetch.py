@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from hespotex.errors import ConfigError
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.public.data_set import DataSet, write_manifest
 from hespotex.registry import Registry
 from hespotex.storage.atomic import check_writable
@@ -50,7 +50,7 @@ def fetch(
         DownloadError: its publisher does not give it.
         RunError: the disk has no room, or cannot be written.
     """
-    reporter, out = reporter or Silent(), Path(out)
+    reporter, out = heard(reporter), Path(out)
     found = DATA_SETS.find(name)
     if found is None:
         raise ConfigError(

@@ -14,7 +14,7 @@ from hespotex.encoders.cache import cache_folder
 from hespotex.encoders.hub import asking_the_hub
 from hespotex.errors import HESpotExError, ModelFileError, shorten
 from hespotex.models.bundle import read_model
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.public.download import Remote, ask_text, download, file_checksum
 from hespotex.public.names import (
     ENDING,
@@ -112,7 +112,7 @@ def fetch_model(
         ModelFileError: it is no model, or another one has the name.
         DownloadError: it cannot be fetched, or is not the file that a checksum names.
     """
-    remote, reporter = remote_name(_repaired(source)), reporter or Silent()
+    remote, reporter = remote_name(_repaired(source)), heard(reporter)
     if remote is None:
         raise ModelFileError(
             expected="hf://org/repo[@revision][/file] or https://...",

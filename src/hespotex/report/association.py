@@ -24,7 +24,7 @@ from hespotex.analysis.association.result import (
 )
 from hespotex.analysis.association.survival import check_lifelines, with_survival
 from hespotex.errors import ConfigError
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.report.page import render_page
 from hespotex.storage.atomic import atomic_path, check_writable
 
@@ -85,7 +85,7 @@ def associate(
     Raises:
         HESpotExError: none or two of the ways, or an input that does not fit; nothing is written then.
     """
-    out, reporter, started = Path(out), reporter or Silent(), time_now()
+    out, reporter, started = Path(out), heard(reporter), time_now()
     survival = _check(bulk, group, time, event, within, bulk_unit)
     table = read_patients(Path(cohort), with_unlike=with_unlike)
     if bulk is not None:

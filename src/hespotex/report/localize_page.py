@@ -34,7 +34,7 @@ from hespotex.analysis.localize.nested import Passed, nested_pass
 from hespotex.analysis.localize.reduce import Reduced, reduce_folds
 from hespotex.analysis.regions import Region
 from hespotex.errors import ConfigError, shorten
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Reporter, heard
 from hespotex.report.page import render_page
 from hespotex.storage.atomic import atomic_path, check_writable, write_json
 
@@ -114,7 +114,7 @@ def localize(
     Raises:
         HESpotExError: an input that does not fit; nothing is written then.
     """
-    reporter, out = reporter or Silent(), Path(out)
+    reporter, out = heard(reporter), Path(out)
     _check(accept, permutations)
     given = [predicted] if isinstance(predicted, (str, Path)) else list(predicted)
     read = read_slides(

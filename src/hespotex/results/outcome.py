@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hespotex.errors import RunError, counted, shorten
 from hespotex.storage.run_record import SlideRow, SlideStatus
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class SlideOutcome:
         return SlideRow(**{name: getattr(self, name) for name in SlideRow.model_fields})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """What a verb made.
 
@@ -59,6 +63,32 @@ class RunResult:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     slides: tuple[SlideOutcome, ...] = ()
     doubt: str | None = None
+
+    def adata(self, section_id: str) -> AnnData:
+        """The prediction of one section or slide, as `predictions/<section_id>.h5ad` holds it.
+
+        Raises:
+            RunError: the run has no such section; names those that it has.
+        """
+        import anndata
+
+        folder = Path(self.paths["predictions"])
+        if not (path := folder / f"{section_id}.h5ad").is_file():
+            known = sorted(file.stem for file in folder.glob("*.h5ad"))
+            raise RunError(
+                expected=f"a section of the run in {folder}",
+                found=section_id,
+                remedy=f"it has {shorten(known)}" if known else "it has none",
+            )
+        return anndata.read_h5ad(path)
+
+    def __repr__(self) -> str:
+        said = [str(self.metrics["headline"])] if self.metrics.get("headline") else []
+        done = len(self.slides) - self.n_failed
+        said += (
+            [f"{counted(done, 'slide')} predicted, {self.n_failed} failed"] if self.slides else []
+        )
+        return "\n".join([*said, *(f"{label}: {path}" for label, path in self.paths.items())])
 
     @property
     def n_failed(self) -> int:
