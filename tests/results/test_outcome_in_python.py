@@ -29,7 +29,7 @@ def test_a_section_of_a_run_is_read_by_its_name(result: RunResult) -> None:
 
 
 def test_a_section_that_a_run_lacks_is_named_beside_those_that_it_has(result: RunResult) -> None:
-    with pytest.raises(RunError, match="a section of the run in .*found C4.*it has C2"):
+    with pytest.raises(RunError, match=r"a section of the run in .*found C4.*it has C2"):
         result.adata("C4")
 
 
