@@ -23,7 +23,7 @@ from hespotex.analysis.association.groups import between_groups
 from hespotex.analysis.association.patients import covariates, read_patients
 from hespotex.analysis.association.survival import with_survival
 from hespotex.analysis.cohort import cohort
-from hespotex.errors import ConfigError
+from hespotex.errors import ConfigError, RunError
 from hespotex.evaluation.regions import SIZES
 from hespotex.genes.gene_sets import SetScores
 from hespotex.progress import Silent
@@ -301,3 +301,11 @@ def test_bulk_in_blocks_of_genes_is_scipy_and_the_plain_shuffling(
     same = [np.corrcoef(profile, b)[0, 1] for b in log.to_numpy()]
     np.testing.assert_allclose(found.tables["patients"]["pcc_of_same_profile"], same, atol=1e-5)
     assert abs(found.numbers["across_patients"]["mean_pcc_of_shuffled_pairs"]) < 0.01
+
+
+def test_a_cohort_in_which_no_gene_was_shown_to_be_predicted_is_one_line(tmp_path: Path) -> None:
+    whole = anndata.read_h5ad(made_cohort())
+    assert "gene_sets" not in whole.obsm
+    whole[:, :0].copy().write_h5ad(tmp_path / "cohort.h5ad")
+    with pytest.raises(RunError, match=r"genes or gene sets in .*found none.*--all-genes"):
+        read_patients(tmp_path / "cohort.h5ad")

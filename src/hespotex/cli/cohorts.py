@@ -89,7 +89,8 @@ def cohort(
     p = result.paths
     failed = f"; {result.n_failed:,} files could not be used" if result.n_failed else ""
     terminal.stdout().print(
-        f"{result.n_rows:,} rows ({by}) x {result.n_genes:,} genes{failed}. Research use only.",
+        f"{result.n_rows:,} rows ({by}) x {result.n_genes:,} genes{failed}. Research use only."
+        + ("" if result.n_genes else " No gene was shown to be predicted for these slides."),
         markup=False,
     )
     paths = {"cohort": p.h5ad, "Parquet": p.parquet, "CSV": p.csv, "genes": p.genes}

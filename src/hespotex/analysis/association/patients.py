@@ -134,7 +134,7 @@ def read_patients(path: Path, *, with_unlike: bool = False) -> Patients:
         with_unlike: test slides that are unlike the training's, too.
 
     Raises:
-        RunError: the file is missing, damaged or no cohort.
+        RunError: the file is missing, damaged, no cohort, or one without genes.
     """
     from anndata.io import read_elem
 
@@ -152,6 +152,12 @@ def read_patients(path: Path, *, with_unlike: bool = False) -> Patients:
         sets = np.asarray(file["obsm/gene_sets"], np.float32) if keys.GENE_SETS in uns else None
     known = uns.get(keys.GENE_SETS)
     n, k = len(var), 0 if known is None else len(known)
+    if not n + k:
+        raise RunError(
+            expected=f"genes or gene sets in {path}", found="none",
+            remedy="no gene of the model was shown to be predicted for these slides; "
+            "`predict --all-genes` writes them all, marked, and `cohort` sums them up again",
+        )  # fmt: skip
     table = _start(obs, values, sets, var, known, n, k)
     unlike = table.obs["unlike"].to_numpy(bool)
     if unlike.any() and not with_unlike:
