@@ -23,7 +23,7 @@ def _summary(i: int, pooled: np.ndarray, genes: np.ndarray) -> Any:
     words = np.full(len(genes), "C")
     return SlideSummary(
         f"S{i}", f"P{i}", "made", 400, 400, 0.0, "like the training slides", 4 + 0.01 * (i % 7), 1000.0 + i % 13, genes,
-        share / share.sum(), level, same, same, same, same, words, words, pooled, same,
+        share / share.sum(), level, same, same, same, 0.5 * level + same, same, words, words, pooled, same,
     )  # fmt: skip
 
 

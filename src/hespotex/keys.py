@@ -16,6 +16,7 @@ RIDGE: Final = "ridge"  # (n, K + 1); times the transpose of a table in varm it 
 # varm
 RIDGE_LOG1P: Final = "ridge_log1p"  # (G, K + 1)
 RIDGE_COMPOSITION: Final = "ridge_composition"
+RIDGE_LEVEL: Final = "ridge_level"  # (G,) of the slide, in var
 
 # layers
 COMPOSITION: Final = "composition"  # log(p_sg) - log(pooled p_g of the training sections)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,6 +62,23 @@ def test_bulk_finds_the_genes_that_follow_and_no_other(tmp_path: Path) -> None:
     assert found.first[0].startswith(
         "The level of 30 of 30 genes is not shown to tell patients apart"
     )
+
+
+def test_a_ridge_that_knows_as_much_leaves_nothing_above_the_best_baseline(tmp_path: Path) -> None:
+    bulk = _written(tmp_path / "bulk.csv", bulk_values().T)
+    path = tmp_path / "cohort.h5ad"
+    table = anndata.read_h5ad(made_cohort())
+    table.layers["ridge"] = table.X.copy()
+    table.write_h5ad(path)
+    plain = against_bulk(read_patients(made_cohort(), with_ridge=True), bulk)
+    beside = against_bulk(read_patients(path, with_ridge=True), bulk)
+    assert (plain.table["steiger_q"] <= 0.05).sum() >= 10
+    assert (beside.table["steiger_q"] <= 0.05).sum() == 0
+    own = beside.table.set_index("feature").loc[list(GENES[IN_BULK])]
+    assert set(own["best_baseline"]) == {"ridge on the mean feature"}
+    np.testing.assert_allclose(own["pcc_of_best_baseline"], own["pcc"], atol=0.02)
+    assert "predictions carry no ridge" in " ".join(plain.findings)
+    assert "carry no ridge" not in " ".join(beside.findings)
 
 
 def test_shuffled_bulk_finds_nothing(tmp_path: Path) -> None:

@@ -101,6 +101,25 @@ def test_slides_of_a_patient_are_joined_by_predicted_counts(three: Path, tmp_pat
     assert table.uns["hespotex"]["use"] == "research use only"
 
 
+def test_what_ridge_says_of_slides_is_a_layer_and_absent_where_predictions_carry_none(
+    files: Path, tmp_path: Path
+) -> None:
+    said = {"P0S0": np.linspace(-1, 1, 8), "P0S1": np.zeros(8)}
+    for name, values in said.items():
+        path = files / "predictions" / f"{name}.h5ad"
+        stored = anndata.read_h5ad(path)
+        stored.var["ridge_level"] = values.astype(np.float32)
+        stored.write_h5ad(path)
+    cohort(files, tmp_path / "c")
+    table = anndata.read_h5ad(tmp_path / "c" / "cohort.h5ad")
+    pooled = table.var["pooled_share"].to_numpy()
+    mean = said["P0S0"] * 58 / (58 + 94)  # spots that are not flagged
+    np.testing.assert_allclose(
+        table.layers["ridge"][0], np.log1p(1e6 * pooled * np.exp(mean)), rtol=1e-5
+    )
+    assert np.isnan(table.layers["ridge"][1:]).all()
+
+
 def test_an_unlike_slide_is_kept_with_all_its_spots_and_marked(three: Path, tmp_path: Path) -> None:
     cohort(three, tmp_path / "c", by="slide")
     table = anndata.read_h5ad(tmp_path / "c" / "cohort.h5ad")

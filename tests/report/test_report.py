@@ -46,6 +46,7 @@ def tiles_of(page: str) -> list[tuple[str, str, str]]:
 
 def test_says_scores_folds_losses_and_provenance(page: str) -> None:
     for said in (
+        "HESpotEx report · research use only",
         "Cross-validation on 1 section of 1 patient, 30 spots",
         "0.235",  # the model's composition PCC in the table
         "ridge regression",

@@ -14,6 +14,7 @@ from helpers.feature_cohort import write_cohort
 from helpers.levelled_slides import levelled_slides
 from hespotex import pipeline
 from hespotex.config import RunConfig
+from hespotex.evaluation.level_ridge import LevelRidge, mean_feature
 from hespotex.models.bundle import read_model, write_model
 from hespotex.models.default.level import CANNOT_TELL
 from hespotex.storage.metrics import Evidence, Metrics
@@ -65,6 +66,15 @@ def test_predictions_of_the_model_carry_its_level_grades_and_words(trained: Path
     assert "tells" not in stored.uns["hespotex"]["level"]
     assert stored.uns["hespotex"]["level"].startswith("the model says how far a slide")
     assert set(stored.var.level_grade.astype(str)) >= {"A", "D"}
+    ridge = LevelRidge.from_tensors(read_model(trained).trust)
+    assert ridge is not None
+    item = next(
+        i
+        for i in levelled_slides(24, seed=1).cohort.items
+        if i.section.section_id == stored.uns["hespotex"]["section_id"]
+    )
+    told = pd.Series(ridge.predict(mean_feature(item.features)[None])[0], read_model(trained).genes)
+    np.testing.assert_allclose(stored.var.ridge_level, told[stored.var_names], atol=1e-4)
     assert "says how far a slide as a whole" in trained.with_name("m.model-card.md").read_text()
 
 

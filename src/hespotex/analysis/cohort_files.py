@@ -36,6 +36,7 @@ UNITS: Final[Mapping[str, str]] = {
     "morans_i": "Moran's I of composition among touching spots",
     keys.LOWER: "X with the pseudobulk at the lower end of the 90 % interval of the largest calibrated region",
     keys.UPPER: "X with the pseudobulk at the upper end of the 90 % interval of the largest calibrated region",
+    keys.RIDGE: "log1p(CPM) by the ridge on the mean feature of a slide, which predictions carry",
     "gene_sets": keys.UNIT_GENE_SETS,
 }
 

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 # Layers of cohort.h5ad beside X.
 MEAN, SPREAD, ABOVE, MORAN = keys.COMPOSITION, "spread", "above_upper_quartile", "morans_i"
-LAYERS = (MEAN, SPREAD, ABOVE, MORAN, keys.LOWER, keys.UPPER)
+LAYERS = (MEAN, SPREAD, ABOVE, MORAN, keys.LOWER, keys.UPPER, keys.RIDGE)
 
 
 def slide_obs(known: Sequence[Mapping[str, float | str]]) -> pd.DataFrame:
@@ -119,6 +119,11 @@ def joined_row(
         MORAN: mean("moran", spots, genes, "genes"),
         keys.LOWER: np.log1p(1e6 * share * np.exp(-width)),
         keys.UPPER: np.log1p(1e6 * share * np.exp(width)),
+        keys.RIDGE: np.log1p(
+            1e6
+            * mean("pooled_share", spots, genes, "genes")
+            * np.exp(mean("ridge", spots, genes, "genes"))
+        ),
     }
     return RowValues(
         np.log1p(1e6 * share),

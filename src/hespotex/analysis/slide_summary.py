@@ -47,6 +47,7 @@ class SlideSummary:
         composition, spread: (G,) mean and standard deviation of composition over used spots.
         above: (G,) part of the used spots above the training's upper quartile; NaN where the model knows none.
         moran: (G,) Moran's I of composition among touching spots; NaN where nothing varies.
+        ridge: (G,) deviation of the log share from the training's, by the model's ridge on the mean feature; NaN without.
         half_width: (G,) of the interval of composition, for the largest calibrated region; NaN without.
         grade, level_grade: (G,) what the model's grades are, inside slides and between them.
         pooled_share, upper_quartile: (G,) of the training.
@@ -68,6 +69,7 @@ class SlideSummary:
     spread: Floats
     above: Floats
     moran: Floats
+    ridge: Floats
     half_width: Floats
     grade: npt.NDArray[np.str_]
     level_grade: npt.NDArray[np.str_]
@@ -175,6 +177,7 @@ def _summary(
         spread=of_genes.deviation,
         above=np.where(np.isfinite(quartile), of_genes.above, np.nan),
         moran=of_genes.moran,
+        ridge=_numbers(var, keys.RIDGE_LEVEL),
         half_width=np.full(len(var), np.nan) if width is None else _largest(width, len(rows)),
         grade=_words(var, keys.GRADE),
         level_grade=_words(var, keys.LEVEL_GRADE),

@@ -19,6 +19,7 @@ from hespotex.evaluation.by_size import score_sizes
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
 from hespotex.evaluation.level_evidence import bundle_level_grades
+from hespotex.evaluation.level_ridge import level_by_ridge, mean_feature
 from hespotex.evaluation.predictors import MODEL, PREDICTORS, Rival, oracles, rivals
 from hespotex.evaluation.region_intervals import region_coverage, spread_follows_error
 from hespotex.evaluation.regions import held_out_regions
@@ -104,7 +105,12 @@ def evaluate_bundle(
             whose = patients[item.section.section_id] if patients else "new"
             claims = bundle_claims(bundle, whose, verdict=extras.verdict, flagged=extras.ood)
             extras = extras.with_claims(claims, bundle_level_grades(bundle))
-            extras = replace(extras, ridge=ridge_maps(bundle.trust, blind.features))
+            mean = mean_feature(blind.features)
+            extras = replace(
+                extras,
+                ridge=ridge_maps(bundle.trust, blind.features),
+                ridge_level=level_by_ridge(bundle.trust, mean),
+            )
         with clock.stage("baselines"):
             beside = rivals(bundle.trust, panel, train, blind, prediction)
         with clock.stage("score"):

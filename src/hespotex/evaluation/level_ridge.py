@@ -76,6 +76,21 @@ def fit_level_ridge(sections: Sequence[TrainingSection]) -> dict[str, npt.NDArra
     return LevelRidge.fit(seen, values - values.mean(axis=0)).tensors()
 
 
+def level_by_ridge(
+    arrays: Mapping[str, npt.NDArray[Any]], mean: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.float32] | None:
+    """(G,) level of a slide by the ridge of a model file; None where it has none.
+
+    Args:
+        arrays: `trust` of a bundle.
+        mean: (S, D) mean raw feature of the slide.
+    """
+    ridge = LevelRidge.from_tensors(arrays)
+    if ridge is None:
+        return None
+    return np.asarray(ridge.predict(mean.astype(np.float64).reshape(1, -1))[0], np.float32)
+
+
 def mean_feature(features: npt.NDArray[np.float32]) -> Float64:
     """(S x D,) mean of (n, S, D) raw features over the spots of a slide."""
     return np.asarray(features.mean(axis=0, dtype=np.float64).ravel())

@@ -55,6 +55,7 @@ class Extras:
         pooled_share: (G,) each gene's part of all counts of the training sections, which composition is against.
         upper_quartile: (G,) of composition over training spots, each predicted by a model that had not seen it.
         level_grades: (G,) trust in where the slide lies as a whole.
+        ridge_level: (G,) deviation of the slide's log share from the training's, by ridge on its mean feature.
         ridge: the ridge baseline's maps, where the section was predicted whole; not read back with the others.
     """
 
@@ -70,6 +71,7 @@ class Extras:
     pooled_share: Floats | None = None
     upper_quartile: Floats | None = None
     level_grades: Sequence[str] | None = None
+    ridge_level: Floats | None = None
     ridge: RidgeMaps | None = None
 
     def with_claims(self, claims: Claims, level_grades: Sequence[str] | None = None) -> Extras:

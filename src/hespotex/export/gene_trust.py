@@ -29,8 +29,12 @@ def gene_columns(extras: Extras) -> dict[str, Any]:
 
 
 def _training_columns(extras: Extras) -> dict[str, npt.NDArray[np.float32]]:
-    """What a cohort needs of the training, by name of its column; a part that is not known is left out."""
-    known = {keys.POOLED_SHARE: extras.pooled_share, keys.UPPER_QUARTILE: extras.upper_quartile}
+    """What a cohort needs of the training and of its ridge, by name of its column; a part that is not known is left out."""
+    known = {
+        keys.POOLED_SHARE: extras.pooled_share,
+        keys.UPPER_QUARTILE: extras.upper_quartile,
+        keys.RIDGE_LEVEL: extras.ridge_level,
+    }
     return {name: np.asarray(v, np.float32) for name, v in known.items() if v is not None}
 
 
@@ -57,3 +61,8 @@ def read_half_width(var: pd.DataFrame) -> npt.NDArray[np.float32] | None:
 def read_column(var: pd.DataFrame, name: str) -> npt.NDArray[np.float32] | None:
     """(G,) of a column of numbers; None in a file without it."""
     return var[name].to_numpy(np.float32) if name in var else None
+
+
+def read_words(var: pd.DataFrame, name: str) -> list[str] | None:
+    """(G,) of a column of words; None in a file without it."""
+    return var[name].astype(str).tolist() if name in var else None

@@ -27,6 +27,7 @@ from hespotex.export.gene_trust import (
     gene_record,
     read_column,
     read_half_width,
+    read_words,
 )
 from hespotex.export.ridge_store import add_ridge
 from hespotex.export.section_parts import (
@@ -371,15 +372,14 @@ def _extras(table: AnnData) -> Extras:
         half_width=read_half_width(table.var),
         pooled_share=read_column(table.var, keys.POOLED_SHARE),
         upper_quartile=read_column(table.var, keys.UPPER_QUARTILE),
+        ridge_level=read_column(table.var, keys.RIDGE_LEVEL),
         ood_score=obs[keys.OOD_SCORE].to_numpy(np.float32) if keys.OOD_SCORE in obs else None,
         ood=obs[keys.OOD].to_numpy(bool) if keys.OOD in obs else None,
-        grades=table.var[keys.GRADE].astype(str).tolist() if keys.GRADE in table.var else None,
+        grades=read_words(table.var, keys.GRADE),
         verdict=table.uns[keys.UNS].get(keys.OOD_VERDICT),
         gene_sets=read_set_scores(table),
         claims=read_claims(table),
-        level_grades=table.var[keys.LEVEL_GRADE].astype(str).tolist()
-        if keys.LEVEL_GRADE in table.var
-        else None,
+        level_grades=read_words(table.var, keys.LEVEL_GRADE),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hespotex.config import Machine
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.level_evidence import bundle_level_grades
+from hespotex.evaluation.level_ridge import level_by_ridge, mean_feature
 from hespotex.evaluation.patients import patients_of
 from hespotex.evaluation.ridge_maps import ridge_maps
 from hespotex.evaluation.trust import bundle_trust
@@ -50,7 +51,11 @@ def predict_at_spots(
             patient = "same" if note else whose[section.section_id]
             claims = bundle_claims(bundle, patient, verdict=extras.verdict, flagged=extras.ood)
             extras = extras.with_claims(claims, bundle_level_grades(bundle))
-            extras = replace(extras, ridge=ridge_maps(bundle.trust, item.features))
+            extras = replace(
+                extras,
+                ridge=ridge_maps(bundle.trust, item.features),
+                ridge_level=level_by_ridge(bundle.trust, mean_feature(item.features)),
+            )
             say_verdict(section, extras, reporter)
             genes = genes_to_write(claims, untested=options.untested, all_genes=options.all_genes)
             reporter.say(f"section {section.section_id}: {genes.sentence}")

@@ -17,6 +17,7 @@ from hespotex.encoders.base import Encoder, no_area
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.evaluation.claims import Patient
+from hespotex.evaluation.level_ridge import level_by_ridge
 from hespotex.evaluation.patients import patient_of
 from hespotex.evaluation.trust import Trust, bundle_trust
 from hespotex.export.h5ad import Thumbnail
@@ -44,7 +45,7 @@ from hespotex.predicting.decode import (
     open_predictions,
     slide_place,
 )
-from hespotex.predicting.encode import encode_slide
+from hespotex.predicting.encode import encode_slide, slide_stats
 from hespotex.predicting.gene_choice import choose_genes, refuse_unwritten
 from hespotex.predicting.layout import Layout, lay_out
 from hespotex.predicting.nuclei import find_slide_nuclei, mask_of, nuclei_key
@@ -339,10 +340,17 @@ def _finish(
         bad=bad,
         verdict=verdict,
         claims=claims,
+        ridge_level=_ridge_level(predictor.bundle, features, bad),
         thumbnail=thumbnail,
         provenance=_provenance(predictor, layout, job.key, verdict),
         genes=genes,
     )
+
+
+def _ridge_level(
+    bundle: Bundle, features: FeatureStore, bad: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32] | None:
+    return None if bad.all() else level_by_ridge(bundle.trust, slide_stats(features).mean)
 
 
 def _verdict(

@@ -49,6 +49,7 @@ class Finished:
         bad: (n,) spots whose pixels could not be read.
         verdict: of the out-of-distribution check, or None.
         claims: what the model may claim of its genes on this slide.
+        ridge_level: (G,) level of the slide by the model's ridge, or None.
         provenance: what made the prediction.
         genes: that are written and shown.
     """
@@ -60,6 +61,7 @@ class Finished:
     bad: npt.NDArray[np.bool_]
     verdict: str | None
     claims: Claims
+    ridge_level: npt.NDArray[np.float32] | None
     thumbnail: Thumbnail
     provenance: Mapping[str, Any]
     genes: ChosenGenes
@@ -178,6 +180,7 @@ def _spot_extras(finished: Finished, bundle: Bundle) -> Extras:
         verdict=finished.verdict,
         claims=finished.claims,
         level_grades=bundle_level_grades(bundle),
+        ridge_level=finished.ridge_level,
     )
     return bundle_trust(bundle).of_genes(extras)
 
@@ -233,6 +236,7 @@ def _chosen(
             upper_quartile=None
             if extras.upper_quartile is None
             else extras.upper_quartile[columns],
+            ridge_level=None if extras.ridge_level is None else extras.ridge_level[columns],
             grades=finished.claims.grade[columns].tolist(),
             claims=finished.claims.subset(columns),
         ),

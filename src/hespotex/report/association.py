@@ -87,7 +87,7 @@ def associate(
     """
     out, reporter, started = Path(out), heard(reporter), time_now()
     survival = _check(bulk, group, time, event, within, bulk_unit)
-    table = read_patients(Path(cohort), with_unlike=with_unlike)
+    table = read_patients(Path(cohort), with_unlike=with_unlike, with_ridge=bulk is not None)
     if bulk is not None:
         found = against_bulk(
             table, Path(bulk), adjust=adjust, within=within, unit=bulk_unit, seed=seed

@@ -34,6 +34,7 @@ from hespotex.errors import ConfigError, counted, shorten
 _FEWEST: Final = 3
 _FEW: Final = 8
 _SHUFFLES: Final = 999
+_RIDGE: Final = "ridge on the mean feature"
 # What a slide says without a model: names of obs, and how they are called.
 _BASELINES: Final[Mapping[str, str]] = {
     "tissue_mm2": "tissue area", "n_used": "number of spots", keys.PREDICTED_DEPTH: "predicted depth",
@@ -110,7 +111,8 @@ def against_bulk(
         f"Per gene ACROSS {counted(n, 'patient')}{strata}: mean PCC {mean:.3f} (shuffled pairs of slides and patients "
         f"{round(null_mean, 3) + 0.0:.3f}, p = {null_p:.2g}). {discoveries(across, 'correlate')}",
         f"Above the best baseline ({_named(pairs)}) by Steiger's test: {discoveries(across, '', 'steiger_q').replace('  ', ' ')} "
-        "The train mean is one number for all patients and correlates with nothing; predictions carry no ridge.",
+        "The train mean is one number for all patients and correlates with nothing"
+        f"{'; predictions carry no ridge.' if pairs.table.ridge is None else '.'}",
         f"Per patient ACROSS genes: mean PCC {of_patients['model']:.3f}; the same profile for all patients gives "
         f"{of_patients['same_profile']:.3f}, pairs of different patients {of_patients['other_patients']:.3f}. This number says next to nothing "
         "of a model: gene means alone reach it.",
@@ -189,7 +191,8 @@ def _baselines(pairs: _Pairs) -> dict[str, Floats]:
 
 
 def _named(pairs: _Pairs) -> str:
-    return ", ".join(_baselines(pairs)) or "no baseline (nothing varies)"
+    names = [*_baselines(pairs), *([] if pairs.table.ridge is None else [_RIDGE])]
+    return ", ".join(names) or "no baseline (nothing varies)"
 
 
 def _all_genes(pairs: _Pairs, effective: int) -> pd.DataFrame:
@@ -213,11 +216,14 @@ def _across(pairs: _Pairs, part: slice, effective: int) -> pd.DataFrame:
     lower, upper = interval(r, effective)
     best = np.zeros_like(r)
     between, label = np.zeros_like(r), np.full(len(r), "", dtype=object)
-    for name, values in _baselines(pairs).items():
+    baselines = _baselines(pairs)
+    if pairs.table.ridge is not None:
+        baselines[_RIDGE] = pairs.table.ridge[:, part].astype(np.float64)
+    for name, values in baselines.items():
         freed = residuals(values, pairs.design)
         if freed.std() < 1e-9 * max(values.std(), 1e-9):
             continue
-        of_bulk, of_model = correlate(freed, measured), correlate(freed, predicted)
+        of_bulk, of_model = (np.nan_to_num(correlate(freed, v)) for v in (measured, predicted))
         larger = np.abs(of_bulk) > np.abs(best)
         label[larger] = name
         between = np.where(larger, np.sign(of_bulk) * of_model, between)

@@ -30,6 +30,7 @@ class Patients:
         values: (P, F) X of genes (log1p CPM), composition of sets.
         features: (F,) names; `kind`: gene or gene set; `grade`, `level_grade` likewise.
         pooled_share: (G,) of the training.
+        ridge: (P, F) X by the ridge of the predictions, NaN for gene sets; None where predictions carry none, or nobody asked.
         dropped: what was left out: `what`, `name`, `why`.
         notes: sentences that hold for every result.
     """
@@ -41,6 +42,7 @@ class Patients:
     grade: npt.NDArray[np.str_]
     level_grade: npt.NDArray[np.str_]
     pooled_share: Floats
+    ridge: npt.NDArray[np.float32] | None
     dropped: pd.DataFrame
     notes: tuple[str, ...] = ()
 
@@ -65,7 +67,11 @@ class Patients:
             ("patient", n, r) for n, r, k in zip(self.names, reasons, rows, strict=True) if not k
         ]
         return replace(
-            self, obs=self.obs[rows], values=self.values[rows], dropped=_more(self.dropped, gone)
+            self,
+            obs=self.obs[rows],
+            values=self.values[rows],
+            ridge=None if self.ridge is None else self.ridge[rows],
+            dropped=_more(self.dropped, gone),
         )
 
     def take(self, columns: npt.NDArray[np.bool_], why: str) -> Patients:
@@ -81,6 +87,7 @@ class Patients:
             grade=self.grade[columns],
             level_grade=self.level_grade[columns],
             pooled_share=self.pooled_share[columns],
+            ridge=None if self.ridge is None else self.ridge[:, columns],
             dropped=_more(self.dropped, gone),
         )
 
@@ -126,12 +133,13 @@ def _more(table: pd.DataFrame, rows: Sequence[tuple[str, str, str]]) -> pd.DataF
     return pd.concat([table, new], ignore_index=True) if len(table) else new
 
 
-def read_patients(path: Path, *, with_unlike: bool = False) -> Patients:
+def read_patients(path: Path, *, with_unlike: bool = False, with_ridge: bool = False) -> Patients:
     """Read a cohort; several slides of a patient become one row, frozen and FFPE slides never together.
 
     Args:
         path: cohort.h5ad.
         with_unlike: test slides that are unlike the training's, too.
+        with_ridge: read the ridge's values, too.
 
     Raises:
         RunError: the file is missing, damaged, no cohort, or one without genes.
@@ -150,6 +158,7 @@ def read_patients(path: Path, *, with_unlike: bool = False) -> Patients:
         obs, var = read_elem(file["obs"]), read_elem(file["var"])
         values = np.asarray(file["X"], dtype=np.float32)
         sets = np.asarray(file["obsm/gene_sets"], np.float32) if keys.GENE_SETS in uns else None
+        ridge = _ridge_of(file) if with_ridge else None
     known = uns.get(keys.GENE_SETS)
     n, k = len(var), 0 if known is None else len(known)
     if not n + k:
@@ -159,6 +168,9 @@ def read_patients(path: Path, *, with_unlike: bool = False) -> Patients:
             "`predict --all-genes` writes them all, marked, and `cohort` sums them up again",
         )  # fmt: skip
     table = _start(obs, values, sets, var, known, n, k)
+    if ridge is not None:
+        none = np.full((len(obs), k), np.nan, np.float32)
+        table = replace(table, ridge=np.hstack([ridge, none]))
     unlike = table.obs["unlike"].to_numpy(bool)
     if unlike.any() and not with_unlike:
         verdicts = table.obs["verdict"].astype(str).tolist()
@@ -199,8 +211,16 @@ def _start(
         pooled_share=np.concatenate(
             [var[keys.POOLED_SHARE].to_numpy(np.float64), np.full(k, np.nan)]
         ),
+        ridge=None,
         dropped=pd.DataFrame(columns=["what", "name", "why"]),
     )
+
+
+def _ridge_of(file: Any) -> npt.NDArray[np.float32] | None:
+    if keys.RIDGE not in file["layers"]:
+        return None
+    values = np.asarray(file["layers"][keys.RIDGE], dtype=np.float32)
+    return values if np.isfinite(values).any() else None
 
 
 def _one_preparation(table: Patients) -> Patients:
@@ -221,7 +241,7 @@ def _joined(table: Patients) -> Patients:
     spots = table.obs["n_used"].to_numpy(float)
     depth = table.obs[keys.PREDICTED_DEPTH].to_numpy(float)
     counts = spots * depth if np.isfinite(depth).all() else spots
-    genes, rows, values = table.is_gene, [], []
+    genes, rows, values, ridge = table.is_gene, [], [], []
     names = list(dict.fromkeys(owners))
     for name in names:
         own = np.flatnonzero((owners == name).to_numpy())
@@ -234,11 +254,16 @@ def _joined(table: Patients) -> Patients:
         )
         of_sets = np.average(table.values[own][:, ~genes], axis=0, weights=spots[own])
         values.append(np.concatenate([of_genes, of_sets]).astype(np.float32))
+        if table.ridge is not None:
+            ridge.append(np.average(table.ridge[own], axis=0, weights=spots[own]))
         rows.append(_row(table.obs.iloc[own], spots[own]))
     obs = pd.DataFrame(rows, index=pd.Index(names, dtype=object))
     joined = len(owners) - len(names)
     note = f"{counted(len(owners), 'slide')} of {counted(len(names), 'patient')}: slides of a patient are joined to one row ({joined:,} fewer)."
-    return replace(table, obs=obs, values=np.stack(values), notes=(*table.notes, note))
+    return replace(
+        table, obs=obs, values=np.stack(values), notes=(*table.notes, note),
+        ridge=np.stack(ridge).astype(np.float32) if ridge else None,
+    )  # fmt: skip
 
 
 def _row(own: pd.DataFrame, spots: Floats) -> dict[str, Any]:
