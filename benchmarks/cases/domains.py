@@ -40,17 +40,24 @@ LAYERS = 5  # annotated in both bulbs; `undefined` is none
 _SEEDS = 20
 _KINDS = 5
 _ROWS = 4096
+# How the number of domains comes about where it is not given, and the resolution of communities.
+_STABLE, _LEIDEN, _RESOLUTION = "stability", "communities", 0.05
 _MOST_SECONDS, _MOST_MIB = 300, 4096
 _MIB = 1e9 / 2**20
 _MPP, _ENCODER, _SIDES_UM = 0.5, "efficientnet-lite0", (77.2, 154.5, 309.0, 617.9)
 _SAID = {COMPOSITION: "predicted composition", FEATURES: "encoder features alone", MEASURED: "measured counts"}  # fmt: skip
+
+_NUMBERED = {"": "", _STABLE: "number by stability", _LEIDEN: f"communities at {_RESOLUTION:g}"}
 
 
 def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
     bulb = {"bulb": {"seeds": _SEEDS if context.full else 3}} if context.has("mob") else {}
     side = 448 if context.full else 120
     fine = {"side": side, "genes": 2000 if context.full else 200}
-    return {**bulb, **{f"fine-{source}": {**fine, "source": source} for source in SOURCES}}
+    ways = {f"fine-{source}": {"source": source} for source in SOURCES}
+    for how in (_STABLE, _LEIDEN):
+        ways[f"fine-{how}"] = {"source": COMPOSITION, "number": how}
+    return {**bulb, **{name: {**fine, **way} for name, way in ways.items()}}
 
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
@@ -80,8 +87,8 @@ def _bulb(parameters: Mapping[str, Any], context: Context, where: Any) -> dict[s
 def _fine(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     from sklearn.metrics import adjusted_rand_score
 
-    source = str(parameters["source"])
-    folder = context.work / "domains" / f"fine-{source}"
+    source, number = str(parameters["source"]), str(parameters.get("number", ""))
+    folder = context.work / "domains" / f"fine-{source}{number}"
     shutil.rmtree(folder, ignore_errors=True)
     # Another process, so that the peak is that of `domains`.
     maker = multiprocessing.get_context("spawn").Process(target=_make, args=(folder, parameters))
@@ -91,7 +98,12 @@ def _fine(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
         raise RuntimeError(f"no input was made in {folder}")
     where = replace(machine(context), cache=folder / "cache")
     manifest = folder / "sections.csv" if source == FEATURES else None
-    options = DomainOptions(n=_KINDS, sources=(source,), manifest=manifest)
+    options = DomainOptions(
+        n=None if number else _KINDS,
+        resolution=_RESOLUTION if number == _LEIDEN else None,
+        sources=(source,),
+        manifest=manifest,
+    )
     before = _MIB * peak_memory_gb()
     with timed() as drawing:
         found = find_domains([folder / "in"], folder / "out", options, machine=where)
@@ -104,6 +116,8 @@ def _fine(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     pooled = [np.concatenate([v[name] for name in truth]) for v in (labels, truth)]
     result = {
         "source": source,
+        "number": number,
+        "domains": found.n_domains(source),
         "spots": len(truth["fine"]),
         "genes": int(parameters["genes"]),
         "ari_fine": float(adjusted_rand_score(truth["fine"], labels["fine"])),
@@ -224,7 +238,7 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
     made = []
     if "bulb" in found:
         made.append(_bulb_table(found["bulb"]["scores"]))
-    fine = [found[f"fine-{source}"] for source in SOURCES if f"fine-{source}" in found]
+    fine = [found[f"fine-{way}"] for way in (*SOURCES, _STABLE, _LEIDEN) if f"fine-{way}" in found]
     return [*made, _fine_table(fine)] if fine else made
 
 
@@ -246,7 +260,8 @@ def _bulb_table(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Table:
 def _fine_table(results: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for r in results:
-        said, wall = _SAID[r["source"]], r["drawing"]["wall_s"] + r["pages"]["wall_s"]
+        said = ", ".join(text for text in (_SAID[r["source"]], _NUMBERED[r["number"]]) if text)
+        wall = r["drawing"]["wall_s"] + r["pages"]["wall_s"]
         rows += [
             Row(f"{said}: all, s", f"{wall:.0f}",
                 f"pictures, page and outlines {r['pages']['wall_s']:.0f}; {r['drawing']['core_s'] + r['pages']['core_s']:.0f} of a core; "
@@ -254,7 +269,8 @@ def _fine_table(results: Sequence[Mapping[str, Any]]) -> Table:
             Row(f"{said}: peak memory, MiB", f"{r['peak_mib']:.0f}",
                 f"{r['peak_drawn_mib']:.0f} before pictures, {r['peak_before_mib']:.0f} before all", f"<= {_MOST_MIB}",
                 r["peak_mib"] <= _MOST_MIB),
-            Row(f"{said}: ARI against the made tissues", f"{r['ari_fine']:.3f}", f"with a coarse section {r['ari_together']:.3f}"),
+            Row(f"{said}: ARI against the made tissues", f"{r['ari_fine']:.3f}",
+                f"with a coarse section {r['ari_together']:.3f}; {r['domains']} domains"),
         ]  # fmt: skip
     title = f"Domains of {results[0]['spots']:,} spots x {results[0]['genes']:,} genes, beside a section of 100 um"
     notes = (

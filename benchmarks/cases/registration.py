@@ -1,6 +1,4 @@
-"""Registration of painted slices of one block that were turned, mirrored, stretched by up to 5 % and stained anew, of such that
-were warped, too, of wrong partners, and what the error does to scores.
-"""
+"""Registration of painted slices of one block: moved, stretched and stained anew, also warped; wrong partners; what the error does to scores."""
 
 from __future__ import annotations
 
