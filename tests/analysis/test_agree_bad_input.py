@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from helpers.agree_runs import MPP, block, same_place, write
+from helpers.toy_prediction import GENES
 from hespotex.analysis.agree import agree, choose_pairs, read_sections
 from hespotex.analysis.agreement import CONSISTENT
-from hespotex.errors import GeometryError
+from hespotex.errors import GeometryError, RunError
 
 
 def compared(run: Path, **more: Any) -> float:
@@ -108,3 +111,23 @@ def test_sections_of_a_series_without_a_place_come_last_and_have_no_distance(
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     assert names == ["S4", "S2", "S1", "S3"]
     assert np.isnan([places["S1"], places["S3"]]).all()
+
+
+def test_a_section_that_stands_in_two_files_of_a_run_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "S1", None)
+    write(tmp_path, "S2", None)
+    shutil.copy(tmp_path / "predictions" / "S1.h5ad", tmp_path / "predictions" / "again.h5ad")
+    with pytest.raises(RunError, match=r"every section once, found S1 in .*S1\.h5ad and in|again"):
+        agree(tmp_path, tmp_path / "out", pairs=["S1:S2"], transform=same_place(tmp_path))
+    (tmp_path / "predictions" / "again.h5ad").unlink()
+    assert compared(tmp_path, transform=same_place(tmp_path)) > 0.9
+
+
+def test_sections_that_name_genes_otherwise_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "S1", None)
+    write(tmp_path, "S2", None)
+    with h5py.File(tmp_path / "predictions" / "S2.h5ad", "r+") as file:
+        index = file["var"].attrs["_index"]
+        file[f"var/{index}"][...] = [f"ENSG{j:011d}" for j in range(len(GENES))]
+    with pytest.raises(GeometryError, match=r"genes that both .* hold, found none; predict both"):
+        agree(tmp_path, tmp_path / "out", pairs=["S1:S2"], transform=same_place(tmp_path))

@@ -16,7 +16,7 @@ from hespotex import keys
 from hespotex.analysis import agreement as scores
 from hespotex.analysis.bending import as_columns
 from hespotex.analysis.landmarks import LEAST_LANDMARKS, fit_landmarks, read_landmarks
-from hespotex.analysis.prediction_file import PredictionFile
+from hespotex.analysis.prediction_file import PredictionFile, read_by_section
 from hespotex.analysis.registration import UNKNOWN, Registration, quality_of_given, register
 from hespotex.analysis.section_picture import Picture, picture_of
 from hespotex.errors import GeometryError, RunError, shorten
@@ -59,16 +59,16 @@ def read_sections(run: Path) -> dict[str, PredictionFile]:
     """The predictions of a run folder by section id.
 
     Raises:
-        RunError: there is none.
+        RunError: there is none, or a section stands in two files.
     """
-    files = [PredictionFile(path) for path in RunDir(run).predicted()]
+    files = read_by_section(RunDir(run).predicted())
     if not files:
         raise RunError(
             expected=f"predictions of sections in {run}",
             found="none",
             remedy="give the folder of cross-validate, evaluate or predict",
         )
-    return {file.spots.section_id: file for file in files}
+    return files
 
 
 def choose_pairs(

@@ -161,15 +161,21 @@ def between_sections(
         first, second = files[a], files[b]
         pitch = max(pitch_um(first.spots), pitch_um(second.spots))
         whole = np.ones(first.n_spots, bool), np.ones(second.n_spots, bool)
-        moved = frames.between(b, a)(second.xy_um)
-        places = common_places(first.xy_um, moved, pitch, whole)
+        moved, laid = frames.between(b, a)(second.xy_um), f"{a} and {b} laid on one another"
+        try:
+            places = common_places(first.xy_um, moved, pitch, whole)
+        except GeometryError:  # the other scores stand all the same
+            for source in domains:
+                yield {"source": source, "compared": f"{laid}: they do not overlap", "section": a,
+                       "ari": np.nan, "nmi": np.nan, "n_spots": 0, "mark": mark}  # fmt: skip
+            continue
         nearest = np.asarray(places.weights.argmax(axis=1)).ravel()
         for source, of in domains.items():
             if a in of and b in of:
                 x, y = of[a][places.rows], of[b][nearest]
                 both = (x >= 0) & (y >= 0)
-                yield {"source": source, "compared": f"{a} and {b} laid on one another",
-                       "section": a, **score(x[both], y[both]), "mark": mark}  # fmt: skip
+                yield {"source": source, "compared": laid, "section": a,
+                       **score(x[both], y[both]), "mark": mark}  # fmt: skip
 
 
 def _pairs(path: Path) -> list[tuple[str, str, str]]:

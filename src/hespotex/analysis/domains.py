@@ -51,9 +51,9 @@ from hespotex.analysis.domain_sources import (
     measured_sources,
 )
 from hespotex.analysis.domain_space import spacing_um
-from hespotex.analysis.prediction_file import PredictionFile
+from hespotex.analysis.prediction_file import PredictionFile, read_by_section
 from hespotex.config import Machine
-from hespotex.errors import ConfigError, RunError, counted, shorten
+from hespotex.errors import ConfigError, counted, shorten
 from hespotex.export.raster import pitch_um
 from hespotex.progress import Reporter, heard
 from hespotex.storage.atomic import check_writable
@@ -169,7 +169,6 @@ def find_domains(
     """
     options, reporter = options or DomainOptions(), heard(reporter)
     files = read_files(predicted)
-    check_writable(out)
     obs = {name: read_obs(file) for name, file in files.items()}
     known = label_columns(obs, options.labels)
     notes = _notes_of_files(files, known)
@@ -180,6 +179,7 @@ def find_domains(
             found=f"at most {max(f.n_spots for f in files.values())}",
             remedy="domains need more",
         )
+    check_writable(out)
     labels, tried = draw_domains(kept, options, machine or Machine(), notes, reporter)
     rows = [*against_labels(labels, known), *between_sources(labels)]
     if options.agree is not None:
@@ -259,18 +259,7 @@ def read_files(predicted: Sequence[Path]) -> dict[str, PredictionFile]:
     Raises:
         RunError: there is none, or a section stands in two files.
     """
-    files: dict[str, PredictionFile] = {}
-    for path in prediction_files(predicted):
-        file = PredictionFile(path)
-        name = file.spots.section_id
-        if name in files:
-            raise RunError(
-                expected="every section once",
-                found=f"{name} in {files[name].path} and in {path}",
-                remedy="give one of the files",
-            )
-        files[name] = file
-    return dict(sorted(files.items()))  # the order of arguments changes nothing
+    return read_by_section(prediction_files(predicted))
 
 
 def _notes_of_files(

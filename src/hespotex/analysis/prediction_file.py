@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -145,6 +145,26 @@ class PredictionFile:
     def __repr__(self) -> str:
         size = f"{self.n_spots:,} spots, {len(self.genes):,} genes"
         return f"<PredictionFile {self.spots.section_id}: {size}, {self.path}>"
+
+
+def read_by_section(paths: Iterable[Path]) -> dict[str, PredictionFile]:
+    """Predictions by section id, in the order of their ids.
+
+    Raises:
+        RunError: a section stands in two files, or a file is none of ours.
+    """
+    files: dict[str, PredictionFile] = {}
+    for path in paths:
+        file = PredictionFile(path)
+        name = file.spots.section_id
+        if name in files:
+            raise RunError(
+                expected="every section once",
+                found=f"{name} in {files[name].path} and in {path}",
+                remedy="give one of the files",
+            )
+        files[name] = file
+    return dict(sorted(files.items()))  # the order of arguments changes nothing
 
 
 def _opened(path: Path) -> AbstractContextManager[Any]:

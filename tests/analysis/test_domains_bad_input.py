@@ -1,0 +1,119 @@
+"""What people bring to `domains`: scales that are off, a fold, one spot, sections that do not meet, labels that are not there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from anndata.io import read_elem, write_elem
+from benchmarks.made_predictions import write_made_prediction
+from sklearn.metrics import adjusted_rand_score
+
+from helpers.commands import command, refusal
+from helpers.sliced_predictions import slices_plan, write_slices
+from hespotex.analysis.domains import DomainOptions, Domains, find_domains
+from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
+
+OPTIONS = DomainOptions(n=4, sources=("composition",))
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slices")
+    write_slices(folder, slices_plan(n=2))
+    return folder
+
+
+def labels_of(found: Domains, name: str) -> np.ndarray:
+    return found.labels["composition"][name]
+
+
+def test_values_of_a_flagged_fold_line_move_no_domain_elsewhere(tmp_path: Path) -> None:
+    """A fold that is not flagged takes a domain for itself."""
+    folder, options = tmp_path / "run", DomainOptions(n=3, sources=("composition",))
+    write_slices(folder, slices_plan())
+    path = folder / "predictions" / "P1S1.h5ad"
+    with h5py.File(path, "r+") as file:
+        x = np.asarray(file["obsm/spatial"][:, 0])
+        fold = np.abs(x - np.median(x)) < 0.03 * np.ptp(x)
+        write_elem(file, "obs", read_elem(file["obs"]).assign(ood=fold))
+    flat = find_domains([folder], tmp_path / "out", options)
+    with h5py.File(path, "r+") as file:
+        table = file["layers/composition"]
+        table[...] = np.asarray(table) + 3.0 * fold[:, None] * np.sin(np.arange(table.shape[1]))
+    folded = find_domains([folder], tmp_path / "out", options)
+    far = np.abs(x - np.median(x)) > 0.15 * np.ptp(x)
+    assert 5 <= fold.sum() < 0.15 * len(x)
+    assert adjusted_rand_score(labels_of(flat, "P1S1")[far], labels_of(folded, "P1S1")[far]) > 0.95
+    assert adjusted_rand_score(labels_of(flat, "P1S2"), labels_of(folded, "P1S2")) > 0.95
+    assert (labels_of(folded, "P1S1")[fold] >= 0).all()  # a domain, and the mark beside it
+
+
+def test_registered_sections_that_do_not_meet_leave_the_other_scores_as_they_are(
+    slices: Path, tmp_path: Path
+) -> None:
+    agreed = shutil.copytree(slices / "agreed", tmp_path / "agreed")
+    frames = read_frames(agreed / "frames.json")
+    far = Affine.of(np.eye(2), (1e6, 0.0)) @ frames["P1S2"].to_common
+    moved = {**frames.sections, "P1S2": SectionFrame(frames["P1S2"].mpp, far)}
+    write_frames(agreed / "frames.json", CommonFrame(moved))
+    options = DomainOptions(n=4, sources=("composition",), agree=agreed)
+    table = find_domains([slices], tmp_path / "out", options).scores.set_index("compared")
+    row = table.loc["P1S1 and P1S2 laid on one another: they do not overlap"]
+    assert row["n_spots"] == 0
+    assert np.isnan(row["ari"])
+    assert (table.loc["labels: layer", "ari"] > 0.4).all()
+    said = command(
+        "domains", slices, "--out", tmp_path / "o", "--n", 4, "--from", "composition", "--agree", agreed,
+    )  # fmt: skip
+    assert said.exit_code == 0
+    assert "they do not overlap" in " ".join(said.stdout.split())
+    page = (tmp_path / "o" / "domains.html").read_text(encoding="utf-8")
+    assert "they do not overlap" in page
+
+
+def test_a_section_of_one_spot_stays_without_a_domain_and_alone_it_is_refused(
+    slices: Path, tmp_path: Path
+) -> None:
+    genes = [f"G{j:02d}" for j in range(60)]
+    one = write_made_prediction(
+        tmp_path / "one.h5ad", level=np.zeros(60), section_id="one", patient_id="P", genes=genes, side=1
+    )  # fmt: skip
+    said = command(
+        "domains", slices, one, "--out", tmp_path / "o", "--n", 3, "--from", "composition"
+    )
+    assert said.exit_code == 0
+    assert "fewer than 10 spots, kept without a domain: one" in " ".join(said.output.split())
+    table = pd.read_csv(tmp_path / "o" / "domains.csv").set_index("section_id")
+    assert pd.isna(table.loc["one", "domain_composition"])
+    line = refusal(command("domains", one, "--out", tmp_path / "p"))
+    assert line == (
+        "hespotex: expected a section of at least 10 spots, found at most 1; domains need more"
+    )
+    assert not (tmp_path / "p").exists()
+
+
+def test_labels_that_are_not_there_are_named_and_those_that_are_there_pass(
+    slices: Path, tmp_path: Path
+) -> None:
+    arguments = ("domains", slices, "--n", 3, "--from", "composition", "--labels")
+    line = refusal(command(*arguments, "stage", "--out", tmp_path / "o"))
+    assert "expected a column of labels of the predictions (layer, slice), found stage" in line
+    assert not (tmp_path / "o").exists()
+    assert command(*arguments, "layer", "--out", tmp_path / "o").exit_code == 0
+
+
+def test_a_section_of_another_scale_is_said_and_keeps_its_domains(
+    slices: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(slices, tmp_path / "run")
+    with h5py.File(folder / "predictions" / "P1S2.h5ad", "r+") as file:
+        file["uns/hespotex/mpp"][()] = 2 * file["uns/hespotex/mpp"][()]
+    found = find_domains([folder], tmp_path / "out", OPTIONS)
+    assert [n for n in found.notes if n.startswith("P1S2: its spots lie ")]
+    assert not [n for n in found.notes if n.startswith("P1S1: its spots")]
+    assert (labels_of(found, "P1S2") >= 0).all()
