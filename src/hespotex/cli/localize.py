@@ -2,69 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hespotex.cli import options, terminal
+from hespotex.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hespotex.report.localize_result import LocalizeResult
+
+Predicted = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PREDICTED...", help="Folders of `predict`, folders of h5ad files, or files."
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the page, tables and maps.")]
+Label = Annotated[
+    str | None, typer.Option("--label", metavar="COLUMN", help="Column that names the diagnosis.")
+]
+Clinical = Annotated[
+    Path | None,
+    typer.Option(
+        "--clinical", metavar="TABLE", help="CSV or TSV with a column patient_id or section_id."
+    ),
+]
+Apply = Annotated[
+    Path | None,
+    typer.Option(
+        "--apply",
+        metavar="MODEL",
+        help="In place of --label and --clinical: the localize.safetensors of a run, for slides without a diagnosis.",
+    ),
+]
+Site = Annotated[
+    str | None,
+    typer.Option("--site", metavar="COLUMN", help="Column of the laboratory or scanner."),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split", metavar="COLUMN", help="Column of folds, in place of five that are dealt."
+    ),
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(
+        "--features",
+        metavar="FOLDER",
+        help="Encoder features of TRIDENT, CLAM or LazySlide, SECTION.h5 each: compared with composition, and both.",
+    ),
+]
+Slides = Annotated[
+    Path | None,
+    typer.Option("--slides", metavar="FOLDER", help="The slides, for a gallery of patches."),
+]
+Regions = Annotated[
+    Path | None,
+    typer.Option(
+        "--regions",
+        metavar="FOLDER",
+        help="Outlines to score the map against, SECTION.geojson each.",
+    ),
+]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="few-patients",
+        help="Go on with fewer than 8 patients of a diagnosis; every output is marked `no evidence`.",
+    ),
+]
+Permutations = Annotated[
+    int, typer.Option("--permutations", metavar="N", help="Of the labels among patients.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of folds, fits and permutations.")]
 
 
 def localize(
-    predicted: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PREDICTED...", help="Folders of `predict`, folders of h5ad files, or files."
-        ),
-    ],
-    label: Annotated[
-        str, typer.Option("--label", metavar="COLUMN", help="Column that names the diagnosis.")
-    ],
-    clinical: Annotated[
-        Path,
-        typer.Option(
-            "--clinical", metavar="TABLE", help="CSV or TSV with a column patient_id or section_id."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the page, tables and maps.")],
-    site: Annotated[
-        str | None,
-        typer.Option("--site", metavar="COLUMN", help="Column of the laboratory or scanner."),
-    ] = None,
-    features: Annotated[
-        Path | None,
-        typer.Option(
-            "--features",
-            metavar="FOLDER",
-            help="Encoder features of TRIDENT, CLAM or LazySlide, SECTION.h5 each: compared with composition, and both.",
-        ),
-    ] = None,
-    slides: Annotated[
-        Path | None,
-        typer.Option("--slides", metavar="FOLDER", help="The slides, for a gallery of patches."),
-    ] = None,
-    regions: Annotated[
-        Path | None,
-        typer.Option(
-            "--regions",
-            metavar="FOLDER",
-            help="Outlines to score the map against, SECTION.geojson each.",
-        ),
-    ] = None,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--accept",
-            metavar="few-patients",
-            help="Go on with fewer than 8 patients of a diagnosis; every output is marked `no evidence`.",
-        ),
-    ] = None,
-    permutations: Annotated[
-        int, typer.Option("--permutations", metavar="N", help="Of the labels among patients.")
-    ] = 199,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Of folds, fits and permutations.")
-    ] = 0,
+    predicted: Predicted,
+    out: Out,
+    label: Label = None,
+    clinical: Clinical = None,
+    apply: Apply = None,
+    site: Site = None,
+    split: Split = None,
+    features: Features = None,
+    slides: Slides = None,
+    regions: Regions = None,
+    accept: Accept = None,
+    permutations: Permutations = 199,
+    seed: Seed = 0,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -73,23 +104,40 @@ def localize(
 
     Example: hespotex localize predicted --label diagnosis --clinical clinical.csv --out where
     """
-    from hespotex.analysis.association.result import RESEARCH_SENTENCE
+    from hespotex.report.localize_apply import apply_model
     from hespotex.report.localize_page import localize as run_localize
 
+    told = options.reporter(quiet, verbose)
+    if apply is not None:
+        _refuse_beside_apply(
+            {"--label": label, "--clinical": clinical, "--site": site, "--split": split, "--regions": regions, "--accept": accept}
+        )  # fmt: skip
+        _say(apply_model(apply, predicted, out, features=features, slides=slides, reporter=told))
+        return
+    if label is None or clinical is None:
+        lacking = "--label COLUMN" if label is None else "--clinical TABLE"
+        raise ConfigError(
+            expected=f"{lacking}, or --apply MODEL", found="neither",
+            remedy="name the table of diagnoses and its column",
+        )  # fmt: skip
     result = run_localize(
-        predicted,
-        out,
-        label=label,
-        clinical=clinical,
-        site=site,
-        features=features,
-        slides=slides,
-        regions=regions,
-        accept=accept or (),
-        permutations=permutations,
-        seed=seed,
-        reporter=options.reporter(quiet, verbose),
-    )
+        predicted, out, label=label, clinical=clinical, site=site, split=split, features=features, slides=slides,
+        regions=regions, accept=accept or (), permutations=permutations, seed=seed, reporter=told,
+    )  # fmt: skip
+    _say(result)
+
+
+def _refuse_beside_apply(given: Mapping[str, object]) -> None:
+    if idle := [name for name, value in given.items() if value]:
+        raise ConfigError(
+            expected="--apply without what a run needs", found=f"{idle[0]} beside it",
+            remedy=f"leave {idle[0]} out: a fitted model asks for no diagnosis",
+        )  # fmt: skip
+
+
+def _say(result: LocalizeResult) -> None:
+    from hespotex.analysis.association.result import RESEARCH_SENTENCE
+
     for sentence in (*result.sentences, RESEARCH_SENTENCE):
         terminal.stdout().print(sentence, markup=False)
     terminal.print_paths(result.paths)

@@ -17,6 +17,7 @@ from hespotex.storage.content_keys import content_key, file_key
 from hespotex.storage.hdf5 import open_h5
 
 _CLAM_PATCHES = "patches"
+_FEATURES = "features"
 _LEVELS_UP = 3
 
 
@@ -73,6 +74,17 @@ def read_features_file(
             section=section,
         )
     return features[nearest], side, key
+
+
+def encoder_named_in(path: Path) -> str:
+    """Name of the encoder as TRIDENT writes it beside the features; empty where a file names none (CLAM, stores)."""
+    if path.is_dir():
+        return ""
+    with open_h5(path, "a features file (h5) at", SlideError) as file:
+        if _FEATURES not in file:
+            return ""
+        name = file[_FEATURES].attrs.get("encoder", "")
+        return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _read(

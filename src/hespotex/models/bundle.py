@@ -6,7 +6,6 @@ the encoder and patch sides it was fitted with, and what is known of its worth.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from hespotex.config import RunConfig
 from hespotex.errors import ConfigError, ModelFileError
@@ -25,13 +23,13 @@ from hespotex.genes.absent_genes import OtherGenes
 from hespotex.genes.gene_sets import GeneSet, pooled_shares
 from hespotex.models.header import FORMAT, FORMAT_VERSION, UNITS, FileMetadata, ModelHeader
 from hespotex.models.types import EncoderRecord, FittedModel, TrainedOn
-from hespotex.storage.atomic import atomic_path
 from hespotex.storage.clock import versions
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.disk_errors import DAMAGED, cause_of, remedy_of
 from hespotex.storage.file_kinds import missing_bytes, mistaken_kind
 from hespotex.storage.metrics import Validation
 from hespotex.storage.schema import first_fault
+from hespotex.storage.tensors import save_tensors
 
 _TRUST = "trust."
 
@@ -135,22 +133,7 @@ def write_model(path: Path, bundle: Bundle) -> None:
         header=text,
         content_key=_key_of(text, tensors),
     )
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata.plain())
-        _order_metadata(temporary)
-
-
-def _order_metadata(path: Path) -> None:
-    """safetensors writes metadata in an order that chance draws: equal models shall be equal files."""
-    with path.open("rb+") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        header = json.loads(handle.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(text) > length:  # never seen: the same text in another order has the same length
-            raise ModelFileError(expected=f"a header of {length:,} bytes", found=f"{len(text):,}")
-        handle.seek(8)
-        handle.write(text.ljust(length))
+    save_tensors(path, tensors, metadata.plain())
 
 
 def read_model(path: Path) -> Bundle:

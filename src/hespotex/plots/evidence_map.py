@@ -43,13 +43,12 @@ def plot_evidence_map(
     for column, fade in enumerate((0.0, _FADE)):
         axes = style.place(figure, 0.4 + column * (_SIDE + 0.2), 1.4, _SIDE, _SIDE)
         style.draw_tissue(axes, section, fade=fade)
+        if section.thumbnail is None:  # where the slide lies would not be seen
+            nothing = np.full(len(z), np.nan)
+            style.draw_spots(axes, section, nothing, limits=(0.0, 1.0), colours=_COLOURS)
         if column:
             some = _only(section, shown)
             drawn = style.draw_spots(axes, some, z[shown], limits=(0.0, _TOP_Z), colours=_COLOURS)
-            if section.thumbnail is None:  # where the slide lies would not be seen
-                style.draw_spots(
-                    axes, section, np.full(len(z), np.nan), limits=(0.0, 1.0), colours=_COLOURS
-                )
             label = "z against permuted labels"
             style.colour_bar(figure, drawn, 2 * _SIDE + 0.75, 3.0, 2.6, label)
         style.draw_scale_bar(axes, section)

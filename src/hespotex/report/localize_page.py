@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-import base64
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
+from scipy import sparse
 
 from hespotex.analysis.association.result import RESEARCH_SENTENCE
 from hespotex.analysis.localize import compare, outlined, outputs
-from hespotex.analysis.localize.bags import FEWEST_PATIENTS, Bags, patient_folds, patients_by_class
-from hespotex.analysis.localize.cohort import COMPOSITION, Slides, read_slides, write_inputs
-from hespotex.analysis.localize.differences import differing_genes
+from hespotex.analysis.localize.bags import (
+    FEWEST_PATIENTS,
+    Bags,
+    Ints,
+    given_folds,
+    patient_folds,
+    patients_by_class,
+    permuted_labels,
+)
+from hespotex.analysis.localize.cohort import (
+    COMPOSITION,
+    Slides,
+    read_slides,
+    write_inputs,
+    write_sets,
+)
+from hespotex.analysis.localize.curves import curves, tenth_sentences
+from hespotex.analysis.localize.differences import differing
 from hespotex.analysis.localize.evidence import (
     LEVEL,
     PERMUTATIONS,
     STABLE,
+    Null,
     Scores,
     SpotMap,
     patient_labels,
@@ -30,51 +45,68 @@ from hespotex.analysis.localize.evidence import (
     scores,
     spot_map,
 )
+from hespotex.analysis.localize.model import About, fit_model
 from hespotex.analysis.localize.nested import Passed, nested_pass
-from hespotex.analysis.localize.reduce import Reduced, reduce_folds
+from hespotex.analysis.localize.reduce import VARIANTS, Reduced, reduce_folds
 from hespotex.analysis.regions import Region
-from hespotex.errors import ConfigError, shorten
+from hespotex.errors import ConfigError
+from hespotex.plots.evidence_curves import plot_curves
+from hespotex.plots.style import save_figure
 from hespotex.progress import Reporter, heard
-from hespotex.report.page import render_page
-from hespotex.storage.atomic import atomic_path, check_writable, write_json
+from hespotex.report.localize_result import (
+    CONFOUNDED,
+    FINDING,
+    MODEL_FILE,
+    NO_EVIDENCE,
+    NO_SIGNAL,
+    TOO_FEW,
+    WORK,
+    LocalizeResult,
+    clear,
+    write_page,
+)
+from hespotex.storage.atomic import check_writable
 
-FINDING: Final = "finding"
-NO_SIGNAL: Final = "no signal"
-TOO_FEW: Final = "too few patients"
-NO_EVIDENCE: Final = "no evidence"
-CONFOUNDED: Final = "confounded"
 FEW_PATIENTS: Final = "few-patients"
 _SEEDS: Final = 3
-_MOST_FIGURES: Final = 12
-_MOST_GENES: Final = 25
 _ATTENTION: Final = "attention over spots"
-_NUMBERS: Final = "localize.json"
-_WORK: Final = ".localize"
 
 
-@dataclass
-class LocalizeResult:
-    """What `localize` found.
+@dataclass(frozen=True)
+class _Asked:
+    """A run whose input is read.
 
     Attributes:
-        evidence: finding, confounded, no signal, no evidence or too few patients; every output carries it.
-        sentences: to be read first.
-        p_value: of the best input, by permuting labels among patients; NaN where nothing was tested.
-        permutations: how many were made.
-        rows: of the table of inputs and baselines.
-        n_shown: spots that pass; 0 without a map.
-        paths: of what was written, by label.
-        genes: what is different in the drawn spots; None without a map.
+        read: the slides.
+        inputs: values of each kind.
+        folds: (B,) of the slides.
+        few: fewer patients than a finding takes.
+        outlines: of an expert, by slide.
+        slides: folder of the slides, for the gallery.
     """
 
-    evidence: str
-    sentences: list[str]
-    p_value: float = float("nan")
-    permutations: int = 0
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    n_shown: int = 0
-    paths: dict[str, Path] = field(default_factory=dict)
-    genes: pd.DataFrame | None = None
+    read: Slides
+    inputs: dict[str, Bags]
+    folds: Ints
+    out: Path
+    few: bool
+    notes: list[str]
+    outlines: dict[str, tuple[Region, ...]]
+    slides: Path | None
+    permutations: int
+    seed: int
+    reporter: Reporter
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was fitted: the best input's values by fold, groups of neighbours, pass of the true labels, null and map."""
+
+    reduced: Reduced
+    near: sparse.csr_matrix
+    passed: Passed
+    null: Null
+    mapped: SpotMap | None
 
 
 def localize(
@@ -84,6 +116,7 @@ def localize(
     label: str,
     clinical: str | Path,
     site: str | None = None,
+    split: str | None = None,
     features: str | Path | None = None,
     slides: str | Path | None = None,
     regions: str | Path | None = None,
@@ -103,6 +136,7 @@ def localize(
         label: column of the table that names the diagnosis.
         clinical: a table with a column patient_id or section_id.
         site: column of the laboratory or scanner.
+        split: column of folds, in place of folds that are dealt.
         features: folder of encoder features (TRIDENT, CLAM, LazySlide), each file named as its prediction.
         slides: folder of the slides, for the gallery.
         regions: folder of outlines, SECTION.geojson each; the map is scored against them.
@@ -119,17 +153,19 @@ def localize(
     given = [predicted] if isinstance(predicted, (str, Path)) else list(predicted)
     read = read_slides(
         [Path(p) for p in given], Path(clinical), label,
-        site=site, features=None if features is None else Path(features),
+        site=site, split=split, features=None if features is None else Path(features),
     )  # fmt: skip
     counts = patients_by_class(read.bags)
+    folder = None if slides is None else Path(slides)
     outlines = outlined.read_outlines(read, None if regions is None else Path(regions))
     if FEW_PATIENTS in accept and min(counts.values()) < 2:
         raise ConfigError(
             expected="two patients of each diagnosis or more",
             found=", ".join(f"{n} {name}" for name, n in counts.items()),
         )
+    folds = given_folds(read.bags) if split else None
     check_writable(out)
-    _clear(out)
+    clear(out)
     few = min(counts.values()) < FEWEST_PATIENTS
     notes = [*read.notes, f"Patients: {', '.join(f'{n} {name}' for name, n in counts.items())}."]
     if few and FEW_PATIENTS not in accept:
@@ -137,31 +173,24 @@ def localize(
             TOO_FEW,
             [f"Too few patients: {FEWEST_PATIENTS} of each diagnosis are needed. Nothing was tested and no map is drawn.", *notes],
         )  # fmt: skip
-        return _written(result, out, {}, reporter)
-    work = out / _WORK
+        return write_page(result, out, {}, reporter)
+    work = out / WORK
     try:
         inputs = write_inputs(read, work, reporter)
+        folds = patient_folds(inputs[COMPOSITION], seed=seed) if folds is None else folds
         return _tested(
-            read, inputs, out, few, notes, outlines, slides, permutations, seed, reporter
+            _Asked(
+                read, inputs, folds, out, few, notes, outlines, folder, permutations, seed, reporter
+            )
         )
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _tested(
-    read: Slides,
-    inputs: dict[str, Bags],
-    out: Path,
-    few: bool,
-    notes: list[str],
-    outlines: dict[str, tuple[Region, ...]],
-    slides: str | Path | None,
-    permutations: int,
-    seed: int,
-    reporter: Reporter,
-) -> LocalizeResult:
+def _tested(asked: _Asked) -> LocalizeResult:
+    read, inputs, seed, reporter = asked.read, asked.inputs, asked.seed, asked.reporter
     bags = inputs[COMPOSITION]
-    folds, near = patient_folds(bags, seed=seed), bags.neighbours()
+    folds, near = asked.folds, bags.neighbours()
     true = patient_labels(bags, bags.labels)
     with reporter.task("reducing values inside folds", len(inputs)) as advance:
         reduced: dict[str, Reduced] = {}
@@ -170,70 +199,108 @@ def _tested(
             advance(1)
     passes = {n: nested_pass(r, bags.labels[None], near, seed=seed) for n, r in reduced.items()}
     of_input = {n: scores(patient_margins(bags, p.margin[0]), true) for n, p in passes.items()}
-    with reporter.task("permuting labels", permutations) as advance:
+    with reporter.task("permuting labels", asked.permutations) as advance:
         null = run_null(
-            reduced, passes, near, permutations=permutations, seed=seed, advance=advance
+            reduced, passes, near, permutations=asked.permutations, seed=seed, advance=advance
         )
-    best, found = null.best, null.p_value <= LEVEL
+    best = null.best
     said, same = compare.site_sentence(bags, seed=seed)
-    evidence = NO_EVIDENCE if few else NO_SIGNAL if not found else CONFOUNDED if same else FINDING
+    evidence = _evidence(asked.few, null.p_value, same)
     rows = _rows(of_input, reduced[best], bags, read)
-    if (own := compare.site_folds(bags)) is not None:
+    own, why_not = compare.site_folds(bags)
+    if own is not None:
         by_site = nested_pass(reduce_folds(inputs[best], own), bags.labels[None], near, seed=seed)
         rows.append(
             _row(f"{_ATTENTION}, {best}, each site left out", scores(patient_margins(bags, by_site.margin[0]), true))
         )  # fmt: skip
     result = LocalizeResult(evidence, [], null.p_value, len(null.permuted), rows)
-    mapped = None
-    if found or few:
-        more = [
-            nested_pass(reduced[best], bags.labels[None], near, seed=seed + k)
-            for k in range(1, _SEEDS)
-        ]
-        mapped = spot_map([passes[best], *more], null, read.usable)
-        result.n_shown = int(mapped.shown.sum())
+    mapped = (
+        None if evidence == NO_SIGNAL else _mapped(reduced[best], passes[best], near, null, asked)
+    )
+    result.n_shown = 0 if mapped is None else int(mapped.shown.sum())
     by = best if len(inputs) == 1 else f"{best}, the best of {len(inputs)} inputs"
     result.sentences = [
         *_sentences(result, of_input[best], by, mapped),
-        *([said] if said else []),
-        *notes,
+        *filter(None, (said, why_not)),
+        *asked.notes,
     ]
-    if mapped is not None:
-        result.sentences += outlined.against_outlines(read, mapped, passes[best], outlines)
-    pictures = _write_outputs(result, out, read, bags, passes[best], mapped, slides)
-    return _written(result, out, pictures, reporter)
+    found = _Found(reduced[best], near, passes[best], null, mapped)
+    return write_page(result, asked.out, _write_outputs(result, asked, found), reporter)
 
 
-def _write_outputs(
-    result: LocalizeResult,
-    out: Path,
-    read: Slides,
-    bags: Bags,
-    passed: Passed,
-    mapped: SpotMap | None,
-    slides: str | Path | None,
-) -> dict[str, Path]:
-    """Tables, and where spots are drawn genes and pictures of them; the pictures by caption."""
-    table = outputs.slides_table(read, passed, bags.classes, result.evidence)
-    if mapped is None or not result.n_shown:
+def _evidence(few: bool, p_value: float, site_is_diagnosis: bool) -> str:
+    if few:
+        return NO_EVIDENCE
+    if p_value > LEVEL:
+        return NO_SIGNAL
+    return CONFOUNDED if site_is_diagnosis else FINDING
+
+
+def _mapped(
+    reduced: Reduced, passed: Passed, near: sparse.csr_matrix, null: Null, asked: _Asked
+) -> SpotMap:
+    labels = reduced.bags.labels[None]
+    more = [nested_pass(reduced, labels, near, seed=asked.seed + k) for k in range(1, _SEEDS)]
+    return spot_map([passed, *more], null, asked.read.usable)
+
+
+def _write_outputs(result: LocalizeResult, asked: _Asked, found: _Found) -> dict[str, Path]:
+    """Tables, the model, and where spots are drawn what is different there and pictures; the pictures by caption."""
+    read, out, mapped = asked.read, asked.out, found.mapped
+    bags, mark = asked.inputs[COMPOSITION], result.evidence
+    table = outputs.slides_table(read, found.passed.margin[0], bags.classes, mark)
+    if mapped is None:
         result.paths = outputs.write_tables(out, table, None)
         return {}
-    spots = outputs.spots_table(read, passed, mapped, result.evidence)
-    result.paths = outputs.write_tables(out, table, spots)
-    genes = differing_genes(bags, read.genes, read.grades, mapped, read.log_depth)
-    result.genes = genes.assign(evidence=result.evidence)
-    result.paths["genes"] = out / "genes.csv"
-    with atomic_path(result.paths["genes"]) as temporary:
-        result.genes.to_csv(temporary, index=False, errors="backslashreplace")
-    words = f"Evidence: {result.evidence}. {RESEARCH_SENTENCE}"
-    pictures = outputs.write_maps(out, read, spots, words, result.evidence != FINDING)
+    model = _write_model(result, asked, found)
+    result.sentences += outlined.against_outlines(read, mapped, found.passed, asked.outlines)
+    if not result.n_shown:
+        result.paths = {**outputs.write_tables(out, table, None), "model": model}
+        return {}
+    spots = outputs.spots_table(read, outputs.Drawn.of(found.passed, mapped), mark)
+    result.paths = {**outputs.write_tables(out, table, spots), "model": model}
+    result.genes = differing(bags, read.genes, mapped, read.log_depth).assign(evidence=mark)
+    result.paths["genes"] = outputs.write_csv(out / "genes.csv", result.genes)
+    if read.sets:
+        of_sets = differing(
+            write_sets(read, out / WORK), read.sets, mapped, read.log_depth, of="gene_set"
+        )
+        result.sets = of_sets.assign(evidence=mark)
+        result.paths["gene sets"] = outputs.write_csv(out / "gene_sets.csv", result.sets)
+    words = f"Evidence: {mark}. {RESEARCH_SENTENCE}"
+    followed = curves(bags, found.near, found.passed, mapped.z, seed=asked.seed)
+    result.paths["curves"] = outputs.write_csv(out / "curves.csv", followed.assign(evidence=mark))
+    save_figure(plot_curves(followed, words, alarm=mark != FINDING), out / "curves.png")
+    result.sentences += tenth_sentences(followed)
+    pictures = {"Deletion and insertion": out / "curves.png"}
+    maps = outputs.write_maps(out, read, spots, words, mark != FINDING)
     result.paths["maps"] = out / "figures"
     result.paths["GeoJSON"] = out / "geojson"
-    if slides is not None and (patches := outputs.gallery_patches(read, spots, Path(slides))):
-        result.paths["gallery"] = out / "gallery.png"
+    if asked.slides is not None and (patches := outputs.gallery_patches(read, spots, asked.slides)):
+        result.paths["gallery"] = pictures["Gallery"] = out / "gallery.png"
         outputs.write_contact_sheet(result.paths["gallery"], patches, words)
-        pictures = {"Gallery": result.paths["gallery"], **pictures}
-    return pictures
+    return {**pictures, **maps}
+
+
+def _write_model(result: LocalizeResult, asked: _Asked, found: _Found) -> Path:
+    """The fits on all patients, for `--apply`."""
+    read, best, mapped = asked.read, found.null.best, found.mapped
+    drawn = mapped is not None and result.n_shown > 0
+    about = About(
+        classes=found.reduced.bags.classes,
+        kind=best,
+        variant=VARIANTS[int(np.bincount(found.passed.variant[0]).argmax())],
+        genes=tuple(read.genes),
+        predicted_by=read.model_id,
+        encoder="" if best == COMPOSITION else read.encoder,
+        threshold=mapped.threshold if mapped is not None and drawn else None,
+        evidence=result.evidence,
+        n_true=_SEEDS,
+    )
+    labels = permuted_labels(found.reduced.bags, asked.folds, result.permutations, seed=asked.seed)
+    path = asked.out / MODEL_FILE
+    fit_model(asked.inputs[best], labels, about, seed=asked.seed).write(path)
+    return path
 
 
 def _check(accept: Sequence[str], permutations: int) -> None:
@@ -243,33 +310,20 @@ def _check(accept: Sequence[str], permutations: int) -> None:
         raise ConfigError(
             expected="19 permutations or more, since fewer cannot reach 5 %", found=permutations
         )
+    check_torchmil()
+
+
+def check_torchmil() -> None:
+    """Refuse where the extra is not installed.
+
+    Raises:
+        ConfigError: so it is.
+    """
     if find_spec("torchmil") is None:
         raise ConfigError(
             expected="torchmil, which `localize` fits attention with", found="it is not installed",
             remedy="pip install 'hespotex[mil]'",
         )  # fmt: skip
-
-
-def _clear(out: Path) -> None:
-    """Take away what an earlier call left: a map of then must not stand beside the words of now."""
-    there = {p.name for p in out.iterdir()}
-    if there and not there & {_NUMBERS, _WORK}:  # a killed call leaves the second alone
-        raise ConfigError(
-            expected=f"an empty folder, or one of an earlier `localize`, at {out}",
-            found=shorten(sorted(there), 3), remedy="choose another --out",
-        )  # fmt: skip
-    for name in ("figures", "geojson", _WORK):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in (
-        "spots.parquet",
-        "spots.h5ad",
-        "genes.csv",
-        "gallery.png",
-        "slides.csv",
-        "report.html",
-        _NUMBERS,
-    ):
-        (out / name).unlink(missing_ok=True)
 
 
 def _rows(
@@ -320,52 +374,3 @@ def _sentences(
         "A drawn spot says where the prediction comes from; it is no diagnosis of the spot."
     )
     return lines
-
-
-def _cells(table: pd.DataFrame) -> list[list[str]]:
-    return [
-        [
-            ("–" if np.isnan(v) else f"{v:.3g}".replace("-", "−"))
-            if isinstance(v, float)
-            else str(v)
-            for v in row
-        ]
-        for row in table.itertuples(index=False)
-    ]
-
-
-def _written(
-    result: LocalizeResult, out: Path, pictures: dict[str, Path], reporter: Reporter
-) -> LocalizeResult:
-    table = pd.DataFrame(result.rows)
-    shown = list(pictures.items())[:_MOST_FIGURES]
-    page = render_page(
-        "localize.html.j2",
-        research=RESEARCH_SENTENCE,
-        evidence=result.evidence,
-        alarm=result.evidence != FINDING,
-        sentences=result.sentences,
-        columns=list(table.columns),
-        rows=table.to_numpy().tolist(),
-        gene_columns=[] if result.genes is None else list(result.genes.columns),
-        genes=[] if result.genes is None else _cells(result.genes.head(_MOST_GENES)),
-        n_pictures=len(pictures),
-        pictures=[
-            {"caption": name, "data": base64.b64encode(path.read_bytes()).decode()}
-            for name, path in shown
-        ],
-    )
-    result.paths["report"] = out / "report.html"
-    with atomic_path(result.paths["report"]) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    result.paths["numbers"] = out / _NUMBERS
-    write_json(
-        result.paths["numbers"],
-        {
-            "evidence": result.evidence, "p_value": result.p_value, "permutations": result.permutations,
-            "n_shown": result.n_shown, "scores": result.rows, "sentences": result.sentences,
-        },
-    )  # fmt: skip
-    if result.evidence != FINDING:
-        reporter.warn(result.sentences[0])
-    return result

@@ -12,6 +12,7 @@ from hespotex.analysis.localize.bags import (
     Bag,
     Bags,
     check_labels,
+    given_folds,
     patient_folds,
     permuted_labels,
     write_bags,
@@ -103,19 +104,44 @@ def test_other_folds_of_the_same_bags_do_not_replace_the_components_of_the_first
 
 
 def test_folds_by_site_keep_patients_whole_and_both_diagnoses_in_every_training() -> None:
-    xy = np.zeros((1, 2))
+    xy, said = np.zeros((1, 2)), []
 
     def folds(*slides: tuple[str, str, str]) -> list[int] | None:
         bags = Bags(
             tuple(Bag(f"S{k}", p, d, xy, s) for k, (p, d, s) in enumerate(slides)), Path(), Path()
         )
-        found = site_folds(bags)
+        found, why = site_folds(bags)
+        assert (found is None) == bool(why)
+        said.append(why)
         return None if found is None else found.tolist()
 
     four = (("A", "ill", "x"), ("B", "well", "x"), ("C", "ill", "y"), ("D", "well", "y"))
     assert folds(*four) == [0, 0, 1, 1]
     assert folds(*four[:3]) is None  # without x no patient is well
-    assert folds(*four, ("A", "ill", "y")) is None  # A would be on both sides
+    assert said[-1] == "Folds by site were not made: only x has patients of well."
+    assert folds(*four, ("A", "ill", "y")) is None
+    assert "A would lie on both sides" in said[-1]
+
+
+def test_a_split_of_the_user_keeps_patients_whole_or_is_refused() -> None:
+    def folds(*slides: tuple[str, str, str]) -> list[int]:
+        of = [Bag(f"S{k}", p, d, np.zeros((1, 2)), split=f) for k, (p, d, f) in enumerate(slides)]
+        return given_folds(of).tolist()
+
+    four = (("A", "ill", "1"), ("B", "well", "1"), ("C", "ill", "2"), ("D", "well", "2"))
+    assert folds(*four, ("A", "ill", "1")) == [0, 0, 1, 1, 0]
+    with pytest.raises(
+        ConfigError, match=r"expected each patient in one fold .* found A in several"
+    ):
+        folds(*four, ("A", "ill", "2"))
+    with pytest.raises(ConfigError, match="found none for S4"):
+        folds(*four, ("E", "ill", ""))
+    with pytest.raises(ConfigError, match="two folds or more, found one: 1"):
+        folds(*four[:2])
+    with pytest.raises(
+        ConfigError, match=r"two diagnoses or more in each fold .* found fold 3 with ill"
+    ):
+        folds(*four, ("E", "ill", "3"))
 
 
 def test_smoothing_before_attention_is_the_smooth_model_of_torchmil() -> None:
@@ -220,3 +246,18 @@ def test_auroc_and_balanced_accuracy_are_those_of_scikit_learn() -> None:
     assert evidence.auroc(margin, labels) == pytest.approx(roc_auc_score(labels, margin[:, 1]))
     expected = balanced_accuracy_score(labels, margin.argmax(axis=1))
     assert evidence.balanced_accuracy(margin, labels) == pytest.approx(expected)
+
+
+def test_wide_values_have_the_components_that_the_whole_spectrum_gives(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    width = 4 * reduce.COMPONENTS + 40
+    values = (rng.normal(size=(400, width)) * np.linspace(3, 1, width)).astype(np.float32)
+    xy = np.stack([np.arange(400), np.zeros(400)], axis=1)
+    bags = write_bags(tmp_path, [Bag("S", "P", "ill", xy)], [values])
+    found = reduce.fit_components(bags, np.ones(1, bool)).of(values)
+    assert found.shape == (400, reduce.COMPONENTS)
+    _, spread, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(found.std(axis=0), 1, atol=1e-3)
+    back, *_ = np.linalg.lstsq(found, values - values.mean(axis=0), rcond=None)
+    left = ((values - values.mean(axis=0) - found @ back) ** 2).sum()
+    assert left == pytest.approx((spread[reduce.COMPONENTS :] ** 2).sum(), rel=1e-3)

@@ -11,49 +11,19 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.made_predictions import write_made_prediction
 
 from helpers.commands import command, refusal
-from helpers.made_claims import claims_of
-
-SIDE, GENES = 7, tuple(f"G{j}" for j in range(6))
-N_PATIENTS = 18
-
-
-def _write(folder: Path, *, effect: float, n: int = N_PATIENTS) -> Path:
-    """`ill` slides have a block of 3 x 3 spots in which the first gene is high; sites alternate by pairs."""
-    row, column = np.divmod(np.arange(SIDE * SIDE), SIDE)
-    block = (row < 3) & (column < 3)
-    rows = []
-    for k in range(n):
-        ill = k % 2 == 1
-        level = np.random.default_rng([k, 9]).normal(scale=0.2, size=(SIDE * SIDE, len(GENES)))
-        level[block & ill, 0] += effect
-        write_made_prediction(
-            folder / "predictions" / f"S{k}.h5ad", level=level, section_id=f"S{k}", patient_id=f"P{k}",
-            genes=GENES, side=SIDE, seed=k, claims=claims_of(["A", "B", "C", "A", "B", "D"]),
-        )  # fmt: skip
-        label = "ill" if ill else "well"
-        rows.append(
-            {
-                "patient_id": f"P{k}",
-                "diagnosis": label,
-                "lab": "x" if k % 4 < 2 else "y",
-                "same": label,
-            }
-        )
-    pd.DataFrame(rows).to_csv(folder / "clinical.csv", index=False)
-    return folder
+from helpers.made_diagnoses import N_PATIENTS, SIDE, write_diagnoses
 
 
 @pytest.fixture(scope="session")
 def ill(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write(tmp_path_factory.mktemp("ill"), effect=3.0)
+    return write_diagnoses(tmp_path_factory.mktemp("ill"), effect=3.0)
 
 
 @pytest.fixture(scope="session")
 def alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write(tmp_path_factory.mktemp("alike"), effect=0.0)
+    return write_diagnoses(tmp_path_factory.mktemp("alike"), effect=0.0)
 
 
 def _run(folder: Path, out: Path, *more: object, label: str = "diagnosis"):  # type: ignore[no-untyped-def]
@@ -90,10 +60,14 @@ def test_a_stated_structure_is_found_and_every_file_says_so(ill: Path, tmp_path:
     assert numbers["p_value"] <= 0.05
     assert [r for r in numbers["scores"] if "each site left out" in r["what"]]
     spots = pd.read_parquet(tmp_path / "out" / "spots.parquet")
-    block = np.tile(((np.arange(49) // 7 < 3) & (np.arange(49) % 7 < 3)), N_PATIENTS)
+    row, column = np.divmod(np.arange(SIDE * SIDE), SIDE)
+    block, far = (
+        np.tile(of, N_PATIENTS)
+        for of in ((row < 3) & (column < 3), (row > 3) | (column > 3))  # one row between touches it
+    )
     own = spots["label"].to_numpy() == "ill"
     shown = spots["shown"].to_numpy()
-    assert shown[own & block].mean() > 5 * shown[own & ~block].mean()
+    assert shown[own & block].mean() > 5 * shown[own & far].mean()
     assert set(spots["evidence"]) == {"finding"}
     table = anndata.read_h5ad(tmp_path / "out" / "spots.h5ad")
     assert table.n_obs == len(spots)
@@ -104,13 +78,32 @@ def test_a_stated_structure_is_found_and_every_file_says_so(ill: Path, tmp_path:
     assert genes.loc[("ill", "G0"), "difference"] > 1
     assert genes["p_value"].between(1 / 25, 1).all()
     assert "G5" not in genes.index.get_level_values("gene")  # graded D
+    sets = pd.read_csv(tmp_path / "out" / "gene_sets.csv").set_index(["label", "gene_set"])
+    assert sets.loc[("ill", "LIKE_G0"), "difference"] > 1
+    assert "NOT_SHOWN" not in sets.index.get_level_values("gene_set")
+    curves = pd.read_csv(tmp_path / "out" / "curves.csv")
+    assert set(curves["order"]) == {"the map", "attention alone", "chance"}
+    left = curves[(curves["label"] == "ill") & np.isclose(curves["part"], 0.2)].set_index("order")
+    assert left.loc["the map", "deletion"] < left.loc["chance", "deletion"]
+    assert left.loc["the map", "insertion"] > left.loc["chance", "insertion"]
+    for name in ("genes", "gene_sets", "curves", "slides"):
+        assert set(pd.read_csv(tmp_path / "out" / f"{name}.csv")["evidence"]) == {"finding"}, name
     page = (tmp_path / "out" / "report.html").read_text()
+    assert "gene_sets.csv has all rows" in page
+    assert 'alt="Deletion and insertion"' in page
     assert "not measured expression" in page
     assert "The diagnoses leave a trace on the slides." in page
     assert "Research use only" in page
     drawn = json.loads(next((tmp_path / "out" / "geojson").iterdir()).read_text())
     assert "finding" in drawn["features"][0]["properties"]["classification"]["name"]
     assert not (tmp_path / "out" / ".localize").exists()
+    # Its model says of slides of other patients what it says of its own.
+    new = write_diagnoses(tmp_path / "new", effect=3.0, first=100, n=8)
+    said = command("localize", new / "predictions", "--apply", tmp_path / "out" / "localize.safetensors", "--out", tmp_path / "applied")  # fmt: skip
+    assert said.exit_code == 0, said.output
+    applied = pd.read_csv(tmp_path / "applied" / "slides.csv").set_index("section_id")
+    assert applied.loc["S101", "likeliest"] == "ill"
+    assert (applied["likeliest"] == ["well", "ill"] * 4).mean() >= 0.75
 
 
 @pytest.mark.slow
@@ -155,7 +148,7 @@ def test_features_beside_predictions_are_compared_and_joined(ill: Path, tmp_path
 
 @pytest.mark.slow
 def test_few_patients_run_on_request_and_every_output_is_marked(tmp_path: Path) -> None:
-    folder = _write(tmp_path / "few", effect=3.0, n=8)
+    folder = write_diagnoses(tmp_path / "few", effect=3.0, n=8)
     said = _run(folder, tmp_path / "out")
     assert said.exit_code == 0
     assert "Too few patients" in said.stdout
@@ -178,6 +171,10 @@ def test_few_patients_run_on_request_and_every_output_is_marked(tmp_path: Path) 
         (
             ("--label", "diagnosis", "--accept", "all"),
             "expected --accept few-patients, found 'all'",
+        ),
+        (
+            ("--label", "diagnosis", "--split", "same"),
+            "expected two diagnoses or more in each fold of the split, .* found fold ill with ill",
         ),
         (("--label", "diagnosis", "--permutations", "5"), "expected 19 permutations or more"),
     ],

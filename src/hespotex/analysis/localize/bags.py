@@ -32,6 +32,7 @@ class Bag:
         label: the diagnosis.
         xy_um: (n, 2) spot centres in microns.
         site: laboratory or scanner; empty where none is given.
+        split: fold that the user put it in; empty where none is given.
     """
 
     section_id: str
@@ -39,6 +40,7 @@ class Bag:
     label: str
     xy_um: npt.NDArray[np.float64]
     site: str = ""
+    split: str = ""
 
     @property
     def n_spots(self) -> int:
@@ -175,6 +177,38 @@ def patient_folds(bags: Bags, *, seed: int = 0) -> Ints:
         fold[members] = (dealt + np.arange(len(members))) % n_folds
         dealt += len(members)
     return np.asarray(fold[bags.patients])
+
+
+def given_folds(slides: Sequence[Bag]) -> Ints:
+    """(B,) fold of each slide by the user's own split.
+
+    Raises:
+        ConfigError: a slide has no fold, a patient has several, or a fold lacks a second diagnosis or the others one.
+    """
+    names = sorted({s.split for s in slides})
+    if "" in names or len(names) < 2:
+        lacking = [s.section_id for s in slides if not s.split]
+        raise ConfigError(
+            expected="each slide in a fold of the split, two folds or more",
+            found=f"none for {shorten(lacking, 3)}" if lacking else f"one: {shorten(names)}",
+        )  # fmt: skip
+    of: dict[str, set[str]] = {}
+    for slide in slides:
+        of.setdefault(slide.patient_id, set()).add(slide.split)
+    if both := sorted(name for name, folds in of.items() if len(folds) > 1):
+        raise ConfigError(
+            expected="each patient in one fold of the split", found=f"{shorten(both, 3)} in several",
+            remedy="put all slides of a patient into one fold",
+        )  # fmt: skip
+    labels = {s.label for s in slides}
+    for name in names:
+        inside = {s.label for s in slides if s.split == name}
+        if len(inside) < 2 or {s.label for s in slides if s.split != name} != labels:
+            raise ConfigError(
+                expected="two diagnoses or more in each fold of the split, and all of them in the other folds",
+                found=f"fold {name} with {shorten(sorted(inside))}",
+            )  # fmt: skip
+    return np.array([names.index(s.split) for s in slides], dtype=np.intp)
 
 
 def permuted_labels(bags: Bags, folds: Ints, n: int, *, seed: int = 0) -> Ints:

@@ -18,7 +18,7 @@ from hespotex.analysis.localize.bags import Bag, Bags, check_labels, write_bags
 from hespotex.analysis.patient_ids import owner
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import ConfigError, GenePanelError, shorten
-from hespotex.features.foreign_h5 import read_features_file
+from hespotex.features.foreign_h5 import encoder_named_in, read_features_file
 from hespotex.progress import Reporter
 
 Floats = npt.NDArray[np.float32]
@@ -36,18 +36,25 @@ class Slides:
     Attributes:
         files: one prediction a slide.
         bags: the same slides, without values.
-        genes: graded A to C on every slide.
-        grades: (G,) of the genes, on the first slide.
+        genes: the worst grade on any slide by name; each is A to C on every slide.
+        sets: the same of gene sets, whose scores the predictions hold.
         features: file of encoder features by slide; empty where none were given.
+        encoder: of the features, where all files name the same; else empty.
         notes: what was left out, in words.
     """
 
     files: tuple[PredictionFile, ...]
     bags: tuple[Bag, ...]
-    genes: tuple[str, ...]
-    grades: tuple[str, ...]
+    genes: dict[str, str]
+    sets: dict[str, str]
     features: tuple[Path, ...]
+    encoder: str
     notes: tuple[str, ...]
+
+    @property
+    def model_id(self) -> str:
+        """Of the model that predicted the slides."""
+        return model_of(self.files[0])
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -62,19 +69,22 @@ class Slides:
 
 
 def read_slides(
-    predicted: list[Path], clinical: Path, label: str, *, site: str | None, features: Path | None
+    predicted: list[Path],
+    clinical: Path,
+    label: str,
+    *,
+    site: str | None = None,
+    split: str | None = None,
+    features: Path | None = None,
 ) -> Slides:
     """Predictions with a diagnosis each.
 
     Raises:
         HESpotExError: a prediction, the table, a column or a features file is wrong, or the diagnoses are no two.
     """
-    files = [PredictionFile(path) for path in prediction_files(predicted)]
+    files = _files(predicted)
     ids = [f.spots.section_id for f in files]
-    if len(set(ids)) < len(ids):
-        twice = sorted({name for name in ids if ids.count(name) > 1})
-        raise ConfigError(expected="each slide once", found=f"{shorten(twice, 3)} in several files")
-    models = sorted({str(f.spots.record.get("model_id", "")) for f in files})
+    models = sorted({model_of(f) for f in files})
     if len(models) > 1:
         raise ConfigError(
             expected="predictions of one model", found=f"{len(models)}: {shorten(models, 3)}",
@@ -85,7 +95,7 @@ def read_slides(
         index=pd.Index(ids, dtype=object),
     )  # fmt: skip
     table, notes = attach_clinical(obs, clinical)
-    for column in (label, *([site] if site else [])):
+    for column in filter(None, (label, site, split)):
         if column not in table or column in obs:
             known = [str(c) for c in table.columns if c not in obs]
             raise ConfigError(
@@ -102,15 +112,52 @@ def read_slides(
             str(table[keys.PATIENT_ID].iloc[k]),
             _word(table[label].iloc[k]),
             files[k].xy_um,
-            _word(table[site].iloc[k]) if site else "",
+            *(_word(table[name].iloc[k]) if name else "" for name in (site, split)),
         )
         for k in kept
     )
     check_labels(bags)
     files = [files[k] for k in kept]
-    genes, grades = _graded(files)
-    found = () if features is None else tuple(_features_of(features, b.section_id) for b in bags)
-    return Slides(tuple(files), bags, genes, grades, found, tuple(notes))
+    found, encoder = _features_of(features, bags)
+    return Slides(tuple(files), bags, _genes(files), _sets(files), found, encoder, tuple(notes))
+
+
+def read_undiagnosed(
+    predicted: list[Path], genes: tuple[str, ...], features: Path | None
+) -> Slides:
+    """Predictions for a model that is fitted already, over its genes; diagnoses and grades are empty.
+
+    Raises:
+        HESpotExError: a prediction or a features file is wrong, or a gene is not there.
+    """
+    files = _files(predicted)
+    for file in files:
+        if lacking := sorted(set(genes) - set(file.genes.tolist())):
+            raise GenePanelError(
+                expected=f"the genes that the model reads in {file.path}", found=f"none of {shorten(lacking, 3)}",
+                remedy="write all of the model's genes: predict --all-genes",
+            )  # fmt: skip
+    bags = tuple(
+        Bag(f.spots.section_id, owner(f.spots.section_id, f.spots.patient_id)[0], "", f.xy_um)
+        for f in files
+    )
+    found, encoder = _features_of(features, bags)
+    return Slides(tuple(files), bags, dict.fromkeys(genes, ""), {}, found, encoder, ())
+
+
+def model_of(file: PredictionFile) -> str:
+    """Id of the model that made a prediction."""
+    return str(file.spots.record.get("model_id", ""))
+
+
+def write_sets(slides: Slides, folder: Path) -> Bags:
+    """The scores of the gene sets on the disk."""
+
+    def scores(file: PredictionFile) -> Floats:
+        held, values = _sets_in(file)
+        return values[:, [list(held).index(name) for name in slides.sets]]
+
+    return write_bags(folder / "sets", slides.bags, (scores(f) for f in slides.files))
 
 
 def write_inputs(slides: Slides, folder: Path, reporter: Reporter) -> dict[str, Bags]:
@@ -131,7 +178,7 @@ def write_inputs(slides: Slides, folder: Path, reporter: Reporter) -> dict[str, 
 def _composition(slides: Slides, reporter: Reporter) -> Iterator[Floats]:
     with reporter.task("reading predictions", len(slides.files)) as advance:
         for file in slides.files:
-            yield file.read(slides.genes).composition
+            yield file.read(tuple(slides.genes)).composition
             advance(1)
 
 
@@ -140,32 +187,67 @@ def _features(slides: Slides) -> Iterator[Floats]:
         yield read_features_file(path, file.spots.xy_px0, section=bag.section_id)[0]
 
 
-def _features_of(folder: Path, section_id: str) -> Path:
-    for ending in (".h5", ".zarr"):
-        if (path := folder / f"{section_id}{ending}").exists():
-            return path
-    raise ConfigError(
-        expected=f"features of {section_id} at {folder / section_id}.h5", found="nothing",
-        remedy="name each file of TRIDENT or CLAM as its prediction",
-    )  # fmt: skip
+def _files(predicted: list[Path]) -> list[PredictionFile]:
+    files = [PredictionFile(path) for path in prediction_files(predicted)]
+    ids = [f.spots.section_id for f in files]
+    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        raise ConfigError(expected="each slide once", found=f"{shorten(twice, 3)} in several files")
+    return files
 
 
-def _graded(files: list[PredictionFile]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    first = files[0]
-    good = [set(f.genes[np.isin(f.claims.grade, _GRADES)].tolist()) for f in files]
-    shared = set.intersection(*good)
-    chosen = [
-        (str(gene), str(grade))
-        for gene, grade in zip(first.genes, first.claims.grade, strict=True)
-        if gene in shared
-    ]
+def _features_of(folder: Path | None, bags: tuple[Bag, ...]) -> tuple[tuple[Path, ...], str]:
+    """The features file of each slide, and the encoder that all of them name; empty where some name none."""
+    if folder is None:
+        return (), ""
+    found = []
+    for bag in bags:
+        places = [folder / f"{bag.section_id}{ending}" for ending in (".h5", ".zarr")]
+        there = next((path for path in places if path.exists()), None)
+        if there is None:
+            raise ConfigError(
+                expected=f"features of {bag.section_id} at {places[0]}", found="nothing",
+                remedy="name each file of TRIDENT or CLAM as its prediction",
+            )  # fmt: skip
+        found.append(there)
+    named = sorted({encoder_named_in(path) for path in found})
+    if len([name for name in named if name]) > 1:
+        raise ConfigError(
+            expected=f"features of one encoder in {folder}", found=shorten([n for n in named if n], 3),
+            remedy="make all features with the same encoder",
+        )  # fmt: skip
+    return tuple(found), named[0] if len(named) == 1 else ""
+
+
+def _genes(files: list[PredictionFile]) -> dict[str, str]:
+    chosen = _graded(
+        [dict(zip(f.genes.tolist(), f.claims.grade.tolist(), strict=True)) for f in files]
+    )
     if len(chosen) < 2:
         raise GenePanelError(
             expected="two genes or more that are graded A to C on every slide",
-            found=f"{len(chosen)} of {len(first.genes):,}",
+            found=f"{len(chosen)} of {len(files[0].genes):,}",
             remedy="use a model with a validation, and leave out slides that are unlike its training's",
         )
-    return tuple(g for g, _ in chosen), tuple(g for _, g in chosen)
+    return chosen
+
+
+def _sets(files: list[PredictionFile]) -> dict[str, str]:
+    return _graded([_sets_in(f)[0] for f in files])
+
+
+def _sets_in(file: PredictionFile) -> tuple[dict[str, str], Floats]:
+    """Grade of each gene set whose scores a prediction holds, and the scores (n, K)."""
+    held = file.spots.extras.gene_sets
+    if held is None or held.values is None:
+        return {}, np.zeros((file.n_spots, 0), np.float32)
+    grades = dict(zip(held.names, held.grades, strict=True))
+    return grades, np.asarray(held.values, np.float32)
+
+
+def _graded(grades: list[dict[str, str]]) -> dict[str, str]:
+    """The worst grade of each name that is graded A to C on every slide, in the order of the first."""
+    worst = {name: max(of.get(name, "ungraded") for of in grades) for name in grades[0]}
+    return {name: grade for name, grade in worst.items() if grade in _GRADES}
 
 
 def _word(value: object) -> str:

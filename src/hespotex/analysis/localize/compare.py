@@ -16,6 +16,7 @@ from hespotex.analysis.localize.evidence import (
     scores,
 )
 from hespotex.analysis.localize.reduce import Reduced
+from hespotex.errors import shorten
 
 Floats = npt.NDArray[np.float32]
 
@@ -90,21 +91,26 @@ def site_sentence(bags: Bags, *, draws: int = 4_999, seed: int = 0) -> tuple[str
     )
 
 
-def site_folds(bags: Bags) -> Ints | None:
-    """(B,) one fold a site; None where the other sites of some site have no patient of a diagnosis.
-
-    None also where a patient has slides of several sites, since that patient would lie on both sides of a fold.
-    """
-    if len({(s.patient_id, s.site) for s in bags.slides}) > len(bags.patient_names):
-        return None
+def site_folds(bags: Bags) -> tuple[Ints | None, str]:
+    """(B,) one fold a site; None where that cannot be, and a line that says why unless there is one site alone."""
     sites = sorted({s.site for s in bags.slides})
-    folds = np.array([sites.index(s.site) for s in bags.slides], dtype=np.intp)
     if len(sites) < 2:
-        return None
-    for fold in range(len(sites)):
-        if len(np.unique(bags.labels[folds != fold])) < len(bags.classes):
-            return None
-    return folds
+        return None, ""
+    of: dict[str, set[str]] = {}
+    for slide in bags.slides:
+        of.setdefault(slide.patient_id, set()).add(slide.site)
+    if both := sorted(name for name, places in of.items() if len(places) > 1):
+        return None, (
+            f"Folds by site were not made: {shorten(both, 3)} would lie on both sides, with slides of several sites."
+        )
+    folds = np.array([sites.index(s.site) for s in bags.slides], dtype=np.intp)
+    for site in sites:
+        if lacking := sorted(set(bags.classes) - {s.label for s in bags.slides if s.site != site}):
+            return (
+                None,
+                f"Folds by site were not made: only {site} has patients of {shorten(lacking, 3)}.",
+            )
+    return folds, ""
 
 
 def map_auroc(values: Floats, inside: npt.NDArray[np.bool_]) -> float:

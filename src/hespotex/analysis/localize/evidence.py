@@ -21,12 +21,15 @@ Ints = npt.NDArray[np.intp]
 PERMUTATIONS: Final = 199
 LEVEL: Final = 0.05
 # A null that is beaten so often is not looked at further (Besag and Clifford 1991): p is then this over the draws.
-_ENOUGH: Final = 20
+ENOUGH: Final = 20
 _AT_ONCE: Final = 8
 # Of the spots that a map shows, about so many would be shown by chance.
 MAP_FDR: Final = 0.10
 STABLE: Final = 0.8
 _LOWEST_Z: Final = 1.645
+_LEAST: Final = 1e-6  # spread
+_MOST_Z: Final = 1_000.0
+_BLOCK: Final = 16_384
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,14 @@ class Null:
         p_value: of that AUROC.
         permuted: (b,) highest AUROC over inputs of each permutation.
         maps: (2, b, N) necessity and sufficiency of the best input's permuted fits, float16.
+        steady: (b, N) whether both are above 0 in so many of a permutation's fits as a drawn spot needs.
     """
 
     best: str
     p_value: float
     permuted: npt.NDArray[np.float64]
     maps: npt.NDArray[np.float16]
+    steady: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -67,18 +72,20 @@ class SpotMap:
     """A map against maps of permuted labels; N spots.
 
     Attributes:
-        z: (N,) mean of the z of necessity and of sufficiency.
-        z_permuted: (b, N) the same of each permutation's map.
+        z: (N,) mean of the z of necessity and of sufficiency, each map against all others.
+        z_permuted: (b, N) the same of each permutation's map, float16.
         stability: (N,) part of fits and seeds in which both scores are above 0.
         threshold: of z; infinite where no threshold keeps the false ones few.
         shown: (N,) what passes threshold and stability.
+        usable: (N,) spots of which anything may be said.
     """
 
     z: Floats
-    z_permuted: Floats
+    z_permuted: npt.NDArray[np.float16]
     stability: Floats
     threshold: float
     shown: npt.NDArray[np.bool_]
+    usable: npt.NDArray[np.bool_]
 
 
 def patient_margins(bags: Bags, margin: Floats) -> Floats:
@@ -139,13 +146,14 @@ def run_null(
     near: sparse.csr_matrix,
     *,
     permutations: int = PERMUTATIONS,
+    enough: int = ENOUGH,
     seed: int = 0,
     advance: Advance = lambda _n: None,
 ) -> Null:
     """The whole procedure on permuted labels, all inputs on the same ones.
 
     The p-value is that of the highest AUROC over inputs against the highest of each permutation: looking at several
-    inputs is paid for. Where 20 permutations reach what was seen, no more are made.
+    inputs is paid for. Where `enough` permutations reach what was seen, no more are made.
 
     Args:
         inputs: by name; all on the same folds.
@@ -159,8 +167,9 @@ def run_null(
     best = max(observed, key=lambda name: observed[name])
     highest: list[float] = []
     maps: list[npt.NDArray[np.float16]] = []
+    steady: list[npt.NDArray[np.bool_]] = []
     reached = 0
-    while len(highest) < permutations and reached < _ENOUGH:
+    while len(highest) < permutations and reached < enough:
         labels = drawn[len(highest) : len(highest) + _AT_ONCE]
         found = np.empty((len(inputs), len(labels)))
         for own, (name, reduced) in zip(found, inputs.items(), strict=True):
@@ -171,41 +180,66 @@ def run_null(
             ]
             if name == best:
                 maps.append(np.stack([passed.loss, passed.alone]).astype(np.float16))
+                steady.append(passed.votes >= STABLE)
         highest += found.max(axis=0).tolist()
         reached = sum(value >= observed[best] - 1e-12 for value in highest)
         advance(len(labels))
     done = len(highest)
-    p = (1 + reached) / (1 + done) if reached < _ENOUGH else reached / done
-    return Null(best, p, np.array(highest), np.concatenate(maps, axis=1))
+    p = (1 + reached) / (1 + done) if reached < enough else reached / done
+    return Null(best, p, np.array(highest), np.concatenate(maps, axis=1), np.concatenate(steady))
 
 
 def spot_map(seen: Sequence[Passed], null: Null, usable: npt.NDArray[np.bool_]) -> SpotMap:
     """Spots of the true labels' maps against those of permuted labels.
 
     The threshold is the lowest z from 1.645 on at which maps of permuted labels show, on average, at most a tenth of the
-    spots that the true map shows.
+    spots that the true map shows. Theirs have to be steady over fewer fits than its own, so that they rather show more.
 
     Args:
         seen: passes on the true labels, one a seed; the first makes the map, all of them its stability.
         null: whose best input these are passes of.
         usable: (N,) spots of which anything may be said.
     """
-    true = np.stack([seen[0].loss[0], seen[0].alone[0]])
-    chance = null.maps.astype(np.float32)
-    centre, spread = chance.mean(axis=1), np.maximum(chance.std(axis=1), 1e-6)
-    z = ((true - centre) / spread).mean(axis=0)
-    z_permuted = ((chance - centre[:, None]) / spread[:, None]).mean(axis=0)
+    n = len(usable)
+    z, z_permuted = np.empty(n, np.float32), np.empty((null.maps.shape[1], n), np.float16)
+    for start in range(0, n, _BLOCK):  # of spots: in full precision only so many at a time
+        rows = slice(start, start + _BLOCK)
+        found = [
+            z_against_others(np.concatenate([true[:1, rows], chance[:, rows]]))
+            for true, chance in zip((seen[0].loss, seen[0].alone), null.maps, strict=True)
+        ]
+        of_all = np.clip(np.mean(found, axis=0), -_MOST_Z, _MOST_Z)
+        z[rows], z_permuted[:, rows] = of_all[0], of_all[1:]
     stability = np.mean([p.votes[0] for p in seen], axis=0)
     steady = (stability >= STABLE) & usable
-    threshold = _threshold(z[steady], z_permuted[:, usable])
-    return SpotMap(z, z_permuted, stability, threshold, steady & (z >= threshold))
+    high = [
+        row[usable & also & (row >= _LOWEST_Z)]
+        for row, also in zip(z_permuted, null.steady, strict=True)
+    ]
+    threshold = _threshold(z[steady], np.concatenate(high), len(z_permuted))
+    return SpotMap(z, z_permuted, stability, threshold, steady & (z >= threshold), usable)
 
 
-def _threshold(z: Floats, z_permuted: Floats) -> float:
+def z_against_others(maps: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """(1 + b, n) z of each map against the b others, the first of which is that of the true labels.
+
+    Were a permuted map part of the mean and the spread that it is held against, its z would be too small. Each map stands
+    against all others, so that without a signal the true map's z is one like any.
+    """
+    known = maps.astype(np.float64)
+    known -= known.mean(axis=0)
+    n, square = len(known), (known**2).sum(axis=0)
+    # Without itself the others' mean is -x / (n - 1), and their squares about it sum to x^2 n / (n - 1) less.
+    left = np.maximum(square - known**2 * n / (n - 1), 0) / (n - 1)
+    return np.asarray(known * n / (n - 1) / np.maximum(np.sqrt(left), _LEAST))
+
+
+def _threshold(z: Floats, z_permuted: npt.NDArray[np.float16], n_maps: int) -> float:
+    true, chance = np.sort(z), np.sort(z_permuted)
     for at in np.arange(_LOWEST_Z, 12.0, 0.05):
-        n = int((z >= at).sum())
+        n = len(true) - int(np.searchsorted(true, at))
         if n == 0:
             break
-        if (z_permuted >= at).sum() / len(z_permuted) <= MAP_FDR * n:
+        if (len(chance) - int(np.searchsorted(chance, np.float16(at)))) / n_maps <= MAP_FDR * n:
             return float(at)
     return float("inf")

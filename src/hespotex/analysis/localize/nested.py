@@ -26,12 +26,18 @@ class Passed:
             replaced by tissue that speaks for no class: necessity.
         alone: (m, N) what the group says alone, against such tissue: sufficiency.
         votes: (m, N) part of the fits without the slide in which both are above 0.
+        attention: (m, N) of the spot itself; sums to 1 in every slide.
+        speaks: (m, N) the spot's own margin towards its slide's class, less that of tissue that speaks for no class.
+        variant: (m, K) which of `VARIANTS` each fold chose.
     """
 
     margin: Floats
     loss: Floats
     alone: Floats
     votes: Floats
+    attention: Floats
+    speaks: Floats
+    variant: Ints
 
 
 def nested_pass(
@@ -47,7 +53,8 @@ def nested_pass(
     m, n_slides = labels.shape
     n_classes, n_folds = len(bags.classes), int(folds.max()) + 1
     margin = np.zeros((m, n_slides, n_classes), np.float32)
-    maps = np.zeros((3, m, near.shape[0]), np.float32)
+    maps = np.zeros((5, m, near.shape[0]), np.float32)
+    variant = np.zeros((m, n_folds), np.intp)
     for fold in range(n_folds):
         inner = _inner(folds, fold)
         masks = np.stack([folds != fold, *((folds != fold) & ~held for held in inner)])
@@ -59,12 +66,14 @@ def nested_pass(
             fits = fit_attention(values, bags.starts, every, weights, n_classes, seed=seed)
             found.append(_looked(bags, fits, values, near, folds == fold, inner, labels))
         best = np.stack([f[0] for f in found]).argmin(axis=0)
+        variant[:, fold] = best
         test = folds == fold
         spots = np.repeat(test, np.diff(bags.starts))
         for k in range(m):
             margin[k, test] = found[best[k]][1][k]
             maps[:, k, spots] = found[best[k]][2][:, k]
-    return Passed(margin, *maps)
+    loss, alone, votes, attention, speaks = maps
+    return Passed(margin, loss, alone, votes, attention, speaks, variant)
 
 
 def slide_weights(bags: Bags, labels: Ints, masks: npt.NDArray[np.bool_], n_classes: int) -> Floats:
@@ -110,7 +119,7 @@ def _looked(
     inner: tuple[npt.NDArray[np.bool_], ...],
     labels: Ints,
 ) -> tuple[npt.NDArray[np.float64], Floats, Floats]:
-    """Inner error (m,), margins (m, T, C) of the fold's slides and their maps (3, m, spots)."""
+    """Inner error (m,), margins (m, T, C) of the fold's slides and their maps (5, m, spots)."""
     starts, n_fits = bags.starts, 1 + len(inner)
     m = len(labels)
     raised, said = fits.spots(values)
@@ -127,5 +136,8 @@ def _looked(
     neutral = fits.neutral[:, toward]
     loss, alone = group_scores(attention[:, spot], own, neutral, near[spot][:, spot])
     votes = ((loss > 0) & (alone > 0)).reshape(m, n_fits, -1).mean(axis=1)
-    first = [a.reshape(m, n_fits, -1)[:, 0] for a in (loss, alone)]
-    return error, of_slide[:, 0, test], np.stack([*first, votes.astype(np.float32)])
+    first = [
+        a.reshape(m, n_fits, -1)[:, 0] for a in (loss, alone, attention[:, spot], own - neutral)
+    ]
+    maps = np.stack([*first[:2], votes.astype(np.float32), *first[2:]])
+    return error, of_slide[:, 0, test], maps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,18 +22,42 @@ from hespotex.slide.folder import slide_names, slides_in
 from hespotex.storage.atomic import atomic_path
 from hespotex.storage.safe_names import safe_names
 
+Floats = npt.NDArray[np.float32]
+
 _CORNERS: Final = 16
 _OF_CLASS: Final = 12
 _OF_SLIDE: Final = 3
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A map as it is written; all are (N,).
+
+    Attributes:
+        necessity, sufficiency: of the spot's group.
+        z, stability: as of `SpotMap`.
+        shown: what is drawn.
+    """
+
+    necessity: Floats
+    sufficiency: Floats
+    z: Floats
+    stability: Floats
+    shown: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, passed: Passed, found: SpotMap) -> Drawn:
+        """The map of a run."""
+        return cls(passed.loss[0], passed.alone[0], found.z, found.stability, found.shown)
+
+
 def slides_table(
-    slides: Slides, passed: Passed, classes: tuple[str, ...], mark: str
+    slides: Slides, margin: Floats, classes: tuple[str, ...], mark: str
 ) -> pd.DataFrame:
-    """One row a slide: probability of each diagnosis, predicted while the patient was left out."""
+    """One row a slide: probability of each diagnosis from (B, C) margins, and the verdict on the slide's prediction."""
     # A margin is a logit less the mean of the others: probabilities follow from it up to a constant.
-    margin = passed.margin[0].astype(np.float64) * (len(classes) - 1) / len(classes)
-    share = np.exp(margin - margin.max(axis=1, keepdims=True))
+    logit = margin.astype(np.float64) * (len(classes) - 1) / len(classes)
+    share = np.exp(logit - logit.max(axis=1, keepdims=True))
     share /= share.sum(axis=1, keepdims=True)
     table = pd.DataFrame(
         {
@@ -41,6 +66,7 @@ def slides_table(
             "label": [b.label for b in slides.bags],
             "site": [b.site for b in slides.bags],
             "n_spots": [b.n_spots for b in slides.bags],
+            "verdict": [f.claims.verdict or "" for f in slides.files],
         }
     )
     for k, name in enumerate(classes):
@@ -48,7 +74,7 @@ def slides_table(
     return table.assign(evidence=mark)
 
 
-def spots_table(slides: Slides, passed: Passed, found: SpotMap, mark: str) -> pd.DataFrame:
+def spots_table(slides: Slides, found: Drawn, mark: str) -> pd.DataFrame:
     """One row a spot, all slides below one another."""
     lengths = [b.n_spots for b in slides.bags]
     xy = np.concatenate([f.spots.xy_px0 for f in slides.files])
@@ -64,21 +90,27 @@ def spots_table(slides: Slides, passed: Passed, found: SpotMap, mark: str) -> pd
             "barcode": np.concatenate([f.spots.barcodes for f in slides.files]).astype(object),
             "x_px0": xy[:, 0],
             "y_px0": xy[:, 1],
-            "necessity": passed.loss[0],
-            "sufficiency": passed.alone[0],
+            "necessity": found.necessity,
+            "sufficiency": found.sufficiency,
             "z": found.z,
             "stability": found.stability,
+            "flagged": ~slides.usable,
             "shown": found.shown,
             "evidence": repeat([mark] * len(slides.bags)),
         }
     )
 
 
+def write_csv(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table, whole or not at all."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, errors="backslashreplace")
+    return path
+
+
 def write_tables(out: Path, table: pd.DataFrame, spots: pd.DataFrame | None) -> dict[str, Path]:
     """slides.csv, and where there is a map spots.parquet and spots.h5ad; paths by label."""
-    paths = {"slides": out / "slides.csv"}
-    with atomic_path(paths["slides"]) as temporary:
-        table.to_csv(temporary, index=False, errors="backslashreplace")
+    paths = {"slides": write_csv(out / "slides.csv", table)}
     if spots is None:
         return paths
     paths["spots"] = out / "spots.parquet"

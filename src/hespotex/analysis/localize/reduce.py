@@ -59,13 +59,28 @@ def fit_components(bags: Bags, kept: npt.NDArray[np.bool_]) -> Components:
     n = int(kept.sum())
     mean, axes = total / n, []
     for k, part in enumerate(parts):
-        spread, own = np.linalg.eigh(square[k] / n - np.outer(mean[part], mean[part]))
+        spread, own = _spectrum(square[k] / n - np.outer(mean[part], mean[part]))
         order = np.argsort(spread)[::-1][: COMPONENTS // len(blocks)]
         order = order[spread[order] > 1e-9 * max(float(spread.max()), 1e-30)]
         placed = np.zeros((width, len(order)))
         placed[part] = own[:, order] / np.sqrt(spread[order])
         axes.append(placed)
     return Components(mean.astype(np.float32), np.hstack(axes).astype(np.float32))
+
+
+def _spectrum(
+    covariance: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The largest eigenvalues, at least `COMPONENTS` of them, and their axes as columns."""
+    n = len(covariance)
+    if n <= 4 * COMPONENTS:
+        spread, axes = np.linalg.eigh(covariance)
+        return spread, axes
+    # All of them take ten times as long where several thousand features are given.
+    from scipy.linalg import eigh
+
+    spread, axes = eigh(covariance, subset_by_index=(n - COMPONENTS, n - 1))
+    return spread, axes
 
 
 def smoothed(values: Floats, xy_um: npt.NDArray[np.float64]) -> Floats:
