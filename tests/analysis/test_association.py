@@ -22,7 +22,7 @@ from helpers.made_association import (
     groups,
     made_cohort,
 )
-from hespotex.analysis.association.bulk import against_bulk
+from hespotex.analysis.association.bulk import _across_genes, against_bulk
 from hespotex.analysis.association.correlations import steiger
 from hespotex.analysis.association.groups import between_groups
 from hespotex.analysis.association.patients import read_patients
@@ -79,6 +79,18 @@ def test_a_ridge_that_knows_as_much_leaves_nothing_above_the_best_baseline(tmp_p
     np.testing.assert_allclose(own["pcc_of_best_baseline"], own["pcc"], atol=0.02)
     assert "predictions carry no ridge" in " ".join(plain.findings)
     assert "carry no ridge" not in " ".join(beside.findings)
+
+
+def test_numbers_across_genes_are_those_of_the_whole_table_of_patients_by_patients() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 7, 1300))
+    second += 0.5 * first
+    own, of_all = _across_genes(first, second)
+    matrix = np.corrcoef(first, second)[:7, 7:]
+    np.testing.assert_allclose(own, np.diag(matrix))
+    np.testing.assert_allclose(of_all, matrix.mean(axis=0), atol=1e-12)
+    one, _ = _across_genes(first[:1], second)
+    np.testing.assert_allclose(one, matrix[0])
 
 
 def test_shuffled_bulk_finds_nothing(tmp_path: Path) -> None:
