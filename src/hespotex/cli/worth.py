@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from hespotex.cli import options, slide_options, terminal
+from hespotex.errors import ConfigError
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
 
@@ -61,15 +62,34 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="The page; default: report.html in the folder.")
     ] = None,
+    figures: Annotated[
+        Literal["pdf", "svg"] | None,
+        typer.Option(
+            "--figures", help="Also maps of genes for print, in figures/ beside the page."
+        ),
+    ] = None,
+    genes: Annotated[
+        str,
+        typer.Option("--genes", metavar="A,B,C", help="Genes of the figures; default: the best 3."),
+    ] = "",
 ) -> None:
     """Write one self-contained page about a finished run.
 
     Example: hespotex report results
     """
+    from hespotex.report.print_figures import write_figures
     from hespotex.report.report import write_report
     from hespotex.storage.run_folder import RunDir
 
-    terminal.print_paths({"report": write_report(RunDir(folder), out)})
+    if genes and figures is None:
+        raise ConfigError(expected="--genes beside --figures pdf or svg", found="no --figures")
+    run = RunDir(folder)
+    page = write_report(run, out)
+    terminal.print_paths({"report": page})
+    if figures is not None:
+        wanted = [gene.strip() for gene in genes.split(",") if gene.strip()] or None
+        for path in write_figures(run, page.parent / "figures", figures, wanted):
+            terminal.print_paths({"figure": path})
 
 
 @options.idle("device", "threads", "seed", "quiet", "verbose")

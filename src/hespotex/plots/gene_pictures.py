@@ -57,12 +57,15 @@ def write_gene_pictures(
             style.save_figure(plot_gene(section, column, show=show), temporary / f"{name}.png")
 
 
-def plot_gene(section: StoredPrediction, column: int, *, show: Show = "composition") -> Figure:
+def plot_gene(
+    section: StoredPrediction, column: int, *, show: Show = "composition", more: str = ""
+) -> Figure:
     """The tissue with one gene on it, in the spots' true size, and what is claimed of the gene.
 
     Args:
         section: with at least one spot.
         column: of the gene.
+        more: a sentence behind what is claimed, such as the interval.
     """
     figure = style.new_figure(*_PAGE)
     claims, gene = claims_of(section), str(section.genes[column])
@@ -71,7 +74,7 @@ def plot_gene(section: StoredPrediction, column: int, *, show: Show = "compositi
     y = style.statement(
         figure, first_sentence(section), alarm=claims.scope == NONE, y=0.75, size=9.5
     )
-    about = f"{long(claims, column)}\n{section.section_id[:60]}, {_said(section)}."
+    about = f"{long(claims, column)}{f' {more}.' if more else ''}\n{section.section_id[:60]}, {_said(section)}."
     style.paragraph(figure, 0.24, y + 0.04, 7.3, about, size=8.5)
     axes = style.place(figure, 0.25, _TOP, _SIDE, _SIDE)
     style.draw_tissue(axes, section, fade=_FADE)

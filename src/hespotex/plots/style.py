@@ -75,24 +75,30 @@ _COMPRESSION = {"compress_level": 3}
 
 
 def save_figure(figure: Figure, path: Path, made_of: str = "") -> None:
-    """Write a PNG atomically; equal figures give equal files.
+    """Write a PNG, or PDF or SVG where the path ends so, atomically; equal figures give equal files.
 
     Args:
-        made_of: key that `figure_made_of` reads from the file again.
+        made_of: key that `figure_made_of` reads from a PNG again.
 
     Raises:
         RunError: the file cannot be written.
     """
+    from matplotlib import rc_context
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
         if "$" in text.get_text():  # in a name of the user's: no formula
             text.set_parse_math(False)
-    with atomic_path(path) as temporary, warnings.catch_warnings():
+    kind = path.suffix.lower().removeprefix(".")
+    undated = {"pdf": "CreationDate", "svg": "Date"}.get(kind, "Software")
+    known: dict[str, str | None] = {undated: None}
+    more: dict[str, Any] = {} if kind in ("pdf", "svg") else {"pil_kwargs": _COMPRESSION}
+    if made_of:
+        known |= {_MADE_OF: made_of}
+    with atomic_path(path) as temporary, warnings.catch_warnings(), rc_context({"svg.hashsalt": _MADE_OF}):  # fmt: skip
         # A sign that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        known = {"Software": None} | ({_MADE_OF: made_of} if made_of else {})
-        figure.savefig(temporary, dpi=DPI, format="png", metadata=known, pil_kwargs=_COMPRESSION)
+        figure.savefig(temporary, dpi=DPI, format=kind if kind in ("pdf", "svg") else "png", metadata=known, **more)  # fmt: skip
 
 
 def figure_made_of(path: Path) -> str:
