@@ -241,7 +241,7 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
     notes = (
         f"{PATIENTS} patients, one slide each, on three scanners dealt at random; half of the genes follow tissue that slides show, the others have "
         "levels that nothing shows. Found: level grade A, B or C. Every patient left out in turn. By chance an eleventh of "
-        "the variance (2 of 23) lies between three scanners. +- is the standard error over seeds. Numbers: scanners shift all features "
+        "the variance (2 of 23) lies between three scanners. From pictures genes of a few counts, which follow depth, are not counted. +- is the standard error over seeds. Numbers: scanners shift all features "
         "of a slide (a colour), or stretch and bend each by itself. Pictures: one scanner shows the stain, one other colours, one has "
         "another tone curve and coarser pixels.",
     )
