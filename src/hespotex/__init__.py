@@ -12,6 +12,7 @@ _PUBLIC = {
     "cross_validate": "hespotex.pipeline",
     "train": "hespotex.pipeline",
     "predict": "hespotex.pipeline",
+    "adapt": "hespotex.pipeline",
     "evaluate": "hespotex.pipeline",
     "cohort": "hespotex.analysis.cohort",
     "associate": "hespotex.report.association",

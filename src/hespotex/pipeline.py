@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hespotex.adapting import adapted_model, compared, graded, own_sections, refused
 from hespotex.config import InputChoices, Machine, RunConfig
 from hespotex.config.values import expect_kind
 from hespotex.evaluation.held_out import evaluate_bundle
@@ -29,23 +30,19 @@ from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.genes.gene_sets import GeneSet, sets_key
 from hespotex.models.bundle import beside_model, read_model, write_model
 from hespotex.models.encoder_match import check_same_encoder, encode_config
-from hespotex.models.reading import reading_of, say_of_reading
+from hespotex.models.reading import reading_of
 from hespotex.models.same_model import check_same_model
 from hespotex.models.trained_on import check_not_trained_on, with_inputs
 from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei.stage import for_prediction, say_of_nuclei, with_masks
-from hespotex.predicting import Cluster, Plan, SlideOptions, plan_input
-from hespotex.predicting.at_spots import predict_at_spots
-from hespotex.predicting.beside import write_beside
+from hespotex.predicting import Cluster, SlideOptions, plan_input
 from hespotex.predicting.executor import ToLoad
-from hespotex.predicting.gene_choice import refuse_unwritten, say_absent
 from hespotex.predicting.many_slides import predict_slides, ready_predictor
 from hespotex.predicting.plan import say_passed_over
 from hespotex.progress import Reporter, heard
 from hespotex.public.kept_models import local_model
 from hespotex.report.model_card import write_model_card
 from hespotex.report.scored_run import complete_scored_run, finish_scored_run, scored_result
-from hespotex.results.absent_table import write_absent_of_model
 from hespotex.results.announce import say_of_model, say_what_lacks
 from hespotex.results.identity import finished_before, run_identity
 from hespotex.results.level_outputs import levels_of_folds, levels_of_model
@@ -53,7 +50,7 @@ from hespotex.results.outcome import RunResult
 from hespotex.results.run_outputs import finished_fold, write_fold
 from hespotex.sections.section import Section
 from hespotex.sections.splits import Fold, Folds, external_note, inner_note, make_folds
-from hespotex.stages import encode, read_sections, read_to_fit
+from hespotex.stages import encode, predict_sections, read_sections, read_to_fit
 from hespotex.storage.atomic import check_writable
 from hespotex.storage.clock import StageClock
 from hespotex.storage.metrics import Evidence
@@ -229,6 +226,51 @@ def train(
     return out
 
 
+def adapt(
+    model: str | Path,
+    manifest: str | Path,
+    out: str | Path,
+    *,
+    sections: Sequence[str] | None = None,
+    nuclei: str | None = None,
+    accept_no_gain: bool = False,
+    choices: InputChoices | None = None,
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Adapt a model to a few own sections, where left-out ones of these show that it pays; docs/models.md says how.
+
+    `lab.adaptation.json` beside `lab.hespotex` sets the model as it came, the adapted one and own sections alone side by side.
+
+    Example:
+        >>> adapt("hf://org/repo", "own.csv", "lab.hespotex")  # doctest: +SKIP
+
+    Args: as of `evaluate`; `out` is the model file, `accept_no_gain` writes an adapted model that is no better, too.
+
+    Raises:
+        ModelFileError: adapting does not pay, or the model cannot be adapted.
+        HESpotExError: an input is wrong; nothing was written under a final name.
+    """
+    machine, reporter, clock = machine or Machine(), reporter or Silent(), StageClock()
+    model, out = local_model(model, reporter), Path(out)
+    check_writable(out.parent)
+    own = own_sections(model, Path(manifest), out, sections, nuclei, choices, machine, reporter)
+    if own is None:
+        reporter.say(f"{out} is this very model, finished: nothing to do")
+        return out
+    chosen, record = compared(own, machine, reporter)
+    if not (record.pays or accept_no_gain):
+        raise refused(own, model, record)
+    validation = graded(own, machine, reporter, clock)
+    bundle = adapted_model(own, chosen, record, validation, machine)
+    say_what_lacks(bundle, reporter)
+    say_of_model(bundle, reporter)
+    record.write(beside_model(out, ".adaptation.json"))
+    write_model_card(beside_model(out, ".model-card.md"), bundle)
+    write_model(out, bundle)
+    return out
+
+
 def evaluate(
     model: str | Path,
     manifest: str | Path,
@@ -348,47 +390,6 @@ def predict(
     say_passed_over(plan, reporter)
     to_load = ToLoad(model, gene_sets, machine or Machine())
     if not plan.tasks:
-        return _predict_sections(to_load, plan, run, options, reporter)
+        return predict_sections(to_load, plan, run, options, reporter)
     predictor = ready_predictor(to_load, plan, options, reporter)
     return predict_slides(predictor, to_load, plan, run, options, cluster, reporter)
-
-
-def _predict_sections(
-    to_load: ToLoad, plan: Plan, run: RunDir, options: SlideOptions, reporter: Reporter
-) -> RunResult:
-    """Sections at their own spots, by the stages of a cross-validation: read, encode, predict, write."""
-    model, machine, clock = to_load.model, to_load.machine, StageClock()
-    bundle = with_gene_sets(read_model(model), to_load.gene_sets)
-    refuse_unwritten(bundle, options)
-    say_absent(bundle, options, reporter)
-    with clock.stage("read"):
-        read = read_sections(plan.rows, None, reporter, options.choices, bundle, scored=False)
-    asked = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
-    say_of_nuclei(bundle, options.nuclei_origin, reporter)
-    read, config = (
-        with_masks(read, asked, options.nuclei_origin),
-        encode_config(bundle, asked, options.reading),
-    )
-    identity = run_identity("predict", config, read, model_id=bundle.model_id,
-                            all_genes=options.all_genes, untested=options.untested,
-                            same_patient=options.same_patient,
-                            gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
-    if not finished_before(run, identity, reporter):
-        say_of_reading(bundle, config, read, options.reading, machine, reporter)
-        with run.withdrawn_on_error(), clock.stage("encode"):
-            cohort = encode(read, config, machine, reporter)
-            check_same_encoder(model, bundle, cohort.encoder)
-        say_what_lacks(bundle, reporter)
-        with clock.stage("predict"):
-            predict_at_spots(run, bundle, cohort, options, machine, reporter)
-        write_absent_of_model(run, bundle)
-        run.finish(
-            identity,
-            {
-                "config": config.model_dump(mode="json"),
-                "reading": reading_of(bundle, options.reading),
-                **clock.summary(),
-            },
-        )
-    pictures = write_beside(run, plan.rows, bundle.genes, options, reporter)
-    return RunResult({"predictions": run.predictions, "pictures": pictures})

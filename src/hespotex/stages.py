@@ -1,4 +1,4 @@
-"""The first stages of every run on sections: reading them, and encoding their patches."""
+"""Stages of runs on sections: reading them, encoding their patches, predicting them at their own spots."""
 
 from __future__ import annotations
 
@@ -7,19 +7,44 @@ from dataclasses import replace
 from pathlib import Path
 
 from hespotex.config import InputChoices, Machine, RunConfig
+from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.features.encode import encode_section, patch_plan
+from hespotex.genes.gene_sets import sets_key
 from hespotex.inspection import given_panel, read_checked
-from hespotex.models.bundle import Bundle
-from hespotex.models.encoder_match import encoder_name, encoder_record, load_encoder, patch_config
-from hespotex.models.reading import chosen_reading
+from hespotex.models.bundle import Bundle, read_model
+from hespotex.models.encoder_match import (
+    check_same_encoder,
+    encode_config,
+    encoder_name,
+    encoder_record,
+    load_encoder,
+    patch_config,
+)
+from hespotex.models.reading import chosen_reading, reading_of, say_of_reading
 from hespotex.models.types import Cohort, EncodedSection
 from hespotex.nuclei import NucleiOrigin
-from hespotex.nuclei.stage import configured, find_nuclei, with_masks
+from hespotex.nuclei.stage import (
+    configured,
+    find_nuclei,
+    for_prediction,
+    say_of_nuclei,
+    with_masks,
+)
+from hespotex.predicting import Plan, SlideOptions
+from hespotex.predicting.at_spots import predict_at_spots
+from hespotex.predicting.beside import write_beside
+from hespotex.predicting.executor import ToLoad
+from hespotex.predicting.gene_choice import refuse_unwritten, say_absent
 from hespotex.progress import Reporter
+from hespotex.results.absent_table import write_absent_of_model
+from hespotex.results.announce import say_what_lacks
+from hespotex.results.identity import finished_before, run_identity
+from hespotex.results.outcome import RunResult
 from hespotex.sections.fine import in_squares
 from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.sections.section import Section
 from hespotex.storage.clock import StageClock
+from hespotex.storage.run_folder import RunDir
 
 
 def read_sections(
@@ -86,3 +111,44 @@ def read_to_fit(
         )
         chosen = chosen_reading(config, read, machine, reporter)
     return read, chosen.config, chosen.why
+
+
+def predict_sections(
+    to_load: ToLoad, plan: Plan, run: RunDir, options: SlideOptions, reporter: Reporter
+) -> RunResult:
+    """Sections at their own spots, by the stages of a cross-validation: read, encode, predict, write."""
+    model, machine, clock = to_load.model, to_load.machine, StageClock()
+    bundle = with_gene_sets(read_model(model), to_load.gene_sets)
+    refuse_unwritten(bundle, options)
+    say_absent(bundle, options, reporter)
+    with clock.stage("read"):
+        read = read_sections(plan.rows, None, reporter, options.choices, bundle, scored=False)
+    asked = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
+    say_of_nuclei(bundle, options.nuclei_origin, reporter)
+    read, config = (
+        with_masks(read, asked, options.nuclei_origin),
+        encode_config(bundle, asked, options.reading),
+    )
+    identity = run_identity("predict", config, read, model_id=bundle.model_id,
+                            all_genes=options.all_genes, untested=options.untested,
+                            same_patient=options.same_patient,
+                            gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
+    if not finished_before(run, identity, reporter):
+        say_of_reading(bundle, config, read, options.reading, machine, reporter)
+        with run.withdrawn_on_error(), clock.stage("encode"):
+            cohort = encode(read, config, machine, reporter)
+            check_same_encoder(model, bundle, cohort.encoder)
+        say_what_lacks(bundle, reporter)
+        with clock.stage("predict"):
+            predict_at_spots(run, bundle, cohort, options, machine, reporter)
+        write_absent_of_model(run, bundle)
+        run.finish(
+            identity,
+            {
+                "config": config.model_dump(mode="json"),
+                "reading": reading_of(bundle, options.reading),
+                **clock.summary(),
+            },
+        )
+    pictures = write_beside(run, plan.rows, bundle.genes, options, reporter)
+    return RunResult({"predictions": run.predictions, "pictures": pictures})

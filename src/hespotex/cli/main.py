@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from hespotex import __version__
+from hespotex.cli.adapt import adapt
 from hespotex.cli.agree import agree
 from hespotex.cli.cohorts import associate, cohort
 from hespotex.cli.convert import convert
@@ -42,6 +43,7 @@ app.command("demo")(demo)
 app.command("cross-validate")(cross_validate)
 app.command("train")(train)
 app.command("predict")(predict)
+app.command("adapt")(adapt)
 app.command("evaluate")(evaluate)
 app.command("report")(report)
 app.command("compare")(compare)

@@ -78,18 +78,13 @@ def pcc_interval(
         )
     pcc = pcc_per_gene(predicted, measured)
     lower, upper = np.full_like(pcc, np.nan), np.full_like(pcc, np.nan)
-    n_blocks = min(len(xy_um) // _MIN_SPOTS_PER_BLOCK, _N_BLOCKS)
-    if n_blocks < _MIN_BLOCKS:
+    blocks, weights = block_weights(xy_um, n_replicates, seed)
+    n_blocks = blocks.shape[0]
+    if not len(weights):
         return PccInterval(pcc, lower, upper, 0)
-    member = block_numbers(xy_um, n_blocks)
-    blocks = sparse.csr_matrix(
-        (np.ones(len(member)), (member, np.arange(len(member)))), shape=(n_blocks, len(member))
-    )
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), n_replicates).astype(float)
     modes = build_modes(xy_um) if modes is None else modes
     for genes in gene_blocks(measured.shape[1]):
-        drawn = _weighted_pcc(predicted[:, genes], measured[:, genes], blocks, weights)
+        drawn = weighted_pcc(predicted[:, genes], measured[:, genes], blocks, weights)
         # A replicate in which a sparse gene does not vary has no correlation and is left out.
         usable = np.isfinite(drawn)
         enough = usable.sum(axis=0) >= n_replicates // 2
@@ -109,7 +104,23 @@ def pcc_interval(
     return PccInterval(pcc, lower, upper, n_blocks)
 
 
-def _weighted_pcc(
+def block_weights(
+    xy_um: npt.NDArray[np.float64], n_replicates: int, seed: int
+) -> tuple[sparse.csr_matrix, npt.NDArray[np.float64]]:
+    """(B, n) which spots are in which block, and (R, B) how often each was drawn; R is 0 where there are too few spots."""
+    n_blocks = min(len(xy_um) // _MIN_SPOTS_PER_BLOCK, _N_BLOCKS)
+    if n_blocks < _MIN_BLOCKS:
+        return sparse.csr_matrix(np.ones((1, len(xy_um)))), np.empty((0, 1))
+    member = block_numbers(xy_um, n_blocks)
+    blocks = sparse.csr_matrix(
+        (np.ones(len(member)), (member, np.arange(len(member)))), shape=(n_blocks, len(member))
+    )
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), n_replicates).astype(float)
+    return blocks, weights
+
+
+def weighted_pcc(
     a: Array, b: Array, blocks: sparse.csr_matrix, weights: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """(B, g) correlation with every spot counted as often as its block was drawn."""

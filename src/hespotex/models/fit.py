@@ -70,19 +70,24 @@ def fit_bundle(
         sides_um=cohort.sides_um,
         spot_pitch_um=median(item.section.geometry.spot_pitch_um for item in cohort.items),
         spot_diameter_um=median(item.section.geometry.spot_diameter_um for item in cohort.items),
-        sections=tuple(
-            TrainedOn(
-                section_id=item.section.section_id,
-                patient_id=item.section.patient_id,
-                key=item.section.expression_key(),
-                n_spots=item.section.n_spots,
-                mpp=item.section.geometry.mpp,
-                accepted=item.section.accepted,
-            )
-            for item in cohort.items
-        ),
+        sections=trained_on(cohort),
         model=model,
         others=panel.others,
+    )
+
+
+def trained_on(cohort: Cohort) -> tuple[TrainedOn, ...]:
+    """What a model file keeps of sections that it was fitted on."""
+    return tuple(
+        TrainedOn(
+            section_id=item.section.section_id,
+            patient_id=item.section.patient_id,
+            key=item.section.expression_key(),
+            n_spots=item.section.n_spots,
+            mpp=item.section.geometry.mpp,
+            accepted=item.section.accepted,
+        )
+        for item in cohort.items
     )
 
 

@@ -23,11 +23,13 @@ _ABUNDANT = 100
 
 
 def with_inputs(bundle: Bundle, sections: Sequence[Section]) -> Bundle:
-    """The bundle with a record of its inputs, by which corrected inputs and copies of sections are told."""
+    """The bundle with a record of these inputs of its training, by which corrected inputs and copies of sections are told."""
     by_id, abundant = {s.section_id: s for s in sections}, _abundant(bundle)
 
     def noted(trained: TrainedOn) -> TrainedOn:
-        section = by_id[trained.section_id]
+        section = by_id.get(trained.section_id)
+        if section is None:  # of a model that was adapted: noted when it was first trained
+            return trained
         own, bins = _spots_of(section, abundant), None
         if section.bins is not None and section.bins.n_spots > section.n_spots:
             bins = _spots_of(section.bins, abundant)

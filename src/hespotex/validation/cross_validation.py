@@ -7,7 +7,7 @@ it is predicted, and with it when the prediction is scored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -146,12 +146,21 @@ def fit_for_use(
     return bundle
 
 
-def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None) -> Bundle:
+def calibrated(
+    bundle: Bundle,
+    train: Cohort,
+    *,
+    machine: Machine | None = None,
+    refit: Callable[[Cohort], Bundle] | None = None,
+) -> Bundle:
     """The bundle with intervals and an out-of-distribution check, learnt on its training sections.
 
     Each training section is predicted by a model fitted on the others (by patient where there are
     two); with a single section, blocks of it are left out, with a gap. The panel stays the bundle's. Intervals of
     log1p rest on the sections whose units compare with the prediction's (`units_compare`), those of composition on all.
+
+    Args:
+        refit: the model of a part of these sections, over the same genes; None fits it on them alone.
     """
     if not bundle.config.trust.calibrate:
         return bundle
@@ -162,7 +171,11 @@ def calibrated(bundle: Bundle, train: Cohort, *, machine: Machine | None = None)
     compositions = []
     for part, rest in inner_parts(train, bundle.config):
         share = intervals.offset_share(*_n_units(rest, train))
-        inner = fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
+        inner = (
+            fit_bundle(rest, bundle.config, machine=machine, genes=bundle.genes)
+            if refit is None
+            else refit(rest)
+        )
         fitted = np.any([panel.counts(item.section).measured for item in rest.items], axis=0)
         for item, owner in zip(part.items, _owners(part), strict=True):
             prediction = predict_section(inner, item.without_expression(), machine=machine)

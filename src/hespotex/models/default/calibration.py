@@ -99,6 +99,19 @@ def calibrate(
         np.zeros(len(pooled), np.float32),
         float(log_depth.mean()),
     )
+    offset = gene_offsets(model, start, sections, inputs, run=run).astype(np.float32)
+    return replace(model, tensors={**model.tensors, **replace(start, offset=offset).tensors()})
+
+
+def gene_offsets(
+    model: FittedModel,
+    start: Readout,
+    sections: Sequence[TrainingSection],
+    inputs: Sequence[Float32],
+    *,
+    run: Run = in_turn,
+) -> Float64:
+    """(G,) mean measured log1p(CPM) less what a read-out says at the mean depth, over the sections that measured the gene."""
     ensemble, every = Ensemble.from_model(model), -(-sum(map(len, inputs)) // _OFFSET_SPOTS)
 
     def gap(number: int) -> tuple[Float64, int]:
@@ -106,16 +119,15 @@ def calibrate(
         rows = np.arange(0, len(x), every)
         context, graph = ensemble.context(x, section.xy_um)
         _, blocks = ensemble.decode(context, graph, rows=rows, members=False)
-        predicted = sum(_log1p_sums(start, blocks), start=np.zeros(len(pooled)))
+        predicted = sum(_log1p_sums(start, blocks), start=np.zeros(len(start.log_pooled)))
         found = _column_sums(sparse_log1p_cpm(section.counts[rows]))
         return section.measured * (found - predicted), len(rows)
 
-    total, spots = np.zeros(len(pooled)), np.zeros(len(pooled))
+    total, spots = np.zeros(len(start.log_pooled)), np.zeros(len(start.log_pooled))
     for section, (own, n) in zip(sections, run(gap, range(len(sections))), strict=True):
         total += own
         spots += section.measured * n
-    offset = np.where(spots > 0, total / np.maximum(spots, 1), 0).astype(np.float32)
-    return replace(model, tensors={**model.tensors, **replace(start, offset=offset).tensors()})
+    return np.where(spots > 0, total / np.maximum(spots, 1), 0)
 
 
 def _log1p_sums(readout: Readout, blocks: Iterator[Decoded]) -> Iterator[Float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ Float32 = npt.NDArray[np.float32]
 _ENTRIES = (
     2**19
 )  # (spots, genes) values of a table that are worked on at once: they fit into a cache
-_RIDGE_SHARE = 0.75  # of the linear depth in the predicted depth; the networks have the rest
+RIDGE_SHARE = 0.75  # of the linear depth in the predicted depth; the networks have the rest
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,22 @@ class Decoded:
     log_ratio: Float32
     members: Float32 | None
     log1p: Float32 | None
+
+
+class Factors(NamedTuple):
+    """The log ratios of n spots as a product: latent @ read_out + bias.
+
+    Attributes:
+        latent: (n, K).
+        read_out: (K, G).
+        bias: (G,).
+        depth: (n,) centred log depth.
+    """
+
+    latent: Float32
+    read_out: Float32
+    bias: Float32
+    depth: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -133,6 +150,22 @@ class Ensemble:
             rows: decode these spots alone; None: all.
             members: also the log ratios of each network.
         """
+        latents, depth = self._encoded(context, graph, rows)
+        context = context if rows is None else context[rows]
+        kernel = None if self.kernel is None else self.kernel.latent(context)
+        direct = None if self.direct is None else self.direct.latent(context)
+        return depth, self._blocks(latents, kernel, direct, members)
+
+    def factors(self, context: Float32, graph: Adjacency) -> Factors:
+        """The mean log ratios of all spots as a product, for work on any block of rows."""
+        latents, depth = self._encoded(context, graph, None)
+        kernel = None if self.kernel is None else self.kernel.latent(context)
+        return Factors(*self._joined(latents, kernel, self._kernel_share), depth)
+
+    def _encoded(
+        self, context: Float32, graph: Adjacency, rows: npt.NDArray[np.intp] | None
+    ) -> tuple[list[torch.Tensor], npt.NDArray[np.float64]]:
+        """What the genes are read out of, of each network, and the centred log depth."""
         device = self._device
         chosen = slice(None) if rows is None else rows
         latents, depths = [], []
@@ -143,12 +176,12 @@ class Ensemble:
                 latent, depth = net.encode(x, on_device)
                 latents.append(latent[chosen])
                 depths.append(depth[chosen].double().cpu().numpy())
-        context = context[chosen]
-        linear = context.astype(np.float64) @ self.depth_coefficients
-        depth_mean = _RIDGE_SHARE * linear + (1 - _RIDGE_SHARE) * np.mean(depths, axis=0)
-        kernel = None if self.kernel is None else self.kernel.latent(context)
-        direct = None if self.direct is None else self.direct.latent(context)
-        return depth_mean, self._blocks(latents, kernel, direct, members)
+        linear = context[chosen].astype(np.float64) @ self.depth_coefficients
+        return latents, RIDGE_SHARE * linear + (1 - RIDGE_SHARE) * np.mean(depths, axis=0)
+
+    @property
+    def _kernel_share(self) -> np.float32:
+        return np.float32(self.config.kernel_share if self.kernel is not None else 0)
 
     @property
     def _device(self) -> torch.device:
@@ -162,7 +195,7 @@ class Ensemble:
         direct: Float32 | None,
         members: bool,
     ) -> Iterator[Decoded]:
-        share = np.float32(self.config.kernel_share if self.kernel is not None else 0)
+        share = self._kernel_share
         joined, read_out, bias = self._joined(latents, kernel, share)
         step = max(1, _ENTRIES // len(bias))
         for at in range(0, len(joined), step):

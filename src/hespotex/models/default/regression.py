@@ -31,7 +31,7 @@ _ROWS = 4096
 _JITTER = 1e-6
 _DEPTH_POWER = 0.75  # a spot counts by its depth to this power: shallow spots are mostly noise
 _DEPTH_RANGE = (0.05, 4.0)  # of a spot's depth over the section's typical one
-_DIRECT_PENALTY = 3.0
+DIRECT_PENALTY = 3.0
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,6 @@ def fit_kernel_composition(
         config: penalty, landmarks.
         seed: of the landmarks.
     """
-    from scipy.linalg import solve
-
     weight = np.sqrt(variance_share)
     x: Float64 = np.concatenate(contexts).astype(np.float64) * weight
     depth = np.concatenate([_relative_depth(s) for s in sections])
@@ -114,26 +112,83 @@ def fit_kernel_composition(
     landmarks, width = x[chosen], float(np.sqrt(np.square(x).sum(axis=1).mean()))
     width = width or 1.0  # features that never vary: every spot is like every other
     targets = np.concatenate(table.scores)
+    coefficients = _solved(x, depth, targets, landmarks, width, config.kernel_penalty, run)
+    return KernelComposition(
+        weight, landmarks, width, coefficients, as_log_ratios(table.loadings, sections)
+    )
+
+
+def joined_kernel(
+    known: KernelComposition,
+    sections: Sequence[TrainingSection],
+    contexts: Sequence[Float32],
+    table: LowRank,
+    penalty: float,
+    config: ModelConfig,
+    *,
+    seed: int,
+    run: Run = in_turn,
+) -> KernelComposition:
+    """A kernel regression and, added to it, one of what it leaves over in other sections, as a single one.
+
+    Args:
+        known: its weights of the context and its width are kept.
+        sections: with what is left over; none of those that `known` was fitted on.
+        contexts: (n_i, C) of each.
+        table: denoised Pearson residuals of these sections around the model's prediction.
+        penalty: of the added part.
+    """
+    x = np.concatenate(contexts).astype(np.float64) * known.weight
+    depth = np.concatenate([_relative_depth(s) for s in sections])
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(len(x), min(config.landmarks, len(x)), replace=False))
+    targets, marks = np.concatenate(table.scores), x[chosen]
+    added = _solved(x, depth, targets, marks, known.width, penalty, run)
+    # The part that is there and the added one share no landmark and no component.
+    coefficients = np.zeros(np.add(known.coefficients.shape, added.shape))
+    coefficients[: len(known.landmarks), : known.coefficients.shape[1]] = known.coefficients
+    coefficients[len(known.landmarks) :, known.coefficients.shape[1] :] = added
+    loadings = as_log_ratios(table.loadings, sections) / np.float32(config.kernel_share)
+    return KernelComposition(
+        known.weight,
+        np.concatenate([known.landmarks, marks]),
+        known.width,
+        coefficients,
+        np.concatenate([known.loadings, loadings]),
+    )
+
+
+def as_log_ratios(loadings: Float32, sections: Sequence[TrainingSection]) -> Float32:
+    """Loadings of Pearson residuals -> of log ratios: times sqrt(mu) / (mu + 1), mu expected at the typical depth."""
+    pooled = pooled_composition([s.counts for s in sections], [s.measured for s in sections])
+    totals = np.concatenate([spot_totals(s.counts) for s in sections])
+    expected = max(float(np.median(totals)), 1.0) * pooled
+    return loadings * (np.sqrt(expected) / (expected + 1)).astype(np.float32)
+
+
+def _solved(
+    x: Float64,
+    depth: Float64,
+    targets: Float64,
+    landmarks: Float64,
+    width: float,
+    penalty: float,
+    run: Run,
+) -> Float64:
+    """(m, rank) coefficients of the landmarks; the penalty is that of the function's norm: the landmarks' kernel."""
+    from scipy.linalg import solve
 
     def sums(at: int) -> tuple[Float64, Float64]:
         rows = slice(at, at + _ROWS)
         features = _kernel(x[rows], landmarks, width) * np.sqrt(depth[rows, None])
         return features.T @ features, features.T @ targets[rows]
 
-    # The penalty is that of the function's norm, so its matrix is the kernel of the landmarks.
-    gram = config.kernel_penalty * (
-        _kernel(landmarks, landmarks, width) + _JITTER * np.eye(len(landmarks))
-    )
-    right = np.zeros((len(landmarks), len(table.loadings)))
+    gram = penalty * (_kernel(landmarks, landmarks, width) + _JITTER * np.eye(len(landmarks)))
+    right = np.zeros((len(landmarks), targets.shape[1]))
     for gram_of_rows, right_of_rows in run(sums, range(0, len(x), _ROWS)):
         gram += gram_of_rows
         right += right_of_rows
-    coefficients = np.asarray(solve(gram, right, assume_a="pos"), np.float64)
-    pooled = pooled_composition([s.counts for s in sections], [s.measured for s in sections])
-    totals = np.concatenate([spot_totals(s.counts) for s in sections])
-    expected = max(float(np.median(totals)), 1.0) * pooled
-    loadings = table.loadings * (np.sqrt(expected) / (expected + 1)).astype(np.float32)
-    return KernelComposition(weight, landmarks, width, coefficients, loadings)
+    return np.asarray(solve(gram, right, assume_a="pos"), np.float64)
 
 
 def fit_direct_log1p(
@@ -150,15 +205,18 @@ def fit_direct_log1p(
     table = fit_low_rank(
         sections, centred_log1p, config.direct_rank, seed=seed, shrink=False, run=run
     )
-    weight = np.sqrt(variance_share)
+    coefficients = direct_coefficients(contexts, table, np.sqrt(variance_share), DIRECT_PENALTY)
+    return DirectLog1p(coefficients, table.loadings, train_mean.astype(np.float32))
+
+
+def direct_coefficients(
+    contexts: Sequence[Float32], table: LowRank, weight: Float64, penalty: float
+) -> Float32:
+    """(C, rank) ridge of the table's scores on the weighted context, for the context as it is."""
     x = np.concatenate(contexts) * weight
-    gram = x.T @ x + _DIRECT_PENALTY * np.eye(x.shape[1])
+    gram = x.T @ x + penalty * np.eye(x.shape[1])
     coefficients = np.linalg.solve(gram, x.T @ np.concatenate(table.scores))
-    return DirectLog1p(
-        (weight[:, None] * coefficients).astype(np.float32),
-        table.loadings,
-        train_mean.astype(np.float32),
-    )
+    return np.asarray(weight[:, None] * coefficients, np.float32)
 
 
 def regression_tensors(
