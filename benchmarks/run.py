@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks import harness
 from benchmarks.cases import (
     accuracy,
+    adapt,
     again,
     agree,
     agree_fine,
@@ -68,6 +69,7 @@ CASES = {
         fit,
         folds,
         again,
+        adapt,
         agree,
         slides,
         fine_map,
@@ -121,6 +123,7 @@ TRUST = (
     "registration",
     "domains",
     "agree-fine",
+    "adapt",
 )
 
 

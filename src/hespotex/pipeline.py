@@ -33,6 +33,7 @@ from hespotex.models.encoder_match import check_same_encoder, encode_config
 from hespotex.models.reading import reading_of
 from hespotex.models.same_model import check_same_model
 from hespotex.models.trained_on import check_not_trained_on, with_inputs
+from hespotex.nearest import chosen_model
 from hespotex.nuclei import NucleiOrigin
 from hespotex.nuclei.stage import for_prediction, say_of_nuclei, with_masks
 from hespotex.predicting import Cluster, SlideOptions, plan_input
@@ -371,7 +372,8 @@ def predict(
         >>> predict("lab.hespotex", "slide.svs", "predicted")  # doctest: +SKIP
 
     Args:
-        model: a model file, a kept model's name, `hf://org/repo[@revision][/file]` or `https://...`.
+        model: a model file, a kept model's name, `hf://org/repo[@revision][/file]`, `https://...`, or `auto`: of the kept
+            models the one whose training slides these are most like.
         source: manifest (.csv, .tsv), slide, or folder of slides.
         out: folder for predictions/, figures/, slides.csv and run.json.
         options: how slides without spots are predicted, which genes are written, what is written beside.
@@ -385,10 +387,10 @@ def predict(
     """
     options, reporter = options or SlideOptions(), heard(reporter)
     expect_kind("options", options, SlideOptions)
-    model, source, run = local_model(model, reporter), Path(source), RunDir(Path(out))
-    plan = plan_input(source, options, sections, cluster)
+    machine, run = machine or Machine(), RunDir(Path(out))
+    plan = plan_input(Path(source), options, sections, cluster)
     say_passed_over(plan, reporter)
-    to_load = ToLoad(model, gene_sets, machine or Machine())
+    to_load = ToLoad(chosen_model(model, plan, machine, reporter), gene_sets, machine)
     if not plan.tasks:
         return predict_sections(to_load, plan, run, options, reporter)
     predictor = ready_predictor(to_load, plan, options, reporter)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,6 +20,8 @@ class Web:
     Attributes:
         files: content by path.
         broken: bytes after which the connection ends, by path; used up by one answer.
+        halves: bytes after which every connection ends, by path.
+        stalled: bytes after which nothing more comes, by path.
         statuses: what a path answers instead of its content, one after another.
         retry_after: seconds that a busy answer asks for.
         ranges: whether it can go on in the middle of a file.
@@ -29,6 +31,8 @@ class Web:
 
     files: dict[str, bytes] = field(default_factory=dict)
     broken: dict[str, int] = field(default_factory=dict)
+    halves: dict[str, int] = field(default_factory=dict)
+    stalled: dict[str, int] = field(default_factory=dict)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     retry_after: str = "0"
     ranges: bool = True
@@ -139,12 +143,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not body or self.command == "HEAD":
             return
-        cut = self.served.broken.pop(path, None) if path else None
+        cut = self.served.broken.pop(path, None) or self.served.halves.get(path)
+        if path in self.served.stalled:
+            self._stall(content[: self.served.stalled[path]])
+            return
         self.wfile.write(content if cut is None else content[:cut])
         if cut is not None:
             self.wfile.flush()
             self.close_connection = True
             self.connection.shutdown(1)
+
+    def _stall(self, content: bytes) -> None:
+        """Give the beginning and wait until whoever asked is gone."""
+        self.wfile.write(content)
+        self.wfile.flush()
+        self.close_connection = True
+        self.connection.settimeout(60)
+        with suppress(OSError):
+            self.connection.recv(1)
 
 
 def hub_repository(

@@ -94,6 +94,8 @@ def test_levels_and_depth_become_those_of_the_own_sections(
     assert errors[0][0] > 1
     assert errors[1][0] < 0.3
     assert errors[1].mean() < 0.5 * errors[0].mean()
+    moved = levelled.composition - came.composition
+    assert np.ptp(moved, axis=0).max() < 1e-4  # levels move no map
 
 
 def test_new_genes_are_added_where_measured_and_move_no_other_gene(
@@ -172,7 +174,7 @@ def test_what_cannot_be_adapted_is_refused(base: Bundle, own: Cohort) -> None:
     with pytest.raises(ModelFileError, match="default profile to adapt, found one of the publ"):
         check_adaptable(replace(base, model=replace(base.model, profile="published")))
     bare = fit_bundle(toy_cohort(n_side=6), RunConfig.from_values({}, ["model.kernel_share=0", "model.epochs=1"]))  # fmt: skip
-    with pytest.raises(ModelFileError, match="kernel regression .* to adapt, found one without"):
+    with pytest.raises(ModelFileError, match=r"kernel regression .* to adapt, found one without"):
         Adaptation.of(bare, own)
     with pytest.raises(ConfigError, match="training has not, found A1 in both; rename"):
         check_new_ids(base, [i.section for i in toy_cohort(n_side=4).subset(["A1"]).items])

@@ -154,7 +154,13 @@ def train(
 
 @options.idle("seed")
 def predict(
-    model: options.Model,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model file, a model by name or address (`hespotex models`), or `auto`: of the kept models the one "
+            "whose training slides these are most like."
+        ),
+    ],
     source: Annotated[
         Path,
         typer.Argument(

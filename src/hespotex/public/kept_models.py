@@ -176,9 +176,9 @@ def _checked(model: KeptModel) -> Path:
 
 
 def _legal_name(name: str) -> str:
-    if not is_name(name):
+    if not is_name(name) or name == "auto":
         raise ModelFileError(
-            expected="a name of letters, digits, `_`, `.` and `-`, not ending in .hespotex",
+            expected="a name of letters, digits, `_`, `.` and `-`, not ending in .hespotex, and not auto",
             found=f"{name!r}",
             remedy="give another --name",
         )

@@ -183,6 +183,7 @@ def _limits(bundle: Bundle, found: Metrics, n_patients: int) -> list[str]:
             f"average over genes{alone}; single genes lie far above and below: look at a gene's own "
             "score or grade before using it."
         )
+    limits += _adapted(bundle)
     if composition <= rival:
         limits.append(f"Ridge regression on the same features did as well or better ({rival:.3f}).")
     if level := level_words(bundle.model.hyper):
@@ -221,6 +222,19 @@ def _limits(bundle: Bundle, found: Metrics, n_patients: int) -> list[str]:
         "in the numbers: look at the out-of-distribution score."
     )
     return limits
+
+
+def _adapted(bundle: Bundle) -> list[str]:
+    """Of an adapted model: from which, to what, and whether that paid."""
+    adapted, record = bundle.model.hyper.get("adapted"), bundle.validation.get("adaptation")
+    if not adapted or not record:
+        return []
+    sections = shorten(adapted["sections"])
+    said = (
+        f"Adapted from the model {adapted['from']} to {sections}: {record['sentence']}. Scores, grades, intervals and the "
+        "check of slides rest on these sections alone."
+    )
+    return [said, f"{record['note'][0].upper()}{record['note'][1:]}."] if record["note"] else [said]
 
 
 def _level_grades(bundle: Bundle) -> str:

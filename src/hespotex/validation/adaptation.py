@@ -41,6 +41,8 @@ from hespotex.storage.adaptation_record import (
 Float32 = npt.NDArray[np.float32]
 
 PENALTIES: Final = (0.25, 1.0, 4.0, 16.0)
+# Share of the error of log1p by which levels have to lower it.
+LEAST_GAIN: Final = 0.01
 _ABUNDANT = 200
 _BLOCKS = 4
 MOST_FOLDS: Final = 8
@@ -78,10 +80,14 @@ class Mapped:
     log1p: Float32
 
 
-def parts_of(cohort: Cohort, most: int = MOST_FOLDS) -> list[Part]:
+def parts_of(cohort: Cohort, most: int = MOST_FOLDS, n_blocks: int = _BLOCKS) -> list[Part]:
     """Patients left out in turn where there are two, else sections, else blocks of the one section with a gap.
 
     Empty where the one section has fewer than 40 spots.
+
+    Args:
+        most: folds over patients or sections.
+        n_blocks: of the one section.
     """
     ids = [item.section.section_id for item in cohort.items]
     folds = inner_folds(ids, [item.section.patient_id for item in cohort.items], max_folds=most)
@@ -95,7 +101,7 @@ def parts_of(cohort: Cohort, most: int = MOST_FOLDS) -> list[Part]:
     if item.section.n_spots < _FEWEST_SPOTS:
         return []
     gap_um = _GAP_PITCHES * item.section.geometry.spot_pitch_um
-    blocks = spatial_blocks(item.section.xy_um, _BLOCKS, gap_um)
+    blocks = spatial_blocks(item.section.xy_um, n_blocks, gap_um)
     return [
         Part(replace(cohort, items=(item.spots(b.train),)), (item,), (b.held_out,)) for b in blocks
     ]
@@ -104,7 +110,8 @@ def parts_of(cohort: Cohort, most: int = MOST_FOLDS) -> list[Part]:
 def choose_strength(base: Bundle, train: Cohort, *, machine: Machine | None = None) -> Strength:
     """The strength that does best on left-out parts of the own sections; none where there are too few spots.
 
-    The pattern goes by the mean PCC of composition, levels by the error of log1p; of equal scores the model as it came wins.
+    The pattern goes by the mean PCC of composition, whose gain has to exceed its standard error over blocks; levels by the
+    error of log1p, which has to fall by one in a hundred. Else the model stays as it came.
     """
     parts = parts_of(train, _INNER_FOLDS)
     if not parts:
@@ -115,16 +122,20 @@ def choose_strength(base: Bundle, train: Cohort, *, machine: Machine | None = No
         adaptation = Adaptation.of(base, rest, base.genes)
         return [adaptation.bundle(strength) for strength in tried]
 
-    pcc, rmse = [], []
+    pairs: list[list[SectionDifference]] = []
+    rmse = []
     for item, maps in held_maps(parts, models, base, machine):
         truth = Truth.of(item, base)
-        pcc.append([np.nanmean(truth.pcc(m)) for m in maps])
         rmse.append([truth.rmse(m) for m in maps[:2]])
-    by_pattern, by_level = np.mean(pcc, axis=0), np.mean(rmse, axis=0)
-    usable = np.nan_to_num(by_pattern, nan=-np.inf)[[0, *range(2, len(tried))]]
-    best = int(np.argmax(usable))
-    penalty = None if best == 0 else PENALTIES[best - 1]
-    return Strength(penalty, bool(by_level[1] < by_level[0]))
+        pairs.append([_pair(base, item, truth, m, maps[0]) for m in maps[2:]])
+    gain = np.mean([[d.value for d in of_section] for of_section in pairs], axis=0)
+    spread = np.array([[d.deviation for d in of_section] for of_section in pairs])
+    error = np.sqrt(np.square(spread).sum(axis=0)) / len(pairs)
+    best = int(np.argmax(np.nan_to_num(gain, nan=-np.inf)))
+    # A gain within its own error is none: the choice among several finds one in noise, too.
+    penalty = PENALTIES[best] if gain[best] > np.nan_to_num(error[best]) else None
+    by_level = np.mean(rmse, axis=0)
+    return Strength(penalty, bool(by_level[1] < (1 - LEAST_GAIN) * by_level[0]))
 
 
 def held_maps(
@@ -240,22 +251,29 @@ def _section_rows(base: Bundle, item: EncodedSection, maps: Mapping[str, Mapped]
             pcc_composition_abundant200=_mean(pcc[abundant]),
             rmse_log1p=truth.rmse(mapped),
         )
-    measured, section = truth.measured, item.section
-    pairs = {}
-    for name in (CAME, OWN):
-        found = section_difference(
-            maps[ADAPTED].composition[:, measured],
-            maps[name].composition[:, measured],
-            truth.residuals[:, measured],
-            section.xy_um,
-            seed=base.config.seed,
-        )
-        pairs[name] = SectionPair(**vars(found))
+    pairs = {
+        name: SectionPair(**vars(_pair(base, item, truth, maps[ADAPTED], maps[name])))
+        for name in (CAME, OWN)
+    }
     return AdaptedSection(
-        section_id=section.section_id,
-        patient_id=section.patient_id,
+        section_id=item.section.section_id,
+        patient_id=item.section.patient_id,
         scores=scores,
         differences=pairs,
+    )
+
+
+def _pair(
+    base: Bundle, item: EncodedSection, truth: Truth, first: Mapped, second: Mapped
+) -> SectionDifference:
+    """First less second on one section."""
+    measured = truth.measured
+    return section_difference(
+        first.composition[:, measured],
+        second.composition[:, measured],
+        truth.residuals[:, measured],
+        item.section.xy_um,
+        seed=base.config.seed,
     )
 
 
@@ -277,12 +295,9 @@ def summary(
     for name in (CAME, OWN):
         pairs = [SectionDifference(**s.differences[name].model_dump()) for s in sections]
         differences[name] = DifferenceRecord(**vars(over_sections(pairs, owners)))
-    came, adapted = rows[CAME], rows[ADAPTED]
-    better = (
-        adapted.pcc_composition_mean > came.pcc_composition_mean
-        or adapted.rmse_log1p < came.rmse_log1p
-    )
-    pays = better and not chosen.none
+    lower_error = rows[ADAPTED].rmse_log1p < (1 - LEAST_GAIN) * rows[CAME].rmse_log1p
+    gain, worse = differences[CAME].lower > 0, differences[CAME].upper < 0
+    pays = (gain or lower_error) and not worse and not chosen.none
     return AdaptationRecord(
         model=base.model_id,
         held_out=held_out,

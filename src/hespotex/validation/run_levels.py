@@ -90,10 +90,11 @@ def cross_validated_levels(
     found: list[LevelFold] = []
     for fold in folds:
         held = sorted({of_section[i] for i in fold.new})
-        if not held:
-            continue
         known = [i for i in ids if i in fold.looks]
         train = sorted({of_section[i] for i in known} - set(held))
+        # A foreign model that stayed as it came knows no patient of the cohort.
+        if not held or not train:
+            continue
         seen, of_patients = by_patient(
             np.stack([fold.looks[i] for i in known]), [names[of_section[i]] for i in known]
         )

@@ -3,8 +3,8 @@
     pattern   Pearson residuals of the own counts around the model's prediction, denoised, by kernel regression; likewise what
               the direct regression leaves of log1p. A large penalty shrinks both to nothing: the model as it came.
     depth     ridge on what the model's depth leaves over; its mean is that of the own sections.
-    level     of every gene: what the model leaves over, shrunk by how much patients differ and counts vary. The looks of
-              slides are read from the own ones on.
+    level     of every gene: what the model leaves over, shrunk by how much patients differ and counts vary. It moves no
+              map. The looks of slides are read from the own ones on.
 
 Every part is added to one of the same form, so whatever reads a model reads an adapted one.
 """
@@ -165,6 +165,7 @@ class Prepared:
             tabulate(float(model.hyper["dispersion"]), ridge.residual_sd),
             np.zeros(len(moved), np.float32),
             float(np.concatenate(depth).mean()),
+            known.log_pooled if known.norm is None else known.norm,
         )
         tensors = {**model.tensors, **centred, "depth.coefficients": coefficients}
         model = replace(model, tensors=tensors, hyper=hyper)
@@ -284,9 +285,9 @@ def widened(model: FittedModel, shares: npt.ArrayLike, means: npt.ArrayLike) -> 
             columns[name] = np.concatenate([value, np.zeros(len(new))])
         elif name in {"kernel.loadings", "direct.loadings"}:
             columns[name] = np.concatenate([value, np.zeros((len(value), len(new)))], axis=1)
-    columns["readout.log_pooled"] = np.concatenate(
-        [known["readout.log_pooled"] + np.log(rest), np.log(new)]
-    )
+    for name in ("readout.log_pooled", "readout.norm"):
+        if name in known:
+            columns[name] = np.concatenate([known[name] + np.log(rest), np.log(new)])
     if "direct.train_mean" in known:  # CPM over more genes: less of each
         mean = np.log1p(np.expm1(np.asarray(known["direct.train_mean"], np.float64)) * rest)
         columns["direct.train_mean"] = np.concatenate([mean, np.asarray(means)])

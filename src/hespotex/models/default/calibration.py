@@ -32,12 +32,15 @@ class Readout:
         expectation: E[log1p(CPM)] by share and depth.
         offset: (G,) added, so that at mean depth the mean over the training spots is the measured one.
         mean_log_depth: mean of log(1 + total) over the training spots.
+        norm: (G,) log shares by which log ratios are made to sum to 1, where levels were fitted anew after the ratios: these
+            move no map then, and shares of spots sum to 1 nearly. None: `log_pooled`.
     """
 
     log_pooled: Float32
     expectation: Log1pExpectation
     offset: Float32
     mean_log_depth: float
+    norm: Float32 | None = None
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays for the model file."""
@@ -46,6 +49,7 @@ class Readout:
             "readout.table": self.expectation.table,
             "readout.offset": self.offset,
             "readout.mean_log_depth": np.array(self.mean_log_depth),
+            **({} if self.norm is None else {"readout.norm": self.norm}),
         }
 
     @classmethod
@@ -56,13 +60,15 @@ class Readout:
             Log1pExpectation(np.asarray(tensors["readout.table"])),
             np.asarray(tensors["readout.offset"]),
             float(tensors["readout.mean_log_depth"]),
+            np.asarray(tensors["readout.norm"]) if "readout.norm" in tensors else None,
         )
 
     def log_share(self, log_ratio: Float32) -> Float32:
         """(..., G) log ratios -> log shares that sum to 1 over the panel."""
         value = log_ratio + self.log_pooled
-        top = value.max(axis=-1, keepdims=True)
-        value -= top + np.log(np.exp(value - top).sum(axis=-1, keepdims=True))
+        whole = value if self.norm is None else log_ratio + self.norm
+        top = whole.max(axis=-1, keepdims=True)
+        value -= top + np.log(np.exp(whole - top).sum(axis=-1, keepdims=True))
         return value
 
     def log1p(self, log_share: Float32, centred_log_depth: Float64) -> Float32:

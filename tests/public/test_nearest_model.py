@@ -1,0 +1,150 @@
+"""`predict auto`: of the kept models the one whose training slides a slide is like, and none where it is like none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers.commands import command, refusal
+from helpers.heard import Heard
+from hespotex import nearest, pipeline
+from hespotex.config import Machine, RunConfig
+from hespotex.errors import ModelFileError
+from hespotex.nearest import Likeness, chosen_model
+from hespotex.predicting import Plan, SlideOptions
+from hespotex.predicting.options import SlideTask
+from hespotex.public.kept_models import add_model
+
+MPP = {"her2st": 0.69, "mob": 2.76}
+# To a model of one bulb alone the other one is unlike (scale or sharpness).
+TRAINED = {"her2st": ["C2", "C3"], "mob": ["MOB4", "MOB9"]}
+
+
+@pytest.fixture(scope="module")
+def kept(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a small model of breast and one of the olfactory bulb."""
+    cache = tmp_path_factory.mktemp("cache")
+    config = RunConfig.from_values(
+        {"panel": {"n_top": 40, "kind": "hvg"}, "model": {"epochs": 2, "ensemble": 1},
+         "encoder": {"reading": "patches"}}
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HESPOTEX_CACHE", str(cache))
+        for name, sections in TRAINED.items():
+            model = pipeline.train(
+                shared_data / name / "sections.csv", cache / f"{name}.hespotex", config=config,
+                sections=sections, validate=False, machine=Machine(device="cpu", threads=1),
+            )  # fmt: skip
+            add_model(model)
+    return cache
+
+
+@pytest.mark.slow
+def test_each_slide_goes_to_the_model_of_its_tissue_and_skin_to_none(
+    kept: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HESPOTEX_CACHE", str(kept))
+    ends = ["--device", "cpu", "--threads", "1", "--untested"]
+    for name, section in (("her2st", "C4"), ("mob", "MOB9")):
+        slide, out = shared_data / name / "images" / f"{section}.jpg", tmp_path / name
+        said = command("predict", "auto", slide, "--mpp", MPP[name], "--out", out, *ends)
+        assert said.exit_code == 0, said.output
+        assert f"predicting with {name}" in said.stderr
+        assert (out / "predictions" / f"{section}.h5ad").is_file()
+        other = "mob" if name == "her2st" else "her2st"
+        assert f"{other}: unlike" in said.stderr
+    skin, out = shared_data / "wsi" / "CMU-1-Small-Region.svs", tmp_path / "skin"
+    line = refusal(command("predict", "auto", skin, "--out", out, *ends))
+    assert "expected a kept model whose training slides CMU-1-Small-Region.svs is like" in line
+    assert "found none: her2st (unlike" in line
+    assert "; `hespotex models fetch` gets more" in line
+    assert not out.exists()
+
+
+def _chosen(
+    found: dict[str, list[Likeness]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[str, Heard]:
+    """The model that is chosen where kept models find so of the slides in turn."""
+
+    class Kept:
+        def __init__(self, name: str) -> None:
+            self.name, self.trust = name, self
+            self.ood = object()
+            self.left = list(found[name])
+
+    heard = Heard()
+    monkeypatch.setattr(nearest, "kept_models", lambda: [Kept(n) for n in found])
+    monkeypatch.setattr(nearest, "local_model", lambda name, *_: Path(name))
+    monkeypatch.setattr(nearest, "open_predictor", lambda path, _machine: Kept(path.name))
+    monkeypatch.setattr(nearest, "likeness", lambda kept, _task: kept.left.pop(0))
+    n = len(next(iter(found.values()), []))
+    tasks = tuple(SlideTask(f"S{k}", Path(f"S{k}.svs"), SlideOptions()) for k in range(n))
+    plan = Plan(tmp_path / "slides", tasks=tasks)
+    return chosen_model("auto", plan, Machine(), heard).name, heard
+
+
+LIKE, UNLIKE = "like the training slides", "unlike: tissue"
+
+
+def test_the_nearest_of_those_that_are_like_is_taken_and_each_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = {
+        "far": [Likeness(LIKE, 0.9)],
+        "near": [Likeness(LIKE, 0.2)],
+        "stained": [Likeness("unlike: staining", 0.1)],
+    }
+    name, heard = _chosen(found, monkeypatch, tmp_path)
+    assert name == "near"
+    assert heard.said == [
+        "far: like the training slides, 0.90 of the limit",
+        "near: like the training slides, 0.20 of the limit",
+        "stained: unlike: staining, 0.10 of the limit",
+        "predicting with near",
+    ]
+
+
+def test_of_several_slides_every_one_has_to_be_like(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = {
+        "one": [Likeness(LIKE, 0.1), Likeness(UNLIKE, 1.5)],
+        "all": [Likeness(LIKE, 0.8), Likeness(LIKE, 0.6)],
+    }
+    assert _chosen(found, monkeypatch, tmp_path)[0] == "all"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"bulb": [Likeness(UNLIKE, 3.25)]}, r"found none: bulb \(unlike: tissue, 3.25 of the"),
+        ({}, "found none that could be compared; `hespotex models fetch` gets more"),
+    ],
+)
+def test_a_slide_that_no_model_knows_is_refused(
+    found: dict[str, list[Likeness]],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    if not found:
+        monkeypatch.setattr(nearest, "kept_models", list)
+        plan = Plan(tmp_path / "a.svs", tasks=(SlideTask("a", tmp_path / "a.svs", SlideOptions()),))
+        with pytest.raises(ModelFileError, match=said):
+            chosen_model("auto", plan, Machine(), Heard())
+        return
+    with pytest.raises(ModelFileError, match=said):
+        _chosen(found, monkeypatch, tmp_path)
+
+
+def test_sections_with_spots_of_their_own_name_their_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="slides with the model auto, found a manifest whose"):
+        chosen_model("auto", Plan(tmp_path / "sections.csv"), Machine(), Heard())
+
+
+def test_no_kept_model_can_be_called_auto(tmp_path: Path) -> None:
+    from helpers.stored_model import MODEL
+
+    with pytest.raises(ModelFileError, match=r"and not auto, found 'auto'; give another --name"):
+        add_model(MODEL, name="auto")
