@@ -252,7 +252,7 @@ def adapt(
         ModelFileError: adapting does not pay, or the model cannot be adapted.
         HESpotExError: an input is wrong; nothing was written under a final name.
     """
-    machine, reporter, clock = machine or Machine(), reporter or Silent(), StageClock()
+    machine, reporter, clock = machine or Machine(), heard(reporter), StageClock()
     model, out = local_model(model, reporter), Path(out)
     check_writable(out.parent)
     own = own_sections(model, Path(manifest), out, sections, nuclei, choices, machine, reporter)
