@@ -25,7 +25,7 @@ from hespotex.models.default.depth import fit_depth
 from hespotex.models.default.ensemble import RIDGE_SHARE, Ensemble, Factors
 from hespotex.models.default.expectation import tabulate
 from hespotex.models.default.level import SlideLevel, by_patient, patient_names
-from hespotex.models.default.looks import shape_of
+from hespotex.models.default.looks import place_of, within
 from hespotex.models.default.low_rank import LowRank, Rows, centred_log1p, fit_low_rank
 from hespotex.models.default.regression import (
     DIRECT_PENALTY,
@@ -291,12 +291,12 @@ def widened(model: FittedModel, shares: npt.ArrayLike, means: npt.ArrayLike) -> 
     if "direct.train_mean" in known:  # CPM over more genes: less of each
         mean = np.log1p(np.expm1(np.asarray(known["direct.train_mean"], np.float64)) * rest)
         columns["direct.train_mean"] = np.concatenate([mean, np.asarray(means)])
-    if "level.coefficients" in known:
-        value = known["level.coefficients"]
-        nothing = np.zeros((len(value), len(new)))
-        columns["level.coefficients"] = np.concatenate(
-            [value[:, :-1], nothing, value[:, -1:]], axis=1
-        )
+    for name in ("level.slopes", "level.follows"):  # slides follow no level of a new gene
+        if name in known:
+            value = np.atleast_2d(known[name])
+            nothing = np.zeros((len(value), len(new)))
+            wide = np.concatenate([value[:, :-1], nothing, value[:, -1:]], axis=1)
+            columns[name] = wide.reshape((*np.shape(known[name])[:-1], -1))
     as_float = {name: value.astype(np.float32) for name, value in columns.items()}
     return replace(
         model, tensors={**known, **as_float}, hyper={**model.hyper, "genes": n + len(new)}
@@ -338,14 +338,16 @@ def _told(
     if level is None:
         return np.zeros(1, np.float32), {}
     owners = patient_names([s.patient_id for s in sections], [s.section_id for s in sections])
-    shapes = np.stack([shape_of(s, level.usual) for s in stats])
-    centre = by_patient(shapes, owners)[1].mean(axis=0)
-    look = level.directions.astype(np.float64) @ (centre - level.centre)
-    told = (look @ level.coefficients)[:-1].astype(np.float32)
-    own = (shapes - centre) @ level.directions.T
-    looks = np.concatenate([level.looks - look, own]).astype(np.float32)
-    moved = replace(level, centre=centre.astype(np.float32), looks=looks)
-    return told, moved.tensors()
+    means = np.stack([s.mean.astype(np.float64) for s in stats])
+    centre = by_patient(means, owners)[1].mean(axis=0)
+    directions = level.directions.astype(np.float64)
+    away = replace(stats[0], mean=centre.astype(np.float32))
+    moved = directions @ place_of(away, level.centre, level.usual)
+    look = within(moved, float(level.farthest))
+    told = ((look @ level.slopes) * level.follows)[:-1].astype(np.float32)
+    own = np.stack([directions @ place_of(s, centre, level.usual) for s in stats])
+    looks = np.concatenate([level.looks - moved, own]).astype(np.float32)
+    return told, replace(level, centre=centre.astype(np.float32), looks=looks).tensors()
 
 
 def _left_of_log1p(
