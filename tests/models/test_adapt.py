@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.levelled_slides import levelled_slides
 from helpers.own_sections import LEFT_OVER, NEW, own_cohort, own_section
 from helpers.toy_cohort import N_FOLLOWING, toy_cohort
 from hespotex.config import RunConfig
@@ -20,6 +21,7 @@ from hespotex.models.default.adapt import Strength
 from hespotex.models.default.level import SlideLevel
 from hespotex.models.fit import fit_bundle
 from hespotex.models.predict import predict_section
+from hespotex.models.preprocessing import feature_stats
 from hespotex.models.types import Cohort, EncodedSection, Prediction
 
 CONFIG = RunConfig.from_values({}, ["model.epochs=4", "model.ensemble=2", "model.hidden=16"])
@@ -179,3 +181,25 @@ def test_what_cannot_be_adapted_is_refused(base: Bundle, own: Cohort) -> None:
     with pytest.raises(ConfigError, match="training has not, found A1 in both; rename"):
         check_new_ids(base, [i.section for i in toy_cohort(n_side=4).subset(["A1"]).items])
     check_new_ids(base, [i.section for i in own.items])
+
+
+@pytest.mark.slow
+def test_levels_that_slides_show_are_counted_from_the_own_slides_on() -> None:
+    """The own slide's level is the own one, whatever it looks like; others keep their distance from it by their looks."""
+    config = RunConfig.from_values({}, ["model.epochs=1", "model.ensemble=1", "model.hidden=8"])
+    cohort = levelled_slides(14).cohort
+    ids = [item.section.section_id for item in cohort.items]
+    base = fit_bundle(cohort.subset(ids[:12]), config)
+    assert base.model.hyper["level"]["tells_slides_apart"]
+    own = cohort.subset(ids[12:13])
+    adapted = Adaptation.of(base, own).bundle(Strength(levels=True))
+    before, after = (SlideLevel.from_tensors(b.model.tensors) for b in (base, adapted))
+    assert before is not None
+    assert after is not None
+    here, there = (feature_stats(cohort.items[k].features) for k in (12, 13))
+    np.testing.assert_allclose(after(here)[0], 0, atol=1e-5)
+    told = [level(there)[0] - level(here)[0] for level in (before, after)]
+    assert np.abs(told[0]).max() > 0.01
+    assert np.corrcoef(*told)[0, 1] > 0.95  # a look beyond the farthest training slide is drawn in
+    moved = adapted.model.tensors["level.looks"][:12] - base.model.tensors["level.looks"]
+    np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-4)
