@@ -6,60 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers.commands import command, refusal
 from helpers.heard import Heard
-from hespotex import nearest, pipeline
-from hespotex.config import Machine, RunConfig
+from hespotex import nearest
+from hespotex.config import Machine
 from hespotex.errors import ModelFileError
 from hespotex.nearest import Likeness, chosen_model
 from hespotex.predicting import Plan, SlideOptions
 from hespotex.predicting.options import SlideTask
 from hespotex.public.kept_models import add_model
-
-MPP = {"her2st": 0.69, "mob": 2.76}
-# To a model of one bulb alone the other one is unlike (scale or sharpness).
-TRAINED = {"her2st": ["C2", "C3"], "mob": ["MOB4", "MOB9"]}
-
-
-@pytest.fixture(scope="module")
-def kept(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with a small model of breast and one of the olfactory bulb."""
-    cache = tmp_path_factory.mktemp("cache")
-    config = RunConfig.from_values(
-        {"panel": {"n_top": 40, "kind": "hvg"}, "model": {"epochs": 2, "ensemble": 1},
-         "encoder": {"reading": "patches"}}
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HESPOTEX_CACHE", str(cache))
-        for name, sections in TRAINED.items():
-            model = pipeline.train(
-                shared_data / name / "sections.csv", cache / f"{name}.hespotex", config=config,
-                sections=sections, validate=False, machine=Machine(device="cpu", threads=1),
-            )  # fmt: skip
-            add_model(model)
-    return cache
-
-
-@pytest.mark.slow
-def test_each_slide_goes_to_the_model_of_its_tissue_and_skin_to_none(
-    kept: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HESPOTEX_CACHE", str(kept))
-    ends = ["--device", "cpu", "--threads", "1", "--untested"]
-    for name, section in (("her2st", "C4"), ("mob", "MOB9")):
-        slide, out = shared_data / name / "images" / f"{section}.jpg", tmp_path / name
-        said = command("predict", "auto", slide, "--mpp", MPP[name], "--out", out, *ends)
-        assert said.exit_code == 0, said.output
-        assert f"predicting with {name}" in said.stderr
-        assert (out / "predictions" / f"{section}.h5ad").is_file()
-        other = "mob" if name == "her2st" else "her2st"
-        assert f"{other}: unlike" in said.stderr
-    skin, out = shared_data / "wsi" / "CMU-1-Small-Region.svs", tmp_path / "skin"
-    line = refusal(command("predict", "auto", skin, "--out", out, *ends))
-    assert "expected a kept model whose training slides CMU-1-Small-Region.svs is like" in line
-    assert "found none: her2st (unlike" in line
-    assert "; `hespotex models fetch` gets more" in line
-    assert not out.exists()
 
 
 def _chosen(
