@@ -39,7 +39,8 @@ def test_a_bend_is_used_that_two_searches_find_alike_and_that_pays(
 ) -> None:
     found = judged(moved, most, apart, before=0.7, detail=detail, size_um=2000.0)
     assert bool(found.refusal) == bool(refusal)
-    assert found.said.startswith("not bent" if refusal else "bent by 30 um")
+    assert found.said.startswith("not bent: " if refusal else "bent by 30 um (root")
+    assert found.brief == ("not bent" if refusal else "bent by 30 um")
     assert refusal in found.refusal
 
 

@@ -45,6 +45,11 @@ class Bending:
     refusal: str
 
     @property
+    def brief(self) -> str:
+        """Whether tissue is bent, and by how much."""
+        return "not bent" if self.refusal else f"bent by {self.moved_um:.0f} um"
+
+    @property
     def said(self) -> str:
         """In words, for a page."""
         if self.refusal:

@@ -56,7 +56,7 @@ def write_pages(run: Path, out: Path, results: Sequence[PairResult]) -> dict[str
             (a.thumbnail, b.thumbnail),
             (a.mpp, b.mpp),
             r.registration.to_fixed,
-            (fit_sentence(r), alarm),
+            (fit_sentence(r, brief=True), alarm),
         )
         save_figure(figure, picture_path(out, r))
     lines = drift_lines(summary(results))
@@ -77,18 +77,21 @@ def picture_path(out: Path, result: PairResult) -> Path:
     return out / "figures" / f"{safe_names([f'{result.first}_{result.second}'])[0]}.png"
 
 
-def fit_sentence(result: PairResult) -> str:
-    """The numbers of a registration."""
+def fit_sentence(result: PairResult, *, brief: bool = False) -> str:
+    """The numbers of a registration; brief: as a picture has room for."""
     r = result.registration
     if r is None:
         return "No registration."
     q = r.quality
-    bend = "" if r.bending is None else f"; {r.bending.said}"
+    bend = "" if r.bending is None else f"; {r.bending.brief if brief else r.bending.said}"
     lead = "" if math.isnan(q.lead) else f", lead {q.lead:.2f}"
     residual = "" if math.isnan(r.residual_um) else f", landmarks {r.residual_um:.0f} um off"
+    names = ("Dice of tissue", "correlation of grey", "of its detail", "normalised mutual information")  # fmt: skip
+    if brief:
+        names = ("Dice", "correlation", "of detail", "mutual information")
     return (
-        f"{r.kind} map: Dice of tissue {q.dice:.2f}, correlation of grey {q.correlation:.2f}, of its detail {q.detail:.2f}, "
-        f"normalised mutual information {q.mutual_information:.3f}{lead}{residual}{bend}"
+        f"{r.kind} map: {names[0]} {q.dice:.2f}, {names[1]} {q.correlation:.2f}, {names[2]} {q.detail:.2f}, "
+        f"{names[3]} {q.mutual_information:.3f}{lead}{residual}{bend}"
     )
 
 
