@@ -83,7 +83,7 @@ def main() -> None:
     _give_home()
     _warn_in_one_line()
     try:
-        app()
+        _run_and_keep_errors()
     except HESpotExError as error:
         print_error(str(error))
         sys.exit(2)
@@ -97,6 +97,17 @@ def main() -> None:
         else:
             raise
         sys.exit(2)
+
+
+def _run_and_keep_errors() -> None:
+    """What fails is kept for `doctor --bundle`, and raised again."""
+    try:
+        app()
+    except Exception as error:
+        from hespotex.support import keep_error
+
+        keep_error(error, sys.argv[1:])
+        raise
 
 
 def _write_any_name() -> None:

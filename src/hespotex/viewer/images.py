@@ -22,7 +22,7 @@ _QUALITY: Final = 85
 _THUMBNAIL_PX: Final = 320
 _CACHE_BYTES: Final = 48 * 2**20
 # Of decoded pixels, for each open slide: tiles are kept packed, so that few pixels are asked for twice.
-_DECODED_BYTES: Final = 24 * 2**20
+_DECODED_BYTES: Final = 12 * 2**20
 # A slide of another size than the prediction's picture by more than this is another slide.
 _OFF: Final = 0.02
 
