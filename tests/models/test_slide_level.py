@@ -172,6 +172,9 @@ def test_slopes_inside_slides_are_those_that_counts_were_made_with():
         sections.append(TrainingSection("S", "P", own, z, counts, np.ones(40, bool)))
     found = slopes_inside(sections, inputs)
     assert _pcc(found[:, :-1].T, slope.T).min() > 0.95
+    totals = np.asarray(sum(s.counts.sum(axis=0) for s in sections)).ravel()
+    # Shares sum to 1, whatever the depth of a spot: where some rise, others fall.
+    np.testing.assert_allclose(np.average(found[:, :-1], axis=1, weights=totals), 0, atol=0.02)
     np.testing.assert_allclose(found[:, -1], [0.3, 0.0], atol=0.02)
 
 
