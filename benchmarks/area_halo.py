@@ -1,13 +1,14 @@
 """What the border of a tile does to features that are read by area, and what tiles cost: the tables of docs/design/area.md.
 
-python -m benchmarks.area_halo IMAGE [--cost] [--prices] [--then 6 8 9 10 11] [--first 1 2 3]
+python -m benchmarks.area_halo IMAGE [--cost] [--prices] [--seams]
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,11 @@ import numpy.typing as npt
 
 from benchmarks.measure import peak_memory_gb
 from hespotex.config import PatchConfig
-from hespotex.encoders import Encoder, get_encoder
-from hespotex.encoders.base import CELL_PX, Tile
+from hespotex.encoders import Encoder, get_encoder, offline
+from hespotex.encoders.area import ONE
+from hespotex.encoders.base import CELL_PX, Phase, Tile
 from hespotex.features import area
-from hespotex.features.area import BATCH, FIRST, THEN, TILE, AreaReader
+from hespotex.features.area import AreaReader
 from hespotex.features.encode import encode_batches, patch_plan
 from hespotex.features.patches import PatchPlan
 from hespotex.slide import Slide, open_slide
@@ -30,11 +32,11 @@ from hespotex.slide import Slide, open_slide
 Floats = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.uint8]
 
-# Halos that hold all that the two parts of the network see.
-_EXACT = (4, 14)
+# One tile that holds all that patches across seams see.
+_EXACT = (Tile(cells=48, halo=14, offset=-24),)
 _PATCH_CELLS = 7
 _TIMES = 5
-_SIDE_PX = 2 * TILE.side_px
+_SIDE_PX = 2 * ONE[0].side_px
 
 
 def main() -> int:
@@ -45,8 +47,7 @@ def main() -> int:
     parser.add_argument("image", type=Path)
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--prices", action="store_true", help="what features.prices holds")
-    parser.add_argument("--then", type=int, nargs="*", default=())
-    parser.add_argument("--first", type=int, nargs="*", default=())
+    parser.add_argument("--seams", action="store_true")
     options = parser.parse_args()
     encoder = get_encoder("efficientnet-lite0", threads=1)
     with open_slide(options.image, mpp=1.0) as slide:
@@ -54,9 +55,8 @@ def main() -> int:
             _print_cost(encoder, slide.read_region(2000, 2000, *[_SIDE_PX] * 4))
         if options.prices:
             _print_prices(encoder, slide)
-        if options.then or options.first:
-            halos = [(FIRST.halo, then) for then in options.then]
-            _print_halos(encoder, slide, halos + [(first, _EXACT[1]) for first in options.first])
+        if options.seams:
+            _print_seams(encoder, slide)
     return 0
 
 
@@ -66,36 +66,40 @@ def _print_cost(encoder: Encoder, picture: Picture) -> None:
     patches = np.stack([picture[k * n : (k + 1) * n, :n] for k in range(8)])
     of_patch = _least(lambda: encoder.encode(patches)) / len(patches)
     print(f"a patch {of_patch * 1e3:.1f} ms")
-    moments, pixels = encoder.by_area(TILE).moments, picture[None, : TILE.side_px, : TILE.side_px]
-    of_cell = _least(lambda: moments(pixels)) / TILE.cells**2
-    print(f"one phase, {TILE}: {of_cell * 1e3:.3f} ms a cell of its own")
-    _print_per_mm2(encoder, of_cell, of_patch)
-    by_size = {}
-    for cells in (8, 16, 32):
-        tile = Tile(cells, FIRST.halo)
-        first = encoder.in_two(tile, THEN).first
-        by_size[cells] = _least(partial(first, picture[None, : tile.side_px, : tile.side_px]))
-        by_size[cells] /= cells**2
-        print(f"early layers, {tile}: {by_size[cells] * 1e3:.3f} ms a cell of its own")
-    for cells in (16, 32, 48, 64):
-        tile = Tile(cells, THEN.halo)
-        two = encoder.in_two(FIRST, tile)
-        side = tile.side_px // CELL_PX
-        maps = np.random.default_rng(0).normal(size=(1, side, side, two.n_map)).astype(np.float32)
-        late = _least(partial(two.then, maps)) / cells**2
-        print(f"late layers, {tile}: {late * 1e3:.3f} ms a cell of its own")
-        if cells == THEN.cells:
-            chosen = late
-    print("two phases as chosen:")
-    _print_per_mm2(encoder, by_size[FIRST.cells] + chosen, of_patch)
+    chosen = 0.0
+    for number, own in enumerate(offline.TILES):
+        for cells in (8, 16, 24, 32):
+            tiles = [replace(t, cells=cells) if t is own else t for t in offline.TILES]
+            of_cell = _of_tile(encoder.by_area(tiles).phases, number, picture) / cells**2
+            print(
+                f"phase {number + 1}, {cells} cells: {1e3 * of_cell:.4f} ms a cell of its own",
+                flush=True,
+            )
+            if cells == own.cells:
+                chosen += of_cell
+    for name, of_cell in (
+        ("one phase", _of_tile(encoder.by_area(ONE).phases, 0, picture) / ONE[0].cells ** 2),
+        ("as chosen", chosen),
+    ):
+        per_mm2 = sum(of_cell * (1e3 * _PATCH_CELLS / side) ** 2 for side in _sides(encoder))
+        spots = per_mm2 / (len(_sides(encoder)) * of_patch)
+        print(
+            f"{name}: {of_cell * 1e3:.3f} ms a cell, {per_mm2:.2f} core-s per mm2, as {spots:.0f} spots by patches"
+        )
     print(f"peak memory of the process {peak_memory_gb():.1f} GB")
 
 
-def _print_per_mm2(encoder: Encoder, of_cell: float, of_patch: float) -> None:
-    sides_mm = [side / 1000 for side in patch_plan(encoder, PatchConfig()).sides_um]
-    per_mm2 = sum(of_cell * (_PATCH_CELLS / side) ** 2 for side in sides_mm)
-    spots = per_mm2 / (len(sides_mm) * of_patch)
-    print(f"  {per_mm2:.2f} core-s per mm2, as {spots:.0f} spots per mm2 by patches", flush=True)
+def _sides(encoder: Encoder) -> tuple[float, ...]:
+    return patch_plan(encoder, PatchConfig()).sides_um
+
+
+def _of_tile(phases: Sequence[Phase], number: int, picture: Picture) -> float:
+    tile = phases[number].tile
+    if number == 0:
+        return _least(partial(phases[0].cells, picture[None, : tile.side_px, : tile.side_px]))
+    shape = (1, tile.side, tile.side, phases[number - 1].n_map)
+    maps = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return _least(partial(phases[number].cells, maps))
 
 
 def _print_prices(encoder: Encoder, slide: Slide) -> None:
@@ -117,40 +121,40 @@ def _print_prices(encoder: Encoder, slide: Slide) -> None:
 
 
 def _of_parts(encoder: Encoder, slide: Slide, xy: Floats, plan: PatchPlan) -> dict[str, float]:
-    """Core-seconds of a tile of early and of late layers, and of a patch that is put together."""
-    spent, calls = (
-        dict.fromkeys(("early", "late", "whole"), 0.0),
-        dict.fromkeys(("early", "late"), 0),
+    """Core-seconds of a tile of each phase, the first with its pixels, and of a patch that is put together."""
+    spent, calls = Counter[str](), Counter[str]()
+
+    def timed(name: str, work: Callable[..., Any], n: Callable[..., int]) -> Callable[..., Any]:
+        def measured(*given: Any) -> Any:
+            started = time.process_time()
+            made = work(*given)
+            spent[name] += time.process_time() - started
+            calls[name] += n(*given)
+            return made
+
+        return measured
+
+    reader = AreaReader(slide, encoder, plan, 1.0)
+    phases = tuple(
+        replace(phase, cells=timed(f"phase {number}", phase.cells, len))
+        for number, phase in enumerate(reader._net.phases, 1)
     )
-    encoded, in_two = AreaReader._encoded, AreaReader._in_two
+    reader._net = replace(reader._net, phases=phases)
+    read = timed("pixels", area._Scale._read_tiles, lambda _self, places, _strict: len(places))
 
-    def early(self: AreaReader, scale: Any, places: Any, *rest: Any) -> list[Any]:
+    def pixels(scale: Any, places: Any, strict: bool) -> Any:
+        return read(scale, places, strict)  # a function binds to the scale
+
+    with mock.patch.object(area._Scale, "_read_tiles", pixels):
         started = time.process_time()
-        made = list(encoded(self, scale, places, *rest))
-        spent["early"] += time.process_time() - started
-        calls["early"] += len(made)
-        return made
-
-    def late(self: AreaReader, *rest: Any) -> Any:
-        started, before = time.process_time(), spent["early"]
-        made = in_two(self, *rest)
-        spent["late"] += time.process_time() - started - (spent["early"] - before)
-        calls["late"] += 1
-        return made
-
-    with mock.patch.multiple(AreaReader, _encoded=early, _in_two=late):
-        reader = AreaReader(slide, encoder, plan, 1.0)
-        started = time.process_time()
-        for at in range(0, len(xy), BATCH):
-            reader.read(xy[at : at + BATCH])
-        spent["whole"] = time.process_time() - started
-    print(f"  {calls}", flush=True)
-    return {
-        "a tile of early layers": spent["early"] / calls["early"],
-        "a tile of late layers": spent["late"] / calls["late"],
-        "a patch put together": (spent["whole"] - spent["early"] - spent["late"])
-        / (len(xy) * len(plan.sides_um)),
-    }
+        for _ in reader.batches(xy):
+            pass
+        whole = time.process_time() - started
+    of = {name: spent[name] / calls[name] for name in sorted(calls)}
+    of["phase 1"] += of.pop("pixels")
+    print(f"  {dict(calls)}", flush=True)
+    rest = whole - sum(spent.values())
+    return {**of, "a patch put together": rest / (len(xy) * len(plan.sides_um))}
 
 
 def _least(work: Callable[[], object]) -> float:
@@ -164,29 +168,33 @@ def _least(work: Callable[[], object]) -> float:
     return min(spent)
 
 
-def _print_halos(encoder: Encoder, slide: Slide, halos: list[tuple[int, int]]) -> None:
+def _print_seams(encoder: Encoder, slide: Slide) -> None:
     """How far features of patches across seams are from those without seams, in deviations over the area."""
     exact = _features(encoder, slide, _EXACT)
     deviation = exact.std(axis=0)
-    print("halos of early and late layers: rms of all, worst patch, median, 95 % and worst feature")
-    for pair in halos:
-        off = (_features(encoder, slide, pair) - exact) / deviation
+    print("tiles: rms of all features, worst patch, median, 95 % and worst feature")
+    for name, tiles in {
+        "four phases": offline.TILES,
+        "one phase, halo 10": (Tile(24, 10),),
+        "one phase, halo 9": (Tile(24, 9),),
+    }.items():
+        off = (_features(encoder, slide, tiles) - exact) / deviation
         by_feature, by_patch = (np.sqrt(np.mean(np.square(off), axis=axis)) for axis in (0, 1))
         of_features = np.quantile(by_feature, (0.5, 0.95, 1.0))
         found = (np.sqrt(np.mean(np.square(off))), by_patch.max(), *of_features)
-        print(f"{pair}  " + "  ".join(f"{value:.3%}" for value in found), flush=True)
+        print(f"{name}  " + "  ".join(f"{value:.4%}" for value in found), flush=True)
 
 
-def _features(encoder: Encoder, slide: Slide, halos: tuple[int, int]) -> Floats:
-    """(n, D) of patches over the border of two tiles of late layers, and of three of early ones."""
-    seam = 2 * THEN.cells * CELL_PX
-    across, along = np.arange(seam - 96, seam + 97, 32.0), np.arange(seam - 700, seam + 701, 100.0)
+def _features(encoder: Encoder, slide: Slide, tiles: Sequence[Tile]) -> Floats:
+    """(n, D) of patches over the corner at which tiles of all phases end."""
+    seam = 96 * CELL_PX
+    across, along = np.arange(seam - 96, seam + 97, 32.0), np.arange(seam - 600, seam + 601, 100.0)
     x, y = (values.ravel() for values in np.meshgrid(across, along))
     plan = PatchPlan((float(encoder.size_px),), encoder.size_px, "area")
-    tiles = {"FIRST": Tile(FIRST.cells, halos[0]), "THEN": Tile(THEN.cells, halos[1])}
-    with mock.patch.multiple(area, **tiles):
+    with mock.patch.object(encoder, "area_tiles", return_value=tuple(tiles)):
         reader = AreaReader(slide, encoder, plan, 1.0)
-        return reader.read(np.stack([x, y], axis=1))[0][:, 0].astype(np.float64)
+        parts = [own for _, own, _ in reader.batches(np.stack([x, y], axis=1))]
+    return np.concatenate(parts)[:, 0].astype(np.float64)
 
 
 if __name__ == "__main__":

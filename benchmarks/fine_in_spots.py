@@ -19,10 +19,10 @@ from scipy.spatial import cKDTree
 
 import hespotex
 from hespotex.config import InputChoices, Machine
+from hespotex.encoders import offline
 from hespotex.evaluation.scores import pcc_per_gene
 from hespotex.export.h5ad import StoredPrediction, read_prediction
 from hespotex.export.shown import with_rest
-from hespotex.features.area import THEN
 from hespotex.genes.panel import pearson_residuals
 from hespotex.models.bundle import read_model
 from hespotex.predicting import SlideOptions
@@ -160,12 +160,12 @@ def print_seams(fine: StoredPrediction, pitch_um: float, sides_um: Sequence[floa
                 ]
             )
             at = (np.arange(len(mean)) + 1) * pitch_um
-            step = pitch_um if side is None else THEN.cells * side / _CELLS
+            step = pitch_um if side is None else offline.TILES[-1].cells * side / _CELLS
             seam = np.abs(at - np.rint(at / step) * step) <= pitch_um / 2
             found += [float(r) for r in (mean / beside)[seam] if np.isfinite(r)]
         every = found
         if found:
-            name = "any place" if side is None else f"{THEN.cells * side / _CELLS:.0f}"
+            name = "any place" if side is None else f"{offline.TILES[-1].cells * side / _CELLS:.0f}"
             print(f"| {name} | {len(found)} | {np.mean(found):.3f} | {max(found):.3f} |")
     print(
         f"95 % of all places jump at most {np.quantile(every, 0.95):.3f} times as much as beside."

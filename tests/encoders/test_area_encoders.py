@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import timm
 import torch
 
 from hespotex.encoders import Encoder, get_encoder, offline
-from hespotex.encoders.area import chain_of, n_early, not_by_area
-from hespotex.encoders.base import CELL_PX, Engine, Tile
+from hespotex.encoders.area import ONE, TWO, chain_of, n_early, not_by_area
+from hespotex.encoders.base import CELL_PX, Tile
 from hespotex.encoders.timm_encoders import TimmEncoder
-from hespotex.features.area import TILE
+
+Floats = npt.NDArray[np.float32]
+Picture = npt.NDArray[np.uint8]
 
 SIDE = 224 // CELL_PX
 
@@ -44,34 +47,46 @@ def test_the_cells_of_a_patch_without_a_halo_say_what_the_patch_says(
 ) -> None:
     encoder = resnet() if name == "resnet" else get_encoder(name, threads=1, engine="torch")
     assert encoder.not_by_area() == ""
-    reader = encoder.by_area(Tile(cells=SIDE, halo=0))
-    cells = reader.moments(patches)
+    reader = encoder.by_area([Tile(cells=SIDE, halo=0)])
+    cells = reader.phases[0].cells(patches)
     assert cells.shape[:3] == (2, SIDE, SIDE)
     found = reader.features(cells.mean(axis=(1, 2), dtype=np.float64))
     np.testing.assert_allclose(found, encoder.encode(patches), atol=2e-4)
 
 
+def in_phases(encoder: Encoder, tiles: Sequence[Tile], picture: Picture) -> Floats:
+    """(b, cells, cells, K) of the inner cells that the last phase tells of, all numbers of all phases."""
+    told, given, n = [], picture, tiles[-1].cells
+    for phase in encoder.by_area(tiles).phases:
+        found = phase.cells(given)
+        end = found.shape[3] - phase.n_map
+        cut = (phase.tile.cells - n) // 2
+        told.append(found[:, cut : cut + n, cut : cut + n, :end])
+        given = np.ascontiguousarray(found[..., end:])
+    return np.concatenate(told, axis=3)
+
+
 @pytest.mark.slow
-def test_a_patch_in_a_corner_of_its_tile_is_off_by_less_than_two_hundredths_of_the_spread() -> None:
-    coarse = np.random.default_rng(1).integers(60, 250, (80, 80, 3)).astype(np.uint8)
-    picture = np.repeat(np.repeat(coarse, 16, axis=0), 16, axis=1)  # 40 cells a side
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite0-pooled"])
+def test_the_halos_of_the_four_phases_hold_all_that_their_layers_see(name: str) -> None:
+    coarse = np.random.default_rng(1).integers(60, 250, (1, 64, 64, 3)).astype(np.uint8)
+    picture = np.repeat(np.repeat(coarse, 16, axis=1), 16, axis=2)  # 32 cells a side
+    encoder = get_encoder(name, threads=1, engine="torch")
+    halos, sides = [tile.halo for tile in offline.TILES], [32]
+    for halo in halos:
+        sides.append(sides[-1] - 2 * halo)
+    tiles = [Tile(side, halo) for side, halo in zip(sides[1:], halos, strict=True)]
+    exact = encoder.by_area([Tile(4, 14)]).phases[0].cells(picture)
+    found = in_phases(encoder, tiles, picture)
+    np.testing.assert_allclose(found, exact, atol=1e-5 * np.abs(exact).max())
+    narrow = encoder.by_area([Tile(4, 5)]).phases[0].cells(picture[:, 288:-288, 288:-288])
+    assert np.abs(narrow - exact).max() > 1e-2 * np.abs(exact).max()  # as many are needed
+
+
+def test_the_offline_encoder_is_parted_in_four_or_not_at_all() -> None:
     encoder = get_encoder("efficientnet-lite0", threads=1, engine="torch")
-
-    def cells(tile: Tile, at: int) -> npt.NDArray[np.float32]:
-        part = slice((at - tile.halo) * CELL_PX, (at + tile.cells + tile.halo) * CELL_PX)
-        found: npt.NDArray[np.float32] = encoder.by_area(tile).moments(picture[None, part, part])[0]
-        return found
-
-    def features(own: npt.NDArray[np.float32], at: int = 0) -> npt.NDArray[np.float32]:
-        pooled = own[at : at + SIDE, at : at + SIDE].mean(axis=(0, 1), dtype=np.float64)
-        return encoder.by_area(TILE).features(pooled[None])[0]
-
-    exact = cells(Tile(cells=12, halo=14), 14)
-    spread = np.std([features(exact, at) for at in range(5)], axis=0)
-    moved = (features(cells(Tile(cells=SIDE, halo=TILE.halo), 14)) - features(exact)) / spread
-    assert np.sqrt(np.mean(np.square(moved))) < 0.02
-    bare = (features(cells(Tile(cells=SIDE, halo=1), 14)) - features(exact)) / spread
-    assert np.sqrt(np.mean(np.square(bare))) > 0.1  # a halo is needed
+    with pytest.raises(ValueError, match="one phase or 4, found 2"):
+        encoder.by_area(offline.TILES[:2])
 
 
 @pytest.mark.parametrize(
@@ -104,29 +119,22 @@ def test_a_network_whose_head_takes_the_maximum_is_not_read_by_area() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite0-pooled", "resnet"])
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_two_phases_over_the_same_pixels_say_what_one_says(
-    name: str, engine: Engine, patches: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+    patches: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hespotex.encoders.timm_encoders.n_early", lambda *_: 6)  # no halo here
-    encoder = resnet() if name == "resnet" else get_encoder(name, threads=1, engine=engine)
-    whole = Tile(cells=SIDE, halo=0)
-    two = encoder.in_two(whole, Tile(cells=SIDE - 4, halo=2))
-    assert two is not None
-    early = two.first(patches)
-    n = early.shape[3] - two.n_map
-    late = two.then(np.ascontiguousarray(early[..., n:]))
-    found = np.concatenate([early[:, 2:-2, 2:-2, :n], late], axis=3)
-    expected = encoder.by_area(whole).moments(patches)[:, 2:-2, 2:-2]
+    encoder, whole = resnet(), Tile(cells=SIDE, halo=0)
+    found = in_phases(encoder, [whole, Tile(cells=SIDE - 4, halo=2)], patches)
+    expected = encoder.by_area([whole]).phases[0].cells(patches)[:, 2:-2, 2:-2]
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
 
 
-def test_the_stated_split_of_the_offline_encoder_is_the_one_that_is_found() -> None:
-    network = offline.build_model()
-    modules = chain_of(network)
-    found = n_early(modules, halo=2)
-    assert list(modules[2:found]) == list(network.blocks[: offline.N_EARLY])
+def test_a_network_has_as_many_phases_as_its_layers_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resnet().area_tiles() == TWO
+    monkeypatch.setattr("hespotex.encoders.timm_encoders.chain_of", lambda _: [])
+    assert resnet().area_tiles() == ONE
+    with pytest.raises(ValueError, match="timm:r is not parted"):
+        resnet().by_area(TWO)
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "regnetx_002"])

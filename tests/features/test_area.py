@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.area_encoder import AreaColour, InTwo
+from helpers.area_encoder import AreaColour, InThree
 from helpers.toy_slide import ToyEncoder
 from hespotex.config import PatchConfig
-from hespotex.encoders.base import Tile
 from hespotex.errors import EncoderError, SlideError
 from hespotex.features import area
+from hespotex.features.appearance import Appearance
 from hespotex.features.area import AreaReader
+from hespotex.features.area_tiles import OnBad, tiles_under
 from hespotex.features.encode import encode_batches, encode_spots, features_key, patch_plan
 from hespotex.features.patches import PatchPlan
 from hespotex.slide import Slide, open_slide
@@ -25,13 +27,6 @@ from hespotex.slide import Slide, open_slide
 SIDES_UM = (64.0, 128.0)
 BY_AREA = PatchPlan(SIDES_UM, 64, "area")
 BY_PATCHES = PatchPlan(SIDES_UM, 64)
-
-
-@pytest.fixture(autouse=True)
-def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(area, "TILE", Tile(cells=3, halo=1))
-    monkeypatch.setattr(area, "FIRST", Tile(cells=2, halo=1))
-    monkeypatch.setattr(area, "THEN", Tile(cells=5, halo=3))
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +49,23 @@ def inside(n: int, seed: int = 0) -> npt.NDArray[np.float64]:
     return np.random.default_rng(seed).uniform(70, 320, (n, 2))
 
 
-def read(slide: Slide, xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    return AreaReader(slide, AreaColour(), BY_AREA, 1.0).read(xy)[0]
+def read(
+    slide: Slide, xy: npt.NDArray[np.float64], encoder: AreaColour | None = None, size: int = 512
+) -> npt.NDArray[np.float32]:
+    return told(slide, xy, encoder, size)[0]
+
+
+def told(
+    slide: Slide,
+    xy: npt.NDArray[np.float64],
+    encoder: AreaColour | None = None,
+    size: int = 512,
+    on_bad: OnBad | None = None,
+) -> tuple[npt.NDArray[np.float32], Appearance]:
+    reader = AreaReader(slide, encoder or AreaColour(), BY_AREA, 1.0)
+    parts = list(reader.batches(xy, size, on_bad))
+    assert [rows.start for rows, _, _ in parts] == list(range(0, len(xy), size))
+    return np.concatenate([own for _, own, _ in parts]), Appearance.joined([a for *_, a in parts])
 
 
 def test_a_gradient_is_read_at_the_place_of_the_spot(slide: Slide) -> None:
@@ -70,12 +80,23 @@ def test_a_gradient_is_read_at_the_place_of_the_spot(slide: Slide) -> None:
 def test_a_spot_on_the_grid_of_cells_gets_what_its_patch_says(slide: Slide) -> None:
     xy = np.array([[128.0, 192.0], [256.0, 320.0], [192.0, 64.0]])
     by_patches, seen = encode_spots(slide, xy, AreaColour(), BY_PATCHES, 1.0, lambda _: None)
-    by_area, cells = AreaReader(slide, AreaColour(), BY_AREA, 1.0).read(xy)
+    by_area, cells = told(slide, xy)
     np.testing.assert_allclose(by_area, by_patches, rtol=1e-5)
     np.testing.assert_allclose(cells.colours, seen.colours, atol=1e-5)
     # Bands of a patch end at its border, those of cells do not: the finest ones hardly differ.
     np.testing.assert_allclose(cells.textures[:, 0], seen.textures[:, 0], atol=0.2)
     assert np.array_equal(np.isnan(cells.textures), np.isnan(seen.textures))
+
+
+def broken(regular: Callable[..., npt.NDArray[np.uint8]]) -> Callable[..., npt.NDArray[np.uint8]]:
+    """Reads all but tiles in the upper left corner of the slide, whose halo begins beyond it."""
+
+    def read_region(x: float, y: float, *size: float) -> npt.NDArray[np.uint8]:
+        if x < -60 and y < -60:
+            raise SlideError("damaged here")
+        return regular(x, y, *size)
+
+    return read_region
 
 
 @settings(max_examples=20, deadline=None)
@@ -85,79 +106,80 @@ def test_features_do_not_depend_on_other_spots_or_on_order(path: Path, rows: lis
     np.testing.assert_array_equal(read(slide, xy[rows]), read(slide, xy)[rows])
 
 
+@pytest.mark.parametrize("kind", [AreaColour, InThree])
 def test_features_do_not_depend_on_batches_or_on_what_is_kept(
-    slide: Slide, monkeypatch: pytest.MonkeyPatch
+    slide: Slide, monkeypatch: pytest.MonkeyPatch, kind: type[AreaColour]
 ) -> None:
     xy, whole = inside(60, seed=2), np.empty((60, 2, 3), np.float32)
-    encoder = AreaColour()
+    encoder, again = kind(), kind()
     for rows, features, _ in encode_batches(slide, xy, encoder, BY_AREA, 1.0, area_batch=7):
         whole[rows] = features
-    np.testing.assert_array_equal(whole, read(slide, xy))
-    n_kept = encoder.tiles
+    np.testing.assert_array_equal(whole, read(slide, xy, kind()))
     monkeypatch.setattr(area, "_KEPT_BYTES", 1)
-    for rows, features, _ in encode_batches(slide, xy, encoder, BY_AREA, 1.0, area_batch=7):
+    for rows, features, _ in encode_batches(slide, xy, again, BY_AREA, 1.0, area_batch=7):
         np.testing.assert_array_equal(features, whole[rows])
-    assert encoder.tiles > 2 * n_kept  # nothing was kept, and tiles were made again
+    assert again.tiles > 2 * encoder.tiles  # nothing was kept, and tiles were made again
 
 
-def test_two_phases_put_together_what_one_phase_says(slide: Slide) -> None:
+@pytest.mark.parametrize("kind", [AreaColour, InThree])
+@pytest.mark.parametrize("size", [7, 512])
+def test_every_tile_that_is_needed_is_made_once(
+    slide: Slide, kind: type[AreaColour], size: int
+) -> None:
+    xy, encoder = inside(60, seed=2), kind()
+    read(slide, xy, encoder, size)
+    of_sides = [side / 2 for side in BY_AREA.sides_px0(1.0)]
+    needed = [tiles_under(xy, cell_px0, 2, encoder.own_tiles)[0] for cell_px0 in of_sides]
+    assert encoder.tiles == sum(needed)
+
+
+def test_three_phases_put_together_what_one_phase_says(slide: Slide) -> None:
     xy = np.concatenate([inside(40, seed=3), [[-500.0, -500.0], [480.0, 440.0]]])
-    found, seen = AreaReader(slide, InTwo(), BY_AREA, 1.0).read(xy)
-    expected, _ = AreaReader(slide, AreaColour(), BY_AREA, 1.0).read(xy)
+    found, seen = told(slide, xy, InThree())
+    expected, as_seen = told(slide, xy)
     np.testing.assert_array_equal(found, expected)
-    assert np.isfinite(seen.colours).all()
+    np.testing.assert_allclose(seen.colours, as_seen.colours, atol=1e-6)
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 29), min_size=1, max_size=30, unique=True))
-def test_two_phases_do_not_depend_on_other_spots_or_on_order(path: Path, rows: list[int]) -> None:
+def test_three_phases_do_not_depend_on_other_spots_or_on_order(path: Path, rows: list[int]) -> None:
     slide, xy = open_slide(path, mpp=1.0), inside(30, seed=1)
-    few = AreaReader(slide, InTwo(), BY_AREA, 1.0).read(xy[rows])
-    whole = AreaReader(slide, InTwo(), BY_AREA, 1.0).read(xy)
+    few, whole = told(slide, xy[rows], InThree()), told(slide, xy, InThree())
     np.testing.assert_array_equal(few[0], whole[0][rows])
     np.testing.assert_array_equal(few[1].colours, whole[1].colours[rows])
 
 
-def test_two_phases_do_not_depend_on_what_is_kept(
+def test_spots_of_a_line_share_sums_and_get_what_each_gets_alone(slide: Slide) -> None:
+    x, y = np.meshgrid(np.arange(80.0, 300.0, 7.3), np.arange(90.0, 300.0, 7.3))
+    xy = np.stack([x.ravel(), y.ravel()], axis=1)
+    whole = read(slide, xy)
+    for row in (0, 17, 400, len(xy) - 1):
+        np.testing.assert_array_equal(read(slide, xy[row : row + 1])[0], whole[row])
+    np.testing.assert_allclose(whole[:, 0, :2], xy / 2 - 0.5, atol=0.05)
+
+
+def test_in_three_phases_only_spots_on_what_cannot_be_read_are_told(
     slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder, xy = InTwo(), inside(60, seed=2)
-    whole, _ = AreaReader(slide, encoder, BY_AREA, 1.0).read(xy)
-    n_kept, encoder.tiles = encoder.tiles, 0
-    monkeypatch.setattr(area, "_KEPT_BYTES", 1)
-    reader = AreaReader(slide, encoder, BY_AREA, 1.0)
-    found = np.concatenate([reader.read(xy[at : at + 7])[0] for at in range(0, 60, 7)])
-    np.testing.assert_array_equal(found, whole)
-    assert encoder.tiles > 2 * n_kept
-
-
-def test_in_two_phases_only_spots_on_what_cannot_be_read_are_told(
-    slide: Slide, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    regular = slide.read_region
-
-    def broken(x: float, y: float, *size: float) -> npt.NDArray[np.uint8]:
-        if x < 40 and y < 40:
-            raise SlideError("damaged here")
-        return regular(x, y, *size)  # type: ignore[arg-type]
-
-    whole, _ = AreaReader(slide, InTwo(), BY_AREA, 1.0).read(inside(30))
-    monkeypatch.setattr(slide, "read_region", broken)
-    told: dict[int, str] = {}
-    reader = AreaReader(slide, InTwo(), BY_AREA, 1.0)
-    found, _ = reader.read(inside(30), lambda spot, error: told.update({spot: str(error)}))
-    assert 0 < len(told) < 30
-    good = [spot for spot in range(30) if spot not in told]
+    whole = read(slide, inside(30), InThree())
+    monkeypatch.setattr(slide, "read_region", broken(slide.read_region))
+    heard: dict[int, str] = {}
+    found, _ = told(
+        slide, inside(30), InThree(), 8, lambda spot, error: heard.update({spot: str(error)})
+    )
+    assert 0 < len(heard) < 30
+    good = [spot for spot in range(30) if spot not in heard]
     np.testing.assert_array_equal(found[good], whole[good])
 
 
 def test_only_tiles_under_spots_are_encoded(slide: Slide) -> None:
     encoder, plan = AreaColour(), PatchPlan((64.0,), 64, "area")
     reader = AreaReader(slide, encoder, plan, 1.0)
-    reader.read(np.array([[140.0, 140.0], [150.0, 130.0]]))  # cells 3 to 5, all of one tile
-    assert encoder.tiles == 1
-    reader.read(np.array([[170.0, 140.0]]))  # reaches the next tile to the right
-    assert encoder.tiles == 2
+    next(reader.batches(np.array([[140.0, 140.0], [150.0, 130.0]])))
+    assert encoder.tiles == 1  # cells 3 to 5, all of one tile
+    next(reader.batches(np.array([[170.0, 140.0]])))
+    assert encoder.tiles == 3  # it reaches the next one to the right
 
 
 def test_beyond_the_slide_it_is_white(slide: Slide) -> None:
@@ -168,22 +190,15 @@ def test_beyond_the_slide_it_is_white(slide: Slide) -> None:
 def test_a_region_that_cannot_be_read_is_told_of_the_spots_on_it_alone(
     slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, regular = read(slide, inside(30)), slide.read_region
-
-    def broken(x: float, y: float, *size: float) -> npt.NDArray[np.uint8]:
-        if x < 40 and y < 40:
-            raise SlideError("damaged here")
-        return regular(x, y, *size)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(slide, "read_region", broken)
+    whole = read(slide, inside(30))
+    monkeypatch.setattr(slide, "read_region", broken(slide.read_region))
     with pytest.raises(SlideError, match="damaged here"):
         read(slide, inside(30))
-    told: dict[int, str] = {}
-    reader = AreaReader(slide, AreaColour(), BY_AREA, 1.0)
-    found, _ = reader.read(inside(30), lambda spot, error: told.update({spot: str(error)}))
-    assert 0 < len(told) < 30
-    assert set(told.values()) == {"damaged here"}
-    good = [spot for spot in range(30) if spot not in told]
+    heard: dict[int, str] = {}
+    found, _ = told(slide, inside(30), None, 8, lambda s, error: heard.update({s: str(error)}))
+    assert 0 < len(heard) < 30
+    assert set(heard.values()) == {"damaged here"}
+    good = [spot for spot in range(30) if spot not in heard]
     np.testing.assert_array_equal(found[good], whole[good])
 
 

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.area_encoder import AreaColour, InTwo
-from hespotex.encoders.base import Tile
-from hespotex.features import area, prices
-from hespotex.features.area import AreaReader, tiles_under
+from helpers.area_encoder import AreaColour, InThree
+from hespotex.encoders import offline
+from hespotex.encoders.area import ONE, TWO
+from hespotex.features import prices
+from hespotex.features.area import AreaReader
+from hespotex.features.area_tiles import tiles_under
 from hespotex.features.patches import PatchPlan
 from hespotex.features.prices import Price, core_time, price
 from hespotex.slide import open_slide
@@ -29,25 +31,20 @@ def lattice(side_um: float, pitch_um: float, *, hexagonal: bool) -> npt.NDArray[
     return np.stack([(x + (y % 2) / 2 * hexagonal) * pitch_um, y * step], axis=2).reshape(-1, 2)
 
 
-@pytest.mark.parametrize("encoder", [AreaColour(), InTwo()])
-def test_tiles_are_counted_as_they_are_encoded(
-    encoder: AreaColour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(area, "TILE", Tile(cells=3, halo=1))
-    monkeypatch.setattr(area, "FIRST", Tile(cells=2, halo=1))
-    monkeypatch.setattr(area, "THEN", Tile(cells=5, halo=3))
+@pytest.mark.parametrize("encoder", [AreaColour(), InThree()])
+def test_tiles_are_counted_as_they_are_encoded(encoder: AreaColour, tmp_path: Path) -> None:
     path, plan = tmp_path / "slide.png", PatchPlan((64.0, 128.0), 64, "area")
     Image.fromarray(np.full((500, 460, 3), 90, np.uint8)).save(path)
     xy = np.random.default_rng(0).uniform(-50, 500, (25, 2))
     with open_slide(path, mpp=1.0) as slide:
-        AreaReader(slide, encoder, plan, 1.0).read(xy)
-    in_two = isinstance(encoder, InTwo)
-    counted = [tiles_under(xy, side / 2, 2, in_two=in_two)[0] for side in plan.sides_px0(1.0)]
-    assert encoder.tiles == sum(len(tiles) for tiles in counted)
+        for _ in AreaReader(slide, encoder, plan, 1.0).batches(xy, size=10):
+            pass
+    counted = [tiles_under(xy, side / 2, 2, encoder.own_tiles)[0] for side in plan.sides_px0(1.0)]
+    assert encoder.tiles == sum(counted)
 
 
 def test_without_spots_nothing_is_read() -> None:
-    assert tiles_under(np.empty((0, 2)), 11.0, 7, in_two=True) == (set(), set())
+    assert tiles_under(np.empty((0, 2)), 11.0, 7, offline.TILES) == [0, 0, 0, 0]
     assert price([(np.empty((0, 2)), 1.0)], USUAL) == Price(0.0, 0.0)
 
 
@@ -86,9 +83,12 @@ def test_patches_cost_by_number_and_size() -> None:
     assert price([(xy, 0.5)], double).patches == pytest.approx(121 * 4 * prices.PATCH_S)
 
 
-def test_a_network_of_one_phase_costs_more_by_area() -> None:
+def test_a_network_costs_more_by_area_the_fewer_phases_it_has() -> None:
     spots = [(lattice(3000.0, 50.0, hexagonal=False), 1.0)]
-    assert price(spots, USUAL, in_two=False).area > price(spots, USUAL).area
+    in_four, in_two, in_one = (
+        price(spots, USUAL, tiles).area for tiles in (offline.TILES, TWO, ONE)
+    )
+    assert in_four < in_two < in_one
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,8 +13,8 @@ from hespotex.encoders.base import (
     Encoder,
     FeatureRows,
     Patches,
+    Phase,
     Tile,
-    TwoPhases,
 )
 
 
@@ -26,6 +28,7 @@ class AreaColour(Encoder):
     name, size_px, mpp = "colour", 2 * CELL_PX, None
     mean, std = (0.5,) * 3, (0.5,) * 3
     licence, engine = "none", "numpy"
+    own_tiles: tuple[Tile, ...] = (Tile(cells=3, halo=1),)
 
     def __init__(self, dim: int = 3) -> None:
         self.dim = dim
@@ -40,36 +43,54 @@ class AreaColour(Encoder):
     def not_by_area(self) -> str:
         return ""
 
-    def by_area(self, tile: Tile) -> CellReader:
-        n, kept = tile.cells + 2 * tile.halo, slice(tile.halo, tile.halo + tile.cells)
+    def area_tiles(self) -> tuple[Tile, ...]:
+        return self.own_tiles
 
-        def moments(tiles: Patches) -> npt.NDArray[np.float32]:
+    def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:
+        (tile,) = self.own_tiles
+        return CellReader((Phase(tile, self._colours(tile)),), self._features)
+
+    def _colours(self, tile: Tile) -> Callable[[Patches], npt.NDArray[np.float32]]:
+        n, kept = tile.side, slice(tile.halo, tile.halo + tile.cells)
+
+        def cells(tiles: Patches) -> npt.NDArray[np.float32]:
             self.tiles += len(tiles)
-            cells = tiles.reshape(len(tiles), n, CELL_PX, n, CELL_PX, 3).mean(axis=(2, 4))
-            return cells[:, kept, kept].astype(np.float32)
+            means = tiles.reshape(len(tiles), n, CELL_PX, n, CELL_PX, 3).mean(axis=(2, 4))
+            return means[:, kept, kept].astype(np.float32)
 
-        return CellReader(moments, self._features)
+        return cells
 
     def _features(self, colours: npt.NDArray[np.float64]) -> FeatureRows:
         return np.tile(colours, self.dim // 3).astype(np.float32)
 
 
-class InTwo(AreaColour):
-    """The same in two phases: the first says red and hands the colours on, the second says green and blue."""
+class InThree(AreaColour):
+    """The same in three phases: each says one colour and hands the others on."""
 
-    def has_two_phases(self, halo: int) -> bool:
-        return True
+    own_tiles = (
+        Tile(cells=2, halo=1),
+        Tile(cells=3, halo=2, offset=1),
+        Tile(cells=5, halo=1, offset=-1),
+    )
 
-    def in_two(self, first: Tile, then: Tile) -> TwoPhases:
-        colours = self.by_area(first).moments
+    def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:
+        first, second, third = self.own_tiles
+        colours = self._colours(first)
+
+        def handed_on(tile: Tile, n: int) -> Callable[[Patches], npt.NDArray[np.float32]]:
+            def cells(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+                assert maps.shape[1:] == (tile.side, tile.side, n)
+                kept = slice(tile.halo, tile.halo + tile.cells)
+                return maps[:, kept, kept]
+
+            return cells
 
         def early(tiles: Patches) -> npt.NDArray[np.float32]:
-            found = colours(tiles)
-            return np.concatenate([found[..., :1], found], axis=3)
+            return colours(tiles)
 
-        def late(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            kept = slice(then.halo, then.halo + then.cells)
-            assert maps.shape[1:] == (then.cells + 2 * then.halo,) * 2 + (3,)
-            return maps[:, kept, kept, 1:]
-
-        return TwoPhases(early, late, 3, self._features)
+        phases = (
+            Phase(first, early, 2),
+            Phase(second, handed_on(second, 2), 1),
+            Phase(third, handed_on(third, 1)),
+        )
+        return CellReader(phases, self._features)

@@ -11,12 +11,13 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from helpers.area_encoder import InTwo
+from helpers.area_encoder import AreaColour
 from helpers.heard import Heard
 from helpers.stored_model import MODEL
 from helpers.toy_cohort import encoded_section, toy_cohort
 from helpers.toy_slide import ToyEncoder
 from hespotex.config import Machine, RunConfig
+from hespotex.encoders import offline
 from hespotex.encoders.base import Encoder
 from hespotex.errors import ModelFileError
 from hespotex.models import reading
@@ -57,7 +58,9 @@ def test_auto_reads_a_usual_lattice_by_patches_and_says_nothing(
 
 
 def test_auto_reads_a_fine_lattice_by_area_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    loading(InTwo(), monkeypatch)
+    encoder = AreaColour()
+    encoder.own_tiles = offline.TILES
+    loading(encoder, monkeypatch)
     heard = Heard()
     found = chosen_reading(AUTO, [section(16.0, 100)], MACHINE, heard)
     assert found.config.encoder.reading == "area"

@@ -15,16 +15,10 @@ from helpers.toy_slide import MPP
 from hespotex import pipeline
 from hespotex.config import EncoderConfig, Machine, RunConfig
 from hespotex.datasets import make_cohort
-from hespotex.encoders.base import Tile
 from hespotex.features import area
 from hespotex.features.patches import PatchPlan
 from hespotex.models.bundle import read_model
 from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
-
-
-@pytest.fixture(autouse=True)
-def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(area, "TILE", Tile(cells=4, halo=1))
 
 
 @pytest.fixture
@@ -47,18 +41,16 @@ def test_an_interrupted_slide_goes_on_and_equals_the_whole(
     small_chunks: int,
 ) -> None:
     whole = predicted(by_area, slide, tmp_path / "whole")
-    read, calls = area.AreaReader.read, []
+    read, calls = area.AreaReader._read, []
 
-    def interrupted(
-        self: area.AreaReader, xy: np.ndarray, tell: area.OnBad | None = None
-    ) -> object:
-        calls.append(len(xy))
+    def interrupted(self: area.AreaReader, scales: object, rows: slice, tell: object) -> object:
+        calls.append(rows.stop - rows.start)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return read(self, xy, tell)
+        return read(self, scales, rows, tell)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(area.AreaReader, "read", interrupted)
+        patch.setattr(area.AreaReader, "_read", interrupted)
         with pytest.raises(KeyboardInterrupt):
             predicted(by_area, slide, tmp_path / "cut")
     assert calls[:3] == [small_chunks] * 3
@@ -70,7 +62,6 @@ def test_a_model_keeps_its_reading_and_predicts_its_own_section_and_a_bare_slide
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HESPOTEX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(area, "TILE", Tile(cells=4, halo=1))
     config = RunConfig.from_values(
         {
             "encoder": {"reading": "area"},

@@ -12,8 +12,9 @@ import pytest
 from hespotex import pipeline
 from hespotex.config import Machine, RunConfig
 from hespotex.datasets import make_cohort
+from hespotex.encoders import offline
 from hespotex.encoders.base import Tile
-from hespotex.features import area
+from hespotex.encoders.offline_encoder import OfflineEncoder
 from hespotex.predicting import SlideOptions, SlideTask, open_predictor, predict_slide
 
 SIDE_UM, MPP = 77.2, 1.5
@@ -22,10 +23,12 @@ CELL_UM = SIDE_UM / 7
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("halo", "seamless"), [(10, True), (2, False)], ids=["halo", "too narrow a halo"]
+    ("tiles", "seamless"),
+    [(offline.TILES, True), ((Tile(24, 2),), False)],
+    ids=["as it is", "too narrow a halo"],
 )
 def test_predictions_on_both_sides_of_a_seam_are_those_of_one_tile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halo: int, seamless: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiles: tuple[Tile, ...], seamless: bool
 ) -> None:
     config = RunConfig.from_values(
         {"patches": {"sides_um": [SIDE_UM]}, "model": {"epochs": 2, "ensemble": 1}}
@@ -44,15 +47,15 @@ def test_predictions_on_both_sides_of_a_seam_are_those_of_one_tile(
         cohort.parent / "images" / "P1S1.jpg",
         SlideOptions(mpp=MPP, pitch_um=16.0, untested=True, patient="P9"),
     )
-    tables = {}
-    for cells, wide in ((24, halo), (48, 10)):  # 48 cells hold the whole section
-        monkeypatch.setattr(area, "THEN", Tile(cells=cells, halo=wide))
-        paths = predict_slide(predictor, task, tmp_path / str(cells)).paths
-        tables[cells] = anndata.read_h5ad(paths["prediction"])
-    from_seam = np.abs(tables[24].obsm["spatial"] * MPP - 24 * CELL_UM)
+    tables = []
+    for number, own in enumerate((tiles, (Tile(48, 14),))):  # 48 cells hold the whole section
+        monkeypatch.setattr(OfflineEncoder, "area_tiles", lambda _, own=own: own)
+        paths = predict_slide(predictor, task, tmp_path / str(number)).paths
+        tables.append(anndata.read_h5ad(paths["prediction"]))
+    from_seam = np.abs(tables[0].obsm["spatial"] * MPP - 24 * CELL_UM)
     near = (from_seam < 40).any(axis=1)
     assert 30 < near.sum() < len(near) - 30
-    cut, whole = (tables[cells].X.astype(np.float64) for cells in (24, 48))
+    cut, whole = (table.X.astype(np.float64) for table in tables)
     spread = whole.std(axis=0)
     vary = spread > 0.01
     assert vary.sum() >= 10

@@ -6,13 +6,18 @@ network in which no layer looks at the whole image, and without borders of a pat
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hespotex.encoders.base import CELL_PX
+from hespotex.encoders.base import CELL_PX, Tile
+
+# Tiles of a network that is no chain of layers, and of one that is parted where a narrow halo ends to do (docs/design/area.md).
+ONE: Final = (Tile(cells=32, halo=10),)
+TWO: Final = (Tile(cells=16, halo=2), Tile(cells=48, halo=10))
 
 # Layers, of torch and of timm, whose output at a place depends on the input near it alone.
 _LOCAL = frozenset(
@@ -130,13 +135,28 @@ def _noise(module: Any, n_cells: int) -> Tensor:
     return noise.to(device)
 
 
+class Layer(NamedTuple):
+    """A layer, or several, of a network that is read by area.
+
+    Attributes:
+        crop: cells on each side that are cut off behind it, since what lies beyond the tile is missed there.
+        told: whether its moments are told.
+        cuts: whether it cuts them off itself.
+    """
+
+    module: nn.Module
+    crop: float = 0
+    told: bool = True
+    cuts: bool = False
+
+
 class Moments(nn.Module):
     """Mean and mean square over each cell of the output of each stage: what `StageStatistics` is made of.
 
     Args:
-        stem: what comes before the first stage.
-        stages: may be none.
-        halo: cells on each side that are thrown away.
+        stem: what comes before the first layer.
+        layers: may be none.
+        halo: cells on each side that are thrown away, those that layers cut off included.
         unit: pixels of a cell in the input.
         keep: also give the last map, its places in a cell beside each other.
 
@@ -145,25 +165,37 @@ class Moments(nn.Module):
     """
 
     def __init__(
-        self, stem: nn.Module, stages: Any, halo: int, *, unit: int = CELL_PX, keep: bool = False
+        self,
+        stem: nn.Module,
+        layers: Sequence[Layer],
+        halo: int,
+        *,
+        unit: int = CELL_PX,
+        keep: bool = False,
     ) -> None:
         super().__init__()
-        self.stem, self.stages = stem, nn.ModuleList(stages)
+        self.stem, self.layers = stem, nn.ModuleList(layer.module for layer in layers)
+        self.cuts = [layer[1:] for layer in layers]
         self.halo, self.unit, self.keep = halo, unit, keep
 
     def forward(self, images: Tensor) -> Tensor:
         """Moments of every stage, cell by cell."""
-        n_cells = images.shape[-1] // self.unit
+        rest: float = self.halo
+        own = int(images.shape[-1]) // self.unit - 2 * self.halo
         maps: Tensor = self.stem(images)
         parts = []
-        for stage in self.stages:
-            maps = stage(maps)
-            cell = maps.shape[-1] // n_cells
-            values = maps.float()  # a square in half precision would lose the variance
-            parts += [F.avg_pool2d(values, cell), F.avg_pool2d(values.square(), cell)]
+        for layer, (crop, told, cuts) in zip(self.layers, self.cuts, strict=True):
+            maps = layer(maps)
+            cell = _places(maps, own + 2 * (rest - crop * cuts))
+            maps, rest = _inner(maps, 0 if cuts else crop * cell), rest - crop
+            if told:
+                # A square in half precision would lose the variance.
+                values = _inner(maps, rest * cell).float()
+                parts += [F.avg_pool2d(values, cell), F.avg_pool2d(values.square(), cell)]
         if self.keep:
-            parts.append(F.pixel_unshuffle(maps.float(), maps.shape[-1] // n_cells))
-        return _without_halo(torch.cat(parts, dim=1), self.halo)
+            cell = _places(maps, own + 2 * rest)
+            parts.append(F.pixel_unshuffle(_inner(maps, rest * cell).float(), cell))
+        return torch.cat(parts, dim=1).permute(0, 2, 3, 1).flatten(1)
 
 
 class LastMap(nn.Module):
@@ -185,7 +217,8 @@ class LastMap(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The map, cell by cell."""
         n_cells, maps = images.shape[-1] // self.unit, self.body(images)
-        return _without_halo(F.avg_pool2d(maps, maps.shape[-1] // n_cells), self.halo)
+        cells = _inner(F.avg_pool2d(maps, maps.shape[-1] // n_cells), self.halo)
+        return cells.permute(0, 2, 3, 1).flatten(1)
 
 
 class Body(nn.Module):
@@ -201,13 +234,12 @@ class Body(nn.Module):
         return maps
 
 
-def stages_of(network: Any) -> tuple[nn.Module, list[nn.Module]]:
-    """Stem and stages of a timm EfficientNet."""
-    return nn.Sequential(network.conv_stem, network.bn1), list(network.blocks)
+def _places(maps: Tensor, n_cells: float) -> int:
+    """Places of a map along a side of a cell."""
+    return round(int(maps.shape[-1]) / n_cells)
 
 
-def _without_halo(cells: Tensor, halo: int) -> Tensor:
-    """(b, K, h, w) -> (b, (h - 2 halo) (w - 2 halo) K), the numbers of a cell beside each other."""
-    if halo:
-        cells = cells[:, :, halo:-halo, halo:-halo]
-    return cells.permute(0, 2, 3, 1).flatten(1)
+def _inner(maps: Tensor, border: float) -> Tensor:
+    """A map without a border of so many places."""
+    cut = round(border)
+    return maps[:, :, cut:-cut, cut:-cut] if cut else maps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,20 +43,48 @@ class EncoderInfo:
 
 @dataclass(frozen=True)
 class Tile:
-    """A square of cells that a network is run over at once.
+    """A square of cells that a network is run over at once; tiles lie on a grid.
 
     Attributes:
         cells: a side, without the halo.
         halo: cells on each side that are computed and thrown away: what lies beyond them is missed.
+        offset: the cell at which a tile of the grid begins.
     """
 
     cells: int
     halo: int
+    offset: int = 0
+
+    @property
+    def side(self) -> int:
+        """Cells a side, halo included."""
+        return self.cells + 2 * self.halo
 
     @property
     def side_px(self) -> int:
         """Pixels a side, halo included."""
-        return (self.cells + 2 * self.halo) * CELL_PX
+        return self.side * CELL_PX
+
+    def low(self, place: tuple[int, int]) -> tuple[int, int]:
+        """Row and column of the first cell of a tile of the grid."""
+        return place[0] * self.cells + self.offset, place[1] * self.cells + self.offset
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some layers of a network read by area, run over tiles of their own: early layers see little, and a narrow halo serves them.
+
+    Attributes:
+        tile: what they are run over.
+        cells: of the first phase (b, side_px, side_px, 3) uint8 RGB, of the others (b, side, side, M) float32 of the map on
+            which the phase before ends -> (b, cells, cells, N + M) float32: N moments, whose mean over any set of cells
+            means something, then the map for the next phase. A tile does not depend on its batch.
+        n_map: M, the numbers of a cell of that map; 0 of the last phase.
+    """
+
+    tile: Tile
+    cells: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
+    n_map: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,31 +92,11 @@ class CellReader:
     """A network read by area.
 
     Attributes:
-        moments: (b, side, side, 3) uint8 RGB tiles -> (b, cells, cells, K) float32; a mean over any set of cells means
-            something. A tile does not depend on its batch.
-        features: (n, K) means over the cells of a patch -> (n, dim) features of the patch.
+        phases: from pixels to the last layers.
+        features: (n, K) means over the cells of a patch, phase after phase -> (n, dim) features of the patch.
     """
 
-    moments: Callable[[Patches], npt.NDArray[np.float32]]
-    features: Callable[[npt.NDArray[np.float64]], FeatureRows]
-
-
-@dataclass(frozen=True)
-class TwoPhases:
-    """A network read by area in two phases: early layers see little, so small tiles with a narrow halo serve them.
-
-    Attributes:
-        first: (b, side, side, 3) uint8 RGB tiles -> (b, cells, cells, N + M) float32: N moments, then the map on which
-            the early layers end.
-        then: (b, side, side, M) float32 of that map, one cell after another -> (b, cells, cells, L) moments of the late
-            layers.
-        n_map: M.
-        features: (n, N + L) means over the cells of a patch -> (n, dim) features of the patch.
-    """
-
-    first: Callable[[Patches], npt.NDArray[np.float32]]
-    then: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-    n_map: int
+    phases: tuple[Phase, ...]
     features: Callable[[npt.NDArray[np.float64]], FeatureRows]
 
 
@@ -125,26 +133,25 @@ class Encoder(ABC):
         """Why it reads patches alone, as half a sentence; empty where `by_area` works."""
         return "it is no convolutional network whose layers are known"
 
-    def has_two_phases(self, halo: int) -> bool:
-        """Whether `in_two` finds a place to part it, where the early layers have such a halo."""
-        return False
-
-    def by_area(self, tile: Tile) -> CellReader:
-        """The encoder as a reader of cells.
+    def area_tiles(self) -> tuple[Tile, ...]:
+        """The tiles of the phases of `by_area`.
 
         Raises:
             EncoderError: it reads patches alone.
         """
         raise no_area(self)
 
-    def in_two(self, first: Tile, then: Tile) -> TwoPhases | None:
-        """As `by_area`, in two phases; None where the network has no place to part it.
+    def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:
+        """The encoder as a reader of cells.
 
         Args:
-            first: tile of the early layers.
-            then: tile of the late ones, on the map that the early ones leave.
+            tiles: of each phase; None: those of `area_tiles`. Their number says how the network is parted.
+
+        Raises:
+            EncoderError: it reads patches alone.
+            ValueError: it is not parted into so many phases.
         """
-        return None
+        raise no_area(self)
 
 
 def no_area(encoder: Encoder) -> EncoderError:

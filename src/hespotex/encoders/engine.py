@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from hespotex.config.machine import usable_cores
-from hespotex.encoders.base import CELL_PX, Engine, FeatureRows, Tile
+from hespotex.encoders.base import Engine, FeatureRows, Tile
 from hespotex.encoders.cache import cache_folder, check_cache
 from hespotex.errors import EncoderError, RunError
 from hespotex.storage.atomic import atomic_path
@@ -125,7 +125,7 @@ def cell_moments(
     *,
     n_map: int | None = None,
 ) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
-    """A network's function from tiles to cells, see `CellReader.moments` and `TwoPhases.then`.
+    """A network's function from tiles to cells, see `Phase.cells`.
 
     Args:
         build: `build_forward` with everything but the network, its key, size and batch.
@@ -134,7 +134,7 @@ def cell_moments(
         tile: what it is run over.
         n_map: numbers of a cell of the map that it is run over; None: it is run over pixels.
     """
-    size = tile.side_px if n_map is None else tile.side_px // CELL_PX
+    size = tile.side_px if n_map is None else tile.side
     of_map = {} if n_map is None else {"channels": n_map, "mean": (), "std": ()}
     key = content_key(key, "cells", tile.cells, tile.halo)
     forward, _ = build(load, key=key, size_px=size, batch=1, **of_map)

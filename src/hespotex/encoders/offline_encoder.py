@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.encoders import offline
-from hespotex.encoders.base import CellReader, Engine, FeatureRows, RunEncoder, Tile, TwoPhases
+from hespotex.encoders.base import CellReader, Engine, FeatureRows, Phase, RunEncoder, Tile
 from hespotex.encoders.engine import build_forward, cell_moments
 from hespotex.storage.content_keys import content_key, file_key
 
@@ -50,57 +51,34 @@ class OfflineEncoder(RunEncoder):
         """Empty: both readings are averages over positions."""
         return ""
 
-    def has_two_phases(self, halo: int) -> bool:
-        """Always: where to part it was tried with the halo that is used."""
-        return True
+    def area_tiles(self) -> tuple[Tile, ...]:
+        """Four phases."""
+        return offline.TILES
 
-    def by_area(self, tile: Tile) -> CellReader:
-        """Moments of every stage, or of the last map, cell by cell."""
-        whole = self.name == offline.NAME
+    def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:
+        """Moments of every stage, or of the last map, cell by cell; in four phases, or in one."""
+        tiles, stages = (
+            self.area_tiles() if tiles is None else tuple(tiles),
+            self.name == offline.NAME,
+        )
+        if len(tiles) not in (1, len(offline.TILES)):
+            raise ValueError(f"one phase or {len(offline.TILES)}, found {len(tiles)}")
 
-        def load() -> torch.nn.Module:
-            from hespotex.encoders.area import Body, LastMap, Moments, stages_of
+        def load(number: int) -> torch.nn.Module:
+            from hespotex.encoders import offline_layers
 
-            network = offline.build_model()
-            if not whole:
-                return LastMap(Body(network), tile.halo).eval()
-            return Moments(*stages_of(network), tile.halo).eval()
+            if len(tiles) == 1:
+                return offline_layers.whole(tiles[0], stages=stages)
+            return offline_layers.phase(number, tiles[number], stages=stages)
 
-        moments = cell_moments(self._build, load, self._key, tile)
-        return CellReader(moments, stage_features if whole else _as_features)
-
-    def in_two(self, first: Tile, then: Tile) -> TwoPhases:
-        """Moments of the early stages and their map; then moments of the late ones, or of the last map."""
-        whole, n = self.name == offline.NAME, offline.N_EARLY
-
-        def early() -> torch.nn.Module:
-            from torch import nn
-
-            from hespotex.encoders.area import Moments, stages_of
-
-            stem, stages = stages_of(offline.build_model())
-            if whole:
-                return Moments(stem, stages[:n], first.halo, keep=True).eval()
-            return Moments(nn.Sequential(stem, *stages[:n]), (), first.halo, keep=True).eval()
-
-        def late() -> torch.nn.Module:
-            from torch import nn
-
-            from hespotex.encoders.area import LastMap, Moments, stages_of
-
-            network = offline.build_model()
-            apart, stages = nn.PixelShuffle(2), stages_of(network)[1][n:]
-            if whole:
-                return Moments(apart, stages, then.halo, unit=1).eval()
-            body = nn.Sequential(apart, *stages, network.conv_head, network.bn2)
-            return LastMap(body, then.halo, unit=1).eval()
-
-        return TwoPhases(
-            cell_moments(self._build, early, content_key(self._key, "early"), first),
-            cell_moments(self._build, late, content_key(self._key, "late"), then, n_map=offline.N_MAP),
-            offline.N_MAP,
-            stage_features if whole else _as_features,
-        )  # fmt: skip
+        n_maps = offline.N_MAPS if len(tiles) > 1 else ()
+        phases = []
+        for number, tile in enumerate(tiles):
+            key = content_key(self._key, "phase", number, len(tiles))
+            before = n_maps[number - 1] if number else None
+            cells = cell_moments(self._build, partial(load, number), key, tile, n_map=before)
+            phases.append(Phase(tile, cells, n_maps[number] if number < len(n_maps) else 0))
+        return CellReader(tuple(phases), stage_features if stages else _as_features)
 
     def _load(self) -> torch.nn.Module:
         from hespotex.encoders.stages import StageStatistics

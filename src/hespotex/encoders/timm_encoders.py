@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,15 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from hespotex.encoders.area import Body, LastMap, Moments, chain_of, n_early, not_by_area
+from hespotex.encoders.area import ONE, TWO, Body, LastMap, Moments, chain_of, n_early, not_by_area
 from hespotex.encoders.base import (
     CELL_PX,
     CellReader,
     Engine,
     FeatureRows,
+    Phase,
     RunEncoder,
     Tile,
-    TwoPhases,
 )
 from hespotex.encoders.engine import build_forward, cell_moments, weights_key
 from hespotex.encoders.hub import asking_the_hub, require
@@ -73,40 +74,49 @@ class TimmEncoder(RunEncoder):
             return f"its input of {self.size_px} px is no whole number of cells of {CELL_PX} px"
         return not_by_area(self._model)
 
-    def by_area(self, tile: Tile) -> CellReader:
-        """The last map, cell by cell; the head is applied to its average."""
+    def area_tiles(self) -> tuple[Tile, ...]:
+        """Two phases where it is a chain of layers of which some see little, else one."""
         if self.not_by_area():
-            return super().by_area(tile)
-        network = LastMap(Body(self._model), tile.halo).eval()
-        return CellReader(cell_moments(self._build, network, self._key, tile), self._head)
+            return super().area_tiles()
+        return TWO if self._parted(TWO[0].halo) else ONE
 
-    def has_two_phases(self, halo: int) -> bool:
-        """Whether it is a chain of layers of which some see little."""
-        modules = [] if self.not_by_area() else chain_of(self._model)
-        return bool(modules) and n_early(modules, halo) > 0
-
-    def in_two(self, first: Tile, then: Tile) -> TwoPhases | None:
-        """The map of the early layers; then the last map, cell by cell. None where the network is no chain of layers."""
+    def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:
+        """The last map, cell by cell; the head is applied to its average. In two phases, or in one."""
+        tiles = self.area_tiles() if tiles is None else tuple(tiles)
         if self.not_by_area():
-            return None
+            return super().by_area(tiles)
+        if len(tiles) == 1:
+            network = LastMap(Body(self._model), tiles[0].halo).eval()
+            cells = cell_moments(self._build, network, self._key, tiles[0])
+            return CellReader((Phase(tiles[0], cells),), self._head)
+        modules, (first, then) = self._parted(tiles[0].halo), tiles
+        if not modules:
+            raise ValueError(f"{self.name} is not parted")
+        return CellReader(self._in_two(*modules, first, then), self._head)
+
+    def _parted(self, halo: int) -> tuple[list[nn.Module], list[nn.Module]] | tuple[()]:
+        """Early and late layers; empty where there is no place to part them."""
         modules = chain_of(self._model)
-        n = n_early(modules, first.halo) if modules else 0
-        if n == 0:
-            return None
-        stem = nn.Sequential(*modules[:n])
+        n = n_early(modules, halo) if modules else 0
+        return (modules[:n], modules[n:]) if n else ()
+
+    def _in_two(
+        self, early: list[nn.Module], late: list[nn.Module], first: Tile, then: Tile
+    ) -> tuple[Phase, Phase]:
+        """The map of the early layers; then the last map, cell by cell."""
+        stem = nn.Sequential(*early)
         with torch.inference_mode():
             device = next(self._model.parameters()).device
             shape = stem(torch.zeros((1, 3, 4 * CELL_PX, 4 * CELL_PX), device=device)).shape
         cell = int(shape[2]) // 4
         n_map = int(shape[1]) * cell**2
-        body = nn.Sequential(nn.PixelShuffle(cell), *modules[n:])
-        early = Moments(stem, (), first.halo, keep=True).eval()
-        late = LastMap(body, then.halo, unit=1).eval()
-        return TwoPhases(
-            cell_moments(self._build, early, content_key(self._key, "early", n), first),
-            cell_moments(self._build, late, content_key(self._key, "late", n), then, n_map=n_map),
-            n_map,
-            self._head,
+        body = nn.Sequential(nn.PixelShuffle(cell), *late)
+        keys = [content_key(self._key, name, len(early)) for name in ("early", "late")]
+        before = Moments(stem, (), first.halo, keep=True).eval()
+        after = LastMap(body, then.halo, unit=1).eval()
+        return (
+            Phase(first, cell_moments(self._build, before, keys[0], first), n_map),
+            Phase(then, cell_moments(self._build, after, keys[1], then, n_map=n_map)),
         )
 
     def _head(self, pooled: npt.NDArray[np.float64]) -> FeatureRows:

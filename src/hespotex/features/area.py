@@ -6,16 +6,13 @@ and on its place alone, not on other spots, on order or on threads.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import product
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from hespotex.encoders.base import CELL_PX, CellReader, Encoder, Patches, Tile, TwoPhases
+from hespotex.encoders.base import CELL_PX, Encoder, Patches
 from hespotex.errors import SlideError
 from hespotex.features.appearance import (
     Appearance,
@@ -23,49 +20,37 @@ from hespotex.features.appearance import (
     cell_appearance,
     n_cell_moments,
 )
+from hespotex.features.area_pool import pooled
+from hespotex.features.area_tiles import (
+    Cells,
+    Floats,
+    OnBad,
+    Place,
+    Schedule,
+    Store,
+    Whole,
+    cut,
+    forget,
+    places_of,
+    places_under,
+)
 from hespotex.features.patches import PatchPlan
 from hespotex.slide import Slide
 
-Floats = npt.NDArray[np.float64]
-Cells = npt.NDArray[np.float32]
-Place = tuple[int, int]
-OnBad = Callable[[int, SlideError], None]
-Moments = Callable[[Patches], Cells]
-
-# Measured in docs/design/area.md: what a tile costs beyond its own cells, and what its border does to them. The first
-# two are of a network that is run in two phases.
-FIRST: Final = Tile(cells=16, halo=2)
-THEN: Final = Tile(cells=48, halo=10)
-TILE: Final = Tile(cells=32, halo=10)
+# A side of the squares in which spots are put together.
+_GROUP_CELLS: Final = 48
 # Spots that are put together at once.
 BATCH: Final = 512
 # Bytes of cells that are kept, over all scales; what was dropped is made again, the same.
-_KEPT_BYTES: Final = 2**30
-# Tiles that are read and encoded side by side.
+_KEPT_BYTES: Final = 2**29
+# Tiles that are encoded side by side.
 _AT_ONCE: Final = 4
-
-
-@dataclass
-class _Scale:
-    """The cells of a slide at one scale of the plan.
-
-    Attributes:
-        cell_px0: side of a cell in level-0 pixels.
-        described: whether cells also say what the appearance of a spot is made of.
-        tiles: (T, T, K) cells of the tiles that are kept, the latest used last.
-        early: of a network in two phases, (T, T, K) cells of what its early layers say, likewise.
-        bad: why a region could not be read, by the tile that it was read for.
-    """
-
-    cell_px0: float
-    described: bool
-    tiles: OrderedDict[Place, Cells] = field(default_factory=OrderedDict)
-    early: OrderedDict[Place, Cells] = field(default_factory=OrderedDict)
-    bad: dict[Place, SlideError] = field(default_factory=dict)
+# Cells around a tile that its appearance is told with: the bands of a patch look so far.
+_SEEN_HALO: Final = 2
 
 
 class AreaReader:
-    """Features and appearance of any spots of one slide; hold it in no more than one thread.
+    """Features and appearance of spots of one slide, batch after batch; hold it in no more than one thread.
 
     Args:
         slide: the open slide.
@@ -79,205 +64,178 @@ class AreaReader:
 
     def __init__(self, slide: Slide, encoder: Encoder, plan: PatchPlan, mpp: float) -> None:
         self._slide, self._plan, self._mpp = slide, plan, mpp
-        found = encoder.in_two(FIRST, THEN) or encoder.by_area(TILE)
-        self._two = found if isinstance(found, TwoPhases) else None
-        self._one = found if isinstance(found, CellReader) else None
-        self._features = found.features
-        # Of what is kept whole, and of what is read of the slide.
-        self._tile, self._read = (TILE, TILE) if self._two is None else (THEN, FIRST)
+        self._net = encoder.by_area()
         self._cells = plan.size_px // CELL_PX
         self._n_seen = n_cell_moments(plan.size_px)
-        last = len(plan.sides_um) - 1
-        self._scales = [
-            _Scale(side / self._cells, number in (0, last))
-            for number, side in enumerate(plan.sides_px0(mpp))
-        ]
 
-    def read(
-        self, xy_px0: Floats, on_bad: OnBad | None = None
-    ) -> tuple[npt.NDArray[np.float32], Appearance]:
-        """Features (n, S, D) and appearance of spots.
+    def batches(
+        self, xy_px0: Floats, size: int = BATCH, on_bad: OnBad | None = None
+    ) -> Iterator[tuple[slice, npt.NDArray[np.float32], Appearance]]:
+        """Features (b, S, D) and appearance of spots, so many at once, in their order.
 
         Args:
-            xy_px0: (n, 2) level-0 pixels.
+            xy_px0: (n, 2) level-0 pixels; neighbours are best near each other, for tiles are kept while they are needed.
             on_bad: hears of every spot that lies on a tile which cannot be read; such a tile is white. None: the first
                 one ends the reading.
 
         Raises:
             SlideError: a region cannot be read.
         """
+        rows = [slice(at, min(at + size, len(xy_px0))) for at in range(0, len(xy_px0), size)]
+        last = len(self._plan.sides_um) - 1
+        scales = [
+            _Scale(self, side / self._cells, number in (0, last), xy_px0, rows)
+            for number, side in enumerate(self._plan.sides_px0(self._mpp))
+        ]
+        for number, part in enumerate(rows):
+            found = self._read(scales, part, on_bad)
+            forget([store for scale in scales for store in scale.stores], number, _KEPT_BYTES)
+            yield part, *found
+
+    def _read(
+        self, scales: list[_Scale], rows: slice, on_bad: OnBad | None
+    ) -> tuple[npt.NDArray[np.float32], Appearance]:
         features, seen, pitches_um = [], [], []
-        for scale, pitch_um in zip(self._scales, self._plan.effective_mpp(self._mpp), strict=True):
-            moments = self._pooled(scale, xy_px0, on_bad)
+        for scale, pitch_um in zip(scales, self._plan.effective_mpp(self._mpp), strict=True):
+            moments = scale.moments(rows, on_bad)
             if scale.described:
                 seen.append(moments[:, -self._n_seen :])
                 pitches_um.append(pitch_um)
                 moments = moments[:, : -self._n_seen]
-            features.append(self._features(moments))
+            features.append(self._net.features(moments))
         return np.stack(features, axis=1), appearance_of_cells(seen, pitches_um, self._mpp)
 
-    def _pooled(self, scale: _Scale, xy_px0: Floats, on_bad: OnBad | None) -> Floats:
-        """(n, K) means over the cells that the patch of each spot covers, those at its border in part."""
-        start = xy_px0[:, ::-1] / scale.cell_px0 - self._cells / 2  # row, column of the first cell
-        first = np.floor(start).astype(np.intp)
-        part = start - first
-        corners = _corners(first, self._cells, self._tile.cells)
-        pooled: Floats | None = None
-        for row in sorted(range(len(first)), key=lambda row: corners[row]):
-            block = self._block(scale, first[row], corners[row], on_bad is None)
-            values = _mean(block, part[row])
-            if pooled is None:
-                pooled = np.empty((len(first), len(values)))
-            pooled[row] = values
-        if on_bad is not None and scale.bad:
-            for row, under in enumerate(_corners(first, self._cells, self._read.cells)):
-                bad = next((scale.bad[place] for place in under if place in scale.bad), None)
-                if bad is not None:
-                    on_bad(row, bad)
-        return np.empty((0, 0)) if pooled is None else pooled
 
-    def _block(
-        self, scale: _Scale, first: npt.NDArray[np.intp], under: Sequence[Place], strict: bool
-    ) -> Cells:
-        """(C + 1, C + 1, K) cells from `first` on, out of the tiles that lie there."""
-        tiles = self._tiles(scale, under, strict)
-        return _cut(tiles, first, self._cells + 1, self._tile.cells)
+class _Scale:
+    """The cells of a slide at one scale of the plan, those that are needed now.
 
-    def _tiles(self, scale: _Scale, places: Sequence[Place], strict: bool) -> dict[Place, Cells]:
-        """The cells of tiles, those that are not kept made now."""
-        missing = [place for place in places if place not in scale.tiles]
-        if self._one is not None:
-            scale.tiles.update(self._encoded(scale, missing, strict, self._one.moments))
-        if self._two is not None:
-            for place in missing:
-                scale.tiles[place] = self._in_two(scale, self._two, place, strict)
-        return self._kept(scale.tiles, places)
+    Attributes:
+        described: whether cells also say what the appearance of a spot is made of.
+        stores: the tiles that are kept.
+        bad: why a region could not be read, by the tile that it was read for.
+    """
 
-    def _in_two(self, scale: _Scale, two: TwoPhases, place: Place, strict: bool) -> Cells:
-        """The cells of a tile from what the early layers say of it and of what lies around it."""
-        halo, side = THEN.halo, THEN.side_px // CELL_PX
-        first = np.array([p * THEN.cells - halo for p in place])
-        places = _early_places(place)
-        missing = [p for p in places if p not in scale.early]
-        scale.early.update(self._encoded(scale, missing, strict, two.first))
-        around = _cut(self._kept(scale.early, places), first, side, FIRST.cells)
-        end = around.shape[2] - (self._n_seen if scale.described else 0)
-        start = end - two.n_map
-        late = two.then(np.ascontiguousarray(around[None, :, :, start:end]))[0]
-        own = around[halo:-halo, halo:-halo]
-        return np.concatenate([own[:, :, :start], late, own[:, :, end:]], axis=2)
+    def __init__(
+        self,
+        reader: AreaReader,
+        cell_px0: float,
+        described: bool,
+        xy_px0: Floats,
+        rows: Sequence[slice],
+    ) -> None:
+        self._slide, self._cell_px0, self.described = reader._slide, cell_px0, described
+        self._phases, self._cells = reader._net.phases, reader._cells
+        self._size_px = reader._plan.size_px
+        start = xy_px0[:, ::-1] / cell_px0 - self._cells / 2  # row, column of the first cell
+        self._first = np.floor(start).astype(np.intp)
+        self._part = start - self._first
+        tiles = [phase.tile for phase in self._phases]
+        schedule = Schedule(self._first, self._cells + 1, rows, tiles)
+        self._stores = [Store(last) for last in schedule.last]
+        self._seen = Store(schedule.under_last)
+        self.stores = (*self._stores, self._seen)
+        self.bad: dict[Place, SlideError] = {}
 
-    def _kept(
-        self, store: OrderedDict[Place, Cells], places: Sequence[Place]
-    ) -> dict[Place, Cells]:
-        """Tiles of a store; of the others, those that were not used for longest are dropped."""
+    def moments(self, rows: slice, on_bad: OnBad | None) -> Floats:
+        """(b, K) means over the cells that the patch of each spot covers, those at its border in part."""
+        first, part = self._first[rows], self._part[rows]
+        strict = on_bad is None
+        found: Floats | None = None
+        for some in _groups(first):
+            low, blocks = self._blocks(first[some], strict)
+            own = pooled(blocks, first[some] - low, part[some], self._cells)
+            found = np.empty((len(first), own.shape[1])) if found is None else found
+            found[some] = own
+        if on_bad is not None and self.bad:
+            tile = self._phases[0].tile
+            for row, at in enumerate(first):
+                under = places_of(at, at + self._cells + 1, tile)
+                if error := next((self.bad[p] for p in under if p in self.bad), None):
+                    on_bad(rows.start + row, error)
+        return np.empty((0, 0)) if found is None else found
+
+    def _blocks(self, first: Whole, strict: bool) -> tuple[Whole, list[Cells]]:
+        """(h, w, K) moments of a box of cells that holds some patches, phase by phase, the appearance last; and its first cell.
+
+        Only cells under the patches are set.
+        """
+        side = self._cells + 1
+        low, high = first.min(axis=0), first.max(axis=0) + side
+        blocks = []
+        # The last phase asks the others for what it needs.
+        for k, phase in reversed(list(enumerate(self._phases))):
+            tiles = self._tiles(k, sorted(places_under(first, side, phase.tile)), strict)
+            own = slice(0, -phase.n_map if phase.n_map else None)
+            blocks.append(cut(tiles, low, high, phase.tile, own))
+        blocks.reverse()
+        if self.described:
+            tile = self._phases[0].tile
+            places = sorted(places_under(first, side, tile))
+            self._read_tiles(self._seen.missing(places), strict)  # dropped for want of room
+            blocks.append(cut(self._seen.of(places), low, high, tile, slice(None)))
+        return low, blocks
+
+    def _tiles(self, phase: int, places: Sequence[Place], strict: bool) -> dict[Place, Cells]:
+        """Tiles of a phase, those that are not kept made now."""
+        store, missing = self._stores[phase], self._stores[phase].missing(places)
+        for at in range(0, len(missing), _AT_ONCE):
+            some = missing[at : at + _AT_ONCE]
+            given: npt.NDArray[Any] = (
+                self._maps_before(phase, some, strict) if phase else self._read_tiles(some, strict)
+            )
+            for place, cells in zip(some, self._phases[phase].cells(given), strict=True):
+                # A view would keep the others from being dropped.
+                store.tiles[place] = cells.copy() if len(some) > 1 else cells
+        return store.of(places)
+
+    def _maps_before(self, phase: int, places: Sequence[Place], strict: bool) -> Cells:
+        """(b, side, side, M) what the phase before says of tiles and of what lies around them."""
+        tile, before = self._phases[phase].tile, self._phases[phase - 1]
+        lows = [np.array(tile.low(place), np.intp) - tile.halo for place in places]
+        needed = [places_of(low, low + tile.side, before.tile) for low in lows]
+        every = list(dict.fromkeys(place for own in needed for place in own))
+        tiles = self._tiles(phase - 1, every, strict)
+        maps = slice(-before.n_map, None)
+        return np.stack(
+            [
+                cut({p: tiles[p] for p in own}, low, low + tile.side, before.tile, maps)
+                for low, own in zip(lows, needed, strict=True)
+            ]
+        )
+
+    def _read_tiles(self, places: Sequence[Place], strict: bool) -> Patches:
+        """The pixels of tiles with their halo; of those that lie under patches the appearance is kept."""
+        tile = self._phases[0].tile
+        around = max(tile.halo, _SEEN_HALO) if self.described else tile.halo
+        pictures = []
         for place in places:
-            store.move_to_end(place)
-        found = {place: store[place] for place in places}
-        room = _KEPT_BYTES // (len(self._scales) * next(iter(found.values())).nbytes)
-        while len(store) > max(len(places), room if self._two is None else room // 2):
-            store.popitem(last=False)
-        return found
+            picture = self._picture(place, around, strict)
+            if self.described and place in self._seen.last:
+                seen = cell_appearance(picture, CELL_PX, around, self._size_px)
+                self._seen.tiles[place] = seen
+            inner = (around - tile.halo) * CELL_PX
+            pictures.append(picture[inner : len(picture) - inner, inner : len(picture) - inner])
+        return np.stack(pictures) if pictures else np.empty((0, 0, 0, 3), np.uint8)
 
-    def _encoded(
-        self, scale: _Scale, places: Sequence[Place], strict: bool, moments: Moments
-    ) -> Iterator[tuple[Place, Cells]]:
-        """Tiles that are read and encoded now."""
-        for at in range(0, len(places), _AT_ONCE):
-            some = places[at : at + _AT_ONCE]
-            pictures = np.stack([self._picture(scale, place, strict) for place in some])
-            for place, picture, own in zip(some, pictures, moments(pictures), strict=True):
-                yield place, own if not scale.described else self._described(own, picture)
-
-    def _described(self, cells: Cells, picture: Patches) -> Cells:
-        seen = cell_appearance(picture, CELL_PX, self._read.halo, self._plan.size_px)
-        return np.concatenate([cells, seen], axis=2)
-
-    def _picture(self, scale: _Scale, place: Place, strict: bool) -> Patches:
-        """The pixels of a tile with its halo; white where they cannot be read."""
-        tile = self._read
-        top, left = ((p * tile.cells - tile.halo) * scale.cell_px0 for p in place)
-        side_px, side_px0 = tile.side_px, tile.side_px / CELL_PX * scale.cell_px0
+    def _picture(self, place: Place, halo: int, strict: bool) -> Patches:
+        """The pixels of a tile with so many cells around it; white where they cannot be read."""
+        tile = self._phases[0].tile
+        side, size = tile.cells + 2 * halo, self._cell_px0
+        top, left = ((cell - halo) * size for cell in tile.low(place))
         try:
-            return self._slide.read_region(left, top, side_px0, side_px0, side_px, side_px)
+            return self._slide.read_region(
+                left, top, side * size, side * size, side * CELL_PX, side * CELL_PX
+            )
         except SlideError as error:
             if strict:
                 raise
-            scale.bad[place] = error
-            return np.full((side_px, side_px, 3), 255, np.uint8)
+            self.bad[place] = error
+            return np.full((side * CELL_PX, side * CELL_PX, 3), 255, np.uint8)
 
 
-def tiles_under(
-    xy_px0: Floats, cell_px0: float, cells: int, *, in_two: bool
-) -> tuple[set[Place], set[Place]]:
-    """The tiles that patches of spots make necessary: those that are read, and of two phases those of the late layers.
-
-    Args:
-        xy_px0: (n, 2) level-0 pixels.
-        cell_px0: side of a cell in level-0 pixels.
-        cells: a side of a patch.
-        in_two: whether the network runs in two phases.
-    """
-    kept = THEN if in_two else TILE
-    first = np.floor(xy_px0[:, ::-1] / cell_px0 - cells / 2).astype(np.int64)
-    if not len(first):
-        return set(), set()
-    ends = np.hstack([first // kept.cells, (first + cells) // kept.cells])
-    low = ends.min(axis=0)
-    shape = ends.max(axis=0) - low + 1
-    numbers = np.unique(np.ravel_multi_index(tuple((ends - low).T), tuple(shape)))
-    spans = np.stack(np.unravel_index(numbers, tuple(shape)), axis=1) + low
-    under = {
-        place
-        for r, c, s, d in spans.tolist()
-        for place in product(range(r, s + 1), range(c, d + 1))
-    }
-    if not in_two:
-        return under, set()
-    early = {place for own in under for place in _early_places(own)}
-    return early, under
-
-
-def _early_places(place: Place) -> tuple[Place, ...]:
-    """Tiles of early layers under a tile of late ones with its halo."""
-    first = np.array([[p * THEN.cells - THEN.halo for p in place]], dtype=np.intp)
-    (places,) = _corners(first, THEN.side_px // CELL_PX - 1, FIRST.cells)
-    return places
-
-
-def _corners(first: npt.NDArray[np.intp], reach: int, cells: int) -> list[tuple[Place, ...]]:
-    """Tiles of so many cells a side under squares whose first cells are (n, 2) `first`, the last ones `reach` further."""
-    low, high = (first // cells).tolist(), ((first + reach) // cells).tolist()
-    return [
-        tuple(product(range(r, s + 1), range(c, d + 1)))
-        for (r, c), (s, d) in zip(low, high, strict=True)
-    ]
-
-
-def _cut(tiles: dict[Place, Cells], first: npt.NDArray[np.intp], side: int, cells: int) -> Cells:
-    """(side, side, K) cells from `first` on, out of tiles of so many cells a side."""
-    rows = sorted({row for row, _ in tiles})
-    columns = sorted({column for _, column in tiles})
-    y, x = int(first[0]) - rows[0] * cells, int(first[1]) - columns[0] * cells
-    if len(tiles) == 1:
-        return tiles[rows[0], columns[0]][y : y + side, x : x + side]
-    out = np.empty((side, side, next(iter(tiles.values())).shape[2]), np.float32)
-    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
-        (a, b), (c, d) = (
-            (max(0, k * cells - at), min(side, (k + 1) * cells - at)) for k, at in ((i, y), (j, x))
-        )
-        top, left = a + y - i * cells, c + x - j * cells
-        out[a:b, c:d] = tiles[row, column][top : top + b - a, left : left + d - c]
-    return out
-
-
-def _mean(block: Cells, part: Floats) -> Floats:
-    """(K,) mean over a square that starts `part` (2,) of a cell behind the first of (C + 1, C + 1, K) cells.
-
-    A cell that lies in the square in part counts in part.
-    """
-    side = len(block) - 1
-    weights = np.full((2, side + 1), 1 / side)
-    weights[:, 0], weights[:, side] = (1 - part) / side, part / side
-    rows = np.einsum("y,yxk->xk", weights[0].astype(np.float32), block)
-    return np.asarray(np.einsum("x,xk->k", weights[1], rows))
+def _groups(first: Whole) -> Iterator[Whole]:
+    """Spots whose first cells lie in one square."""
+    _, number = np.unique(first // _GROUP_CELLS, axis=0, return_inverse=True)
+    order = np.argsort(number.ravel(), kind="stable")
+    ends = np.flatnonzero(np.diff(number.ravel()[order])) + 1
+    return (some for some in np.split(order, ends) if len(some))

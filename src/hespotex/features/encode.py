@@ -18,7 +18,7 @@ from hespotex.encoders.cache import cache_folder, check_cache
 from hespotex.errors import ConfigError, SlideError
 from hespotex.features.appearance import N_COLOURS, Appearance, describe_patches, n_textures
 from hespotex.features.area import BATCH as AREA_BATCH
-from hespotex.features.area import FIRST, THEN, TILE, AreaReader
+from hespotex.features.area import AreaReader
 from hespotex.features.foreign_h5 import read_features_file
 from hespotex.features.patches import PatchPlan, crop_patches, reading_order
 from hespotex.sections.section import Section
@@ -174,8 +174,10 @@ def features_key(
     slide_key: str, encoder: Encoder, plan: PatchPlan, mpp: float, xy_px0: npt.NDArray[np.float64]
 ) -> str:
     """Key of everything that features depend on."""
-    tiles = [[tile.cells, tile.halo] for tile in (FIRST, THEN, TILE)]
-    reading = () if plan.reading == "patches" else (plan.reading, tiles)
+    reading: tuple[object, ...] = ()
+    if plan.reading == "area":
+        tiles = [[tile.cells, tile.halo, tile.offset] for tile in encoder.area_tiles()]
+        reading = (plan.reading, tiles)
     return content_key(
         _RECIPE, slide_key, encoder.key(), encoder.engine, plan.sides_um, plan.size_px, mpp, xy_px0, *reading
     )  # fmt: skip
@@ -229,10 +231,9 @@ def encode_batches(
     if plan.reading == "area":
         order = reading_order(xy_px0)
         reader = AreaReader(slide, encoder, plan, mpp)
-        for at in range(0, len(order), area_batch):
-            rows = order[at : at + area_batch]
-            tell = None if on_bad is None else partial(_tell_row, on_bad, rows)
-            yield rows, *reader.read(xy_px0[rows], tell)
+        tell = None if on_bad is None else partial(_tell_row, on_bad, order)
+        for rows, features, seen in reader.batches(xy_px0[order], area_batch, tell):
+            yield order[rows], features, seen
         return
     size, n_sides, pitches_um = plan.size_px, len(plan.sides_um), plan.effective_mpp(mpp)
     with closing(crop_patches(slide, xy_px0, mpp, plan, BATCH, on_bad=on_bad)) as batches:

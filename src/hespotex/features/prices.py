@@ -6,7 +6,7 @@ They move with the machine and with the network, their ratios hardly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,17 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.config import Reading
-from hespotex.encoders.base import CELL_PX
-from hespotex.features.area import tiles_under
+from hespotex.encoders import offline
+from hespotex.encoders.base import CELL_PX, Tile
+from hespotex.features.area_tiles import tiles_under
 from hespotex.features.patches import PatchPlan
 
 # Of a patch of 49 cells: cut, encoded, described.
 PATCH_S: Final = 0.0060
-# Of a tile of the early layers, of one of the late layers, and of one in one phase (its network was measured; its pixels are
-# priced as those of the early layers): read, encoded, described.
-FIRST_S: Final = 0.036
-THEN_S: Final = 0.26
-TILE_S: Final = 0.40
+# Of a tile of each phase: read, encoded, described; by the number of phases. Four are those of the offline encoder. Of the
+# others the offline encoder's layers were measured in so many phases; in one, its pixels are priced as in two.
+TILES_S: Final = {1: (0.40,), 2: (0.036, 0.26), 4: (0.0065, 0.0011, 0.0115, 0.0130)}
 # Of a patch that is put together from its cells.
 POOLED_S: Final = 0.00004
 _PRICED_CELLS: Final = 49
@@ -64,14 +63,16 @@ class Price:
 
 
 def price(
-    spots: Iterable[tuple[npt.NDArray[np.float64], float]], plan: PatchPlan, *, in_two: bool = True
+    spots: Iterable[tuple[npt.NDArray[np.float64], float]],
+    plan: PatchPlan,
+    tiles: Sequence[Tile] = offline.TILES,
 ) -> Price:
     """What features of the spots of some slides cost.
 
     Args:
         spots: of each slide (n, 2) level-0 pixels, and microns per level-0 pixel.
         plan: sides and size of the patches; its reading does not matter.
-        in_two: whether the network runs in two phases where it reads by area.
+        tiles: of the phases in which the network reads by area.
     """
     cells = plan.size_px // CELL_PX
     patches = area = 0.0
@@ -83,8 +84,8 @@ def price(
             continue
         area += n_patches * POOLED_S
         for side_px0 in plan.sides_px0(mpp):
-            read, late = tiles_under(xy_px0, side_px0 / cells, cells, in_two=in_two)
-            area += len(read) * (FIRST_S if in_two else TILE_S) + len(late) * THEN_S
+            found = tiles_under(xy_px0, side_px0 / cells, cells, tiles)
+            area += sum(n * s for n, s in zip(found, TILES_S[len(tiles)], strict=True))
     return Price(patches, area)
 
 

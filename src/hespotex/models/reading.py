@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from hespotex.config import Machine, Reading, RunConfig
-from hespotex.encoders.base import Encoder, EncoderInfo
+from hespotex.encoders import offline
+from hespotex.encoders.base import Encoder, EncoderInfo, Tile
 from hespotex.encoders.given import FEATURES_FILE
 from hespotex.encoders.registry import list_encoders
-from hespotex.features.area import FIRST
 from hespotex.features.encode import default_sides
 from hespotex.features.patches import PatchPlan
 from hespotex.features.prices import Price, core_time, price
@@ -140,24 +140,27 @@ def _price(
     )
     if encoder is None:
         encoder = load_encoder(name, machine)
-    found = _of(config, sections, encoder, in_two=True)
+    found = _of(config, sections, encoder)
     by_area = found.cheaper == "area" if than is None else found.much_cheaper(than) == "area"
     if not by_area:
         return found, ""
     loaded = encoder if isinstance(encoder, Encoder) else load_encoder(name, machine)
     refused = loaded.not_by_area()
-    if not refused and not loaded.has_two_phases(FIRST.halo):
-        found = _of(config, sections, loaded, in_two=False)
+    if not refused:
+        found = _of(config, sections, loaded, loaded.area_tiles())
     return found, refused
 
 
 def _of(
-    config: RunConfig, sections: Sequence[Section], encoder: Encoder | EncoderInfo, *, in_two: bool
+    config: RunConfig,
+    sections: Sequence[Section],
+    encoder: Encoder | EncoderInfo,
+    tiles: Sequence[Tile] = offline.TILES,
 ) -> Price:
     # Of an encoder only size and mpp are asked for, and its line in the listing has both.
     sides_um = patch_config(config, sections).sides_um or default_sides(cast(Encoder, encoder))
     plan = PatchPlan(sides_um, encoder.size_px or 1)
-    return price(((s.xy_px0, s.geometry.mpp) for s in sections), plan, in_two=in_two)
+    return price(((s.xy_px0, s.geometry.mpp) for s in sections), plan, tiles)
 
 
 def _because(found: Price) -> str:

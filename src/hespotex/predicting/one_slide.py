@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.config import Machine, NucleiConfig
+from hespotex.encoders import offline
 from hespotex.encoders.base import Encoder, no_area
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.by_scope import bundle_claims
@@ -21,7 +22,6 @@ from hespotex.evaluation.level_ridge import level_by_ridge
 from hespotex.evaluation.patients import patient_of
 from hespotex.evaluation.trust import Trust, bundle_trust
 from hespotex.export.h5ad import Thumbnail
-from hespotex.features.area import FIRST
 from hespotex.features.patches import PatchPlan
 from hespotex.features.prices import core_time, price
 from hespotex.genes.gene_sets import sets_key
@@ -233,9 +233,7 @@ def _say_price(job: _Job, section: Section, *, fine: bool) -> None:
     """Say that the other reading costs much less, and of a fine map by patches what it takes."""
     encoder, plan = job.predictor.encoder, job.plan
     spots = [(section.xy_px0, section.geometry.mpp)]
-    found = price(
-        spots, plan, in_two=encoder.not_by_area() != "" or encoder.has_two_phases(FIRST.halo)
-    )
+    found = price(spots, plan, offline.TILES if encoder.not_by_area() else encoder.area_tiles())
     line = cheaper_reading(found, plan.reading, job.task.options.reading)
     if line and encoder.not_by_area() and plan.reading == "patches":
         line = ""
