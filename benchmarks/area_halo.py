@@ -56,7 +56,7 @@ def main() -> int:
         if options.prices:
             _print_prices(encoder, slide)
         if options.seams:
-            _print_seams(encoder, slide)
+            _print_seams(get_encoder("efficientnet-lite0", threads=1, engine="torch"), slide)
     return 0
 
 

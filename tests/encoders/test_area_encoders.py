@@ -68,7 +68,7 @@ def in_phases(encoder: Encoder, tiles: Sequence[Tile], picture: Picture) -> Floa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite0-pooled"])
-def test_the_halos_of_the_four_phases_hold_all_that_their_layers_see(name: str) -> None:
+def test_four_phases_that_cut_off_what_a_border_changes_say_what_one_says(name: str) -> None:
     coarse = np.random.default_rng(1).integers(60, 250, (1, 64, 64, 3)).astype(np.uint8)
     picture = np.repeat(np.repeat(coarse, 16, axis=1), 16, axis=2)  # 32 cells a side
     encoder = get_encoder(name, threads=1, engine="torch")

@@ -18,7 +18,6 @@ from hespotex.encoders.offline_encoder import OfflineEncoder
 from hespotex.predicting import SlideOptions, SlideTask, open_predictor, predict_slide
 
 SIDE_UM, MPP = 77.2, 1.5
-CELL_UM = SIDE_UM / 7
 
 
 @pytest.mark.slow
@@ -27,7 +26,7 @@ CELL_UM = SIDE_UM / 7
     [(offline.TILES, True), ((Tile(24, 2),), False)],
     ids=["as it is", "too narrow a halo"],
 )
-def test_predictions_on_both_sides_of_a_seam_are_those_of_one_tile(
+def test_predictions_do_not_tell_where_seams_of_tiles_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiles: tuple[Tile, ...], seamless: bool
 ) -> None:
     config = RunConfig.from_values(
@@ -47,18 +46,17 @@ def test_predictions_on_both_sides_of_a_seam_are_those_of_one_tile(
         cohort.parent / "images" / "P1S1.jpg",
         SlideOptions(mpp=MPP, pitch_um=16.0, untested=True, patient="P9"),
     )
+    moved = tuple(replace(tile, offset=tile.offset + 5) for tile in tiles)
     tables = []
-    for number, own in enumerate((tiles, (Tile(48, 14),))):  # 48 cells hold the whole section
+    for number, own in enumerate((tiles, moved)):  # no seam of one lies on a seam of the other
         monkeypatch.setattr(OfflineEncoder, "area_tiles", lambda _, own=own: own)
         paths = predict_slide(predictor, task, tmp_path / str(number)).paths
         tables.append(anndata.read_h5ad(paths["prediction"]))
-    from_seam = np.abs(tables[0].obsm["spatial"] * MPP - 24 * CELL_UM)
-    near = (from_seam < 40).any(axis=1)
-    assert 30 < near.sum() < len(near) - 30
-    cut, whole = (table.X.astype(np.float64) for table in tables)
-    spread = whole.std(axis=0)
+    here, there = (table.X.astype(np.float64) for table in tables)
+    assert len(here) > 300
+    spread = here.std(axis=0)
     vary = spread > 0.01
     assert vary.sum() >= 10
-    apart = (np.abs(cut - whole) / spread)[near][:, vary]
+    apart = (np.abs(here - there) / spread)[:, vary]
     assert (np.sqrt((apart**2).mean()) < 0.01) == seamless
     assert (apart.max() < 0.05) == seamless

@@ -23,9 +23,9 @@ from hespotex.features.patches import PatchPlan
 PATCH_S: Final = 0.0060
 # Of a tile of each phase: read, encoded, described; by the number of phases. Four are those of the offline encoder. Of the
 # others the offline encoder's layers were measured in so many phases; in one, its pixels are priced as in two.
-TILES_S: Final = {1: (0.40,), 2: (0.036, 0.26), 4: (0.0065, 0.0011, 0.0115, 0.0130)}
+TILES_S: Final = {1: (0.40,), 2: (0.036, 0.26), 4: (0.0069, 0.0015, 0.0103, 0.0117)}
 # Of a patch that is put together from its cells.
-POOLED_S: Final = 0.00004
+POOLED_S: Final = 0.00003
 _PRICED_CELLS: Final = 49
 # The other reading must save so much to be taken: prices of two machines differ by about as much.
 _MARGIN: Final = 0.9
