@@ -104,8 +104,22 @@ class TestUnits:
     def test_pooled_composition_of_an_unmeasured_gene_is_taken_where_it_was_measured(self) -> None:
         tables = [sparse.csr_matrix([[50.0, 50.0]]), sparse.csr_matrix([[0.0, 900.0]])]
         masks = [np.array([True, True]), np.array([False, True])]
-        share = pooled_composition(tables, masks)
-        np.testing.assert_allclose(share[0] / share[1], 0.5 / 0.95)
+        # The second section tells nothing of how common its only gene is beside others.
+        np.testing.assert_allclose(pooled_composition(tables, masks), [0.5, 0.5])
+
+    def test_pooled_composition_brings_panels_to_one_unit_before_it_pools(self) -> None:
+        """Genes in the ratio 1 : 2 : 3 : 4, of which one platform measures the first and the last two, ten times as deep."""
+        whole = sparse.csr_matrix([[100.0, 200.0, 300.0, 400.0]])
+        targeted = sparse.csr_matrix([[1000.0, 0.0, 3000.0, 4000.0]])
+        masks = [np.ones(4, bool), np.array([True, False, True, True])]
+        np.testing.assert_allclose(
+            pooled_composition([whole, targeted], masks), [0.1, 0.2, 0.3, 0.4], rtol=1e-6
+        )
+        halves = [np.array([True, True, True, False]), np.array([True, False, True, True])]
+        counts = [sparse.csr_matrix([[10.0, 20.0, 30.0, 0.0]]), targeted]
+        np.testing.assert_allclose(
+            pooled_composition(counts, halves), [0.1, 0.2, 0.3, 0.4], rtol=1e-4
+        )
 
     def test_pooled_composition_of_an_unseen_gene_has_a_logarithm(self) -> None:
         share = pooled_composition([sparse.csr_matrix([[10.0, 0.0]])])

@@ -12,6 +12,7 @@ from scipy import sparse
 from hespotex.config import PanelConfig
 from hespotex.errors import GenePanelError, shorten
 from hespotex.genes.absent_genes import OtherGenes
+from hespotex.genes.parts import measured_parts
 from hespotex.genes.variable_genes import highly_variable
 from hespotex.sections.section import Section
 
@@ -246,17 +247,14 @@ def pearson_residuals(
 def pooled_composition(
     counts: Sequence[sparse.csr_matrix], measured: Sequence[npt.NDArray[np.bool_]] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Share of every gene in the pooled counts of sections.
+    """(G,) share of every gene in the pooled counts of sections; positive, sums to 1.
 
-    A gene's share is taken over the sections that measured it. A gene without any count gets half a
-    count, so that its logarithm exists.
+    A gene's share is taken over the sections that measured it, whose counts are brought to one unit (`parts`). A gene
+    without any count gets half a count, so that its logarithm exists.
 
     Args:
         counts: per section (n, G).
         measured: per section (G,); None if all were.
-
-    Returns:
-        (G,) positive, sums to 1.
 
     Raises:
         GenePanelError: there is no count at all.
@@ -269,7 +267,7 @@ def pooled_composition(
             expected="counts of panel genes in the training sections", found="none"
         )
     seen = (gene_totals * masks).sum(axis=0)
-    base = (grand * masks).sum(axis=0)
+    base = (grand / measured_parts(gene_totals, masks)[:, None] * masks).sum(axis=0)
     share = np.maximum(seen, 0.5) / np.where(base > 0, base, grand.sum())
     return np.asarray(share / share.sum())
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from hespotex.genes.panel import pooled_composition, sparse_log1p_cpm, spot_totals
+from hespotex.genes.panel import Margins, pooled_composition, sparse_log1p_cpm, spot_totals
+from hespotex.genes.parts import part_of
 from hespotex.models.default.ensemble import Decoded, Ensemble
 from hespotex.models.default.expectation import Log1pExpectation, tabulate
 from hespotex.models.types import FittedModel, TrainingSection
@@ -97,7 +98,7 @@ def calibrate(
     """
     measured = [s.measured for s in sections]
     pooled = pooled_composition([s.counts for s in sections], measured)
-    log_depth = np.concatenate([np.log1p(spot_totals(s.counts)) for s in sections])
+    log_depth = np.concatenate([np.log1p(panel_totals(s, pooled)) for s in sections])
     table = tabulate(float(model.hyper["dispersion"]), float(model.hyper["depth_residual_sd"]))
     start = Readout(
         np.log(pooled).astype(np.float32),
@@ -119,6 +120,7 @@ def gene_offsets(
 ) -> Float64:
     """(G,) mean measured log1p(CPM) less what a read-out says at the mean depth, over the sections that measured the gene."""
     ensemble, every = Ensemble.from_model(model), -(-sum(map(len, inputs)) // _OFFSET_SPOTS)
+    pooled = np.exp(start.log_pooled.astype(np.float64))
 
     def gap(number: int) -> tuple[Float64, int]:
         section, x = sections[number], inputs[number]
@@ -126,7 +128,8 @@ def gene_offsets(
         context, graph = ensemble.context(x, section.xy_um)
         _, blocks = ensemble.decode(context, graph, rows=rows, members=False)
         predicted = sum(_log1p_sums(start, blocks), start=np.zeros(len(start.log_pooled)))
-        found = _column_sums(sparse_log1p_cpm(section.counts[rows]))
+        margins = Margins(panel_totals(section, pooled)[rows], np.empty(0))
+        found = _column_sums(sparse_log1p_cpm(section.counts[rows], margins=margins))
         return section.measured * (found - predicted), len(rows)
 
     total, spots = np.zeros(len(start.log_pooled)), np.zeros(len(start.log_pooled))
@@ -143,10 +146,23 @@ def _log1p_sums(readout: Readout, blocks: Iterator[Decoded]) -> Iterator[Float64
         yield values.sum(axis=0, dtype=np.float64)
 
 
+def panel_totals(section: TrainingSection, pooled: Float64) -> Float64:
+    """(n,) totals over the whole panel, as far as the measured genes tell: their own over their part of all counts."""
+    return spot_totals(section.counts) / part_of(pooled, section.measured)
+
+
 def train_mean_log1p(sections: Sequence[TrainingSection]) -> Float64:
-    """(G,) mean measured log1p(CPM) over the spots of the sections that measured the gene."""
+    """(G,) mean measured log1p(CPM over the whole panel) over the spots of the sections that measured the gene."""
+    pooled = pooled_composition([s.counts for s in sections], [s.measured for s in sections])
     total = sum(
-        (s.measured * _column_sums(sparse_log1p_cpm(s.counts)) for s in sections), start=np.zeros(1)
+        (
+            s.measured
+            * _column_sums(
+                sparse_log1p_cpm(s.counts, margins=Margins(panel_totals(s, pooled), np.empty(0)))
+            )
+            for s in sections
+        ),
+        start=np.zeros(1),
     )
     spots = sum((s.measured * s.counts.shape[0] for s in sections), start=np.zeros(1))
     mean: Float64 = total / np.maximum(spots, 1)
