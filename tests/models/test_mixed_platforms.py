@@ -59,7 +59,7 @@ def test_levels_and_depth_are_those_of_the_same_sections_measured_whole(
     counts = GenePanel(models[0].genes).counts(unseen.section).counts
     truth, total = log1p_cpm(counts).mean(axis=0), spot_totals(counts)
     of_whole, of_mixed = (predict_section(m, unseen) for m in models)
-    np.testing.assert_allclose(models[1].pooled, models[0].pooled, rtol=0.1)
+    np.testing.assert_allclose(models[1].pooled, models[0].pooled, rtol=0.15)
     gap = of_mixed.log1p.mean(axis=0) - of_whole.log1p.mean(axis=0)
     assert np.abs(gap).mean() < 0.06
     often = truth > 8
