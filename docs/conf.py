@@ -19,6 +19,7 @@ os.environ.update(
     {
         "COLUMNS": "80",
         "NO_COLOR": "1",
+        "TTY_COMPATIBLE": "0",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "HF_HUB_OFFLINE": "1",
     }

@@ -61,7 +61,7 @@ def _space_ranger(folder: Path, arrays: SectionArrays) -> None:
     (outs / "spatial" / "scalefactors_json.json").write_text(json.dumps(scale))
 
 
-def cohort(folder: Path, n_train: int = 10, n: int = 20) -> None:
+def cohort(folder: Path, n_train: int = 8, n: int = 16) -> None:
     """Measured sections of some patients, bare slides of others, and what became of these: tumour shortens life."""
     rng, patients, rows = np.random.default_rng(6), [], []
     for i in range(n_train + n):
@@ -90,13 +90,13 @@ def cohort(folder: Path, n_train: int = 10, n: int = 20) -> None:
         sections_per_patient=1,
         n_genes=100,
         lattice="hexagonal",
-        side_um=800.0,
-        mpp=4.0,
+        side_um=1050.0,
+        mpp=1.0,
         one_stain=True,
     )
     table = pd.read_csv(write_cohort(plan, folder), dtype=str, keep_default_na=False)
     table[:n_train].to_csv(folder / "measured.csv", index=False)
-    table[n_train:][["section_id", "patient_id", "slide"]].assign(mpp="4.0").to_csv(
+    table[n_train:][["section_id", "patient_id", "slide"]].assign(mpp="1.0").to_csv(
         folder / "slides.csv", index=False
     )
     pd.DataFrame(rows[n_train:]).to_csv(folder / "clinical.csv", index=False)
