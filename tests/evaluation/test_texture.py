@@ -14,7 +14,7 @@ from hespotex.errors import HESpotExError
 from hespotex.evaluation.out_of_distribution import OodModel, fit_ood
 from hespotex.evaluation.texture import fit_textures
 from hespotex.evaluation.trust import Trust
-from hespotex.features.appearance import Appearance, describe_patches
+from hespotex.features.appearance import Appearance, describe_patches, patch_textures
 
 Patches = npt.NDArray[np.uint8]
 N, SIZE = 40, 112
@@ -35,7 +35,7 @@ def tissue(seed: int, scale: float = 1.0) -> Patches:
     return out
 
 
-def seen(patches: Patches, mpp: float = 0.5) -> Appearance:
+def seen(patches: Patches, mpp: float = 0.45) -> Appearance:
     return describe_patches(patches, (0.5,), mpp)
 
 
@@ -102,7 +102,7 @@ def test_octaves_that_the_slide_does_not_resolve_are_unknown_and_left_out(model:
     assert np.isnan(fine[0]).tolist() == [[False, False, False], [True, False, False]]
     assert model.textures is not None
     smooth = np.stack([cv2.GaussianBlur(p[0], (0, 0), 0.7)[None] for p in tissue(10)])
-    known = model.textures.shift(seen(smooth, mpp=0.5).textures)
+    known = model.textures.shift(seen(smooth).textures)
     assert model.textures.shift(seen(smooth, mpp=1.0).textures) < known
     assert model.textures.shift(np.full_like(fine.reshape(N, -1), np.nan)) == 0
 
@@ -143,3 +143,24 @@ def test_the_check_travels_in_the_model_file_and_older_files_lack_it(model: OodM
 def test_colours_and_textures_are_of_the_same_spots() -> None:
     with pytest.raises(HESpotExError, match="of the same spots, found 3 and 2"):
         Appearance(np.zeros((3, 6), np.float32), np.zeros((2, 4), np.float32))
+
+
+def test_a_scale_at_which_pixels_are_copied_is_as_sharp_as_those_beside_it() -> None:
+    """A pixel size that is off by 0.4 % once made a training slide unlike itself."""
+    rng, places = np.random.default_rng(0), []
+    for sigma in rng.uniform(0.6, 1.4, N):  # some places are sharper than others
+        grey = cv2.GaussianBlur(rng.normal(140, 60, (230, 230)).astype(np.float32), (0, 0), sigma)
+        places.append(np.repeat(grey.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2))
+
+    def textures(side_px: int) -> npt.NDArray[np.float32]:
+        cut = [place[:side_px, :side_px] for place in places]
+        patches = np.stack([cv2.resize(c, (224, 224), interpolation=cv2.INTER_AREA) for c in cut])
+        return patch_textures(patches, side_px / 224, 1.0)
+
+    copied, beside = textures(224), textures(225)
+    assert np.isnan(copied[:, 0]).all()
+    assert np.isfinite(beside[:, 0]).all()
+    space = fit_textures([beside[::2], beside[1::2]], ["A", "B"])
+    assert space is not None
+    assert space.shift(copied) < 1
+    assert space.shift(textures(112)) > 1  # a pixel size that is wrong by two is still told

@@ -18,6 +18,8 @@ _SMALLEST_PX = 12
 _CHANNELS = (0, 1)
 # A channel is resolved from so many pixels of the slide on: JPEG keeps colour at half the resolution.
 _RESOLVED_PX = (1.0, 2.0)
+# Pixels so alike are copied, not resampled: their finest octave is sharper than at any other scale.
+_ALIKE = 1e-6
 # Contrast below one grey level is rounding.
 _FLOOR = 1.0
 
@@ -30,7 +32,7 @@ class Appearance:
         colours: (n, 6) mean and standard deviation of R, G and B in the smallest patch, 0 to 1.
         textures: (n, T) by how many octaves (log2 of mean squared contrast) each octave band is stronger
             than the next finer one, in the smallest and the widest patch, luma and chroma; NaN where the slide's
-            pixels do not resolve the finer band. T may be 0.
+            pixels do not resolve the finer band, or are copied as they are. T may be 0.
     """
 
     colours: npt.NDArray[np.float32]
@@ -108,7 +110,7 @@ def patch_textures(
 
 
 def _steps(power: npt.NDArray[np.float64], pitch_um: float, mpp: float) -> npt.NDArray[np.float32]:
-    """(b, T) steps between the powers (b, channels, bands); NaN where the slide does not resolve the finer one."""
+    """(b, T) steps between the powers (b, channels, bands); NaN where the slide does not resolve the finer one, or it was copied."""
     n_steps = max(power.shape[2] - 1, 0)
     steps = np.empty((*power.shape[:2], n_steps), np.float32)
     if n_steps:
@@ -116,6 +118,8 @@ def _steps(power: npt.NDArray[np.float64], pitch_um: float, mpp: float) -> npt.N
         finer_um = pitch_um * 2.0 ** np.arange(n_steps)
         for c, pixels in enumerate(_RESOLVED_PX):
             steps[:, c, finer_um < pixels * mpp * (1 - AGREEMENT)] = np.nan
+        if abs(pitch_um / mpp - 1) < _ALIKE:
+            steps[:, :, 0] = np.nan
     return steps.reshape(len(steps), -1)
 
 
