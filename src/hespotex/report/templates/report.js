@@ -313,6 +313,8 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   });
   $("least").hidden = !grades;
+  const least = [["", "every grade"], ["A", "grade A"], ["B", "A and B"], ["C", "A to C"]];
+  if (grades) $("least").append(...least.map(([value, text]) => new Option(text, value)));
   $("least").addEventListener("change", () => list());
   $("before").addEventListener("click", () => list(page - 1));
   $("after").addEventListener("click", () => list(page + 1));
