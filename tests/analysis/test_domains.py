@@ -17,7 +17,8 @@ from sklearn.metrics import adjusted_rand_score
 from helpers.commands import command, refusal
 from helpers.sliced_predictions import slices_plan, write_slices
 from hespotex.analysis.domain_files import spot_table, write_domains
-from hespotex.analysis.domain_fit import Stability, chosen, matched
+from hespotex.analysis.domain_fit import Stability, chosen
+from hespotex.analysis.domain_models import matched
 from hespotex.analysis.domains import DomainOptions, Domains, find_domains, summary
 from hespotex.analysis.regions import read_regions
 from hespotex.errors import ConfigError, GenePanelError, GeometryError, RunError

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex import keys
-from hespotex.analysis.domain_fit import NONE
+from hespotex.analysis.domain_fit import NONE, chosen
 from hespotex.analysis.domain_markers import DESCRIPTIVE
 from hespotex.analysis.domain_scores import read_obs
 from hespotex.analysis.domains import Domains, domain_name, section_key
@@ -71,7 +71,8 @@ def spot_table(found: Domains, section: str) -> pd.DataFrame:
 
 def domain_words(found: Domains, source: str, section: str) -> np.ndarray:
     """(n,) names of a section's domains; empty where a spot has none, or the source lacks the section."""
-    names = np.array([domain_name(k) for k in range(NONE, found.n_domains(source))], object)
+    last = max(found.numbers(source), default=NONE)
+    names = np.array([domain_name(k) for k in range(NONE, last + 1)], object)
     numbers = found.labels[source].get(section)
     if numbers is None:
         numbers = np.full(found.files[section].n_spots, NONE)
@@ -88,7 +89,7 @@ def stability_table(found: Domains) -> pd.DataFrame:
                 "ari_mean": s.mean,
                 "ari_least": min(s.ari),
                 "ari_most": max(s.ari),
-                "chosen": s.k == found.n_domains(source),
+                "chosen": s.k == chosen(tried),
             }
             for source, tried in found.stability.items()
             for s in tried
@@ -101,12 +102,12 @@ def _write_section(path: Path, found: Domains, section: str) -> None:
     import h5py
     from anndata.io import write_elem
 
-    from hespotex.plots.domain_colours import colours_of
+    from hespotex.plots.domain_colours import colour_of
 
     file = found.files[section]
     obs = read_obs(file)
     for source in found.labels:
-        names = [domain_name(k) for k in range(found.n_domains(source))]
+        names = [domain_name(k) for k in found.numbers(source)]
         words = domain_words(found, source, section)
         obs[section_key(source)] = pd.Categorical(
             [w or None for w in words.tolist()], categories=names
@@ -125,5 +126,5 @@ def _write_section(path: Path, found: Domains, section: str) -> None:
             write_elem(table, "obs", obs)
             write_elem(table[f"uns/{keys.UNS}"], RECORD, record)
             for source in found.labels:
-                colours = np.array(colours_of(found.n_domains(source)), object)
+                colours = np.array([colour_of(k) for k in found.numbers(source)], object)
                 write_elem(table["uns"], f"{section_key(source)}_colors", colours)

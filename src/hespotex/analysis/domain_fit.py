@@ -278,10 +278,12 @@ def by_size(
 ) -> tuple[dict[str, Labels], Labels]:
     """Domains numbered by their part of the spots that shaped them, each section alike; and (k,) the new numbers."""
     k = max((int(v.max(initial=NONE)) for v in labels.values()), default=NONE) + 1
-    share = np.zeros(k)
+    share, n = np.zeros(k), np.zeros(k)
     for name, rows in fitted.items():
         share += np.bincount(labels[name][rows], minlength=k) / max(len(rows), 1)
-    order = np.argsort(-share, kind="stable")
+    for of in labels.values():
+        n += np.bincount(of[of >= 0], minlength=k)
+    order = np.lexsort((-n, -share))  # numbers without a spot come last
     place = np.empty(k, np.int32)
     place[order] = np.arange(k, dtype=np.int32)
     numbered = {
@@ -289,24 +291,6 @@ def by_size(
         for name, of in labels.items()
     }
     return numbered, place
-
-
-def matched(labels: Mapping[str, Labels], to: Mapping[str, Labels]) -> dict[str, Labels]:
-    """The same domains under the numbers of those of another source that they share most spots with."""
-    from scipy.optimize import linear_sum_assignment
-
-    k = 1 + max(int(v.max(initial=NONE)) for part in (labels, to) for v in part.values())
-    shared = np.zeros((k, k))
-    for name in labels.keys() & to.keys():
-        both = (labels[name] >= 0) & (to[name] >= 0)
-        np.add.at(shared, (labels[name][both], to[name][both]), 1 / max(both.sum(), 1))
-    rows, columns = linear_sum_assignment(-shared)
-    place = np.empty(k, np.int32)
-    place[rows] = columns
-    return {
-        name: np.where(of >= 0, place[np.maximum(of, 0)], NONE).astype(np.int32)
-        for name, of in labels.items()
-    }
 
 
 @dataclass(frozen=True)

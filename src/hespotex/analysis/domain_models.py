@@ -178,3 +178,28 @@ def _sums(
         got = np.flatnonzero(np.asarray(keep.sum(axis=0)).ravel())
         total = total + np.asarray(keep[:, got] @ values[got].astype(np.float64))
     return total, np.asarray(member.sum(axis=1), np.float64).reshape(-1, 1)
+
+
+def matched(labels: Mapping[str, Labels], to: Mapping[str, Labels]) -> dict[str, Labels]:
+    """The same domains under the numbers of those of another source that they share most spots with.
+
+    Those that share none take the lowest numbers that are free.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    k = 1 + max(int(v.max(initial=NONE)) for part in (labels, to) for v in part.values())
+    shared = np.zeros((k, k))
+    for name in labels.keys() & to.keys():
+        both = (labels[name] >= 0) & (to[name] >= 0)
+        np.add.at(shared, (labels[name][both], to[name][both]), 1 / max(both.sum(), 1))
+    rows, columns = linear_sum_assignment(-shared)
+    like = shared[rows, columns] > 0
+    place = np.full(k, NONE, np.int32)
+    place[rows[like]] = columns[like]
+    there = np.unique(np.concatenate([of[of >= 0] for of in labels.values()]))
+    alone = there[place[there] == NONE]
+    place[alone] = np.setdiff1d(np.arange(k), columns[like])[: len(alone)]
+    return {
+        name: np.where(of >= 0, place[np.maximum(of, 0)], NONE).astype(np.int32)
+        for name, of in labels.items()
+    }

@@ -21,7 +21,6 @@ from hespotex.analysis.domain_fit import (
     assigned,
     chosen,
     fit_parts,
-    matched,
     reduce_sources,
 )
 from hespotex.analysis.domain_markers import markers
@@ -30,6 +29,7 @@ from hespotex.analysis.domain_models import (
     Match,
     divided,
     joined,
+    matched,
     model_of,
 )
 from hespotex.analysis.domain_scores import (
@@ -138,9 +138,14 @@ class Domains:
     notes: tuple[str, ...]
     options: DomainOptions = field(default_factory=DomainOptions)
 
+    def numbers(self, source: str) -> list[int]:
+        """Of the domains of a source that have a spot, from 0; gaps where another source has a domain that this one lacks."""
+        found = np.unique(np.concatenate(list(self.labels[source].values())))
+        return [int(k) for k in found if k >= 0]
+
     def n_domains(self, source: str) -> int:
-        """Of a source."""
-        return 1 + max(int(v.max(initial=-1)) for v in self.labels[source].values())
+        """How many domains of a source have a spot."""
+        return len(self.numbers(source))
 
 
 def domain_name(number: int) -> str:

@@ -20,4 +20,9 @@ PALETTE: Final = (*OKABE_ITO, *FURTHER)
 
 def colours_of(n: int) -> list[str]:
     """Colours of n domains, the same for the first ones however many follow; beyond 24 they start again."""
-    return [PALETTE[k % len(PALETTE)] for k in range(n)]
+    return [colour_of(k) for k in range(n)]
+
+
+def colour_of(number: int) -> str:
+    """Colour of one domain by its number from 0."""
+    return PALETTE[number % len(PALETTE)]

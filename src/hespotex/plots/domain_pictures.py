@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.raster import is_fine, pitch_um, raster_of
 from hespotex.plots import style
-from hespotex.plots.domain_colours import colours_of
+from hespotex.plots.domain_colours import colour_of, colours_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,12 +35,12 @@ class Column:
 
     Attributes:
         title: above it.
-        names: of the classes, in the order of their numbers.
+        names: of the classes that the legend shows, by their numbers.
         numbers: (n,) by section; -1: none.
     """
 
     title: str
-    names: Sequence[str]
+    names: Mapping[int, str]
     numbers: Mapping[str, npt.NDArray[np.int32]]
 
 
@@ -66,7 +66,8 @@ def plot_domains(
             style.draw_tissue(axes, section, fade=_FADE)
             name = section.section_id
             if name in column.numbers:
-                _draw(axes, section, column.numbers[name], colours_of(len(column.names)))
+                colours = colours_of(1 + max(column.names, default=-1))
+                _draw(axes, section, column.numbers[name], colours)
             if k == 0:
                 style.draw_scale_bar(axes, section)
                 style.caption(figure, x, y - 0.06, _short(name), size=9, colour=style.MUTED)
@@ -101,12 +102,12 @@ def _draw(
     axes.set_ylim(*view[1])
 
 
-def _legend(figure: Figure, x: float, y: float, names: Sequence[str]) -> None:
+def _legend(figure: Figure, x: float, y: float, names: Mapping[int, str]) -> None:
     from matplotlib.patches import Rectangle
 
     wide, high = figure.get_size_inches()
-    for k, (name, colour) in enumerate(zip(names, colours_of(len(names)), strict=True)):
-        at = y + k * _LEGEND
+    for row, (k, name) in enumerate(names.items()):
+        at, colour = y + row * _LEGEND, colour_of(k)
         figure.add_artist(
             Rectangle((x / wide, 1 - (at + 0.13) / high), 0.2 / wide, 0.14 / high, color=colour)
         )

@@ -77,10 +77,10 @@ def _columns(found: Domains) -> list[Column]:
             s: np.array([-1 if w is None else place[w] for w in v.tolist()], np.int32)
             for s, v in words.items()
         }
-        made.append(Column(f"labels: {column}", names, numbers))
+        made.append(Column(f"labels: {column}", dict(enumerate(names)), numbers))
     for source, of in found.labels.items():
-        names = [domain_name(k) for k in range(found.n_domains(source))]
-        made.append(Column(_TITLES[source], names, of))
+        shown = {k: domain_name(k) for k in found.numbers(source)}
+        made.append(Column(_TITLES[source], shown, of))
     return made
 
 
@@ -89,7 +89,7 @@ def _write_outlines(found: Domains, section: str, folder: Path) -> None:
     for source, of in found.labels.items():
         if section not in of:
             continue
-        n = found.n_domains(source)
+        n = 1 + max(found.numbers(source), default=-1)
         about = f"domains from {_TITLES[source]}; {file.claims.verdict or 'no verdict on the slide'}. {DESCRIPTIVE}"
         write_domain_outlines(
             folder / f"{safe_names([section])[0]}_{source}.geojson",
