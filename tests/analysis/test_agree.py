@@ -217,20 +217,27 @@ def test_landmarks_of_another_form_are_named(tmp_path: Path) -> None:
     assert moving.tolist() == [[3, 4], [7, 8]]
 
 
-def test_one_blob_for_all_genes_is_consistent_but_not_specific() -> None:
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("signs", ["one", "turned"])
+def test_one_blob_for_all_genes_is_consistent_but_not_specific(signs: str) -> None:
+    """Exactly the same map: no rounding decides, ties count half."""
     names = [f"G{i}" for i in range(20)]
-    blob = rng.normal(size=(100, 1)).astype(np.float32)
-    apart = rng.normal(size=(100, 20)).astype(np.float32)
-    noise = 0.01 * rng.normal(size=(2, 100, 20)).astype(np.float32)
-    for maps, low, high in ((np.repeat(blob, 20, axis=1), 0.2, 0.8), (apart, 1.0, 1.0)):
-        a, b = maps + noise[0], maps + noise[1]
-        own = pcc_per_gene(a, b)
-        assert own.min() > 0.99
-        a = standardise(a).astype(np.float32)
-        beside = ((b - b.mean(axis=0)) / np.linalg.norm(b - b.mean(axis=0), axis=0)).astype("f4")
-        _, share = _specific(a, beside, names, names, own)
-        assert low <= share.mean() <= high
+    blob = np.random.default_rng(0).normal(size=(1000, 1)).astype(np.float32)
+    sign = np.where(np.arange(20) % 2, -1, 1) if signs == "turned" else np.ones(20)
+    unit = standardise(np.ones((1, 20)) * blob * sign).astype(np.float32)
+    alike, share = _specific(unit, unit, names, names, pcc_per_gene(unit, unit))
+    np.testing.assert_allclose(alike, 1.0, atol=1e-5)
+    # Of 19 others 10 are the opposite where signs alternate: they are below; 9 tie.
+    np.testing.assert_allclose(share, 0.5 if signs == "one" else (10 + 9 / 2) / 19)
+
+
+def test_specificity_is_a_half_by_chance_and_1_where_maps_are_the_genes_own() -> None:
+    rng = np.random.default_rng(1)
+    names = [f"G{i}" for i in range(200)]
+    a, b = (standardise(rng.normal(size=(300, 200))).astype(np.float32) for _ in range(2))
+    _, independent = _specific(a, b, names, names, pcc_per_gene(a, b))
+    assert independent.mean() == pytest.approx(0.5, abs=0.07)
+    _, own = _specific(a, a, names, names, pcc_per_gene(a, a))
+    assert (own == 1).all()
 
 
 def test_a_run_of_a_series_is_compared_without_naming_pairs(tmp_path: Path) -> None:

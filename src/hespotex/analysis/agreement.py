@@ -39,6 +39,8 @@ _OTHERS: Final = 200
 _READ_VALUES: Final = 2**26
 # A map of which depth leaves a smaller part of the variance is depth.
 _EXPLAINED: Final = 1e-5
+# Correlations that differ by less are one: what products in float32 leave.
+_TIED: Final = 1e-4
 # What is compared with what: kinds of maps of the first and of the second section.
 MEASURED: Final = "measured A / measured B"
 CONSISTENT: Final = "predicted A / predicted B"
@@ -127,8 +129,8 @@ def agreement(
     Returns:
         one row a gene, scale and comparison: `pcc`; `z`, `p_value` and `q_value` against smooth random maps, in
         comparisons with measured maps without measured depth; `others` (mean absolute correlation with up to 200
-        other genes' maps in B) and `specificity` (share of these that correlate less than the gene's own), of the model
-        and of ridge; `n_places`; and what is claimed of the gene on either section.
+        other genes' maps in B) and `specificity` (share of these whose signed correlation is below the gene's own, ties
+        half), of the model and of ridge; `n_places`; and what is claimed of the gene on either section.
 
     Raises:
         GeometryError: fewer than 8 spots overlap, or no gene is common.
@@ -243,14 +245,18 @@ def _compared(
 def _specific(
     unit: Float32, beside: Float32, names: list[str], others: list[str], own: Floats
 ) -> tuple[Floats, Floats]:
-    """Mean absolute correlation with other genes' maps, and the share of these below the gene's own."""
-    found = np.abs(unit.T @ beside).astype(np.float64)
-    itself = np.asarray(names)[:, None] == np.asarray(others)[None]
-    found[itself] = np.nan
+    """Mean absolute correlation with other genes' maps, and the share of these whose signed one is below the gene's own.
+
+    Who is as high as the gene's own counts half: maps that know no gene reach 0.5, whether all are one or none are alike.
+    """
+    found = (unit.T @ beside).astype(np.float64)
+    found[np.asarray(names)[:, None] == np.asarray(others)[None]] = np.nan
     known = np.isfinite(found)
     n = known.sum(axis=1)
-    total = np.where(known, found, 0.0).sum(axis=1)
-    less = np.sum(known & (np.nan_to_num(found) < own[:, None]), axis=1)
+    total = np.where(known, np.abs(found), 0.0).sum(axis=1)
+    ahead = np.where(known, own[:, None] - found, 0.0)
+    tied = known & (np.abs(ahead) <= _TIED)
+    less = np.sum(known & ~tied & (ahead > 0), axis=1) + 0.5 * tied.sum(axis=1)
     missing = (n == 0) | ~np.isfinite(own)
     n = np.maximum(n, 1)
     return np.where(missing, np.nan, total / n), np.where(missing, np.nan, less / n)

@@ -24,8 +24,8 @@ from hespotex.storage.safe_names import safe_names
 READING: Final = (
     "Consistency is how alike the predicted maps of two sections are. A smooth blob that is the same for every gene is "
     "consistent, too: read consistency beside accuracy (predicted against measured) and specificity.",
-    "Specificity is the share of other genes whose map in B is less like the gene's map in A than its own: 0.5 is chance, "
-    "1 is specific. Beyond the null: genes at q below 0.05 against smooth random maps, measured depth taken out.",
+    "Specificity is the share of other genes whose map in B correlates less with the gene's map in A than its own does, with "
+    "its sign; ties count half: 0.5 is chance, 1 is specific. Maps that are the opposite do not count as alike. Beyond the null: genes at q below 0.05 against smooth random maps, measured depth taken out.",
     "Rows of predicted depth are one map for all genes: what they reach takes no knowledge of a gene.",
 )
 _DRIFT: Final = "figures/drift.png"
