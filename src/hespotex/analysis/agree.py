@@ -2,143 +2,43 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from hespotex import keys
 from hespotex.analysis import agreement as scores
-from hespotex.analysis.bending import as_columns
+from hespotex.analysis.agree_files import frames_of, summary, write_results
+from hespotex.analysis.agree_pairs import (
+    OTHER_PATIENT,
+    Pair,
+    PairResult,
+    choose_pairs,
+    read_sections,
+    ridge_note,
+    trained_note,
+)
 from hespotex.analysis.landmarks import LEAST_LANDMARKS, fit_landmarks, read_landmarks
-from hespotex.analysis.prediction_file import PredictionFile, read_by_section
+from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.analysis.registration import UNKNOWN, Registration, quality_of_given, register
 from hespotex.analysis.section_picture import Picture, picture_of
-from hespotex.errors import GeometryError, RunError, shorten
+from hespotex.errors import GeometryError
 from hespotex.export.raster import pitch_um
-from hespotex.geometry import Affine, CommonFrame, Map, SectionFrame, read_frames, write_frames
+from hespotex.geometry import CommonFrame, Map, read_frames
 from hespotex.progress import Reporter, heard
-from hespotex.storage.atomic import atomic_path
-from hespotex.storage.run_folder import RunDir
 
-Pair = tuple[str, str]
-
-OTHER_PATIENT: Final = "they are no slices of one block, however well they fit"
-
-
-@dataclass(frozen=True)
-class PairResult:
-    """What came of a pair.
-
-    Attributes:
-        first, second: section ids; the frame is the first one's.
-        registration: None where there is none.
-        trained: why consistency of the pair is no evidence; empty where nothing is known against it.
-        refused: why the pair was not compared; empty where it was.
-        table: of `agreement`; empty where the pair was refused.
-        apart: steps between them in the series.
-        same_patient: both sections are of one patient.
-    """
-
-    first: str
-    second: str
-    registration: Registration | None
-    trained: str
-    refused: str
-    table: pd.DataFrame
-    apart: float
-    same_patient: bool = True
-
-
-def read_sections(run: Path) -> dict[str, PredictionFile]:
-    """The predictions of a run folder by section id.
-
-    Raises:
-        RunError: there is none, or a section stands in two files.
-    """
-    files = read_by_section(RunDir(run).predicted())
-    if not files:
-        raise RunError(
-            expected=f"predictions of sections in {run}",
-            found="none",
-            remedy="give the folder of cross-validate, evaluate or predict",
-        )
-    return files
-
-
-def choose_pairs(
-    files: Mapping[str, PredictionFile], asked: Sequence[str] = ()
-) -> tuple[list[Pair], dict[str, float]]:
-    """Pairs to compare, and the place of sections in their series.
-
-    Args:
-        asked: `A:B`; empty: all pairs within each `series` that the manifest named.
-
-    Raises:
-        RunError: a name is unknown, or there is no series.
-    """
-    order = {name: _number(_of_manifest(file, "order")) for name, file in files.items()}
-    if asked:
-        pairs = [tuple(text.split(":")) for text in asked]
-        for text, pair in zip(asked, pairs, strict=True):
-            if len(pair) != 2 or pair[0] == pair[1]:
-                raise RunError(expected="two sections as A:B", found=text)
-            if unknown := [name for name in pair if name not in files]:
-                raise RunError(
-                    expected=f"sections of the run ({shorten(list(files))})", found=unknown[0]
-                )
-        return [(p[0], p[1]) for p in pairs], order
-    series: dict[str, list[str]] = {}
-    for name, file in files.items():
-        if text := _of_manifest(file, "series"):
-            series.setdefault(text, []).append(name)
-    found = [
-        pair
-        for names in series.values()
-        for pair in itertools.combinations(
-            sorted(names, key=lambda n: (np.nan_to_num(order[n], nan=np.inf), n)), 2
-        )
-    ]
-    if not found:
-        raise RunError(
-            expected="a column series in the manifest of the run with two sections of one block",
-            found="none",
-            remedy="say which sections belong together: --pairs A:B",
-        )
-    return found, order
-
-
-def _of_manifest(file: PredictionFile, column: str) -> str:
-    with file.opened() as table:
-        from anndata.io import read_elem
-
-        if column not in table["obs"]:
-            return ""
-        return str(np.asarray(read_elem(table[f"obs/{column}"]))[0])
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def trained_note(a: PredictionFile, b: PredictionFile) -> str:
-    """Why the consistency of a pair is no evidence: one section, or its patient, trained the other's model."""
-    said = []
-    for this, other in ((a, b), (b, a)):
-        known = [str(name) for name in other.spots.record.get("training_sections", ())]
-        if this.spots.section_id in known:
-            said.append(f"{this.spots.section_id} trained the model of {other.spots.section_id}")
-        elif this.spots.patient_id == other.spots.patient_id and other.claims.patient == "same":
-            said.append(f"their patient trained the model of {other.spots.section_id}")
-    return "trained on it: " + "; ".join(said) if said else ""
+__all__ = [
+    "OTHER_PATIENT",
+    "PairResult",
+    "agree",
+    "choose_pairs",
+    "frames_of",
+    "read_sections",
+    "ridge_note",
+    "summary",
+]
 
 
 def agree(
@@ -192,23 +92,8 @@ def agree(
             if astray
             else "",
         )
-    _write(out, files, results, reporter)
+    write_results(out, files, results, reporter)
     return results
-
-
-def ridge_note(results: Sequence[PairResult]) -> str:
-    """Which pairs lack a comparison of ridge, and why; empty where none does."""
-    lacking = [
-        f"{r.first}:{r.second}"
-        for r in results
-        if not r.table.empty and not r.table["what"].str.startswith("ridge A / ridge B").any()
-    ]
-    if not lacking:
-        return ""
-    return (
-        f"ridge is not compared on {shorten(lacking)}: files of hespotex before this version, of slides without "
-        "spots, and of models without a ridge hold no maps of it; predict at spots, evaluate or cross-validate again"
-    )
 
 
 def _compare(
@@ -294,102 +179,3 @@ def _with_residual(
         return found
     off = np.linalg.norm(found.to_fixed(marks[1]) - marks[0], axis=1)
     return replace(found, residual_um=float(np.sqrt(np.mean(off**2))))
-
-
-def frames_of(
-    files: Mapping[str, PredictionFile], results: Sequence[PairResult], reporter: Reporter
-) -> CommonFrame:
-    """All sections that hang together by accepted pairs, in the frame of the first; neighbours are used first."""
-    links = sorted((r for r in results if not r.refused), key=lambda r: np.nan_to_num(r.apart))
-    placed: dict[str, Map] = {}
-    while True:
-        grown = False
-        for link in links:
-            if link.registration is None:
-                continue
-            to = link.registration.to_fixed
-            if not placed:
-                placed[link.first] = Affine()
-            if link.first in placed and link.second not in placed:
-                placed[link.second], grown = placed[link.first] @ to, True
-            elif link.second in placed and link.first not in placed:
-                placed[link.first], grown = placed[link.second] @ to.inverse(), True
-        if not grown:
-            break
-    return CommonFrame({name: _frame(files[name], to, reporter) for name, to in placed.items()})
-
-
-def _frame(file: PredictionFile, to: Map, reporter: Reporter) -> SectionFrame:
-    """Where a section lies, its bend over all of its picture and spots."""
-    lower, upper, mpp = np.zeros(2), file.xy_um.max(axis=0), file.spots.mpp
-    if (picture := file.spots.thumbnail) is not None:
-        side = np.array(picture.image.shape[1::-1]) * picture.px0_per_px * mpp
-        upper = np.maximum(upper, side)
-    try:
-        return SectionFrame.of(mpp, to, lower, upper)
-    except GeometryError as error:
-        affine = to if isinstance(to, Affine) else to.affine
-        reporter.warn(
-            f"{file.spots.section_id} lies in the common frame without its bends: {error}"
-        )
-        return SectionFrame(mpp, affine)
-
-
-def summary(results: Sequence[PairResult]) -> pd.DataFrame:
-    """One row a pair, scale and comparison: means over genes, and how many genes stand out of the smooth null."""
-    rows = []
-    for r in results:
-        head = {"section_a": r.first, "section_b": r.second, "apart": r.apart}
-        head |= {"same_patient": r.same_patient}
-        q = r.registration.quality if r.registration is not None else None
-        head |= {"registration": r.registration.kind if r.registration else ""}
-        head |= {
-            name: getattr(q, name, np.nan)
-            for name in ("dice", "correlation", "detail", "lead", "mutual_information", "overlap")
-        }
-        head |= {"residual_um": r.registration.residual_um if r.registration else np.nan}
-        head |= as_columns(r.registration.bending if r.registration else None)
-        tail = {"trained": r.trained, "refused": r.refused}
-        if r.table.empty:
-            rows.append({**head, **tail})
-            continue
-        for (scale, what), group in r.table.groupby(["scale", "what"], sort=False):
-            mean = {"scale": scale, "what": what, "n_genes": int(group["pcc"].notna().sum())}
-            for name in ("pcc", "others", "specificity"):
-                values = group[name].dropna() if name in group else pd.Series(dtype=float)
-                mean[name] = float(values.mean()) if len(values) else np.nan
-            mean["beyond_null"] = int((group["q_value"] < 0.05).sum())
-            rows.append({**head, **mean, "n_places": int(group["n_places"].iloc[0]), **tail})
-    return pd.DataFrame(rows)
-
-
-def _write(
-    out: Path,
-    files: Mapping[str, PredictionFile],
-    results: Sequence[PairResult],
-    reporter: Reporter,
-) -> None:
-    kept = [
-        r.table.assign(section_a=r.first, section_b=r.second, trained=r.trained)
-        for r in results
-        if not r.table.empty
-    ]
-    for name, table in (("agree.csv", pd.concat(kept)), ("pairs.csv", summary(results))):
-        with atomic_path(out / name) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
-    frames = frames_of(files, results, reporter)
-    write_frames(out / "frames.json", frames)
-    for name in frames.sections:
-        _write_section(out / "sections" / f"{name}.h5ad", files[name], frames)
-
-
-def _write_section(path: Path, file: PredictionFile, frames: CommonFrame) -> None:
-    """The prediction's file with the place of its spots in the common frame."""
-    import h5py
-    from anndata.io import write_elem
-
-    to_common = frames[file.spots.section_id].common_of_px0
-    with atomic_path(path) as temporary:
-        shutil.copyfile(file.path, temporary)
-        with h5py.File(temporary, "r+") as table:
-            write_elem(table["obsm"], keys.SPATIAL_COMMON_UM, to_common(file.spots.xy_px0))

@@ -1,0 +1,119 @@
+"""What `agree` writes: tables of genes and pairs, frames, and sections with the place of their spots."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hespotex import keys
+from hespotex.analysis.agree_pairs import PairResult
+from hespotex.analysis.bending import as_columns
+from hespotex.analysis.prediction_file import PredictionFile
+from hespotex.errors import GeometryError
+from hespotex.geometry import Affine, CommonFrame, Map, SectionFrame, write_frames
+from hespotex.progress import Reporter
+from hespotex.storage.atomic import atomic_path
+
+
+def frames_of(
+    files: Mapping[str, PredictionFile], results: Sequence[PairResult], reporter: Reporter
+) -> CommonFrame:
+    """All sections that hang together by accepted pairs, in the frame of the first; neighbours are used first."""
+    links = sorted((r for r in results if not r.refused), key=lambda r: np.nan_to_num(r.apart))
+    placed: dict[str, Map] = {}
+    while True:
+        grown = False
+        for link in links:
+            if link.registration is None:
+                continue
+            to = link.registration.to_fixed
+            if not placed:
+                placed[link.first] = Affine()
+            if link.first in placed and link.second not in placed:
+                placed[link.second], grown = placed[link.first] @ to, True
+            elif link.second in placed and link.first not in placed:
+                placed[link.first], grown = placed[link.second] @ to.inverse(), True
+        if not grown:
+            break
+    return CommonFrame({name: _frame(files[name], to, reporter) for name, to in placed.items()})
+
+
+def _frame(file: PredictionFile, to: Map, reporter: Reporter) -> SectionFrame:
+    """Where a section lies, its bend over all of its picture and spots."""
+    lower, upper, mpp = np.zeros(2), file.xy_um.max(axis=0), file.spots.mpp
+    if (picture := file.spots.thumbnail) is not None:
+        side = np.array(picture.image.shape[1::-1]) * picture.px0_per_px * mpp
+        upper = np.maximum(upper, side)
+    try:
+        return SectionFrame.of(mpp, to, lower, upper)
+    except GeometryError as error:
+        affine = to if isinstance(to, Affine) else to.affine
+        reporter.warn(
+            f"{file.spots.section_id} lies in the common frame without its bends: {error}"
+        )
+        return SectionFrame(mpp, affine)
+
+
+def summary(results: Sequence[PairResult]) -> pd.DataFrame:
+    """One row a pair, scale and comparison: means over genes, and how many genes stand out of the smooth null."""
+    rows = []
+    for r in results:
+        head = {"section_a": r.first, "section_b": r.second, "apart": r.apart}
+        head |= {"same_patient": r.same_patient}
+        q = r.registration.quality if r.registration is not None else None
+        head |= {"registration": r.registration.kind if r.registration else ""}
+        head |= {
+            name: getattr(q, name, np.nan)
+            for name in ("dice", "correlation", "detail", "lead", "mutual_information", "overlap")
+        }
+        head |= {"residual_um": r.registration.residual_um if r.registration else np.nan}
+        head |= as_columns(r.registration.bending if r.registration else None)
+        tail = {"trained": r.trained, "refused": r.refused}
+        if r.table.empty:
+            rows.append({**head, **tail})
+            continue
+        for (scale, what), group in r.table.groupby(["scale", "what"], sort=False):
+            mean = {"scale": scale, "what": what, "n_genes": int(group["pcc"].notna().sum())}
+            for name in ("pcc", "others", "specificity"):
+                values = group[name].dropna() if name in group else pd.Series(dtype=float)
+                mean[name] = float(values.mean()) if len(values) else np.nan
+            mean["beyond_null"] = int((group["q_value"] < 0.05).sum())
+            rows.append({**head, **mean, "n_places": int(group["n_places"].iloc[0]), **tail})
+    return pd.DataFrame(rows)
+
+
+def write_results(
+    out: Path,
+    files: Mapping[str, PredictionFile],
+    results: Sequence[PairResult],
+    reporter: Reporter,
+) -> None:
+    """Write agree.csv, pairs.csv, frames.json and sections."""
+    kept = [
+        r.table.assign(section_a=r.first, section_b=r.second, trained=r.trained)
+        for r in results
+        if not r.table.empty
+    ]
+    for name, table in (("agree.csv", pd.concat(kept)), ("pairs.csv", summary(results))):
+        with atomic_path(out / name) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
+    frames = frames_of(files, results, reporter)
+    write_frames(out / "frames.json", frames)
+    for name in frames.sections:
+        _write_section(out / "sections" / f"{name}.h5ad", files[name], frames)
+
+
+def _write_section(path: Path, file: PredictionFile, frames: CommonFrame) -> None:
+    """The prediction's file with the place of its spots in the common frame."""
+    import h5py
+    from anndata.io import write_elem
+
+    to_common = frames[file.spots.section_id].common_of_px0
+    with atomic_path(path) as temporary:
+        shutil.copyfile(file.path, temporary)
+        with h5py.File(temporary, "r+") as table:
+            write_elem(table["obsm"], keys.SPATIAL_COMMON_UM, to_common(file.spots.xy_px0))
