@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hespotex.analysis.domain_space import smoothed
+from hespotex.analysis.domain_space import smoothed, smoothed_apart
 
 
 def lattice(side_um: float, pitch_um: float) -> np.ndarray:
@@ -65,3 +65,15 @@ def test_means_stay_in_the_range_of_values(n: int, length: float, seed: int) -> 
     found = smoothed(values, rng.uniform(0, 1000, (n, 2)), length)
     assert found.min() >= values.min() - 1e-5
     assert found.max() <= values.max() + 1e-5
+
+
+def test_spots_that_are_not_usable_give_nothing_to_others_and_take_from_all() -> None:
+    xy = lattice(1000.0, 100.0)
+    values = np.random.default_rng(0).normal(size=(len(xy), 2)).astype(np.float32)
+    usable = np.random.default_rng(1).random(len(xy)) < 0.8
+    found = smoothed_apart(values, xy, 70.0, usable)
+    alone = direct(values[usable], xy[usable], 70.0)  # weights over usable neighbours sum to 1
+    np.testing.assert_allclose(found[usable], alone, atol=1e-5)
+    np.testing.assert_allclose(found[~usable], direct(values, xy, 70.0)[~usable], atol=1e-5)
+    none = smoothed_apart(values, xy, 70.0, np.zeros(len(xy), bool))
+    np.testing.assert_allclose(none, direct(values, xy, 70.0), atol=1e-5)

@@ -117,3 +117,36 @@ def test_a_section_of_another_scale_is_said_and_keeps_its_domains(
     assert [n for n in found.notes if n.startswith("P1S2: its spots lie ")]
     assert not [n for n in found.notes if n.startswith("P1S1: its spots")]
     assert (labels_of(found, "P1S2") >= 0).all()
+
+
+def test_no_unflagged_spot_depends_on_what_is_predicted_at_flagged_ones(tmp_path: Path) -> None:
+    folder, options = tmp_path / "run", DomainOptions(n=3, sources=("composition",))
+    write_slices(folder, slices_plan(n=2))
+    path = folder / "predictions" / "P1S1.h5ad"
+    with h5py.File(path, "r+") as file:
+        flagged = np.random.default_rng(0).random(len(file["obsm/spatial"])) < 0.3
+        write_elem(file, "obs", read_elem(file["obs"]).assign(ood=flagged))
+    before = find_domains([folder], tmp_path / "out", options)
+    with h5py.File(path, "r+") as file:
+        file["layers/composition"][flagged] = file["layers/composition"][flagged][::-1] + 2.0
+    after = find_domains([folder], tmp_path / "out", options)
+    np.testing.assert_array_equal(
+        labels_of(before, "P1S1")[~flagged], labels_of(after, "P1S1")[~flagged]
+    )
+    np.testing.assert_array_equal(labels_of(before, "P1S2"), labels_of(after, "P1S2"))
+
+
+def test_a_section_whose_every_spot_is_flagged_is_said_and_one_with_a_few_is_not(
+    slices: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(slices, tmp_path / "run")
+    for name, share in (("P1S1", 0.1), ("P1S2", 1.0)):
+        with h5py.File(folder / "predictions" / f"{name}.h5ad", "r+") as file:
+            obs = read_elem(file["obs"])
+            write_elem(file, "obs", obs.assign(ood=np.arange(len(obs)) < share * len(obs)))
+    found = find_domains([folder], tmp_path / "out", OPTIONS)
+    said = [n for n in found.notes if n.startswith("every spot is flagged: ")]
+    assert len(said) == 1
+    assert said[0].startswith(
+        "every spot is flagged: P1S2; their spots got domains and shaped none"
+    )

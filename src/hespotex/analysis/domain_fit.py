@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.analysis.domain_sources import Source
-from hespotex.analysis.domain_space import smoothed
+from hespotex.analysis.domain_space import smoothed_apart
 from hespotex.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
@@ -74,7 +74,7 @@ def reduce_sources(
     Args:
         sources: by section.
         xy_um: (n, 2) by section.
-        usable: by section, spots that shape the domains; the others only get one.
+        usable: by section, spots that shape the domains; the others only get one, and are smoothed into none of these.
         length_um: of the smoothing.
         scale: divide by the standard deviation, too, of values whose units say nothing.
         keep_levels: mean and deviation over all sections, not inside each.
@@ -100,7 +100,7 @@ def reduce_sources(
             if ok.any():
                 places = np.arange(rows.start, rows.stop)[ok]
                 found[places] = pca.transform(scalings[name](values[ok]))
-        scores[name] = smoothed(found, xy_um[name], length_um)
+        scores[name] = smoothed_apart(found, xy_um[name], length_um, usable[name])
         known = np.isfinite(scores[name]).all(axis=1)
         fitted[name] = _drawn(usable[name] & known, most, rng)
     return Reduced(scores, fitted)

@@ -67,6 +67,22 @@ def _squares(values: Floats, xy_um: Floats, length_um: float) -> tuple[Floats, F
     return (table @ xy_um) / n[:, None], np.asarray(table @ values), n
 
 
+def smoothed_apart(
+    values: Float32, xy_um: Floats, length_um: float, usable: npt.NDArray[np.bool_]
+) -> Float32:
+    """`smoothed`, where spots that are not usable give nothing to those that are; they themselves take from all.
+
+    Args:
+        values: (n, d), as in `smoothed`.
+        usable: (n,).
+    """
+    every = smoothed(values, xy_um, length_um)
+    if usable.all() or not usable.any():
+        return every
+    own = smoothed(np.where(usable[:, None], values, np.float32(np.nan)), xy_um, length_um)
+    return np.where(usable[:, None], own, every)
+
+
 def spacing_um(xy_um: Floats) -> float:
     """Median distance of a spot to its nearest neighbour; NaN for one spot."""
     if len(xy_um) < 2:

@@ -274,12 +274,7 @@ def _notes_of_files(
     small = [name for name, f in files.items() if f.n_spots < LEAST_SPOTS]
     if small:
         notes.append(f"fewer than {LEAST_SPOTS} spots, kept without a domain: {shorten(small)}")
-    unlike = [name for name, f in files.items() if f.claims.suspended]
-    if unlike:
-        notes.append(
-            f"unlike the training slides: {shorten(unlike)}; their spots got domains and shaped none, and markers leave "
-            "them out"
-        )
+    notes += _notes_of_flags({n: f for n, f in files.items() if n not in small})
     for name, file in files.items():
         stated, found = pitch_um(file.spots), spacing_um(file.xy_um)
         if not 1 / _PITCHES <= found / stated <= _PITCHES and file.n_spots > 1:
@@ -294,6 +289,18 @@ def _notes_of_files(
     if not known:
         notes.append("no labels in the predictions: domains are compared with none")
     return notes
+
+
+def _notes_of_flags(files: Mapping[str, PredictionFile]) -> list[str]:
+    unlike = [n for n, f in files.items() if f.claims.suspended]
+    flagged = [n for n, f in files.items() if n not in unlike and not f.usable.any()]
+    shaped = "" if len(unlike) + len(flagged) == len(files) else " and shaped none of those from predictions or features (measured counts are sound whatever the picture)"  # fmt: skip
+    said = {"unlike the training slides": unlike, "every spot is flagged": flagged}
+    return [
+        f"{what}: {shorten(names)}; their spots got domains{shaped}, and markers leave them out"
+        for what, names in said.items()
+        if names
+    ]
 
 
 def _sources(
@@ -333,6 +340,7 @@ def _reduce(
     for name in of:
         file = files[name]
         like = file.usable & (not file.claims.suspended)
+        # Verdict and flags are about the picture, which counts do not depend on.
         usable[name] = like if source != MEASURED else np.ones(file.n_spots, bool)
     if not any(mask.any() for mask in usable.values()):
         usable = {name: np.ones(files[name].n_spots, bool) for name in of}
