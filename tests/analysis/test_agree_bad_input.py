@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers.agree_runs import MPP, block, same_place, write
@@ -15,6 +17,9 @@ from helpers.toy_prediction import GENES
 from hespotex.analysis.agree import agree, choose_pairs, read_sections
 from hespotex.analysis.agreement import CONSISTENT
 from hespotex.errors import GeometryError, RunError
+from hespotex.evaluation.claims import untested
+from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
+from hespotex.report.agree_page import write_pages
 
 
 def compared(run: Path, **more: Any) -> float:
@@ -131,3 +136,36 @@ def test_sections_that_name_genes_otherwise_are_refused(tmp_path: Path) -> None:
         file[f"var/{index}"][...] = [f"ENSG{j:011d}" for j in range(len(GENES))]
     with pytest.raises(GeometryError, match=r"genes that both .* hold, found none; predict both"):
         agree(tmp_path, tmp_path / "out", pairs=["S1:S2"], transform=same_place(tmp_path))
+
+
+def test_two_blocks_of_a_run_have_frames_of_their_own(tmp_path: Path) -> None:
+    names = ("S1", "S2", "T1", "T2")
+    for name in names:
+        write(tmp_path, name, None)
+    moved = Affine.of(np.eye(2), (40.0, 0.0))
+    places = {n: SectionFrame(MPP, moved if n[1] == "2" else Affine()) for n in names}
+    write_frames(tmp_path / "f.json", CommonFrame(places))
+    agree(tmp_path, tmp_path / "o", pairs=["S1:S2", "T2:T1"], transform=tmp_path / "f.json")
+    frames = read_frames(tmp_path / "o" / "frames.json")
+    assert {n: f.block for n, f in frames.sections.items()} == {"S1": 0, "S2": 0, "T2": 1, "T1": 1}
+    assert frames.between("T1", "T2")([[0.0, 0.0]]).tolist() == [[-40.0, 0.0]]
+    assert all((tmp_path / "o" / "sections" / f"{n}.h5ad").exists() for n in names)
+    with pytest.raises(GeometryError, match="found S1 of block 0 and T1 of block 1"):
+        frames.between("S1", "T1")
+
+
+def test_a_section_that_is_unlike_the_training_is_named_and_keeps_no_grade(tmp_path: Path) -> None:
+    graded = untested(len(GENES), "")
+    graded = dataclasses.replace(graded, grade=np.full(len(GENES), "A"))
+    write(tmp_path, "S1", None, claims=graded)
+    write(tmp_path, "S2", None, claims=dataclasses.replace(graded, verdict="unlike: blurred"))
+    results = agree(tmp_path, tmp_path / "o", pairs=["S1:S2"], transform=same_place(tmp_path))
+    said = "no grade holds on S2 (unlike: blurred)"
+    assert results[0].unlike == said
+    for name in ("agree.csv", "pairs.csv"):
+        assert (pd.read_csv(tmp_path / "o" / name)["unlike"] == said).all()
+    table = pd.read_csv(tmp_path / "o" / "agree.csv")
+    assert set(table["grade_a"]) == {"A"}
+    assert set(table["grade_b"]) == {"ungraded"}
+    page = write_pages(tmp_path, tmp_path / "o", results)["report"].read_text(encoding="utf-8")
+    assert "No grade holds on S2 (unlike: blurred)." in page

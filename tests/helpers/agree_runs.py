@@ -12,6 +12,8 @@ import pandas as pd
 
 from helpers.toy_prediction import GENES
 from hespotex.datasets import PaintedPlan, Serial, draw_patients
+from hespotex.evaluation.claims import Claims
+from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import Thumbnail, write_prediction
 from hespotex.geometry import CommonFrame, Geometry, SectionFrame, write_frames
 from hespotex.models.types import Prediction
@@ -43,6 +45,7 @@ def write(
     pitch_um: float = 150.0,
     spots: int | None = None,
     genes: int | None = None,
+    claims: Claims | None = None,
     **obs: str,
 ) -> None:
     """A prediction on a lattice over the tissue: smooth waves of the place, others for every gene."""
@@ -63,6 +66,7 @@ def write(
         prediction=Prediction(np.exp(values), values, np.full(len(xy_um), 9.0, np.float32)),
         thumbnail=None if picture is None else Thumbnail(picture, block()[2]),
         provenance={"spot_pitch_um": pitch_um},
+        extras=Extras() if claims is None else Extras(claims=claims),
         columns=None if genes is None else np.arange(genes),
     )
 

@@ -19,6 +19,7 @@ from hespotex.analysis.agree_pairs import (
     read_sections,
     ridge_note,
     trained_note,
+    unlike_note,
 )
 from hespotex.analysis.landmarks import LEAST_LANDMARKS, fit_landmarks, read_landmarks
 from hespotex.analysis.prediction_file import PredictionFile
@@ -75,7 +76,10 @@ def agree(
         for a, b in chosen:
             result = _compare(files, (a, b), pictures, given, marks.get((a, b)), bend)
             same = files[a].spots.patient_id == files[b].spots.patient_id
-            results.append(replace(result, apart=abs(order[b] - order[a]), same_patient=same))
+            unlike, apart = unlike_note(files[a], files[b]), abs(order[b] - order[a])
+            results.append(replace(result, apart=apart, same_patient=same, unlike=unlike))
+            if unlike:
+                reporter.warn(f"{a} and {b}: {unlike}")
             if not same:
                 reporter.warn(f"{a} and {b} are of different patients: {OTHER_PATIENT}")
             if result.refused:
@@ -144,7 +148,7 @@ def _registered(
     bend: bool,
 ) -> Registration:
     by_hand: Map | None = None
-    if all(name in given.sections for name in pair):
+    if given.together(*pair):
         by_hand = given.between(pair[1], pair[0])
     elif marks is not None and len(marks[0]) >= LEAST_LANDMARKS:
         by_hand = fit_landmarks(*marks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,40 +23,49 @@ from hespotex.storage.atomic import atomic_path
 def frames_of(
     files: Mapping[str, PredictionFile], results: Sequence[PairResult], reporter: Reporter
 ) -> CommonFrame:
-    """All sections that hang together by accepted pairs, in the frame of the first; neighbours are used first."""
+    """All sections that were laid on one another; those that hang together are a block, in the frame of its first.
+
+    Neighbours are used first.
+    """
     links = sorted((r for r in results if not r.refused), key=lambda r: np.nan_to_num(r.apart))
-    placed: dict[str, Map] = {}
-    while True:
-        grown = False
-        for link in links:
-            if link.registration is None:
-                continue
-            to = link.registration.to_fixed
-            if not placed:
-                placed[link.first] = Affine()
-            if link.first in placed and link.second not in placed:
-                placed[link.second], grown = placed[link.first] @ to, True
-            elif link.second in placed and link.first not in placed:
-                placed[link.first], grown = placed[link.second] @ to.inverse(), True
-        if not grown:
-            break
-    return CommonFrame({name: _frame(files[name], to, reporter) for name, to in placed.items()})
+    maps = [(r.first, r.second, r.registration.to_fixed) for r in links if r.registration]
+    placed: dict[str, tuple[Map, int]] = {}
+    block = 0
+    while left := [m for m in maps if m[0] not in placed]:
+        placed[left[0][0]] = Affine(), block
+        while _grown(placed, maps):
+            pass
+        block += 1
+    return CommonFrame({name: _frame(files[name], *at, reporter) for name, at in placed.items()})
 
 
-def _frame(file: PredictionFile, to: Map, reporter: Reporter) -> SectionFrame:
+def _grown(placed: dict[str, tuple[Map, int]], maps: Sequence[tuple[str, str, Map]]) -> bool:
+    """Whether a section was placed beside one that was."""
+    before = len(placed)
+    for first, second, to in maps:
+        if first in placed and second not in placed:
+            at, block = placed[first]
+            placed[second] = at @ to, block
+        elif second in placed and first not in placed:
+            at, block = placed[second]
+            placed[first] = at @ to.inverse(), block
+    return len(placed) > before
+
+
+def _frame(file: PredictionFile, to: Map, block: int, reporter: Reporter) -> SectionFrame:
     """Where a section lies, its bend over all of its picture and spots."""
     lower, upper, mpp = np.zeros(2), file.xy_um.max(axis=0), file.spots.mpp
     if (picture := file.spots.thumbnail) is not None:
         side = np.array(picture.image.shape[1::-1]) * picture.px0_per_px * mpp
         upper = np.maximum(upper, side)
     try:
-        return SectionFrame.of(mpp, to, lower, upper)
+        return replace(SectionFrame.of(mpp, to, lower, upper), block=block)
     except GeometryError as error:
         affine = to if isinstance(to, Affine) else to.affine
         reporter.warn(
             f"{file.spots.section_id} lies in the common frame without its bends: {error}"
         )
-        return SectionFrame(mpp, affine)
+        return SectionFrame(mpp, affine, block=block)
 
 
 def summary(results: Sequence[PairResult]) -> pd.DataFrame:
@@ -72,7 +82,7 @@ def summary(results: Sequence[PairResult]) -> pd.DataFrame:
         }
         head |= {"residual_um": r.registration.residual_um if r.registration else np.nan}
         head |= as_columns(r.registration.bending if r.registration else None)
-        tail = {"trained": r.trained, "refused": r.refused}
+        tail = {"trained": r.trained, "unlike": r.unlike, "refused": r.refused}
         if r.table.empty:
             rows.append({**head, **tail})
             continue
@@ -94,7 +104,7 @@ def write_results(
 ) -> None:
     """Write agree.csv, pairs.csv, frames.json and sections."""
     kept = [
-        r.table.assign(section_a=r.first, section_b=r.second, trained=r.trained)
+        r.table.assign(section_a=r.first, section_b=r.second, trained=r.trained, unlike=r.unlike)
         for r in results
         if not r.table.empty
     ]

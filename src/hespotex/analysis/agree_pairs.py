@@ -33,6 +33,7 @@ class PairResult:
         table: of `agreement`; empty where the pair was refused.
         apart: steps between them in the series.
         same_patient: both sections are of one patient.
+        unlike: which of them are unlike the training slides, so that no grade holds there; empty where neither is.
     """
 
     first: str
@@ -43,6 +44,7 @@ class PairResult:
     table: pd.DataFrame
     apart: float
     same_patient: bool = True
+    unlike: str = ""
 
 
 def read_sections(run: Path) -> dict[str, PredictionFile]:
@@ -129,6 +131,12 @@ def trained_note(a: PredictionFile, b: PredictionFile) -> str:
         elif this.spots.patient_id == other.spots.patient_id and other.claims.patient == "same":
             said.append(f"their patient trained the model of {other.spots.section_id}")
     return "trained on it: " + "; ".join(said) if said else ""
+
+
+def unlike_note(a: PredictionFile, b: PredictionFile) -> str:
+    """Which sections are unlike the training slides, each with its verdict; empty where none is."""
+    said = [f"{f.spots.section_id} ({f.claims.verdict})" for f in (a, b) if f.claims.suspended]
+    return f"no grade holds on {' and '.join(said)}" if said else ""
 
 
 def ridge_note(results: Sequence[PairResult]) -> str:

@@ -17,6 +17,7 @@ from scipy.stats import norm
 from hespotex.analysis.common_maps import COMPOSITION, LOG1P, Side, sides_of
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import GeometryError
+from hespotex.evaluation.claims import untested
 from hespotex.evaluation.scores import block_size, gene_blocks, standardise
 from hespotex.evaluation.spatial_null import (
     Cleared,
@@ -162,17 +163,16 @@ def agreement(
 
 
 def _claims(first: PredictionFile, second: PredictionFile) -> pd.DataFrame:
-    tables = [
-        pd.DataFrame(
-            {
-                "gene": file.genes,
-                f"grade_{name}": file.claims.grade,
-                f"evidence_{name}": file.claims.evidence,
-                f"scope_{name}": file.claims.gene_scope,
-            }
+    """What is claimed of genes on either section; nothing on one that is unlike the training slides."""
+    tables = []
+    for name, file in (("a", first), ("b", second)):
+        claims = file.claims
+        if claims.suspended:
+            claims = untested(len(file.genes), "", verdict=claims.verdict)
+        words = {"grade": claims.grade, "evidence": claims.evidence, "scope": claims.gene_scope}
+        tables.append(
+            pd.DataFrame({"gene": file.genes} | {f"{k}_{name}": v for k, v in words.items()})
         )
-        for name, file in (("a", first), ("b", second))
-    ]
     return tables[0].merge(tables[1], on="gene")
 
 

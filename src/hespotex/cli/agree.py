@@ -75,7 +75,11 @@ def agree(
             f"{row['pcc']:.3f}",
             f"{row['beyond_null']:.0f} of {row['n_genes']:.0f}",
             "" if math.isnan(row["specificity"]) else f"{row['specificity']:.2f}",
-            "trained on it" if row["trained"] else "",
+            ", ".join(
+                word
+                for word, said in (("trained on it", row["trained"]), ("unlike", row["unlike"]))
+                if said
+            ),
         )
         for row in table.to_dict("records")
     ]

@@ -27,6 +27,8 @@ from hespotex.storage.text_files import read_text
 FORMAT: Final = "hespotex section frames 1"
 # Of a file with bends: who knows none must not read it as if there were none.
 BENT: Final = "hespotex section frames 2"
+# Of several blocks, bent or not: who knows none must not lay one on the other.
+BLOCKS: Final = "hespotex section frames 3"
 UNIT: Final = "um"
 
 
@@ -38,11 +40,13 @@ class SectionFrame:
         mpp: microns per level-0 pixel.
         to_common: from the section's microns to those of the common frame; its affine part where there is a bend.
         bend: what follows, inside the common frame.
+        block: number of the common frame; no map leads from one block to another.
     """
 
     mpp: float
     to_common: Affine = field(default_factory=Affine)
     bend: Bend | None = None
+    block: int = 0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mpp) and self.mpp > 0):
@@ -107,12 +111,30 @@ class CommonFrame:
             raise GeometryError(expected=expected, found=section_id) from None
 
     def between(self, source: str, target: str) -> Map:
-        """From microns of one section to microns of another; an `Affine` where neither is bent."""
+        """From microns of one section to microns of another; an `Affine` where neither is bent.
+
+        Raises:
+            GeometryError: a section is not among them, or they lie in different blocks.
+        """
+        self._of_one_block(source, target)
         return self[target].common_of_um.inverse() @ self[source].common_of_um
 
     def between_px0(self, source: str, target: str) -> Map:
-        """From level-0 pixels of one section to level-0 pixels of another."""
+        """From level-0 pixels of one section to level-0 pixels of another; raises as `between`."""
+        self._of_one_block(source, target)
         return self[target].common_of_px0.inverse() @ self[source].common_of_px0
+
+    def together(self, *names: str) -> bool:
+        """Whether all these sections are here, in one block."""
+        found = [self.sections[name].block for name in names if name in self.sections]
+        return len(found) == len(names) and len(set(found)) <= 1
+
+    def _of_one_block(self, source: str, target: str) -> None:
+        if self[source].block != self[target].block:
+            raise GeometryError(
+                expected="two sections of one block of the frames",
+                found=f"{source} of block {self[source].block} and {target} of block {self[target].block}",
+            )
 
     def place(self, table: Any, section_id: str) -> None:
         """Write `obsm["spatial_common_um"]` of an AnnData from its `obsm["spatial"]` in level-0 pixels."""
@@ -129,6 +151,8 @@ def write_frames(path: str | Path, frames: CommonFrame) -> None:
     sections: dict[str, Any] = {}
     for name, frame in frames.sections.items():
         sections[name] = {"mpp_um_per_px0": frame.mpp, "to_common_um": frame.to_common.rows}
+        if frame.block:
+            sections[name]["block"] = frame.block
         if frame.bend is not None:
             x, y = np.moveaxis(frame.bend.moved_um, -1, 0).tolist()
             sections[name]["bend"] = {
@@ -143,8 +167,11 @@ def write_frames(path: str | Path, frames: CommonFrame) -> None:
             "; bend: what is then added to x' and y', row by row of nodes origin_um + step_um * (column, row) in the common "
             "frame, cubic between them, beyond them as at the rim"
         )
+    blocks = any(frame.block for frame in frames.sections.values())
+    if blocks:
+        said += "; block: sections with another one (0 where none stands) have another common frame"
     content = {
-        "format": BENT if bent else FORMAT,
+        "format": BLOCKS if blocks else BENT if bent else FORMAT,
         "unit": UNIT,
         "meaning": said,
         "sections": sections,
@@ -163,7 +190,7 @@ def read_frames(path: str | Path) -> CommonFrame:
     try:
         content = json.loads(read_text(path, "frames of sections", GeometryError))
         stated = (content["format"], content["unit"])
-        if stated not in ((FORMAT, UNIT), (BENT, UNIT)):
+        if stated not in ((FORMAT, UNIT), (BENT, UNIT), (BLOCKS, UNIT)):
             raise GeometryError(
                 expected=f"format {FORMAT!r} and unit {UNIT!r} in {path}", found=stated
             )
@@ -181,7 +208,8 @@ def _frame_of(value: Any, name: str, path: Path) -> SectionFrame:
     (a, b, c), (d, e, f) = (map(float, row) for row in value["to_common_um"])
     try:
         affine = Affine(((a, b, c), (d, e, f)))
-        return SectionFrame(float(value["mpp_um_per_px0"]), affine, _bend_of(value.get("bend")))
+        bend, block = _bend_of(value.get("bend")), int(value.get("block", 0))
+        return SectionFrame(float(value["mpp_um_per_px0"]), affine, bend, block)
     except GeometryError as error:
         error.of_section(str(name))
         error.add_note(str(path))

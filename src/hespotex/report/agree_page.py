@@ -206,6 +206,7 @@ def _pair(out: Path, result: PairResult, table: pd.DataFrame) -> dict[str, Any]:
     return {
         "title": f"{result.first} and {result.second}{apart}",
         "trained": result.trained,
+        "unlike": result.unlike,
         "refused": result.refused,
         "fit": fit_sentence(result),
         "picture": encoded,
