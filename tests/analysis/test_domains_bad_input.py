@@ -16,6 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 from helpers.commands import command, refusal
 from helpers.sliced_predictions import slices_plan, write_slices
 from hespotex.analysis.domains import DomainOptions, Domains, find_domains
+from hespotex.errors import GeometryError
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
 
 OPTIONS = DomainOptions(n=4, sources=("composition",))
@@ -150,3 +151,41 @@ def test_a_section_whose_every_spot_is_flagged_is_said_and_one_with_a_few_is_not
     assert said[0].startswith(
         "every spot is flagged: P1S2; their spots got domains and shaped none"
     )
+
+
+def test_frames_of_another_scale_are_refused_and_those_of_a_rounded_one_pass(
+    slices: Path, tmp_path: Path
+) -> None:
+    agreed = shutil.copytree(slices / "agreed", tmp_path / "agreed")
+    frames = read_frames(agreed / "frames.json")
+    options = DomainOptions(n=4, sources=("composition",), agree=agreed)
+    mpp = frames["P1S2"].mpp
+    for factor, passes in ((1.01, True), (0.5, False)):
+        moved = SectionFrame(factor * mpp, frames["P1S2"].to_common)
+        write_frames(agreed / "frames.json", CommonFrame({**frames.sections, "P1S2": moved}))
+        if passes:
+            assert find_domains([slices], tmp_path / "out", options).scores["ari"].notna().any()
+            continue
+        match = rf"mpp {mpp:g} of the prediction for P1S2 in .*frames.json, found {mpp / 2:g}"
+        with pytest.raises(GeometryError, match=match):
+            find_domains([slices], tmp_path / "out", options)
+
+
+def test_pairs_without_frames_are_said_to_be_so(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    write_slices(folder, slices_plan(n=3))
+    frames = read_frames(folder / "agreed" / "frames.json")
+    options = DomainOptions(n=4, sources=("composition",), agree=folder / "agreed")
+    for left in ("P1S1", "P1S2"):
+        kept = {n: f for n, f in frames.sections.items() if n != left}
+        write_frames(folder / "agreed" / "frames.json", CommonFrame(kept))
+        if left == "P1S1":
+            table = find_domains([folder], tmp_path / "out", options).scores.set_index("compared")
+            assert table.loc["P1S1 and P1S2: no frame in frames.json", "n_spots"] == 0
+            assert table.loc["P1S2 and P1S3 laid on one another", "ari"] > 0.4
+            continue
+        match = (
+            r"frames of both sections of a pair \(P1S1:P1S2, P1S2:P1S3\) in .*, found P1S1, P1S3; "
+        )
+        with pytest.raises(GeometryError, match=match):
+            find_domains([folder], tmp_path / "out", options)

@@ -14,10 +14,11 @@ import pandas as pd
 from hespotex import keys
 from hespotex.analysis.common_maps import common_places
 from hespotex.analysis.domain_fit import Labels
+from hespotex.analysis.domain_sources import SCALE_OFF
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import ConfigError, GeometryError, shorten
 from hespotex.export.raster import pitch_um
-from hespotex.geometry import read_frames
+from hespotex.geometry import CommonFrame, read_frames
 from hespotex.storage.text_files import read_text
 
 Words = npt.NDArray[np.object_]
@@ -146,28 +147,31 @@ def between_sections(
         agree: its folder, with frames.json and pairs.csv.
 
     Raises:
-        GeometryError: the folder is none of `agree`'s, or holds no pair of these sections.
+        GeometryError: the folder is none of `agree`'s, holds no pair of these sections or no frames of one, or a frame has
+            another scale than its section.
     """
     frames = read_frames(agree / "frames.json")
     pairs = _pairs(agree / "pairs.csv")
-    known = [p for p in pairs if all(n in files and n in frames.sections for n in p[:2])]
-    if not known:
+    ours = [p for p in pairs if p[0] in files and p[1] in files]
+    if not ours:
         raise GeometryError(
             expected=f"pairs of these sections in {agree / 'pairs.csv'}",
             found=shorten([f"{a}:{b}" for a, b, _ in pairs]) or "none",
             remedy="run hespotex agree on the run of these predictions",
         )
-    for a, b, mark in known:
+    _check_frames(frames, ours, files, agree / "frames.json")
+    for a, b, mark in ours:
+        if not {a, b} <= frames.sections.keys():  # the other scores stand all the same
+            yield from _no_scores(domains, f"{a} and {b}: no frame in frames.json", a, mark)
+            continue
         first, second = files[a], files[b]
         pitch = max(pitch_um(first.spots), pitch_um(second.spots))
         whole = np.ones(first.n_spots, bool), np.ones(second.n_spots, bool)
         moved, laid = frames.between(b, a)(second.xy_um), f"{a} and {b} laid on one another"
         try:
             places = common_places(first.xy_um, moved, pitch, whole)
-        except GeometryError:  # the other scores stand all the same
-            for source in domains:
-                yield {"source": source, "compared": f"{laid}: they do not overlap", "section": a,
-                       "ari": np.nan, "nmi": np.nan, "n_spots": 0, "mark": mark}  # fmt: skip
+        except GeometryError:
+            yield from _no_scores(domains, f"{laid}: they do not overlap", a, mark)
             continue
         nearest = np.asarray(places.weights.argmax(axis=1)).ravel()
         for source, of in domains.items():
@@ -176,6 +180,37 @@ def between_sections(
                 both = (x >= 0) & (y >= 0)
                 yield {"source": source, "compared": laid, "section": a,
                        **score(x[both], y[both]), "mark": mark}  # fmt: skip
+
+
+def _no_scores(
+    domains: Domains, compared: str, section: str, mark: str
+) -> Iterator[dict[str, Any]]:
+    for source in domains:
+        yield {"source": source, "compared": compared, "section": section, "ari": np.nan, "nmi": np.nan,
+               "n_spots": 0, "mark": mark}  # fmt: skip
+
+
+def _check_frames(
+    frames: CommonFrame,
+    pairs: Sequence[tuple[str, str, str]],
+    files: Mapping[str, PredictionFile],
+    path: Path,
+) -> None:
+    """A pair has frames there, and every frame has the scale of its section's prediction."""
+    names = {n for pair in pairs for n in pair[:2]}
+    if not any({a, b} <= frames.sections.keys() for a, b, _ in pairs):
+        raise GeometryError(
+            expected=f"frames of both sections of a pair ({shorten([f'{a}:{b}' for a, b, _ in pairs])}) in {path}",
+            found=shorten(sorted(frames.sections)) or "none",
+            remedy="run hespotex agree on these pairs alone, into a folder of their own",
+        )
+    for name in sorted(names & frames.sections.keys()):
+        mpp, own = frames[name].mpp, files[name].spots.mpp
+        if abs(mpp / own - 1) > SCALE_OFF:
+            raise GeometryError(
+                expected=f"mpp {own:g} of the prediction for {name} in {path}", found=f"{mpp:g}",
+                remedy="run hespotex agree on the run of these predictions",
+            )  # fmt: skip
 
 
 def _pairs(path: Path) -> list[tuple[str, str, str]]:

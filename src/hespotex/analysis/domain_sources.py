@@ -41,7 +41,7 @@ LEAST_GENES: Final = 10
 # Values of a block: 32 MiB of float32.
 _BLOCK_VALUES: Final = 2**23
 # Part by which two statements of one scale may differ.
-_SCALE_OFF: Final = 0.02
+SCALE_OFF: Final = 0.02
 # Spots of a fine slide that are encoded, and kept in the cache, at once.
 ENCODED: Final = 20_000
 
@@ -255,7 +255,7 @@ def feature_sources(
 
 def _check_scale(file: PredictionFile, row: ManifestRow, manifest: Path) -> None:
     """Refuse a manifest whose scale is not the prediction's: patches would show another field."""
-    if row.mpp is not None and abs(row.mpp / file.spots.mpp - 1) > _SCALE_OFF:
+    if row.mpp is not None and abs(row.mpp / file.spots.mpp - 1) > SCALE_OFF:
         raise GeometryError(
             expected=f"mpp {file.spots.mpp:g} of the prediction for {row.section_id} in {manifest}",
             found=f"{row.mpp:g}",
