@@ -253,6 +253,8 @@ def test_genes_that_differ_between_files_are_those_in_common_or_too_few(tmp_path
         ({"length_um": -1.0}, "--smooth of 0, or of 1 um or more, found -1"),
         ({"sources": ("colour",)}, "--from with some of composition, features, measured, found colour"),
         ({"sources": ("features",)}, "--manifest with the slides"),
+        ({"labels": ()}, "--labels with names of columns, found none"),
+        ({"seed": 2**32 - 1}, r"--seed of 0 to 4294967275, found 4294967295"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_are_named(options: dict[str, object], match: str) -> None:

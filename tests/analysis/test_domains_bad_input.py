@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -15,8 +16,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from helpers.commands import command, refusal
 from helpers.sliced_predictions import slices_plan, write_slices
-from hespotex.analysis.domains import DomainOptions, Domains, find_domains
-from hespotex.errors import GeometryError
+from hespotex.analysis.domain_fit import Reduced, stability
+from hespotex.analysis.domains import MOST_SEED, DomainOptions, Domains, find_domains
+from hespotex.errors import ConfigError, GeometryError
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
 
 OPTIONS = DomainOptions(n=4, sources=("composition",))
@@ -189,3 +191,51 @@ def test_pairs_without_frames_are_said_to_be_so(tmp_path: Path) -> None:
         )
         with pytest.raises(GeometryError, match=match):
             find_domains([folder], tmp_path / "out", options)
+
+
+def test_the_last_seed_reaches_the_last_fit_and_one_more_is_refused_in_a_line(
+    slices: Path, tmp_path: Path
+) -> None:
+    points = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    reduced = Reduced({"a": points}, {"a": np.arange(40)})
+    assert len(stability(reduced, [2], MOST_SEED)[0].ari) == 10  # to MOST_SEED + 19
+    arguments = ("domains", slices, "--out", tmp_path / "o", "--n", 3, "--seed")
+    line = refusal(command(*arguments, MOST_SEED + 1))
+    assert line == f"hespotex: expected --seed of 0 to {MOST_SEED}, found {MOST_SEED + 1}"
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_smoothing_that_leaves_one_value_a_section_is_refused_and_a_long_one_passes(
+    slices: Path, tmp_path: Path
+) -> None:
+    arguments = ("domains", slices, "--n", 3, "--from", "composition", "--smooth")
+    line = refusal(command(*arguments, 1e6, "--out", tmp_path / "o"))
+    assert "expected --smooth shorter than the sections, found 1e+06 um; spots of a" in line
+    assert not list(tmp_path.glob("o/*"))
+    assert command(*arguments, 400, "--out", tmp_path / "o").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (lambda n: np.linspace(0.0, 1.0, n), "numbers with fractions"),
+        (lambda n: np.arange(n) % 51, "51 numbers"),
+        (lambda n: np.arange(n) % 5, None),
+    ],
+)
+def test_a_column_of_measurements_holds_no_labels_and_one_of_clusters_does(
+    slices: Path, tmp_path: Path, values: Callable[[int], np.ndarray], found: str | None
+) -> None:
+    folder = shutil.copytree(slices, tmp_path / "run")
+    for path in (folder / "predictions").glob("*.h5ad"):
+        with h5py.File(path, "r+") as file:
+            obs = read_elem(file["obs"])
+            write_elem(file, "obs", obs.assign(own=values(len(obs))))
+    options = DomainOptions(n=3, sources=("composition",), labels=("own",))
+    if found is None:
+        table = find_domains([folder], tmp_path / "out", options).scores
+        assert (table["n_classes"] == 5).all()
+        return
+    match = f"labels in column own: words, or at most 50 whole numbers, found {found}"
+    with pytest.raises(ConfigError, match=match):
+        find_domains([folder], tmp_path / "out", options)

@@ -35,6 +35,8 @@ _FITTED: Final = 20_000
 _HELD: Final = 4 * 10**7
 _PIECE: Final = 65_536
 _STARTS: Final = 10
+# Part of the spread inside sections that smoothing must leave.
+_FLAT: Final = 1e-3
 _NEIGHBOURS: Final = 15
 # Stability: pairs of fits a number, part of the spots in each, and how far from the most stable number others may lie.
 PAIRS: Final = 10
@@ -81,7 +83,7 @@ def reduce_sources(
         seed: of the spots that are drawn, and of the reduction.
 
     Raises:
-        ConfigError: too few spots have values.
+        ConfigError: too few spots have values, or smoothing leaves one value a section.
     """
     rng = np.random.default_rng([seed, 31])
     most = _FITTED // len(sources)
@@ -93,6 +95,7 @@ def reduce_sources(
     points = {n: scalings[n](s.drawn) for n, s in seen.items() if len(s.drawn)}
     pca = _fit_pca(points, seed)
     scores, fitted = {}, {}
+    spread = np.zeros(2)
     for name, source in sources.items():
         found = np.full((len(usable[name]), pca.n_components_), np.nan, np.float32)
         for rows, values in source.blocks():
@@ -103,7 +106,18 @@ def reduce_sources(
         scores[name] = smoothed_apart(found, xy_um[name], length_um, usable[name])
         known = np.isfinite(scores[name]).all(axis=1)
         fitted[name] = _drawn(usable[name] & known, most, rng)
+        spread += [_spread(of[fitted[name]]) for of in (found, scores[name])]
+    if length_um > 0 and spread[1] <= _FLAT * spread[0] and spread[0] > 0:
+        raise ConfigError(
+            expected="--smooth shorter than the sections", found=f"{length_um:g} um",
+            remedy="spots of a section have all one value after it: give less",
+        )  # fmt: skip
     return Reduced(scores, fitted)
+
+
+def _spread(values: Float32) -> float:
+    """Standard deviation over a section's spots, all components together."""
+    return float(np.sqrt(values.var(axis=0, dtype=np.float64).sum())) if len(values) else 0.0
 
 
 def _fit_pca(points: Mapping[str, Float32], seed: int) -> Any:

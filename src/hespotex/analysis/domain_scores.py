@@ -49,7 +49,7 @@ def label_columns(
     Without a name every column of words counts that differs within a section and has 2 to 50 classes.
 
     Raises:
-        ConfigError: a column that was asked for is in no file.
+        ConfigError: a column that was asked for is in no file, or holds numbers that are no classes.
     """
     names = list(dict.fromkeys(c for table in obs.values() for c in table.columns))
     unknown = [name for name in asked or () if name not in names]
@@ -60,6 +60,8 @@ def label_columns(
             found=unknown[0],
             remedy="name a file of labels in the manifest's column labels, and predict again",
         )
+    for name in asked or ():
+        _check_labels(name, [table[name] for table in obs.values() if name in table])
     found = {}
     for name in names if asked is None else asked:
         columns = {s: _words(table[name]) for s, table in obs.items() if name in table}
@@ -67,6 +69,23 @@ def label_columns(
             continue
         found[name] = columns
     return found
+
+
+def _check_labels(name: str, columns: Sequence[pd.Series]) -> None:
+    """Refuse measurements: fractions, or more whole numbers than classes."""
+    if any(pd.api.types.is_float_dtype(c.dtype) and c.notna().any() for c in columns):
+        found = "numbers with fractions"
+    elif any(pd.api.types.is_integer_dtype(c.dtype) for c in columns) and (
+        (n := len(set().union(*(c.dropna() for c in columns)))) > _MOST_CLASSES
+    ):
+        found = f"{n:,} numbers"
+    else:
+        return
+    raise ConfigError(
+        expected=f"labels in column {name}: words, or at most {_MOST_CLASSES} whole numbers",
+        found=found,
+        remedy="name a column that says which class a spot is of",
+    )
 
 
 def _words(column: pd.Series) -> Words:

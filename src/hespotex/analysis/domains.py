@@ -15,6 +15,7 @@ from hespotex.analysis.cohort import prediction_files
 from hespotex.analysis.domain_fit import (
     LENGTH_UM,
     MOST_DOMAINS,
+    PAIRS,
     Labels,
     Reduced,
     Stability,
@@ -32,6 +33,7 @@ from hespotex.analysis.domain_models import (
     matched,
     model_of,
 )
+from hespotex.analysis.domain_notes import LEAST_SPOTS, notes_of_files
 from hespotex.analysis.domain_scores import (
     Words,
     against_labels,
@@ -50,18 +52,14 @@ from hespotex.analysis.domain_sources import (
     feature_sources,
     measured_sources,
 )
-from hespotex.analysis.domain_space import spacing_um
 from hespotex.analysis.prediction_file import PredictionFile, read_by_section
 from hespotex.config import Machine
 from hespotex.errors import ConfigError, counted, shorten
-from hespotex.export.raster import pitch_um
 from hespotex.progress import Reporter, heard
 from hespotex.storage.atomic import check_writable
 
-# A section of fewer spots has no mean to be standardised by.
-LEAST_SPOTS: Final = 10
-# Factor by which spots may lie nearer or farther than their stated pitch.
-_PITCHES: Final = 1.5
+# The last seed that leaves room for those of the parts: scikit-learn takes 32 bits.
+MOST_SEED: Final = 2**32 - 1 - 2 * PAIRS
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,10 @@ class DomainOptions:
             raise ConfigError(expected="--resolution above 0", found=self.resolution)
         if self.length_um != 0 and not 1 <= self.length_um < np.inf:
             raise ConfigError(expected="--smooth of 0, or of 1 um or more", found=self.length_um)
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ConfigError(expected=f"--seed of 0 to {MOST_SEED}", found=self.seed)
+        if self.labels == ():
+            raise ConfigError(expected="--labels with names of columns", found="none")
         if FEATURES in (self.sources or ()) and self.manifest is None:
             raise ConfigError(
                 expected="--manifest with the slides that features are taken from",
@@ -176,7 +178,7 @@ def find_domains(
     files = read_files(predicted)
     obs = {name: read_obs(file) for name, file in files.items()}
     known = label_columns(obs, options.labels)
-    notes = _notes_of_files(files, known)
+    notes = notes_of_files(files, known)
     kept = {name: f for name, f in files.items() if f.n_spots >= LEAST_SPOTS}
     if not kept:
         raise ConfigError(
@@ -265,42 +267,6 @@ def read_files(predicted: Sequence[Path]) -> dict[str, PredictionFile]:
         RunError: there is none, or a section stands in two files.
     """
     return read_by_section(prediction_files(predicted))
-
-
-def _notes_of_files(
-    files: Mapping[str, PredictionFile], known: Mapping[str, Mapping[str, Words]]
-) -> list[str]:
-    notes = []
-    small = [name for name, f in files.items() if f.n_spots < LEAST_SPOTS]
-    if small:
-        notes.append(f"fewer than {LEAST_SPOTS} spots, kept without a domain: {shorten(small)}")
-    notes += _notes_of_flags({n: f for n, f in files.items() if n not in small})
-    for name, file in files.items():
-        stated, found = pitch_um(file.spots), spacing_um(file.xy_um)
-        if not 1 / _PITCHES <= found / stated <= _PITCHES and file.n_spots > 1:
-            notes.append(
-                f"{name}: its spots lie {found:.3g} um apart by its scale (mpp {file.spots.mpp:g}), and {stated:.3g} um by its pitch: "
-                "where the scale is wrong, it is smoothed over another length than the others"
-            )
-    for column, words in known.items():
-        lacking = [n for n in files if n not in words or all(w is None for w in words[n])]
-        if lacking:
-            notes.append(f"no labels ({column}) for {shorten(lacking)}: not scored there")
-    if not known:
-        notes.append("no labels in the predictions: domains are compared with none")
-    return notes
-
-
-def _notes_of_flags(files: Mapping[str, PredictionFile]) -> list[str]:
-    unlike = [n for n, f in files.items() if f.claims.suspended]
-    flagged = [n for n, f in files.items() if n not in unlike and not f.usable.any()]
-    shaped = "" if len(unlike) + len(flagged) == len(files) else " and shaped none of those from predictions or features (measured counts are sound whatever the picture)"  # fmt: skip
-    said = {"unlike the training slides": unlike, "every spot is flagged": flagged}
-    return [
-        f"{what}: {shorten(names)}; their spots got domains{shaped}, and markers leave them out"
-        for what, names in said.items()
-        if names
-    ]
 
 
 def _sources(
