@@ -14,7 +14,7 @@ from hespotex.analysis.domain_fit import Stability, by_size
 from hespotex.analysis.domain_models import matched
 from hespotex.analysis.domains import DomainOptions, Domains, find_domains, summary
 from hespotex.plots.domain_colours import colour_of
-from hespotex.report.domains_page import _columns
+from hespotex.report.domains_page import _columns, write_pages
 
 
 def made(folder: Path, name: str = "a", **more: object) -> Path:
@@ -64,3 +64,32 @@ def test_sizes_leave_no_gap_where_a_domain_shaped_nothing() -> None:
     }  # 2 has no spot, 1 has one that shaped none
     found, _ = by_size(labels, {"A": np.arange(5)})
     assert found["A"].tolist() == [1, 1, 0, 0, 0, 2]
+
+
+def test_a_second_call_into_a_folder_leaves_nothing_of_the_first_and_all_of_others(
+    tmp_path: Path,
+) -> None:
+    out, files = tmp_path / "o", [made(tmp_path, name) for name in "abcde"]
+    options = DomainOptions(n=2)
+    first = find_domains(files, out, options)
+    first.stability["composition"].append(Stability(2, (0.9,)))  # type: ignore[attr-defined]
+    write_domains(first, out)
+    write_pages(first, out)
+    others = [
+        out / "notes.txt",
+        out / "geojson" / "mine_measured.geojson",
+        out / "sections" / "z.h5ad",
+    ]
+    for path in others:
+        path.write_text("mine", encoding="utf-8")
+    before = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert {"stability.csv", "figures/overview_2.png", "sections/e.h5ad"} <= before
+    second = find_domains(files[:1], out, options)
+    write_domains(second, out)
+    write_pages(second, out)
+    after = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert after == {
+        *(str(p.relative_to(out)) for p in others),
+        *("domains.csv", "scores.csv", "markers.csv", "domains.html", "figures/overview.png"),
+        *("sections/a.h5ad", "geojson/a_composition.geojson"),
+    }

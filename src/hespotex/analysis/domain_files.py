@@ -23,6 +23,8 @@ RECORD: Final = "domains"
 def write_domains(found: Domains, out: Path, reporter: Reporter | None = None) -> dict[str, Path]:
     """Write domains.csv, scores.csv, markers.csv, stability.csv and sections/<id>.h5ad.
 
+    Of an earlier call, stability.csv and sections that this one does not write are taken away.
+
     Returns:
         The paths by label.
 
@@ -35,6 +37,7 @@ def write_domains(found: Domains, out: Path, reporter: Reporter | None = None) -
             spot_table(found, name).to_csv(
                 text, index=False, header=number == 0, float_format="%.6g"
             )
+    _take_away(found, out)
     tables = {"scores": found.scores, "markers": found.markers}
     if any(found.stability.values()):
         paths["stability"] = out / "stability.csv"
@@ -47,6 +50,27 @@ def write_domains(found: Domains, out: Path, reporter: Reporter | None = None) -
             _write_section(out / "sections" / f"{name}.h5ad", found, name)
             advance(1)
     return {**paths, "sections": out / "sections"}
+
+
+def _take_away(found: Domains, out: Path) -> None:
+    """What an earlier call wrote must not stand beside the numbers of this one; files of others stay, and inputs."""
+    old = out / "stability.csv"
+    if old.is_file() and old.read_bytes().startswith(b"source,n,ari_mean"):
+        old.unlink()
+    inputs = {file.path.resolve() for file in found.files.values()}
+    for path in (out / "sections").glob("*.h5ad"):
+        if path.stem not in found.files and path.resolve() not in inputs and _has_domains(path):
+            path.unlink()
+
+
+def _has_domains(path: Path) -> bool:
+    import h5py
+
+    try:
+        with h5py.File(path) as table:
+            return f"uns/{keys.UNS}/{RECORD}" in table
+    except OSError:
+        return False
 
 
 def spot_table(found: Domains, section: str) -> pd.DataFrame:

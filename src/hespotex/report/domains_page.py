@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,19 +36,33 @@ _TITLES: Final = {
 def write_pages(found: Domains, out: Path) -> dict[str, Path]:
     """Write figures/overview.png (and overview_2.png, ... of more than four sections), geojson/ and domains.html.
 
+    Pictures and outlines of an earlier call that this one does not write are taken away.
+
     Returns:
         The paths by label.
 
     Raises:
         RunError: a file cannot be written.
     """
-    pictures = _write_pictures(found, out / "figures")
-    for name in found.files:
-        _write_outlines(found, name, out / "geojson")
     path = out / "domains.html"
+    earlier = path.exists()
+    pictures = _write_pictures(found, out / "figures")
+    outlines = [p for name in found.files for p in _write_outlines(found, name, out / "geojson")]
+    if earlier:
+        _take_away(out / "figures", r"overview_\d+\.png", pictures)
+        _take_away(
+            out / "geojson", rf".+_({'|'.join(_TITLES)})\.geojson", outlines, b"domains from "
+        )
     with atomic_path(path) as temporary:
         temporary.write_text(_render(found, pictures), encoding="utf-8")
     return {"report": path, "overview": pictures[0], "QuPath": out / "geojson"}
+
+
+def _take_away(folder: Path, pattern: str, written: Sequence[Path], has: bytes = b"") -> None:
+    """Files of this name that were not written now and hold these bytes."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if re.fullmatch(pattern, path.name) and path not in written and has in path.read_bytes():
+            path.unlink()
 
 
 def _write_pictures(found: Domains, folder: Path) -> list[Path]:
@@ -84,21 +99,23 @@ def _columns(found: Domains) -> list[Column]:
     return made
 
 
-def _write_outlines(found: Domains, section: str, folder: Path) -> None:
-    file = found.files[section]
+def _write_outlines(found: Domains, section: str, folder: Path) -> list[Path]:
+    file, paths = found.files[section], []
     for source, of in found.labels.items():
         if section not in of:
             continue
         n = 1 + max(found.numbers(source), default=-1)
         about = f"domains from {_TITLES[source]}; {file.claims.verdict or 'no verdict on the slide'}. {DESCRIPTIVE}"
+        paths.append(folder / f"{safe_names([section])[0]}_{source}.geojson")
         write_domain_outlines(
-            folder / f"{safe_names([section])[0]}_{source}.geojson",
+            paths[-1],
             file.spots,
             of[section],
             [domain_name(k) for k in range(n)],
             colours_of(n),
             about,
         )
+    return paths
 
 
 def _render(found: Domains, pictures: list[Path]) -> str:
