@@ -15,7 +15,9 @@ import pytest
 from helpers.agree_runs import MPP, block, same_place, write
 from helpers.toy_prediction import GENES
 from hespotex.analysis.agree import agree, choose_pairs, read_sections
+from hespotex.analysis.agree_given import searched_notes
 from hespotex.analysis.agreement import CONSISTENT
+from hespotex.analysis.landmarks import points_of, read_landmarks
 from hespotex.errors import GeometryError, RunError
 from hespotex.evaluation.claims import untested
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
@@ -169,3 +171,43 @@ def test_a_section_that_is_unlike_the_training_is_named_and_keeps_no_grade(tmp_p
     assert set(table["grade_b"]) == {"ungraded"}
     page = write_pages(tmp_path, tmp_path / "o", results)["report"].read_text(encoding="utf-8")
     assert "No grade holds on S2 (unlike: blurred)." in page
+
+
+def test_frames_of_another_scale_are_refused_with_both_values(tmp_path: Path) -> None:
+    for name in ("S1", "S2"):
+        write(tmp_path, name, None)
+    path = tmp_path / "f.json"
+    for mpp, fits in ((MPP * 1.005, True), (MPP * 1.02, False)):
+        write_frames(path, CommonFrame({"S1": SectionFrame(MPP), "S2": SectionFrame(mpp)}))
+        if fits:
+            assert compared(tmp_path, transform=path) > 0.9
+            continue
+        with pytest.raises(
+            GeometryError, match=r"2 um per pixel of S2, .* in .*f\.json, found 2\.04"
+        ):
+            agree(tmp_path, tmp_path / "o", pairs=["S1:S2"], transform=path)
+
+
+def test_pairs_that_frames_or_landmarks_do_not_name_are_told() -> None:
+    given = CommonFrame({"S1": SectionFrame(MPP)})
+    marks = {("S2", "S1"): (np.zeros((3, 2)), np.ones((3, 2)))}
+    pairs = [("S1", "S2"), ("S1", "S3")]
+    notes = searched_notes(pairs, given, marks, Path("f.json"), Path("m.csv"))
+    assert notes == [
+        "S1 and S3 are laid on one another by search: f.json has no frame of S3; m.csv has no points of them"
+    ]
+    fixed, moving = points_of(marks, ("S1", "S2")) or ((), ())
+    assert np.all(np.asarray(fixed) == 1)
+    assert np.all(np.asarray(moving) == 0)
+    assert searched_notes(pairs, given, {}, None, None) == []
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_landmarks_that_are_not_finite_are_named_with_their_line(
+    tmp_path: Path, value: str
+) -> None:
+    path = tmp_path / "marks.csv"
+    rows = f"S1,S2,0,0,0,0\nS1,S2,1,{value},2,2\n"
+    path.write_text("section_a,section_b,x_a_um,y_a_um,x_b_um,y_b_um\n" + rows)
+    with pytest.raises(GeometryError, match=rf"finite .*marks\.csv, found .*{value}.* in line 3"):
+        read_landmarks(path)

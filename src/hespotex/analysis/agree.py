@@ -11,6 +11,7 @@ import pandas as pd
 
 from hespotex.analysis import agreement as scores
 from hespotex.analysis.agree_files import frames_of, summary, write_results
+from hespotex.analysis.agree_given import check_scale, searched_notes
 from hespotex.analysis.agree_pairs import (
     OTHER_PATIENT,
     Pair,
@@ -21,7 +22,7 @@ from hespotex.analysis.agree_pairs import (
     trained_note,
     unlike_note,
 )
-from hespotex.analysis.landmarks import LEAST_LANDMARKS, fit_landmarks, read_landmarks
+from hespotex.analysis.landmarks import LEAST_LANDMARKS, fit_landmarks, points_of, read_landmarks
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.analysis.registration import UNKNOWN, Registration, quality_of_given, register
 from hespotex.analysis.section_picture import Picture, picture_of
@@ -70,11 +71,15 @@ def agree(
     chosen, order = choose_pairs(files, pairs)
     given = read_frames(transform) if transform is not None else CommonFrame({})
     marks = read_landmarks(landmarks) if landmarks is not None else {}
+    if transform is not None:
+        check_scale(given, {name: files[name] for pair in chosen for name in pair}, transform)
+    for note in searched_notes(chosen, given, marks, transform, landmarks):
+        reporter.warn(note)
     pictures: dict[str, Picture] = {}
     results = []
     with reporter.task("sections compared", len(chosen)) as advance:
         for a, b in chosen:
-            result = _compare(files, (a, b), pictures, given, marks.get((a, b)), bend)
+            result = _compare(files, (a, b), pictures, given, points_of(marks, (a, b)), bend)
             same = files[a].spots.patient_id == files[b].spots.patient_id
             unlike, apart = unlike_note(files[a], files[b]), abs(order[b] - order[a])
             results.append(replace(result, apart=apart, same_patient=same, unlike=unlike))
