@@ -17,6 +17,7 @@ from helpers.toy_prediction import GENES
 from hespotex.analysis.agree import agree, choose_pairs, read_sections
 from hespotex.analysis.agree_given import searched_notes
 from hespotex.analysis.agreement import CONSISTENT
+from hespotex.analysis.common_maps import common_places
 from hespotex.analysis.landmarks import points_of, read_landmarks
 from hespotex.errors import GeometryError, RunError
 from hespotex.evaluation.claims import untested
@@ -136,7 +137,10 @@ def test_sections_that_name_genes_otherwise_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "predictions" / "S2.h5ad", "r+") as file:
         index = file["var"].attrs["_index"]
         file[f"var/{index}"][...] = [f"ENSG{j:011d}" for j in range(len(GENES))]
-    with pytest.raises(GeometryError, match=r"genes that both .* hold, found none; predict both"):
+    with pytest.raises(
+        GeometryError,
+        match=r"genes that both .* hold, found none common of 6 and 6 genes; predict both",
+    ):
         agree(tmp_path, tmp_path / "out", pairs=["S1:S2"], transform=same_place(tmp_path))
 
 
@@ -211,3 +215,37 @@ def test_landmarks_that_are_not_finite_are_named_with_their_line(
     path.write_text("section_a,section_b,x_a_um,y_a_um,x_b_um,y_b_um\n" + rows)
     with pytest.raises(GeometryError, match=rf"finite .*marks\.csv, found .*{value}.* in line 3"):
         read_landmarks(path)
+
+
+def test_eight_spots_are_asked_of_the_second_section_too(tmp_path: Path) -> None:
+    """A fine lattice within reach of four coarse spots: many places of the first, four of the second."""
+    fine = np.stack(np.meshgrid(np.arange(10.0), np.arange(10.0)), -1).reshape(-1, 2)
+    for n, refused in ((4, True), (8, False)):
+        coarse = fine[:: 100 // n][:n]
+        usable = np.ones(100, bool), np.ones(n, bool)
+        if not refused:
+            assert len(common_places(fine, coarse, 5.0, usable).rows) > 8
+            continue
+        with pytest.raises(
+            GeometryError,
+            match=r"found \d+ of the first's 100 usable spots and 4 of the second's 4;",
+        ):
+            common_places(fine, coarse, 5.0, usable)
+
+
+def test_few_common_genes_are_refused_and_others_counted(tmp_path: Path) -> None:
+    genes = [f"G{j}" for j in range(30)]
+    for shared, refused in ((9, True), (10, False)):
+        run = tmp_path / str(shared)
+        write(run, "S1", None, names=genes, model="m1")
+        write(run, "S2", None, names=[*genes[:shared], *(f"H{j}" for j in range(20))], model="m2")
+        said = rf"{shared} common of 30 and {shared + 20} genes, predicted by two models"
+        frames = same_place(run)
+        if refused:
+            with pytest.raises(GeometryError, match=rf"at least 10 genes .*found {said}"):
+                agree(run, run / "o", pairs=["S1:S2"], transform=frames)
+            continue
+        (result,) = agree(run, run / "o", pairs=["S1:S2"], transform=frames)
+        assert result.genes == said
+        page = write_pages(run, run / "o", [result])["report"].read_text(encoding="utf-8")
+        assert f"compared at {result.table['n_places'].iloc[0]} spots of the first; {said}" in page

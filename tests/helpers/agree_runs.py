@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -46,6 +47,8 @@ def write(
     spots: int | None = None,
     genes: int | None = None,
     claims: Claims | None = None,
+    names: Sequence[str] = GENES,
+    model: str = "m",
     **obs: str,
 ) -> None:
     """A prediction on a lattice over the tissue: smooth waves of the place, others for every gene."""
@@ -57,15 +60,15 @@ def write(
         barcodes=barcodes, xy_px0=xy_um / MPP, counts=None, genes=None,
         obs=pd.DataFrame(obs, index=barcodes),
     )  # fmt: skip
-    waves = np.random.default_rng(0).normal(size=(2, len(GENES))) / 300
+    waves = np.random.default_rng(0).normal(size=(2, len(names))) / 300
     values = np.sin(xy_um @ waves).astype(np.float32)
     write_prediction(
         run / "predictions" / f"{name}.h5ad",
         section=section,
-        genes=GENES,
+        genes=names,
         prediction=Prediction(np.exp(values), values, np.full(len(xy_um), 9.0, np.float32)),
         thumbnail=None if picture is None else Thumbnail(picture, block()[2]),
-        provenance={"spot_pitch_um": pitch_um},
+        provenance={"spot_pitch_um": pitch_um, "model_id": model},
         extras=Extras() if claims is None else Extras(claims=claims),
         columns=None if genes is None else np.arange(genes),
     )

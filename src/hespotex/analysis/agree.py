@@ -82,7 +82,17 @@ def agree(
             result = _compare(files, (a, b), pictures, given, points_of(marks, (a, b)), bend)
             same = files[a].spots.patient_id == files[b].spots.patient_id
             unlike, apart = unlike_note(files[a], files[b]), abs(order[b] - order[a])
-            results.append(replace(result, apart=apart, same_patient=same, unlike=unlike))
+            results.append(
+                replace(
+                    result,
+                    apart=apart,
+                    same_patient=same,
+                    unlike=unlike,
+                    genes=scores.common_genes(files[a], files[b]),
+                )
+            )
+            if results[-1].genes and not result.refused:
+                reporter.warn(f"{a} and {b}: {results[-1].genes}")
             if unlike:
                 reporter.warn(f"{a} and {b}: {unlike}")
             if not same:

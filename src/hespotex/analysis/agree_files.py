@@ -82,7 +82,7 @@ def summary(results: Sequence[PairResult]) -> pd.DataFrame:
         }
         head |= {"residual_um": r.registration.residual_um if r.registration else np.nan}
         head |= as_columns(r.registration.bending if r.registration else None)
-        tail = {"trained": r.trained, "unlike": r.unlike, "refused": r.refused}
+        tail = {"trained": r.trained, "unlike": r.unlike, "genes": r.genes, "refused": r.refused}
         if r.table.empty:
             rows.append({**head, **tail})
             continue

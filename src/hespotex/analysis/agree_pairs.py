@@ -34,6 +34,7 @@ class PairResult:
         apart: steps between them in the series.
         same_patient: both sections are of one patient.
         unlike: which of them are unlike the training slides, so that no grade holds there; empty where neither is.
+        genes: how many are common, of how many; empty where both hold the same.
     """
 
     first: str
@@ -45,6 +46,7 @@ class PairResult:
     apart: float
     same_patient: bool = True
     unlike: str = ""
+    genes: str = ""
 
 
 def read_sections(run: Path) -> dict[str, PredictionFile]:

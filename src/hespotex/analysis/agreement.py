@@ -36,6 +36,8 @@ _FINE_SPOTS: Final = 20_000
 _FINE_MODES: Final = 300
 # So many genes of the other section stand for all others.
 _OTHERS: Final = 200
+# Means over fewer genes say nothing, unless both predictions hold no others.
+_LEAST_GENES: Final = 10
 # Values of a section that are read at a time.
 _READ_VALUES: Final = 2**26
 # A map of which depth leaves a smaller part of the variance is depth.
@@ -134,16 +136,17 @@ def agreement(
         half), of the model and of ridge; `n_places`; and what is claimed of the gene on either section.
 
     Raises:
-        GeometryError: fewer than 8 spots overlap, or no gene is common.
+        GeometryError: fewer than 8 spots of either overlap, or fewer than 10 genes are common and either holds others.
     """
     sides, xy = sides_of(first, second, to_first, pitch_um)
     known = set(second.genes.tolist())
     genes = [gene for gene in first.genes.tolist() if gene in known]
-    if not genes:
+    least = len(known | set(first.genes.tolist()))
+    if len(genes) < min(_LEAST_GENES, least):
         raise GeometryError(
-            expected="genes that both sections' predictions hold",
-            found="none",
-            remedy="predict both with one model",
+            expected=f"at least {_LEAST_GENES} genes that both sections' predictions hold",
+            found=common_genes(first, second) or "none",
+            remedy="predict both with one model and --all-genes",
         )
     modes = build_modes(xy, _FINE_MODES) if len(xy) > _FINE_SPOTS else build_modes(xy)
     spread = np.unique(np.linspace(0, len(genes) - 1, min(_OTHERS, len(genes))).astype(int))
@@ -160,6 +163,17 @@ def agreement(
         table.loc[group.index, "q_value"] = benjamini_hochberg(p, np.isfinite(p))
     table["n_places"] = len(xy)
     return table.merge(_claims(first, second), on="gene", how="left")
+
+
+def common_genes(first: PredictionFile, second: PredictionFile) -> str:
+    """How many genes two predictions share, and whether two models made them; empty where both hold the same."""
+    sets = [set(f.genes.tolist()) for f in (first, second)]
+    if sets[0] == sets[1]:
+        return ""
+    models = {str(f.spots.record.get("model_id", "")) for f in (first, second)}
+    two = ", predicted by two models" if len(models) > 1 else ""
+    n = [len(genes) for genes in sets]
+    return f"{len(sets[0] & sets[1]) or 'none'} common of {n[0]:,} and {n[1]:,} genes{two}"
 
 
 def _claims(first: PredictionFile, second: PredictionFile) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def common_places(
         usable: of each, which spots something may be said of.
 
     Raises:
-        GeometryError: fewer than 8 spots overlap.
+        GeometryError: fewer than 8 spots of either overlap; says how many there are.
     """
     kept_a, kept_b = (np.flatnonzero(mask) for mask in usable)
     found = np.zeros((0, 1)), np.zeros((0, 1), np.intp)
@@ -66,11 +66,15 @@ def common_places(
         found = cKDTree(second[kept_b]).query(first[kept_a], k=list(range(1, k + 1)))
     distance, nearest = (np.asarray(part) for part in found)
     near: npt.NDArray[np.bool_] = distance[:, 0] <= _REACH * pitch_um
-    if near.sum() < MIN_SPOTS:
+    met = len(np.unique(nearest[near][distance[near] <= _REACH * pitch_um]))
+    if min(near.sum(), met) < MIN_SPOTS:
+        few = min(len(kept_a), len(kept_b)) < MIN_SPOTS
         raise GeometryError(
             expected=f"at least {MIN_SPOTS} spots of either section at common places",
-            found=int(near.sum()),
-            remedy="look at the picture of the pair: the sections do not overlap there",
+            found=f"{near.sum()} of the first's {len(kept_a)} usable spots and {met} of the second's {len(kept_b)}",
+            remedy="flagged spots do not count: a section has too few to be compared"
+            if few
+            else "look at the picture of the pair: the sections do not overlap there",
         )
     distance, nearest = distance[near], nearest[near]
     weight = np.exp(-0.5 * (distance / (0.5 * pitch_um)) ** 2)

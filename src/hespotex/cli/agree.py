@@ -72,6 +72,7 @@ def agree(
         (
             f"{row['section_a']} : {row['section_b']}",
             str(row["what"]),
+            f"{row['n_places']:.0f}",
             f"{row['pcc']:.3f}",
             f"{row['beyond_null']:.0f} of {row['n_genes']:.0f}",
             "" if math.isnan(row["specificity"]) else f"{row['specificity']:.2f}",
@@ -83,6 +84,6 @@ def agree(
         )
         for row in table.to_dict("records")
     ]
-    header = ("sections", "compared", "mean PCC", "beyond the null", "specificity", "mark")
+    header = ("sections", "compared", "spots", "mean PCC", "beyond the null", "specificity", "mark")
     terminal.print_table("Agreement of composition", header, rows)
     terminal.print_paths(paths)

@@ -207,6 +207,8 @@ def _pair(out: Path, result: PairResult, table: pd.DataFrame) -> dict[str, Any]:
         "title": f"{result.first} and {result.second}{apart}",
         "trained": result.trained,
         "unlike": result.unlike,
+        "genes": result.genes,
+        "n_places": int(of["n_places"].iloc[0]) if rows else 0,
         "refused": result.refused,
         "fit": fit_sentence(result),
         "picture": encoded,
