@@ -23,6 +23,8 @@ ROWS: Final = 4
 _SIDE: Final = 2.9
 _GAP: Final = 0.25
 _TOP: Final = 1.5
+_SAID: Final = 8.0
+_LINE: Final = 0.17
 _LEGEND: Final = 0.24
 _FADE: Final = 0.55
 _MOST_PX: Final = 1_500
@@ -54,14 +56,16 @@ def plot_domains(
     """
     legend = _LEGEND * (max(len(c.names) for c in columns) + 1)
     wide = max(0.4 + len(columns) * (_SIDE + _GAP), 6.5)
-    figure = style.new_figure(wide, _TOP + len(sections) * (_SIDE + 0.35) + legend)
+    # There is room for two lines below the title.
+    top = _TOP + _LINE * max(len(style.wrapped(said, wide * 0.92, _SAID)) - 2, 0)
+    figure = style.new_figure(wide, top + len(sections) * (_SIDE + 0.35) + legend)
     style.heading(figure, "Tissue domains")
-    style.paragraph(figure, 0.03 * wide, 0.72, wide * 0.92, said, size=8)
+    style.paragraph(figure, 0.03 * wide, 0.72, wide * 0.92, said, size=_SAID)
     for k, column in enumerate(columns):
         x = 0.4 + k * (_SIDE + _GAP)
-        style.caption(figure, x, _TOP - 0.28, column.title, size=11)
+        style.caption(figure, x, top - 0.28, column.title, size=11)
         for row, section in enumerate(sections):
-            y = _TOP + row * (_SIDE + 0.35)
+            y = top + row * (_SIDE + 0.35)
             axes = style.place(figure, x, y, _SIDE, _SIDE)
             style.draw_tissue(axes, section, fade=_FADE)
             name = section.section_id
@@ -71,7 +75,7 @@ def plot_domains(
             if k == 0:
                 style.draw_scale_bar(axes, section)
                 style.caption(figure, x, y - 0.06, _short(name), size=9, colour=style.MUTED)
-        _legend(figure, x, _TOP + len(sections) * (_SIDE + 0.35), column.names)
+        _legend(figure, x, top + len(sections) * (_SIDE + 0.35), column.names)
     return figure
 
 

@@ -148,14 +148,19 @@ def caption(
     figure.text(x / full_width, 1 - y / full_height, text, size=size, color=colour)
 
 
+def wrapped(text: str, width: float, size: float) -> list[str]:
+    """Lines of a `paragraph` so many inches wide."""
+    from textwrap import wrap
+
+    return wrap(text, max(int(width * 110 / size), 16))
+
+
 def paragraph(
     figure: Figure, x: float, y: float, width: float, text: str, *, size: float = 8
 ) -> None:
     """Wrapped lines of quiet text; a line break starts a new sentence with a gap. Inches, y from the top."""
-    from textwrap import wrap
-
     for part in text.split("\n"):
-        for line in wrap(part, max(int(width * 110 / size), 16)):
+        for line in wrapped(part, width, size):
             caption(figure, x, y, line, size=size, colour=MUTED)
             y += size * 0.021
         y += size * 0.011
