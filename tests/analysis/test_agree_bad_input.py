@@ -14,7 +14,7 @@ import pytest
 
 from helpers.agree_runs import MPP, block, same_place, write
 from helpers.toy_prediction import GENES
-from hespotex.analysis.agree import agree, choose_pairs, read_sections
+from hespotex.analysis.agree import agree, choose_pairs, read_sections, summary
 from hespotex.analysis.agree_given import searched_notes
 from hespotex.analysis.agreement import CONSISTENT
 from hespotex.analysis.common_maps import common_places
@@ -22,7 +22,7 @@ from hespotex.analysis.landmarks import points_of, read_landmarks
 from hespotex.errors import GeometryError, RunError
 from hespotex.evaluation.claims import untested
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
-from hespotex.report.agree_page import write_pages
+from hespotex.report.agree_page import drifts_of, write_pages
 
 
 def compared(run: Path, **more: Any) -> float:
@@ -249,3 +249,56 @@ def test_few_common_genes_are_refused_and_others_counted(tmp_path: Path) -> None
         assert result.genes == said
         page = write_pages(run, run / "o", [result])["report"].read_text(encoding="utf-8")
         assert f"compared at {result.table['n_places'].iloc[0]} spots of the first; {said}" in page
+
+
+def test_a_pair_is_compared_once_however_often_it_is_asked(tmp_path: Path) -> None:
+    for name in ("S1", "S2", "S3"):
+        write(tmp_path, name, None)
+    asked = ["S2:S1", "S1:S2", "S1:S3", "S2:S1"]
+    pairs, _ = choose_pairs(read_sections(tmp_path), asked)
+    assert pairs == [("S2", "S1"), ("S1", "S3")]
+
+
+def test_what_an_older_run_wrote_goes_and_files_of_others_stay(tmp_path: Path) -> None:
+    for name in ("S1", "S2", "a b"):
+        write(tmp_path / "run", name.replace(" ", "_"), block()[0], section=name)
+    path, out = tmp_path / "f.json", tmp_path / "o"
+    write_frames(path, CommonFrame({n: SectionFrame(MPP) for n in ("S1", "S2", "a b")}))
+    for pair, there, gone in (("S1:S2", "S1_S2", ""), ("S1:a b", "S1_a_b", "S1_S2")):
+        results = agree(tmp_path / "run", out, pairs=[pair], transform=path)
+        write_pages(tmp_path / "run", out, results)
+        (out / "figures" / "mine.png").write_bytes(b"")
+        assert (out / "figures" / f"{there}.png").exists()
+        assert not gone or not (out / "figures" / f"{gone}.png").exists()
+    assert {p.name for p in (out / "sections").iterdir()} == {"S1.h5ad", "a_b.h5ad"}
+    assert (out / "figures" / "mine.png").exists()
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    for name in ("S1", "S2"):
+        write(tmp_path, name, None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"folder that can be written at .*file"):
+        agree(tmp_path, tmp_path / "file", pairs=["S1:S2"])  # without pictures: never searched for
+
+
+def test_sections_of_two_series_have_no_distance_and_each_series_its_own_drift(
+    tmp_path: Path,
+) -> None:
+    places = {
+        "S1": ("a", "1"),
+        "S2": ("a", "2"),
+        "S3": ("a", "4"),
+        "T1": ("b", "1"),
+        "T2": ("b", "2"),
+    }
+    for name, (series, order) in places.items():
+        write(tmp_path, name, None, series=series, order=order)
+    write_frames(tmp_path / "f.json", CommonFrame({n: SectionFrame(MPP) for n in places}))
+    asked = ["S1:S2", "S1:S3", "T1:T2", "S1:T2"]
+    results = agree(tmp_path, tmp_path / "o", pairs=asked, transform=tmp_path / "f.json")
+    assert [r.series for r in results] == ["a", "a", "b", ""]
+    np.testing.assert_array_equal([r.apart for r in results], [1, 3, 1, np.nan])
+    drifts = drifts_of(summary(results))
+    assert list(drifts) == ["a"]  # b has one distance
+    assert [p.apart for p in drifts["a"]["consistency"]] == [1, 3]

@@ -49,14 +49,15 @@ def write(
     claims: Claims | None = None,
     names: Sequence[str] = GENES,
     model: str = "m",
+    section: str | None = None,
     **obs: str,
 ) -> None:
     """A prediction on a lattice over the tissue: smooth waves of the place, others for every gene."""
     steps = np.arange(300.0, SIDE_UM - 300, pitch_um)
     xy_um = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)[:spots]
     barcodes = np.array([f"s{i}" for i in range(len(xy_um))])
-    section = Section(
-        section_id=name, patient_id="P", slide=None, geometry=Geometry(mpp, pitch_um, pitch_um / 2),
+    whole = Section(
+        section_id=section or name, patient_id="P", slide=None, geometry=Geometry(mpp, pitch_um, pitch_um / 2),
         barcodes=barcodes, xy_px0=xy_um / MPP, counts=None, genes=None,
         obs=pd.DataFrame(obs, index=barcodes),
     )  # fmt: skip
@@ -64,7 +65,7 @@ def write(
     values = np.sin(xy_um @ waves).astype(np.float32)
     write_prediction(
         run / "predictions" / f"{name}.h5ad",
-        section=section,
+        section=whole,
         genes=names,
         prediction=Prediction(np.exp(values), values, np.full(len(xy_um), 9.0, np.float32)),
         thumbnail=None if picture is None else Thumbnail(picture, block()[2]),

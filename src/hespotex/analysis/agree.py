@@ -17,8 +17,10 @@ from hespotex.analysis.agree_pairs import (
     Pair,
     PairResult,
     choose_pairs,
+    pair_notes,
     read_sections,
     ridge_note,
+    series_of,
     trained_note,
     unlike_note,
 )
@@ -30,6 +32,7 @@ from hespotex.errors import GeometryError
 from hespotex.export.raster import pitch_um
 from hespotex.geometry import CommonFrame, Map, read_frames
 from hespotex.progress import Reporter, heard
+from hespotex.storage.atomic import check_writable
 
 __all__ = [
     "OTHER_PATIENT",
@@ -69,6 +72,7 @@ def agree(
     reporter = heard(reporter)
     files = read_sections(run)
     chosen, order = choose_pairs(files, pairs)
+    _check_out(out)
     given = read_frames(transform) if transform is not None else CommonFrame({})
     marks = read_landmarks(landmarks) if landmarks is not None else {}
     if transform is not None:
@@ -79,26 +83,10 @@ def agree(
     results = []
     with reporter.task("sections compared", len(chosen)) as advance:
         for a, b in chosen:
-            result = _compare(files, (a, b), pictures, given, points_of(marks, (a, b)), bend)
-            same = files[a].spots.patient_id == files[b].spots.patient_id
-            unlike, apart = unlike_note(files[a], files[b]), abs(order[b] - order[a])
-            results.append(
-                replace(
-                    result,
-                    apart=apart,
-                    same_patient=same,
-                    unlike=unlike,
-                    genes=scores.common_genes(files[a], files[b]),
-                )
-            )
-            if results[-1].genes and not result.refused:
-                reporter.warn(f"{a} and {b}: {results[-1].genes}")
-            if unlike:
-                reporter.warn(f"{a} and {b}: {unlike}")
-            if not same:
-                reporter.warn(f"{a} and {b} are of different patients: {OTHER_PATIENT}")
-            if result.refused:
-                reporter.warn(f"{a} and {b} are not compared: {result.refused}")
+            found = _compare(files, (a, b), pictures, given, points_of(marks, (a, b)), bend)
+            results.append(_known(files, found, abs(order[b] - order[a])))
+            for note in pair_notes(results[-1]):
+                reporter.warn(note)
             advance(1)
     if without := ridge_note(results):
         reporter.warn(without)
@@ -113,6 +101,32 @@ def agree(
         )
     write_results(out, files, results, reporter)
     return results
+
+
+def _check_out(out: Path) -> None:
+    """Before the work, not after it; leaves no folder where none was."""
+    made = not out.exists()
+    check_writable(out)
+    if made:
+        out.rmdir()
+
+
+def _known(files: Mapping[str, PredictionFile], found: PairResult, apart: float) -> PairResult:
+    """A pair with what the files say of it.
+
+    Args:
+        apart: difference of the sections' places, which is a distance within one series alone.
+    """
+    a, b = files[found.first], files[found.second]
+    series = series_of(a) if series_of(a) == series_of(b) else ""
+    return replace(
+        found,
+        apart=apart if series else np.nan,
+        series=series,
+        same_patient=a.spots.patient_id == b.spots.patient_id,
+        unlike=unlike_note(a, b),
+        genes=scores.common_genes(a, b),
+    )
 
 
 def _compare(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from hespotex import keys
-from hespotex.analysis.agree_pairs import PairResult
+from hespotex.analysis.agree_pairs import Pair, PairResult
 from hespotex.analysis.bending import as_columns
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import GeometryError
-from hespotex.geometry import Affine, CommonFrame, Map, SectionFrame, write_frames
+from hespotex.geometry import Affine, CommonFrame, Map, SectionFrame, read_frames, write_frames
 from hespotex.progress import Reporter
 from hespotex.storage.atomic import atomic_path
+from hespotex.storage.safe_names import safe_names
 
 
 def frames_of(
@@ -27,7 +29,9 @@ def frames_of(
 
     Neighbours are used first.
     """
-    links = sorted((r for r in results if not r.refused), key=lambda r: np.nan_to_num(r.apart))
+    links = sorted(
+        (r for r in results if not r.refused), key=lambda r: np.nan_to_num(r.apart, nan=np.inf)
+    )
     maps = [(r.first, r.second, r.registration.to_fixed) for r in links if r.registration]
     placed: dict[str, tuple[Map, int]] = {}
     block = 0
@@ -72,7 +76,7 @@ def summary(results: Sequence[PairResult]) -> pd.DataFrame:
     """One row a pair, scale and comparison: means over genes, and how many genes stand out of the smooth null."""
     rows = []
     for r in results:
-        head = {"section_a": r.first, "section_b": r.second, "apart": r.apart}
+        head = {"section_a": r.first, "section_b": r.second, "series": r.series, "apart": r.apart}
         head |= {"same_patient": r.same_patient}
         q = r.registration.quality if r.registration is not None else None
         head |= {"registration": r.registration.kind if r.registration else ""}
@@ -102,7 +106,8 @@ def write_results(
     results: Sequence[PairResult],
     reporter: Reporter,
 ) -> None:
-    """Write agree.csv, pairs.csv, frames.json and sections."""
+    """Write agree.csv, pairs.csv, frames.json and sections; those and pictures of an older run go."""
+    _sweep(out)
     kept = [
         r.table.assign(section_a=r.first, section_b=r.second, trained=r.trained, unlike=r.unlike)
         for r in results
@@ -113,8 +118,34 @@ def write_results(
             table.to_csv(temporary, index=False, float_format="%.6g")
     frames = frames_of(files, results, reporter)
     write_frames(out / "frames.json", frames)
-    for name in frames.sections:
-        _write_section(out / "sections" / f"{name}.h5ad", files[name], frames)
+    for name, path in section_paths(out, frames).items():
+        _write_section(path, files[name], frames)
+
+
+def picture_paths(out: Path, pairs: Iterable[Pair]) -> dict[Pair, Path]:
+    """Where the picture of each pair lies."""
+    once = list(dict.fromkeys(pairs))
+    names = safe_names([f"{a}_{b}" for a, b in once])
+    return {p: out / "figures" / f"{n}.png" for p, n in zip(once, names, strict=True)}
+
+
+def section_paths(out: Path, frames: CommonFrame) -> dict[str, Path]:
+    """Where the file of each section of the frames lies."""
+    names = safe_names(frames.sections)
+    return {s: out / "sections" / f"{n}.h5ad" for s, n in zip(frames.sections, names, strict=True)}
+
+
+def _sweep(out: Path) -> None:
+    """Delete what an older run left, as its own tables name it: other files of the folder are not ours."""
+    left = list((out / "figures").glob("drift*.png")) if (out / "pairs.csv").exists() else []
+    with suppress(OSError, ValueError, KeyError):
+        old = pd.read_csv(out / "pairs.csv", dtype=str, keep_default_na=False)
+        left += picture_paths(out, zip(old["section_a"], old["section_b"], strict=True)).values()
+    with suppress(GeometryError):
+        if (out / "pairs.csv").exists():
+            left += section_paths(out, read_frames(out / "frames.json")).values()
+    for path in left:
+        path.unlink(missing_ok=True)
 
 
 def _write_section(path: Path, file: PredictionFile, frames: CommonFrame) -> None:

@@ -31,7 +31,8 @@ class PairResult:
         trained: why consistency of the pair is no evidence; empty where nothing is known against it.
         refused: why the pair was not compared; empty where it was.
         table: of `agreement`; empty where the pair was refused.
-        apart: steps between them in the series.
+        apart: steps between them in the series; NaN where they are of none, or of two.
+        series: of both; empty where they are of none, or of two.
         same_patient: both sections are of one patient.
         unlike: which of them are unlike the training slides, so that no grade holds there; empty where neither is.
         genes: how many are common, of how many; empty where both hold the same.
@@ -45,6 +46,7 @@ class PairResult:
     table: pd.DataFrame
     apart: float
     same_patient: bool = True
+    series: str = ""
     unlike: str = ""
     genes: str = ""
 
@@ -71,7 +73,7 @@ def choose_pairs(
     """Pairs to compare, and the place of sections in their series.
 
     Args:
-        asked: `A:B`; empty: all pairs within each `series` that the manifest named.
+        asked: `A:B`, each taken once, also where B:A stands beside it; empty: all pairs within each `series` that the manifest named.
 
     Raises:
         RunError: a name is unknown, or there is no series.
@@ -86,10 +88,13 @@ def choose_pairs(
                 raise RunError(
                     expected=f"sections of the run ({shorten(list(files))})", found=unknown[0]
                 )
-        return [(p[0], p[1]) for p in pairs], order
+        once: dict[frozenset[str], Pair] = {}
+        for a, b in pairs:
+            once.setdefault(frozenset((a, b)), (a, b))
+        return list(once.values()), order
     series: dict[str, list[str]] = {}
     for name, file in files.items():
-        if text := _of_manifest(file, "series"):
+        if text := series_of(file):
             series.setdefault(text, []).append(name)
     found = [
         pair
@@ -105,6 +110,11 @@ def choose_pairs(
             remedy="say which sections belong together: --pairs A:B",
         )
     return found, order
+
+
+def series_of(file: PredictionFile) -> str:
+    """The series that the manifest named for a section; empty where none."""
+    return _of_manifest(file, "series")
 
 
 def _of_manifest(file: PredictionFile, column: str) -> str:
@@ -139,6 +149,17 @@ def unlike_note(a: PredictionFile, b: PredictionFile) -> str:
     """Which sections are unlike the training slides, each with its verdict; empty where none is."""
     said = [f"{f.spots.section_id} ({f.claims.verdict})" for f in (a, b) if f.claims.suspended]
     return f"no grade holds on {' and '.join(said)}" if said else ""
+
+
+def pair_notes(result: PairResult) -> list[str]:
+    """What has to be known of a pair, in sentences."""
+    both = f"{result.first} and {result.second}"
+    notes = [] if result.same_patient else [f"{both} are of different patients: {OTHER_PATIENT}"]
+    if result.unlike:
+        notes.append(f"{both}: {result.unlike}")
+    if result.refused:
+        return [*notes, f"{both} are not compared: {result.refused}"]
+    return [*notes, f"{both}: {result.genes}"] if result.genes else notes
 
 
 def ridge_note(results: Sequence[PairResult]) -> str:

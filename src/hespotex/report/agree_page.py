@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
 from hespotex.analysis.agree import OTHER_PATIENT, PairResult, read_sections, ridge_note, summary
+from hespotex.analysis.agree_files import picture_paths
+from hespotex.analysis.agree_pairs import Pair
 from hespotex.analysis.agreement import CONSISTENT, MEASURED
 from hespotex.analysis.common_maps import COMPOSITION
 from hespotex.plots.drift import DriftPoint, plot_drift
@@ -19,7 +21,6 @@ from hespotex.plots.style import save_figure
 from hespotex.report import report_tables as tables
 from hespotex.report.page import render_page
 from hespotex.storage.atomic import atomic_path
-from hespotex.storage.safe_names import safe_names
 
 READING: Final = (
     "Consistency is how alike the predicted maps of two sections are. A smooth blob that is the same for every gene is "
@@ -28,7 +29,6 @@ READING: Final = (
     "its sign; ties count half: 0.5 is chance, 1 is specific. Maps that are the opposite do not count as alike. Beyond the null: genes at q below 0.05 against smooth random maps, measured depth taken out.",
     "Rows of predicted depth are one map for all genes: what they reach takes no knowledge of a gene.",
 )
-_DRIFT: Final = "figures/drift.png"
 _DRIFTING: Final = {
     MEASURED: (MEASURED,),
     "consistency": (CONSISTENT,),
@@ -46,6 +46,8 @@ def write_pages(run: Path, out: Path, results: Sequence[PairResult]) -> dict[str
         RunError: a file cannot be written.
     """
     files = read_sections(run)
+    pictures = picture_paths(out, [(r.first, r.second) for r in results])
+    drawn: dict[Pair, Path] = {}
     for r in results:
         a, b = files[r.first].spots, files[r.second].spots
         if r.registration is None or a.thumbnail is None or b.thumbnail is None:
@@ -58,23 +60,19 @@ def write_pages(run: Path, out: Path, results: Sequence[PairResult]) -> dict[str
             r.registration.to_fixed,
             (fit_sentence(r, brief=True), alarm),
         )
-        save_figure(figure, picture_path(out, r))
-    lines = drift_lines(summary(results))
-    if lines:
-        drawn = plot_drift(
-            "Drift with distance", "mean composition PCC over genes, a point a pair", lines
+        drawn[r.first, r.second] = pictures[r.first, r.second]
+        save_figure(figure, drawn[r.first, r.second])
+    drifts = drifts_of(summary(results))
+    for (name, lines), path in zip(drifts.items(), _drift_paths(out, drifts), strict=True):
+        title = "Drift with distance" + (f", {name}" if len(drifts) > 1 else "")
+        save_figure(
+            plot_drift(title, "mean composition PCC over genes, a point a pair", lines), path
         )
-        save_figure(drawn, out / _DRIFT)
     path = out / "agree.html"
     with atomic_path(path) as temporary:
-        temporary.write_text(render(out, results), encoding="utf-8")
+        temporary.write_text(render(results, drawn, out), encoding="utf-8")
     return {"report": path, "genes": out / "agree.csv", "pairs": out / "pairs.csv",
             "frames": out / "frames.json", "sections": out / "sections"}  # fmt: skip
-
-
-def picture_path(out: Path, result: PairResult) -> Path:
-    """Where the picture of a pair lies."""
-    return out / "figures" / f"{safe_names([f'{result.first}_{result.second}'])[0]}.png"
 
 
 def fit_sentence(result: PairResult, *, brief: bool = False) -> str:
@@ -95,8 +93,8 @@ def fit_sentence(result: PairResult, *, brief: bool = False) -> str:
     )
 
 
-def render(out: Path, results: Sequence[PairResult]) -> str:
-    """The page as text."""
+def render(results: Sequence[PairResult], drawn: Mapping[Pair, Path], out: Path) -> str:
+    """The page as text, with the pictures that were drawn."""
     table = summary(results)
     return render_page(
         "agree.html.j2",
@@ -109,8 +107,8 @@ def render(out: Path, results: Sequence[PairResult]) -> str:
         ]
         + [text[0].upper() + text[1:] + "." for text in [ridge_note(results)] if text],
         matrices=matrices(table) if len(results) > 1 else [],
-        drift=_drift(out, table),
-        pairs=[_pair(out, r, table) for r in results],
+        drifts=_drifts(out, table),
+        pairs=[_pair(drawn.get((r.first, r.second)), r, table) for r in results],
     )
 
 
@@ -154,12 +152,29 @@ def drift_rows(lines: Mapping[str, Sequence[DriftPoint]]) -> list[list[str]]:
     return rows
 
 
-def _drift(out: Path, table: pd.DataFrame) -> dict[str, Any] | None:
-    lines = drift_lines(table)
-    if not lines:
-        return None
-    encoded = base64.b64encode((out / _DRIFT).read_bytes()).decode()
-    return {"names": list(lines), "rows": drift_rows(lines), "picture": encoded}
+def drifts_of(table: pd.DataFrame) -> dict[str, dict[str, list[DriftPoint]]]:
+    """The drift of each series that has one: distances in one block say nothing of another."""
+    found = {name: drift_lines(part) for name, part in table.groupby("series") if name}
+    return {str(name): lines for name, lines in found.items() if lines}
+
+
+def _drift_paths(out: Path, names: Iterable[str]) -> list[Path]:
+    """Where the pictures of drift lie: `drift.png` of the first, then `drift_2.png`."""
+    ends = ("" if k == 0 else f"_{k + 1}" for k, _ in enumerate(names))
+    return [out / "figures" / f"drift{end}.png" for end in ends]
+
+
+def _drifts(out: Path, table: pd.DataFrame) -> list[dict[str, Any]]:
+    drifts = drifts_of(table)
+    return [
+        {
+            "series": name if len(drifts) > 1 else "",
+            "names": list(lines),
+            "rows": drift_rows(lines),
+            "picture": base64.b64encode(path.read_bytes()).decode(),
+        }
+        for (name, lines), path in zip(drifts.items(), _drift_paths(out, drifts), strict=True)
+    ]
 
 
 def matrices(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -184,8 +199,7 @@ def matrices(table: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _pair(out: Path, result: PairResult, table: pd.DataFrame) -> dict[str, Any]:
-    picture = picture_path(out, result)
+def _pair(picture: Path | None, result: PairResult, table: pd.DataFrame) -> dict[str, Any]:
     of = table[(table["section_a"] == result.first) & (table["section_b"] == result.second)]
     of = of[of["what"].notna()] if "what" in of else of.iloc[:0]
     rows = [
@@ -202,7 +216,7 @@ def _pair(out: Path, result: PairResult, table: pd.DataFrame) -> dict[str, Any]:
         for row in of.to_dict("records")
     ]
     apart = "" if math.isnan(result.apart) else f", {result.apart:g} apart in the series"
-    encoded = base64.b64encode(picture.read_bytes()).decode() if picture.exists() else ""
+    encoded = base64.b64encode(picture.read_bytes()).decode() if picture else ""
     return {
         "title": f"{result.first} and {result.second}{apart}",
         "trained": result.trained,
