@@ -22,6 +22,7 @@ from hespotex.analysis.landmarks import points_of, read_landmarks
 from hespotex.errors import GeometryError, RunError
 from hespotex.evaluation.claims import untested
 from hespotex.geometry import Affine, CommonFrame, SectionFrame, read_frames, write_frames
+from hespotex.plots.pair_picture import plot_pair
 from hespotex.report.agree_page import drifts_of, write_pages
 
 
@@ -160,11 +161,20 @@ def test_two_blocks_of_a_run_have_frames_of_their_own(tmp_path: Path) -> None:
         frames.between("S1", "T1")
 
 
-def test_a_section_that_is_unlike_the_training_is_named_and_keeps_no_grade(tmp_path: Path) -> None:
+def test_a_section_that_is_unlike_the_training_is_named_and_keeps_no_grade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plotted: list[str] = []
+
+    def plot(*given: Any) -> Any:
+        plotted.append(given[-1][1])
+        return plot_pair(*given)
+
+    monkeypatch.setattr("hespotex.report.agree_page.plot_pair", plot)
     graded = untested(len(GENES), "")
     graded = dataclasses.replace(graded, grade=np.full(len(GENES), "A"))
-    write(tmp_path, "S1", None, claims=graded)
-    write(tmp_path, "S2", None, claims=dataclasses.replace(graded, verdict="unlike: blurred"))
+    write(tmp_path, "S1", block()[0], claims=graded)
+    write(tmp_path, "S2", block()[0], claims=dataclasses.replace(graded, verdict="unlike: blurred"))
     results = agree(tmp_path, tmp_path / "o", pairs=["S1:S2"], transform=same_place(tmp_path))
     said = "no grade holds on S2 (unlike: blurred)"
     assert results[0].unlike == said
@@ -175,6 +185,7 @@ def test_a_section_that_is_unlike_the_training_is_named_and_keeps_no_grade(tmp_p
     assert set(table["grade_b"]) == {"ungraded"}
     page = write_pages(tmp_path, tmp_path / "o", results)["report"].read_text(encoding="utf-8")
     assert "No grade holds on S2 (unlike: blurred)." in page
+    assert plotted == [said]
 
 
 def test_frames_of_another_scale_are_refused_with_both_values(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def write_pages(run: Path, out: Path, results: Sequence[PairResult]) -> dict[str
         a, b = files[r.first].spots, files[r.second].spots
         if r.registration is None or a.thumbnail is None or b.thumbnail is None:
             continue
-        alarm = f"Not compared: {r.refused}." if r.refused else r.trained
+        known = "; ".join(text for text in (r.trained, r.unlike) if text)
+        alarm = f"Not compared: {r.refused}." if r.refused else known
         figure = plot_pair(
             (r.first, r.second),
             (a.thumbnail, b.thumbnail),
