@@ -17,7 +17,9 @@ from hespotex.evaluation.level_scores import (
     score_external,
     score_levels,
 )
+from hespotex.evaluation.units import LEAST_SHARE, units_compare
 from hespotex.genes.panel import GenePanel
+from hespotex.genes.parts import measured_parts
 from hespotex.models.bundle import Bundle
 from hespotex.models.default.level import SlideLevel, by_patient, log_shares, patient_names
 from hespotex.models.preprocessing import feature_stats
@@ -74,6 +76,8 @@ def cross_validated_levels(
 ) -> LevelScores | None:
     """Scores over the patients that some fold holds out as new ones; None for models without a level.
 
+    Slides that measured a part of the genes, in another unit, are neither scored nor fitted on.
+
     Args:
         cohort: all sections with their counts.
         folds: of the run.
@@ -82,14 +86,19 @@ def cross_validated_levels(
     """
     if not folds or not all(fold.looks for fold in folds):
         return None
-    ids, owners = _owners(cohort.items)
-    values = _log_shares(cohort.items, genes)
+    totals, measured = _totals(cohort.items, genes)
+    items, values = _comparable(
+        cohort.items, totals, measured, measured_parts(totals, measured) >= LEAST_SHARE
+    )
+    if not items:
+        return _nobody(genes)
+    ids, owners = _owners(items)
     names, by_owner = by_patient(values, owners)
     place = {name: k for k, name in enumerate(names)}
     of_section = {i: place[o] for i, o in zip(ids, owners, strict=True)}
     found: list[LevelFold] = []
     for fold in folds:
-        held = sorted({of_section[i] for i in fold.new})
+        held = sorted({of_section[i] for i in fold.new if i in of_section})
         known = [i for i in ids if i in fold.looks]
         train = sorted({of_section[i] for i in known} - set(held))
         # A foreign model that stayed as it came knows no patient of the cohort.
@@ -104,11 +113,9 @@ def cross_validated_levels(
         found.append(LevelFold(np.array(train), np.array(held), looks, slopes, fold.tells))
     scored = sorted({int(k) for fold in found for k in fold.held_out})
     if len(scored) < len(names):  # patients that were never held out as new ones
-        return score_external(
-            np.zeros((0, len(genes))), np.zeros((0, len(genes))), genes, {}, np.zeros(len(genes))
-        )
+        return _nobody(genes)
     depth = {i: d for fold in folds for i, d in fold.depth.items()}
-    beside = _baselines(cohort.items, depth)
+    beside = _baselines(items, depth)
     return score_levels(
         found, by_owner, genes, {n: by_patient(x, owners)[1] for n, x in beside.items()},
         seed=seed, n_permutations=None if len(names) >= FEWEST_PATIENTS else 0,
@@ -128,11 +135,15 @@ def external_levels(
     level = SlideLevel.from_tensors(bundle.model.tensors)
     if level is None:
         return None
-    items = [h.item for h in held_out if h.item.section.section_id in set(new)]
-    genes, n = bundle.genes, len(bundle.genes)
-    log_pooled = np.log(bundle.pooled)
+    found = [h.item for h in held_out if h.item.section.section_id in set(new)]
+    genes = bundle.genes
+    if not found:
+        return _nobody(genes)
+    totals, measured = _totals(found, genes)
+    whole = np.array([units_compare(bundle.pooled, m) for m in measured])
+    items, values = _comparable(found, totals, measured, whole)
     if not items:
-        return score_external(np.zeros((0, n)), np.zeros((0, n)), genes, {}, log_pooled)
+        return _nobody(genes)
     _, owners = _owners(items)
     shifts = np.stack([level(feature_stats(i.features))[0] for i in items])
     depth = {h.item.section.section_id: _log_depth(h) for h in held_out}
@@ -141,10 +152,10 @@ def external_levels(
     ridge = LevelRidge.from_tensors(bundle.trust)
     return score_external(
         by_patient(shifts.astype(np.float64), owners)[1],
-        by_patient(_log_shares(items, genes), owners)[1],
+        by_patient(values, owners)[1],
         genes,
         {name: by_patient(x, owners)[1] for name, x in beside.items()},
-        log_pooled,
+        np.log(bundle.pooled),
         ridge=None if ridge is None else ridge.predict(seen),
         seed=bundle.config.seed,
     )
@@ -159,14 +170,31 @@ def _owners(items: Sequence[EncodedSection]) -> tuple[list[str], list[str]]:
     return ids, patient_names([i.section.patient_id for i in items], ids)
 
 
-def _log_shares(items: Sequence[EncodedSection], genes: Sequence[str]) -> Float64:
-    """(n, G) of each slide's counts; NaN where a gene was not measured."""
-    panel, rows = GenePanel(tuple(genes)), []
-    for item in items:
-        counts = panel.counts(item.section)
-        row = log_shares(np.asarray(counts.counts.sum(axis=0), np.float64).ravel())
-        rows.append(np.where(counts.measured, row, np.nan))
-    return np.stack(rows)
+def _nobody(genes: Sequence[str]) -> LevelScores:
+    """Scores of no patient."""
+    none = np.zeros((0, len(genes)))
+    return score_external(none, none, genes, {}, np.zeros(len(genes)))
+
+
+def _totals(
+    items: Sequence[EncodedSection], genes: Sequence[str]
+) -> tuple[Float64, npt.NDArray[np.bool_]]:
+    """(n, G) counts of each slide, and which genes it measured."""
+    panel = GenePanel(tuple(genes))
+    found = [panel.counts(item.section) for item in items]
+    totals = [np.asarray(c.counts.sum(axis=0), np.float64).ravel() for c in found]
+    return np.stack(totals), np.stack([c.measured for c in found])
+
+
+def _comparable(
+    items: Sequence[EncodedSection],
+    totals: Float64,
+    measured: npt.NDArray[np.bool_],
+    whole: npt.NDArray[np.bool_],
+) -> tuple[list[EncodedSection], Float64]:
+    """Slides that measured the whole, and their (n, G) log shares; NaN where a gene was not measured."""
+    kept = [item for item, k in zip(items, whole, strict=True) if k]
+    return kept, np.where(measured[whole], log_shares(totals[whole]), np.nan)
 
 
 def _baselines(items: Sequence[EncodedSection], depth: Mapping[str, float]) -> dict[str, Float64]:

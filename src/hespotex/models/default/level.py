@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.genes.panel import spot_totals
+from hespotex.genes.parts import measured_parts
 from hespotex.models.default.looks import directions_of, place_of, within
 from hespotex.models.preprocessing import FeatureStats, InputProjection
 from hespotex.models.types import TrainingSection
@@ -199,15 +200,18 @@ def _own_share(told: Float64, y: Float64) -> tuple[Float64, Float64]:
 def slide_values(sections: Sequence[TrainingSection]) -> Float64:
     """(n, G + 1) log share of every gene over the panel, less the mean over the sections that measured it, and mean log depth.
 
-    A gene that a section did not measure lies at that mean.
+    A gene that a section did not measure lies at that mean. Shares and depth of a section that measured a part of the panel are
+    brought to the unit of the whole.
     """
-    shares = np.stack([log_shares(_totals(s)) for s in sections])
+    totals = np.stack([_totals(s) for s in sections])
     measured = np.stack([s.measured for s in sections])
-    shares[~measured] = np.nan
+    parts = measured_parts(totals, measured)
+    shares = log_shares(totals) + np.log(parts)[:, None]
     n = measured.sum(axis=0)
     mean = np.where(measured, shares, 0).sum(axis=0) / np.maximum(n, 1)
     shares = np.where(measured, shares - mean, 0.0)
-    depth = np.array([np.log1p(spot_totals(s.counts)).mean() for s in sections])
+    both = zip(sections, parts, strict=True)
+    depth = np.array([np.log1p(spot_totals(s.counts) / part).mean() for s, part in both])
     return np.column_stack([shares, depth])
 
 
