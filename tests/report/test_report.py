@@ -181,6 +181,14 @@ def test_pcc_per_spot_is_the_mean_over_folds_as_the_other_columns(run: RunDir) -
     assert re.findall(r"<td[^>]*>(.*?)</td>", row)[-1] == "0.400"
 
 
+def test_what_the_grade_rests_on_stands_in_the_gene_table_once(run: RunDir) -> None:
+    table = genes_csv().assign(pcc_partial=0.1, score=0.2, scope="between_patients")
+    table.to_csv(run.path / "genes.csv", index=False)
+    columns = {c["label"]: c["values"] for c in data_of(page_of(run))["genes"]["columns"]}
+    assert set(columns["PCC given depth"]) == {0.2}
+    assert set(columns["scope"]) == {"between patients"}
+
+
 def test_every_column_of_the_gene_table_is_explained(run: RunDir) -> None:
     table = genes_csv()
     for name in ("pcc_partial", "q_value", "ceiling_share", "depth_only_pcc_log1p"):

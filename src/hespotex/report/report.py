@@ -296,7 +296,7 @@ def _gene_columns(genes: pd.DataFrame) -> dict[str, Any]:
     for name, label in GENE_COLUMNS.items():
         if name not in genes:
             continue
-        values = genes[name]
+        values = genes[name].str.replace("_", " ") if name == keys.SCOPE else genes[name]
         listed = (
             values.tolist()
             if run_tables.GENES.is_text(name)

@@ -30,7 +30,7 @@ GENE_COLUMNS: Final[Mapping[str, str]] = {
     keys.SCORE: "PCC given depth",
     run_tables.PCC_COMPOSITION: "composition PCC",
     run_tables.RIDGE_PCC_COMPOSITION: PREDICTORS["ridge"].label,
-    run_tables.PCC_PARTIAL: "given depth",
+    run_tables.PCC_PARTIAL: "PCC given depth",
     keys.Q_VALUE: "q-value",
     keys.CEILING_SHARE: "of its ceiling",
     keys.LEVEL_GRADE: "level grade",
@@ -132,6 +132,8 @@ def gene_table(genes: pd.DataFrame, claimed: pd.DataFrame) -> pd.DataFrame:
             table[name] = grouped[name].first().to_numpy()
         elif name in genes:
             table[name] = grouped[name].mean().to_numpy()
+    if keys.SCORE in table:  # the same mean, of the sections that the grade rests on
+        table = table.drop(columns=run_tables.PCC_PARTIAL, errors="ignore")
     by = run_tables.PCC_COMPOSITION if run_tables.PCC_COMPOSITION in table else run_tables.GENE
     return table.sort_values(by, ascending=by == run_tables.GENE, kind="stable").reset_index(
         drop=True
