@@ -67,11 +67,9 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
             if n:
                 inputs, passes = {"features": reduced}, {"features": seen}
                 # Without a structure it is asked whether there is a finding, which so many that reach it rule out.
-                enough = (
-                    round(LEVEL * (n + 1))
-                    if focus is not None and not parameters["share"]
-                    else ENOUGH
-                )
+                enough = ENOUGH if parameters.get("share") else round(LEVEL * (n + 1))
+                if focus is None:  # for time alone: all of them
+                    enough = n + 1
                 null = run_null(inputs, passes, near, permutations=n, enough=enough)
         true = patient_labels(bags, bags.labels)
         found = {

@@ -77,9 +77,11 @@ Accept = Annotated[
     ),
 ]
 Permutations = Annotated[
-    int, typer.Option("--permutations", metavar="N", help="Of the labels among patients.")
+    int | None,
+    typer.Option(
+        "--permutations", metavar="N", help="Of the labels among patients; 199 where none is said."
+    ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of folds, fits and permutations.")]
 
 
 def localize(
@@ -94,8 +96,8 @@ def localize(
     slides: Slides = None,
     regions: Regions = None,
     accept: Accept = None,
-    permutations: Permutations = 199,
-    seed: Seed = 0,
+    permutations: Permutations = None,
+    seed: options.Seed = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -104,13 +106,15 @@ def localize(
 
     Example: hespotex localize predicted --label diagnosis --clinical clinical.csv --out where
     """
+    from hespotex.analysis.localize.evidence import PERMUTATIONS
     from hespotex.report.localize_apply import apply_model
     from hespotex.report.localize_page import localize as run_localize
 
     told = options.reporter(quiet, verbose)
     if apply is not None:
         _refuse_beside_apply(
-            {"--label": label, "--clinical": clinical, "--site": site, "--split": split, "--regions": regions, "--accept": accept}
+            {"--label": label, "--clinical": clinical, "--site": site, "--split": split, "--regions": regions,
+             "--accept": accept or None, "--permutations": permutations, "--seed": seed}
         )  # fmt: skip
         _say(apply_model(apply, predicted, out, features=features, slides=slides, reporter=told))
         return
@@ -122,16 +126,17 @@ def localize(
         )  # fmt: skip
     result = run_localize(
         predicted, out, label=label, clinical=clinical, site=site, split=split, features=features, slides=slides,
-        regions=regions, accept=accept or (), permutations=permutations, seed=seed, reporter=told,
+        regions=regions, accept=accept or (), reporter=told, seed=seed or 0,
+        permutations=PERMUTATIONS if permutations is None else permutations,
     )  # fmt: skip
     _say(result)
 
 
 def _refuse_beside_apply(given: Mapping[str, object]) -> None:
-    if idle := [name for name, value in given.items() if value]:
+    if idle := [name for name, value in given.items() if value is not None]:
         raise ConfigError(
             expected="--apply without what a run needs", found=f"{idle[0]} beside it",
-            remedy=f"leave {idle[0]} out: a fitted model asks for no diagnosis",
+            remedy=f"leave {idle[0]} out: the model is fitted already",
         )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +22,7 @@ from hespotex.analysis.localize.model import Applied, DiagnosisModel
 from hespotex.errors import ConfigError, ModelFileError, counted, shorten
 from hespotex.progress import Reporter, heard
 from hespotex.report.localize_page import check_torchmil
-from hespotex.report.localize_result import WORK, LocalizeResult, clear, write_page
-from hespotex.storage.atomic import check_writable
+from hespotex.report.localize_result import LocalizeResult, clear, work_folder, write_page
 
 _SAME_ENCODER = "give features of the encoder that the run had"
 
@@ -64,15 +62,12 @@ def apply_model(
         )  # fmt: skip
     given = [predicted] if isinstance(predicted, (str, Path)) else list(predicted)
     read = _read(fitted, model, [Path(p) for p in given], features)
-    check_writable(out)
-    clear(out)
-    try:
-        bags = write_inputs(read, out / WORK, reporter)[fitted.about.kind]
+    with work_folder(out) as work:
+        bags = write_inputs(read, work, reporter)[fitted.about.kind]
         _check_width(fitted, model, bags)
         said = fitted.apply(bags)
-    finally:
-        shutil.rmtree(out / WORK, ignore_errors=True)
-    return _written(fitted, read, said, out, None if slides is None else Path(slides), reporter)
+        clear(out)
+        return _written(fitted, read, said, out, None if slides is None else Path(slides), reporter)
 
 
 def _read(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,6 +24,7 @@ from hespotex.analysis.localize.bags import (
 )
 from hespotex.analysis.localize.cohort import (
     COMPOSITION,
+    FEATURES,
     Slides,
     read_slides,
     write_inputs,
@@ -60,12 +60,11 @@ from hespotex.report.localize_result import (
     NO_EVIDENCE,
     NO_SIGNAL,
     TOO_FEW,
-    WORK,
     LocalizeResult,
     clear,
+    work_folder,
     write_page,
 )
-from hespotex.storage.atomic import check_writable
 
 FEW_PATIENTS: Final = "few-patients"
 _SEEDS: Final = 3
@@ -80,6 +79,7 @@ class _Asked:
         read: the slides.
         inputs: values of each kind.
         folds: (B,) of the slides.
+        work: folder for what is needed while the run goes on.
         few: fewer patients than a finding takes.
         outlines: of an expert, by slide.
         slides: folder of the slides, for the gallery.
@@ -89,6 +89,7 @@ class _Asked:
     inputs: dict[str, Bags]
     folds: Ints
     out: Path
+    work: Path
     few: bool
     notes: list[str]
     outlines: dict[str, tuple[Region, ...]]
@@ -164,27 +165,24 @@ def localize(
             found=", ".join(f"{n} {name}" for name, n in counts.items()),
         )
     folds = given_folds(read.bags) if split else None
-    check_writable(out)
-    clear(out)
     few = min(counts.values()) < FEWEST_PATIENTS
     notes = [*read.notes, f"Patients: {', '.join(f'{n} {name}' for name, n in counts.items())}."]
-    if few and FEW_PATIENTS not in accept:
-        result = LocalizeResult(
-            TOO_FEW,
-            [f"Too few patients: {FEWEST_PATIENTS} of each diagnosis are needed. Nothing was tested and no map is drawn.", *notes],
-        )  # fmt: skip
-        return write_page(result, out, {}, reporter)
-    work = out / WORK
-    try:
+    with work_folder(out) as work:
+        if few and FEW_PATIENTS not in accept:
+            result = LocalizeResult(
+                TOO_FEW,
+                [f"Too few patients: {FEWEST_PATIENTS} of each diagnosis are needed. Nothing was tested and no map is drawn.", *notes],
+            )  # fmt: skip
+            clear(out)
+            return write_page(result, out, {}, reporter)
         inputs = write_inputs(read, work, reporter)
         folds = patient_folds(inputs[COMPOSITION], seed=seed) if folds is None else folds
+        clear(out)
         return _tested(
             _Asked(
-                read, inputs, folds, out, few, notes, outlines, folder, permutations, seed, reporter
+                read, inputs, folds, out, work, few, notes, outlines, folder, permutations, seed, reporter,
             )
-        )
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        )  # fmt: skip
 
 
 def _tested(asked: _Asked) -> LocalizeResult:
@@ -263,7 +261,7 @@ def _write_outputs(result: LocalizeResult, asked: _Asked, found: _Found) -> dict
     result.paths["genes"] = outputs.write_csv(out / "genes.csv", result.genes)
     if read.sets:
         of_sets = differing(
-            write_sets(read, out / WORK), read.sets, mapped, read.log_depth, of="gene_set"
+            write_sets(read, asked.work), read.sets, mapped, read.log_depth, of="gene_set"
         )
         result.sets = of_sets.assign(evidence=mark)
         result.paths["gene sets"] = outputs.write_csv(out / "gene_sets.csv", result.sets)
@@ -290,7 +288,7 @@ def _write_model(result: LocalizeResult, asked: _Asked, found: _Found) -> Path:
         classes=found.reduced.bags.classes,
         kind=best,
         variant=VARIANTS[int(np.bincount(found.passed.variant[0]).argmax())],
-        genes=tuple(read.genes),
+        genes=() if best == FEATURES else tuple(read.genes),
         predicted_by=read.model_id,
         encoder="" if best == COMPOSITION else read.encoder,
         threshold=mapped.threshold if mapped is not None and drawn else None,

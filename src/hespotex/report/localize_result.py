@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +17,7 @@ from hespotex.analysis.association.result import RESEARCH_SENTENCE
 from hespotex.errors import ConfigError, shorten
 from hespotex.progress import Reporter
 from hespotex.report.page import render_page
-from hespotex.storage.atomic import atomic_path, write_json
+from hespotex.storage.atomic import atomic_path, check_writable, write_json
 
 FINDING: Final = "finding"
 NO_SIGNAL: Final = "no signal"
@@ -23,11 +25,11 @@ TOO_FEW: Final = "too few patients"
 NO_EVIDENCE: Final = "no evidence"
 CONFOUNDED: Final = "confounded"
 MODEL_FILE: Final = "localize.safetensors"
-WORK: Final = ".localize"
+_WORK: Final = ".localize"
 _MOST_FIGURES: Final = 12
 _MOST_ROWS: Final = 25
 _NUMBERS: Final = "localize.json"
-_FOLDERS: Final = ("figures", "geojson", WORK)
+_FOLDERS: Final = ("figures", "geojson")
 _FILES: Final = (
     "spots.parquet", "spots.h5ad", "genes.csv", "gene_sets.csv", "curves.csv", "curves.png", "gallery.png", "slides.csv",
     "report.html", MODEL_FILE, _NUMBERS,
@@ -60,18 +62,38 @@ class LocalizeResult:
     sets: pd.DataFrame | None = None
 
 
-def clear(out: Path) -> None:
-    """Take away what an earlier call left: a map of then must not stand beside the words of now.
+@contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """A folder inside `out` for what is needed while a call goes on; where it fails, no new `out` is left.
 
     Raises:
-        ConfigError: the folder holds something else.
+        ConfigError: `out` holds something else than an earlier call's files.
+        RunError: it cannot be written.
     """
+    new, work = not out.exists(), out / _WORK
+    check_writable(out)
+    _check_own(out)
+    try:
+        shutil.rmtree(work, ignore_errors=True)
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if new:
+            with suppress(OSError):  # it holds what was asked for
+                out.rmdir()
+
+
+def _check_own(out: Path) -> None:
     there = {p.name for p in out.iterdir()}
-    if there and not there & {_NUMBERS, WORK}:  # a killed call leaves the second alone
+    if there and not there & {_NUMBERS, _WORK}:  # a killed call leaves the second alone
         raise ConfigError(
             expected=f"an empty folder, or one of an earlier `localize`, at {out}",
             found=shorten(sorted(there), 3), remedy="choose another --out",
         )  # fmt: skip
+
+
+def clear(out: Path) -> None:
+    """Take away what an earlier call left: a map of then must not stand beside the words of now."""
     for name in _FOLDERS:
         shutil.rmtree(out / name, ignore_errors=True)
     for name in _FILES:

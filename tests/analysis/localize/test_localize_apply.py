@@ -145,6 +145,8 @@ def test_no_map_is_drawn_on_a_slide_unlike_the_trainings(model: Path, tmp_path: 
         (("--label", "diagnosis"), "found --label beside it; leave --label out"),
         (("--site", "lab"), "found --site beside it"),
         (("--accept", "few-patients"), "found --accept beside it"),
+        (("--permutations", "99"), "found --permutations beside it"),
+        (("--seed", "0"), "found --seed beside it"),
         (("--features", "folder"), "expected no --features, since .* reads composition alone"),
     ],
 )
@@ -194,9 +196,26 @@ def test_features_of_another_encoder_are_refused_and_those_of_the_same_are_taken
     wide = _features(tmp_path / "wide", others, width=20)
     said = refusal(_apply(model, new, out, "--features", wide))
     assert re.search(r"expected 17 values a spot, .* found 25: features of another encoder", said)
-    assert list(out.iterdir()) == []
+    assert not out.exists()
     same = _features(tmp_path / "same", others, encoder="uni_v1")
     assert _apply(model, new, out, "--features", same).exit_code == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    refusal(_apply(model, new, out, "--features", wide))
+    assert {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()} == before
+
+
+def test_a_model_of_features_alone_asks_for_no_gene(cohort: Path, tmp_path: Path) -> None:
+    trained = _features(tmp_path / "trained", [f"S{k}" for k in range(18)])
+    model = _model(cohort, tmp_path / "model", kind="features", features=trained, genes=())
+    others = tuple(f"OTHER{j}" for j in range(len(GENES)))
+    write_made_prediction(
+        tmp_path / "new" / "S0.h5ad", level=np.zeros((SIDE * SIDE, len(GENES))), section_id="S0", patient_id="P0",
+        genes=others, side=SIDE, seed=5, claims=claims_of(GRADES),
+    )  # fmt: skip
+    of_new = _features(tmp_path / "of-new", ["S0"])
+    said = _apply(model, tmp_path / "new", tmp_path / "out", "--features", of_new)
+    assert said.exit_code == 0, said.output
+    assert len(pd.read_csv(tmp_path / "out" / "slides.csv")) == 1
 
 
 def test_features_of_two_encoders_are_refused_in_a_run(cohort: Path, tmp_path: Path) -> None:
@@ -209,3 +228,15 @@ def test_features_of_two_encoders_are_refused_in_a_run(cohort: Path, tmp_path: P
     ))  # fmt: skip
     assert "expected features of one encoder in" in said
     assert "found gigapath, uni_v1" in said
+
+
+def test_a_run_with_features_of_other_spots_leaves_nothing(cohort: Path, tmp_path: Path) -> None:
+    folder = _features(tmp_path / "f", [f"S{k}" for k in range(18)])
+    with h5py.File(folder / "S3.h5", "r+") as file:
+        file["coords"][:] += 5_000
+    said = refusal(command(
+        "localize", cohort, "--label", "diagnosis", "--clinical", cohort / "clinical.csv", "--out", tmp_path / "out",
+        "--features", folder,
+    ))  # fmt: skip
+    assert "expected a tile around each of" in said
+    assert not (tmp_path / "out").exists()

@@ -161,13 +161,15 @@ def write_sets(slides: Slides, folder: Path) -> Bags:
 
 
 def write_inputs(slides: Slides, folder: Path, reporter: Reporter) -> dict[str, Bags]:
-    """The values of each input on the disk: composition, and where features were given those and both."""
-    out = {
-        COMPOSITION: write_bags(folder / COMPOSITION, slides.bags, _composition(slides, reporter))
-    }
-    if not slides.features:
+    """The values of each input on the disk: composition where genes are read, features where they are given, and both."""
+    out = {}
+    if slides.genes:
+        of_genes = _composition(slides, reporter)
+        out[COMPOSITION] = write_bags(folder / COMPOSITION, slides.bags, of_genes)
+    if slides.features:
+        out[FEATURES] = write_bags(folder / FEATURES, slides.bags, _features(slides))
+    if len(out) < 2:
         return out
-    out[FEATURES] = write_bags(folder / FEATURES, slides.bags, _features(slides))
     one, other = out[FEATURES], out[COMPOSITION]
     pairs = (np.hstack([one.read(b), other.read(b)]) for b in range(len(slides.bags)))
     widths = (one.read(0).shape[1], other.read(0).shape[1])
