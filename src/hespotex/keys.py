@@ -13,6 +13,11 @@ GENE_SETS: Final = "gene_sets"  # (n, K) predicted; uns["hespotex"]["gene_sets"]
 GENE_SETS_MEASURED: Final = "gene_sets_measured"  # (n, K) Pearson residuals of the sets' counts
 RIDGE: Final = "ridge"  # (n, K + 1); times the transpose of a table in varm it is the ridge baseline's map of every gene
 
+# uns["hespotex"]
+COMMON_BLOCK: Final = (
+    "common_block"  # number of the frame that SPATIAL_COMMON_UM is in: others are not comparable
+)
+
 # varm
 RIDGE_LOG1P: Final = "ridge_log1p"  # (G, K + 1)
 RIDGE_COMPOSITION: Final = "ridge_composition"

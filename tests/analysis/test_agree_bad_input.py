@@ -156,7 +156,9 @@ def test_two_blocks_of_a_run_have_frames_of_their_own(tmp_path: Path) -> None:
     frames = read_frames(tmp_path / "o" / "frames.json")
     assert {n: f.block for n, f in frames.sections.items()} == {"S1": 0, "S2": 0, "T2": 1, "T1": 1}
     assert frames.between("T1", "T2")([[0.0, 0.0]]).tolist() == [[-40.0, 0.0]]
-    assert all((tmp_path / "o" / "sections" / f"{n}.h5ad").exists() for n in names)
+    for name in names:
+        with h5py.File(tmp_path / "o" / "sections" / f"{name}.h5ad") as file:
+            assert file["uns/hespotex/common_block"][()] == frames[name].block
     with pytest.raises(GeometryError, match="found S1 of block 0 and T1 of block 1"):
         frames.between("S1", "T1")
 
@@ -278,11 +280,28 @@ def test_what_an_older_run_wrote_goes_and_files_of_others_stay(tmp_path: Path) -
     for pair, there, gone in (("S1:S2", "S1_S2", ""), ("S1:a b", "S1_a_b", "S1_S2")):
         results = agree(tmp_path / "run", out, pairs=[pair], transform=path)
         write_pages(tmp_path / "run", out, results)
-        (out / "figures" / "mine.png").write_bytes(b"")
+        for name in ("mine.png", "drift_mine.png", *(() if gone else ("drift_2.png",))):
+            (out / "figures" / name).write_bytes(b"")
+        if not gone:  # as another command leaves it under the name of ours
+            shutil.copy(tmp_path / "run" / "predictions" / "S2.h5ad", out / "sections")
         assert (out / "figures" / f"{there}.png").exists()
         assert not gone or not (out / "figures" / f"{gone}.png").exists()
-    assert {p.name for p in (out / "sections").iterdir()} == {"S1.h5ad", "a_b.h5ad"}
-    assert (out / "figures" / "mine.png").exists()
+    assert {p.name for p in (out / "sections").iterdir()} == {"S1.h5ad", "S2.h5ad", "a_b.h5ad"}
+    assert {p.name for p in (out / "figures").iterdir()} == {
+        *("S1_a_b.png", "mine.png", "drift_mine.png")
+    }
+
+
+def test_frames_that_are_given_are_never_written_over(tmp_path: Path) -> None:
+    for name in ("S1", "S2"):
+        write(tmp_path, name, None)
+    given = same_place(tmp_path).rename(tmp_path / "frames.json")
+    before = given.read_bytes()
+    with pytest.raises(RunError, match=r"another place than that of the input .*frames\.json"):
+        agree(tmp_path, tmp_path, pairs=["S1:S2"], transform=given)
+    assert given.read_bytes() == before
+    assert not (tmp_path / "pairs.csv").exists()
+    agree(tmp_path, tmp_path / "o", pairs=["S1:S2"], transform=given)
 
 
 def test_an_out_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:

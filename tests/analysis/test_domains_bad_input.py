@@ -162,15 +162,48 @@ def test_frames_of_another_scale_are_refused_and_those_of_a_rounded_one_pass(
     frames = read_frames(agreed / "frames.json")
     options = DomainOptions(n=4, sources=("composition",), agree=agreed)
     mpp = frames["P1S2"].mpp
-    for factor, passes in ((1.01, True), (0.5, False)):
+    for factor, passes in ((1.005, True), (0.5, False)):
         moved = SectionFrame(factor * mpp, frames["P1S2"].to_common)
         write_frames(agreed / "frames.json", CommonFrame({**frames.sections, "P1S2": moved}))
         if passes:
             assert find_domains([slices], tmp_path / "out", options).scores["ari"].notna().any()
             continue
-        match = rf"mpp {mpp:g} of the prediction for P1S2 in .*frames.json, found {mpp / 2:g}"
+        match = rf"{mpp:g} um per pixel of P1S2, .* in .*frames.json, found {mpp / 2:g}"
         with pytest.raises(GeometryError, match=match):
             find_domains([slices], tmp_path / "out", options)
+
+
+def test_predictions_and_sections_of_agree_are_never_written_over(
+    slices: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(slices / "predictions", out / "sections")
+    shutil.copy(slices / "agreed" / "frames.json", out)
+    shutil.copy(slices / "agreed" / "pairs.csv", out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    own = ("domains", out / "sections", "--n", 3, "--from", "composition")
+    beside = ("domains", slices, "--n", 3, "--from", "composition", "--agree", out)
+    for arguments in (own, beside):
+        line = refusal(command(*arguments, "--out", out))
+        assert f"another place than that of the input {out / 'sections'}" in line
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+        assert command(*arguments, "--out", tmp_path / "other").exit_code == 0
+
+
+def test_a_section_whose_name_leads_elsewhere_is_written_inside_the_folder(
+    slices: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(slices, tmp_path / "run")
+    with h5py.File(folder / "predictions" / "P1S2.h5ad", "r+") as file:
+        write_elem(file, "uns/hespotex/section_id", "../../P1S2")
+        obs = read_elem(file["obs"])
+        write_elem(file, "obs", obs.assign(section_id="../../P1S2"))
+    assert (
+        command("domains", folder, "--n", 3, "--from", "composition", "--out", tmp_path / "o" / "o").exit_code
+        == 0
+    )  # fmt: skip
+    assert len(list((tmp_path / "o" / "o" / "sections").iterdir())) == 2
+    assert [p.name for p in (tmp_path / "o").iterdir()] == ["o"]
 
 
 def test_pairs_without_frames_are_said_to_be_so(tmp_path: Path) -> None:

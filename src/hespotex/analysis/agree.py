@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex.analysis import agreement as scores
-from hespotex.analysis.agree_files import frames_of, summary, write_results
+from hespotex.analysis.agree_files import FRAMES, TABLES, frames_of, summary, write_results
 from hespotex.analysis.agree_given import check_scale, searched_notes
 from hespotex.analysis.agree_pairs import (
     OTHER_PATIENT,
@@ -32,7 +32,7 @@ from hespotex.errors import GeometryError
 from hespotex.export.raster import pitch_um
 from hespotex.geometry import CommonFrame, Map, read_frames
 from hespotex.progress import Reporter, heard
-from hespotex.storage.atomic import check_writable
+from hespotex.storage.atomic import check_writable, refuse_to_overwrite
 
 __all__ = [
     "OTHER_PATIENT",
@@ -72,7 +72,7 @@ def agree(
     reporter = heard(reporter)
     files = read_sections(run)
     chosen, order = choose_pairs(files, pairs)
-    _check_out(out)
+    _check_out(out, [path for path in (transform, landmarks) if path is not None])
     given = read_frames(transform) if transform is not None else CommonFrame({})
     marks = read_landmarks(landmarks) if landmarks is not None else {}
     if transform is not None:
@@ -103,8 +103,9 @@ def agree(
     return results
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, read: Sequence[Path]) -> None:
     """Before the work, not after it; leaves no folder where none was."""
+    refuse_to_overwrite(read, [out / name for name in (*TABLES, FRAMES)])
     made = not out.exists()
     check_writable(out)
     if made:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,11 @@ from hespotex.errors import GeometryError
 from hespotex.geometry import Affine, CommonFrame, Map, SectionFrame, read_frames, write_frames
 from hespotex.progress import Reporter
 from hespotex.storage.atomic import atomic_path
-from hespotex.storage.safe_names import safe_names
+from hespotex.storage.hdf5 import holds
+from hespotex.storage.safe_names import safe_names, safe_paths
+
+TABLES: Final = ("agree.csv", "pairs.csv")
+FRAMES: Final = "frames.json"
 
 
 def frames_of(
@@ -113,12 +119,12 @@ def write_results(
         for r in results
         if not r.table.empty
     ]
-    for name, table in (("agree.csv", pd.concat(kept)), ("pairs.csv", summary(results))):
+    for name, table in zip(TABLES, (pd.concat(kept), summary(results)), strict=True):
         with atomic_path(out / name) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
     frames = frames_of(files, results, reporter)
-    write_frames(out / "frames.json", frames)
-    for name, path in section_paths(out, frames).items():
+    write_frames(out / FRAMES, frames)
+    for name, path in safe_paths(out / "sections", frames.sections, ".h5ad").items():
         _write_section(path, files[name], frames)
 
 
@@ -129,21 +135,15 @@ def picture_paths(out: Path, pairs: Iterable[Pair]) -> dict[Pair, Path]:
     return {p: out / "figures" / f"{n}.png" for p, n in zip(once, names, strict=True)}
 
 
-def section_paths(out: Path, frames: CommonFrame) -> dict[str, Path]:
-    """Where the file of each section of the frames lies."""
-    names = safe_names(frames.sections)
-    return {s: out / "sections" / f"{n}.h5ad" for s, n in zip(frames.sections, names, strict=True)}
-
-
 def _sweep(out: Path) -> None:
     """Delete what an older run left, as its own tables name it: other files of the folder are not ours."""
-    left = list((out / "figures").glob("drift*.png")) if (out / "pairs.csv").exists() else []
-    with suppress(OSError, ValueError, KeyError):
+    left: list[Path] = []
+    with suppress(OSError, ValueError, KeyError, GeometryError):
         old = pd.read_csv(out / "pairs.csv", dtype=str, keep_default_na=False)
         left += picture_paths(out, zip(old["section_a"], old["section_b"], strict=True)).values()
-    with suppress(GeometryError):
-        if (out / "pairs.csv").exists():
-            left += section_paths(out, read_frames(out / "frames.json")).values()
+        left += (p for p in out.glob("figures/*") if re.fullmatch(r"drift(_\d+)?\.png", p.name))
+        older = safe_paths(out / "sections", read_frames(out / FRAMES).sections, ".h5ad")
+        left += (p for p in older.values() if holds(p, f"obsm/{keys.SPATIAL_COMMON_UM}"))
     for path in left:
         path.unlink(missing_ok=True)
 
@@ -153,8 +153,11 @@ def _write_section(path: Path, file: PredictionFile, frames: CommonFrame) -> Non
     import h5py
     from anndata.io import write_elem
 
-    to_common = frames[file.spots.section_id].common_of_px0
+    frame = frames[file.spots.section_id]
     with atomic_path(path) as temporary:
         shutil.copyfile(file.path, temporary)
         with h5py.File(temporary, "r+") as table:
-            write_elem(table["obsm"], keys.SPATIAL_COMMON_UM, to_common(file.spots.xy_px0))
+            write_elem(
+                table["obsm"], keys.SPATIAL_COMMON_UM, frame.common_of_px0(file.spots.xy_px0)
+            )
+            write_elem(table[f"uns/{keys.UNS}"], keys.COMMON_BLOCK, frame.block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from hespotex.analysis.domain_scores import read_obs
 from hespotex.analysis.domains import Domains, domain_name, section_key
 from hespotex.progress import Reporter, Silent
 from hespotex.storage.atomic import atomic_path
+from hespotex.storage.hdf5 import holds
+from hespotex.storage.safe_names import safe_paths
 
 RECORD: Final = "domains"
 
@@ -37,7 +40,8 @@ def write_domains(found: Domains, out: Path, reporter: Reporter | None = None) -
             spot_table(found, name).to_csv(
                 text, index=False, header=number == 0, float_format="%.6g"
             )
-    _take_away(found, out)
+    sections = safe_paths(out / "sections", found.files, ".h5ad")
+    _take_away(found, out, sections.values())
     tables = {"scores": found.scores, "markers": found.markers}
     if any(found.stability.values()):
         paths["stability"] = out / "stability.csv"
@@ -47,30 +51,21 @@ def write_domains(found: Domains, out: Path, reporter: Reporter | None = None) -
             table.to_csv(temporary, index=False, float_format="%.6g")
     with (reporter or Silent()).task("writing sections", len(found.files)) as advance:
         for name in found.files:
-            _write_section(out / "sections" / f"{name}.h5ad", found, name)
+            _write_section(sections[name], found, name)
             advance(1)
     return {**paths, "sections": out / "sections"}
 
 
-def _take_away(found: Domains, out: Path) -> None:
+def _take_away(found: Domains, out: Path, written: Collection[Path]) -> None:
     """What an earlier call wrote must not stand beside the numbers of this one; files of others stay, and inputs."""
     old = out / "stability.csv"
     if old.is_file() and old.read_bytes().startswith(b"source,n,ari_mean"):
         old.unlink()
     inputs = {file.path.resolve() for file in found.files.values()}
     for path in (out / "sections").glob("*.h5ad"):
-        if path.stem not in found.files and path.resolve() not in inputs and _has_domains(path):
+        kept = path in written or path.resolve() in inputs
+        if not kept and holds(path, f"uns/{keys.UNS}/{RECORD}"):
             path.unlink()
-
-
-def _has_domains(path: Path) -> bool:
-    import h5py
-
-    try:
-        with h5py.File(path) as table:
-            return f"uns/{keys.UNS}/{RECORD}" in table
-    except OSError:
-        return False
 
 
 def spot_table(found: Domains, section: str) -> pd.DataFrame:

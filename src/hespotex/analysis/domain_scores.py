@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
+from hespotex.analysis.agree_given import check_scale
 from hespotex.analysis.common_maps import common_places
 from hespotex.analysis.domain_fit import Labels
-from hespotex.analysis.domain_sources import SCALE_OFF
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import ConfigError, GeometryError, shorten
 from hespotex.export.raster import pitch_um
@@ -223,13 +223,7 @@ def _check_frames(
             found=shorten(sorted(frames.sections)) or "none",
             remedy="run hespotex agree on these pairs alone, into a folder of their own",
         )
-    for name in sorted(names & frames.sections.keys()):
-        mpp, own = frames[name].mpp, files[name].spots.mpp
-        if abs(mpp / own - 1) > SCALE_OFF:
-            raise GeometryError(
-                expected=f"mpp {own:g} of the prediction for {name} in {path}", found=f"{mpp:g}",
-                remedy="run hespotex agree on the run of these predictions",
-            )  # fmt: skip
+    check_scale(frames, {name: files[name] for name in sorted(names)}, path)
 
 
 def _pairs(path: Path) -> list[tuple[str, str, str]]:

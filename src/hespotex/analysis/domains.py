@@ -56,7 +56,8 @@ from hespotex.analysis.prediction_file import PredictionFile, read_by_section
 from hespotex.config import Machine
 from hespotex.errors import ConfigError, counted, shorten
 from hespotex.progress import Reporter, heard
-from hespotex.storage.atomic import check_writable
+from hespotex.storage.atomic import check_writable, refuse_to_overwrite
+from hespotex.storage.safe_names import safe_paths
 
 # The last seed that leaves room for those of the parts: scikit-learn takes 32 bits.
 MOST_SEED: Final = 2**32 - 1 - 2 * PAIRS
@@ -186,6 +187,10 @@ def find_domains(
             found=f"at most {max(f.n_spots for f in files.values())}",
             remedy="domains need more",
         )
+    read = [file.path for file in files.values()]
+    if options.agree is not None:  # its sections have the names of ours
+        read += (options.agree / "sections").glob("*.h5ad")
+    refuse_to_overwrite(read, safe_paths(out / "sections", files, ".h5ad").values())
     check_writable(out)
     labels, tried = draw_domains(kept, options, machine or Machine(), notes, reporter)
     rows = [*against_labels(labels, known), *between_sources(labels)]

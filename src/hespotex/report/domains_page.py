@@ -22,7 +22,7 @@ from hespotex.plots.style import save_figure
 from hespotex.report import report_tables as tables
 from hespotex.report.page import render_page
 from hespotex.storage.atomic import atomic_path
-from hespotex.storage.safe_names import safe_names
+from hespotex.storage.safe_names import safe_paths
 
 _MOST_PAGES: Final = 6
 _MARKERS: Final = 8
@@ -47,7 +47,8 @@ def write_pages(found: Domains, out: Path) -> dict[str, Path]:
     path = out / "domains.html"
     earlier = path.exists()
     pictures = _write_pictures(found, out / "figures")
-    outlines = [p for name in found.files for p in _write_outlines(found, name, out / "geojson")]
+    stems = safe_paths(out / "geojson", found.files, "")
+    outlines = [p for name, stem in stems.items() for p in _write_outlines(found, name, stem)]
     if earlier:
         _take_away(out / "figures", r"overview_\d+\.png", pictures)
         _take_away(
@@ -99,14 +100,14 @@ def _columns(found: Domains) -> list[Column]:
     return made
 
 
-def _write_outlines(found: Domains, section: str, folder: Path) -> list[Path]:
+def _write_outlines(found: Domains, section: str, stem: Path) -> list[Path]:
     file, paths = found.files[section], []
     for source, of in found.labels.items():
         if section not in of:
             continue
         n = 1 + max(found.numbers(source), default=-1)
         about = f"domains from {_TITLES[source]}; {file.claims.verdict or 'no verdict on the slide'}. {DESCRIPTIVE}"
-        paths.append(folder / f"{safe_names([section])[0]}_{source}.geojson")
+        paths.append(stem.with_name(f"{stem.name}_{source}.geojson"))
         write_domain_outlines(
             paths[-1],
             file.spots,

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,22 @@ def check_writable(folder: Path, instead: str = "") -> None:
             cause=said["cause"],
             remedy=f"{said['remedy']}{instead and f', or {instead}'}",
         ) from error
+
+
+def refuse_to_overwrite(read: Iterable[Path], written: Iterable[Path]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        RunError: names the file.
+    """
+    inputs = {path.resolve() for path in read}
+    for path in written:
+        if path.resolve() in inputs:
+            raise RunError(
+                expected=f"another place than that of the input {path} with --out",
+                found="the same",
+                remedy="an input is never changed: choose another folder",
+            )
 
 
 def sweep_leftovers(folder: Path, stem: str) -> None:

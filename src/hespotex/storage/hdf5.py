@@ -52,6 +52,15 @@ def open_h5(
         raise error(expected=f"{what} {path}", **_fields(path, fault, remedy)) from fault
 
 
+def holds(path: Path, name: str) -> bool:
+    """Whether an HDF5 file has a group or table of this name; no where it cannot be read."""
+    try:
+        with _opened(path) as file:
+            return name in file
+    except OSError:
+        return False
+
+
 def _opened(path: Path) -> Any:
     import h5py
 

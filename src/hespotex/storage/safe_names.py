@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from hespotex.errors import shorten
@@ -52,6 +53,12 @@ def safe_names(
         used.add(unique.casefold())
         found[i] = unique
     return tuple(found)
+
+
+def safe_paths(folder: Path, names: Iterable[str], ending: str) -> dict[str, Path]:
+    """A file of a folder for each name."""
+    once = list(dict.fromkeys(names))
+    return {n: folder / f"{s}{ending}" for n, s in zip(once, safe_names(once), strict=True)}
 
 
 def changed_names(before: Sequence[str], after: Sequence[str], most: int = 4) -> str:
