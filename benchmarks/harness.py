@@ -19,6 +19,8 @@ from hespotex.storage.content_keys import content_key, file_key
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+# Benchmarks take what the tests have: readers with their files, pages in a browser.
+TESTS = str(ROOT / "tests")
 RESULTS = HERE / "results"
 _MACHINE_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

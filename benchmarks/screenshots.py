@@ -11,29 +11,24 @@ from __future__ import annotations
 import argparse
 import io
 import shutil
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from anndata.io import write_elem
 from PIL import Image
 
+from benchmarks.harness import TESTS
 from hespotex import keys
 from hespotex.evaluation.claims import NONE, UNTESTED
 from hespotex.storage.run_folder import RunDir
 from hespotex.viewer.serve import Viewer
 
-WIDTHS = {"wide": (1280, 800), "phone": (390, 844)}
 UNLIKE = "unlike: staining"
-_FLAGS = [
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
 _QUALITY = 78
+_TILES = "app.panes.every(p => [...p.tiles.kept.values()].every(t => t.there))"
 _LASSO = """async () => {
   const [pane] = app.panes, { about } = pane, w = about.width_px0, h = about.height_px0;
   const at = (x, y) => [x * w, y * h];
@@ -70,34 +65,22 @@ def main() -> None:
 
 
 def _take(address: str, out: Path) -> None:
-    from playwright.sync_api import sync_playwright
+    sys.path.insert(0, TESTS)
+    from helpers.in_browser import SIZES, chromium, open_view, settled, until
 
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
-        for width, (across, down) in WIDTHS.items():
+    with chromium() as browser:
+        for name, (width, height) in SIZES.items():
             for state, act in STATES.items():
-                page = chromium.new_page(viewport={"width": across, "height": down})
-                page.goto(address)
-                page.wait_for_selector("body[data-ready]")
+                page = browser.new_page(viewport={"width": width, "height": height})
+                open_view(page, address)
                 page.evaluate(act, page.evaluate("app.run.slides.length - 1"))
-                _settle(page)
-                path = out / f"view_{state}_{width}.webp"
+                settled(page)
+                until(page, _TILES)
+                page.wait_for_timeout(300)
+                path = out / f"view_{state}_{name}.webp"
                 _save(page.screenshot(), path)
                 print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
                 page.close()
-        chromium.close()
-
-
-def _settle(page: Any) -> None:
-    """Wait for values and tiles."""
-    for _ in range(400):
-        page.wait_for_timeout(100)
-        if page.evaluate(
-            "app.panes.every(p => p.values && !p.root.classList.contains('busy') && [...p.tiles.kept.values()].every(t => t.there)) && !app.pending"
-        ):
-            page.wait_for_timeout(300)
-            return
-    raise TimeoutError("the page did not come to rest")
 
 
 def _save(picture: bytes, path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,15 @@ def blank_pictures() -> Iterator[None]:
     """For a module whose contracts are not what pictures show: they are drawn blank."""
     with blank.blank_pictures():
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for a module that is marked with `helpers.in_browser.IN_BROWSER`."""
+    from helpers.in_browser import chromium
+
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

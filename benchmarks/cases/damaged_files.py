@@ -8,24 +8,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import ROOT, Context, Row, Table
+from benchmarks.harness import TESTS, Context, Row, Table
 
 NAME = "damaged_files"
 N = 2000
-# The readers and their files are those of the tests.
-_TESTS = str(ROOT / "tests")
 _OF_A_LIBRARY = ("hang", "crash")
 
 
 def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
-    sys.path.insert(0, _TESTS)
+    sys.path.insert(0, TESTS)
     from helpers.fuzzed_readers import READERS
 
     return {f"{i:02d}": {"reader": name, "n": N} for i, name in enumerate(READERS)}
 
 
 def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    sys.path.insert(0, _TESTS)
+    sys.path.insert(0, TESTS)
     from helpers.fuzzed_readers import READERS
     from helpers.fuzzing import Fuzzer, broken
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from urllib.request import urlopen
 import numpy as np
 
 from benchmarks.data import machine
-from benchmarks.harness import Context, Row, Table
+from benchmarks.harness import TESTS, Context, Row, Table
 from benchmarks.measure import timed
 from benchmarks.slides import MPP, write_slide
 from hespotex.evaluation.trust import Extras
@@ -111,16 +110,13 @@ def _seconds(address: str, path: str) -> float:
 
 def _in_browser(address: str, n_genes: int) -> dict[str, Any]:
     """Seconds to the first picture, ms to switch a gene, ms a frame of software rendering; empty without Chromium."""
-    chromium = shutil.which("chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
+    sys.path.insert(0, TESTS)
+    from helpers.in_browser import HERE, chromium
+
+    if not HERE:
         return {}
-    if chromium is None:
-        return {}
-    flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # fmt: skip
-    with sync_playwright() as playwright:
-        page = playwright.chromium.launch(executable_path=chromium, args=flags).new_page()
+    with chromium() as browser:
+        page = browser.new_page()
         started = time.perf_counter()
         page.goto(address)
         page.wait_for_selector("body[data-ready]", timeout=120_000)

@@ -5,10 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
+import pytest
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip
-NO_BROWSER = "no Chromium here (apt-get install chromium)"
+HERE = BROWSER is not None and find_spec("playwright") is not None
+# Of a module of tests that look at pages.
+IN_BROWSER = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not HERE, reason="no playwright, or no Chromium (apt-get install chromium)"),
+]
 SIZES = {"wide": (1280, 800), "phone": (390, 844)}
 # WebGL without a GPU; a container has no sandbox of its own.
 _ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # fmt: skip
@@ -26,18 +34,23 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def watched(browser: Any, size: str, said: list[str], asked: list[str]) -> Iterator[Any]:
-    """An empty page of a size; what its console says and which addresses it asks for are written down."""
+def watched(browser: Any, size: str, home: str, *, offline: bool = False) -> Iterator[Any]:
+    """An empty page of a size; afterwards the console was silent, and all that was asked for lies below `home`."""
+    said: list[str] = []
+    asked: set[str] = set()
     width, height = SIZES[size]
     context = browser.new_context(
-        viewport={"width": width, "height": height}, accept_downloads=True
+        viewport={"width": width, "height": height}, accept_downloads=True, offline=offline
     )
     page = context.new_page()
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda r: asked.append(r.url))
+    page.on("request", lambda request: asked.add(request.url))
     yield page
     context.close()
+    assert said == []
+    assert asked
+    assert [url for url in asked if not url.startswith((home, "data:", "blob:"))] == []
 
 
 def open_view(page: Any, address: str) -> None:

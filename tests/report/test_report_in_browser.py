@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.in_browser import BROWSER, NO_BROWSER, SIZES, chromium, watched
+from helpers.in_browser import IN_BROWSER, SIZES, watched
 from helpers.toy_prediction import GENES, toy_extras, toy_prediction, toy_section
 from helpers.toy_report import genes_csv, write_scored_run
 from hespotex.report.report import write_report
 
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)]
+pytestmark = IN_BROWSER
 
 N = 66
 
@@ -38,23 +37,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(run)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
 @pytest.fixture(params=sorted(SIZES))
 def page(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Any]:
-    """The report from the disk; afterwards the console was silent and nothing but the file was asked for."""
-    said: list[str] = []
-    asked: list[str] = []
-    with watched(browser, request.param, said, asked) as opened:
-        opened.context.set_offline(True)
+    """The report from the disk; it asks for nothing but itself."""
+    with watched(browser, request.param, report.as_uri(), offline=True) as opened:
         opened.goto(report.as_uri())
         yield opened
-    assert said == []
-    assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {report.as_uri()}
 
 
 def _names(page: Any) -> list[str]:

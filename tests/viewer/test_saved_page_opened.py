@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from helpers.in_browser import (
-    BROWSER,
-    NO_BROWSER,
+    IN_BROWSER,
     SIZES,
-    chromium,
     colours,
     open_view,
     search,
@@ -25,8 +23,7 @@ from helpers.viewed import viewing, write_viewed
 from hespotex.viewer.saved_page import save_page
 from hespotex.viewer.sources import find_predictions
 
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)]
+pytestmark = IN_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +37,12 @@ def saved(run: Path) -> Path:
     return save_page(source, run / "a page.html", [GENES[0], "HLA-A"])
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
 @pytest.fixture(params=sorted(SIZES))
 def page(request: pytest.FixtureRequest, browser: Any, saved: Path) -> Iterator[Any]:
-    """The page; afterwards the console was silent and nothing but the file was asked for."""
-    said: list[str] = []
-    asked: list[str] = []
-    with watched(browser, request.param, said, asked) as opened:
-        opened.context.set_offline(True)
+    """The page from the disk; it asks for nothing but itself."""
+    with watched(browser, request.param, saved.as_uri(), offline=True) as opened:
         open_view(opened, saved.as_uri())
         yield opened
-    assert said == []
-    assert {url.split("#")[0] for url in asked if not url.startswith("data:")} == {saved.as_uri()}
 
 
 def test_it_shows_the_same_map_as_the_viewer(page: Any, browser: Any, run: Path) -> None:

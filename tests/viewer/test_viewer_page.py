@@ -7,16 +7,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
 from helpers.in_browser import (
-    BROWSER,
-    NO_BROWSER,
+    IN_BROWSER,
     SIZES,
-    chromium,
     colours,
     open_view,
     search,
@@ -27,8 +24,7 @@ from helpers.in_browser import (
 from helpers.toy_prediction import GENES
 from helpers.viewed import viewing, write_viewed
 
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)]
+pytestmark = IN_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +34,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
 @pytest.fixture(params=sorted(SIZES))
 def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
-    """The page; afterwards the console was silent and no other host was asked."""
-    said: list[str] = []
-    asked: list[str] = []
-    with watched(browser, request.param, said, asked) as opened:
+    """The page; it asks no other server."""
+    with watched(browser, request.param, address) as opened:
         open_view(opened, address)
         yield opened
-    assert said == []
-    hosts = {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))}
-    assert hosts == {urlsplit(address).netloc}
 
 
 def test_the_best_gene_opens_with_its_grade_and_what_it_rests_on(page: Any) -> None:
