@@ -50,7 +50,6 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 autodoc_typehints = "none"  # the signature has them
 autodoc_member_order = "bysource"
-nitpicky = False
 
 
 def command_reference(_app: Sphinx, name: str, source: list[str]) -> None:
