@@ -64,6 +64,8 @@ def heard(reporter: Reporter | None) -> Reporter:
     """The reporter of a Python function: the one given, else bars where somebody looks, else nothing."""
     if reporter is not None:
         return reporter
+    if sys.stderr is None:  # a program without a console
+        return Silent()
     return Bars() if _in_notebook() or sys.stderr.isatty() else Silent()
 
 

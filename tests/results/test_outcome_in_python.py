@@ -33,6 +33,12 @@ def test_a_section_that_a_run_lacks_is_named_beside_those_that_it_has(result: Ru
         result.adata("C4")
 
 
+def test_a_run_whose_every_slide_failed_has_no_section(tmp_path: Path) -> None:
+    failed = RunResult({"slides": tmp_path / "slides.csv"}, slides=(SlideOutcome("C2", "failed"),))
+    with pytest.raises(RunError, match="a section of the run, found C2; it has none"):
+        failed.adata("C2")
+
+
 def test_a_run_says_what_it_found_and_where(result: RunResult, tmp_path: Path) -> None:
     assert repr(result).splitlines() == [
         "1 of 3 genes",
@@ -50,6 +56,8 @@ def test_bars_are_drawn_where_somebody_looks_and_a_given_reporter_is_kept(
     assert isinstance(heard(None), Silent)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert isinstance(heard(None), Bars)
+    monkeypatch.setattr(sys, "stderr", None)  # as of a program without a console
+    assert isinstance(heard(None), Silent)
 
 
 def test_bars_tell_of_tasks_and_messages_on_standard_error(

@@ -72,15 +72,15 @@ class RunResult:
         """
         import anndata
 
-        folder = Path(self.paths["predictions"])
-        if not (path := folder / f"{section_id}.h5ad").is_file():
-            known = sorted(file.stem for file in folder.glob("*.h5ad"))
+        folder = self.paths.get("predictions")  # none where every slide failed
+        files = {} if folder is None else {p.stem: p for p in Path(folder).glob("*.h5ad")}
+        if section_id not in files:
             raise RunError(
-                expected=f"a section of the run in {folder}",
+                expected="a section of the run" + (f" in {folder}" if folder else ""),
                 found=section_id,
-                remedy=f"it has {shorten(known)}" if known else "it has none",
+                remedy=f"it has {shorten(sorted(files))}" if files else "it has none",
             )
-        return anndata.read_h5ad(path)
+        return anndata.read_h5ad(files[section_id])
 
     def __repr__(self) -> str:
         said = [str(self.metrics["headline"])] if self.metrics.get("headline") else []
