@@ -10,7 +10,7 @@ import numpy as np
 
 from hespotex.config import Machine
 from hespotex.errors import EncoderError, HESpotExError, ModelFileError
-from hespotex.features.encode import encode_spots, orthonormal_projection
+from hespotex.features.encode import encode_spots, projected
 from hespotex.predicting import Plan
 from hespotex.predicting.layout import lay_out
 from hespotex.predicting.one_slide import Predictor, open_predictor
@@ -65,16 +65,12 @@ def chosen_model(model: str | Path, plan: Plan, machine: Machine, reporter: Repo
     kept = kept_models()
     with reporter.task("comparing with kept models", len(kept)) as advance:
         for one in kept:
-            try:
-                predictor = open_predictor(local_model(one.name), machine)
-            except EncoderError as error:
-                reporter.warn(f"{one.name} is passed over: {error}")
-                continue
-            if predictor.trust.ood is None:
-                reporter.warn(f"{one.name} is passed over: it has no check of slides")
-                continue
-            found[one.name] = _farthest([likeness(predictor, task) for task in plan.tasks])
-            reporter.say(f"{one.name}: {found[one.name].text()}")
+            why, alike = _compared(one.name, plan, machine)
+            if alike is None:
+                reporter.warn(f"{one.name} is passed over: {why}")
+            else:
+                found[one.name] = alike
+                reporter.say(f"{one.name}: {alike.text()}")
             advance(1)
     like = {name: f for name, f in found.items() if f.like}
     if not like:
@@ -88,6 +84,17 @@ def chosen_model(model: str | Path, plan: Plan, machine: Machine, reporter: Repo
     nearest = min(like, key=lambda name: like[name].shift)
     reporter.say(f"predicting with {nearest}")
     return local_model(nearest)
+
+
+def _compared(name: str, plan: Plan, machine: Machine) -> tuple[str, Likeness | None]:
+    """How the slides lie beside a model's training slides; else why they were not compared."""
+    try:
+        predictor = open_predictor(local_model(name), machine)
+    except EncoderError as error:
+        return str(error), None
+    if predictor.trust.ood is None:
+        return "it has no check of slides", None
+    return "", _farthest([likeness(predictor, task) for task in plan.tasks])
 
 
 def likeness(predictor: Predictor, task: SlideTask) -> Likeness:
@@ -108,10 +115,7 @@ def likeness(predictor: Predictor, task: SlideTask) -> Likeness:
         values, seen = encode_spots(
             slide, section.xy_px0, predictor.encoder, plan, section.geometry.mpp, lambda _n: None
         )
-    columns = bundle.config.encoder.projection
-    if columns is not None:
-        matrix = orthonormal_projection(predictor.encoder.dim, columns)
-        values = np.matmul(values, matrix).astype(np.float32)
+    values = projected(values, bundle.config.encoder.projection)
     place = ood.place([(values, seen)])
     coarser = predictor.trust.coarseness(section.geometry.mpp)
     report = ood.report(values, seen, place, coarser=coarser)

@@ -11,17 +11,20 @@ import traceback
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hespotex.encoders.cache import cache_folder
 from hespotex.errors import ConfigError, HESpotExError, RunError
 from hespotex.storage.atomic import atomic_path, write_json
 from hespotex.storage.run_folder import RunDir
 from hespotex.storage.run_record import RunRecord
+
+if TYPE_CHECKING:
+    from hespotex.doctor import Check
 
 _LAST: Final = "last_error.json"
 _READ_ME: Final = (
@@ -57,7 +60,7 @@ def keep_error(error: BaseException, arguments: Sequence[str]) -> None:
         write_json(cache_folder() / _LAST, kept)
 
 
-def write_bundle(path: Path, checks: Iterable[Any], run: Path | None = None) -> Path:
+def write_bundle(path: Path, checks: Iterable[Check], run: Path | None = None) -> Path:
     """Write a ZIP of what `doctor` found, the versions of all packages, a run's settings and the last error.
 
     Args:
@@ -73,7 +76,7 @@ def write_bundle(path: Path, checks: Iterable[Any], run: Path | None = None) -> 
         raise ConfigError(expected="a file that ends in .zip", found=path.name)
     files = {
         "README.txt": _READ_ME,
-        "doctor.json": _as_json([asdict(c) for c in checks if is_dataclass(c) and not isinstance(c, type)]),
+        "doctor.json": _as_json([asdict(check) for check in checks]),
         "packages.txt": "\n".join(sorted({f"{d.name}=={d.version}" for d in metadata.distributions()})) + "\n",
     }  # fmt: skip
     if run is not None:

@@ -17,7 +17,7 @@ from hespotex.evaluation.by_scope import bundle_claims
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.shown import Show
 from hespotex.export.spatialdata import SPOTS, TABLE, build_spatialdata
-from hespotex.features.encode import encode_spots, orthonormal_projection
+from hespotex.features.encode import encode_spots, projected
 from hespotex.models.bundle import Bundle, read_model
 from hespotex.models.predict import predict_expression as predict_spots
 from hespotex.predicting import SlideOptions, SlideTask, open_predictor, predict_slide
@@ -162,11 +162,7 @@ def extract_features(
         values, _ = encode_spots(
             slide, xy_px0, predictor.encoder, predictor.plan, slide.mpp, advance
         )
-    projection = predictor.bundle.config.encoder.projection
-    if projection is not None:
-        values = np.matmul(values, orthonormal_projection(values.shape[2], projection)).astype(
-            np.float32
-        )
+    values = projected(values, predictor.bundle.config.encoder.projection)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         add_features(

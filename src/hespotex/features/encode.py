@@ -111,10 +111,16 @@ def encode_section(
         features = _encode_or_read(section, encoder, plan, cache_dir, tell)
     if projection is None:
         return features
-    matrix = orthonormal_projection(features.values.shape[2], projection)
-    values = np.matmul(features.values, matrix).astype(np.float32)
     key = content_key(features.key, "projection", projection)
-    return replace(features, values=values, key=key)
+    return replace(features, values=projected(features.values, projection), key=key)
+
+
+def projected(values: npt.NDArray[np.float32], n_columns: int | None) -> npt.NDArray[np.float32]:
+    """(..., D) features as (..., n_columns), by `orthonormal_projection`; as they are for None."""
+    if n_columns is None:
+        return values
+    matrix = orthonormal_projection(values.shape[-1], n_columns)
+    return np.matmul(values, matrix).astype(np.float32)
 
 
 def orthonormal_projection(dim: int, n_columns: int) -> npt.NDArray[np.float64]:
