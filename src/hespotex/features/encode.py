@@ -120,7 +120,7 @@ def projected(values: npt.NDArray[np.float32], n_columns: int | None) -> npt.NDA
     if n_columns is None:
         return values
     matrix = orthonormal_projection(values.shape[-1], n_columns)
-    return np.matmul(values, matrix).astype(np.float32)
+    return np.asarray(values @ matrix, np.float32)
 
 
 def orthonormal_projection(dim: int, n_columns: int) -> npt.NDArray[np.float64]:
