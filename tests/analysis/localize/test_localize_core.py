@@ -84,6 +84,24 @@ def test_labels_of_patients_left_out_do_not_reach_their_predictions(
     assert np.abs(found.margin[0, ~held] - found.margin[1, ~held]).max() > 1e-3
 
 
+@pytest.mark.slow
+def test_values_of_a_patient_left_out_reach_no_other_patient_of_its_fold(tmp_path: Path) -> None:
+    bags, _ = _bags(tmp_path)
+    folds, near, spots = patient_folds(bags), bags.neighbours(), slice(3 * 36, 4 * 36)
+    before = nested.nested_pass(reduce.reduce_folds(bags, folds), bags.labels[None], near)
+    table = np.load(bags.values, mmap_mode="r+")
+    table[spots] = table[spots][::-1] * 30
+    table.flush()
+    after = nested.nested_pass(reduce.reduce_folds(bags, folds), bags.labels[None], near)
+    beside = (folds == folds[3]) & (np.arange(N_PATIENTS) != 3)
+    np.testing.assert_array_equal(before.margin[0, beside], after.margin[0, beside])
+    np.testing.assert_array_equal(before.variant[0, folds[3]], after.variant[0, folds[3]])
+    rows = np.repeat(beside, 36)
+    np.testing.assert_array_equal(before.loss[0, rows], after.loss[0, rows])
+    others = folds != folds[3]
+    assert np.abs(before.margin[0, others] - after.margin[0, others]).max() > 1e-3
+
+
 def test_values_of_patients_left_out_do_not_reach_the_components(tmp_path: Path) -> None:
     bags, _ = _bags(tmp_path)
     kept = np.arange(N_PATIENTS) != 3
