@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from helpers.heard import Heard
-from hespotex import nearest
-from hespotex.config import Machine
+from hespotex import nearest, pipeline
+from hespotex.config import Machine, RunConfig
+from hespotex.datasets import make_cohort
 from hespotex.errors import ModelFileError
 from hespotex.nearest import Likeness, chosen_model
 from hespotex.predicting import Plan, SlideOptions
@@ -102,3 +105,30 @@ def test_no_kept_model_can_be_called_auto(tmp_path: Path) -> None:
 
     with pytest.raises(ModelFileError, match=r"and not auto, found 'auto'; give another --name"):
         add_model(MODEL, name="auto")
+
+
+@pytest.mark.slow
+def test_a_slide_of_the_training_is_like_its_model_and_one_stained_blue_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HESPOTEX_CACHE", str(tmp_path / "kept"))
+    manifest = make_cohort(tmp_path / "cohort", n_patients=2, n_genes=40, side_um=800.0)
+    config = RunConfig.from_values(
+        {"model": {"epochs": 1, "ensemble": 1}, "encoder": {"projection": 64}}
+    )
+    machine = Machine(device="cpu", threads=1)
+    made = pipeline.train(
+        manifest, tmp_path / "m.hespotex", config=config, validate=False, machine=machine
+    )
+    add_model(made, name="painted")
+    own = next(p for p in sorted(manifest.parent.rglob("*S1.*")) if p.suffix in {".png", ".jpg"})
+    blue = tmp_path / "blue.png"
+    Image.fromarray(np.asarray(Image.open(own))[..., [2, 1, 0]]).save(blue)
+
+    def chosen(slide: Path) -> Path:
+        plan = Plan(slide, tasks=(SlideTask("S", slide, SlideOptions(mpp=1.5)),))
+        return chosen_model("auto", plan, machine, Heard())
+
+    assert chosen(own).name == "painted.hespotex"
+    with pytest.raises(ModelFileError, match=r"found none: painted \(unlike"):
+        chosen(blue)
