@@ -231,6 +231,16 @@ def test_permuting_held_out_counts_changes_no_bit_of_a_level_that_tells_slides_a
     assert plain.bundle.model.hyper["level"]["tells_slides_apart"]
     assert np.max(plain.bundle.model.tensors["level.follows"]) > 0
     _assert_same_fit(plain, run_fold(_with_scrambled(cohort, fold.held_out), fold, config))
+    assert all(held.extras.ridge_level is not None for held in plain.held_out)
+    # Nor does their picture: not its features' directions, nor how far off it lies.
+    far = [
+        replace(i, features=50 - 9 * i.features[::-1]) if k < 2 else i
+        for k, i in enumerate(cohort.items)
+    ]
+    moved = run_fold(replace(cohort, items=tuple(far)), fold, config)
+    _assert_same_bundle(plain.bundle, moved.bundle)
+    seen, unseen = plain.held_out[0].prediction, moved.held_out[0].prediction
+    assert not np.array_equal(seen.composition, unseen.composition)
     other = fit_bundle(_with_scrambled(cohort, ids[2:3]).subset(fold.train), config)
     level = "level.slopes"
     assert not np.array_equal(plain.bundle.model.tensors[level], other.model.tensors[level])

@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 from hespotex.evaluation.bootstrap import block_weights, weighted_pcc
 from hespotex.evaluation.compare import FEWEST_UNITS, half_width
 from hespotex.evaluation.scores import gene_blocks
+from hespotex.models.default.level import by_patient
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -79,24 +80,20 @@ def section_difference(
     return SectionDifference(float(mean[0]), spread, blocks.shape[0])
 
 
-def over_sections(found: Sequence[SectionDifference], patients: Sequence[str]) -> Difference:
+def over_sections(found: Sequence[SectionDifference], owners: Sequence[str]) -> Difference:
     """The mean over patients; its interval over patients where they are four, else over blocks of these sections.
 
     The latter says what holds of these sections, and nothing of other patients.
 
     Args:
-        patients: whose each section is; an empty name is a patient of its own.
+        owners: whose each section is (`patient_names`).
     """
-    owners = [p.strip() or f" {k}" for k, p in enumerate(patients)]
-    names = list(dict.fromkeys(owners))
-    values = np.array([d.value for d in found])
-    of = np.array([names.index(o) for o in owners])
-    means = np.array([values[of == k].mean() for k in range(len(names))])
+    names, means = by_patient(np.array([d.value for d in found]), owners)
     value = float(means.mean())
     if len(names) >= FEWEST_UNITS:
         half, units = half_width(means), "patients"
     else:
-        share = 1 / (np.bincount(of)[of] * len(names))
+        share = 1 / (len(names) * np.array([owners.count(o) for o in owners]))
         spread = np.sqrt(np.sum(np.square(share * [d.deviation for d in found])))
         freedom = sum(max(d.n_blocks - 1, 1) for d in found)
         half, units = float(stdtrit(freedom, 0.975) * spread), "blocks"

@@ -21,6 +21,7 @@ from hespotex.genes.panel import GenePanel, log1p_cpm, pearson_residuals
 from hespotex.models.adapting import Adaptation
 from hespotex.models.bundle import Bundle
 from hespotex.models.default.adapt import Strength
+from hespotex.models.default.level import patient_names
 from hespotex.models.fit import device_name, fit_bundle
 from hespotex.models.predict import predict_expression
 from hespotex.models.types import Cohort, EncodedSection
@@ -289,7 +290,7 @@ def summary(
     """What all rounds say together, and whether adapting pays."""
     sections = [s for found in rounds for s in found.sections]
     strengths = [Strength(p, lv) for found in rounds for p, lv in found.strengths]
-    owners = [s.patient_id.strip() or f" {s.section_id}" for s in sections]
+    owners = patient_names([s.patient_id for s in sections], [s.section_id for s in sections])
     rows = {name: _row([s.scores[name] for s in sections], owners) for name in ROWS}
     differences = {}
     for name in (CAME, OWN):
@@ -339,14 +340,11 @@ def _sentence(
 
 def _row(scores: Sequence[RowScores], owners: Sequence[str]) -> RowScores:
     """Means over the sections of a patient, then over patients."""
-    names = list(dict.fromkeys(owners))
+    of = np.array(owners)
 
     def mean(field: str) -> float:
-        of = [
-            [getattr(s, field) for s, o in zip(scores, owners, strict=True) if o == n]
-            for n in names
-        ]
-        return _mean(np.array([_mean(np.array(values)) for values in of]))
+        values = np.array([getattr(s, field) for s in scores])
+        return _mean(np.array([_mean(values[of == name]) for name in dict.fromkeys(owners)]))
 
     return RowScores(**{field: mean(field) for field in RowScores.model_fields})
 
