@@ -283,6 +283,7 @@ def test_a_folder_of_agree_without_these_sections_is_refused(
     options = DomainOptions(n=2, agree=slices[0] / "agreed")
     with pytest.raises(GeometryError, match=r"pairs of these sections in .* found P1S1:P1S2"):
         find_domains([path], tmp_path / "out", options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_says_what_was_found_and_refuses_in_one_line(

@@ -138,7 +138,7 @@ def test_an_unknown_section_and_an_impossible_scale_are_named() -> None:
         ({"sections": {"C2": {"mpp_um_per_px0": 0.5}}}, "KeyError: 'to_common_um'"),
         (
             {"sections": {"C2": {"mpp_um_per_px0": 0, "to_common_um": [[1, 0, 0], [0, 1, 0]]}}},
-            "section C2: expected microns per pixel above 0",
+            r"section C2: expected microns per pixel above 0 in .*frames\.json, found 0",
         ),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,13 +158,21 @@ def between_sources(domains: Domains) -> Iterator[dict[str, Any]]:
                        **score(a[both], b[both])}  # fmt: skip
 
 
-def between_sections(
-    domains: Domains, files: Mapping[str, PredictionFile], agree: Path
-) -> Iterator[dict[str, Any]]:
-    """Domains at the same places of two sections that `agree` laid on one another.
+@dataclass(frozen=True)
+class Agreed:
+    """What `agree` found of some sections.
 
-    Args:
-        agree: its folder, with frames.json and pairs.csv.
+    Attributes:
+        frames: where they lie.
+        pairs: that were compared, each with what marks it.
+    """
+
+    frames: CommonFrame
+    pairs: Sequence[tuple[str, str, str]]
+
+
+def read_agreed(files: Mapping[str, PredictionFile], agree: Path) -> Agreed:
+    """What lies in a folder of `agree` of these sections: frames.json and pairs.csv.
 
     Raises:
         GeometryError: the folder is none of `agree`'s, holds no pair of these sections or no frames of one, or a frame has
@@ -179,7 +188,15 @@ def between_sections(
             remedy="run hespotex agree on the run of these predictions",
         )
     _check_frames(frames, ours, files, agree / "frames.json")
-    for a, b, mark in ours:
+    return Agreed(frames, ours)
+
+
+def between_sections(
+    domains: Domains, files: Mapping[str, PredictionFile], agreed: Agreed
+) -> Iterator[dict[str, Any]]:
+    """Domains at the same places of two sections that `agree` laid on one another."""
+    frames = agreed.frames
+    for a, b, mark in agreed.pairs:
         if not {a, b} <= frames.sections.keys():  # the other scores stand all the same
             yield from _no_scores(domains, f"{a} and {b}: no frame in frames.json", a, mark)
             continue

@@ -40,6 +40,7 @@ from hespotex.analysis.domain_scores import (
     between_sections,
     between_sources,
     label_columns,
+    read_agreed,
     read_obs,
 )
 from hespotex.analysis.domain_sources import (
@@ -187,15 +188,16 @@ def find_domains(
             found=f"at most {max(f.n_spots for f in files.values())}",
             remedy="domains need more",
         )
-    read = [file.path for file in files.values()]
-    if options.agree is not None:  # its sections have the names of ours
-        read += (options.agree / "sections").glob("*.h5ad")
+    read, agreed = [file.path for file in files.values()], None
+    if options.agree is not None:
+        agreed = read_agreed(files, options.agree)
+        read += (options.agree / "sections").glob("*.h5ad")  # they have the names of ours
     refuse_to_overwrite(read, safe_paths(out / "sections", files, ".h5ad").values())
     check_writable(out)
     labels, tried = draw_domains(kept, options, machine or Machine(), notes, reporter)
     rows = [*against_labels(labels, known), *between_sources(labels)]
-    if options.agree is not None:
-        rows += between_sections(labels, files, options.agree)
+    if agreed is not None:
+        rows += between_sections(labels, files, agreed)
     for sentence in notes:
         reporter.warn(sentence)
     table = _named(markers(labels, kept))

@@ -212,7 +212,7 @@ def _frame_of(value: Any, name: str, path: Path) -> SectionFrame:
         return SectionFrame(float(value["mpp_um_per_px0"]), affine, bend, block)
     except GeometryError as error:
         error.of_section(str(name))
-        error.add_note(str(path))
+        error.expected += f" in {path}"
         raise
 
 
