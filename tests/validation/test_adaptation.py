@@ -12,6 +12,7 @@ from scipy import sparse
 from helpers.own_sections import own_cohort, own_section
 from helpers.toy_cohort import toy_cohort
 from hespotex.config import RunConfig
+from hespotex.evaluation.paired import SectionDifference
 from hespotex.models.bundle import Bundle
 from hespotex.models.default.adapt import Strength
 from hespotex.models.fit import fit_bundle
@@ -20,6 +21,8 @@ from hespotex.sections.splits import Fold
 from hespotex.storage.adaptation_record import ADAPTED, CAME, OWN
 from hespotex.validation import adaptation
 from hespotex.validation.adaptation import (
+    PENALTIES,
+    best_penalty,
     choose_strength,
     held_maps,
     held_out_round,
@@ -153,6 +156,22 @@ def test_too_few_spots_to_choose_on_leave_the_model_as_it_came(base: Bundle) -> 
     few = replace(own_cohort("X"), items=(own_section("O0", "X", 1, n_side=6),))
     assert parts_of(few) == []
     assert choose_strength(base, few) == Strength()
+
+
+@pytest.mark.parametrize(
+    ("deviations", "kept"),
+    [((0.1, 0.1), True), ((0.2, 0.2), False), ((0.2, None), False), ((None, None), True)],
+)
+def test_a_gain_within_its_error_is_none_also_beside_a_section_without_one(
+    deviations: tuple[float | None, ...], kept: bool
+) -> None:
+    """Gains of 0.12 and 0.08 on two sections: 0.1, whose error is deviation / sqrt(2)."""
+    nan = float("nan")
+    pairs = [
+        [SectionDifference(v if k == 1 else 0.0, nan if d is None else d, 10) for k in range(4)]
+        for v, d in zip((0.12, 0.08), deviations, strict=True)
+    ]
+    assert best_penalty(pairs) == (PENALTIES[1] if kept else None)
 
 
 @pytest.mark.slow

@@ -129,14 +129,25 @@ def choose_strength(base: Bundle, train: Cohort, *, machine: Machine | None = No
         truth = Truth.of(item, base)
         rmse.append([truth.rmse(m) for m in maps[:2]])
         pairs.append([_pair(base, item, truth, m, maps[0]) for m in maps[2:]])
+    by_level = np.mean(rmse, axis=0)
+    levels = bool(by_level[1] < (1 - LEAST_GAIN) * by_level[0])
+    return Strength(best_penalty(pairs), levels)
+
+
+def best_penalty(pairs: Sequence[Sequence[SectionDifference]]) -> float | None:
+    """Of `PENALTIES` that of the largest mean gain, if this exceeds its standard error: the best of several has one in noise, too.
+
+    A section too small for blocks has no error of its own: it takes the others' mean, and none where all are too small.
+
+    Args:
+        pairs: by section, gain of each penalty.
+    """
     gain = np.mean([[d.value for d in of_section] for of_section in pairs], axis=0)
     spread = np.array([[d.deviation for d in of_section] for of_section in pairs])
-    error = np.sqrt(np.square(spread).sum(axis=0)) / len(pairs)
+    known = np.isfinite(spread)
+    squared = np.where(known, spread**2, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     best = int(np.argmax(np.nan_to_num(gain, nan=-np.inf)))
-    # A gain within its own error is none: the choice among several finds one in noise, too.
-    penalty = PENALTIES[best] if gain[best] > np.nan_to_num(error[best]) else None
-    by_level = np.mean(rmse, axis=0)
-    return Strength(penalty, bool(by_level[1] < (1 - LEAST_GAIN) * by_level[0]))
+    return PENALTIES[best] if gain[best] > np.sqrt(squared[best] / len(pairs)) else None
 
 
 def held_maps(
