@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,18 @@ def test_the_cache_knows_the_reading() -> None:
     args = ("slide", AreaColour())
     xy = inside(3)
     assert features_key(*args, BY_AREA, 1.0, xy) != features_key(*args, BY_PATCHES, 1.0, xy)
+
+
+@pytest.mark.parametrize("other", [{"cells": 4}, {"halo": 2}, {"offset": 1}])
+def test_the_cache_knows_the_tiles_of_a_reading_by_area(other: dict[str, int]) -> None:
+    usual, moved, xy = AreaColour(), AreaColour(), inside(3)
+    moved.own_tiles = tuple(replace(tile, **other) for tile in usual.own_tiles)
+    by_area, by_patches = (
+        [features_key("slide", encoder, plan, 1.0, xy) for encoder in (usual, moved)]
+        for plan in (BY_AREA, BY_PATCHES)
+    )
+    assert by_area[0] != by_area[1]
+    assert by_patches[0] == by_patches[1]
 
 
 def test_an_encoder_of_patches_alone_is_refused_before_work() -> None:

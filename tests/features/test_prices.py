@@ -1,25 +1,19 @@
-"""Prices of features: tiles are counted as they are encoded, and the cheaper reading follows from the lattice."""
+"""Prices of features: the cheaper reading follows from the lattice."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from helpers.area_encoder import AreaColour, InThree
 from hespotex.encoders import offline
 from hespotex.encoders.area import ONE, TWO
 from hespotex.features import prices
-from hespotex.features.area import AreaReader
 from hespotex.features.area_tiles import tiles_under
 from hespotex.features.patches import PatchPlan
 from hespotex.features.prices import Price, core_time, price
-from hespotex.slide import open_slide
 
 USUAL = PatchPlan((77.2, 154.5, 309.0, 617.9), 224)
 
@@ -29,18 +23,6 @@ def lattice(side_um: float, pitch_um: float, *, hexagonal: bool) -> npt.NDArray[
     step = pitch_um * (np.sqrt(3) / 2 if hexagonal else 1)
     y, x = np.mgrid[0 : int(side_um / step) + 1, 0 : int(side_um / pitch_um) + 1]
     return np.stack([(x + (y % 2) / 2 * hexagonal) * pitch_um, y * step], axis=2).reshape(-1, 2)
-
-
-@pytest.mark.parametrize("encoder", [AreaColour(), InThree()])
-def test_tiles_are_counted_as_they_are_encoded(encoder: AreaColour, tmp_path: Path) -> None:
-    path, plan = tmp_path / "slide.png", PatchPlan((64.0, 128.0), 64, "area")
-    Image.fromarray(np.full((500, 460, 3), 90, np.uint8)).save(path)
-    xy = np.random.default_rng(0).uniform(-50, 500, (25, 2))
-    with open_slide(path, mpp=1.0) as slide:
-        for _ in AreaReader(slide, encoder, plan, 1.0).batches(xy, size=10):
-            pass
-    counted = [tiles_under(xy, side / 2, 2, encoder.own_tiles)[0] for side in plan.sides_px0(1.0)]
-    assert encoder.tiles == sum(counted)
 
 
 def test_without_spots_nothing_is_read() -> None:

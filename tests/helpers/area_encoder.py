@@ -75,7 +75,6 @@ class InThree(AreaColour):
 
     def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:
         first, second, third = self.own_tiles
-        colours = self._colours(first)
 
         def handed_on(tile: Tile, n: int) -> Callable[[Patches], npt.NDArray[np.float32]]:
             def cells(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -85,11 +84,8 @@ class InThree(AreaColour):
 
             return cells
 
-        def early(tiles: Patches) -> npt.NDArray[np.float32]:
-            return colours(tiles)
-
         phases = (
-            Phase(first, early, 2),
+            Phase(first, self._colours(first), 2),
             Phase(second, handed_on(second, 2), 1),
             Phase(third, handed_on(third, 1)),
         )

@@ -57,10 +57,8 @@ class OfflineEncoder(RunEncoder):
 
     def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:
         """Moments of every stage, or of the last map, cell by cell; in four phases, or in one."""
-        tiles, stages = (
-            self.area_tiles() if tiles is None else tuple(tiles),
-            self.name == offline.NAME,
-        )
+        tiles = self.area_tiles() if tiles is None else tuple(tiles)
+        stages = self.name == offline.NAME
         if len(tiles) not in (1, len(offline.TILES)):
             raise ValueError(f"one phase or {len(offline.TILES)}, found {len(tiles)}")
 

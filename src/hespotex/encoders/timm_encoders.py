@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -72,12 +72,20 @@ class TimmEncoder(RunEncoder):
         """Why the network reads patches alone; empty where its head does no more than average the last map."""
         if self.size_px % CELL_PX:
             return f"its input of {self.size_px} px is no whole number of cells of {CELL_PX} px"
+        return self._why_not_by_area
+
+    @cached_property
+    def _why_not_by_area(self) -> str:
         return not_by_area(self._model)
 
     def area_tiles(self) -> tuple[Tile, ...]:
         """Two phases where it is a chain of layers of which some see little, else one."""
         if self.not_by_area():
             return super().area_tiles()
+        return self._tiles
+
+    @cached_property
+    def _tiles(self) -> tuple[Tile, ...]:
         return TWO if self._parted(TWO[0].halo) else ONE
 
     def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:

@@ -32,7 +32,7 @@ _CONTEXTS = (1, 2, 4, 8)
 # Spots that are decoded and encoded at once.
 BATCH: Final = 16
 # Version of how patches are cut, resampled and described: another one makes other features.
-_RECIPE = 3
+_RECIPE = 4
 
 
 Encoded = tuple[npt.NDArray[np.float32], Appearance]

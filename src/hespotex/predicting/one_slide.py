@@ -233,10 +233,9 @@ def _say_price(job: _Job, section: Section, *, fine: bool) -> None:
     """Say that the other reading costs much less, and of a fine map by patches what it takes."""
     encoder, plan = job.predictor.encoder, job.plan
     spots = [(section.xy_px0, section.geometry.mpp)]
-    found = price(spots, plan, offline.TILES if encoder.not_by_area() else encoder.area_tiles())
-    line = cheaper_reading(found, plan.reading, job.task.options.reading)
-    if line and encoder.not_by_area() and plan.reading == "patches":
-        line = ""
+    refused = encoder.not_by_area()
+    found = price(spots, plan, offline.TILES if refused else encoder.area_tiles())
+    line = "" if refused else cheaper_reading(found, plan.reading, job.task.options.reading)
     if fine and plan.reading == "patches" and not line:
         line = f"every spot's patches are read: about {core_time(found.patches)} with the offline encoder"
     if line:
