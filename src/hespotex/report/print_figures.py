@@ -12,7 +12,7 @@ from hespotex.errors import GenePanelError, shorten
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.h5ad_chunks import stored_genes
 from hespotex.export.tables import chosen_columns
-from hespotex.plots.gene_pictures import plot_gene
+from hespotex.plots import gene_pictures
 from hespotex.plots.style import save_figure
 from hespotex.report.report_intervals import half_width_text
 from hespotex.results.read import read_run
@@ -63,5 +63,7 @@ def _of_section(
     names = safe_names([f"{section.section_id}_{section.genes[j]}" for j in columns], fallback="gene")  # fmt: skip
     for column, name in zip(columns, names, strict=True):
         path = folder / f"{name}.{kind}"
-        save_figure(plot_gene(section, column, more=half_width_text(section, column)), path)
+        save_figure(
+            gene_pictures.plot_gene(section, column, more=half_width_text(section, column)), path
+        )
         yield path

@@ -296,13 +296,12 @@ def _gene_columns(genes: pd.DataFrame) -> dict[str, Any]:
     for name, label in GENE_COLUMNS.items():
         if name not in genes:
             continue
-        values = genes[name].str.replace("_", " ") if name == keys.SCOPE else genes[name]
-        listed = (
-            values.tolist()
-            if run_tables.GENES.is_text(name)
-            else [None if np.isnan(v) else round(float(v), 4) for v in values]
-        )
-        columns.append({"label": label, "digits": _DIGITS.get(name, 3), "values": listed})
+        values = genes[name].tolist()
+        if name == keys.SCOPE:
+            values = [scope.replace("_", " ") for scope in values]
+        elif not run_tables.GENES.is_text(name):
+            values = [None if np.isnan(v) else round(float(v), 4) for v in values]
+        columns.append({"label": label, "digits": _DIGITS.get(name, 3), "values": values})
     return {"names": genes[run_tables.GENE].tolist(), "columns": columns}
 
 
