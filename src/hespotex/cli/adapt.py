@@ -37,8 +37,6 @@ def adapt(
     """
     from hespotex import pipeline
     from hespotex.adapting import NO_GAIN
-    from hespotex.models.bundle import beside_model
-    from hespotex.storage.adaptation_record import ROWS, AdaptationRecord
 
     codes = list(accept or ())
     path = pipeline.adapt(
@@ -52,6 +50,14 @@ def adapt(
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
+    _print(path)
+
+
+def _print(path: Path) -> None:
+    """What adapting was worth, and the files of the model."""
+    from hespotex.models.bundle import beside_model
+    from hespotex.storage.adaptation_record import ROWS, AdaptationRecord
+
     file = beside_model(path, ".adaptation.json")
     record = AdaptationRecord.read(file)
     rows = [

@@ -22,7 +22,7 @@ from hespotex.evaluation import run_tables
 from hespotex.evaluation.grades import UNGRADED
 from hespotex.evaluation.level_ridge import LevelRidge
 from hespotex.models.default.level import FEWEST_PATIENTS as FEWEST_TRAINING
-from hespotex.models.default.level import Following, dealt_together
+from hespotex.models.default.level import Following
 
 Float64 = npt.NDArray[np.float64]
 
@@ -30,6 +30,7 @@ FEWEST_PATIENTS: Final = 8
 _FDR: Final = 0.05
 _PCC_A, _RMSE_A = 0.5, 0.9
 _PERMUTATIONS, _REPLICATES = 499, 1000
+_COLUMNS: Final = 4096
 # Most deals hold a level that chance lines up; where none has a spread, no gene is found.
 _LEAST_SPREAD: Final = 1e-9
 BASELINES: Final = {
@@ -259,9 +260,17 @@ def _dealt(
     """
     rng = np.random.default_rng([seed, 23])
     orders = [rng.permutation(len(values)) for _ in range(n)]
-    for dealt in dealt_together(values, orders):
+    for dealt in _dealt_together(values, orders):
         found = _pcc(_predict(folds, following, dealt, gated=False), deviations(folds, dealt))
         yield from found.reshape(-1, values.shape[1])
+
+
+def _dealt_together(values: Float64, orders: Sequence[npt.NDArray[np.intp]]) -> Iterator[Float64]:
+    """(P, k x G) values with patients in other orders, k orders side by side: few calls on wide tables."""
+    at_once = max(1, _COLUMNS // max(values.shape[1], 1))
+    for at in range(0, len(orders), at_once):
+        part = np.stack([values[order] for order in orders[at : at + at_once]], axis=1)
+        yield part.reshape(len(values), -1)
 
 
 def _q_values(pcc: Float64, null: Float64) -> Float64:

@@ -12,7 +12,7 @@ and b are 0 by themselves. The level as a whole is kept where permuting patients
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,7 +32,6 @@ CANNOT_TELL: Final = "this model cannot tell slides apart"
 FEWEST_PATIENTS: Final = 4
 _PERMUTATIONS: Final = 999
 _P_VALUE: Final = 0.05
-_COLUMNS: Final = 4096
 # A gene of this many counts over all training spots keeps half of its slope.
 _FEW_COUNTS: Final = 100.0
 # Part of the spots' number that is added to the inputs' own squares: two inputs that agree share a slope.
@@ -280,14 +279,6 @@ def _p_value(told: Float64, y: Float64, seed: int) -> float:
     # Equal sums differ in their last bits with the order of adding.
     as_large = int((np.array(dealt) >= seen - 1e-9 * abs(seen)).sum())
     return (1 + as_large) / (1 + _PERMUTATIONS)
-
-
-def dealt_together(values: Float64, orders: Sequence[npt.NDArray[np.intp]]) -> Iterator[Float64]:
-    """(P, k x G) values with patients in other orders, k orders side by side: few calls on wide tables."""
-    at_once = max(1, _COLUMNS // max(values.shape[1], 1))
-    for at in range(0, len(orders), at_once):
-        part = np.stack([values[order] for order in orders[at : at + at_once]], axis=1)
-        yield part.reshape(len(values), -1)
 
 
 def _totals(section: TrainingSection) -> Float64:
