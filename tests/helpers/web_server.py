@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs
 
 
 @dataclass
@@ -26,6 +24,8 @@ class Web:
         retry_after: seconds that a busy answer asks for.
         ranges: whether it can go on in the middle of a file.
         asked: (path, Range header) of every request for content.
+        logins: Authorization header of every request for content.
+        cut: paths whose connection ends before what is sent to them was read.
         routes: answers by method and path that a test adds: (status, headers, body).
     """
 
@@ -37,6 +37,8 @@ class Web:
     retry_after: str = "0"
     ranges: bool = True
     asked: list[tuple[str, str]] = field(default_factory=list)
+    logins: list[str] = field(default_factory=list)
+    cut: set[str] = field(default_factory=set)
     routes: dict[tuple[str, str], Callable[[bytes], tuple[int, dict[str, str], bytes]]] = field(
         default_factory=dict
     )
@@ -87,6 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._route("PUT")
 
     def _route(self, method: str) -> None:
+        if self.path in self.served.cut:
+            self.close_connection = True
+            return
         given = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         route = self.served.routes.get((method, self.path.partition("?")[0]))
         status, headers, body = route(given) if route else (404, {}, b"")
@@ -94,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _give(self, *, body: bool) -> None:
         web, path = self.served, self.path.partition("?")[0]
+        if body:
+            web.logins.append(self.headers.get("Authorization", ""))
         route = web.routes.get(("GET" if body else "HEAD", path))
         if route is not None:
             status, headers, content = route(b"")
@@ -161,71 +168,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.settimeout(60)
         with suppress(OSError):
             self.connection.recv(1)
-
-
-def hub_repository(
-    web: Web, repository: str, files: dict[str, bytes], *, commit: str = "a" * 40
-) -> None:
-    """Let the server speak as the hub does of one repository of models."""
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    siblings = [
-        {
-            "rfilename": name,
-            "size": len(content),
-            "blobId": hashlib.sha1(content).hexdigest(),
-            "lfs": {"sha256": hashes[name], "size": len(content), "pointerSize": 130},
-        }
-        for name, content in files.items()
-    ]
-    told = {"id": repository, "modelId": repository, "sha": commit, "siblings": siblings,
-            "private": False, "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": []}  # fmt: skip
-    answer = (200, {"Content-Type": "application/json"}, json.dumps(told).encode())
-    for revision in ("", "/revision/main", f"/revision/{commit}"):
-        web.routes["GET", f"/api/models/{repository}{revision}"] = lambda _, a=answer: a
-    for name, content in files.items():
-        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashes[name]}"', "X-Linked-ETag": f'"{hashes[name]}"',
-                   "X-Linked-Size": str(len(content)), "Accept-Ranges": "bytes"}  # fmt: skip
-        for revision in ("main", commit):
-            path = f"/{repository}/resolve/{revision}/{name}"
-            web.routes["HEAD", path] = lambda _, h=headers, c=content: (200, h, c)
-            web.files[path] = content
-
-
-def hub_data_set(
-    web: Web, repository: str, files: dict[str, bytes], *, commit: str = "c" * 40
-) -> None:
-    """Let the server speak as the hub does of one repository of data."""
-    siblings = [{"rfilename": name} for name in files]
-    told = {"id": repository, "sha": commit, "siblings": siblings, "private": False, "gated": False,
-            "disabled": False, "downloads": 0, "likes": 0, "tags": []}  # fmt: skip
-    infos = [
-        {
-            "type": "file",
-            "path": name,
-            "size": len(content),
-            "oid": hashlib.sha1(content).hexdigest(),
-        }
-        for name, content in files.items()
-    ]
-    as_json = {"Content-Type": "application/json"}
-
-    def paths_info(body: bytes) -> tuple[int, dict[str, str], bytes]:
-        asked = (
-            parse_qs(body.decode()).get("paths", [])
-            if not body.startswith(b"{")
-            else json.loads(body)["paths"]
-        )
-        return 200, as_json, json.dumps([i for i in infos if i["path"] in asked]).encode()
-
-    web.routes["GET", f"/api/datasets/{repository}"] = lambda _: (
-        200,
-        as_json,
-        json.dumps(told).encode(),
-    )
-    web.routes["POST", f"/api/datasets/{repository}/paths-info/{commit}"] = paths_info
-    for name, content in files.items():
-        tag = f'"{hashlib.sha1(content).hexdigest()}"'
-        headers = {"X-Repo-Commit": commit, "ETag": tag, "Accept-Ranges": "bytes"}
-        path = f"/datasets/{repository}/resolve/{commit}/{name}"
-        web.routes["HEAD", path] = lambda _, h=headers, c=content: (200, h, c)
-        web.files[path] = content

@@ -1,4 +1,4 @@
-"""`fetch`, `models fetch`, `models push` and `adapt` in bad weather: one line each, nothing half-written under a final name.
+"""`fetch`, `models fetch` and `adapt` in bad weather (the hub and `push`: test_hub_weather.py): one line each, nothing half-written under a final name.
 
 Every command runs against a server on this machine, and is then run again in good weather where that must bring all of it.
 """
@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ MEMBERS = {
     "images.zip": ("images/HE/B4.jpg", b"zNLXkYk3Q9znUseS"),
     "spot-selections.zip": ("spot-selections/B4_selection.tsv.gz", b"yUx44SzG6NdB32gY"),
 }
+
+
+TEN_X = "/samples/spatial-exp/1.1.0/V1_Human_Lymph_Node/V1_Human_Lymph_Node"
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,16 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
             "metadata": {"license": {"id": "cc-by-4.0"}},
         }
         web.files[f"/api/records/{her2st.RECORD}"] = json.dumps(record).encode()
+        monkeypatch.setenv("HESPOTEX_TEN_X", web.address)
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as spatial:
+            spatial.addfile(tarfile.TarInfo("spatial/tissue_positions_list.csv"))
+        for ending, content in (
+            ("_spatial.tar.gz", packed.getvalue()),
+            ("_filtered_feature_bc_matrix.h5", b"counts"),
+            ("_image.tif", os.urandom(200_000)),
+        ):
+            web.files[f"{TEN_X}{ending}"] = content
         yield web
 
 
@@ -83,7 +97,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download.time, "sleep", lambda _s: None)
 
 
-@pytest.fixture(params=["fetch", "models fetch", "adapt"])
+@pytest.fixture(params=["fetch", "fetch 10x", "models fetch", "adapt"])
 def verb(request: pytest.FixtureRequest, web: Web, tmp_path: Path) -> Verb:
     out = tmp_path / "out"
 
@@ -97,6 +111,9 @@ def verb(request: pytest.FixtureRequest, web: Web, tmp_path: Path) -> Verb:
     if request.param == "fetch":
         arguments = ("fetch", "her2st", "--out", str(out))
         return Verb(arguments, "/files/images.zip", lambda: files(out))
+    if request.param == "fetch 10x":
+        arguments = ("fetch", "10x", "--ids", TEN_X.rpartition("/")[2], "--out", str(out))
+        return Verb(arguments, f"{TEN_X}_image.tif", lambda: files(out))
     address = web.url("/lab.hespotex")
     if request.param == "models fetch":
         return Verb(("models", "fetch", address, "--name", "lab"), "/lab.hespotex", kept)
@@ -107,8 +124,11 @@ def verb(request: pytest.FixtureRequest, web: Web, tmp_path: Path) -> Verb:
 
 
 def _other_archives(names: list[str]) -> bool:
-    """Only archives that came whole before the broken one."""
-    return set(names) <= {"count-matrices.zip", "spot-selections.zip"}
+    """Only files that came whole before the broken one."""
+    small = {
+        TEN_X.rpartition("/")[2] + e for e in ("_spatial.tar.gz", "_filtered_feature_bc_matrix.h5")
+    }
+    return set(names) <= {"count-matrices.zip", "spot-selections.zip", *small}
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -127,6 +147,8 @@ def test_one_line_says_what_happened_and_nothing_has_a_final_name(
     web: Web, verb: Verb, weather: int | str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = verb.arguments
+    if weather == "other bytes" and verb.path.endswith(".tif"):
+        pytest.skip("10x states no checksum of this file")
     if isinstance(weather, int):
         web.statuses[verb.path] = [weather] * 50
     elif weather == "half":
@@ -135,7 +157,8 @@ def test_one_line_says_what_happened_and_nothing_has_a_final_name(
     elif weather == "other bytes":
         web.files[verb.path] = bytes(reversed(web.files[verb.path]))
     else:
-        monkeypatch.setenv("HESPOTEX_ZENODO", "http://127.0.0.1:9")
+        for service in ("ZENODO", "TEN_X"):
+            monkeypatch.setenv(f"HESPOTEX_{service}", "http://127.0.0.1:9")
         arguments = tuple(a.replace(web.address, "http://127.0.0.1:9") for a in arguments)
     line = refusal(command(*arguments))
     assert said in line
@@ -159,7 +182,7 @@ def test_what_was_killed_goes_on_where_it_stood(web: Web, verb: Verb, tmp_path: 
     process = _process(
         verb.arguments, "from hespotex.public import download; download._PIECE = 1024"
     )
-    name = "images.zip" if verb.arguments[0] == "fetch" else "fetched.hespotex"
+    name = verb.path.rpartition("/")[2] if verb.arguments[0] == "fetch" else "fetched.hespotex"
     deadline, begun = time.monotonic() + 120, 0
     while time.monotonic() < deadline and not begun:
         assert process.poll() is None, process.communicate()
@@ -195,4 +218,4 @@ def test_a_disk_that_takes_no_more_is_one_line(web: Web, verb: Verb) -> None:
     assert "expected to write" in line
     assert "this disk takes no file of that size" in line
     assert "Traceback" not in err
-    assert verb.final() == []
+    assert _other_archives(verb.final())

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyzipper
-from huggingface_hub import constants
 
 from helpers.commands import command, refusal
+from helpers.hub_server import as_hub, hub_data_set, refusing
 from helpers.made_sections import KNOWN, hest, space_ranger
-from helpers.web_server import Web, hub_data_set, serving
+from helpers.web_server import Web, serving
 from hespotex.errors import ConfigError, DownloadError
 from hespotex.public import her2st
 from hespotex.public.archives import untar, unzip
@@ -52,14 +52,7 @@ def zenodo(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
 
 @pytest.fixture
 def hub(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
-    monkeypatch.setattr(constants, "ENDPOINT", web.address)
-    template = f"{web.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    web.routes["HEAD", ""] = web.routes["HEAD", "/"] = lambda _: (200, {}, b"")
-    return web
+    return as_hub(web, monkeypatch, tmp_path / "hub")
 
 
 def _encrypted(members: dict[str, bytes], password: bytes) -> bytes:
@@ -224,14 +217,13 @@ def test_samples_of_hest_come_by_id_organ_or_code_with_patients_that_no_fold_spl
 
 
 def test_a_gated_set_says_where_its_terms_are_accepted(hub: Web, tmp_path: Path) -> None:
-    body = json.dumps({"error": "gated"}).encode()
-    hub.routes["GET", "/api/datasets/MahmoodLab/hest"] = lambda _: (
-        403, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"}, body
-    )  # fmt: skip
-    with pytest.raises(
-        DownloadError, match=r"it is gated.*accept its terms on https://huggingface.co/datasets/"
-    ):
-        fetch("hest", tmp_path / "out", ids=["T1"])
+    """The hub tells everybody what the set holds; files it gives only to whom its terms are accepted by."""
+    hub_data_set(hub, "MahmoodLab/hest", {"HEST_v1_3_0.csv": b"id,organ\nT1,Breast\n"})
+    gated = "/api/datasets/MahmoodLab/hest/auth-check"
+    hub.routes["GET", gated] = refusing(401, "GatedRepo", "Access is restricted")
+    said = refusal(command("fetch", "hest", "--ids", "T1", "--out", tmp_path / "out"))
+    assert "it is gated; accept its terms on https://huggingface.co/datasets/MahmoodLab/h" in said
+    assert not any("resolve" in path for path, _ in hub.asked)
 
 
 def test_a_sample_of_10x_is_read_by_the_reader_of_its_kind(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.commands import command, refusal
+from helpers.hub_server import as_hub, hub_repository, hub_to_push_to, refusing
 from helpers.stored_model import MODEL
-from helpers.web_server import Web, hub_repository, serving
-from hespotex.errors import ConfigError, HESpotExError, ModelFileError
+from helpers.web_server import Web, serving
+from hespotex.errors import ConfigError, DownloadError, HESpotExError, ModelFileError
 from hespotex.models.bundle import read_model, write_model
 from hespotex.public.download import file_checksum
 from hespotex.public.kept_models import (
@@ -50,14 +50,7 @@ def web() -> Iterator[Web]:
 def hub(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
     """The same server as the hub of huggingface_hub, which is a client of its own."""
     hub_repository(web, "lab/bulb", {"tiny.hespotex": CONTENT, "README.md": b"# card\n"})
-    web.routes["HEAD", ""] = web.routes["HEAD", "/"] = lambda _: (200, {}, b"")
-    monkeypatch.setattr(constants, "ENDPOINT", web.address)
-    template = f"{web.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return web
+    return as_hub(web, monkeypatch, tmp_path / "hub")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +159,7 @@ def test_a_model_of_a_hub_is_fetched_with_its_commit_and_checksum(hub: Web) -> N
 def test_a_hub_that_gives_other_bytes_than_it_states_is_refused(hub: Web) -> None:
     other = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
     hub.files[f"/lab/bulb/resolve/{'a' * 40}/tiny.hespotex"] = other
-    with pytest.raises(ModelFileError, match=r"as the hub states, found other bytes"):
+    with pytest.raises(DownloadError, match=r"as its publisher states, found sha256"):
         fetch_model("hf://lab/bulb")
     assert kept_models() == []
 
@@ -184,19 +177,17 @@ def test_a_repository_without_a_model_or_with_several_says_what_to_name(hub: Web
 def test_a_repository_that_is_not_there_and_a_hub_out_of_reach_are_one_line(
     hub: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missing = json.dumps({"error": "Repository not found"}).encode()
-    hub.routes["GET", "/api/models/lab/none"] = lambda _: (
-        404, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, missing
-    )  # fmt: skip
+    hub.routes["GET", "/api/models/lab/none"] = refusing(404, "RepoNotFound", "no repository")
     with pytest.raises(
-        ModelFileError, match=r"the model hf://lab/none, found: its repository is not on the hub"
+        ModelFileError, match=r"the model hf://lab/none, found: no such repository, or a private"
     ):
         fetch_model("hf://lab/none")
-    hub.routes["GET", "/api/models/lab/gated"] = lambda _: (
-        403, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"}, missing
-    )  # fmt: skip
-    with pytest.raises(ModelFileError, match="its weights are gated: ask for access"):
-        fetch_model("hf://lab/gated")
+    hub.routes["GET", "/api/models/lab/bulb/auth-check"] = refusing(403, "GatedRepo", "restricted")
+    with pytest.raises(
+        ModelFileError, match=r"it is gated; accept its terms on https://huggingface.co/lab/bulb"
+    ):
+        fetch_model("hf://lab/bulb")
+    assert not any("resolve" in path for path, _ in hub.asked)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
@@ -246,50 +237,7 @@ def test_an_encoder_of_unknown_licence_needs_one_stated(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 def test_a_model_is_pushed_with_its_card_and_fetched_again(hub: Web) -> None:
     """The hub's own client sends; what arrives is what a stranger then fetches."""
-    sent: dict[str, bytes] = {}
-    api, stored = "/api/models/lab/mine", {}
-
-    def put(body: bytes) -> tuple[int, dict[str, str], bytes]:
-        stored["model"] = body
-        return 200, {}, b""
-
-    def batch(body: bytes) -> tuple[int, dict[str, str], bytes]:
-        objects = json.loads(body)["objects"]
-        for each in objects:
-            each["actions"] = {"upload": {"href": hub.url("/upload"), "header": {}}}
-        return _json({"transfer": "basic", "objects": objects})
-
-    def preupload(body: bytes) -> tuple[int, dict[str, str], bytes]:
-        files = [
-            {"path": f["path"], "shouldIgnore": False,
-             "uploadMode": "lfs" if f["path"].endswith(".hespotex") else "regular"}
-            for f in json.loads(body)["files"]
-        ]  # fmt: skip
-        return _json({"files": files})
-
-    def commit(body: bytes) -> tuple[int, dict[str, str], bytes]:
-        import base64
-
-        for line in map(json.loads, body.splitlines()):
-            value = line["value"]
-            if line["key"] == "file":
-                sent[value["path"]] = base64.b64decode(value["content"])
-            elif line["key"] == "lfsFile":
-                sent[value["path"]] = stored["model"]
-        url = hub.url(f"/lab/mine/commit/{'b' * 40}")
-        return _json({"success": True, "commitOid": "b" * 40, "commitUrl": url, "hookOutput": ""})
-
-    hub.routes |= {
-        ("POST", "/api/repos/create"): lambda _: _json({"url": hub.url("/lab/mine"), "id": "1"}),
-        ("POST", "/api/validate-yaml"): lambda _: _json({"errors": [], "warnings": []}),
-        ("GET", f"{api}/revision/main"): lambda _: _json(
-            {"id": "lab/mine", "sha": "0" * 40, "siblings": []}
-        ),
-        ("POST", f"{api}/preupload/main"): preupload,
-        ("POST", "/lab/mine.git/info/lfs/objects/batch"): batch,
-        ("PUT", "/upload"): put,
-        ("POST", f"{api}/commit/main"): commit,
-    }
+    sent = hub_to_push_to(hub, "lab/mine")
     folder = model_folder().parent / "push"
     at = push(MODEL, "hf://lab/mine", folder, Licences("mit", "cc0-1.0", "mit"))
     assert at == f"hf://lab/mine@{'b' * 40}"
@@ -341,7 +289,3 @@ def _with_encoder(path: Path, name: str) -> Path:
     bundle = read_model(MODEL)
     write_model(path, replace(bundle, encoder=replace(bundle.encoder, name=name)))
     return path
-
-
-def _json(value: object) -> tuple[int, dict[str, str], bytes]:
-    return 200, {"Content-Type": "application/json"}, json.dumps(value).encode()

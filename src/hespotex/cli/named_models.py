@@ -143,15 +143,17 @@ def push(
     from hespotex.public.push import Licences, prepare
     from hespotex.public.push import push as push_model
 
-    path = local_model(model, options.reporter(quiet, verbose))
+    reporter = options.reporter(quiet, verbose)
+    path = local_model(model, reporter)
     licences = Licences(licence, data_licence, encoder_licence)
-    if not target.startswith("hf:"):
+    if not target.startswith(("hf:", "https:", "http:")):
         written = prepare(path, Path(target), licences, keep_counts=keep_counts)
         terminal.print_paths({"written, not sent": written})
         return
     with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder) / "push"
         sent = push_model(
-            path, target, Path(folder) / "push", licences, keep_counts=keep_counts, private=private
+            path, target, at, licences, keep_counts=keep_counts, private=private, reporter=reporter
         )
     terminal.print_paths({"published as": sent})
 

@@ -130,7 +130,7 @@ def explain(name: str, error: BaseException, refuse: Refuse = _refuse) -> HESpot
 
 def first_cause(error: BaseException) -> BaseException:
     """What went wrong first, below whatever was raised of it."""
-    return _chain(error)[-1]
+    return causes(error)[-1]
 
 
 def _forbidden() -> str:
@@ -152,10 +152,11 @@ def _is_about_the_hub(kinds: set[str]) -> bool:
 
 
 def _kinds(error: BaseException) -> set[str]:
-    return {cls.__name__ for e in _chain(error) for cls in type(e).__mro__}
+    return {cls.__name__ for e in causes(error) for cls in type(e).__mro__}
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and what it was raised of, in turn."""
     chain: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in chain:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from hespotex.storage.disk_room import check_room
 if TYPE_CHECKING:
     import requests
 
+NETWORK: Final = "check the network (HTTPS_PROXY for a proxy) and run again: what is here is kept"
 # What helps beside freeing space, where a disk has no room.
 FEWER: Final = "choose another folder, or ask for fewer ids"
 _TRIES: Final = 5
@@ -48,7 +49,7 @@ class Remote:
         url: where it is.
         name: its path below the folder of a download, with `/`.
         size: bytes; None where the publisher does not tell.
-        checksum: `md5:...` or `sha256:...` in hexadecimal; None where the publisher gives none.
+        checksum: `md5:...`, `sha256:...` or `blob:...` (of git) in hexadecimal; None where the publisher gives none.
     """
 
     url: str
@@ -57,12 +58,19 @@ class Remote:
     checksum: str | None = None
 
 
-def download(remotes: Sequence[Remote], folder: Path, reporter: Reporter) -> list[Path]:
+def download(
+    remotes: Sequence[Remote],
+    folder: Path,
+    reporter: Reporter,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Fetch files that are not here yet.
 
     Args:
         remotes: with names that differ.
         folder: of the files.
+        headers: of every question; a login stays with the server that was asked first.
 
     Returns:
         Their paths, in the order given.
@@ -76,6 +84,7 @@ def download(remotes: Sequence[Remote], folder: Path, reporter: Reporter) -> lis
     paths = [_inside(folder, remote.name) for remote in remotes]
     missing = [(r, p) for r, p in zip(remotes, paths, strict=True) if not p.is_file()]
     with requests.Session() as session:
+        session.headers.update(headers or {})
         sized = [(_with_size(r, session), p) for r, p in missing]
         wanted = sum(r.size or 0 for r, _ in sized) - sum(_begun(p) for _, p in sized)
         check_room(folder, wanted, remedy=FEWER)
@@ -85,9 +94,10 @@ def download(remotes: Sequence[Remote], folder: Path, reporter: Reporter) -> lis
 
 
 def file_checksum(path: Path, kind: str) -> str:
-    """`kind:hexadecimal` of a file; kind is `md5` or `sha256`."""
+    """`kind:hexadecimal` of a file; kind is `md5`, `sha256` or `blob`, as git names it."""
+    size = path.stat().st_size
     with path.open("rb") as handle:
-        return f"{kind}:{hashlib.file_digest(handle, lambda: _hash(kind)).hexdigest()}"
+        return f"{kind}:{hashlib.file_digest(handle, lambda: _hash(kind, size)).hexdigest()}"
 
 
 def ask_json(url: str) -> Any:
@@ -123,8 +133,10 @@ def ask_text(url: str) -> str | None:
         return response.text
 
 
-def _hash(kind: str) -> Any:
-    return hashlib.new(kind, usedforsecurity=False)
+def _hash(kind: str, size: int) -> Any:
+    if kind != "blob":
+        return hashlib.new(kind, usedforsecurity=False)
+    return hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -266,12 +278,17 @@ def _check(remote: Remote, part: Path) -> None:
         )
 
 
+def why_refused(status: int) -> tuple[str, str]:
+    """What a status of HTTP means, and what helps."""
+    return _REASONS.get(
+        status, (f"the server answers {status}", "run again later: what is here is kept")
+    )
+
+
 def _refuse_status(url: str, status: int) -> None:
     if status < 400:
         return
-    reason, remedy = _REASONS.get(
-        status, (f"the server answers {status}", "run again later: what is here is kept")
-    )
+    reason, remedy = why_refused(status)
     raise DownloadError(expected=f"to fetch {url}", cause=f"{reason} ({status})", remedy=remedy)
 
 
@@ -286,7 +303,7 @@ def _explained(url: str) -> Iterator[None]:
         raise DownloadError(
             expected=f"to fetch {url}",
             cause=_innermost(error),
-            remedy="check the network (HTTPS_PROXY for a proxy) and run again: what is here is kept",
+            remedy=NETWORK,
         ) from error
 
 

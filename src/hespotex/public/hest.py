@@ -7,53 +7,64 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hespotex.encoders.hub import asking_the_hub
-from hespotex.errors import ConfigError, DownloadError, HESpotExError, shorten
+from hespotex.errors import ConfigError, DownloadError, shorten
 from hespotex.progress import Reporter
 from hespotex.public.data_set import DataSet, Row
-from hespotex.public.download import FEWER
-from hespotex.storage.disk_room import check_room, in_words
+from hespotex.public.download import file_checksum
+from hespotex.public.hub import (
+    at_the_hub,
+    check_access,
+    hub_download,
+    paths_info,
+    stated_checksum,
+)
+from hespotex.storage.disk_room import in_words
 
 REPOSITORY: Final = "MahmoodLab/hest"
+_PAGE: Final = f"https://huggingface.co/datasets/{REPOSITORY}"
+_TERMS: Final = f"accept its terms on {_PAGE}, then `hf auth login`"
 _TABLE: Final = "HEST_v"
 _BY: Final = ("id", "organ", "oncotree_code")
 
 
 def bring(ids: Sequence[str] | None, folder: Path, reporter: Reporter) -> list[Row]:
-    """Fetch spots, metadata and slide of the chosen samples, by the hub's own client.
+    """Fetch spots, metadata and slide of the chosen samples.
 
     Raises:
         ConfigError: no sample has such an id, organ or oncotree code.
         DownloadError: the hub does not give them; where the terms are not accepted yet it says so.
         RunError: the disk has no room.
     """
-    import pandas as pd
-    from huggingface_hub import HfApi, constants, hf_hub_download
+    with at_the_hub(f"the data set {REPOSITORY}", DownloadError, page=_PAGE, remedy=_TERMS):
+        from huggingface_hub import HfApi, constants
 
-    with asking_the_hub(REPOSITORY, refuse=_refuse):
-        api = HfApi(endpoint=constants.ENDPOINT)
-        told = api.dataset_info(REPOSITORY)
-        names = [s.rfilename for s in told.siblings or ()]
-        table = _newest_table(names)
-        path = hf_hub_download(REPOSITORY, table, repo_type="dataset", revision=told.sha, local_dir=folder,
-                               endpoint=constants.ENDPOINT)  # fmt: skip
-        samples = _samples(pd.read_csv(path), ids or ())
+        told = HfApi(endpoint=constants.ENDPOINT).dataset_info(REPOSITORY)
+        check_access(REPOSITORY, "dataset")
+        names, commit = [s.rfilename for s in told.siblings or ()], str(told.sha)
+        table = paths_info(REPOSITORY, [_newest_table(names)], "dataset", commit)
+        samples = _samples(_read_table(table, folder, commit, reporter), ids or ())
         files = [f for sample in samples for f in _files(str(sample["id"]))]
         absent = [f for f in files if f not in set(names)]
         if absent:
             raise DownloadError(expected=f"{shorten(absent)} in {REPOSITORY}", found="none")
-        infos = api.get_paths_info(REPOSITORY, files, repo_type="dataset", revision=told.sha)
-        sizes = {info.path: getattr(info, "size", 0) or 0 for info in infos}
         missing = [f for f in files if not (folder / f).is_file()]
-        wanted = sum(sizes.get(f, 0) for f in missing)
-        check_room(folder, wanted, remedy=FEWER)
-        reporter.say(f"{len(samples):,} samples, {in_words(wanted)} to fetch")
-        with reporter.task("fetching HEST-1k, files", len(missing)) as advance:
-            for file in missing:
-                hf_hub_download(REPOSITORY, file, repo_type="dataset", revision=told.sha, local_dir=folder,
-                                endpoint=constants.ENDPOINT)  # fmt: skip
-                advance(1)
+        infos = paths_info(REPOSITORY, missing, "dataset", commit)
+    wanted = sum(info.size or 0 for info in infos)
+    reporter.say(f"{len(samples):,} samples, {in_words(wanted)} to fetch")
+    hub_download(REPOSITORY, infos, folder, reporter, kind="dataset", commit=commit)
     return [_row(sample) for sample in samples]
+
+
+def _read_table(infos: Sequence[Any], folder: Path, commit: str, reporter: Reporter) -> Any:
+    """The table of samples; one that the hub has changed is fetched anew."""
+    import pandas as pd
+
+    for info in infos:
+        path, stated = folder / info.rfilename, stated_checksum(info) or ""
+        if path.is_file() and file_checksum(path, stated.partition(":")[0]) != stated:
+            path.unlink()
+    (path,) = hub_download(REPOSITORY, infos, folder, reporter, kind="dataset", commit=commit)
+    return pd.read_csv(path)
 
 
 def _newest_table(names: Sequence[str]) -> str:
@@ -114,14 +125,6 @@ def _text(value: object) -> str:
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
-def _refuse(name: str, reason: str) -> HESpotExError:
-    return DownloadError(
-        expected=f"the data set {name}",
-        cause=reason.replace("its weights are", "it is"),
-        remedy=f"accept its terms on https://huggingface.co/datasets/{REPOSITORY}, then `hf auth login`",
-    )
-
-
 DATA_SET = DataSet(
     name="hest",
     title="HEST-1k (Jaume et al. 2024), gated: accept its terms on its page, then `hf auth login`",
@@ -129,7 +132,7 @@ DATA_SET = DataSet(
     patients="1,276 samples",
     size="up to 1.85 TB in all; what your ids need is said before work",
     licence="CC BY-NC-SA 4.0",
-    address=f"https://huggingface.co/datasets/{REPOSITORY}",
+    address=_PAGE,
     ids="TENX95, organs (Breast), oncotree codes (IDC)",
     bring=bring,
     needs_ids=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from hespotex.encoders.cache import cache_folder
-from hespotex.encoders.hub import asking_the_hub
 from hespotex.errors import HESpotExError, ModelFileError, shorten
 from hespotex.models.bundle import read_model
 from hespotex.progress import Reporter, heard
 from hespotex.public.download import Remote, ask_text, download, file_checksum
+from hespotex.public.hub import at_the_hub, check_access, hub_download, stated_checksum
 from hespotex.public.names import (
     ENDING,
     SPELLINGS,
@@ -123,9 +124,9 @@ def fetch_model(
     spelled = _spelled(remote)
     _refuse_taken(name, spelled)
     check_writable(model_folder())
-    with _partial(name) as folder:
+    with _partial(name, spelled) as folder:
         if isinstance(remote, HubName):
-            path, revision, against = _from_hub(remote, folder, spelled)
+            path, revision, against = _from_hub(remote, folder, spelled, reporter)
         else:
             path, revision, against = _from_web(remote, folder, reporter)
         return _keep(path, name, spelled, revision, against, move=True)
@@ -220,15 +221,17 @@ def _keep(
 
 
 @contextmanager
-def _partial(name: str) -> Iterator[Path]:
-    """A folder for what is being fetched; it stays after a break, so that the next try goes on."""
-    folder = model_folder() / f".{name}.partial"
+def _partial(name: str, source: str) -> Iterator[Path]:
+    """A folder for what is being fetched from there; it stays after a break, so that the next try goes on."""
+    of_source = hashlib.sha256(source.encode()).hexdigest()[:12]
+    folder = model_folder() / f".{name}.{of_source}.partial"
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    for left_over in model_folder().glob(f".{name}.{'[0-9a-f]' * 12}.partial"):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
-def _from_web(remote: WebName, folder: Path, reporter: Reporter) -> tuple[Path, None, str]:
+def _from_web(remote: WebName, folder: Path, reporter: Reporter) -> tuple[Path, str | None, str]:
     """A file behind an address; its checksum from the address, else from the file beside it."""
     stated, against = remote.sha256, "the address"
     if stated is None:
@@ -244,35 +247,22 @@ def _from_web(remote: WebName, folder: Path, reporter: Reporter) -> tuple[Path, 
     return download([wanted], folder, reporter)[0], None, against
 
 
-def _from_hub(remote: HubName, folder: Path, spelled: str) -> tuple[Path, str | None, str]:
-    """A file of the hub, by its own library: resumed, with the user's login, from HF_ENDPOINT where it is set."""
-    from huggingface_hub import HfApi, constants, hf_hub_download
+def _from_hub(
+    remote: HubName, folder: Path, spelled: str, reporter: Reporter
+) -> tuple[Path, str | None, str]:
+    """A file of the hub, with the user's login, from HF_ENDPOINT where it is set."""
+    page = f"https://huggingface.co/{remote.repository}"
+    with at_the_hub(f"the model {spelled}", ModelFileError, page=page):
+        from huggingface_hub import HfApi, constants
 
-    with asking_the_hub(spelled, refuse=_refuse):
         api = HfApi(endpoint=constants.ENDPOINT)
         found = api.model_info(remote.repository, revision=remote.revision, files_metadata=True)
-        file = _model_file(remote, [s.rfilename for s in found.siblings or ()], spelled)
-        stated = next(s for s in found.siblings or () if s.rfilename == file)
-        check_room(folder, stated.size or 0, remedy=_ELSEWHERE)
-        path = Path(
-            hf_hub_download(
-                remote.repository,
-                file,
-                revision=found.sha,
-                local_dir=folder,
-                endpoint=constants.ENDPOINT,
-            )
-        )
-    if stated.lfs is None:
-        return path, found.sha, "nothing"
-    if file_checksum(path, "sha256") != f"sha256:{stated.lfs.sha256}":
-        path.unlink()
-        raise ModelFileError(
-            expected=f"sha256:{stated.lfs.sha256} of {file} in {spelled}, as the hub states",
-            found="other bytes",
-            remedy="fetch it again",
-        )
-    return path, found.sha, "the hub's record"
+        check_access(remote.repository, "model")
+    files, commit = list(found.siblings or ()), str(found.sha)
+    name = _model_file(remote, [s.rfilename for s in files], spelled)
+    stated = [s for s in files if s.rfilename == name]
+    (path,) = hub_download(remote.repository, stated, folder, reporter, kind="model", commit=commit)
+    return path, commit, "the hub's record" if stated_checksum(stated[0]) else "nothing"
 
 
 def _model_file(remote: HubName, files: list[str], spelled: str) -> str:
@@ -286,10 +276,6 @@ def _model_file(remote: HubName, files: list[str], spelled: str) -> str:
         found=shorten(models) if models else "no file that ends in .hespotex",
         remedy="name one behind the repository: hf://org/repo/file.hespotex" if models else "",
     )
-
-
-def _refuse(name: str, reason: str) -> HESpotExError:
-    return ModelFileError(expected=f"the model {name}", cause=reason)
 
 
 def _spelled(source: HubName | WebName) -> str:
