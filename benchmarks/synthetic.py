@@ -6,7 +6,7 @@ more drives the depth, so that there is something to learn; nothing is drawn or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,27 +44,44 @@ def make_cohort(
         seed: of everything.
         patients: of the sections; None: each its own.
     """
-    world = np.random.default_rng(seed)
-    share = np.exp(world.normal(0, 1.5, genes))
-    share /= share.sum()
-    effect = world.normal(0, 0.35, (_MAPS, genes)) * (world.random((_MAPS, genes)) < 0.3)
-    into_features = world.normal(0, 1, (_MAPS, len(SIDES_UM) * dim)).astype(np.float32)
-    names = np.array([f"G{i:05d}" for i in range(genes)])
-    items = []
-    for number, n in enumerate(spots):
-        rng = np.random.default_rng([seed, number])
-        patient = patients[number] if patients else f"P{number:02d}"
-        items.append(
-            _section(f"S{number:02d}", patient, n, share, effect, into_features, names, depth, rng)
-        )
+    items = made_sections(spots, genes, dim=dim, depth=depth, seed=seed, patients=patients)
     record = EncoderRecord("synthetic", "synthetic", dim, 224, (0.5,) * 3, (0.5,) * 3)
     return Cohort(tuple(items), record, SIDES_UM)
 
 
-def _section(section_id, patient, n, share, effect, into_features, names, depth, rng):
+def made_sections(
+    spots: Sequence[int],
+    genes: int,
+    *,
+    dim: int,
+    depth: float = 4000.0,
+    seed: int = 0,
+    patients: Sequence[str] | None = None,
+    sides: int = len(SIDES_UM),
+    first: int = 0,
+) -> Iterator[EncodedSection]:
+    """The sections of `make_cohort`, one at a time from number `first` on; `sides` patches of each spot have features.
+
+    Each depends on its own number alone.
+    """
+    world = np.random.default_rng(seed)
+    share = np.exp(world.normal(0, 1.5, genes))
+    share /= share.sum()
+    effect = world.normal(0, 0.35, (_MAPS, genes)) * (world.random((_MAPS, genes)) < 0.3)
+    into_features = world.normal(0, 1, (_MAPS, sides * dim)).astype(np.float32)
+    names = np.array([f"G{i:05d}" for i in range(genes)])
+    for number in range(first, len(spots)):
+        rng = np.random.default_rng([seed, number])
+        patient, n = patients[number] if patients else f"P{number:02d}", spots[number]
+        yield _section(
+            f"S{number:02d}", patient, n, share, effect, into_features, names, depth, rng, sides
+        )
+
+
+def _section(section_id, patient, n, share, effect, into_features, names, depth, rng, sides):
     xy_um = hexagonal_lattice(n)
     maps = smooth_maps(xy_um, _MAPS + 1, rng)
-    dim = into_features.shape[1] // len(SIDES_UM)
+    dim = into_features.shape[1] // sides
     features = maps[:, :-1].astype(np.float32) @ into_features
     for at in range(0, n, _BLOCK):
         part = features[at : at + _BLOCK]
@@ -78,7 +95,7 @@ def _section(section_id, patient, n, share, effect, into_features, names, depth,
         blocks.append(sparse.csr_matrix(rng.poisson(mean).astype(np.int32)))
     counts = sparse.vstack(blocks, format="csr")
     seen = Appearance(rng.random((n, 6), np.float32), np.zeros((n, 0), np.float32))
-    features = features.reshape(n, len(SIDES_UM), dim)
+    features = features.reshape(n, sides, dim)
     return section_of(section_id, patient, xy_um, counts, features, names=names, appearance=seen)
 
 

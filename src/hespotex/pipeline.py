@@ -303,7 +303,7 @@ def evaluate(
     origin, clock, run = NucleiOrigin.asked(nuclei), StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
     with clock.stage("read"):
-        read = read_sections(manifest, sections, reporter, choices, bundle)
+        read = read_sections(manifest, sections, reporter, choices, bundle, machine=machine)
     check_not_trained_on(model, bundle, read)
     asked = for_prediction(bundle, origin)
     say_of_nuclei(bundle, origin, reporter)

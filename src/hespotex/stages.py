@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hespotex.config import InputChoices, Machine, RunConfig
+from hespotex.encoders.cache import spill_of
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.features.encode import encode_section, patch_plan
 from hespotex.genes.gene_sets import sets_key
@@ -45,6 +46,7 @@ from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.sections.section import Section
 from hespotex.storage.clock import StageClock
 from hespotex.storage.run_folder import RunDir
+from hespotex.storage.spill import release_pages
 
 
 def read_sections(
@@ -54,16 +56,20 @@ def read_sections(
     choices: InputChoices | None = None,
     of: RunConfig | Bundle | None = None,
     scored: bool = True,
+    machine: Machine | None = None,
 ) -> tuple[Section, ...]:
     """Stage 1: a manifest (or its rows) becomes sections, checked as `hespotex inspect` does; red stops here.
 
-    `of` says for what: the configuration of a fit, a model, or None. Fine bins that are `scored` become squares.
+    `of` says for what: the configuration of a fit, a model, or None. Fine bins that are `scored` become squares. Counts beyond
+    what memory is given stand on the disk, in the machine's cache folder.
     """
     config = of.config if isinstance(of, Bundle) else of or RunConfig()
     choices = replace(choices or InputChoices(), grid=config.pooling.grid)
     rows = read_manifest(manifest, ids).rows if isinstance(manifest, Path) else manifest
     to_train = isinstance(of, RunConfig)
-    read = read_checked(rows, choices, reporter, given_panel(of), to_train=to_train)
+    spill = spill_of(machine)
+    read = read_checked(rows, choices, reporter, given_panel(of), to_train=to_train, spill=spill)
+    release_pages()
     return in_squares(read, config.pooling, reporter) if scored else read
 
 
@@ -74,7 +80,7 @@ def encode(
     encoder = load_encoder(encoder_name(config, sections), machine)
     patches = patch_config(config, sections)
     plan = patch_plan(encoder, patches, config.encoder.read_as)
-    items, sides_um = [], plan.sides_um
+    items, sides_um, spill = [], plan.sides_um, spill_of(machine)
     with reporter.task("encoding patches", sum(s.n_spots for s in sections)) as advance:
         for section in sections:
             encoded = encode_section(
@@ -85,7 +91,8 @@ def encode(
                 cache_dir=machine.cache,
                 advance=advance,
             )
-            items.append(EncodedSection(section, encoded.values, appearance=encoded.appearance))
+            values = spill.array(encoded.values)
+            items.append(EncodedSection(section, values, appearance=encoded.appearance))
             sides_um = encoded.sides_um
     cohort = Cohort(tuple(items), encoder_record(encoder, items[0].features.shape[2]), sides_um)
     return find_nuclei(cohort, config.nuclei, machine, reporter)
@@ -107,7 +114,9 @@ def read_to_fit(
     config.candidates()  # a searched value that does not fit is said before any work
     with clock.stage("read"):
         read = with_masks(
-            read_sections(manifest, ids, reporter, choices, config), config.nuclei, origin
+            read_sections(manifest, ids, reporter, choices, config, machine=machine),
+            config.nuclei,
+            origin,
         )
         chosen = chosen_reading(config, read, machine, reporter)
     return read, chosen.config, chosen.why
@@ -122,7 +131,9 @@ def predict_sections(
     refuse_unwritten(bundle, options)
     say_absent(bundle, options, reporter)
     with clock.stage("read"):
-        read = read_sections(plan.rows, None, reporter, options.choices, bundle, scored=False)
+        read = read_sections(
+            plan.rows, None, reporter, options.choices, bundle, scored=False, machine=machine
+        )
     asked = for_prediction(bundle, options.nuclei_origin, bounds_offset=options.bounds_offset)
     say_of_nuclei(bundle, options.nuclei_origin, reporter)
     read, config = (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hespotex.config import Machine
 from hespotex.errors import RunError
 from hespotex.storage.atomic import check_writable
+from hespotex.storage.spill import Spill
 
 ENVIRONMENT = "HESPOTEX_CACHE"
 
@@ -37,3 +39,9 @@ def check_cache(folder: Path) -> None:
         RunError: nothing can be written there.
     """
     check_writable(folder, f"set {ENVIRONMENT} (in Python: Machine.cache) to another one")
+
+
+def spill_of(machine: Machine | None) -> Spill:
+    """Where large arrays of a fit go that do not fit into its memory: the machine's cache folder."""
+    stated = None if machine is None else machine.cache
+    return Spill(lambda: stated or cache_folder())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,14 +13,14 @@ from scipy import sparse
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.components import Components, drawn_evenly, fit_components
 from hespotex.evaluation.predictors import Baseline, Known, Rival
-from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals, spot_totals
+from hespotex.genes.panel import Margins, pearson_residuals, sparse_log1p_cpm, spot_totals
 from hespotex.models.types import TrainingSection
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 RIDGE_ALPHA = 1000.0
 RIDGE_COMPONENTS = 64
-_GENE_BLOCK = 512
+_BLOCK_ENTRIES = 2**20  # (spots, genes) values that are worked on at once
 
 
 def fit_train_mean(
@@ -36,7 +36,7 @@ def fit_train_mean(
     total = np.zeros(counts[0].shape[1])
     spots = np.zeros(counts[0].shape[1])
     for table, mask in zip(counts, masks, strict=True):
-        total += np.where(mask, log1p_cpm(table).sum(axis=0, dtype=np.float64), 0.0)
+        total += np.where(mask, _column_sums(sparse_log1p_cpm(table)), 0.0)
         spots += mask * table.shape[0]
     return (total / np.maximum(spots, 1)).astype(np.float32)
 
@@ -110,44 +110,97 @@ def fit_ridge(
     Raises:
         HESpotExError: features and counts do not belong together, or fewer than two spots.
     """
-    from sklearn.linear_model import Ridge
-
     masks = _masks(counts, measured)
     if [len(f) for f in features] != [c.shape[0] for c in counts]:
         raise HESpotExError(
             expected=f"features for {[c.shape[0] for c in counts]} spots",
             found=[len(f) for f in features],
         )
-    n_spots = sum(len(f) for f in features)
-    if n_spots < 2:
-        raise HESpotExError(expected="at least two training spots for ridge", found=n_spots)
+    sizes = [len(f) for f in features]
+    if sum(sizes) < 2:
+        raise HESpotExError(expected="at least two training spots for ridge", found=sum(sizes))
     pca, projected = project_features(features, n_components)
-    z = projected.astype(np.float64)
-    section = np.repeat(np.arange(len(counts)), [c.shape[0] for c in counts])
+    parts = np.split(projected.astype(np.float64), np.cumsum(sizes)[:-1])
+    # Genes that the same sections measured share their spots, and so what is known of the features there.
+    patterns, which = np.unique(masks, axis=1, return_inverse=True)
+    moments = _RidgeMoments.of(parts, counts, masks, patterns)
+    coefficients = np.zeros(moments.moved.shape, dtype=np.float32)
+    intercepts = np.zeros(moments.of_y.shape, dtype=np.float32)
+    for number in np.flatnonzero(moments.n).tolist():
+        genes = np.flatnonzero(which.ravel() == number)
+        solved, intercepts[:, genes] = moments.solved(number, genes, alpha)
+        coefficients[:, :, genes] = solved
+    mean = fit_train_mean(counts, list(masks))
+    return RidgeBaseline(pca.mean, pca.directions, coefficients, intercepts, mean)
 
-    n_genes = counts[0].shape[1]
-    coefficients = np.zeros((2, z.shape[1], n_genes), dtype=np.float32)
-    intercepts = np.zeros((2, n_genes), dtype=np.float32)
-    tables, margins = [c.tocsc() for c in counts], [Margins.of(c) for c in counts]
-    for genes in (slice(s, min(s + _GENE_BLOCK, n_genes)) for s in range(0, n_genes, _GENE_BLOCK)):
-        targets = _ridge_targets(tables, margins, genes)
-        # Genes that the same sections measured share their rows, and so one fit.
-        patterns, which = np.unique(masks[:, genes], axis=1, return_inverse=True)
-        for number, pattern in enumerate(patterns.T):
-            if not pattern.any():
-                continue
-            rows = pattern[section]
-            chosen = np.flatnonzero(which.ravel() == number)
-            for target in (0, 1):
-                model = Ridge(alpha=alpha, solver="cholesky").fit(
-                    z[rows], targets[target][np.ix_(rows, chosen)]
-                )
-                columns = genes.start + chosen
-                coefficients[target][:, columns] = np.reshape(model.coef_, (len(chosen), -1)).T
-                intercepts[target, columns] = model.intercept_
-    return RidgeBaseline(
-        pca.mean, pca.directions, coefficients, intercepts, fit_train_mean(counts, list(masks))
-    )
+
+@dataclass(frozen=True)
+class _RidgeMoments:
+    """Sums over spots that ridge is solved from, by pattern of sections that measured a gene; M patterns, two targets.
+
+    Attributes:
+        square: (M, K, K) z' z.
+        of_z: (M, K) z.
+        n: (M,) spots.
+        moved: (2, K, G) z' y.
+        of_y: (2, G) y.
+    """
+
+    square: npt.NDArray[np.float64]
+    of_z: npt.NDArray[np.float64]
+    n: npt.NDArray[np.float64]
+    moved: npt.NDArray[np.float64]
+    of_y: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[npt.NDArray[np.float64]],
+        counts: Sequence[sparse.csr_matrix],
+        masks: npt.NDArray[np.bool_],
+        patterns: npt.NDArray[np.bool_],
+    ) -> _RidgeMoments:
+        """From (n_i, K) projected features of sections and their counts, one section at a time."""
+        k, n_genes, m = parts[0].shape[1], counts[0].shape[1], patterns.shape[1]
+        found = cls(
+            np.zeros((m, k, k)), np.zeros((m, k)), np.zeros(m),
+            np.zeros((2, k, n_genes)), np.zeros((2, n_genes)),
+        )  # fmt: skip
+        for z, table, mask, pattern in zip(parts, counts, masks, patterns, strict=True):
+            found.square[pattern] += z.T @ z
+            found.of_z[pattern] += z.sum(axis=0)
+            found.n[pattern] += len(z)
+            for target, (products, sums) in enumerate(_ridge_products(z, table)):
+                found.moved[target] += products * mask
+                found.of_y[target] += sums * mask
+        return found
+
+    def solved(
+        self, number: int, genes: npt.NDArray[np.intp], alpha: float
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """(2, K, g) coefficients and (2, g) intercepts of genes of a pattern, targets and features centred over its spots."""
+        z, y = self.of_z[number] / self.n[number], self.of_y[:, genes] / self.n[number]
+        gram = self.square[number] - np.outer(self.of_z[number], z) + alpha * np.eye(len(z))
+        right = self.moved[:, :, genes] - np.einsum("k,tg->tkg", self.of_z[number], y)
+        coefficients = np.linalg.solve(gram, right)
+        return coefficients, y - np.einsum("k,tkg->tg", z, coefficients)
+
+
+def _ridge_products(
+    z: npt.NDArray[np.float64], table: sparse.csr_matrix
+) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Of both targets of a section: z' y, (K, G), and the sum over its spots, (G,); no table of the section is ever dense."""
+    margins = Margins.of(table)
+    values = sparse_log1p_cpm(table, margins=margins)
+    mean = _column_sums(values) / len(z)
+    yield np.asarray(values.T @ z).T - np.outer(z.sum(axis=0), mean), np.zeros(len(mean))
+    products, sums = np.zeros((z.shape[1], len(mean))), np.zeros(len(mean))
+    height = max(1, _BLOCK_ENTRIES // len(mean))
+    for rows in (slice(at, at + height) for at in range(0, len(z), height)):
+        residuals = pearson_residuals(table, margins=margins, rows=rows)
+        products += z[rows].T @ residuals
+        sums += residuals.sum(axis=0, dtype=np.float64)
+    yield products, sums
 
 
 def project_features(
@@ -178,15 +231,8 @@ def standardise_features(features: Array) -> npt.NDArray[np.float32]:
     return np.asarray((flat - mean) / sd, dtype=np.float32)
 
 
-def _ridge_targets(
-    tables: Sequence[sparse.csc_matrix], margins: Sequence[Margins], genes: slice
-) -> tuple[Array, Array]:
-    log1p, residuals = [], []
-    for table, totals in zip(tables, margins, strict=True):
-        values = log1p_cpm(table, genes, totals)
-        log1p.append(values - values.mean(axis=0))
-        residuals.append(pearson_residuals(table, columns=genes, margins=totals))
-    return np.concatenate(log1p), np.concatenate(residuals)
+def _column_sums(table: sparse.csr_matrix) -> npt.NDArray[np.float64]:
+    return np.asarray(table.sum(axis=0, dtype=np.float64)).ravel()
 
 
 def _masks(

@@ -135,14 +135,15 @@ def fit_nearest(
         measured: per training section (G,); None if all genes were measured everywhere.
     """
     components, projected = project_features(features, _N_COMPONENTS)
-    (kept,) = drawn_evenly([len(projected)], at_most)
-    section = np.repeat(np.arange(len(counts)), [c.shape[0] for c in counts])
+    sizes = [c.shape[0] for c in counts]
+    (kept,), of_each = drawn_evenly([len(projected)], at_most), drawn_evenly(sizes, at_most)
+    section = np.repeat(np.arange(len(counts)), sizes)
     totals = np.stack([np.asarray(c.sum(axis=0, dtype=np.float64)).ravel() for c in counts])
     return NearestPatches(
         components.mean,
         components.directions,
         projected[kept],
-        sparse.vstack(list(counts), format="csr")[kept],
+        sparse.vstack([c[rows] for c, rows in zip(counts, of_each, strict=True)], format="csr"),
         section[kept].astype(np.int32),
         totals,
         np.ones(totals.shape, dtype=np.bool_) if measured is None else np.stack(list(measured)),

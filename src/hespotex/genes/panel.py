@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,8 @@ from scipy import sparse
 from hespotex.config import PanelConfig
 from hespotex.errors import GenePanelError, shorten
 from hespotex.genes.absent_genes import OtherGenes
+from hespotex.genes.panel_rules import Seen, chosen_by_rules
 from hespotex.genes.parts import measured_parts
-from hespotex.genes.variable_genes import highly_variable
 from hespotex.sections.section import Section
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -91,30 +92,29 @@ class GenePanel:
         if config.kind == "list":
             check_listed(config.genes or (), sections)
             union = np.union1d(union, np.asarray(config.genes))
-        tables = [_align(s, union) for s in sections]
+        seen = Seen.of(_align(s, union) for s in sections)
         if config.kind == "list":
             listed = np.asarray(config.genes)
             names = np.concatenate([listed, added[~np.isin(added, listed)]])
         else:
-            names = np.union1d(union[_chosen_by_rules(sections, union, tables, config)], added)
-        totals = np.sum(
-            [np.asarray(t.counts.sum(axis=0), dtype=np.float64).ravel() for t in tables], axis=0
-        )[np.searchsorted(union, names)]
+            tables = ((np.isin(union, _names(s)), _align(s, union).counts) for s in sections)
+            names = np.union1d(union[chosen_by_rules(seen, tables, config)], added)
         left_out = np.setdiff1d(measured, names)
-        seen, base = _seen(tables)
-        shares = (seen / np.maximum(base, 1))[np.searchsorted(union, left_out)]
+        shares = (seen.spots / np.maximum(seen.base, 1))[np.searchsorted(union, left_out)]
         return cls(
             tuple(str(g) for g in names),
-            tuple(float(t) for t in totals),
+            tuple(float(t) for t in seen.totals[np.searchsorted(union, names)]),
             OtherGenes(tuple(left_out.tolist()), tuple(shares.tolist())),
         )
 
     @classmethod
     def given(cls, genes: Sequence[str], sections: Sequence[Section]) -> GenePanel:
         """These very genes with their totals in these sections; 0 where no section measured a gene."""
-        tables = [cls(tuple(genes)).counts(s).counts for s in sections]
-        totals = sum(np.asarray(t.sum(axis=0), dtype=np.float64).ravel() for t in tables)
-        return cls(tuple(genes), tuple(float(t) for t in np.atleast_1d(totals)))
+        panel, totals = cls(tuple(genes)), np.zeros(len(genes))
+        for section in sections:
+            counts = panel.counts(section).counts
+            totals += np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel()
+        return cls(panel.genes, tuple(float(t) for t in totals))
 
     def counts(self, section: Section) -> PanelCounts:
         """Counts of a section over the panel, whatever genes the section has in whatever order.
@@ -336,7 +336,8 @@ def all_genes(sections: Sequence[Section]) -> npt.NDArray[np.str_]:
     Raises:
         GenePanelError: a section has no counts.
     """
-    return np.unique(np.concatenate([_names(s) for s in sections]))
+    # Sections mostly name the same genes, so that names stay few however many the sections.
+    return reduce(np.union1d, (_names(s) for s in sections), np.empty(0, np.str_))
 
 
 def check_listed(genes: tuple[str, ...], sections: Sequence[Section]) -> list[str]:
@@ -360,38 +361,3 @@ def check_listed(genes: tuple[str, ...], sections: Sequence[Section]) -> list[st
             remedy="remove them from the list or check the kind of gene names",
         )
     return unknown
-
-
-def _seen(tables: Sequence[PanelCounts]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(G,) spots in which each gene was seen, and (G,) spots in which it was measured."""
-    seen = np.sum([np.asarray((t.counts > 0).sum(axis=0)).ravel() for t in tables], axis=0)
-    base = np.sum([t.measured * t.counts.shape[0] for t in tables], axis=0)
-    return seen, base
-
-
-def _chosen_by_rules(
-    sections: Sequence[Section],
-    union: npt.NDArray[np.str_],
-    tables: Sequence[PanelCounts],
-    config: PanelConfig,
-) -> npt.NDArray[np.intp]:
-    seen, base = _seen(tables)
-    often = (seen > 0) & (seen >= config.min_spot_fraction * base)
-    if config.kind == "hvg":
-        variable = np.zeros(len(union), dtype=bool)
-        for section, table in zip(sections, tables, strict=True):
-            candidates = np.flatnonzero(often & np.isin(union, _names(section)))
-            if len(candidates):
-                variable[highly_variable(table.counts, candidates, config.n_top)] = True
-        often &= variable
-    chosen = np.flatnonzero(often & (seen >= config.min_spots))
-    if not len(chosen):
-        raise GenePanelError(
-            expected=(
-                f"genes seen in at least {config.min_spot_fraction:.0%} and {config.min_spots} of "
-                f"{sum(t.counts.shape[0] for t in tables)} training spots"
-            ),
-            found=f"none among {len(union)} genes",
-            remedy="lower panel.min_spot_fraction or panel.min_spots",
-        )
-    return chosen

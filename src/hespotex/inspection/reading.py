@@ -16,6 +16,7 @@ from hespotex.models.bundle import Bundle
 from hespotex.progress import Reporter
 from hespotex.sections.duplicates import check_distinct
 from hespotex.sections.section import ManifestRow, Section, read_section
+from hespotex.storage.spill import Spill
 
 
 def read_checked(
@@ -26,6 +27,7 @@ def read_checked(
     *,
     needs_image: bool = True,
     to_train: bool = False,
+    spill: Spill | None = None,
 ) -> tuple[Section, ...]:
     """Read sections and check them, each by itself, against the others and against a model's genes.
 
@@ -37,6 +39,7 @@ def read_checked(
         panel: that the sections are given to.
         needs_image: False where positions and counts alone are asked for.
         to_train: a section without counts is refused, before any work.
+        spill: keeps the counts of all sections; None: memory does.
 
     Raises:
         HESpotExError: a section cannot be read, or a red finding was not accepted.
@@ -51,6 +54,8 @@ def read_checked(
             section = read_section(row, choices)
             if to_train and section.counts is None:
                 raise _no_counts(row.section_id)
+            if spill is not None and section.counts is not None:
+                section = replace(section, counts=spill.counts(section.counts))
             read.append(section)
             for reason, count in section.dropped.items():
                 reporter.say(f"section {section.section_id}: {left_out_text(reason, count)}")

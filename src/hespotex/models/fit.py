@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from statistics import median
 
 from hespotex.config import Machine, RunConfig, StageConfig
 from hespotex.config.values import expect_kind
+from hespotex.encoders.cache import spill_of
 from hespotex.errors import ConfigError, SpotTableError
 from hespotex.genes.panel import GenePanel
 from hespotex.models.bundle import Bundle
 from hespotex.models.types import Cohort, EncodedSection, FittedModel, TrainedOn, TrainingSection
+from hespotex.storage.spill import release_pages
 
 Fit = Callable[..., FittedModel]
 FEWEST_SPOTS = 2  # a single spot can be scored, and be in training beside others
@@ -57,8 +61,8 @@ def fit_bundle(
     panel = (
         GenePanel.fit(sections, config.panel) if genes is None else GenePanel.given(genes, sections)
     )
-    training = [training_section(item, panel) for item in cohort.items]
-    fit, stage = _fit_of(config)
+    training = training_sections(cohort, panel, machine)
+    fit, stage = _fit_of(config, machine)
     with _threads_for(sum(s.counts.shape[0] for s in training) * len(panel.genes)):
         model = fit(training, stage, seed=config.seed, device=device_name(machine))
     reading = config.encoder.model_copy(update={"reading": config.encoder.read_as})
@@ -89,6 +93,18 @@ def trained_on(cohort: Cohort) -> tuple[TrainedOn, ...]:
         )
         for item in cohort.items
     )
+
+
+def training_sections(
+    cohort: Cohort, panel: GenePanel, machine: Machine | None = None
+) -> list[TrainingSection]:
+    """The arrays of all sections over the panel; counts beyond what memory is given stand on the disk."""
+    spill, found = spill_of(machine), []
+    for item in cohort.items:
+        section = training_section(item, panel)
+        found.append(replace(section, counts=spill.counts(section.counts)))
+    release_pages()
+    return found
 
 
 def training_section(item: EncodedSection, panel: GenePanel) -> TrainingSection:
@@ -156,7 +172,7 @@ def _threads_for(n_values: int) -> AbstractContextManager[object]:
     return nullcontext() if n_values >= _WORTH_SHARING else one_thread()
 
 
-def _fit_of(config: RunConfig) -> tuple[Fit, StageConfig]:
+def _fit_of(config: RunConfig, machine: Machine | None) -> tuple[Fit, StageConfig]:
     """The fit function of the profile, and its part of the configuration."""
     if config.profile == "published":
         from hespotex.models.published.published import fit_published
@@ -164,4 +180,4 @@ def _fit_of(config: RunConfig) -> tuple[Fit, StageConfig]:
         return fit_published, config.published
     from hespotex.models.default.loop import fit_model
 
-    return fit_model, config.model
+    return partial(fit_model, spill=spill_of(machine)), config.model

@@ -28,7 +28,7 @@ from hespotex.evaluation.units import units_compare
 from hespotex.genes.gene_sets import GeneSet
 from hespotex.genes.panel import GenePanel, PanelCounts, log1p_cpm
 from hespotex.models.bundle import Bundle
-from hespotex.models.fit import FEWEST_SPOTS, fit_bundle, training_section
+from hespotex.models.fit import FEWEST_SPOTS, fit_bundle, training_sections
 from hespotex.models.predict import predict_section
 from hespotex.models.types import Cohort, Prediction
 from hespotex.progress import Advance
@@ -86,7 +86,7 @@ def run_fold(
     with clock.stage("fit"):
         bundle = fit_bundle(train, choice.config, machine=machine)
     with clock.stage("baselines"):
-        bundle = with_baselines(bundle, train)
+        bundle = with_baselines(bundle, train, machine=machine)
     with clock.stage("calibrate"):
         bundle = calibrated(bundle, train, machine=machine)
     bundle = with_gene_sets(bundle, gene_sets)
@@ -134,6 +134,7 @@ def fit_for_use(
         fit_bundle(train, choice.config, machine=machine),
         train,
         nearest_spots=config.trust.nearest_spots,
+        machine=machine,
     )
     if advance is not None:
         advance(1)
@@ -226,14 +227,16 @@ def _upper_quartile(
     return np.asarray(found, dtype=np.float32)
 
 
-def with_baselines(bundle: Bundle, train: Cohort, *, nearest_spots: int = 0) -> Bundle:
+def with_baselines(
+    bundle: Bundle, train: Cohort, *, nearest_spots: int = 0, machine: Machine | None = None
+) -> Bundle:
     """The bundle with what the baselines keep of its training sections, to be scored beside the model.
 
     Args:
         nearest_spots: so many training spots are kept with their counts, for the nearest patches.
     """
     panel = GenePanel(bundle.genes, bundle.training_totals)
-    sections = [training_section(item, panel) for item in train.items]
+    sections = training_sections(train, panel, machine)
     kept = fitted(sections, nearest_spots)
     if bundle.model.profile == "default":
         kept |= fit_level_ridge(sections)

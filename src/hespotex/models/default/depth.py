@@ -51,9 +51,9 @@ def fit_depth(
         penalty: of the squared coefficients, in spots.
     """
     weight = np.sqrt(variance_share)
-    x = [np.asarray(part, np.float64) * weight for part in inputs]
-    left_out = _left_out(x, centred, xy_um, section_ids, patient_ids, penalty)
-    coefficients = _ridge(np.concatenate(x), np.concatenate(centred), penalty)
+    moments = [_Moments.of(part, y, weight) for part, y in zip(inputs, centred, strict=True)]
+    left_out = _left_out(inputs, centred, moments, xy_um, section_ids, patient_ids, weight, penalty)
+    coefficients = _ridge(moments, penalty)
     return DepthRidge(
         (weight * coefficients).astype(np.float32),
         float(np.sqrt(np.mean(np.square(left_out)))),
@@ -61,33 +61,48 @@ def fit_depth(
     )
 
 
+@dataclass(frozen=True)
+class _Moments:
+    """What ridge needs of a section: x' x, (K, K), and x' y, (K,), of its weighted inputs."""
+
+    square: Float64
+    moved: Float64
+
+    @classmethod
+    def of(cls, inputs: Float32, y: Float64, weight: Float64) -> _Moments:
+        x = np.asarray(inputs, np.float64) * weight
+        return cls(x.T @ x, x.T @ y)
+
+
 def _left_out(
-    x: Sequence[Float64],
+    inputs: Sequence[Float32],
     y: Sequence[Float64],
+    moments: Sequence[_Moments],
     xy_um: Sequence[Float64],
     section_ids: Sequence[str],
     patient_ids: Sequence[str],
+    weight: Float64,
     penalty: float,
 ) -> Float64:
     """Errors on the spots that were left out; the target's own deviations where nothing can be left out."""
     errors = []
-    if len(x) > 1:
+    if len(inputs) > 1:
         place = {name: i for i, name in enumerate(section_ids)}
         for fold in inner_folds(section_ids, patient_ids):
             train, held = ([place[i] for i in ids] for ids in (fold.train, fold.held_out))
-            beta = _ridge(
-                np.concatenate([x[i] for i in train]),
-                np.concatenate([y[i] for i in train]),
-                penalty,
-            )
-            errors += [y[i] - x[i] @ beta for i in held]
+            beta = weight * _ridge([moments[i] for i in train], penalty)
+            errors += [y[i] - inputs[i] @ beta for i in held]
     elif len(y[0]) >= 8 * _BLOCKS:
         for block in spatial_blocks(xy_um[0], _BLOCKS, 0.0):
-            beta = _ridge(x[0][block.train], y[0][block.train], penalty)
-            errors.append(y[0][block.held_out] - x[0][block.held_out] @ beta)
+            known = _Moments.of(inputs[0][block.train], y[0][block.train], weight)
+            beta = weight * _ridge([known], penalty)
+            errors.append(y[0][block.held_out] - inputs[0][block.held_out] @ beta)
     return np.concatenate(errors or list(y))
 
 
-def _ridge(x: Float64, y: Float64, penalty: float) -> Float64:
-    gram = x.T @ x + penalty * np.eye(x.shape[1])
-    return np.asarray(np.linalg.solve(gram, x.T @ y), np.float64)
+def _ridge(moments: Sequence[_Moments], penalty: float) -> Float64:
+    square, moved = penalty * np.eye(len(moments[0].moved)), np.zeros(len(moments[0].moved))
+    for section in moments:
+        square += section.square
+        moved += section.moved
+    return np.asarray(np.linalg.solve(square, moved), np.float64)

@@ -43,6 +43,7 @@ from hespotex.models.preprocessing import (
 )
 from hespotex.models.types import FittedModel, TrainingSection
 from hespotex.models.workers import Run, in_turn, workers
+from hespotex.storage.spill import Spill, release_pages
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -72,13 +73,19 @@ class Lesson:
 
 
 def fit_model(
-    sections: Sequence[TrainingSection], config: ModelConfig, *, seed: int, device: str = "cpu"
+    sections: Sequence[TrainingSection],
+    config: ModelConfig,
+    *,
+    seed: int,
+    device: str = "cpu",
+    spill: Spill | None = None,
 ) -> FittedModel:
     """Fit the default model on exactly these sections.
 
     Args:
         sections: training sections; all with a nuclei factor, or none.
         seed: of everything left to chance; the same seed on the same machine gives the same bits.
+        spill: where counts go that do not fit into memory; None: all stay there.
 
     Raises:
         SpotTableError: no section, sections that differ in features or genes, nuclei in some only,
@@ -86,11 +93,16 @@ def fit_model(
     """
     check_sections(sections)
     with workers() as run:
-        return _fit(sections, config, seed, device, run)
+        return _fit(sections, config, seed, device, run, spill)
 
 
 def _fit(
-    sections: Sequence[TrainingSection], config: ModelConfig, seed: int, device: str, run: Run
+    sections: Sequence[TrainingSection],
+    config: ModelConfig,
+    seed: int,
+    device: str,
+    run: Run,
+    spill: Spill | None,
 ) -> FittedModel:
     stats = list(run(feature_stats, [s.features for s in sections]))
     projection = fit_projection(
@@ -102,18 +114,23 @@ def _fit(
         return with_nuclei(projection.apply(section.features, stats[number]), section.nuclei)
 
     inputs = list(run(project, range(len(sections))))
+    release_pages()
     log_depth = [_centred_log_depth(s) for s in sections]
     table = fit_low_rank(sections, residuals, config.latent_size, seed=seed, run=run)
     latents, gate_losses = np.concatenate(table.scores), []
     if config.latent_target == "gate":
         gate = fit_latents(sections, config, seed=seed, device=device)
         latents, gate_losses = np.concatenate(gate.latents), gate.losses
-    lesson = _lesson(sections, inputs, log_depth, latents, config, device)
+    lesson = _lesson(sections, inputs, log_depth, latents, config, device, spill)
+    release_pages()
     contexts = np.split(lesson.context.cpu().numpy(), np.cumsum([len(x) for x in inputs])[:-1])
     share = _variance_share(projection, lesson.context.shape[1], inputs[0].shape[1])
     closed, depth = _closed_form(sections, contexts, log_depth, table, share, config, seed, run)
     seeds = [seed * 1000 + member for member in range(config.ensemble)]
+    release_pages()
     nets, losses = train_ensemble(lesson, config, seeds=seeds, run=run)
+    del lesson
+    release_pages()
     level, of_level = fit_level(sections, stats, projection, inputs, seed=seed)
     history = {"gate_mse": gate_losses} if gate_losses else {}
     history |= {f"member{member}.loss": values for member, values in enumerate(losses)}
@@ -281,6 +298,7 @@ def _lesson(
     latents: npt.NDArray[np.floating],
     config: ModelConfig,
     device: str,
+    spill: Spill | None,
 ) -> Lesson:
     edges = join_edges(
         [knn_edges(s.xy_um, config.neighbours) for s in sections], [len(x) for x in inputs]
@@ -298,7 +316,7 @@ def _lesson(
         context=spot_context(x, graph, config.hops).to(device),
         graph=graph.to(device),
         target=CountTarget(
-            counts=row_reader([s.counts for s in sections], device),
+            counts=row_reader([s.counts for s in sections], device, spill),
             totals=tensor(np.concatenate([spot_totals(s.counts) for s in sections])),
             section=torch.as_tensor(number, device=device),
             log_baseline=tensor(baseline),

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from hespotex.config import ModelConfig
 from hespotex.genes.panel import pooled_composition, spot_totals
 from hespotex.models.default.low_rank import LowRank, centred_log1p, fit_low_rank
+from hespotex.models.default.stacked_rows import StackedRows
 from hespotex.models.types import TrainingSection
 from hespotex.models.workers import Run, in_turn
 
@@ -104,17 +105,14 @@ def fit_kernel_composition(
         config: penalty, landmarks.
         seed: of the landmarks.
     """
-    weight = np.sqrt(variance_share)
-    x: Float64 = np.concatenate(contexts).astype(np.float64) * weight
+    x = _Weighted(StackedRows(contexts), np.sqrt(variance_share))
     depth = np.concatenate([_relative_depth(s) for s in sections])
-    rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(len(x), min(config.landmarks, len(x)), replace=False))
-    landmarks, width = x[chosen], float(np.sqrt(np.square(x).sum(axis=1).mean()))
+    landmarks, width = x.drawn(config.landmarks, seed), float(np.sqrt(x.squares().mean()))
     width = width or 1.0  # features that never vary: every spot is like every other
     targets = np.concatenate(table.scores)
     coefficients = _solved(x, depth, targets, landmarks, width, config.kernel_penalty, run)
     return KernelComposition(
-        weight, landmarks, width, coefficients, as_log_ratios(table.loadings, sections)
+        x.weight, landmarks, width, coefficients, as_log_ratios(table.loadings, sections)
     )
 
 
@@ -138,11 +136,9 @@ def joined_kernel(
         table: denoised Pearson residuals of these sections around the model's prediction.
         penalty: of the added part.
     """
-    x = np.concatenate(contexts).astype(np.float64) * known.weight
+    x = _Weighted(StackedRows(contexts), known.weight)
     depth = np.concatenate([_relative_depth(s) for s in sections])
-    rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(len(x), min(config.landmarks, len(x)), replace=False))
-    targets, marks = np.concatenate(table.scores), x[chosen]
+    targets, marks = np.concatenate(table.scores), x.drawn(config.landmarks, seed)
     added = _solved(x, depth, targets, marks, known.width, penalty, run)
     # The part that is there and the added one share no landmark and no component.
     coefficients = np.zeros(np.add(known.coefficients.shape, added.shape))
@@ -166,8 +162,36 @@ def as_log_ratios(loadings: Float32, sections: Sequence[TrainingSection]) -> Flo
     return loadings * (np.sqrt(expected) / (expected + 1)).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Weighted:
+    """Contexts of all sections times the weight of each column, in float64, some rows at a time.
+
+    Attributes:
+        contexts: (n, C).
+        weight: (C,).
+    """
+
+    contexts: StackedRows
+    weight: Float64
+
+    def rows(self, which: slice) -> Float64:
+        """(b, C)."""
+        return self.contexts.block(which).astype(np.float64) * self.weight
+
+    def drawn(self, at_most: int, seed: int) -> Float64:
+        """(m, C) of rows that are drawn by chance."""
+        n, rng = len(self.contexts), np.random.default_rng(seed)
+        chosen = np.sort(rng.choice(n, min(at_most, n), replace=False))
+        return self.contexts.take(chosen).astype(np.float64) * self.weight
+
+    def squares(self) -> Float64:
+        """(n,) squared norm of each row."""
+        blocks = self.contexts.blocks(_ROWS)
+        return np.concatenate([np.square(self.rows(rows)).sum(axis=1) for rows in blocks])
+
+
 def _solved(
-    x: Float64,
+    x: _Weighted,
     depth: Float64,
     targets: Float64,
     landmarks: Float64,
@@ -178,14 +202,13 @@ def _solved(
     """(m, rank) coefficients of the landmarks; the penalty is that of the function's norm: the landmarks' kernel."""
     from scipy.linalg import solve
 
-    def sums(at: int) -> tuple[Float64, Float64]:
-        rows = slice(at, at + _ROWS)
-        features = _kernel(x[rows], landmarks, width) * np.sqrt(depth[rows, None])
+    def sums(rows: slice) -> tuple[Float64, Float64]:
+        features = _kernel(x.rows(rows), landmarks, width) * np.sqrt(depth[rows, None])
         return features.T @ features, features.T @ targets[rows]
 
     gram = penalty * (_kernel(landmarks, landmarks, width) + _JITTER * np.eye(len(landmarks)))
     right = np.zeros((len(landmarks), targets.shape[1]))
-    for gram_of_rows, right_of_rows in run(sums, range(0, len(x), _ROWS)):
+    for gram_of_rows, right_of_rows in run(sums, x.contexts.blocks(_ROWS)):
         gram += gram_of_rows
         right += right_of_rows
     return np.asarray(solve(gram, right, assume_a="pos"), np.float64)
@@ -213,9 +236,12 @@ def direct_coefficients(
     contexts: Sequence[Float32], table: LowRank, weight: Float64, penalty: float
 ) -> Float32:
     """(C, rank) ridge of the table's scores on the weighted context, for the context as it is."""
-    x = np.concatenate(contexts) * weight
-    gram = x.T @ x + penalty * np.eye(x.shape[1])
-    coefficients = np.linalg.solve(gram, x.T @ np.concatenate(table.scores))
+    gram, right = penalty * np.eye(len(weight)), np.zeros((len(weight), len(table.loadings)))
+    for context, scores in zip(contexts, table.scores, strict=True):
+        x = context * weight
+        gram += x.T @ x
+        right += x.T @ scores
+    coefficients = np.linalg.solve(gram, right)
     return np.asarray(weight[:, None] * coefficients, np.float32)
 
 
