@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hespotex.config import InputChoices, Machine, RunConfig
+from hespotex.config import FoldConfig, InputChoices, Machine, RunConfig
 from hespotex.encoders.cache import spill_of
 from hespotex.evaluation.set_scores import with_gene_sets
 from hespotex.features.encode import encode_section, patch_plan
@@ -44,6 +44,7 @@ from hespotex.results.outcome import RunResult
 from hespotex.sections.fine import in_squares
 from hespotex.sections.manifest import ManifestRow, read_manifest
 from hespotex.sections.section import Section
+from hespotex.sections.splits import folds_for
 from hespotex.storage.clock import StageClock
 from hespotex.storage.run_folder import RunDir
 from hespotex.storage.spill import release_pages
@@ -118,6 +119,8 @@ def read_to_fit(
             config.nuclei,
             origin,
         )
+        by = folds_for(config.folds.by, [s.patient_id for s in read])
+        config = config.model_copy(update={"folds": FoldConfig(by=by)})
         chosen = chosen_reading(config, read, machine, reporter)
     return read, chosen.config, chosen.why
 

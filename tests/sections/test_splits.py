@@ -57,6 +57,28 @@ def test_kfold_keeps_patients_together(cohort: tuple[list[str], list[str]], n: i
         assert not {of[s] for s in fold.held_out} & {of[s] for s in fold.train}
 
 
+@pytest.mark.parametrize(
+    ("n", "by", "n_folds"),
+    [(2, "patient", 2), (10, "patient", 10), (11, "kfold", 10), (23, "kfold", 10)],
+)
+def test_more_than_ten_patients_are_left_out_in_ten_groups_by_themselves(n, by, n_folds):
+    sections, patients = [f"s{i}" for i in range(2 * n)], [f"p{i // 2}" for i in range(2 * n)]
+    folds = make_folds(sections, patients, "auto")
+    assert (folds.by, len(folds), folds.note) == (by, n_folds, "")
+    assert_partition(folds.folds, sections)
+    for fold in folds:
+        held = {patients[sections.index(s)] for s in fold.held_out}
+        assert not held & {patients[sections.index(s)] for s in fold.train}
+    assert len(make_folds(sections, patients, "patient")) == n
+
+
+def test_one_patient_or_none_known_is_by_itself_what_it_was_when_asked_for():
+    for patients in (["C", "C"], ["", " "]):
+        assert make_folds(["a", "b"], patients, "auto") == make_folds(
+            ["a", "b"], patients, "patient"
+        )
+
+
 @given(COHORTS)
 @settings(max_examples=30, deadline=None)
 def test_by_section_leaves_out_one_at_a_time(cohort: tuple[list[str], list[str]]) -> None:

@@ -81,7 +81,11 @@ GeneSets = Annotated[
 ]
 Folds = Annotated[
     str | None,
-    typer.Option("--folds", metavar="patient|section|kfold:N", help="What is left out in turn."),
+    typer.Option(
+        "--folds",
+        metavar="patient|section|kfold:N",
+        help="What is left out in turn; without it up to ten patients one by one, more in ten groups.",
+    ),
 ]
 PoolGrid = Annotated[
     str | None,

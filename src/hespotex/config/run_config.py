@@ -216,7 +216,9 @@ class NucleiConfig(StageConfig):
 class FoldConfig(StageConfig):
     """What is left out in turn."""
 
-    by: str = Field("patient", pattern=r"^(patient|section|kfold:[1-9][0-9]*)$")
+    by: str = Field("auto", pattern=r"^(auto|patient|section|kfold:[1-9][0-9]*)$")
+    """`patient`, `section`, `kfold:N` (whole patients in N groups); `auto` leaves out up to ten patients one by one, more in ten
+    groups, and a run and its model keep which."""
 
 
 class PoolingConfig(StageConfig):

@@ -56,7 +56,7 @@ class SpotFold:
 
 
 def make_folds(section_ids: Sequence[str], patient_ids: Sequence[str], by: str) -> Folds:
-    """Folds over sections: `patient`, `section` or `kfold:N` (whole patients in N groups).
+    """Folds over sections: `patient`, `section`, `kfold:N` (whole patients in N groups), or `auto` (`folds_for`).
 
     `patient` with one patient, or without any patient id, leaves out sections and says so in `note`.
 
@@ -65,6 +65,7 @@ def make_folds(section_ids: Sequence[str], patient_ids: Sequence[str], by: str) 
             patients than N, or an unknown `by`.
     """
     sections, patients = tuple(section_ids), tuple(p.strip() for p in patient_ids)
+    by = folds_for(by, patients)
     _check_ids(sections, patients)
     if len(sections) < 2:
         raise ConfigError(
@@ -81,9 +82,20 @@ def make_folds(section_ids: Sequence[str], patient_ids: Sequence[str], by: str) 
         return Folds("patient", _leave_out(sections, patients))
     kind, _, text = by.partition(":")
     if kind != "kfold" or not text.isdigit():
-        raise ConfigError(expected="folds by patient, section or kfold:N", found=f"{by!r}")
+        raise ConfigError(expected="folds by auto, patient, section or kfold:N", found=f"{by!r}")
     _check_all_known(sections, patients, by)
     return Folds("kfold", _grouped_kfold(sections, patients, int(text)))
+
+
+def folds_for(by: str, patient_ids: Sequence[str]) -> str:
+    """What `auto` stands for with these patients: each by itself up to ten, ten groups of whole patients above; else `by`.
+
+    Each fold costs a fit and its calibration: with ten groups nine in ten patients train, as many as are worth their time.
+    """
+    if by != "auto":
+        return by
+    n = len({p.strip() for p in patient_ids})
+    return f"kfold:{_MANY_PATIENTS}" if n > _MANY_PATIENTS else "patient"
 
 
 def inner_folds(
