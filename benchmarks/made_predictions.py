@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad import write_prediction
+from hespotex.genes.gene_sets import PanelSets, SetScores
 from hespotex.geometry import Geometry
 from hespotex.models.types import Prediction
 from hespotex.sections.section import Section
@@ -38,6 +39,8 @@ def write_made_prediction(
     verdict: str | None = None,
     flagged: int = 0,
     model_id: str = "made",
+    sets: PanelSets | None = None,
+    of_sets: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Path:
     """Write one slide of `side` x `side` spots at 100 um.
@@ -47,6 +50,8 @@ def write_made_prediction(
         within: standard deviation over spots, smooth from left to right for odd genes, without pattern for even ones.
         depth: mean predicted depth.
         flagged: so many first spots are flagged.
+        sets: gene sets that are scored, graded B.
+        of_sets: of `SetScores`.
         more: of `Extras`.
     """
     rng = np.random.default_rng([seed, 5])
@@ -73,10 +78,17 @@ def write_made_prediction(
         depth=rng.gamma(20, depth / 20, size=side * side).astype(np.float32),
     )
     ood = np.arange(side * side) < flagged
+    scores = None
+    if sets is not None:
+        values = sets.scores(prediction.composition, pooled)
+        names, n = sets.names, sets.n_panel
+        graded: dict[str, Any] = {"grades": ("B",) * len(names), **(of_sets or {})}
+        scores = SetScores(names=names, n_listed=sets.n_listed, n_panel=n, values=values, **graded)
     extras = Extras(
         ood=ood,
         ood_score=ood.astype(np.float32),
         verdict=verdict,
+        gene_sets=scores,
         pooled_share=pooled.astype(np.float32),
         upper_quartile=np.full(len(genes), 0.67 * within, np.float32),
         **more,

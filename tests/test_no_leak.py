@@ -196,7 +196,7 @@ def test_permuting_held_out_counts_changes_nothing_beside_the_fit() -> None:
     plain, ours = all_of(())
     scrambled, theirs = all_of(fold.held_out)
     _assert_same_fit(plain, scrambled)
-    for part in ("ood.colours.", "ood.textures."):
+    for part in ("ood.colours.", "ood.textures.", "sets.regions.", "sets.training."):
         assert any(name.startswith(part) for name in plain.bundle.trust)
     assert plain.bundle.gene_sets == scrambled.bundle.gene_sets == sets
     blind = [name for name in BASELINES if not PREDICTORS[name].oracle]

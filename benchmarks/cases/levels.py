@@ -254,7 +254,10 @@ def _coverage_rows(found: Mapping[str, dict[str, Any]]) -> list[Row]:
     seeds = [r for name, r in found.items() if name.startswith("coverage")]
     told = [r for r in seeds if r["tells"]]
     rows = []
-    for scope, who in (("same", "training patients, another section"), ("other", "other patients")):
+    for scope, who in (
+        ("same", "training patients, another section"), ("other", "other patients"),
+        ("sets_same", "training patients, another section, gene sets"), ("sets_other", "other patients, gene sets"),
+    ):  # fmt: skip
         if told:
             values = np.array([r[scope] for r in told])
             error = values.std(axis=0, ddof=1) / np.sqrt(len(told)) if len(told) > 1 else None

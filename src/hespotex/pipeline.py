@@ -217,9 +217,9 @@ def train(
     cohort = encode(read, config, machine, reporter)
     with reporter.task("fitting and calibrating", 2) as advance:
         bundle = fit_for_use(
-            cohort, config, validation=validation, machine=machine, advance=advance
-        )
-        bundle = with_inputs(replace(bundle, gene_sets=tuple(gene_sets), reading=why), read)
+            cohort, config, validation=validation, gene_sets=gene_sets, machine=machine, advance=advance
+        )  # fmt: skip
+        bundle = with_inputs(replace(bundle, reading=why), read)
     say_what_lacks(bundle, reporter)
     say_of_model(bundle, reporter)
     write_model_card(beside_model(out, ".model-card.md"), bundle)

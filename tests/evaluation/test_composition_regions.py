@@ -17,6 +17,7 @@ from hespotex.evaluation.regions import (
     neighbourhoods,
     region_composition,
 )
+from hespotex.genes.gene_sets import GeneSet, PanelSets
 from hespotex.genes.panel import PanelCounts
 from hespotex.models.types import Prediction
 
@@ -121,6 +122,29 @@ def test_what_is_expected_of_a_region_adds_up_to_what_was_counted_of_measured_ge
         assert regions.genes.tolist() == [True, True, False, True, False, True]
 
 
+def test_a_gene_set_has_the_counts_and_the_expectation_of_its_members_that_count() -> None:
+    rng = np.random.default_rng(0)
+    measured = np.arange(8) != 2
+    counts = rng.poisson(5, (36, 8)).astype(np.float32) * measured
+    held = held_out_regions(
+        said(rng.normal(0, 0.3, (36, 8))),
+        np.full(8, 1 / 8),
+        PanelCounts(sparse.csr_matrix(counts), measured),
+        lattice(6, 6, hexagonal=False),
+    )
+    names = [f"G{j}" for j in range(8)]
+    sets = PanelSets.of([GeneSet("of three", ("G1", "G2", "G3", "G4")), GeneSet("of two", ("G1", "G2", "G3"))], names)  # fmt: skip
+    of_sets = held.of_sets(sets)
+    for size, regions in held.by_size.items():
+        found = of_sets.by_size[size]
+        assert found.genes.tolist() == [True, False]
+        members = [1, 3, 4]
+        np.testing.assert_allclose(found.counts[:, 0], regions.counts[:, members].sum(axis=1))
+        np.testing.assert_allclose(
+            found.expected[:, 0], regions.expected[:, members].sum(axis=1), rtol=1e-5
+        )
+
+
 def test_a_section_of_fewer_spots_has_no_region_of_that_size() -> None:
     counts = PanelCounts(sparse.csr_matrix(np.ones((12, 2), np.float32)), np.ones(2, bool))
     xy = lattice(3, 4, hexagonal=False)
@@ -135,8 +159,7 @@ def test_of_a_mean_error_over_the_section_only_a_share_is_kept() -> None:
         np.full(2, 0.5),
         PanelCounts(sparse.csr_matrix(counts), np.ones(2, bool)),
         lattice(20, 20, hexagonal=False),
-        offset_share=0.5,
-    )
+    ).with_offsets(0.5)
     # Expected 20 and 20, counted 30 and 10: half of log 1.5 and of log 0.5 is left.
     expected = held.by_size[1].expected[0]
     np.testing.assert_allclose(expected, [20 * 1.5**0.5, 20 * 0.5**0.5], rtol=1e-3)

@@ -24,7 +24,7 @@ from hespotex.storage.content_keys import content_key
 from hespotex.storage.run_folder import RunDir
 
 By = Literal["slide", "patient"]
-_VERSION: Final = 2  # of the summaries that are kept
+_VERSION: Final = 3  # of the summaries that are kept
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
-from hespotex.analysis.cohort_rows import LAYERS, RowValues, joined_row
+from hespotex.analysis.cohort_rows import LAYERS, SETS, RowValues, joined_row
 from hespotex.analysis.slide_summary import SlideSummary
 from hespotex.errors import RunError
 from hespotex.evaluation.grades import UNGRADED
@@ -27,7 +27,6 @@ FORMAT_VERSION: Final = 1
 _DENSE: Final = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _GRADES: Final = ("A", "B", "C", "D", UNGRADED)
 _ROWS: Final = 512  # of a group of the Parquet file, which keeps an entry a gene for each group
-_SETS: Final = ("gene_sets", "gene_sets_spread", "gene_sets_morans_i")
 UNITS: Final[Mapping[str, str]] = {
     "X": "log1p(CPM over the model's gene panel) of the pseudobulk; spots weigh by predicted depth",
     keys.COMPOSITION: f"mean over spots of {keys.UNIT_COMPOSITION}",
@@ -37,8 +36,16 @@ UNITS: Final[Mapping[str, str]] = {
     keys.LOWER: "X with the pseudobulk at the lower end of the 90 % interval of the largest calibrated region",
     keys.UPPER: "X with the pseudobulk at the upper end of the 90 % interval of the largest calibrated region",
     keys.RIDGE: "log1p(CPM) by the ridge on the mean feature of a slide, which predictions carry",
-    "gene_sets": keys.UNIT_GENE_SETS,
+    SETS[0]: f"{keys.UNIT_GENE_SETS}; of the pseudobulk",
+    SETS[1]: "standard deviation of the set's composition over spots",
+    SETS[
+        2
+    ]: "part of the spots whose composition of the set lies above the upper quartile of the training spots",
+    SETS[3]: "Moran's I of the set's composition among touching spots",
+    SETS[4]: "gene_sets at the lower end of the 90 % interval of the largest calibrated region",
+    SETS[5]: "gene_sets at the upper end of the 90 % interval of the largest calibrated region",
 }
+_OLD: Final = "the model that predicted these slides learnt none for its sets: it is of before this version, was not calibrated, or had other sets"
 
 
 @dataclass(frozen=True)
@@ -53,26 +60,26 @@ class CohortPaths:
     gene_sets: Path | None = None
 
 
-class _Genes:
-    """var, filled while slides pass by: the worst grade that a gene has on a slide that is like the training's."""
+class _Columns:
+    """var, or that of gene sets, filled while slides pass by: the worst grade that a column has on a slide like the training's."""
 
-    def __init__(self, genes: Sequence[str]) -> None:
-        self.place = {g: j for j, g in enumerate(genes)}
-        n = len(genes)
-        self.n_slides = np.zeros(n, np.int64)
-        self.grades = {name: np.full(n, -1) for name in (keys.GRADE, keys.LEVEL_GRADE)}
-        self.numbers = {
-            name: np.full(n, np.nan) for name in (keys.POOLED_SHARE, keys.UPPER_QUARTILE)
-        }
+    def __init__(
+        self, names: Sequence[str], grades: Sequence[str], numbers: Sequence[str], *, sets: bool
+    ) -> None:
+        self.place = {g: j for j, g in enumerate(names)}
+        self._of, self._prefix = ("sets", "set_") if sets else ("genes", "")
+        self.n_slides = np.zeros(len(names), np.int64)
+        self.grades = {name: np.full(len(names), -1) for name in grades}
+        self.numbers = {name: np.full(len(names), np.nan) for name in numbers}
 
     def see(self, slide: SlideSummary) -> None:
-        at = [self.place[g] for g in slide.genes.tolist()]
+        at = [self.place[g] for g in getattr(slide, self._of).tolist()]
         self.n_slides[at] += 1
         for name, values in self.numbers.items():
-            values[at] = getattr(slide, name)
+            values[at] = getattr(slide, self._prefix + name)
         if not slide.unlike:
             for name, worst in self.grades.items():
-                worst[at] = np.maximum(worst[at], _ranks(getattr(slide, name)))
+                worst[at] = np.maximum(worst[at], _ranks(getattr(slide, self._prefix + name)))
 
     def table(self) -> pd.DataFrame:
         var = pd.DataFrame(index=pd.Index(list(self.place), dtype=object))
@@ -116,7 +123,8 @@ def write_cohort(
         out / "cohort.h5ad", out / "expression.parquet", out / "expression.csv", out / "genes.csv", out / "slides.csv",
         out / "gene_sets.csv" if sets else None,
     )  # fmt: skip
-    var = _Genes(genes)
+    var = _Columns(genes, (keys.GRADE, keys.LEVEL_GRADE), (keys.POOLED_SHARE, keys.UPPER_QUARTILE), sets=False)  # fmt: skip
+    of_sets = _Columns(sets, (keys.GRADE,), (keys.UPPER_QUARTILE,), sets=True)
     with ExitStack() as stack:
         try:
             file = _opened(stack, paths.h5ad)
@@ -126,22 +134,23 @@ def write_cohort(
             set_text = _text(stack, paths.gene_sets) if paths.gene_sets is not None else None
             if set_text is not None:
                 set_text.writerow([by, *sets, "use"])
-            places = {name: k for k, name in enumerate(sets)}
-            of_sets: dict[str, str] = {}
+            known: set[str] = set()
             for row, slides in enumerate(rows):
-                values = joined_row(slides, var.place, places)
+                values = joined_row(slides, var.place, of_sets.place)
                 for slide in slides:
                     var.see(slide)
-                    of_sets |= dict(zip(slide.sets.tolist(), slide.set_grade.tolist(), strict=True))
-                _fill(tables, row, values)
+                    of_sets.see(slide)
+                known |= _fill(tables, row, values)
                 name = obs.index[row]
                 text.writerow([name, *(f"{v:.6g}" for v in values.x), keys.RESEARCH_USE])
                 if set_text is not None:
-                    set_text.writerow([name, *(f"{v:.6g}" for v in values.sets), keys.RESEARCH_USE])
+                    shown = (f"{v:.6g}" for v in values.sets[keys.GENE_SETS])
+                    set_text.writerow([name, *shown, keys.RESEARCH_USE])
                 wide.add(str(name), values.x)
                 advance(1)
             wide.flush()
-            _describe(file, obs, var.table(), {k: of_sets[k] for k in sets}, by, model_id, notes)
+            absent = _without_empty(file, known) if sets else {}
+            _describe(file, obs, var.table(), of_sets.table(), absent, by, model_id, notes)
             file.close()
         except (OSError, RuntimeError) as error:
             said = disk_fields(error, writing=True, otherwise="free space or choose another folder")
@@ -155,7 +164,7 @@ def write_cohort(
 def _tables(file: Any, shape: tuple[int, int], n_sets: int) -> dict[str, Any]:
     """X, its layers and the tables of gene sets, empty, by name."""
     tables = {"X": file.create_dataset("X", shape, np.float32)}
-    for group, names, width in (("layers", LAYERS, shape[1]), ("obsm", _SETS, n_sets)):
+    for group, names, width in (("layers", LAYERS, shape[1]), ("obsm", SETS, n_sets)):
         made = file.create_group(group)
         made.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
         for name in names if width else ():
@@ -165,11 +174,24 @@ def _tables(file: Any, shape: tuple[int, int], n_sets: int) -> dict[str, Any]:
     return tables
 
 
-def _fill(tables: Mapping[str, Any], row: int, values: RowValues) -> None:
-    of_sets = dict(zip(_SETS, (values.sets, values.set_spread, values.set_moran), strict=True))
-    for name, found in {"X": values.x, **values.layers, **of_sets}.items():
+def _fill(tables: Mapping[str, Any], row: int, values: RowValues) -> set[str]:
+    """Write one row; the names of the tables that got a value."""
+    known = set()
+    for name, found in {"X": values.x, **values.layers, **values.sets}.items():
         if name in tables:
             tables[name][row] = found
+            if np.isfinite(found).any():
+                known.add(name)
+    return known
+
+
+def _without_empty(file: Any, known: Collection[str]) -> dict[str, str]:
+    """Take out the tables of gene sets without any value; why each is missing, by name."""
+    absent = [name for name in SETS if name not in known]
+    for name in absent:
+        del file[f"obsm/{name}"]
+    why = {SETS[3]: "no set varies among spots that touch"}
+    return {name: why.get(name, _OLD) for name in absent}
 
 
 def _opened(stack: ExitStack, path: Path) -> Any:
@@ -223,8 +245,8 @@ class _Parquet:
 
 
 def _describe(
-    file: Any, obs: pd.DataFrame, var: pd.DataFrame, of_sets: Mapping[str, str], by: str, model_id: str,
-    notes: Sequence[str],
+    file: Any, obs: pd.DataFrame, var: pd.DataFrame, of_sets: pd.DataFrame, absent: Mapping[str, str], by: str,
+    model_id: str, notes: Sequence[str],
 ) -> None:  # fmt: skip
     from anndata.io import write_elem
 
@@ -239,11 +261,10 @@ def _describe(
         keys.FORMAT_VERSION: FORMAT_VERSION, "kind": "cohort", "by": by, "model_id": model_id, "units": dict(UNITS),
         "use": keys.RESEARCH_USE, "notes": np.array(list(notes), dtype=object), "versions": versions(),
     }  # fmt: skip
-    if of_sets:
-        record[keys.GENE_SETS] = pd.DataFrame(
-            {keys.GRADE: list(of_sets.values())},
-            index=pd.Index(list(of_sets), dtype=object, name="gene_set"),
-        )
+    if len(of_sets):
+        record[keys.GENE_SETS] = of_sets.rename_axis("gene_set")
+    if absent:
+        record["gene_sets_absent"] = dict(absent)
     write_elem(file, "obs", named)
     write_elem(file, "var", var)
     write_elem(file, "uns", {keys.UNS: record})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,12 @@ from hespotex.evaluation.claims import is_unlike
 
 Floats = npt.NDArray[np.float64]
 
-# Layers of cohort.h5ad beside X.
+# Layers of cohort.h5ad beside X; those of gene sets, which are in obsm under names of their own.
 MEAN, SPREAD, ABOVE, MORAN = keys.COMPOSITION, "spread", "above_upper_quartile", "morans_i"
 LAYERS = (MEAN, SPREAD, ABOVE, MORAN, keys.LOWER, keys.UPPER, keys.RIDGE)
+SETS = tuple(
+    keys.GENE_SETS + part for part in ("", *(f"_{n}" for n in (SPREAD, ABOVE, MORAN, keys.LOWER, keys.UPPER)))
+)  # fmt: skip
 
 
 def slide_obs(known: Sequence[Mapping[str, float | str]]) -> pd.DataFrame:
@@ -80,29 +84,31 @@ class RowValues:
     Attributes:
         x: (G,) log1p(CPM) of the pseudobulk.
         layers: (G,) each of `LAYERS`.
-        sets: (K,) composition of each set; `set_spread` and `set_moran` likewise.
+        sets: (K,) each of `SETS`; the first is the composition of the pseudobulk.
     """
 
     x: Floats
     layers: Mapping[str, Floats]
-    sets: Floats
-    set_spread: Floats
-    set_moran: Floats
+    sets: Mapping[str, Floats]
 
 
 def joined_row(
     slides: Sequence[SlideSummary], genes: Mapping[str, int], sets: Mapping[str, int]
 ) -> RowValues:
-    """Slides of one row as one: shares weigh by predicted depth and number of spots, the others by number of spots."""
+    """Slides of one row as one: shares weigh by predicted depth and number of spots, the others by number of spots.
+
+    The training's part of a set is the same for all slides, so ratios to it are averaged as shares are.
+    """
     spots = np.array([s.n_used for s in slides], dtype=np.float64)
     depth = np.array([s.depth for s in slides])
     counts = spots * depth if np.isfinite(depth).all() else spots
 
-    def mean(name: str, weight: Floats, places: Mapping[str, int], of: str) -> Floats:
+    def mean(name: str, weight: Floats = spots, change: Any = np.asarray) -> Floats:
+        of, places = ("sets", sets) if name.startswith("set_") else ("genes", genes)
         total, sum_of = np.zeros(len(places)), np.zeros(len(places))
         for slide, w in zip(slides, weight, strict=True):
             at = [places[g] for g in getattr(slide, of).tolist()]
-            values = getattr(slide, name)
+            values = change(getattr(slide, name))
             known = np.isfinite(values)
             total[at] += np.where(known, w * values, 0)
             sum_of[at] += w * known
@@ -110,25 +116,18 @@ def joined_row(
             np.divide(total, sum_of, out=np.full(len(places), np.nan), where=sum_of > 0)
         )
 
-    share = mean("share", counts, genes, "genes")
-    width = mean("half_width", spots, genes, "genes")
+    share, width = mean("share", counts), mean("half_width")
     layers = {
-        MEAN: mean("composition", spots, genes, "genes"),
-        SPREAD: mean("spread", spots, genes, "genes"),
-        ABOVE: mean("above", spots, genes, "genes"),
-        MORAN: mean("moran", spots, genes, "genes"),
+        MEAN: mean("composition"),
+        SPREAD: mean("spread"),
+        ABOVE: mean("above"),
+        MORAN: mean("moran"),
         keys.LOWER: np.log1p(1e6 * share * np.exp(-width)),
         keys.UPPER: np.log1p(1e6 * share * np.exp(width)),
-        keys.RIDGE: np.log1p(
-            1e6
-            * mean("pooled_share", spots, genes, "genes")
-            * np.exp(mean("ridge", spots, genes, "genes"))
-        ),
+        keys.RIDGE: np.log1p(1e6 * mean("pooled_share") * np.exp(mean("ridge"))),
     }
-    return RowValues(
-        np.log1p(1e6 * share),
-        layers,
-        mean("set_composition", spots, sets, "sets"),
-        mean("set_spread", spots, sets, "sets"),
-        mean("set_moran", spots, sets, "sets"),
-    )
+    bulk, set_width = np.log(mean("set_composition", counts, np.exp)), mean("set_half_width")
+    of_sets = (
+        bulk, mean("set_spread"), mean("set_above"), mean("set_moran"), bulk - set_width, bulk + set_width,
+    )  # fmt: skip
+    return RowValues(np.log1p(1e6 * share), layers, dict(zip(SETS, of_sets, strict=True)))

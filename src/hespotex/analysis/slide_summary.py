@@ -51,7 +51,8 @@ class SlideSummary:
         half_width: (G,) of the interval of composition, for the largest calibrated region; NaN without.
         grade, level_grade: (G,) what the model's grades are, inside slides and between them.
         pooled_share, upper_quartile: (G,) of the training.
-        sets: (K,) names; `set_grade`, `set_composition`, `set_spread`, `set_moran`: (K,) likewise.
+        sets: (K,) names; the other `set_` arrays: (K,) as those of genes. A set is a gene with the counts of its members;
+            `set_composition` is that of the pseudobulk, not a mean of logs.
     """
 
     section_id: str
@@ -80,6 +81,9 @@ class SlideSummary:
     set_composition: Floats = field(default_factory=lambda: np.zeros(0))
     set_spread: Floats = field(default_factory=lambda: np.zeros(0))
     set_moran: Floats = field(default_factory=lambda: np.zeros(0))
+    set_above: Floats = field(default_factory=lambda: np.zeros(0))
+    set_half_width: Floats = field(default_factory=lambda: np.zeros(0))
+    set_upper_quartile: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def unlike(self) -> bool:
@@ -160,7 +164,6 @@ def _summary(
             found="some that do not exist",
             remedy="predict again",
         )
-    width = read_half_width(var)
     return SlideSummary(
         section_id=str(record[keys.SECTION_ID]),
         patient_id=str(record[keys.PATIENT_ID]),
@@ -178,7 +181,7 @@ def _summary(
         above=np.where(np.isfinite(quartile), of_genes.above, np.nan),
         moran=of_genes.moran,
         ridge=_numbers(var, keys.RIDGE_LEVEL),
-        half_width=np.full(len(var), np.nan) if width is None else _largest(width, len(rows)),
+        half_width=_largest(var, len(rows)),
         grade=_words(var, keys.GRADE),
         level_grade=_words(var, keys.LEVEL_GRADE),
         pooled_share=pooled,
@@ -208,13 +211,17 @@ def _of_sets(
     table = record.get(keys.GENE_SETS)
     if table is None or keys.GENE_SETS not in file["obsm"]:
         return {}
-    found = _sums(file[f"obsm/{keys.GENE_SETS}"], rows, weight, edges, np.full(len(table), np.nan))
+    quartile = _numbers(table, keys.UPPER_QUARTILE)
+    found = _sums(file[f"obsm/{keys.GENE_SETS}"], rows, weight, edges, quartile)
     return {
         "sets": table.index.to_numpy(dtype=str),
         "set_grade": table[keys.GRADE].to_numpy(dtype=str),
         "set_composition": np.log(np.maximum(found.exponent, 1e-30)),
         "set_spread": found.deviation,
         "set_moran": found.moran,
+        "set_above": np.where(np.isfinite(quartile), found.above, np.nan),
+        "set_half_width": _largest(table, len(rows)),
+        "set_upper_quartile": quartile,
     }
 
 
@@ -284,11 +291,11 @@ def _sums(
     return _Sums(mean, np.sqrt(variance), total[2], total[3] / n, moran)
 
 
-def _largest(width: npt.NDArray[np.float32], n_spots: int) -> Floats:
-    """(G,) of the largest calibrated region of at most so many spots."""
-    found = np.full(width.shape[1], np.nan)
+def _largest(table: pd.DataFrame, n_spots: int) -> Floats:
+    """(G,) half width of the largest calibrated region of at most so many spots; NaN without."""
+    width, found = read_half_width(table), np.full(len(table), np.nan)
     for row, size in enumerate(SIZES):
-        if size <= n_spots:
+        if width is not None and size <= n_spots:
             found = np.where(np.isfinite(width[row]), width[row], found)
     return found
 

@@ -6,7 +6,7 @@ of a gene's part of that sum is set against its part in the training sections. A
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks
+from hespotex.genes.gene_sets import MIN_GENES, PanelSets
 from hespotex.genes.panel import PanelCounts, spot_totals
 from hespotex.models.types import Prediction
 
@@ -60,6 +61,16 @@ class HeldOutRegions:
 
     by_size: dict[int, Regions]
     unit: str = ""
+
+    def with_offsets(self, share: float) -> HeldOutRegions:
+        """The same where only a share of every gene's mean error over the section is kept, see `intervals.offset_share`."""
+        if share == 1:
+            return self
+        return replace(self, by_size={k: _offset(r, share) for k, r in self.by_size.items()})
+
+    def of_sets(self, sets: PanelSets) -> HeldOutRegions:
+        """The same regions with gene sets in the place of genes: a set has the counts of its members that count here."""
+        return replace(self, by_size={k: _of_sets(r, sets) for k, r in self.by_size.items()})
 
 
 def neighbourhoods(
@@ -167,7 +178,6 @@ def held_out_regions(
     xy_um: Floats,
     *,
     fitted: npt.NDArray[np.bool_] | None = None,
-    offset_share: float = 1.0,
     unit: str = "",
 ) -> HeldOutRegions:
     """Regions of a section with what was predicted of them, apart from one another.
@@ -178,7 +188,6 @@ def held_out_regions(
         counts: measured.
         xy_um: (n, 2) spot centres.
         fitted: (G,) genes that the model's sections measured; None: all.
-        offset_share: what is kept of a gene's mean error over the section, see `intervals.offset_share`.
     """
     by_size = {}
     filled = np.flatnonzero(spot_totals(counts.counts) > 0)  # an empty spot tells nothing
@@ -196,8 +205,22 @@ def held_out_regions(
         seen[:, ~counts.measured] = 0
         expected[:, ~counts.measured] = 0
         expected *= seen.sum(axis=1, keepdims=True) / expected.sum(axis=1, keepdims=True)
-        if offset_share != 1:
-            error = np.log((seen.sum(axis=0) + 1) / (expected.sum(axis=0) + 1))
-            expected *= np.exp((1 - offset_share) * error)
         by_size[size] = Regions(seen, expected, genes, members)
     return HeldOutRegions(by_size, unit)
+
+
+def _offset(regions: Regions, share: float) -> Regions:
+    seen, expected = regions.counts, regions.expected
+    error = np.log((seen.sum(axis=0) + 1) / (expected.sum(axis=0) + 1))
+    return replace(regions, expected=expected * np.exp((1 - share) * error))
+
+
+def _of_sets(regions: Regions, sets: PanelSets) -> Regions:
+    known = sets.measured(regions.genes)
+    counts, expected = ((known.members @ t.T).T for t in (regions.counts, regions.expected))
+    return Regions(
+        np.asarray(counts, np.float32),
+        np.asarray(expected, np.float32),
+        known.n_panel >= MIN_GENES,
+        regions.members,
+    )

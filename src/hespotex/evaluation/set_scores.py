@@ -28,6 +28,7 @@ from hespotex.evaluation.claims import Patient, Scope
 from hespotex.evaluation.evidence import FDR
 from hespotex.evaluation.noise_ceiling import noise_ceiling, share_of_ceiling
 from hespotex.evaluation.scores import pcc_per_gene
+from hespotex.evaluation.set_trust import trust_of_sets, trust_with_sets
 from hespotex.evaluation.spatial_null import (
     MIN_SPOTS,
     SpatialModes,
@@ -41,7 +42,7 @@ from hespotex.storage.metrics import SetsSummary
 
 Floats = npt.NDArray[np.float64]
 
-GRADE_NOTE: Final = "Sets are graded by the rule of the genes; they carry no interval, so A does not ask for its coverage."
+GRADE_NOTE: Final = "Sets are graded by the rule of the genes; the coverage of their intervals is not scored, so A does not ask for it."
 
 
 def score_sets(
@@ -171,7 +172,7 @@ def summarise_sets(judged: Judged, table: pd.DataFrame, left_out: Mapping[str, i
 
 
 def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:
-    """The model with other gene sets; a set keeps its grade where the model was graded with the very same genes.
+    """The model with other gene sets; one of the very same genes keeps its grade, interval and upper quartile.
 
     Args:
         sets: to score; None keeps the model's own.
@@ -189,7 +190,8 @@ def with_gene_sets(bundle: Bundle, sets: Sequence[GeneSet] | None) -> Bundle:
             remedy="leave out --gene-sets",
         )
     validation = {**bundle.validation, SETS: of_same_sets(bundle, sets)}
-    return replace(bundle, gene_sets=tuple(sets), validation=validation)
+    trust = trust_with_sets(bundle, sets)
+    return replace(bundle, gene_sets=tuple(sets), validation=validation, trust=trust)
 
 
 def bundle_sets(
@@ -201,9 +203,16 @@ def bundle_sets(
         return None
     claims = bundle_claims(bundle, patient, verdict=verdict, sets=sets.names)
     grades, evidence = tuple(claims.grade.tolist()), tuple(claims.evidence.tolist())
-    scopes = tuple(claims.gene_scope.tolist())
+    scopes, trust = tuple(claims.gene_scope.tolist()), trust_of_sets(bundle.trust)
     return sets, SetScores(
-        sets.names, grades, sets.n_listed, sets.n_panel, evidence=evidence, scopes=scopes
+        sets.names,
+        grades,
+        sets.n_listed,
+        sets.n_panel,
+        evidence=evidence,
+        scopes=scopes,
+        half_width=trust.half_width(),
+        upper_quartile=trust.upper_quartile,
     )
 
 

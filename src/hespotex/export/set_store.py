@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hespotex import keys
+from hespotex.export.gene_trust import HALF_WIDTHS, read_column, read_half_width
 from hespotex.genes.gene_sets import SetScores
 
 if TYPE_CHECKING:
@@ -27,12 +28,16 @@ def add_set_scores(table: AnnData, scores: SetScores) -> None:
 def set_table(scores: SetScores) -> pd.DataFrame:
     """One row a gene set, in the order of the columns in obsm."""
     words = {keys.EVIDENCE: scores.evidence, keys.SCOPE: scores.scopes}
+    quartile, width = scores.upper_quartile, scores.half_width
+    numbers = {} if quartile is None else {keys.UPPER_QUARTILE: quartile}
+    numbers |= {} if width is None else dict(zip(HALF_WIDTHS, width, strict=True))
     return pd.DataFrame(
         {
             keys.GRADE: pd.Categorical(list(scores.grades)),
             **{name: pd.Categorical(list(found)) for name, found in words.items() if found},
             "n_listed": scores.n_listed,
             "n_panel_genes": scores.n_panel,
+            **{name: np.asarray(values, np.float32) for name, values in numbers.items()},
         },
         index=pd.Index(list(scores.names), dtype=object, name="gene_set"),
     )
@@ -44,15 +49,21 @@ def read_set_scores(table: AnnData) -> SetScores | None:
     if known is None:
         return None
     obsm = table.obsm
+
+    def words(name: str) -> tuple[str, ...]:
+        return tuple(known[name].astype(str)) if name in known else ()
+
     return SetScores(
-        tuple(known.index.astype(str)),
-        tuple(known[keys.GRADE].astype(str)),
-        known["n_listed"].to_numpy(),
-        known["n_panel_genes"].to_numpy(),
-        np.asarray(obsm[keys.GENE_SETS]) if keys.GENE_SETS in obsm else None,
-        np.asarray(obsm[keys.GENE_SETS_MEASURED]) if keys.GENE_SETS_MEASURED in obsm else None,
-        *(
-            tuple(known[name].astype(str)) if name in known else ()
-            for name in (keys.EVIDENCE, keys.SCOPE)
-        ),
+        names=tuple(known.index.astype(str)),
+        grades=words(keys.GRADE),
+        n_listed=known["n_listed"].to_numpy(),
+        n_panel=known["n_panel_genes"].to_numpy(),
+        values=np.asarray(obsm[keys.GENE_SETS]) if keys.GENE_SETS in obsm else None,
+        measured=np.asarray(obsm[keys.GENE_SETS_MEASURED])
+        if keys.GENE_SETS_MEASURED in obsm
+        else None,
+        evidence=words(keys.EVIDENCE),
+        scopes=words(keys.SCOPE),
+        half_width=read_half_width(known),
+        upper_quartile=read_column(known, keys.UPPER_QUARTILE),
     )

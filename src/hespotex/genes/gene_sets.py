@@ -228,6 +228,8 @@ class SetScores:
         measured: (n, K) Pearson residuals of the sets' counts; None without expression.
         evidence: (K,) the grade in words (`evaluation.claims`); empty where nobody asked.
         scopes: (K,) which kind of held-out sections the grade rests on; empty likewise.
+        half_width: (S, K) of the interval, for regions of `evaluation.regions.SIZES`; None where the model has none.
+        upper_quartile: (K,) of training spots, each predicted by a model that had not seen it; None likewise.
     """
 
     names: tuple[str, ...]
@@ -238,6 +240,8 @@ class SetScores:
     measured: npt.NDArray[np.float32] | None = None
     evidence: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    half_width: npt.NDArray[np.float32] | None = None
+    upper_quartile: npt.NDArray[np.float32] | None = None
 
     def best(self, at_most: int) -> npt.NDArray[np.intp]:
         """Places of the best graded sets, among equals in the order of the file."""
@@ -255,4 +259,6 @@ class SetScores:
             None if self.measured is None else self.measured[:, places],
             tuple(self.evidence[k] for k in places) if self.evidence else (),
             tuple(self.scopes[k] for k in places) if self.scopes else (),
+            None if self.half_width is None else self.half_width[:, places],
+            None if self.upper_quartile is None else self.upper_quartile[places],
         )

@@ -23,9 +23,10 @@ from hespotex.evaluation.predictors import fitted
 from hespotex.evaluation.region_intervals import calibrate_regions, region_errors
 from hespotex.evaluation.regions import held_out_regions
 from hespotex.evaluation.set_scores import with_gene_sets
+from hespotex.evaluation.set_trust import learnt_of_sets, tensors_of_sets
 from hespotex.evaluation.trust import Trust
 from hespotex.evaluation.units import units_compare
-from hespotex.genes.gene_sets import GeneSet
+from hespotex.genes.gene_sets import GeneSet, PanelSets
 from hespotex.genes.panel import GenePanel, PanelCounts, log1p_cpm
 from hespotex.models.bundle import Bundle
 from hespotex.models.fit import FEWEST_SPOTS, fit_bundle, training_sections
@@ -86,10 +87,9 @@ def run_fold(
     with clock.stage("fit"):
         bundle = fit_bundle(train, choice.config, machine=machine)
     with clock.stage("baselines"):
-        bundle = with_baselines(bundle, train, machine=machine)
+        bundle = with_baselines(with_gene_sets(bundle, gene_sets), train, machine=machine)
     with clock.stage("calibrate"):
         bundle = calibrated(bundle, train, machine=machine)
-    bundle = with_gene_sets(bundle, gene_sets)
     held_out = evaluate_bundle(
         bundle,
         train,
@@ -120,18 +120,20 @@ def fit_for_use(
     config: RunConfig,
     *,
     validation: Mapping[str, Any],
+    gene_sets: Sequence[GeneSet] = (),
     machine: Machine | None = None,
     advance: Advance | None = None,
 ) -> Bundle:
     """A model of all these sections, to be kept: searched values, fit, baselines, intervals.
 
     Args:
+        gene_sets: that the model scores in every prediction.
         validation: scores and grades from cross-validation; what a search chose is added.
         advance: called after the fit and after the calibration.
     """
     choice = searched(train, config, machine=machine)
     bundle = with_baselines(
-        fit_bundle(train, choice.config, machine=machine),
+        replace(fit_bundle(train, choice.config, machine=machine), gene_sets=tuple(gene_sets)),
         train,
         nearest_spots=config.trust.nearest_spots,
         machine=machine,
@@ -165,9 +167,9 @@ def calibrated(
     """
     if not bundle.config.trust.calibrate:
         return bundle
-    panel = GenePanel(bundle.genes)
+    panel, sets = GenePanel(bundle.genes), PanelSets.of(bundle.gene_sets, bundle.genes)
     by_patient = _by_patient(train)
-    held, regions, n_spots = [], [], 0
+    held, regions, set_regions, n_spots = [], [], [], 0
     of_spots = max(1, _QUARTILE_SPOTS // len(train.items))
     compositions = []
     for part, rest in inner_parts(train, bundle.config):
@@ -189,10 +191,12 @@ def calibrated(
             )
             unit = owner if by_patient else ""
             of_item = held_out_regions(
-                prediction, inner.pooled, counts, item.section.xy_um,
-                fitted=fitted, offset_share=share, unit=unit,
-            )  # fmt: skip
-            regions.append(region_errors(of_item, seed=bundle.config.seed))
+                prediction, inner.pooled, counts, item.section.xy_um, fitted=fitted, unit=unit
+            )
+            regions.append(region_errors(of_item.with_offsets(share), seed=bundle.config.seed))
+            if len(sets):
+                of_item = of_item.of_sets(sets).with_offsets(share)
+                set_regions.append(region_errors(of_item, seed=bundle.config.seed))
             if not units_compare(inner.pooled, counts.measured):
                 continue
             errors = _errors(counts, prediction, counts.measured & fitted, share)
@@ -214,7 +218,9 @@ def calibrated(
         calibrate_regions(regions, seed=bundle.config.seed),
         upper_quartile=_upper_quartile(compositions),
     )
-    return replace(bundle, trust={**bundle.trust, **trust.tensors()})
+    scores = [sets.scores(c, bundle.pooled) for c in compositions if len(sets)]
+    of_sets = learnt_of_sets(scores, set_regions, seed=bundle.config.seed)
+    return replace(bundle, trust={**bundle.trust, **trust.tensors(), **tensors_of_sets(of_sets)})
 
 
 def _upper_quartile(

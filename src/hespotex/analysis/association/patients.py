@@ -234,26 +234,21 @@ def _one_preparation(table: Patients) -> Patients:
 
 
 def _joined(table: Patients) -> Patients:
-    """One row a patient: pseudobulks weigh by expected counts, other numbers by spots; a text that differs is missing."""
+    """One row a patient: pseudobulks of genes and sets weigh by expected counts, other numbers by spots; a text that differs is missing."""
     owners = table.obs[keys.PATIENT_ID].astype(str)
     if owners.is_unique:
         return replace(table, obs=table.obs.set_index(pd.Index(owners, dtype=object)))
     spots = table.obs["n_used"].to_numpy(float)
     depth = table.obs[keys.PREDICTED_DEPTH].to_numpy(float)
     counts = spots * depth if np.isfinite(depth).all() else spots
-    genes, rows, values, ridge = table.is_gene, [], [], []
+    rows, values, ridge = [], [], []
     names = list(dict.fromkeys(owners))
     for name in names:
         own = np.flatnonzero((owners == name).to_numpy())
-        of_genes = np.log1p(
-            np.average(
-                np.expm1(table.values[own][:, genes].astype(np.float64)),
-                axis=0,
-                weights=counts[own],
-            )
+        each = np.average(
+            np.expm1(table.values[own].astype(np.float64)), axis=0, weights=counts[own]
         )
-        of_sets = np.average(table.values[own][:, ~genes], axis=0, weights=spots[own])
-        values.append(np.concatenate([of_genes, of_sets]).astype(np.float32))
+        values.append(np.log1p(each).astype(np.float32))  # of a set log(1 + (ratio - 1)): its log
         if table.ridge is not None:
             ridge.append(np.average(table.ridge[own], axis=0, weights=spots[own]))
         rows.append(_row(table.obs.iloc[own], spots[own]))
