@@ -78,17 +78,17 @@ def write_made_prediction(
         depth=rng.gamma(20, depth / 20, size=side * side).astype(np.float32),
     )
     ood = np.arange(side * side) < flagged
-    scores = None
     if sets is not None:
         values = sets.scores(prediction.composition, pooled)
         names, n = sets.names, sets.n_panel
         graded: dict[str, Any] = {"grades": ("B",) * len(names), **(of_sets or {})}
-        scores = SetScores(names=names, n_listed=sets.n_listed, n_panel=n, values=values, **graded)
+        more["gene_sets"] = SetScores(
+            names=names, n_listed=sets.n_listed, n_panel=n, values=values, **graded
+        )
     extras = Extras(
         ood=ood,
         ood_score=ood.astype(np.float32),
         verdict=verdict,
-        gene_sets=scores,
         pooled_share=pooled.astype(np.float32),
         upper_quartile=np.full(len(genes), 0.67 * within, np.float32),
         **more,
