@@ -61,7 +61,7 @@ def _write(folder: Path, name: str, item: EncodedSection) -> None:
         var=pd.DataFrame(index=section.genes),
         obsm={"spatial": xy_px0},
     )
-    table.write_h5ad(folder / "st" / f"{name}.h5ad")
+    table.write_h5ad(folder / "st" / f"{name}.h5ad", compression="gzip")
     metadata: dict[str, Any] = {
         "pixel_size_um_estimated": MPP,
         "inter_spot_dist": PITCH_UM,

@@ -128,3 +128,58 @@ def test_a_list_of_other_names_is_refused_before_anything_is_encoded(tmp_path: P
     assert isinstance(done.exception, GenePanelError)
     assert "found 30 of 30 unknown" in str(done.exception)
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == []
+
+
+def _name_table(folder: Path) -> Path:
+    path = folder / "names.csv"
+    path.write_text(
+        "id,symbol\n" + "".join(f"{i},{n}\n" for i, n in zip(ids(), HUMAN, strict=True))
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_symbols_and_ids_are_one_panel_with_a_table_of_both_and_refused_without(
+    tmp_path: Path,
+) -> None:
+    manifest = cohort(tmp_path, HUMAN, ids(version=5), ids(), HUMAN)
+    arguments = ["train", manifest, "--out", tmp_path / "m.hespotex", "--no-validate", *QUICK]
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert "--gene-names takes one" in str(done.exception)
+    said = run(*arguments, "--gene-names", _name_table(tmp_path))
+    assert (
+        f"{len(HUMAN)} of {len(HUMAN)} genes are named by names.csv: ENSG00000000003.5 is now ACTB"
+        in said
+    )
+    bundle = read_model(tmp_path / "m.hespotex")
+    totals = np.asarray(sum(item.section.counts.sum(axis=0) for item in toy_items())).ravel()  # type: ignore[union-attr, misc]
+    expected = dict(zip(HUMAN, totals, strict=True))
+    assert len(bundle.genes) >= 15
+    assert dict(zip(bundle.genes, bundle.training_totals, strict=True)) == {
+        gene: expected[gene] for gene in bundle.genes
+    }
+
+
+@pytest.mark.slow
+def test_a_model_of_ids_is_scored_on_sections_by_symbols_with_a_table_of_both(
+    tmp_path: Path,
+) -> None:
+    manifest, model = cohort(tmp_path, ids(), ids(), HUMAN, HUMAN), tmp_path / "m.hespotex"
+    table = ["--gene-names", _name_table(tmp_path)]
+    run("train", manifest, "--out", model, "--sections", "A1,A2", "--no-validate", *QUICK)
+    assert set(read_model(model).genes) <= set(ids())
+    run(
+        "evaluate",
+        model,
+        manifest,
+        "--out",
+        tmp_path / "e",
+        "--sections",
+        "B1,B2",
+        "--threads",
+        "1",
+        *table,
+    )
+    genes = pd.read_csv(tmp_path / "e" / "genes.csv")
+    assert set(genes["gene"]) == set(read_model(model).genes)
+    assert genes["pcc_composition"].notna().any()

@@ -17,6 +17,7 @@ def adapt(
     out: Annotated[Path, typer.Option("--out", help="Model file, e.g. lab.hespotex.")],
     sections: options.Sections = None,
     nuclei: options.Nuclei = None,
+    gene_names: options.GeneNames = None,
     allow_hires: options.AllowHires = False,
     accept: Annotated[
         list[str] | None,
@@ -46,7 +47,9 @@ def adapt(
         sections=options.split_ids(sections),
         nuclei=nuclei,
         accept_no_gain=NO_GAIN in codes,
-        choices=options.choices(allow_hires, [c for c in codes if c != NO_GAIN]),
+        choices=options.choices(
+            allow_hires, [c for c in codes if c != NO_GAIN], gene_names=gene_names
+        ),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )

@@ -41,6 +41,7 @@ def inspect(
     library: options.Library = None,
     bits: options.Bits = None,
     sections: options.Sections = None,
+    gene_names: options.GeneNames = None,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     pool_grid: options.PoolGrid = None,
@@ -63,7 +64,7 @@ def inspect(
         bits=bits,
         sections=options.split_ids(sections),
         library=library,
-        choices=options.choices(allow_hires, accept, pool_grid),
+        choices=options.choices(allow_hires, accept, pool_grid, gene_names),
         reporter=reporter,
     )
     if as_json:

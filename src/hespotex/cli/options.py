@@ -121,6 +121,15 @@ Accept = Annotated[
         "other sources), position, outside (spots outside the image are left out), genes; repeatable.",
     ),
 ]
+GeneNames = Annotated[
+    Path | None,
+    typer.Option(
+        "--gene-names",
+        metavar="FILE",
+        help="Ensembl ids and symbols (gene_names.csv of inspect, BioMart, features.tsv.gz): joins sections that name "
+        "their genes differently.",
+    ),
+]
 Search = Annotated[
     list[str] | None,
     typer.Option(
@@ -279,7 +288,10 @@ def split_ids(text: str | None) -> tuple[str, ...] | None:
 
 
 def choices(
-    allow_hires: bool, accept: list[str] | None, pool_grid: str | None = None
+    allow_hires: bool,
+    accept: list[str] | None,
+    pool_grid: str | None = None,
+    gene_names: Path | None = None,
 ) -> InputChoices:
     """What the user accepts of inputs; the lattice for cells and bins where a verb has no configuration.
 
@@ -288,7 +300,7 @@ def choices(
     """
     if pool_grid not in {None, "hexagonal", "square"}:
         raise ConfigError(expected="--pool-grid hexagonal or square", found=f"{pool_grid!r}")
-    return InputChoices(tuple(accept or ()), allow_hires, pool_grid)  # type: ignore[arg-type]
+    return InputChoices(tuple(accept or ()), allow_hires, pool_grid, gene_names)  # type: ignore[arg-type]
 
 
 def machine(device: str, threads: int | None) -> Machine:

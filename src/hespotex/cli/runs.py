@@ -54,6 +54,7 @@ def cross_validate(
     score_nan_as_zero: Annotated[
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
+    gene_names: options.GeneNames = None,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     device: options.Device = "auto",
@@ -86,7 +87,7 @@ def cross_validate(
         gene_sets=options.read_gene_sets(gene_sets) or (),
         nuclei=nuclei,
         score_nan_as_zero=score_nan_as_zero,
-        choices=options.choices(allow_hires, accept),
+        choices=options.choices(allow_hires, accept, gene_names=gene_names),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
@@ -110,6 +111,7 @@ def train(
     no_validate: Annotated[
         bool, typer.Option("--no-validate", help="Skip the cross-validation that grades the genes.")
     ] = False,
+    gene_names: options.GeneNames = None,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     device: options.Device = "auto",
@@ -143,7 +145,7 @@ def train(
         gene_sets=options.read_gene_sets(gene_sets) or (),
         nuclei=nuclei,
         validate=not no_validate,
-        choices=options.choices(allow_hires, accept),
+        choices=options.choices(allow_hires, accept, gene_names=gene_names),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )
@@ -191,6 +193,7 @@ def predict(
     same_patient: slide_options.SamePatient = False,
     untested: slide_options.Untested = False,
     all_genes: slide_options.AllGenes = False,
+    gene_names: options.GeneNames = None,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     scheduler: slide_options.Scheduler = None,
@@ -211,7 +214,7 @@ def predict(
         nuclei=nuclei, mpp=mpp, bits=bits, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid, layers=layers, most_genes=most_genes,
         reading=reading, max_bad_tiles=max_bad_tiles, show_genes=show_genes, show=show, formats=formats, bounds_offset=bounds_offset,
         patient=patient, same_patient=same_patient, untested=untested, all_genes=all_genes,
-        choices=options.choices(allow_hires, accept),
+        choices=options.choices(allow_hires, accept, gene_names=gene_names),
     )  # fmt: skip
     result = pipeline.predict(
         model,

@@ -26,6 +26,7 @@ def evaluate(
         bool, typer.Option("--score-nan-as-zero", help="A PCC that is NaN counts as 0 in means.")
     ] = False,
     same_patient: slide_options.SamePatient = False,
+    gene_names: options.GeneNames = None,
     allow_hires: options.AllowHires = False,
     accept: options.Accept = None,
     device: options.Device = "auto",
@@ -49,7 +50,7 @@ def evaluate(
         nuclei=nuclei,
         score_nan_as_zero=score_nan_as_zero,
         same_patient=same_patient,
-        choices=options.choices(allow_hires, accept),
+        choices=options.choices(allow_hires, accept, gene_names=gene_names),
         machine=options.machine(device, threads),
         reporter=options.reporter(quiet, verbose),
     )

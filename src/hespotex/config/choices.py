@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from hespotex.errors import ConfigError
@@ -27,11 +28,13 @@ class InputChoices:
         accept: `CODE` of `ACCEPTABLE` for all sections, or `CODE:SECTION` for one.
         allow_hires: take Space Ranger's down-scaled image where the full one is missing.
         grid: lattice into which cells and bins are pooled; None: hexagonal for cells, square for bins.
+        gene_names: table of Ensembl ids and symbols, by which genes that are named differently are joined.
     """
 
     accept: tuple[str, ...] = ()
     allow_hires: bool = False
     grid: Grid | None = None
+    gene_names: Path | None = None
 
     def __post_init__(self) -> None:
         for item in self.accept:

@@ -17,7 +17,7 @@ from hespotex.inspection.findings import Colour, Finding, accept_findings, exit_
 from hespotex.inspection.given_features import features_findings
 from hespotex.inspection.inputs import resolve_input
 from hespotex.inspection.mapping import offer_mapping
-from hespotex.inspection.naming import join_sections
+from hespotex.inspection.naming import join_sections, name_sections
 from hespotex.inspection.placement import known_scales, place, placement_findings, total_counts
 from hespotex.inspection.reading import check_named, idle_mpp
 from hespotex.inspection.slides import SlideView, coarse_findings, slide_findings, view_slide
@@ -171,8 +171,9 @@ def inspect_input(
     if found.doubt is not None:
         notes.append(Finding(path.name, "reading", "warning", found.doubt, DOUBT_REMEDY))
     notes += idle_mpp(choices, found.rows)
-    joined, renamed = join_sections(read)
-    together, _ = accept_findings([*renamed, *check_together(joined)], choices)
+    named, by_table = name_sections(read, choices)
+    joined, renamed = join_sections(named)
+    together, _ = accept_findings([*by_table, *renamed, *check_together(joined)], choices)
     mapping: dict[str, str] = {}
     if any(f.topic == "genes" and f.colour == "red" for f in together):
         mapping, offer = offer_mapping(found.rows, joined)

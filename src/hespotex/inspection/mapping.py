@@ -54,7 +54,7 @@ def offer_mapping(
                     "genes",
                     "info",
                     f"the sections' own files hold the symbols of {known:,} of {len(section.genes):,} Ensembl ids",
-                    "rename the genes by gene_names.csv, which --out writes",
+                    "give gene_names.csv, which inspect --out writes, with --gene-names",
                 )
             )
     return mapping, findings

@@ -12,7 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from hespotex.config import InputChoices
 from hespotex.genes.gene_names import REASONS, Joined, join_names
+from hespotex.genes.name_table import NameTable, read_name_table
 from hespotex.inspection.findings import Finding
 from hespotex.inspection.genes import GeneNames, describe_genes
 from hespotex.sections.section import Section
@@ -93,6 +95,49 @@ def _sentences(joined: Joined) -> list[tuple[str, int]]:
     return found
 
 
+def name_sections(
+    sections: Sequence[Section], choices: InputChoices, panel: GivenPanel = NO_PANEL
+) -> tuple[tuple[Section, ...], list[Finding]]:
+    """The sections with genes named as the panel's, else by symbols where some section is, by the table that a user gave.
+
+    Raises:
+        ConfigError: the table is none.
+    """
+    if choices.gene_names is None:
+        return tuple(sections), []
+    table, found, result = read_name_table(choices.gene_names), [], []
+    kinds = [
+        describe_genes(s.genes).identifier if s.genes is not None and len(s.genes) else None
+        for s in sections
+    ]
+    wanted = describe_genes(np.asarray(panel.genes)).identifier if panel.genes else "symbol"
+    needed = wanted in kinds or bool(panel.genes)
+    for section, kind in zip(sections, kinds, strict=True):
+        if section.genes is None or kind == wanted or not needed:
+            result.append(section)
+            continue
+        named, note = _named_by(section, section.genes, table, wanted)
+        result.append(named)
+        found.append(note)
+    return tuple(result), found
+
+
+def _named_by(
+    section: Section, genes: npt.NDArray[np.str_], table: NameTable, wanted: str
+) -> tuple[Section, Finding]:
+    old = genes.tolist()
+    now = table.named(old, "id" if wanted == "id" else "symbol")
+    pairs = [(a, b) for a, b in zip(old, now, strict=True) if a != b]
+    said = f"{len(pairs):,} of {len(old):,} genes are named by {table.source}"
+    if not pairs:
+        remedy = "give a table of this species with --gene-names"
+        return section, Finding(section.section_id, "genes", "warning", said, remedy)
+    said += f": {pairs[0][0]} is now {pairs[0][1]}"
+    dropped = {**section.dropped, f"genes named by {table.source} (kept)": len(pairs)}
+    named = replace(section, genes=np.array(now, dtype=str), dropped=dropped)
+    return named, Finding(section.section_id, "genes", "info", said)
+
+
 @dataclass(frozen=True)
 class _Named:
     """Names of genes, and whose they are."""
@@ -152,7 +197,7 @@ def _compare_genes(first: _Named, other: _Named) -> Finding | None:
             if "both" in kinds
             else "sum the counts of the transcripts of each gene, and name the genes as the others do"
             if "transcript" in kinds
-            else "name the genes of all sections in one way; no mapping between them stands in the files",
+            else "name the genes of all sections in one way: no mapping between them stands in the files; --gene-names takes one",
         )
     fewest = min(len(first.genes), len(other.genes))
     shared = len(np.intersect1d(first.genes, other.genes))

@@ -11,7 +11,7 @@ from hespotex.genes.absent_genes import similar_names
 from hespotex.genes.panel import all_genes, check_listed
 from hespotex.inspection.checks import check_sections, left_out_text, refuse_errors
 from hespotex.inspection.findings import Finding, accept_findings
-from hespotex.inspection.naming import NO_PANEL, GivenPanel, join_sections
+from hespotex.inspection.naming import NO_PANEL, GivenPanel, join_sections, name_sections
 from hespotex.models.bundle import Bundle
 from hespotex.progress import Reporter
 from hespotex.sections.duplicates import check_distinct
@@ -62,9 +62,10 @@ def read_checked(
             for sentence in section.accepted:
                 reporter.warn(f"section {section.section_id}: accepted: {sentence}")
             advance(1)
-    sections, joined = join_sections(read, panel)
-    for finding in joined:
-        reporter.say(str(finding))
+    named, renamed = name_sections(read, choices, panel)
+    sections, joined = join_sections(named, panel)
+    for finding in (*renamed, *joined):
+        (reporter.warn if finding.colour == "yellow" else reporter.say)(str(finding))
     check_distinct(sections)
     if panel.listed:
         _check_listed(panel.genes, sections, reporter)
