@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from hespotex.analysis.common_maps import COMPOSITION, LOG1P, Side, sides_of
 from hespotex.analysis.prediction_file import PredictionFile
@@ -248,7 +248,7 @@ def _compared(
         pcc, z = np.clip(np.where(constant, np.nan, pcc), -1.0, 1.0), np.where(constant, np.nan, z)
         pcc, z = (np.broadcast_to(values, len(names)) for values in (pcc, z))
         table = pd.DataFrame(
-            {"scale": scale, "what": what, "gene": names, "pcc": pcc, "z": z, "p_value": norm.sf(z)}
+            {"scale": scale, "what": what, "gene": names, "pcc": pcc, "z": z, "p_value": ndtr(-z)}
         )
         of_others = beside.get(what)
         if of_others is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from hespotex import keys
 from hespotex.evaluation import run_tables
@@ -114,7 +114,7 @@ def section_evidence(
         spearman_log1p=spearman_per_gene(prediction.log1p, log1p),
         pcc_partial=partial,
         null_z=z,
-        null_p=np.asarray(norm.sf(z)),
+        null_p=np.asarray(ndtr(-z)),
         pcc_composition_lower=interval.lower,
         pcc_composition_upper=interval.upper,
         pcc_log1p_lower=usual.lower,

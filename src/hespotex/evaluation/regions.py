@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks
@@ -92,6 +91,8 @@ def neighbourhoods(
     around = np.arange(n) if centres is None else centres
     if size == 1:
         return around[:, None]
+    from scipy.spatial import cKDTree
+
     distance, near = cKDTree(xy_um).query(xy_um[around], k=min(n, size + _TIED))
     pitch = float(np.median(distance[:, 1])) or 1.0
     ring = np.rint(distance / (_SAME_DISTANCE * pitch)).astype(np.int64)

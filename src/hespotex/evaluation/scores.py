@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.special import xlogy
-from scipy.stats import rankdata
 
 from hespotex.errors import HESpotExError
 from hespotex.genes.panel import Margins, log1p_cpm, pearson_residuals
@@ -336,6 +335,8 @@ def _mean(values: npt.NDArray[np.float64]) -> float:
 
 
 def _ranks(values: Array) -> npt.NDArray[np.float64]:
+    from scipy.stats import rankdata  # a third of a second to import
+
     return np.asarray(rankdata(values, axis=0), dtype=np.float64)
 
 

@@ -19,7 +19,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks, standardise, without
@@ -318,7 +318,7 @@ def combine_sections(
     combined = np.divide(
         total, np.sqrt(variance), out=np.full(len(total), np.nan), where=n_sections > 0
     )
-    p_value = np.asarray(norm.sf(combined))
+    p_value = np.asarray(ndtr(-combined))
     return CombinedTest(combined, p_value, benjamini_hochberg(p_value, n_sections > 0), n_sections)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from hespotex.errors import HESpotExError
 from hespotex.evaluation.scores import gene_blocks
@@ -30,6 +29,8 @@ def lattice_weights(
     n = len(xy_um)
     if n < 2:
         return sparse.csr_matrix((n, n), dtype=np.float64)
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(xy_um)
     nearest = tree.query(xy_um, 2)[0][:, 1]
     pairs = tree.query_pairs(factor * float(np.median(nearest)), output_type="ndarray")

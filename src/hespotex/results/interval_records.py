@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from hespotex.evaluation.evidence import FDR
 from hespotex.evaluation.held_out import HeldOut
@@ -62,7 +62,7 @@ def spread_record(held: HeldOut) -> Spread:
     n_spots = min(held.item.section.n_spots, MOST_REGIONS)
     z = np.arctanh(np.clip(rho, -0.999, 0.999)) * np.sqrt(max(n_spots - 3, 1) / 1.06)
     known = np.ones(len(rho), bool)
-    above, below = (int((benjamini_hochberg(norm.sf(s * z), known) <= FDR).sum()) for s in (1, -1))
+    above, below = (int((benjamini_hochberg(ndtr(-s * z), known) <= FDR).sum()) for s in (1, -1))
     return Spread(median=float(np.median(rho)), n_genes=len(rho), n_above=above, n_below=below)
 
 

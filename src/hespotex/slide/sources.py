@@ -1,6 +1,6 @@
 """Which reader opens which file; the only module that imports wsidata's readers.
 
-Vendor formats go to wsidata (OpenSlide first), TIFF that OpenSlide does not know or sees only in
+Vendor formats go to OpenSlide, then to wsidata's other readers, TIFF that OpenSlide does not know or sees only in
 part to `TiffImage`, Zarr to `ZarrImage`, plain images to `DecodedImage`. Readers are asked one after another and the
 true cause of a refusal is kept.
 """
@@ -19,11 +19,16 @@ import numpy.typing as npt
 from hespotex.errors import SlideError
 from hespotex.slide.bit_depth import bits_in_use, no_pixels
 from hespotex.slide.decoded import DecodedImage
-from hespotex.slide.pixel_size import mpp_of_density
+from hespotex.slide.openslide_source import (
+    CHUNK,
+    OpenSlideSource,
+    corner_px0,
+    levels_with_pixels,
+    refusal,
+)
 from hespotex.slide.tiff import TiffImage, find_missing_bytes, openslide_reads, picture_in
-from hespotex.slide.tiff_tags import aperio_pixel_size, ome_pixel_size
 from hespotex.slide.zarr_image import ZarrImage, is_zarr
-from hespotex.storage.disk_errors import DAMAGED, damaged
+from hespotex.storage.disk_errors import damaged
 from hespotex.storage.file_kinds import mistaken_kind
 
 READER_NAME = "hespotex"
@@ -39,15 +44,6 @@ _PLAIN_SUFFIXES = (
     ".ome.tif",
     ".ome.tiff",
 )
-_CHUNK = (512, 512)
-# DICOM compressions that OpenSlide refuses by number alone.
-_TRANSFER_SYNTAXES = {
-    "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
-    "1.2.840.10008.1.2.4.81": "JPEG-LS near-lossless",
-    "1.2.840.10008.1.2.4.201": "HTJ2K lossless",
-    "1.2.840.10008.1.2.4.203": "HTJ2K",
-    "1.2.840.10008.1.2.5": "RLE",
-}
 
 
 class LevelSource(Protocol):
@@ -106,9 +102,9 @@ def open_source(path: Path, bits: int | None = None) -> tuple[LevelSource, str]:
     ):
         return TiffImage(path, bits), "tifffile"
     if vendor is not None:
-        bits_in_use(path, _WsidataSource.bits, (), stated=bits)
+        bits_in_use(path, OpenSlideSource.bits, (), stated=bits)
         picture = picture_in(path) if vendor == "generic-tiff" else ""
-        return _WsidataSource(path, "openslide", picture), f"openslide ({vendor})"
+        return OpenSlideSource(path, picture), f"openslide ({vendor})"
     found = _open_elsewhere(path)
     if found is not None:
         bits_in_use(path, _WsidataSource.bits, (), stated=bits)
@@ -139,103 +135,40 @@ def _check_whole_tiff(path: Path) -> None:
 
 
 class _WsidataSource:
-    """A slide behind one of wsidata's readers."""
+    """A slide behind one of wsidata's readers but OpenSlide."""
 
     whole_in_memory = False
     bits = 8
+    picture = ""
+    bounds_px0 = (0.0, 0.0)
 
-    def __init__(self, path: Path, name: str, picture: str = "") -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self.path = path
-        self.picture = picture
         try:
             self._reader = wsidata_readers().try_open(str(path), reader=name)
         except Exception as error:
-            raise _refusal(path, str(error)) from error
+            raise refusal(path, str(error)) from error
         shape = self._reader.properties
         sizes = [(int(w), int(h)) for h, w in shape.level_shape]
-        self.level_sizes = tuple(size for size in sizes if all(size))  # the coarsest may be empty
-        if not self.level_sizes:
-            raise SlideError(
-                expected="a slide with pixels",
-                found=f"one of {sizes[0][0]} x {sizes[0][1]} px: {path}",
-                remedy="export it again",
-            )
-        self.level_downsamples = tuple(
-            float(d) for d, size in zip(shape.level_downsample, sizes, strict=True) if all(size)
+        self.level_sizes, self.level_downsamples = levels_with_pixels(
+            path, sizes, shape.level_downsample
         )
-        self.chunk_shapes = (_CHUNK,) * len(self.level_sizes)
-        self._is_openslide = name == "openslide"
-        self._background = np.full(3, 255, np.uint16)
-        self.bounds_px0 = (0.0, 0.0)
-        if self._is_openslide:
-            tags = dict(self._reader.reader.properties)
-            self.mpp_tags = _openslide_mpp(tags)
-            x, y = (float(tags.get(f"openslide.bounds-{axis}") or 0) for axis in "xy")
-            self.bounds_px0 = (x, y)
-            colour = str(tags.get("openslide.background-color") or "ffffff")
-            self._background[:] = [int(colour[i : i + 2], 16) for i in (0, 2, 4)]
-        else:
-            mpp = math.nan if shape.mpp is None else float(shape.mpp)
-            self.mpp_tags = {} if math.isnan(mpp) else {f"{name} mpp": (mpp, mpp)}
+        self.chunk_shapes = (CHUNK,) * len(self.level_sizes)
+        mpp = math.nan if shape.mpp is None else float(shape.mpp)
+        self.mpp_tags = {} if math.isnan(mpp) else {f"{name} mpp": (mpp, mpp)}
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """(height, width, 3) RGB; x, y in pixels of the level, all of it inside the image."""
-        downsample = self.level_downsamples[level]
-        # Readers map level-0 offsets to the level by flooring: the ceiling lands on pixel x, y.
-        x_px0, y_px0 = math.ceil(x * downsample), math.ceil(y * downsample)
+        x_px0, y_px0 = corner_px0(x, y, self.level_downsamples[level])
         try:
-            if self._is_openslide:
-                region = self._reader.reader.read_region((x_px0, y_px0), level, (width, height))
-                return self._over_background(np.asarray(region))
             return np.asarray(self._reader.get_region(x_px0, y_px0, width, height, level=level))
         except Exception as error:
-            # After an error OpenSlide refuses everything: opened again, the rest can be read.
             self._reader.detach_reader()
             raise no_pixels((x_px0, y_px0), level, self.path, error) from error
-
-    def _over_background(self, rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        alpha = rgba[..., 3:]
-        if alpha.min() == 255:
-            return np.ascontiguousarray(rgba[..., :3])
-        a = alpha.astype(np.uint16)
-        mixed = rgba[..., :3] * a + self._background * (255 - a)
-        return ((mixed + 127) // 255).astype(np.uint8)
 
     def close(self) -> None:
         """Close the file."""
         self._reader.detach_reader()
-
-
-def _refusal(path: Path, cause: str) -> SlideError:
-    remedy = DAMAGED
-    if "transfer syntax" in cause.lower():
-        names = [name for uid, name in _TRANSFER_SYNTAXES.items() if cause.endswith(uid)]
-        cause += f" ({names[0]})" if names else ""
-        remedy = "convert it to DICOM with JPEG or JPEG 2000 tiles, or to a pyramidal TIFF"
-    return SlideError(
-        expected="a slide that can be read", cause=f"{cause.rstrip('.')} ({path})", remedy=remedy
-    )
-
-
-def _openslide_mpp(tags: dict[str, str]) -> dict[str, tuple[float, float]]:
-    found: dict[str, tuple[float, float]] = {}
-    vendor = tags.get("openslide.vendor", "openslide")
-    description = tags.get("tiff.ImageDescription", "")
-    found.update(ome_pixel_size(description))
-    if vendor == "generic-tiff":
-        found.update(aperio_pixel_size(description))
-    name = "TIFF resolution" if vendor == "generic-tiff" else f"{vendor} mpp"
-    try:
-        found[name] = (float(tags["openslide.mpp-x"]), float(tags["openslide.mpp-y"]))
-    except (KeyError, ValueError):
-        unit = {"inch": "inch", "centimeter": "cm"}.get(tags.get("tiff.ResolutionUnit", ""), "none")
-        try:
-            x, y = (float(tags[f"tiff.{axis}Resolution"]) for axis in "XY")
-        except (KeyError, ValueError):
-            return found
-        if unit != "none" and x > 0 and y > 0:
-            found["TIFF resolution"] = (mpp_of_density(x, unit), mpp_of_density(y, unit))
-    return found
 
 
 def _open_elsewhere(path: Path) -> tuple[LevelSource, str] | None:

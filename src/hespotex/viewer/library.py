@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,7 +67,8 @@ class Library:
             return opened
 
     def warm(self) -> None:
-        """Open the first slide that can be opened, before it is asked for."""
+        """Open the first slide that can be opened, and find colours, before they are asked for."""
+        _palettes()
         for number in range(len(self.source.entries)):
             try:
                 self.slide(number)
@@ -84,13 +86,12 @@ class Library:
     def run(self) -> dict[str, Any]:
         """What the page knows first: the slides, and the palettes."""
         rows = [self._row(number) for number in range(len(self.source.entries))]
-        palettes = {name: _hexes(name) for name in (*DIVERGING, *SEQUENTIAL)}
         return {
             "title": self.source.title,
             "verb": self.source.verb,
             "notes": list(self.source.notes),
             "slides": rows,
-            "palettes": palettes,
+            "palettes": _palettes(),
             "diverging": list(DIVERGING),
             "sequential": list(SEQUENTIAL),
             "named": list(PALETTE),
@@ -254,6 +255,11 @@ def _plain(values: Any) -> list[Any]:
     if array.dtype.kind == "f":
         return [round(v, 6) if np.isfinite(v) else None for v in array.tolist()]
     return [str(v) if array.dtype.kind in "UOS" else v for v in array.tolist()]
+
+
+@cache
+def _palettes() -> dict[str, list[str]]:
+    return {name: _hexes(name) for name in (*DIVERGING, *SEQUENTIAL)}
 
 
 def _hexes(name: str) -> list[str]:

@@ -21,7 +21,8 @@ const Source = {
 };
 
 class Tiles {
-  // Tiles of one slide; coarser ones stand in while finer ones are on their way.
+  // Tiles of one slide; coarser ones stand in while finer ones are on their way. The coarsest is asked for where the slide
+  // is not seen whole: to make it, the whole of the smallest level is read.
   constructor(slide, about, redraw) {
     Object.assign(this, { slide, about, redraw });
     this.kept = new Map();
@@ -59,7 +60,7 @@ class Tiles {
     let tile = this.get(zoom, column, row, true);
     if (tile) return context.drawImage(tile, x, y, s + 0.5, s + 0.5);
     for (let up = 1; up <= zoom; up++) {
-      tile = this.get(zoom - up, column >> up, row >> up, up === zoom);
+      tile = this.get(zoom - up, column >> up, row >> up, up === zoom && zoom > 3);
       if (!tile) continue;
       const part = 256 / 2 ** up, mask = 2 ** up - 1;
       return context.drawImage(tile, (column & mask) * part, (row & mask) * part, part, part, x, y, s + 0.5, s + 0.5);
