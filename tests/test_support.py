@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from helpers.commands import command as said_of
 from helpers.toy_report import write_scored_run
 from hespotex import support
 from hespotex.cli import main as command
@@ -17,6 +19,8 @@ from hespotex.doctor import Check
 from hespotex.errors import ConfigError, RunError
 from hespotex.storage.atomic import write_json
 
+ROOT = Path(__file__).parents[1]
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 CHECKS = (Check("cache", "ok", f"{Path.home()}/.cache/hespotex: 3 GiB free"),)
 
 
@@ -103,3 +107,59 @@ def test_what_cannot_be_bundled_is_said_and_leaves_no_file(tmp_path: Path, cache
 def test_without_a_run_and_without_an_error_the_rest_is_there(tmp_path: Path, cache: Path) -> None:
     files = _read(support.write_bundle(tmp_path / "b.zip", CHECKS))
     assert set(files) == {"README.txt", "doctor.json", "packages.txt"}
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package's metadata as an installation leaves them, before any other on the path."""
+    folder = tmp_path / "site" / "hespotex-0.1.0.dist-info"
+    folder.mkdir(parents=True)
+    urls = "".join(f"Project-URL: {label}, {address}\n" for label, address in URLS.items())
+    (folder / "METADATA").write_text(
+        f"Metadata-Version: 2.4\nName: hespotex\nVersion: 0.1.0\n{urls}"
+    )
+    monkeypatch.syspath_prepend(folder.parent)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_address_for_issues_is_that_of_the_metadata_and_pages_name_the_same(
+    tmp_path: Path, cache: Path
+) -> None:
+    address = support.issues_address()
+    assert address == URLS["Issues"]
+    assert address.startswith("https://")
+    for page in ("README.md", "docs/faq.md"):
+        assert f"]({address})" in (ROOT / page).read_text()
+    assert address in _read(support.write_bundle(tmp_path / "b.zip", CHECKS))["README.txt"]
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_error_that_is_no_mistake_of_the_user_says_where_to_tell_of_it(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("one by nothing")
+
+    monkeypatch.setattr("hespotex.doctor.examine", broken)
+    said = said_of("doctor")
+    assert said.exit_code == 1
+    assert "ZeroDivisionError: one by nothing" in said.stderr
+    assert f"Please tell us at {URLS['Issues']}; `hespotex doctor --bundle help.zip`" in said.stderr
+    assert json.loads((cache / "last_error.json").read_text())["kind"] == "ZeroDivisionError"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_mistake_of_the_user_is_not_to_be_told(tmp_path: Path, cache: Path) -> None:
+    said = said_of("report", tmp_path / "nowhere")
+    assert said.exit_code == 2
+    assert URLS["Issues"] not in said.output
+
+
+def test_without_metadata_the_error_still_says_what_to_pack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> None:
+        raise support.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(support.metadata, "metadata", missing)
+    assert support.where_to_tell().startswith("Please tell us; `hespotex doctor")

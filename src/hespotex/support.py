@@ -32,6 +32,7 @@ _READ_ME: Final = (
     "files in it, and no sections of the run. The words of the last error may name a section of another run or a gene: "
     "read the files before you send them.\n"
 )
+_ISSUES: Final = "Issues"
 # A path up to its ending, spaces included; then whatever has a slash; then names of files.
 _PATHS: Final = (
     re.compile(r"(?:~|[A-Za-z]:\\|(?<![\w.>])/)[^,;'\"\n]*?(?P<end>\.[A-Za-z0-9]{2,8})\b"),
@@ -39,6 +40,23 @@ _PATHS: Final = (
     re.compile(r"[\w.-]+(?P<end>\.(?:h5ad|h5|csv|tsv|txt|json|geojson|hespotex|svs|ndpi|mrxs|tiff?|jpe?g|png|zarr|parquet|zip|gz))\b"),
 )  # fmt: skip
 _OF_RUN: Final = ("status", "config", "reading", "seconds", "peak_memory_mib", "versions")
+
+
+def issues_address() -> str:
+    """Where faults and questions go, of the project's own metadata; empty where these name none."""
+    try:
+        named = metadata.metadata("hespotex").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:  # run from its sources, without an installation
+        return ""
+    found = (url.partition(", ") for url in named)
+    return next((address for label, _, address in found if label == _ISSUES), "")
+
+
+def where_to_tell() -> str:
+    """What to do about an error that is no mistake of the user."""
+    address = issues_address()
+    where = f" at {address}" if address else ""
+    return f"Please tell us{where}; `hespotex doctor --bundle help.zip` packs what helps, without data and names"
 
 
 def keep_error(error: BaseException, arguments: Sequence[str]) -> None:
@@ -75,7 +93,7 @@ def write_bundle(path: Path, checks: Iterable[Check], run: Path | None = None) -
     if path.suffix.lower() != ".zip":
         raise ConfigError(expected="a file that ends in .zip", found=path.name)
     files = {
-        "README.txt": _READ_ME,
+        "README.txt": f"{_READ_ME}\n{where_to_tell()}.\n",
         "doctor.json": _as_json([asdict(check) for check in checks]),
         "packages.txt": "\n".join(sorted({f"{d.name}=={d.version}" for d in metadata.distributions()})) + "\n",
     }  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -78,7 +78,10 @@ def _root(
 
 
 def main() -> None:
-    """Run a verb; an error that the user can cure becomes one line and exit code 2."""
+    """Run a verb; an error that the user can cure becomes one line and exit code 2.
+
+    Any other ends in its traceback, a line that says where to tell of it, and exit code 1.
+    """
     _write_any_name()
     _give_home()
     _warn_in_one_line()
@@ -95,8 +98,20 @@ def main() -> None:
         elif number_of(error) in OF_DISKS:  # while a file that is open already was used
             print_error(f"expected a disk that works, found: {disk_words(error, writing=True)}")
         else:
-            raise
+            _end_in_fault(error)
         sys.exit(2)
+    except Exception as error:  # noqa: BLE001 - the last place before the user's eyes
+        _end_in_fault(error)
+
+
+def _end_in_fault(error: Exception) -> NoReturn:
+    import traceback
+
+    from hespotex.support import where_to_tell
+
+    traceback.print_exception(error)
+    print_error(f"this should not have happened. {where_to_tell()}")
+    sys.exit(1)
 
 
 def _run_and_keep_errors() -> None:
