@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,12 @@ from hespotex.errors import GenePanelError, RunError, shorten
 from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.ridge_maps import RidgeMaps
 from hespotex.export.claim_words import long
-from hespotex.export.claims_store import read_claims
+from hespotex.export.claims_store import claims_of
 from hespotex.export.gene_trust import read_half_width
 from hespotex.export.h5ad import StoredPrediction, holds_log1p
-from hespotex.export.h5ad_chunks import columns_of, read_some_genes
+from hespotex.export.h5ad_chunks import columns_of, read_some_genes, read_with_genes
 from hespotex.export.ridge_store import read_ridge
 from hespotex.storage.hdf5 import open_h5
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 Float32 = npt.NDArray[np.float32]
 
@@ -51,12 +48,12 @@ class PredictionFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.spots: StoredPrediction = read_some_genes(self.path, ())
-        table = _without_values(self.path)
-        self.genes: npt.NDArray[np.str_] = table.var_names.to_numpy(dtype=str)
-        self.claims: Claims = read_claims(table)
-        self.half_width: Float32 | None = read_half_width(table.var)
-        self._log1p = holds_log1p(table.uns)
+        self.spots: StoredPrediction
+        self.spots, var = read_with_genes(self.path, ())
+        self.genes: npt.NDArray[np.str_] = var.index.to_numpy(dtype=str)
+        self.claims: Claims = claims_of(self.spots.record, var, len(self.spots.barcodes))
+        self.half_width: Float32 | None = read_half_width(var)
+        self._log1p = holds_log1p({keys.UNS: self.spots.record})
         self._columns: dict[str, int] = {gene: j for j, gene in enumerate(self.genes.tolist())}
 
     @property
@@ -169,12 +166,3 @@ def read_by_section(paths: Iterable[Path]) -> dict[str, PredictionFile]:
 
 def _opened(path: Path) -> AbstractContextManager[Any]:
     return open_h5(path, "a prediction of hespotex in", RunError, "predict again")
-
-
-def _without_values(path: Path) -> AnnData:
-    """Spots, genes and record of a prediction, without any value."""
-    from anndata import AnnData
-    from anndata.io import read_elem
-
-    with _opened(path) as file:
-        return AnnData(**{name: read_elem(file[name]) for name in ("obs", "var", "uns")})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
 from hespotex import keys
+from hespotex.errors import RunError
 from hespotex.evaluation.claims import OF_OLD_VERSION, SCORE, Claims, from_columns, untested
 
 if TYPE_CHECKING:
@@ -51,13 +53,29 @@ def claim_record(claims: Claims) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value is not None}
 
 
+def record_in(uns: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """uns["hespotex"].
+
+    Raises:
+        RunError: there is none.
+    """
+    if keys.UNS not in uns:
+        raise RunError(
+            expected=f"a prediction of hespotex in {path}",
+            found="an h5ad without uns['hespotex']",
+            remedy="give a file from a run's predictions folder",
+        )
+    record: Mapping[str, Any] = uns[keys.UNS]
+    return record
+
+
 def read_claims(table: AnnData) -> Claims:
     """What a prediction file claims; nothing, of one that 0.1.0 wrote: its grades do not say what they rest on."""
-    record, var = table.uns[keys.UNS], table.var
-    return _claims(record, var, table.n_obs)
+    return claims_of(table.uns[keys.UNS], table.var, table.n_obs)
 
 
-def _claims(record: Mapping[str, Any], columns: pd.DataFrame, n_spots: int) -> Claims:
+def claims_of(record: Mapping[str, Any], columns: pd.DataFrame, n_spots: int) -> Claims:
+    """`read_claims` of uns["hespotex"], the table of genes and the number of spots."""
     verdict = record.get(keys.OOD_VERDICT)
     if not {keys.EVIDENCE, keys.SCOPE} <= set(columns) or keys.SCOPE not in record:
         return unclaimed(record, len(columns), graded=keys.GRADE in columns)

@@ -20,7 +20,7 @@ from hespotex import keys
 from hespotex.errors import RunError
 from hespotex.evaluation.trust import Extras
 from hespotex.export.chunk_shape import write_table
-from hespotex.export.claims_store import read_claims
+from hespotex.export.claims_store import read_claims, record_in
 from hespotex.export.gene_trust import (
     HALF_WIDTHS,
     gene_columns,
@@ -79,6 +79,14 @@ class Thumbnail:
 
     image: npt.NDArray[np.uint8]
     px0_per_px: float
+
+
+def thumbnail_in(uns: Mapping[str, Any]) -> Thumbnail | None:
+    """The picture of a prediction; None where it has none."""
+    for library in uns.get(keys.SPATIAL, {}).values():
+        scale = float(library["scalefactors"]["tissue_hires_scalef"])
+        return Thumbnail(np.asarray(library["images"]["hires"]), 1.0 / scale)
+    return None
 
 
 @dataclass(frozen=True)
@@ -328,13 +336,7 @@ def stored_prediction(table: AnnData, path: Path) -> StoredPrediction:
     Raises:
         RunError: the table was not written by hespotex.
     """
-    record = table.uns.get(keys.UNS)
-    if record is None or keys.COMPOSITION not in table.layers:
-        raise RunError(
-            expected=f"a prediction of hespotex in {path}",
-            found="an h5ad without uns['hespotex']",
-            remedy="give a file from a run's predictions folder",
-        )
+    record = record_in(table.uns if keys.COMPOSITION in table.layers else {}, path)
     obs = table.obs
     measured = keys.MEASURED in table.layers
     return StoredPrediction(
@@ -351,17 +353,10 @@ def stored_prediction(table: AnnData, path: Path) -> StoredPrediction:
         measured=np.asarray(table.layers[keys.MEASURED]) if measured else None,
         measured_counts=table.layers[keys.MEASURED_COUNTS] if measured else None,
         measured_depth=obs[keys.MEASURED_DEPTH].to_numpy(np.float64) if measured else None,
-        thumbnail=_thumbnail(table),
+        thumbnail=thumbnail_in(table.uns),
         extras=_extras(table),
         record=record,
     )
-
-
-def _thumbnail(table: AnnData) -> Thumbnail | None:
-    for library in table.uns.get(keys.SPATIAL, {}).values():
-        scale = float(library["scalefactors"]["tissue_hires_scalef"])
-        return Thumbnail(np.asarray(library["images"]["hires"]), 1.0 / scale)
-    return None
 
 
 def _extras(table: AnnData) -> Extras:

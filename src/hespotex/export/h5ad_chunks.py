@@ -6,7 +6,7 @@ Some of its genes are read again without the others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,8 +18,10 @@ import pandas as pd
 
 from hespotex import keys
 from hespotex.errors import RunError
+from hespotex.evaluation.claims import Claims
 from hespotex.evaluation.trust import Extras
 from hespotex.export.chunk_shape import gene_chunks
+from hespotex.export.claims_store import claims_of, record_in
 from hespotex.export.h5ad import (
     StoredPrediction,
     Thumbnail,
@@ -28,6 +30,7 @@ from hespotex.export.h5ad import (
     holds_log1p,
     spot_table,
     stored_prediction,
+    thumbnail_in,
 )
 from hespotex.sections.section import Section
 from hespotex.storage.atomic import atomic_path
@@ -175,13 +178,16 @@ def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
     Raises:
         RunError: the file is cut short, or lacks a gene.
     """
+    return read_with_genes(path, genes)[0]
+
+
+def read_with_genes(path: Path, genes: Sequence[str]) -> tuple[StoredPrediction, pd.DataFrame]:
+    """`read_some_genes`, and the table of all genes that the file holds."""
     from anndata import AnnData
     from anndata.io import read_elem
 
-    with open_h5(
-        path, "a prediction of hespotex in", RunError, "delete it and predict again"
-    ) as file:
-        var = read_elem(file["var"])
+    with _opened(path) as file:
+        var: Any = read_elem(file["var"])
         columns = var.index.get_indexer(list(genes))
         if (columns < 0).any():
             lacking = [g for g, column in zip(genes, columns, strict=True) if column < 0]
@@ -198,7 +204,44 @@ def read_some_genes(path: Path, genes: Sequence[str]) -> StoredPrediction:
             obsm=read_elem(file["obsm"]),
         )
         table.layers[keys.COMPOSITION] = composition
-    return stored_prediction(table, path)
+    return stored_prediction(table, path), var
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a list tells of a prediction: neither spots nor genes are read one by one.
+
+    Attributes:
+        record: uns["hespotex"].
+        claims: of its genes.
+        n_spots: number of spots.
+        thumbnail: None where there was no slide.
+    """
+
+    record: Mapping[str, Any]
+    claims: Claims
+    n_spots: int
+    thumbnail: Thumbnail | None
+
+
+def read_facts(path: Path) -> Facts:
+    """The facts of a prediction.
+
+    Raises:
+        RunError: the file is cut short, or none of ours.
+    """
+    from anndata.io import read_elem
+
+    with _opened(path) as file:
+        uns, var = read_elem(file["uns"]), read_elem(file["var"])
+        record = record_in(uns, path)
+        n_spots = int(file[f"layers/{keys.COMPOSITION}"].shape[0])
+    return Facts(record, claims_of(record, var, n_spots), n_spots, thumbnail_in(uns))
+
+
+def _opened(path: Path) -> AbstractContextManager[Any]:
+    what, remedy = "a prediction of hespotex in", "delete it and predict again"
+    return open_h5(path, what, RunError, remedy)
 
 
 def stored_genes(path: Path) -> list[str]:
@@ -209,9 +252,7 @@ def stored_genes(path: Path) -> list[str]:
     """
     from anndata.io import read_elem
 
-    with open_h5(
-        path, "a prediction of hespotex in", RunError, "delete it and predict again"
-    ) as file:
+    with _opened(path) as file:
         return [str(name) for name in read_elem(file["var"]).index]
 
 

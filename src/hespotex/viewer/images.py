@@ -177,13 +177,13 @@ class SlideImage:
         return self._regions.read_region(*box_px0, *size)
 
 
-def thumbnail_of(spots: StoredPrediction) -> Pixels:
+def thumbnail_of(picture: Thumbnail | None) -> Pixels:
     """A small picture of a prediction for lists; grey where it carries none."""
     import cv2
 
-    if spots.thumbnail is None:
+    if picture is None:
         return np.full((_THUMBNAIL_PX, _THUMBNAIL_PX, 3), 225, np.uint8)
-    image = spots.thumbnail.image[..., :3]
+    image = picture.image[..., :3]
     factor = min(1.0, _THUMBNAIL_PX / max(image.shape[:2]))
     size = tuple(max(1, round(n * factor)) for n in image.shape[1::-1])
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -16,7 +16,7 @@ from hespotex.analysis.regions import Region, against_rest
 from hespotex.errors import GeometryError, HESpotExError, RunError
 from hespotex.evaluation.trust import LEVEL
 from hespotex.export.claim_words import first_sentence
-from hespotex.export.h5ad_chunks import read_some_genes
+from hespotex.export.h5ad_chunks import read_facts
 from hespotex.plots.domain_colours import PALETTE
 from hespotex.plots.style import colour_map
 from hespotex.viewer.gene_columns import Say
@@ -101,27 +101,28 @@ class Library:
         if number not in self._rows:
             entry = self.source.entries[number]
             try:
-                spots = read_some_genes(entry.path, ())
+                facts = read_facts(entry.path)
             except HESpotExError as error:
                 return {"name": entry.name, "error": str(error)}
-            record, claims = spots.record, spots.extras.claims
+            record, claims = facts.record, facts.claims
             self._rows[number] = {
-                "name": spots.section_id,
-                "patient": spots.patient_id,
-                "n_spots": len(spots.barcodes),
-                "verdict": "" if claims is None else claims.verdict or "",
-                "suspended": bool(claims is not None and claims.suspended),
-                "n_flagged": 0 if claims is None else claims.n_flagged,
+                "name": str(record[keys.SECTION_ID]),
+                "patient": str(record[keys.PATIENT_ID]),
+                "n_spots": facts.n_spots,
+                "verdict": claims.verdict or "",
+                "suspended": claims.suspended,
+                "n_flagged": claims.n_flagged,
                 "evidence": {str(k): int(v) for k, v in record.get(keys.EVIDENCE_COUNTS, {}).items()},
                 "error": "",
             }  # fmt: skip
-            self._tiles.get((number, "thumbnail"), lambda: jpeg(thumbnail_of(spots)))
+            self._tiles.get((number, "thumbnail"), lambda: jpeg(thumbnail_of(facts.thumbnail)))
         return self._rows[number]
 
     def thumbnail(self, number: int) -> bytes:
         """A small JPEG of a slide."""
         made = self._tiles.get(
-            (number, "thumbnail"), lambda: jpeg(thumbnail_of(self.slide(number).file.spots))
+            (number, "thumbnail"),
+            lambda: jpeg(thumbnail_of(self.slide(number).file.spots.thumbnail)),
         )
         return made or b""
 

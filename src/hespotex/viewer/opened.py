@@ -104,7 +104,7 @@ class OpenedSlide:
         )
         self._names = {"X", *(f"layers/{name}" for name in self._handle["layers"])}
         self._obs: pd.DataFrame = _obs(self._handle)
-        self._measured = _var_flags(self._handle)
+        self._measured = _looked_for(self._handle)
         self._columns = GeneColumns(self._handle, entry.path, say)
         self.image = SlideImage(entry, self.file.spots)
         self.lock = threading.RLock()
@@ -376,10 +376,9 @@ def _obs(handle: Any) -> pd.DataFrame:
     return obs
 
 
-def _var_flags(handle: Any) -> npt.NDArray[np.bool_]:
-    from anndata.io import read_elem
-
-    var: pd.DataFrame = read_elem(handle["var"])
-    if keys.MEASURED in var:
-        return var[keys.MEASURED].to_numpy(bool)
-    return np.ones(len(var), bool)
+def _looked_for(handle: Any) -> npt.NDArray[np.bool_]:
+    """(G,) genes that the section's assay looked for."""
+    name = f"var/{keys.MEASURED}"
+    if name in handle:
+        return np.asarray(handle[name][()], bool)
+    return np.ones(handle[f"layers/{keys.COMPOSITION}"].shape[1], bool)
