@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.in_browser import IN_BROWSER, colours, open_view, search, settled, watched
+from helpers.in_browser import IN_BROWSER, open_view, search, settled, watched
 from helpers.viewed import viewing
 from hespotex.evaluation.trust import Extras
 from hespotex.export.h5ad_chunks import Chunk, write_prediction_by_chunks
@@ -61,10 +61,11 @@ def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator
         yield opened
 
 
-def _drawn(page: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """(h, w, 4) what lies over the slide."""
-    width = page.evaluate("app.panes[0].over.width")
-    return np.array(colours(page, "over")).reshape(-1, width, 4)
+def _drawn(page: Any, x: float, y: float, side: int = 1) -> Any:
+    """(side, side, 4) what lies over the slide around a place of the stage."""
+    x, y = (round(v) - side // 2 for v in (x, y))
+    asked = f"[...app.panes[0].over.getContext('2d').getImageData({x}, {y}, {side}, {side}).data]"
+    return np.array(page.evaluate(asked)).reshape(side, side, 4)
 
 
 def _on_screen(page: Any, row: int, column: int) -> tuple[float, float]:
@@ -78,28 +79,25 @@ def test_many_spots_are_an_image_with_coarser_levels_for_far_views(page: Any) ->
     levels = page.evaluate("app.panes[0].spots.image.map(level => level.width)")
     assert levels == [1002, 501]
     search(page, "LEFT")
-    image = _drawn(page)
-    x0, y0 = (round(v) for v in _on_screen(page, 400, 20))
-    x1, y1 = (round(v) for v in _on_screen(page, 400, 480))
-    low, high = image[y0, x0], image[y1, x1]
+    left, right = _on_screen(page, 400, 20), _on_screen(page, 400, 480)
+    low, high = _drawn(page, *left)[0, 0], _drawn(page, *right)[0, 0]
     assert low[3] > 150
     assert low[2] > low[0] + 40  # blue where the gene is low
     assert high[0] > high[2] + 40
     search(page, "TOP")
-    image = _drawn(page)
-    np.testing.assert_allclose(image[y0, x0], image[y1, x1], atol=12)
+    np.testing.assert_allclose(_drawn(page, *left), _drawn(page, *right), atol=12)
 
 
 def test_flagged_spots_of_an_image_are_no_colours_of_the_map(page: Any) -> None:
     search(page, "TOP")
-    x, y = (round(v) for v in _on_screen(page, 20, 250))
-    part = _drawn(page)[y - 4 : y + 5, x - 4 : x + 5]
+    at = _on_screen(page, 20, 250)
+    part = _drawn(page, *at, side=9)
     r, g, b = (part[..., k].mean() for k in range(3))
     assert r > g + 15  # pale with red lines, where the gene alone would be blue
     assert r > b + 15
     page.evaluate("app.look.flagged = false; app.repaint()")
     settled(page)
-    assert _drawn(page)[y, x, 3] == 0
+    assert _drawn(page, *at)[0, 0, 3] == 0
 
 
 def test_hovering_a_pixel_tells_the_numbers_of_its_spot(page: Any) -> None:
