@@ -211,7 +211,7 @@ def test_single_section_trains_ungraded_and_says_so(
         config=CONFIG,
         sections=["P1S1"],
         machine=machine,
-        reporter=heard,
+        progress=heard,
     )
     assert any("one section cannot be validated" in message for message in heard.warned)
     assert read_model(model).validation == {}

@@ -27,7 +27,7 @@ def demo() -> Path:
     """The run folder of the demo; made where it is not there yet."""
     results = WORK / "demo" / "results"
     if not (results / "report.html").exists():
-        hespotex.demo(WORK / "demo", reporter=hespotex.Silent())
+        hespotex.demo(WORK / "demo", progress=False)
     return results
 
 

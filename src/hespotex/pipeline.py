@@ -40,7 +40,7 @@ from hespotex.predicting import Cluster, SlideOptions, plan_input
 from hespotex.predicting.executor import ToLoad
 from hespotex.predicting.many_slides import predict_slides, ready_predictor
 from hespotex.predicting.plan import say_passed_over
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, Reporter, heard
 from hespotex.public.kept_models import local_model
 from hespotex.report.model_card import write_model_card
 from hespotex.report.scored_run import complete_scored_run, finish_scored_run, scored_result
@@ -70,7 +70,7 @@ def cross_validate(
     score_nan_as_zero: bool = False,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> RunResult:
     """Leave out each patient (or section) in turn, fit on the rest, score what is predicted for it.
 
@@ -87,13 +87,14 @@ def cross_validate(
         nuclei: `classical`, `instanseg`, `cellpose`, `mask` or `mask:PATH`: trains with nuclei from there.
         score_nan_as_zero: a PCC that does not exist counts as 0 in means.
         choices: what the preflight would refuse and the user accepts.
-        machine, reporter: device, threads, cache folder; who hears of progress.
+        machine: device, threads, cache folder.
+        progress: True draws bars, False says nothing, a `hespotex.Reporter` hears it; None draws bars where somebody looks.
 
     Raises:
         HESpotExError: an input is wrong; nothing was written under a final name.
     """
     manifest, out = Path(manifest), Path(out)
-    machine, reporter = machine or Machine(), heard(reporter)
+    machine, reporter = machine or Machine(), heard(progress)
     clock = StageClock()
     read, config, why = read_to_fit(
         manifest, sections, config, nuclei, choices, machine, reporter, clock
@@ -170,7 +171,7 @@ def train(
     validate: bool = True,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> Path:
     """Fit a model on all given sections and write it to one file, its model card beside it.
 
@@ -188,13 +189,13 @@ def train(
         gene_sets: that the model scores in every prediction, graded as the genes are.
         nuclei: as of `cross_validate`; the model then needs nuclei when it predicts.
         validate: cross-validate for scores and grades; without, every gene is `ungraded`.
-        choices, machine, reporter: as of `cross_validate`.
+        choices, machine, progress: as of `cross_validate`.
 
     Raises:
         HESpotExError: an input is wrong, or `out` is a model of other sections or settings.
     """
     manifest, out = Path(manifest), Path(out)
-    machine, reporter = machine or Machine(), heard(reporter)
+    machine, reporter = machine or Machine(), heard(progress)
     clock = StageClock()
     read, config, why = read_to_fit(
         manifest, sections, config, nuclei, choices, machine, reporter, clock
@@ -237,7 +238,7 @@ def adapt(
     accept_no_gain: bool = False,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> Path:
     """Adapt a model to a few own sections, where left-out ones of these show that it pays; docs/models.md says how.
 
@@ -252,7 +253,7 @@ def adapt(
         ModelFileError: adapting does not pay, or the model cannot be adapted.
         HESpotExError: an input is wrong; nothing was written under a final name.
     """
-    machine, reporter, clock = machine or Machine(), heard(reporter), StageClock()
+    machine, reporter, clock = machine or Machine(), heard(progress), StageClock()
     model, out = local_model(model, reporter), Path(out)
     check_writable(out.parent)
     own = own_sections(model, Path(manifest), out, sections, nuclei, choices, machine, reporter)
@@ -284,7 +285,7 @@ def evaluate(
     same_patient: bool = False,
     choices: InputChoices | None = None,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> RunResult:
     """Score an existing model on newly measured sections: the same files as a cross-validation.
 
@@ -298,7 +299,7 @@ def evaluate(
     Raises:
         HESpotExError: an input is wrong, or a section was in the model's training.
     """
-    machine, reporter = machine or Machine(), heard(reporter)
+    machine, reporter = machine or Machine(), heard(progress)
     model, manifest, out = local_model(model, reporter), Path(manifest), Path(out)
     origin, clock, run = NucleiOrigin.asked(nuclei), StageClock(), RunDir(out)
     bundle = with_gene_sets(read_model(model), gene_sets)
@@ -360,7 +361,7 @@ def predict(
     gene_sets: Sequence[GeneSet] | None = None,
     cluster: Cluster | None = None,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> RunResult:
     """Predict whatever a user brings: a manifest, a slide, a folder of slides.
 
@@ -380,12 +381,12 @@ def predict(
         sections: only these ids of a manifest.
         gene_sets: to score; None: the model's own. Sets that the model was not graded with are `ungraded`.
         cluster: Dask workers that share several slides without spots; None: one after another here.
-        machine, reporter: as of `cross_validate`; on a cluster of each worker.
+        machine, progress: as of `cross_validate`; on a cluster of each worker.
 
     Raises:
         HESpotExError: the input, the model or the output folder is wrong.
     """
-    options, reporter = options or SlideOptions(), heard(reporter)
+    options, reporter = options or SlideOptions(), heard(progress)
     expect_kind("options", options, SlideOptions)
     machine, run = machine or Machine(), RunDir(Path(out))
     plan = plan_input(Path(source), options, sections, cluster)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 Advance = Callable[[int], None]
+# What Python functions take: whether to draw bars, or who hears of progress; None decides by who looks.
+Progress: TypeAlias = "bool | Reporter | None"
 
 
 class Reporter(Protocol):
@@ -60,13 +62,19 @@ class Bars:
         self.say(f"warning: {message}")
 
 
-def heard(reporter: Reporter | None) -> Reporter:
-    """The reporter of a Python function: the one given, else bars where somebody looks, else nothing."""
-    if reporter is not None:
-        return reporter
-    if sys.stderr is None:  # a program without a console
-        return Silent()
-    return Bars() if _in_notebook() or sys.stderr.isatty() else Silent()
+def heard(progress: Progress) -> Reporter:
+    """Who hears of a Python function's progress.
+
+    Args:
+        progress: True draws bars and False says nothing; a reporter is kept as it is; None draws bars in a terminal or
+            a notebook and says nothing elsewhere.
+    """
+    if progress is None:
+        looked_at = sys.stderr is not None and (_in_notebook() or sys.stderr.isatty())
+        return Bars() if looked_at else Silent()
+    if isinstance(progress, bool):
+        return Bars() if progress and sys.stderr is not None else Silent()
+    return progress
 
 
 def _in_notebook() -> bool:

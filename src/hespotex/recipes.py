@@ -18,7 +18,7 @@ from hespotex.config.values import one_line
 from hespotex.errors import ConfigError, ModelFileError
 from hespotex.models.bundle import read_model
 from hespotex.pipeline import train
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, heard
 from hespotex.public.fetch import DATA_SETS, fetch
 from hespotex.storage.metrics import Validation
 from hespotex.storage.text_files import read_text
@@ -88,7 +88,7 @@ def build(
     manifest: str | Path | None = None,
     data: str | Path | None = None,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> Built:
     """Train the model of a recipe, and compare its scores with those that the recipe states.
 
@@ -100,14 +100,14 @@ def build(
         out: model file; its card and its validation lie beside it.
         manifest: of data that are here; None: fetched.
         data: folder for what is fetched; None: beside `out`.
-        machine, reporter: as of `train`.
+        machine, progress: as of `train`.
 
     Raises:
         ConfigError: the recipe is wrong, or its data have to be given.
         ModelFileError: a score lies further from the recipe's than its tolerance; the model stays.
         HESpotExError: as of `train` and `fetch`.
     """
-    path, out, reporter = Path(recipe), Path(out), heard(reporter)
+    path, out, reporter = Path(recipe), Path(out), heard(progress)
     known = read_recipe(path)
     config = RunConfig.from_values(known.config, source=str(path))
     if manifest is None:
@@ -118,14 +118,14 @@ def build(
                 remedy="give --manifest",
             )
         folder = Path(data) if data is not None else out.parent / known.fetch
-        manifest = fetch(known.fetch, folder, ids=known.ids or None, reporter=reporter)
+        manifest = fetch(known.fetch, folder, ids=known.ids or None, progress=reporter)
     train(
         manifest,
         out,
         config=config,
         sections=known.sections or None,
         machine=machine,
-        reporter=reporter,
+        progress=reporter,
     )
     return _compared(known, path, out)
 

@@ -21,7 +21,7 @@ from hespotex.features.encode import encode_spots, projected
 from hespotex.models.bundle import Bundle, read_model
 from hespotex.models.predict import predict_expression as predict_spots
 from hespotex.predicting import SlideOptions, SlideTask, open_predictor, predict_slide
-from hespotex.progress import Reporter, Silent
+from hespotex.progress import Progress, heard
 from hespotex.public.kept_models import local_model
 from hespotex.results.announce import genes_to_write
 from hespotex.slide import Slide, open_slide
@@ -35,7 +35,7 @@ def predict_expression(
     key_added: str = SPOTS,
     options: SlideOptions | None = None,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> None:
     """Predict expression on a slide that is open in wsidata or LazySlide, and add it to the object.
 
@@ -56,7 +56,7 @@ def predict_expression(
         key_added: name of the shapes.
         options: as for a slide file; its tissue, where given, goes before `tissue_key`.
         machine: device and threads.
-        reporter: hears of progress.
+        progress: True draws bars, False says nothing, a `hespotex.Reporter` hears it; None draws bars where somebody looks.
 
     Raises:
         HESpotExError: the slide's scale is unknown, or the model does not fit.
@@ -82,6 +82,7 @@ def predict_expression(
             wsi.shapes[tissue_key][["geometry"]].to_file(outline, driver="GeoJSON")
             options = replace(options, tissue=outline)
         task = SlideTask(path.stem, path, options)
+        reporter = heard(progress)
         predictor = open_predictor(local_model(model, reporter), machine)
         result = predict_slide(predictor, task, Path(folder), reporter=reporter)
         store = build_spatialdata(read_prediction(result.paths["prediction"]), show=options.show)
@@ -119,7 +120,7 @@ def extract_features(
     mpp: float | None = None,
     bits: int | None = None,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> None:
     """Encode the surroundings of tiles as a model needs them, for `lazyslide.tl.feature_prediction`.
 
@@ -133,7 +134,7 @@ def extract_features(
         mpp: microns per level-0 pixel; default the slide's.
         bits: of a sample of 16, that hold the picture, where no tag of the slide tells it.
         machine: device and threads.
-        reporter: hears of progress.
+        progress: True draws bars, False says nothing, a `hespotex.Reporter` hears it; None draws bars where somebody looks.
 
     Raises:
         HESpotExError: the slide's scale is unknown, there are no such tiles, or the encoder is not the model's.
@@ -152,7 +153,7 @@ def extract_features(
     xy_px0 = np.stack([centres.x, centres.y], axis=1)
     with (
         open_slide(path, mpp=mpp, bits=bits) as slide,
-        (reporter or Silent()).task(f"{path.stem}: encoding", len(xy_px0)) as advance,
+        heard(progress).task(f"{path.stem}: encoding", len(xy_px0)) as advance,
     ):
         _check_same_picture(wsi, slide)
         if slide.mpp is None:

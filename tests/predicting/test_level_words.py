@@ -26,7 +26,7 @@ def test_a_model_of_few_patients_says_it_in_every_output_of_a_prediction(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     slide, out, heard = write_slide(tmp_path / "a.png"), tmp_path / "out", Heard()
-    pipeline.predict("toy.hespotex", slide, out, options=SlideOptions(mpp=MPP), reporter=heard)
+    pipeline.predict("toy.hespotex", slide, out, options=SlideOptions(mpp=MPP), progress=heard)
     table = pd.read_csv(out / "slides.csv")
     stored = anndata.read_h5ad(out / "predictions" / "a.h5ad").uns["hespotex"]
     write_report(RunDir(out))

@@ -229,7 +229,7 @@ def test_one_absent_gene_among_several_is_named_once_and_the_others_are_written(
     )
     machine = _machine(tmp_path / "cache")
     pipeline.predict(
-        model, source, tmp_path / "out", options=options, machine=machine, reporter=heard
+        model, source, tmp_path / "out", options=options, machine=machine, progress=heard
     )
     said = [text for text in heard.said if "ERBB2" in text or "g02" in text]
     assert said == [
@@ -264,7 +264,7 @@ def test_wanted_genes_without_evidence_for_the_patient_are_named_and_the_work_is
     wanted = replace(options, genes=("G00",), formats=("parquet", "ome-tiff", "png"))
     machine = _machine(tmp_path / "cache")
     pipeline.predict(
-        model, source, tmp_path / "out", options=wanted, machine=machine, reporter=heard
+        model, source, tmp_path / "out", options=wanted, machine=machine, progress=heard
     )
     assert sum("not predicted on this slide and so not shown: G00" in s for s in heard.said) == 1
     assert anndata.read_h5ad(tmp_path / "out/predictions/s.h5ad").n_vars == 0
@@ -287,14 +287,14 @@ def test_exports_say_how_many_genes_they_keep_and_all_keeps_all(
     options = OPTIONS if kind == "slide" else SlideOptions()
     few, heard = replace(options, formats=("parquet", "png")), Listener()
     machine = _machine(tmp_path / "cache")
-    pipeline.predict(model, source, out, options=few, machine=machine, reporter=heard)
+    pipeline.predict(model, source, out, options=few, machine=machine, progress=heard)
     n = anndata.read_h5ad(out / "predictions/s.h5ad").n_vars
     pictures = out / "predictions/s.pictures"
     assert len(list(pictures.iterdir())) == 2 < n
     note = f"of {n} written genes the best graded are exported: png 2; --show-genes all exports all, --show-genes GENE,GENE those named"
     assert sum(note in said for said in heard.said) == 1  # parquet has all of so few
     whole, heard = replace(few, genes=("all",)), Listener()
-    pipeline.predict(model, source, out, options=whole, machine=machine, reporter=heard)
+    pipeline.predict(model, source, out, options=whole, machine=machine, progress=heard)
     assert len(list(pictures.iterdir())) == n
     assert not [s for s in heard.said if "exported" in s]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import signature
 from pathlib import Path
 
 import anndata
@@ -52,12 +53,16 @@ def test_bars_are_drawn_where_somebody_looks_and_a_given_reporter_is_kept(
 ) -> None:
     given = Silent()
     assert heard(given) is given
+    assert isinstance(heard(True), Bars)
+    assert isinstance(heard(False), Silent)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     assert isinstance(heard(None), Silent)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert isinstance(heard(None), Bars)
+    assert isinstance(heard(False), Silent)
     monkeypatch.setattr(sys, "stderr", None)  # as of a program without a console
     assert isinstance(heard(None), Silent)
+    assert isinstance(heard(True), Silent)
 
 
 def test_bars_tell_of_tasks_and_messages_on_standard_error(
@@ -80,3 +85,11 @@ def test_every_public_name_is_there_and_nothing_else_is_listed() -> None:
     assert dir(hespotex) == sorted(hespotex.__all__)
     for name in hespotex.__all__:
         assert getattr(hespotex, name) is not None, name
+
+
+def test_every_verb_takes_progress_and_none_another_name_for_it() -> None:
+    verbs = [getattr(hespotex, name) for name in ("cross_validate", "train", "predict", "adapt", "evaluate", "cohort", "associate", "demo")]  # fmt: skip
+    for verb in [*verbs, hespotex.tl.predict_expression, hespotex.tl.extract_features]:
+        names = signature(verb).parameters
+        assert names["progress"].default is None, verb
+        assert "reporter" not in names, verb

@@ -64,7 +64,8 @@ def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator
 def _drawn(page: Any, x: float, y: float, side: int = 1) -> Any:
     """(side, side, 4) what lies over the slide around a place of the stage."""
     x, y = (round(v) - side // 2 for v in (x, y))
-    asked = f"[...app.panes[0].over.getContext('2d').getImageData({x}, {y}, {side}, {side}).data]"
+    asked = f"""(() => {{ const to = document.createElement('canvas'); to.width = to.height = {side}; const t = to.getContext('2d');
+        t.drawImage(app.panes[0].over, -({x}), -({y})); return [...t.getImageData(0, 0, {side}, {side}).data] }})()"""
     return np.array(page.evaluate(asked)).reshape(side, side, 4)
 
 

@@ -31,7 +31,7 @@ from hespotex.analysis.section_picture import Picture, picture_of
 from hespotex.errors import GeometryError
 from hespotex.export.raster import pitch_um
 from hespotex.geometry import CommonFrame, Map, read_frames
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, heard
 from hespotex.storage.atomic import check_writable, refuse_to_overwrite
 
 __all__ = [
@@ -54,7 +54,7 @@ def agree(
     transform: Path | None = None,
     landmarks: Path | None = None,
     bend: bool = True,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> list[PairResult]:
     """Register and compare pairs of sections of a run, and write tables, frames and h5ad files.
 
@@ -69,7 +69,7 @@ def agree(
     Raises:
         HESpotExError: the run has no predictions, pairs or files are wrong, or no pair can be compared.
     """
-    reporter = heard(reporter)
+    reporter = heard(progress)
     files = read_sections(run)
     chosen, order = choose_pairs(files, pairs)
     _check_out(out, [path for path in (transform, landmarks) if path is not None])

@@ -18,7 +18,7 @@ from hespotex.analysis.patient_ids import owner
 from hespotex.analysis.slide_summary import SlideSummary, read_kept, summarise_slide
 from hespotex.config.values import expect_kind
 from hespotex.errors import ConfigError, HESpotExError, RunError, counted, shorten
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, Reporter, heard
 from hespotex.storage.atomic import atomic_path, check_writable
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.run_folder import RunDir
@@ -67,7 +67,7 @@ def cohort(
     *,
     clinical: str | Path | None = None,
     by: By = "patient",
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> CohortResult:
     """Sum predictions up, one row a patient or slide, and write `cohort.h5ad` with tables beside it.
 
@@ -82,15 +82,15 @@ def cohort(
         out: folder for cohort.h5ad, expression.parquet, expression.csv, genes.csv, slides.csv.
         clinical: a table with a column patient_id or section_id; all its columns go to obs.
         by: one row a patient (all slides joined) or one a slide.
-        reporter: hears of progress.
+        progress: True draws bars, False says nothing, a `hespotex.Reporter` hears it; None draws bars where somebody looks.
 
     Raises:
         HESpotExError: there is no prediction, none can be used, or the table does not fit.
     """
-    out, reporter = Path(out), heard(reporter)
+    out, reporter = Path(out), heard(progress)
     if by not in {"slide", "patient"}:
         raise ConfigError(expected="--by slide or patient", found=f"{by!r}")
-    expect_kind("reporter", reporter, object)
+    expect_kind("progress", reporter, object)
     given = [predicted] if isinstance(predicted, (str, Path)) else list(predicted)
     files = prediction_files([Path(p) for p in given])
     if clinical is not None and not Path(clinical).is_file():

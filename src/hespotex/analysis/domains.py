@@ -56,7 +56,7 @@ from hespotex.analysis.domain_sources import (
 from hespotex.analysis.prediction_file import PredictionFile, read_by_section
 from hespotex.config import Machine
 from hespotex.errors import ConfigError, counted, shorten
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, Reporter, heard
 from hespotex.storage.atomic import check_writable, refuse_to_overwrite
 from hespotex.storage.safe_names import safe_paths
 
@@ -163,7 +163,7 @@ def find_domains(
     options: DomainOptions | None = None,
     *,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> Domains:
     """Draw domains over all sections and score them; writes nothing (`domain_files.write_domains` does).
 
@@ -176,7 +176,7 @@ def find_domains(
     Raises:
         HESpotExError: inputs do not fit together, or hold too little.
     """
-    options, reporter = options or DomainOptions(), heard(reporter)
+    options, reporter = options or DomainOptions(), heard(progress)
     files = read_files(predicted)
     obs = {name: read_obs(file) for name, file in files.items()}
     known = label_columns(obs, options.labels)

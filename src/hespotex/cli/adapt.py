@@ -51,7 +51,7 @@ def adapt(
             allow_hires, [c for c in codes if c != NO_GAIN], gene_names=gene_names
         ),
         machine=options.machine(device, threads),
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     _print(path)
 

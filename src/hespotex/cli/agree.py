@@ -63,7 +63,7 @@ def agree(
         transform=transform,
         landmarks=landmarks,
         bend=not no_bend,
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     paths = write_pages(run, out, results)
     table = summary(results)

@@ -84,7 +84,7 @@ def cohort(
         out,
         clinical=clinical,
         by=by,  # type: ignore[arg-type]
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     p = result.paths
     failed = f"; {result.n_failed:,} files could not be used" if result.n_failed else ""
@@ -135,7 +135,7 @@ def associate(
         bulk_unit=bulk_unit,  # type: ignore[arg-type]
         with_unlike=with_unlike,
         seed=seed,
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     for sentence in (*result.found.findings, RESEARCH_SENTENCE):
         terminal.stdout().print(sentence, markup=False)

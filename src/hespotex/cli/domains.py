@@ -98,7 +98,7 @@ def domains(
             seed=seed,
         ),
         machine=options.machine(device, threads),
-        reporter=reporter,
+        progress=reporter,
     )
     paths = {**write_domains(found, out, reporter), **write_pages(found, out)}
     for sentence in summary(found):

@@ -43,6 +43,6 @@ def fetch(
         name,
         out or Path(name),
         ids=options.split_ids(ids),
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     terminal.print_paths({"manifest": manifest, "look at it": f"hespotex inspect {manifest}"})

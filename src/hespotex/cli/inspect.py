@@ -65,7 +65,7 @@ def inspect(
         sections=options.split_ids(sections),
         library=library,
         choices=options.choices(allow_hires, accept, pool_grid, gene_names),
-        reporter=reporter,
+        progress=reporter,
     )
     if as_json:
         typer.echo(json.dumps(inspection.as_dict(), indent=2, default=float))

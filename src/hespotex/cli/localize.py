@@ -116,7 +116,7 @@ def localize(
             {"--label": label, "--clinical": clinical, "--site": site, "--split": split, "--regions": regions,
              "--accept": accept or None, "--permutations": permutations, "--seed": seed}
         )  # fmt: skip
-        _say(apply_model(apply, predicted, out, features=features, slides=slides, reporter=told))
+        _say(apply_model(apply, predicted, out, features=features, slides=slides, progress=told))
         return
     if label is None or clinical is None:
         lacking = "--label COLUMN" if label is None else "--clinical TABLE"
@@ -126,7 +126,7 @@ def localize(
         )  # fmt: skip
     result = run_localize(
         predicted, out, label=label, clinical=clinical, site=site, split=split, features=features, slides=slides,
-        regions=regions, accept=accept or (), reporter=told, seed=seed or 0,
+        regions=regions, accept=accept or (), progress=told, seed=seed or 0,
         permutations=PERMUTATIONS if permutations is None else permutations,
     )  # fmt: skip
     _say(result)

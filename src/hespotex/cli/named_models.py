@@ -85,7 +85,7 @@ def fetch(
     """
     from hespotex.public.kept_models import fetch_model
 
-    _say(fetch_model(source, name=name, reporter=options.reporter(quiet, verbose)))
+    _say(fetch_model(source, name=name, progress=options.reporter(quiet, verbose)))
 
 
 @models.command("add")
@@ -182,7 +182,7 @@ def build(
         out,
         manifest=manifest,
         machine=options.machine(device, threads),
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     rows = [(name, f"{a:.3f}", f"{b:.3f}") for name, (a, b) in built.scores.items()]
     if rows:

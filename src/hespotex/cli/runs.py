@@ -31,7 +31,7 @@ def demo(
         out,
         seed=seed or 0,
         machine=options.machine(device, threads),
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     terminal.print_result(result)
     typer.echo(f"slides and maps in the browser: hespotex view {out / 'results'}")
@@ -89,7 +89,7 @@ def cross_validate(
         score_nan_as_zero=score_nan_as_zero,
         choices=options.choices(allow_hires, accept, gene_names=gene_names),
         machine=options.machine(device, threads),
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     terminal.print_result(result)
 
@@ -147,7 +147,7 @@ def train(
         validate=not no_validate,
         choices=options.choices(allow_hires, accept, gene_names=gene_names),
         machine=options.machine(device, threads),
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     _show_validation(path)
     card = beside_model(path, ".model-card.md")
@@ -225,7 +225,7 @@ def predict(
         gene_sets=options.read_gene_sets(gene_sets),
         cluster=slide_options.cluster(scheduler, workers),
         machine=options.machine(device, threads),
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     terminal.print_slides(result.slides)
     terminal.print_paths(result.paths)

@@ -52,7 +52,7 @@ def evaluate(
         same_patient=same_patient,
         choices=options.choices(allow_hires, accept, gene_names=gene_names),
         machine=options.machine(device, threads),
-        reporter=options.reporter(quiet, verbose),
+        progress=options.reporter(quiet, verbose),
     )
     terminal.print_result(result)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from hespotex.config import Machine, RunConfig
 from hespotex.datasets import make_cohort
 from hespotex.pipeline import cross_validate
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, heard
 from hespotex.results.outcome import RunResult
 
 
@@ -16,7 +16,7 @@ def demo(
     *,
     seed: int = 0,
     machine: Machine | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> RunResult:
     """Paint a cohort whose expression is known, and cross-validate on it.
 
@@ -26,7 +26,7 @@ def demo(
 
     Args: `out` gets cohort/ (slides and counts) and results/; `seed` paints and fits.
     """
-    out, reporter = Path(out), heard(reporter)
+    out, reporter = Path(out), heard(progress)
     manifest = out / "cohort" / "sections.csv"
     if not manifest.exists():
         reporter.say(f"painting a synthetic cohort in {manifest.parent}")
@@ -36,5 +36,5 @@ def demo(
         out / "results",
         config=RunConfig(seed=seed),
         machine=machine,
-        reporter=reporter,
+        progress=reporter,
     )

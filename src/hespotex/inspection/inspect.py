@@ -22,7 +22,7 @@ from hespotex.inspection.placement import known_scales, place, placement_finding
 from hespotex.inspection.reading import check_named, idle_mpp
 from hespotex.inspection.slides import SlideView, coarse_findings, slide_findings, view_slide
 from hespotex.inspection.small_images import find_copies
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, heard
 from hespotex.sections.manifest import CheckedRow
 from hespotex.sections.section import ManifestRow, Section, read_section, spot_source
 from hespotex.slide import DOUBT_REMEDY
@@ -132,7 +132,7 @@ def inspect_input(
     library: str | None = None,
     bits: int | None = None,
     choices: InputChoices | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> Inspection:
     """Look at everything in an input; nothing that is wrong with it is raised.
 
@@ -147,7 +147,7 @@ def inspect_input(
         >>> inspect_input(Path("sections.csv")).verdict  # doctest: +SKIP
         'green'
     """
-    reporter, choices = heard(reporter), choices or InputChoices()
+    reporter, choices = heard(progress), choices or InputChoices()
     try:
         found = resolve_input(path, slide=slide, sections=sections, library=library, bits=bits)
         check_named(choices, [row.section_id for row in found.rows])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from hespotex.errors import ConfigError
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, heard
 from hespotex.public.data_set import DataSet, write_manifest
 from hespotex.registry import Registry
 from hespotex.storage.atomic import check_writable
@@ -30,7 +30,7 @@ def fetch(
     out: str | Path,
     *,
     ids: Sequence[str] | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> Path:
     """Fetch a public data set, or some of its sections; what is here already is not asked for again.
 
@@ -50,7 +50,7 @@ def fetch(
         DownloadError: its publisher does not give it.
         RunError: the disk has no room, or cannot be written.
     """
-    reporter, out = heard(reporter), Path(out)
+    reporter, out = heard(progress), Path(out)
     found = DATA_SETS.find(name)
     if found is None:
         raise ConfigError(

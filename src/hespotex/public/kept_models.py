@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 from hespotex.encoders.cache import cache_folder
 from hespotex.errors import HESpotExError, ModelFileError, shorten
 from hespotex.models.bundle import read_model
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, Reporter, heard
 from hespotex.public.download import Remote, ask_text, download, file_checksum
 from hespotex.public.hub import at_the_hub, check_access, hub_download, stated_checksum
 from hespotex.public.names import (
@@ -97,12 +97,10 @@ def local_model(model: str | Path, reporter: Reporter | None = None) -> Path:
     known = [m for m in kept_models() if m.source == _spelled(source)]
     if known:
         return _checked(known[0])
-    return _file(fetch_model(_repaired(text), reporter=reporter).name)
+    return _file(fetch_model(_repaired(text), progress=reporter).name)
 
 
-def fetch_model(
-    source: str, *, name: str | None = None, reporter: Reporter | None = None
-) -> KeptModel:
+def fetch_model(source: str, *, name: str | None = None, progress: Progress = None) -> KeptModel:
     """Fetch a model, or fetch it anew, and keep it.
 
     Args:
@@ -113,7 +111,7 @@ def fetch_model(
         ModelFileError: it is no model, or another one has the name.
         DownloadError: it cannot be fetched, or is not the file that a checksum names.
     """
-    remote, reporter = remote_name(_repaired(source)), heard(reporter)
+    remote, reporter = remote_name(_repaired(source)), heard(progress)
     if remote is None:
         raise ModelFileError(
             expected="hf://org/repo[@revision][/file] or https://...",

@@ -24,7 +24,7 @@ from hespotex.analysis.association.result import (
 )
 from hespotex.analysis.association.survival import check_lifelines, with_survival
 from hespotex.errors import ConfigError
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, heard
 from hespotex.report.page import render_page
 from hespotex.storage.atomic import atomic_path, check_writable
 
@@ -62,7 +62,7 @@ def associate(
     bulk_unit: Unit = "auto",
     with_unlike: bool = False,
     seed: int = 0,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> AssociationResult:
     """Test a cohort over its patients, in exactly one of three ways; for research use only.
 
@@ -80,12 +80,12 @@ def associate(
         bulk_unit: of the bulk values: `auto` looks at them, else `linear` or `log`.
         with_unlike: test slides that are unlike the training's, too.
         seed: of permutations, folds and bootstraps.
-        reporter: hears of progress.
+        progress: True draws bars, False says nothing, a `hespotex.Reporter` hears it; None draws bars where somebody looks.
 
     Raises:
         HESpotExError: none or two of the ways, or an input that does not fit; nothing is written then.
     """
-    out, reporter, started = Path(out), heard(reporter), time_now()
+    out, reporter, started = Path(out), heard(progress), time_now()
     survival = _check(bulk, group, time, event, within, bulk_unit)
     table = read_patients(Path(cohort), with_unlike=with_unlike, with_ridge=bulk is not None)
     if bulk is not None:

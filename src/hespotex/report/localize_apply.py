@@ -20,7 +20,7 @@ from hespotex.analysis.localize.cohort import (
 )
 from hespotex.analysis.localize.model import Applied, DiagnosisModel
 from hespotex.errors import ConfigError, ModelFileError, counted, shorten
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, Reporter, heard
 from hespotex.report.localize_page import check_torchmil
 from hespotex.report.localize_result import LocalizeResult, clear, work_folder, write_page
 
@@ -34,7 +34,7 @@ def apply_model(
     *,
     features: str | Path | None = None,
     slides: str | Path | None = None,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> LocalizeResult:
     """Say which diagnosis new slides look like, and draw the spots that speak for it; for research use only.
 
@@ -47,12 +47,12 @@ def apply_model(
         out: folder for slides.csv, report.html, and where spots are drawn spots.parquet, spots.h5ad and maps.
         features: as of `localize`, where the run's best input had features.
         slides: folder of the slides, for the gallery.
-        reporter: hears of progress.
+        progress: True draws bars, False says nothing, a `hespotex.Reporter` hears it; None draws bars where somebody looks.
 
     Raises:
         HESpotExError: the model does not fit the slides; nothing is written then.
     """
-    model, out, reporter = Path(model), Path(out), heard(reporter)
+    model, out, reporter = Path(model), Path(out), heard(progress)
     check_torchmil()
     fitted = DiagnosisModel.read(model)
     if out.resolve() == model.resolve().parent:

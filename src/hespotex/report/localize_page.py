@@ -52,7 +52,7 @@ from hespotex.analysis.regions import Region
 from hespotex.errors import ConfigError
 from hespotex.plots.evidence_curves import plot_curves
 from hespotex.plots.style import save_figure
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, Reporter, heard
 from hespotex.report.localize_result import (
     CONFOUNDED,
     FINDING,
@@ -124,7 +124,7 @@ def localize(
     accept: Sequence[str] = (),
     permutations: int = PERMUTATIONS,
     seed: int = 0,
-    reporter: Reporter | None = None,
+    progress: Progress = None,
 ) -> LocalizeResult:
     """Find the spots that a diagnosis hangs on, on slides of which only the diagnosis is known; for research use only.
 
@@ -144,12 +144,12 @@ def localize(
         accept: `few-patients` runs with fewer than 8 patients of a diagnosis, and marks every output `no evidence`.
         permutations: of the labels, at least 19.
         seed: of folds, fits and permutations.
-        reporter: hears of progress.
+        progress: True draws bars, False says nothing, a `hespotex.Reporter` hears it; None draws bars where somebody looks.
 
     Raises:
         HESpotExError: an input that does not fit; nothing is written then.
     """
-    reporter, out = heard(reporter), Path(out)
+    reporter, out = heard(progress), Path(out)
     _check(accept, permutations)
     given = [predicted] if isinstance(predicted, (str, Path)) else list(predicted)
     read = read_slides(
