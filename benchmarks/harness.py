@@ -116,7 +116,9 @@ def code_key() -> str:
     printing = {HERE / "run.py", HERE / "markdown.py"}
     files = sorted((ROOT / "src" / "hespotex").rglob("*.py"))
     files += [
-        f for f in sorted([*HERE.glob("*.py"), *HERE.glob("cases/*.py")]) if f not in printing
+        f
+        for f in sorted([*HERE.glob("*.py"), *HERE.glob("cases/*.py"), *HERE.glob("ablation/*.py")])
+        if f not in printing
     ]
     return content_key(
         *(part for f in files for part in (f.relative_to(ROOT).as_posix(), file_key(f)))

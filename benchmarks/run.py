@@ -55,6 +55,7 @@ from benchmarks.cases import (
     shown,
     simulated_truth,
     slides,
+    trials,
     viewer,
 )
 from benchmarks.harness import Context, Table
@@ -93,6 +94,7 @@ CASES = {
         shown,
         panel,
         reading,
+        trials,
         fine_truth,
         fine_sides,
         damaged_files,
@@ -118,6 +120,7 @@ TRUST = (
     "shown",
     "panel",
     "reading",
+    "trials",
     "fine_truth",
     "fine_sides",
     "damaged_files",

@@ -25,7 +25,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hespotex.config import Machine, ModelConfig, PanelConfig, RunConfig
+from hespotex.config import EncoderConfig, Machine, ModelConfig, Reading, RunConfig
 from hespotex.evaluation.baselines import fit_ridge
 from hespotex.genes.panel import GenePanel, log1p_cpm, pearson_residuals
 from hespotex.models.default.calibration import calibrate
@@ -90,7 +90,9 @@ def score(section: TrainingSection, log1p: np.ndarray, composition: np.ndarray) 
     }
 
 
-def load(shared: Path, machine: Machine) -> tuple[dict[str, TrainingSection], dict[str, list[int]]]:
+def load(
+    shared: Path, machine: Machine, reading: Reading = "patches"
+) -> tuple[dict[str, TrainingSection], dict[str, list[int]]]:
     """Every section over its fixed panel, and the places of the 200 abundant genes."""
     reference = json.loads((shared / "golden" / "reference_her2st.json").read_text())
     mouse = (shared / "golden" / "mob_genes.txt").read_text().split()
@@ -100,7 +102,7 @@ def load(shared: Path, machine: Machine) -> tuple[dict[str, TrainingSection], di
     }
     sections, abundant = {}, {}
     for folder, (genes, most) in cases.items():
-        config = RunConfig(panel=PanelConfig(kind="list", genes=tuple(genes)))
+        config = RunConfig(encoder=EncoderConfig(reading=reading)).with_genes(genes)
         read = read_sections(shared / "data" / folder / "sections.csv", None, Silent())
         cohort = encode(read, config, machine, Silent())
         panel = GenePanel(tuple(genes))
