@@ -106,8 +106,8 @@ class _Stains:
         small = slide.read_region(
             0, 0, width, height, round(width / factor), round(height / factor)
         )
-        od = self._od(small).reshape(-1, 3)
-        od = od[od.mean(axis=1) > _WHITE_OD].astype(np.float64)
+        every = self._od(small).reshape(-1, 3)
+        od = every[every.mean(axis=1) > _WHITE_OD]
         plane = np.linalg.eigh(np.cov(od.T))[1][:, 1:]
         plane *= np.where(plane.sum(axis=0) < 0, -1, 1)
         along = od @ plane
@@ -117,8 +117,8 @@ class _Stains:
         haematoxylin, eosin = sorted(vectors, key=lambda v: v[0], reverse=True)
         inverse = np.linalg.pinv(np.stack([eosin, haematoxylin]).T)
         self._mix = np.vstack([inverse, np.full(3, 1 / 3)]).T
-        seen = od @ self._mix
-        self._low, self._high = np.percentile(seen, _RANGE, axis=0)
+        # As the network was trained: over the whole slide, glass included.
+        self._low, self._high = np.percentile(every @ self._mix, _RANGE, axis=0)
 
     @staticmethod
     def _od(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
