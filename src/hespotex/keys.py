@@ -99,6 +99,7 @@ HALF_WIDTH_LEVEL: Final = (
 )
 FITTED_UM: Final = "fitted_um"  # of a fine map: diameter of the spots that its model was fitted on
 PCC_BY_SIZE: Final = "pcc_by_size"  # of a fine map: rows of size in microns, PCC and ceiling; absent without such scores
+GENE_PCC_BY_SIZE: Final = "gene_pcc_by_size"  # likewise of every gene: `gene`, `size_um`, (genes, sizes) `pcc` and `ceiling`
 OOD_VERDICT: Final = "ood_verdict"
 UNIT_LOG1P: Final = "log1p(CPM over the model's gene panel)"
 UNIT_COMPOSITION: Final = "log(p) - log(pooled p of the training sections)"

@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 from scipy.stats import pearsonr
 
-from hespotex.evaluation.by_size import score_sizes
+from hespotex.evaluation.by_size import OfSize, score_sizes
 from hespotex.evaluation.predictors import Rival
 from hespotex.evaluation.scores import block_size
 from hespotex.genes.panel import GenePanel, log1p_cpm, pearson_residuals
@@ -38,21 +38,27 @@ def _section(n_side: int = 32, mean: float = 8.0) -> Section:
     )
 
 
-def _scored(section: Section, rival: Rival, **more: object) -> dict[float, SizeScores]:
-    fitted = SizeScores(size_um=section.geometry.spot_pitch_um, n_fitted=1)
+def _every(section: Section, rival: Rival, **more: object) -> dict[float, OfSize]:
+    none = np.full(3, np.nan)
+    fitted = OfSize(SizeScores(size_um=section.geometry.spot_pitch_um, n_fitted=1), none, none)
     found = score_sizes(
         section, {"model": rival, "depth_only": rival}, GenePanel(GENES), np.array([0, 1]),
         fitted=fitted, **more,  # type: ignore[arg-type]
     )  # fmt: skip
     assert fitted in found or section.bins is None
-    return {scored.size_um: scored for scored in found}
+    return {scored.summary.size_um: scored for scored in found}
+
+
+def _scored(section: Section, rival: Rival, **more: object) -> dict[float, SizeScores]:
+    return {size: found.summary for size, found in _every(section, rival, **more).items()}
 
 
 def test_every_size_is_scored_as_said_and_the_fitted_one_is_taken_as_it_is() -> None:
     section = fitted_squares(_section(), 64.0)
     rng = np.random.default_rng(1)
     rival = Rival(rng.normal(size=(64, 3)).astype("f4"), rng.normal(size=(64, 3)).astype("f4"))
-    found = _scored(section, rival)
+    every = _every(section, rival)
+    found = {size: scored.summary for size, scored in every.items()}
     assert list(found) == [16.0, 32.0, 64.0, 128.0]
     assert [found[size].n_squares for size in (16.0, 32.0, 128.0)] == [1024, 256, 16]
     assert list(found[16.0].scores) == ["model"]
@@ -73,6 +79,11 @@ def test_every_size_is_scored_as_said_and_the_fitted_one_is_taken_as_it_is() -> 
             assert getattr(found[size].scores["model"], name) == pytest.approx(
                 np.mean(pcc), abs=1e-5
             )
+            if part is not maps[0]:
+                np.testing.assert_allclose(every[size].pcc, pcc, atol=1e-5)
+                assert found[size].ceiling.pcc_composition_mean == pytest.approx(
+                    np.nanmean(every[size].ceiling)
+                )
         assert np.isnan(found[size].scores["model"].rmse_log1p)
 
 
@@ -94,6 +105,13 @@ def test_unmeasured_genes_are_left_out_and_a_map_for_all_genes_is_taken() -> Non
     )
     section = fitted_squares(lacking, 32.0)
     one = Rival(np.arange(256, dtype=np.float32)[:, None], None)
+    of_all = _every(section, one)[16.0]
+    assert np.isnan(of_all.pcc).all()
+    both = _every(
+        section, Rival(np.zeros((256, 3), "f4"), np.arange(768, dtype="f4").reshape(256, 3))
+    )
+    assert np.isfinite(both[16.0].pcc).tolist() == [True, True, False]
+    assert np.isfinite(both[16.0].ceiling).tolist() == [True, True, False]
     found = _scored(section, one)
     assert np.isfinite(found[16.0].scores["model"].pcc_log1p_mean)
     assert np.isnan(found[16.0].scores["model"].pcc_composition_mean)
@@ -102,7 +120,8 @@ def test_unmeasured_genes_are_left_out_and_a_map_for_all_genes_is_taken() -> Non
 def test_spots_that_are_no_squares_have_no_sizes() -> None:
     section = _section()
     maps = {"model": Rival(np.zeros((1024, 3), np.float32))}
-    fitted = SizeScores(size_um=16.0, scores={"model": ScoreSummary()})
+    none = np.full(3, np.nan)
+    fitted = OfSize(SizeScores(size_um=16.0, scores={"model": ScoreSummary()}), none, none)
     assert score_sizes(section, maps, GenePanel(GENES), np.array([0]), fitted=fitted) == ()
 
 

@@ -10,7 +10,15 @@ from helpers.toy_slide import toy_bundle
 from hespotex import keys
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.predicting.compact import scale_record
-from hespotex.report.report_fine import PAINTED, UNSCORED, fine_lines, finer_share, scale_texts
+from hespotex.report.report_fine import (
+    GENE_SCORED,
+    PAINTED,
+    UNSCORED,
+    fine_lines,
+    finer_share,
+    scale_texts,
+)
+from hespotex.storage.gene_sizes import GeneSizes
 from hespotex.storage.metrics import ScoreSummary, SizeScores, Validation
 
 
@@ -53,6 +61,26 @@ def test_every_gene_says_where_it_is_graded_and_how_much_is_finer() -> None:
     older, coarse = fine_map(values), fine_map(values, spot_pitch_um=100.0, fitted_um=100.0)
     for section in (older, coarse):
         assert scale_texts(section, columns) == ["", ""]
+
+
+def test_every_gene_says_its_own_scores_by_size_under_its_own_name() -> None:
+    known = GeneSizes(
+        genes=("G2", "G1", "G0"),
+        sizes_um=(16.0, 64.0),
+        pcc=((0.5, 0.75), (float("nan"), 0.25), (float("nan"), float("nan"))),
+        ceiling=((0.6, 0.9), (float("nan"), 0.3), (0.1, 0.2)),
+    )
+    bundle = replace(toy_bundle(), validation=Validation(gene_sizes=known).model_dump(mode="json"))
+    record = scale_record(bundle, 16.0) | {keys.FITTED_UM: 16.0}
+    values = np.random.default_rng(0).normal(size=(64, 4))
+    of_g0, of_g1, of_g2, absent = scale_texts(fine_map(values, **record), np.arange(4))
+    graded = "a value every 16 um; graded at 16 um"
+    assert of_g0 == absent == graded
+    assert of_g1 == f"{graded}; {GENE_SCORED}: 64 um 0.25 of 0.30"
+    assert of_g2 == f"{graded}; {GENE_SCORED}: 16 um 0.50 of 0.60, 64 um 0.75 of 0.90"
+    finer = scale_texts(fine_map(values, **(record | {keys.FITTED_UM: 64.0})), np.array([2]))
+    assert finer[0].startswith("a value every 16 um; graded at 64 um; inside")
+    assert finer[0].endswith("64 um 0.75 of 0.90")
 
 
 def test_lines_say_the_models_own_scores_by_size_where_it_has_them() -> None:

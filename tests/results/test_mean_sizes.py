@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from hespotex.report.report_tables import SIZE_COLUMNS, size_rows
-from hespotex.results.mean_scores import mean_sizes
+from hespotex.results.mean_scores import gene_sizes, mean_sizes
 from hespotex.results.run_notes import run_notes
 from hespotex.sections.splits import Folds, make_folds
 from hespotex.storage.metrics import FoldRecord, Metrics, ScoreSummary, SectionRecord, SizeScores
@@ -35,6 +37,24 @@ def test_a_size_is_the_mean_of_the_sections_that_have_it() -> None:
     assert [scored.n_squares for scored in found] == [200] * 3
     assert [scored.n_fitted for scored in found] == [0, 1, 1]
     assert mean_sizes([[COARSE]]) == []
+
+
+def test_a_gene_at_a_size_is_the_mean_of_the_sections_that_have_both() -> None:
+    rows = pd.DataFrame(
+        {
+            "gene": ["NA", "B", "NA", "B"],
+            "pcc_composition": [0.9] * 4,
+            "pcc_composition_lower": [0.8] * 4,
+            "pcc_composition_128um": [0.5, np.nan, 0.7, np.nan],
+            "ceiling_composition_128um": [0.6, np.nan, 0.8, np.nan],
+            "pcc_composition_16um": [0.1, 0.2, np.nan, 0.4],
+            "ceiling_composition_16um": [0.2, 0.4, np.nan, 0.6],
+        }
+    )
+    found = gene_sizes(rows)
+    assert (found.genes, found.sizes_um) == (("B", "NA"), (16.0, 128.0))
+    np.testing.assert_allclose(found.pcc, [[0.3, np.nan], [0.1, 0.6]])
+    np.testing.assert_allclose(found.ceiling, [[0.5, np.nan], [0.2, 0.7]])
 
 
 def test_the_table_says_which_size_was_fitted_and_in_how_many_sections() -> None:

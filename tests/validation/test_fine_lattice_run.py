@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata
+import numpy as np
 import pytest
 
 from hespotex import pipeline
@@ -12,7 +13,7 @@ from hespotex.cli.terminal import print_scores
 from hespotex.config import Machine, RunConfig
 from hespotex.datasets import PaintedPatient, PaintedPlan, write_cohort
 from hespotex.models.bundle import read_model
-from hespotex.storage.metrics import Metrics
+from hespotex.storage.metrics import Evidence, Metrics
 
 _PLAN = PaintedPlan(
     patients=tuple(PaintedPatient(name) for name in ("P1", "P2", "P3", "P4")),
@@ -59,6 +60,11 @@ def test_a_run_says_at_which_size_of_square_it_scored(
     )
     ceilings = [scored.ceiling.pcc_composition_mean for scored in metrics.sizes]
     assert ceilings == sorted(ceilings)
+    of_genes = Evidence.read(tmp_path / "cv" / "evidence.json").gene_sizes
+    assert of_genes.sizes_um == (16.0, 32.0, 64.0, 128.0)
+    for column, scored in zip(np.array(of_genes.pcc).T, metrics.sizes, strict=True):
+        mean = scored.scores["model"].pcc_composition_mean
+        assert np.nanmean(column) == pytest.approx(mean, abs=0.02)
     note = "bins 16 um apart are summed into squares of 64 um in P1S1, P2S1, P3S1"
     assert any(note in sentence for sentence in metrics.sentences)
     page = (tmp_path / "cv" / "report.html").read_text(encoding="utf-8")

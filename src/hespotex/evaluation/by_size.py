@@ -8,6 +8,7 @@ squares says of single bins, not what a finer map would.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -28,16 +29,31 @@ Floats = npt.NDArray[np.float64]
 _SCORED: Final = (MODEL, "ridge")
 
 
+@dataclass(frozen=True)
+class OfSize:
+    """What was found at one size of square.
+
+    Attributes:
+        summary: means over genes, of every predictor that was scored.
+        pcc: (G,) PCC of the model's composition; NaN for constant or unmeasured genes.
+        ceiling: (G,) the largest that counting noise leaves.
+    """
+
+    summary: SizeScores
+    pcc: Floats
+    ceiling: Floats
+
+
 def score_sizes(
     section: Section,
     maps: Mapping[str, Rival],
     panel: GenePanel,
     abundant: npt.NDArray[np.intp],
     *,
-    fitted: SizeScores,
+    fitted: OfSize,
     nan_as_zero: bool = False,
     seed: int = 0,
-) -> tuple[SizeScores, ...]:
+) -> tuple[OfSize, ...]:
     """Scores at each size of `sizes_of`, smallest first; none for a section whose spots are no squares.
 
     Args:
@@ -53,7 +69,7 @@ def score_sizes(
     own = own_squares(section)
     found = []
     for size in sizes_of(section.bins):
-        if abs(size - fitted.size_um) < 0.01 * size:
+        if abs(size - fitted.summary.size_um) < 0.01 * size:
             found.append(fitted)
             continue
         other = squares(section.bins, size)
@@ -61,23 +77,26 @@ def score_sizes(
         seen = np.flatnonzero(np.diff(carry.indptr) > 0)
         counts = panel.counts(other.section)
         of_size = sparse.csr_matrix(counts.counts[seen])
-        scores = {
+        scored = {
             name: _score(maps[name], carry[seen], of_size, counts.measured, abundant, nan_as_zero)
             for name in _SCORED
             if name in maps
         }
+        scores = {name: summary for name, (summary, _) in scored.items()}
         best = noise_ceiling(of_size, seed=seed)
         none = np.full(len(panel.genes), np.nan)
+        best_here = np.where(counts.measured, best.composition, np.nan)
         ceiling = summarise(
             np.where(counts.measured, best.log1p, np.nan),
-            np.where(counts.measured, best.composition, np.nan),
+            best_here,
             none,
             np.isnan(best.log1p) & counts.measured,
             counts.measured,
             abundant,
             nan_as_zero=nan_as_zero,
         )
-        found.append(SizeScores(size_um=size, n_squares=len(seen), scores=scores, ceiling=ceiling))
+        summary = SizeScores(size_um=size, n_squares=len(seen), scores=scores, ceiling=ceiling)
+        found.append(OfSize(summary, scored[MODEL][1] if MODEL in scored else none, best_here))
     return tuple(found)
 
 
@@ -100,8 +119,8 @@ def _score(
     measured: npt.NDArray[np.bool_],
     abundant: npt.NDArray[np.intp],
     nan_as_zero: bool,
-) -> ScoreSummary:
-    """Scores of one predictor, without an error: the mean of logarithms is not the logarithm of a mean."""
+) -> tuple[ScoreSummary, Floats]:
+    """Scores of one predictor and its (G,) PCC of composition, without an error: the mean of logarithms is not the logarithm of a mean."""
     n_spots, n_genes = counts.shape
     table, margins = counts.tocsc(), Margins.of(counts)
     pcc = np.full((2, n_genes), np.nan)
@@ -114,4 +133,5 @@ def _score(
             pcc[1, genes] = pcc_per_gene(carry @ rival.composition[:, genes], residuals)
     pcc[:, ~measured] = np.nan
     none, constant = np.full(n_genes, np.nan), measured & (margins.gene == 0)
-    return summarise(pcc[0], pcc[1], none, constant, measured, abundant, nan_as_zero=nan_as_zero)
+    summary = summarise(pcc[0], pcc[1], none, constant, measured, abundant, nan_as_zero=nan_as_zero)
+    return summary, pcc[1]

@@ -15,7 +15,7 @@ import pandas as pd
 from hespotex.config import Machine
 from hespotex.evaluation import intervals, run_tables
 from hespotex.evaluation.by_scope import bundle_claims
-from hespotex.evaluation.by_size import score_sizes
+from hespotex.evaluation.by_size import OfSize, score_sizes
 from hespotex.evaluation.claims import Patient
 from hespotex.evaluation.evidence import SectionEvidence, mean_pcc_per_spot, section_evidence
 from hespotex.evaluation.level_evidence import bundle_level_grades
@@ -72,7 +72,7 @@ class HeldOut:
     spread_spearman: npt.NDArray[np.float64] | None
     pcc_per_spot: Mapping[str, float]
     gene_sets: pd.DataFrame | None = None
-    sizes: tuple[SizeScores, ...] = ()
+    sizes: tuple[OfSize, ...] = ()
 
 
 def evaluate_bundle(
@@ -173,7 +173,7 @@ def _judge(
     )
     sizes = score_sizes(
         item.section, every, panel, abundant,
-        fitted=fitted, nan_as_zero=nan_as_zero, seed=bundle.config.seed,
+        fitted=OfSize(fitted, scores[MODEL].pcc_composition, evidence.ceiling_composition), nan_as_zero=nan_as_zero, seed=bundle.config.seed,
     )  # fmt: skip
     sets = bundle_sets(bundle)
     of_sets = None

@@ -44,6 +44,11 @@ def of_predictor(score: str, predictor: str) -> str:
     return score if predictor == MODEL else f"{predictor}_{score}"
 
 
+def of_size(score: str, size_um: float) -> str:
+    """The column of a score in squares of this side."""
+    return f"{score}_{size_um:g}um"
+
+
 def ends(score: str) -> tuple[str, str]:
     """The columns of a score's 95 % interval."""
     return f"{score}_lower", f"{score}_upper"

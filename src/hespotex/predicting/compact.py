@@ -22,6 +22,7 @@ from hespotex.sections.fine import FINE_UM
 from hespotex.sections.section import Section
 from hespotex.storage.content_keys import content_key
 from hespotex.storage.disk_room import check_room
+from hespotex.storage.gene_sizes import GeneSizes
 from hespotex.storage.metrics import Validation
 
 COMPOSITION: Final = keys.COMPOSITION
@@ -102,21 +103,33 @@ def compact_of(
 
 
 def scale_record(bundle: Bundle, pitch_um: float) -> dict[str, Any]:
-    """Entries of a fine map's record: the spots that its model was fitted on, and what its own folds found by size of square.
+    """Entries of a fine map's record: the spots that its model was fitted on, and what its own folds found by size of square, over
+    genes and of every gene.
 
     Args:
         pitch_um: of the map; a coarse one has no such entries.
     """
     if pitch_um > FINE_UM:
         return {}
+    known = Validation.model_validate(bundle.validation)
     found = [
         [s.size_um, s.scores[MODEL].pcc_composition_mean, s.ceiling.pcc_composition_mean]
-        for s in Validation.model_validate(bundle.validation).sizes
+        for s in known.sizes
         if MODEL in s.scores
     ]
     return {
         keys.FITTED_UM: bundle.spot_diameter_um,
         **({keys.PCC_BY_SIZE: np.array(found)} if found else {}),
+        **({keys.GENE_PCC_BY_SIZE: _of_genes(known.gene_sizes)} if known.gene_sizes.genes else {}),
+    }
+
+
+def _of_genes(found: GeneSizes) -> dict[str, Any]:
+    return {
+        "gene": list(found.genes),
+        "size_um": np.array(found.sizes_um),
+        "pcc": np.array(found.pcc, np.float32),
+        "ceiling": np.array(found.ceiling, np.float32),
     }
 
 

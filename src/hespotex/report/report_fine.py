@@ -25,6 +25,10 @@ UNSCORED: Final = (
 )
 SCORED: Final = "The model's own validation on bins, mean PCC of composition over genes and what counting noise leaves at most"
 
+GENE_SCORED: Final = (
+    "its PCC with measured squares in the model's own validation, of what counting noise leaves"
+)
+
 
 def fine_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences for the page on the fine maps among its sections; none where all are coarse.
@@ -63,8 +67,9 @@ def scale_texts(section: StoredPrediction, columns: npt.NDArray[np.intp]) -> lis
         return ["" for _ in columns]
     pitch = pitch_um(section)
     graded = f"a value every {pitch:g} um; graded at {fitted:g} um"
+    scored = _gene_scores(section, columns)
     if pitch >= fitted:
-        return [graded for _ in columns]
+        return [f"{graded}{own}" for own in scored]
     shares = finer_share(section, columns, fitted)
     return [
         f"{graded}; "
@@ -73,8 +78,30 @@ def scale_texts(section: StoredPrediction, columns: npt.NDArray[np.intp]) -> lis
             if np.isfinite(share)
             else "it does not vary"
         )
-        for share in shares
+        + own
+        for share, own in zip(shares, scored, strict=True)
     ]
+
+
+def _gene_scores(section: StoredPrediction, columns: npt.NDArray[np.intp]) -> list[str]:
+    """Of each gene its PCC with measured bins by size of square, and its ceiling; empty where the model has none."""
+    found = section.record.get(keys.GENE_PCC_BY_SIZE)
+    if found is None:
+        return ["" for _ in columns]
+    rows = {str(gene): row for row, gene in enumerate(np.ravel(found["gene"]))}
+    sizes = np.ravel(found["size_um"])
+    said = []
+    for gene in section.genes[columns]:
+        row = rows.get(str(gene))
+        each = [
+            f"{size:g} um {text(float(pcc), 2)} of {text(float(best), 2)}"
+            for size, pcc, best in zip(
+                sizes, found["pcc"][row], found["ceiling"][row], strict=True
+            )
+            if np.isfinite(pcc)
+        ] if row is not None else []  # fmt: skip
+        said.append(f"; {GENE_SCORED}: {', '.join(each)}" if each else "")
+    return said
 
 
 def finer_share(

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hespotex.evaluation import run_tables
 from hespotex.evaluation.compare import half_width
 from hespotex.evaluation.predictors import PREDICTORS
 from hespotex.evaluation.scores import aggregate
+from hespotex.storage.gene_sizes import GeneSizes
 from hespotex.storage.metrics import ScoreSummary, SectionRecord, SizeScores, Units
 
 _CEILING = "ceiling"
+_DIGITS = 4  # of a gene's score in squares of one size
 # What a score can be, where it is no correlation: no interval reaches beyond.
 _BOUNDS = {"rmse_log1p": (0.0, np.inf), "n_constant_genes": (0.0, np.inf)}
 
@@ -52,6 +55,27 @@ def mean_sizes(folds: Sequence[Sequence[SectionRecord]]) -> list[SizeScores]:
             )
         )
     return means
+
+
+def gene_sizes(genes: pd.DataFrame) -> GeneSizes:
+    """PCC of composition of every gene at each size of square, mean over the held-out sections.
+
+    Args:
+        genes: rows of genes.csv; those of sections that are no squares of bins have no such numbers.
+    """
+    mark = run_tables.of_size(run_tables.PCC_COMPOSITION, 0).split("0")
+    sizes = sorted(
+        float(name[len(mark[0]) : -len(mark[1])])
+        for name in map(str, genes)
+        if name.startswith(mark[0]) and name.endswith(mark[1])
+    )
+    tables = [
+        genes.groupby(run_tables.GENE)[[run_tables.of_size(score, size) for size in sizes]].mean()
+        for score in (run_tables.PCC_COMPOSITION, run_tables.CEILING_COMPOSITION)
+    ]
+    pcc, ceiling = (tuple(map(tuple, table.round(_DIGITS).to_numpy().tolist())) for table in tables)
+    names = tables[0].index.astype(str)
+    return GeneSizes(genes=tuple(names), sizes_um=tuple(sizes), pcc=pcc, ceiling=ceiling)
 
 
 def mean_intervals(

@@ -57,7 +57,13 @@ from hespotex.results.level_outputs import (
     with_levels,
     write_fold_looks,
 )
-from hespotex.results.mean_scores import mean_intervals, mean_scores, mean_sizes, section_owners
+from hespotex.results.mean_scores import (
+    gene_sizes,
+    mean_intervals,
+    mean_scores,
+    mean_sizes,
+    section_owners,
+)
 from hespotex.results.run_notes import run_notes
 from hespotex.results.set_outputs import write_fold_sets, write_set_metrics
 from hespotex.sections.section import Section
@@ -193,7 +199,7 @@ def _section_record(held: HeldOut, patients: set[str], bundle: Bundle) -> Sectio
         n_absent_genes=_n_absent(bundle, section),
         scores={name: scores.summary for name, scores in held.scores.items()},
         ceiling=held.ceiling,
-        **({"sizes": list(held.sizes)} if held.sizes else {}),
+        **({"sizes": [found.summary for found in held.sizes]} if held.sizes else {}),
         pcc_per_spot=dict(held.pcc_per_spot),
         coverage=log1p_coverage(held, bundle),
         region_coverage=composition_coverage(held, bundle),
@@ -249,6 +255,10 @@ def gene_rows(number: int, genes: Sequence[str], held: HeldOut) -> pd.DataFrame:
             columns[run_tables.of_predictor(run_tables.PCC_COMPOSITION, predictor)] = (
                 scores.pcc_composition
             )
+    for found in held.sizes:
+        size = found.summary.size_um
+        columns[run_tables.of_size(run_tables.PCC_COMPOSITION, size)] = found.pcc
+        columns[run_tables.of_size(run_tables.CEILING_COMPOSITION, size)] = found.ceiling
     if held.spread_spearman is not None:
         columns[run_tables.SPREAD_SPEARMAN] = held.spread_spearman
     return pd.DataFrame(columns)
@@ -271,15 +281,17 @@ def write_metrics(
     genes = with_levels(with_evidence(genes, judged, patients), levels)
     run_tables.GENES.write(run.genes_csv, genes)
     of_sets = write_set_metrics(run, len(folds), patients, owners, trained_on)
+    of_sizes = mean_sizes([record.sections for record in records])
     Evidence(
         evidence_schema=SCHEMA_VERSION,
         gene_evidence=record_tables(judged),
         **({"gene_set_evidence": of_sets[1]} if of_sets is not None else {}),
         **({"level_grades": level_grades_of(levels)} if levels is not None else {}),
+        **({"gene_sizes": gene_sizes(genes)} if of_sizes else {}),
     ).write(run.evidence_json)
     of_scope = {scope: summarise_scope(table) for scope, table in judged.items()}
     main, mean = main_scope(judged), mean_scores([record.sections for record in records])
-    held, of_sizes = held_grades(genes, judged), mean_sizes([r.sections for r in records])
+    held = held_grades(genes, judged)
     metrics = Metrics(
         folds_by=folds.by,
         note=folds.note,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+from hespotex.storage.gene_sizes import GeneSizes
 from hespotex.storage.schema import JsonFile, Schema, Score
 
 
@@ -377,6 +378,8 @@ class Evidence(JsonFile):
     """The same of gene sets."""
     level_grades: dict[str, str] = {}
     """Level grade of every gene, across patients; empty in files of before it was found."""
+    gene_sizes: GeneSizes = GeneSizes()
+    """Where sections of fine bins were held out."""
 
 
 class Validation(Evidence, Metrics):
