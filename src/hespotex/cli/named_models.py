@@ -165,6 +165,14 @@ def build(
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="Of the data, where they are here.")
     ] = None,
+    ids: Annotated[
+        str | None,
+        typer.Option(
+            "--ids",
+            metavar="A,B",
+            help="Fetch these instead of the recipe's, such as another organ of HEST-1k.",
+        ),
+    ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     quiet: options.Quiet = False,
@@ -181,6 +189,7 @@ def build(
         recipe,
         out,
         manifest=manifest,
+        ids=options.split_ids(ids),
         machine=options.machine(device, threads),
         progress=options.reporter(quiet, verbose),
     )
@@ -188,6 +197,32 @@ def build(
     if rows:
         terminal.print_table("Scores", ("mean over genes", "recipe", "here"), rows)
     terminal.print_paths({"model": built.path})
+
+
+@models.command("encode")
+def encode(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (TOML).")],
+    manifest: Annotated[Path, typer.Option("--manifest", help="Of its data.")],
+    sections: options.Sections = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Encode sections as a recipe does and keep their features in the cache, so that jobs of an array share them.
+
+    Example: hespotex models encode models/hest-breast-uni2.toml --manifest hest/sections.csv --sections TENX95
+    """
+    from hespotex.recipes import encode_for
+
+    spots = encode_for(
+        recipe,
+        manifest,
+        sections=options.split_ids(sections),
+        machine=options.machine(device, threads),
+        progress=options.reporter(quiet, verbose),
+    )
+    terminal.print_paths({"spots with features": f"{spots:,}"})
 
 
 def _say(model: KeptModel) -> None:
