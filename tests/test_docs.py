@@ -18,7 +18,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 _OF_OTHERS = {"index-url", "strict", "only", "list", "markdown", "again", "data", "full", "help"}
 # Of the benchmarks, and of sbatch.
 _OF_OTHERS |= {"version", "image"}  # of the command itself, and of Space Ranger
-_OF_OTHERS |= {"part", "array", "wait", "job-name", "cpus-per-task", "output"}
+_OF_OTHERS |= {"part", "array", "wait", "job-name", "cpus-per-task", "gpus", "output"}
 # In the pages by a name for all of them.
 _ALL_TOGETHER = {"model", "published"}
 
