@@ -14,6 +14,7 @@ from helpers.commands import command, refusal
 from helpers.made_association import GENES, PATIENTS, bulk_values, made_cohort
 from hespotex.analysis.association import survival
 from hespotex.analysis.association.bulk_table import read_bulk
+from hespotex.analysis.association.patients import independent
 from hespotex.analysis.cohort import cohort
 from hespotex.analysis.patient_ids import patient_of, preparation_of
 from hespotex.errors import ConfigError
@@ -38,6 +39,9 @@ from hespotex.errors import ConfigError
         (("--time", "words", "--event", "death"), "expected times as numbers in column words, found 'soon'"),
         (("--time", "months", "--event", "status"), "expected 1 (event) or 0 (lost before it) in column status, found 'alive', 'dead'"),
         (("--time", "months", "--event", "age"), "expected 1 (event) or 0 (lost before it) in column age"),
+        (("--time", "death", "--event", "death"), "expected two columns for --time and --event, found death for both"),
+        (("--time", "months", "--event", "death", "--adjust", "age,months"), "expected covariates beside time and event for --adjust, found months"),
+        (("--time", "equal", "--event", "death"), "expected times that differ in column equal, found 7 for 40 patients"),
         (("--bulk", "missing.csv"), "expected a readable file at missing.csv"),
     ],
 )  # fmt: skip
@@ -133,6 +137,50 @@ def test_normal_samples_and_doubles_are_left_out_and_named(tmp_path: Path) -> No
 def test_a_bulk_table_that_does_not_fit_is_one_line(tmp_path: Path, change, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         _read(tmp_path / "t.csv", change(bulk_values()))
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "said"),
+    [
+        (1, (), "expected at least 3 patients to test over, found 1 patient; give more slides"),
+        (40, ("--within", "nobody"), "expected values in column nobody for --within, found none"),
+        (40, ("--within", "patient_id"), "found 0 patients, 30 genes; give more patients, or fewer covariates and strata"),
+    ],
+)  # fmt: skip
+def test_too_few_patients_with_bulk_are_one_line(
+    tmp_path: Path, n: int, options: tuple[str, ...], said: str
+) -> None:
+    bulk_values()[:n].to_csv(tmp_path / "b.csv")
+    line = refusal(command("associate", made_cohort(), "--out", tmp_path / "o", "--bulk", tmp_path / "b.csv", *options))  # fmt: skip
+    assert said in line
+    assert not (tmp_path / "o").exists()
+
+
+def test_covariates_of_any_size_are_scaled_and_no_patients_have_no_columns() -> None:
+    huge = np.array([[1e300, 1.0], [0.0, 2.0], [0.0, 4.0], [0.0, 3.0]])
+    design, kept = independent(huge, ("huge", "usual"))
+    assert kept == ("huge", "usual")
+    np.testing.assert_allclose(design.std(axis=0), 1)
+    np.testing.assert_allclose(design.mean(axis=0), 0, atol=1e-12)
+    design, kept = independent(np.zeros((0, 1)), ("any",))
+    assert (design.shape, kept) == ((0, 0), ())
+
+
+def test_bulk_with_decimal_commas_is_the_same_table(tmp_path: Path) -> None:
+    plain, table = _read(tmp_path / "t.csv", bulk_values()), bulk_values().T
+    (tmp_path / "c.csv").write_text(table.to_csv(sep=";", decimal=","))
+    found = read_bulk(tmp_path / "c.csv", GENES, PATIENTS)
+    np.testing.assert_allclose(found.values, plain.values, rtol=1e-6)
+    assert found.patients == PATIENTS
+
+
+def test_negative_values_are_logs_and_it_is_said_what_centring_costs(tmp_path: Path) -> None:
+    logs = np.log(bulk_values())
+    found = _read(tmp_path / "t.csv", (logs - logs.mean()) / logs.std())
+    assert (
+        "if each gene was centred over samples the number ACROSS genes says nothing" in found.unit
+    )
+    assert "centred" not in _read(tmp_path / "u.csv", np.log2(bulk_values() + 1)).unit
 
 
 def test_mixed_units_pass_once_they_are_stated(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_bad_files_are_rows_and_do_not_stop_the_others(files: Path, tmp_path: Pa
     why = rows["why"].to_dict()
     assert "cut short" in why["P0S0.h5ad"]
     assert "expected a prediction of hespotex in" in why["text.h5ad"]
-    assert "expected a prediction of model made, as most are, found one of x" in why["other.h5ad"]
+    assert "expected a prediction of model made, as 5 of 6 are, found one of x" in why["other.h5ad"]
     assert "expected every section once, found P1S0" in why["again.h5ad"]
     table = anndata.read_h5ad(tmp_path / "c" / "cohort.h5ad")
     assert table.obs["n_slides"].tolist() == [1, 2, 1]
@@ -204,12 +204,17 @@ def test_an_old_file_without_the_shares_of_the_training_says_what_to_do(
     [
         ("missing", "expected predictions at .*missing, found nothing"),
         ("empty", "a folder without h5ad files"),
+        (
+            "made",
+            "found none; the first says: .*found a cohort, which is made of them; give the folders of",
+        ),
     ],
 )
 def test_what_is_no_prediction_is_refused_in_one_line(
-    tmp_path: Path, given: str, said: str
+    three: Path, tmp_path: Path, given: str, said: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    cohort(three, tmp_path / "made")
     with pytest.raises(RunError, match=said):
         cohort(tmp_path / given, tmp_path / "c")
 
@@ -247,6 +252,19 @@ def test_a_clinical_table_that_does_not_fit_is_one_line(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         cohort(three, tmp_path / "c", clinical=_clinical(tmp_path / "t.csv", text))
+
+
+def test_decimal_commas_between_semicolons_are_numbers(three: Path, tmp_path: Path) -> None:
+    rows = "patient_id;age;dose;note\nP0;61,5;1;a,b\nP1;NA;2,25;3,5\nP2;7;;x\n"
+    found = cohort(three, tmp_path / "c", clinical=_clinical(tmp_path / "t.csv", rows))
+    obs = anndata.read_h5ad(found.paths.h5ad).obs
+    np.testing.assert_array_equal(obs["age"], [61.5, np.nan, 7])
+    np.testing.assert_array_equal(obs["dose"], [1, 2.25, np.nan])
+    assert obs["note"].tolist() == ["a,b", "3,5", "x"]
+    # Between commas and tabs a comma inside a cell is nobody's decimal.
+    text = _clinical(tmp_path / "t.tsv", "patient_id\tcode\nP0\t1,5\nP1\t2,5\n")
+    obs = anndata.read_h5ad(cohort(three, tmp_path / "d", clinical=text).paths.h5ad).obs
+    assert obs["code"].astype(object).tolist()[:2] == ["1,5", "2,5"]
 
 
 def test_equal_rows_of_a_patient_are_one(three: Path, tmp_path: Path) -> None:

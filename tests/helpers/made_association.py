@@ -51,6 +51,8 @@ def clinical() -> pd.DataFrame:
             "words": ["soon", *["3"] * (N - 1)],
             "rare": ["x", "y", *["z"] * (N - 2)],
             "measurement": rng.normal(size=N),
+            "equal": 7.0,
+            "nobody": "",
         }
     )
 

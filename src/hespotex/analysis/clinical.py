@@ -30,6 +30,7 @@ _NOTHING: Final = frozenset(
 )  # fmt: skip
 _SEPARATORS: Final = "\t,;"
 _ZERO_FIRST: Final = re.compile(r"[+-]?0\d+")
+_DECIMAL_COMMA: Final = r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?"
 
 
 def read_any_table(path: Path, what: str) -> pd.DataFrame:
@@ -59,7 +60,18 @@ def read_any_table(path: Path, what: str) -> pd.DataFrame:
             ) from error  # fmt: skip
     if table.empty:
         raise ConfigError(expected=f"{what} in {path}", found="no row below the column names")
-    return table
+    return with_points(table) if separator == ";" else table
+
+
+def with_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Decimal commas as points, in columns whose every cell is a number: where semicolons separate, a comma can be nothing else."""
+    out = table.copy()
+    for name in table.columns:
+        cells = table[name].str.strip()
+        filled = cells[~cells.str.lower().isin({"", *_NOTHING})]
+        if filled.str.fullmatch(_DECIMAL_COMMA).all() and filled.str.contains(",").any():
+            out[name] = cells.where(~cells.isin(filled), cells.str.replace(",", "."))
+    return out
 
 
 def _below_comments(stream: IO[str]) -> str:

@@ -225,7 +225,7 @@ def _chosen(sources: Sequence[_Source], reporter: Reporter) -> tuple[list[_Sourc
     used = []
     for source in good:
         if source.model_id != model:
-            source.why = f"expected a prediction of model {model}, as most are, found one of {source.model_id}; make a cohort of its own"
+            source.why = f"expected a prediction of model {model}, as {models[model]:,} of {len(good):,} are, found one of {source.model_id}; make a cohort of its own"
         elif source.section_id in seen:
             source.why = f"expected every section once, found {source.section_id} in {seen[source.section_id]}, too"
         else:

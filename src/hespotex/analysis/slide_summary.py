@@ -121,6 +121,11 @@ def summarise_slide(path: Path) -> SlideSummary:
     with open_h5(path, "a prediction of hespotex in", RunError, "predict again") as file:
         obs, var, uns = (read_elem(file[name]) for name in ("obs", "var", "uns"))
         record = uns.get(keys.UNS)
+        if record is not None and record.get("kind") == "cohort":
+            raise RunError(
+                expected=f"a prediction of hespotex in {path}", found="a cohort, which is made of them",
+                remedy="give the folders of `hespotex predict`; a cohort goes to `hespotex associate`",
+            )  # fmt: skip
         if record is None or keys.COMPOSITION not in file["layers"]:
             raise RunError(
                 expected=f"a prediction of hespotex in {path}", found="another h5ad",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hespotex.cli import options, terminal
+from hespotex.errors import counted
 
 _Bulk = Annotated[
     Path | None,
@@ -87,7 +88,7 @@ def cohort(
         progress=options.reporter(quiet, verbose),
     )
     p = result.paths
-    failed = f"; {result.n_failed:,} files could not be used" if result.n_failed else ""
+    failed = f"; {counted(result.n_failed, 'file')} could not be used" if result.n_failed else ""
     terminal.stdout().print(
         f"{result.n_rows:,} rows ({by}) x {result.n_genes:,} genes{failed}. Research use only."
         + ("" if result.n_genes else " No gene was shown to be predicted for these slides."),

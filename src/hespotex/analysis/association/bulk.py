@@ -150,9 +150,10 @@ def _paired(table: Patients, bulk: Bulk, adjust: Sequence[str], within: Sequence
     kinds = table.obs["preparation"].fillna("").astype(str)
     within = list(dict.fromkeys([*within, *(["preparation"] if kinds.nunique() > 1 else [])]))
     for name in within:
-        table = table.keep(
-            table.column(name, "--within").notna().to_numpy(bool), f"no value of {name}"
-        )
+        present = table.column(name, "--within").notna().to_numpy(bool)
+        if not present.any():
+            raise ConfigError(expected=f"values in column {name} for --within", found="none")
+        table = table.keep(present, f"no value of {name}")
     table, design, names = covariates(table, adjust)
     stratum = np.zeros(0, dtype=np.str_)
     if within:
@@ -161,6 +162,9 @@ def _paired(table: Patients, bulk: Bulk, adjust: Sequence[str], within: Sequence
         design = design[large]
         why = [f"fewer than {_FEWEST} patients in stratum {s}" for s in labels]
         table = table.keep(large, why)
+        if not large.all():
+            note = f"{counted(int((~large).sum()), 'patient')} left out: fewer than {_FEWEST} share their stratum of {shorten(within)}."
+            table = replace(table, notes=(*table.notes, note))
         stratum = labels.to_numpy(dtype=str)[large]
         levels = np.unique(stratum)[1:]
         design = np.column_stack([design, *((stratum == level).astype(float) for level in levels)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hespotex.analysis.clinical import PATIENT_COLUMNS, find_column, read_any_table
+from hespotex.analysis.clinical import (
+    PATIENT_COLUMNS,
+    find_column,
+    read_any_table,
+    with_points,
+)
 from hespotex.analysis.patient_ids import is_normal, is_tcga, patient_of
 from hespotex.errors import ConfigError, counted, shorten
 from hespotex.genes.gene_names import ENSEMBL, find_names
@@ -95,7 +101,8 @@ def _head(path: Path) -> tuple[pd.DataFrame, str]:
         )  # fmt: skip
     stripped = [[cell.strip().strip('"') for cell in row] for row in (names, *whole)]
     header = [name or f"column {k + 1}" for k, name in enumerate(stripped[0])]
-    return pd.DataFrame(stripped[1:], columns=_told_apart(header)), separator
+    table = pd.DataFrame(stripped[1:], columns=_told_apart(header))
+    return with_points(table) if separator == ";" else table, separator
 
 
 def _told_apart(names: Sequence[str]) -> list[str]:
@@ -142,13 +149,20 @@ def _read(
         try:
             return pd.read_csv(
                 stream, sep=separator, names=list(names), header=None, skiprows=1, usecols=list(columns), dtype=kinds,
-                index_col=False, keep_default_na=True,
+                index_col=False, keep_default_na=True, decimal=_decimal(path, separator),
             )[list(columns)]  # fmt: skip
         except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
             raise ConfigError(
                 expected=f"numbers for genes and samples in {path}", cause=" ".join(str(error).split())[:200],
                 remedy="take out lines and columns that are no expression",
             ) from error  # fmt: skip
+
+
+def _decimal(path: Path, separator: str) -> str:
+    """A comma where semicolons separate and the first lines have one inside a number."""
+    with open_text(path, "a bulk table", ConfigError) as stream:
+        head = "".join(line for _, line in zip(range(_HEAD), stream, strict=False))
+    return "," if separator == ";" and re.search(r";[+-]?\d+,\d+\s*(?:;|$)", head, re.M) else "."
 
 
 def _samples_by_row(
@@ -336,7 +350,14 @@ def _is_linear(values: Floats, names: Sequence[str], path: Path, unit: Unit) -> 
         rule = f"(every sample has a value above {_MOST_LOG:g})"
     else:
         rule = f"(no sample has a value above {_MOST_LOG:g}: with few genes of low expression give --bulk-unit)"
-    return linear, rule if linear else f"values on a log scale {rule}, taken as they are"
+    if linear:
+        return linear, rule
+    centred = (
+        "; some are negative, and if each gene was centred over samples the number ACROSS genes says nothing"
+        if negative.any()
+        else ""
+    )
+    return linear, f"values on a log scale {rule}, taken as they are{centred}"
 
 
 def _no_patient(path: Path, patients: Sequence[str], seen: Sequence[str]) -> ConfigError:

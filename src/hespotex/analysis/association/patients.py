@@ -286,7 +286,10 @@ def covariates(
         ConfigError: a column is missing or empty, or there are more covariates than patients can bear.
     """
     for name in adjust:
-        present = table.column(name, what).notna().to_numpy(bool)
+        values = table.column(name, what)
+        present = values.notna().to_numpy(bool)
+        if pd.api.types.is_numeric_dtype(values):
+            present &= np.isfinite(values.to_numpy(np.float64))
         if not present.any():
             raise ConfigError(expected=f"values in column {name} for {what}", found="none")
         table = table.keep(present, f"no value of {name}")
@@ -304,11 +307,20 @@ def covariates(
         for level in levels[1:]:
             columns.append((values.astype(str) == level).to_numpy(np.float64))
             names.append(f"{name}={level}")
-    given = np.column_stack(columns) if columns else np.zeros((len(table.obs), 0))
+    given = (
+        np.column_stack(columns)
+        if columns and len(table.obs)
+        else np.zeros((len(table.obs), len(names)))
+    )
     design, kept = independent(given, names)
     if idle := [n for n in names if n not in kept]:
         said = f"Of {what} {shorten(idle, 5)} changed nothing: constant, or said by the others already."
         table = replace(table, notes=(*table.notes, said))
+    if len(design) < 3 and not kept:
+        raise ConfigError(
+            expected="at least 3 patients to test over", found=counted(len(design), "patient"),
+            remedy="give more slides and tables whose patients match; dropped ones have no value of what was asked for",
+        )  # fmt: skip
     if len(design) < len(kept) + 3:  # a constant, and two patients to tell noise by
         raise ConfigError(
             expected=f"more patients than columns of {what} need (at least {len(kept) + 3})",
@@ -320,7 +332,11 @@ def covariates(
 
 def independent(design: Floats, names: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
     """The columns of a design that neither a constant nor those before them say, centred, with a deviation of 1."""
+    if not len(design):
+        return design[:, :0], ()
     kept: list[int] = []
+    # By a power of two: no square is too large then, and no digit changes.
+    design = np.ldexp(design, -np.frexp(np.abs(design).max(axis=0))[1])
     basis = np.ones((len(design), 1)) / np.sqrt(max(len(design), 1))
     centred = design - design.mean(axis=0)
     size = np.sqrt((centred**2).mean(axis=0))

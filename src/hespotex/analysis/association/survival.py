@@ -71,6 +71,7 @@ def with_survival(
         ConfigError: lifelines is missing, a column does not fit, or there are too few events.
     """
     check_lifelines()
+    _check_columns(time, event, adjust)
     table, design, names = covariates(_timed(table, time, event), adjust)
     table = table.complete()
     times, events = table.obs[time].to_numpy(np.float64), _events(table.obs[event], event)
@@ -173,14 +174,33 @@ def _timed(table: Patients, time: str, event: str) -> Patients:
             found=f"{counted(len(negative), 'negative time')}: {shorten([f'{n} {v:g}' for n, v in negative.items()], 3)}",
             remedy="count from the start of the observation",
         )
-    table = table.keep(np.isfinite(values.to_numpy(np.float64)), f"no value of {time}")
+    table = table.keep(np.isfinite(values.to_numpy(np.float64)), f"no finite value of {time}")
     table = table.keep(
         table.column(event, "--event").notna().to_numpy(bool), f"no value of {event}"
     )
     if not len(table.obs):
         raise ConfigError(expected=f"patients with {time} and {event}", found="none")
     _events(table.obs[event], event)
+    if table.obs[time].nunique() < 2:
+        raise ConfigError(
+            expected=f"times that differ in column {time}", found=f"{table.obs[time].iloc[0]:g} for {counted(len(table.obs), 'patient')}",
+            remedy="give the column of times since the start of the observation",
+        )  # fmt: skip
     return table
+
+
+def _check_columns(time: str, event: str, adjust: Sequence[str]) -> None:
+    """Time and event are two columns, and neither is a covariate."""
+    if time == event:
+        raise ConfigError(
+            expected="two columns for --time and --event", found=f"{time} for both",
+            remedy="name the column of times, and that of 1 and 0",
+        )  # fmt: skip
+    if both := [name for name in adjust if name in {time, event}]:
+        raise ConfigError(
+            expected="covariates beside time and event for --adjust", found=shorten(both),
+            remedy="leave it out of --adjust",
+        )  # fmt: skip
 
 
 def _events(values: pd.Series, name: str) -> npt.NDArray[np.int_]:
