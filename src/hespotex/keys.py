@@ -14,6 +14,7 @@ GENE_SETS_MEASURED: Final = "gene_sets_measured"  # (n, K) Pearson residuals of 
 RIDGE: Final = "ridge"  # (n, K + 1); times the transpose of a table in varm it is the ridge baseline's map of every gene
 
 # uns["hespotex"]
+PREDICTION_KEY: Final = "prediction_key"  # of everything that the h5ad of a slide depends on
 COMMON_BLOCK: Final = (
     "common_block"  # number of the frame that SPATIAL_COMMON_UM is in: others are not comparable
 )

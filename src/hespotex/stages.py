@@ -36,6 +36,7 @@ from hespotex.predicting.at_spots import predict_at_spots
 from hespotex.predicting.beside import write_beside
 from hespotex.predicting.executor import ToLoad
 from hespotex.predicting.gene_choice import refuse_unwritten, say_absent
+from hespotex.predicting.kept import keep_sections, lacking
 from hespotex.progress import Reporter
 from hespotex.results.absent_table import write_absent_of_model
 from hespotex.results.announce import say_what_lacks
@@ -147,11 +148,16 @@ def predict_sections(
                             all_genes=options.all_genes, untested=options.untested,
                             same_patient=options.same_patient,
                             gene_sets=sets_key(bundle.gene_sets))  # fmt: skip
-    if not finished_before(run, identity, reporter):
+    done = finished_before(run, identity, reporter)
+    if not done:
         say_of_reading(bundle, config, read, options.reading, machine, reporter)
+    if not done or lacking(run, read, options):
         with run.withdrawn_on_error(), clock.stage("encode"):
             cohort = encode(read, config, machine, reporter)
             check_same_encoder(model, bundle, cohort.encoder)
+        if options.keep_features:
+            keep_sections(run, bundle, cohort, config.encoder.read_as, reporter)
+    if not done:
         say_what_lacks(bundle, reporter)
         with clock.stage("predict"):
             predict_at_spots(run, bundle, cohort, options, machine, reporter)

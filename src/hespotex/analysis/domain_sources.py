@@ -203,7 +203,7 @@ def measured_sources(files: Sequence[PredictionFile]) -> dict[str, Source]:
 
 def feature_sources(
     files: Sequence[PredictionFile], manifest: Path, machine: Machine
-) -> dict[str, Source]:
+) -> dict[str, Encoded]:
     """By section; from the slides, or files of features, of a manifest, with the encoder that predicted them.
 
     Raises:

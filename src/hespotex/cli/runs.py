@@ -189,6 +189,7 @@ def predict(
     show: slide_options.Show = "composition",
     formats: slide_options.Formats = None,
     bounds_offset: slide_options.BoundsOffset = False,
+    keep_features: slide_options.KeepFeatures = False,
     patient: slide_options.Patient = None,
     same_patient: slide_options.SamePatient = False,
     untested: slide_options.Untested = False,
@@ -213,7 +214,7 @@ def predict(
     how = slide_options.slide_options(
         nuclei=nuclei, mpp=mpp, bits=bits, tissue=tissue, spots=spots, pitch_um=pitch_um, diameter_um=diameter_um, grid=grid, layers=layers, most_genes=most_genes,
         reading=reading, max_bad_tiles=max_bad_tiles, show_genes=show_genes, show=show, formats=formats, bounds_offset=bounds_offset,
-        patient=patient, same_patient=same_patient, untested=untested, all_genes=all_genes,
+        patient=patient, same_patient=same_patient, untested=untested, all_genes=all_genes, keep_features=keep_features,
         choices=options.choices(allow_hires, accept, gene_names=gene_names),
     )  # fmt: skip
     result = pipeline.predict(

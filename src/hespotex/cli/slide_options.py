@@ -140,6 +140,13 @@ Untested = Annotated[
         "--untested", help="Also write genes without evidence for this patient, marked as untested."
     ),
 ]
+KeepFeatures = Annotated[
+    bool,
+    typer.Option(
+        "--keep-features",
+        help="Keep the encoder's features beside each h5ad: `localize` then compares them with composition.",
+    ),
+]
 Patient = Annotated[
     str | None,
     typer.Option(

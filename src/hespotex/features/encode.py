@@ -160,9 +160,7 @@ def _encode_or_read(
             section=section.section_id,
         )
     mpp = section.geometry.mpp
-    key = features_key(slide_key(section.slide, section.bits), encoder, plan, mpp, section.xy_px0)
-    folder = cache_dir if cache_dir is not None else cache_folder()
-    path = folder / "features" / f"{key}.safetensors"
+    path = _cached_at(section, section.slide, encoder, plan, cache_dir)
     shape = (section.n_spots, len(plan.sides_um), encoder.dim)
     cached = read_cached(path, shape)
     if cached is not None:
@@ -173,7 +171,26 @@ def _encode_or_read(
         with open_slide(section.slide, mpp=mpp, bits=section.bits) as slide:
             values, appearance = encode_spots(slide, section.xy_px0, encoder, plan, mpp, tell)
         write_cached(path, values, appearance)
-    return Features(values, appearance, key, plan.sides_um, plan.effective_mpp(mpp))
+    return Features(values, appearance, path.stem, plan.sides_um, plan.effective_mpp(mpp))
+
+
+def is_cached(
+    section: Section, encoder: Encoder, plan: PatchPlan, cache_dir: Path | None = None
+) -> bool:
+    """Whether `encode_section` finds the features of a section's slide in the cache, whole."""
+    if section.slide is None:
+        return False
+    path = _cached_at(section, section.slide, encoder, plan, cache_dir)
+    return read_cached(path, (section.n_spots, len(plan.sides_um), encoder.dim)) is not None
+
+
+def _cached_at(
+    section: Section, slide: Path, encoder: Encoder, plan: PatchPlan, cache_dir: Path | None
+) -> Path:
+    own = slide_key(slide, section.bits)
+    key = features_key(own, encoder, plan, section.geometry.mpp, section.xy_px0)
+    folder = cache_dir if cache_dir is not None else cache_folder()
+    return folder / "features" / f"{key}.safetensors"
 
 
 def features_key(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -34,9 +33,6 @@ from hespotex.sections.manifest import ManifestRow
 from hespotex.slide import open_slide
 from hespotex.storage.hdf5 import open_h5
 from hespotex.storage.run_folder import RunDir
-
-# Entry of uns with the key of everything that an h5ad depends on.
-KEY: Final = "prediction_key"
 
 
 def write_beside(
@@ -125,7 +121,7 @@ def finished_before(path: Path, section_id: str, key: str) -> SlideOutcome | Non
     try:
         with open_h5(path, "a prediction of hespotex in", RunError) as file:
             record = file[f"uns/{keys.UNS}"]
-            if record[KEY][()].decode() != key:
+            if record[keys.PREDICTION_KEY][()].decode() != key:
                 return None
             obs = read_elem(file["obs"])
             verdict = read_elem(record["ood_verdict"]) if "ood_verdict" in record else ""

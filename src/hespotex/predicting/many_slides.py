@@ -117,7 +117,7 @@ def _record(
 def _shaping(options: SlideOptions) -> dict[str, Any]:
     """What the predictions depend on; the genes shown and the exports may be changed later."""
     values = asdict(options)
-    for name in ("max_bad_tiles", "formats", "genes", "show", "nuclei_origin"):
+    for name in ("max_bad_tiles", "formats", "genes", "show", "keep_features", "nuclei_origin"):
         del values[name]
     if options.tissue is None and options.nuclei is None:
         del values["bounds_offset"]  # nothing is read that would be moved

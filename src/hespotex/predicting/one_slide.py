@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hespotex import keys
 from hespotex.config import Machine, NucleiConfig
 from hespotex.encoders import offline
 from hespotex.encoders.base import Encoder, no_area
@@ -22,6 +23,7 @@ from hespotex.evaluation.level_ridge import level_by_ridge
 from hespotex.evaluation.patients import patient_of
 from hespotex.evaluation.trust import Trust, bundle_trust
 from hespotex.export.h5ad import Thumbnail
+from hespotex.features.kept import kept_bytes
 from hespotex.features.patches import PatchPlan
 from hespotex.features.prices import core_time, price
 from hespotex.genes.gene_sets import sets_key
@@ -30,7 +32,7 @@ from hespotex.models.encoder_match import check_same_encoder, encoder_record, lo
 from hespotex.models.fit import device_name
 from hespotex.models.reading import cheaper_reading, switched
 from hespotex.nuclei.stage import for_prediction, refuse_unseen
-from hespotex.predicting.beside import KEY, complete_slide, finished_before
+from hespotex.predicting.beside import complete_slide, finished_before
 from hespotex.predicting.compact import (
     Compact,
     check_slide_room,
@@ -47,6 +49,7 @@ from hespotex.predicting.decode import (
 )
 from hespotex.predicting.encode import encode_slide, slide_stats
 from hespotex.predicting.gene_choice import choose_genes, refuse_unwritten
+from hespotex.predicting.kept import keep_slide, kept_of, kept_sentence
 from hespotex.predicting.layout import Layout, lay_out
 from hespotex.predicting.nuclei import find_slide_nuclei, mask_of, nuclei_key
 from hespotex.predicting.options import SlideTask, check_name
@@ -162,7 +165,7 @@ def _predict_slide(
     job = _prepare(predictor, task, run, reporter)
     path = run.predictions / f"{task.section_id}.h5ad"
     there = finished_before(path, task.section_id, job.key)
-    if there is not None:
+    if there is not None and kept_of(run, task, job.key):
         paths = complete_slide(run, path, predictor.bundle, task)
         return replace(there, paths=paths)
     for folder in (run.predictions, run.figures):
@@ -185,7 +188,8 @@ def _predict_slide(
     store = _decode(job, section, features, encoded, factor, compact)
     finished = _finish(job, layout, store, features, thumbnail, compact)
     with job.clock.stage("write"):
-        paths = write_outputs(run, predictor.bundle, finished, task.options)
+        kept = keep_slide(run, predictor.bundle, section, job.plan, features, task.options, job.key)
+        paths = {**write_outputs(run, predictor.bundle, finished, task.options), **kept}
     shutil.rmtree(job.work, ignore_errors=True)
     return SlideOutcome(
         task.section_id,
@@ -221,6 +225,10 @@ def _compact(job: _Job, section: Section) -> Compact | None:
     n_layers = 2 if predictor.trust.intervals is None else 4
     n_features, n_genes = len(predictor.plan.sides_um) * dim, len(bundle.genes)
     sizes = sizes_of(section.n_spots, n_features, n_genes, n_layers, compact)
+    if options.keep_features:
+        kept = kept_bytes(section.n_spots, n_features)
+        job.reporter.say(f"{job.task.section_id}: {kept_sentence(section.n_spots, n_features)}")
+        sizes = replace(sizes, file=sizes.file + kept)
     if compact is not None:
         said = f"{section.n_spots:,} spots, composition of {len(compact.columns):,} genes in half precision"
         job.reporter.say(f"{job.task.section_id}: {said}: {sizes.words()}")
@@ -377,5 +385,5 @@ def _provenance(
         "tissue": "given positions" if tissue is None else tissue.source,
         "tissue_mm2": None if tissue is None else tissue.area_mm2(geometry.mpp),
         "notes": list(layout.notes) or None,
-        KEY: key,
+        keys.PREDICTION_KEY: key,
     }

@@ -56,6 +56,7 @@ class SlideOptions:
         most_genes: that are written of composition alone, the best graded first.
         reading: `patches` or `area` (`features.area`); None: as in the model's training.
         nuclei: where those of a model with nuclei come from; None: as in its training.
+        keep_features: keep the encoder's features beside the h5ad, for `localize` (`features.kept`).
         nuclei_origin: `nuclei`, parsed.
     """
 
@@ -80,6 +81,7 @@ class SlideOptions:
     most_genes: int = MOST_GENES
     reading: Reading | None = None
     nuclei: str | None = None
+    keep_features: bool = False
     nuclei_origin: NucleiOrigin | None = field(init=False)
 
     def __post_init__(self) -> None:

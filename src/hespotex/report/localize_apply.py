@@ -78,11 +78,16 @@ def _read(
         raise ConfigError(
             expected=f"no --features, since {model} reads composition alone", found=f"{features}"
         )
-    if about.kind != COMPOSITION and features is None:
+    read = read_undiagnosed(
+        predicted, about.genes, None if features is None else Path(features),
+        with_features=about.kind != COMPOSITION,
+    )  # fmt: skip
+    if about.kind != COMPOSITION and read.features is None:
         raise ConfigError(
-            expected=f"--features, which {model} reads", found="none", remedy=_SAME_ENCODER
-        )
-    read = read_undiagnosed(predicted, about.genes, None if features is None else Path(features))
+            expected=f"features, which {model} reads, in --features or kept beside the predictions",
+            found=read.notes[0] if read.notes else "none",
+            remedy=f"{_SAME_ENCODER}, or predict with --keep-features",
+        )  # fmt: skip
     by = sorted({model_of(file) for file in read.files})
     if by != [about.predicted_by]:
         raise ModelFileError(

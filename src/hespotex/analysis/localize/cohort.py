@@ -15,10 +15,10 @@ from hespotex import keys
 from hespotex.analysis.clinical import attach_clinical
 from hespotex.analysis.cohort import prediction_files
 from hespotex.analysis.localize.bags import Bag, Bags, check_labels, write_bags
+from hespotex.analysis.localize.features import Features, find_features
 from hespotex.analysis.patient_ids import owner
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import ConfigError, GenePanelError, shorten
-from hespotex.features.foreign_h5 import encoder_named_in, read_features_file
 from hespotex.progress import Reporter
 
 Floats = npt.NDArray[np.float32]
@@ -38,8 +38,7 @@ class Slides:
         bags: the same slides, without values.
         genes: the worst grade on any slide by name; each is A to C on every slide.
         sets: the same of gene sets, whose scores the predictions hold.
-        features: file of encoder features by slide; empty where none were given.
-        encoder: of the features, where all files name the same; else empty.
+        features: of an encoder; None where there are none.
         notes: what was left out, in words.
     """
 
@@ -47,14 +46,18 @@ class Slides:
     bags: tuple[Bag, ...]
     genes: dict[str, str]
     sets: dict[str, str]
-    features: tuple[Path, ...]
-    encoder: str
+    features: Features | None
     notes: tuple[str, ...]
 
     @property
     def model_id(self) -> str:
         """Of the model that predicted the slides."""
         return model_of(self.files[0])
+
+    @property
+    def encoder(self) -> str:
+        """Of the features, where all of them name the same; else empty."""
+        return "" if self.features is None else self.features.encoder
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -118,14 +121,19 @@ def read_slides(
     )
     check_labels(bags)
     files = [files[k] for k in kept]
-    found, encoder = _features_of(features, bags)
-    return Slides(tuple(files), bags, _genes(files), _sets(files), found, encoder, tuple(notes))
+    found, said = find_features(features, files)
+    notes += [f"Features are {found.words}."] if found else said
+    return Slides(tuple(files), bags, _genes(files), _sets(files), found, tuple(notes))
 
 
 def read_undiagnosed(
-    predicted: list[Path], genes: tuple[str, ...], features: Path | None
+    predicted: list[Path], genes: tuple[str, ...], features: Path | None, *, with_features: bool
 ) -> Slides:
     """Predictions for a model that is fitted already, over its genes; diagnoses and grades are empty.
+
+    Args:
+        features: as of `read_slides`.
+        with_features: whether the model reads features.
 
     Raises:
         HESpotExError: a prediction or a features file is wrong, or a gene is not there.
@@ -141,8 +149,8 @@ def read_undiagnosed(
         Bag(f.spots.section_id, owner(f.spots.section_id, f.spots.patient_id)[0], "", f.xy_um)
         for f in files
     )
-    found, encoder = _features_of(features, bags)
-    return Slides(tuple(files), bags, dict.fromkeys(genes, ""), {}, found, encoder, ())
+    found, notes = find_features(features, files) if with_features else (None, [])
+    return Slides(tuple(files), bags, dict.fromkeys(genes, ""), {}, found, tuple(notes))
 
 
 def model_of(file: PredictionFile) -> str:
@@ -161,13 +169,14 @@ def write_sets(slides: Slides, folder: Path) -> Bags:
 
 
 def write_inputs(slides: Slides, folder: Path, reporter: Reporter) -> dict[str, Bags]:
-    """The values of each input on the disk: composition where genes are read, features where they are given, and both."""
+    """The values of each input on the disk: composition where genes are read, features where there are any, and both."""
     out = {}
     if slides.genes:
         of_genes = _composition(slides, reporter)
         out[COMPOSITION] = write_bags(folder / COMPOSITION, slides.bags, of_genes)
-    if slides.features:
-        out[FEATURES] = write_bags(folder / FEATURES, slides.bags, _features(slides))
+    if slides.features is not None:
+        of_spots = (read() for read in slides.features.readers)
+        out[FEATURES] = write_bags(folder / FEATURES, slides.bags, of_spots)
     if len(out) < 2:
         return out
     one, other = out[FEATURES], out[COMPOSITION]
@@ -184,40 +193,12 @@ def _composition(slides: Slides, reporter: Reporter) -> Iterator[Floats]:
             advance(1)
 
 
-def _features(slides: Slides) -> Iterator[Floats]:
-    for bag, file, path in zip(slides.bags, slides.files, slides.features, strict=True):
-        yield read_features_file(path, file.spots.xy_px0, section=bag.section_id)[0]
-
-
 def _files(predicted: list[Path]) -> list[PredictionFile]:
     files = [PredictionFile(path) for path in prediction_files(predicted)]
     ids = [f.spots.section_id for f in files]
     if twice := sorted({name for name in ids if ids.count(name) > 1}):
         raise ConfigError(expected="each slide once", found=f"{shorten(twice, 3)} in several files")
     return files
-
-
-def _features_of(folder: Path | None, bags: tuple[Bag, ...]) -> tuple[tuple[Path, ...], str]:
-    """The features file of each slide, and the encoder that all of them name; empty where some name none."""
-    if folder is None:
-        return (), ""
-    found = []
-    for bag in bags:
-        places = [folder / f"{bag.section_id}{ending}" for ending in (".h5", ".zarr")]
-        there = next((path for path in places if path.exists()), None)
-        if there is None:
-            raise ConfigError(
-                expected=f"features of {bag.section_id} at {places[0]}", found="nothing",
-                remedy="name each file of TRIDENT or CLAM as its prediction",
-            )  # fmt: skip
-        found.append(there)
-    named = sorted({encoder_named_in(path) for path in found})
-    if len([name for name in named if name]) > 1:
-        raise ConfigError(
-            expected=f"features of one encoder in {folder}", found=shorten([n for n in named if n], 3),
-            remedy="make all features with the same encoder",
-        )  # fmt: skip
-    return tuple(found), named[0] if len(named) == 1 else ""
 
 
 def _genes(files: list[PredictionFile]) -> dict[str, str]:
