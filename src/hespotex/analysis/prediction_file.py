@@ -72,6 +72,14 @@ class PredictionFile:
         flagged = self.spots.extras.ood
         return np.ones(self.n_spots, bool) if flagged is None else ~np.asarray(flagged, bool)
 
+    @cached_property
+    def readable(self) -> npt.NDArray[np.bool_]:
+        """(n,) spots whose pixels could be read; the others have no values."""
+        with self.opened() as file:
+            if keys.BAD_TILE not in file["obs"]:
+                return np.ones(self.n_spots, bool)
+            return ~np.asarray(file[f"obs/{keys.BAD_TILE}"][()], bool)
+
     def read(self, genes: Sequence[str]) -> StoredPrediction:
         """These genes of the prediction, in this order, with their claims; memory holds few of the others at a time.
 

@@ -52,12 +52,7 @@ _WithUnlike = Annotated[
 
 
 def cohort(
-    predicted: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PREDICTED...", help="Folders of `predict`, folders of h5ad files, or files."
-        ),
-    ],
+    predicted: options.Predicted,
     out: Annotated[Path, typer.Option("--out", help="Folder for the table and what is beside it.")],
     clinical: Annotated[
         Path | None,

@@ -14,12 +14,6 @@ from hespotex.errors import ConfigError
 if TYPE_CHECKING:
     from hespotex.report.localize_result import LocalizeResult
 
-Predicted = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="PREDICTED...", help="Folders of `predict`, folders of h5ad files, or files."
-    ),
-]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the page, tables and maps.")]
 Label = Annotated[
     str | None, typer.Option("--label", metavar="COLUMN", help="Column that names the diagnosis.")
@@ -52,8 +46,9 @@ Features = Annotated[
     Path | None,
     typer.Option(
         "--features",
-        metavar="FOLDER",
-        help="Encoder features of TRIDENT, CLAM or LazySlide, SECTION.h5 each: compared with composition, and both.",
+        metavar="FOLDER|MANIFEST",
+        help="Encoder features to compare with composition: files of TRIDENT, CLAM or LazySlide, SECTION.h5 each, or the "
+        "manifest of sections in the cache; default: those that `predict --keep-features` kept.",
     ),
 ]
 Slides = Annotated[
@@ -85,7 +80,7 @@ Permutations = Annotated[
 
 
 def localize(
-    predicted: Predicted,
+    predicted: options.Predicted,
     out: Out,
     label: Label = None,
     clinical: Clinical = None,

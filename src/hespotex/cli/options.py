@@ -28,6 +28,12 @@ Model = Annotated[
     str,
     typer.Argument(help="Model file, or a model by name or address (`hespotex models`)."),
 ]
+Predicted = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PREDICTED...", help="Folders of `predict`, folders of h5ad files, or files."
+    ),
+]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")]
 Profile = Annotated[
     str | None,

@@ -62,12 +62,13 @@ def apply_model(
         )  # fmt: skip
     given = [predicted] if isinstance(predicted, (str, Path)) else list(predicted)
     read = _read(fitted, model, [Path(p) for p in given], features)
+    of_slides = {} if slides is None else outputs.slides_of(read, Path(slides))
     with work_folder(out) as work:
         bags = write_inputs(read, work, reporter)[fitted.about.kind]
         _check_width(fitted, model, bags)
         said = fitted.apply(bags)
         clear(out)
-        return _written(fitted, read, said, out, None if slides is None else Path(slides), reporter)
+        return _written(fitted, read, said, out, of_slides, reporter)
 
 
 def _read(
@@ -116,7 +117,7 @@ def _written(
     read: Slides,
     said: Applied,
     out: Path,
-    slides: Path | None,
+    slides: dict[str, Path],
     reporter: Reporter,
 ) -> LocalizeResult:
     """Files as of a run; the column `label` of a run is `likeliest` here."""
@@ -146,7 +147,7 @@ def _written(
     pictures = outputs.write_maps(out, read, spots, words, True)
     result.paths["maps"] = out / "figures"
     result.paths["GeoJSON"] = out / "geojson"
-    if slides is not None and (patches := outputs.gallery_patches(read, spots, slides)):
+    if slides and (patches := outputs.gallery_patches(read, spots, slides)):
         result.paths["gallery"] = out / "gallery.png"
         outputs.write_contact_sheet(result.paths["gallery"], patches, words)
         pictures = {"Gallery": result.paths["gallery"], **pictures}
@@ -172,4 +173,4 @@ def _sentences(fitted: DiagnosisModel, read: Slides, unlike: list[bool], n_shown
             f"{counted(len(names), 'slide')} unlike the training's: no map is drawn there, and the probability means nothing: "
             f"{shorten(names, 3)}."
         )
-    return lines
+    return [*lines, *read.notes]

@@ -82,7 +82,7 @@ class _Asked:
         work: folder for what is needed while the run goes on.
         few: fewer patients than a finding takes.
         outlines: of an expert, by slide.
-        slides: folder of the slides, for the gallery.
+        slides: files of the slides by id, for the gallery.
     """
 
     read: Slides
@@ -93,7 +93,7 @@ class _Asked:
     few: bool
     notes: list[str]
     outlines: dict[str, tuple[Region, ...]]
-    slides: Path | None
+    slides: dict[str, Path]
     permutations: int
     seed: int
     reporter: Reporter
@@ -138,7 +138,8 @@ def localize(
         clinical: a table with a column patient_id or section_id.
         site: column of the laboratory or scanner.
         split: column of folds, in place of folds that are dealt.
-        features: folder of encoder features (TRIDENT, CLAM, LazySlide), each file named as its prediction.
+        features: folder of encoder features (TRIDENT, CLAM, LazySlide), each file named as its prediction, or a manifest whose
+            sections are in the cache; None takes those that `predict --keep-features` kept, if there are any.
         slides: folder of the slides, for the gallery.
         regions: folder of outlines, SECTION.geojson each; the map is scored against them.
         accept: `few-patients` runs with fewer than 8 patients of a diagnosis, and marks every output `no evidence`.
@@ -157,7 +158,7 @@ def localize(
         site=site, split=split, features=None if features is None else Path(features),
     )  # fmt: skip
     counts = patients_by_class(read.bags)
-    folder = None if slides is None else Path(slides)
+    of_slides = {} if slides is None else outputs.slides_of(read, Path(slides))
     outlines = outlined.read_outlines(read, None if regions is None else Path(regions))
     if FEW_PATIENTS in accept and min(counts.values()) < 2:
         raise ConfigError(
@@ -180,7 +181,7 @@ def localize(
         clear(out)
         return _tested(
             _Asked(
-                read, inputs, folds, out, work, few, notes, outlines, folder, permutations, seed, reporter,
+                read, inputs, folds, out, work, few, notes, outlines, of_slides, permutations, seed, reporter,
             )
         )  # fmt: skip
 
@@ -274,7 +275,7 @@ def _write_outputs(result: LocalizeResult, asked: _Asked, found: _Found) -> dict
     maps = outputs.write_maps(out, read, spots, words, mark != FINDING)
     result.paths["maps"] = out / "figures"
     result.paths["GeoJSON"] = out / "geojson"
-    if asked.slides is not None and (patches := outputs.gallery_patches(read, spots, asked.slides)):
+    if asked.slides and (patches := outputs.gallery_patches(read, spots, asked.slides)):
         result.paths["gallery"] = pictures["Gallery"] = out / "gallery.png"
         outputs.write_contact_sheet(result.paths["gallery"], patches, words)
     return {**pictures, **maps}

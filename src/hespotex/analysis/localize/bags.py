@@ -133,7 +133,7 @@ def check_labels(slides: Sequence[Bag]) -> None:
     """One diagnosis a patient, and two or more in all.
 
     Raises:
-        ConfigError: otherwise.
+        ConfigError: otherwise, or two diagnoses differ in spelling alone.
     """
     of: dict[str, set[str]] = {}
     for slide in slides:
@@ -146,6 +146,14 @@ def check_labels(slides: Sequence[Bag]) -> None:
             remedy="correct the table, or give such samples patient ids of their own",
         )
     classes = sorted({s.label for s in slides})
+    plain: dict[str, list[str]] = {}
+    for name in classes:
+        plain.setdefault(" ".join(name.casefold().split()), []).append(name)
+    if alike := next((names for names in plain.values() if len(names) > 1), None):
+        raise ConfigError(
+            expected="diagnoses that differ in more than capitals and blanks",
+            found=" and ".join(repr(name) for name in alike), remedy="write each in one way",
+        )  # fmt: skip
     if len(classes) < 2:
         raise ConfigError(
             expected="two diagnoses or more", found=f"one: {shorten(classes)}",

@@ -18,7 +18,7 @@ from hespotex.analysis.localize.bags import Bag, Bags, check_labels, write_bags
 from hespotex.analysis.localize.features import Features, find_features
 from hespotex.analysis.patient_ids import owner
 from hespotex.analysis.prediction_file import PredictionFile
-from hespotex.errors import ConfigError, GenePanelError, shorten
+from hespotex.errors import ConfigError, GenePanelError, counted, shorten
 from hespotex.progress import Reporter
 
 Floats = npt.NDArray[np.float32]
@@ -61,14 +61,14 @@ class Slides:
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
-        """(N,) spots that are not flagged as unlike the training's."""
-        return np.concatenate([f.usable for f in self.files])
+        """(N,) spots that could be read and are not flagged as unlike the training's."""
+        return np.concatenate([f.usable & f.readable for f in self.files])
 
     @property
     def log_depth(self) -> npt.NDArray[np.float64]:
-        """(N,) log of the predicted depth; NaN where the model predicts none."""
-        depth = np.concatenate([f.spots.depth for f in self.files]).astype(np.float64)
-        return np.log(np.maximum(depth, 1e-9))
+        """(N,) log of the predicted depth, of the slide's mean in a spot that could not be read; NaN where the model predicts none."""
+        depth = [_filled(f, f.spots.depth[:, None])[:, 0] for f in self.files]
+        return np.log(np.maximum(np.concatenate(depth).astype(np.float64), 1e-9))
 
 
 def read_slides(
@@ -85,7 +85,7 @@ def read_slides(
     Raises:
         HESpotExError: a prediction, the table, a column or a features file is wrong, or the diagnoses are no two.
     """
-    files = _files(predicted)
+    files, left_out = _files(predicted)
     ids = [f.spots.section_id for f in files]
     models = sorted({model_of(f) for f in files})
     if len(models) > 1:
@@ -98,16 +98,14 @@ def read_slides(
         index=pd.Index(ids, dtype=object),
     )  # fmt: skip
     table, notes = attach_clinical(obs, clinical)
-    for column in filter(None, (label, site, split)):
-        if column not in table or column in obs:
-            known = [str(c) for c in table.columns if c not in obs]
-            raise ConfigError(
-                expected=f"a column {column} in {clinical}", found=shorten(known, 6) or "none",
-            )  # fmt: skip
+    notes += left_out
+    _check_columns(table, obs, clinical, label, site, split)
     diagnosed = table[label].notna().to_numpy()
     if not diagnosed.all():
         lost = [name for name, has in zip(ids, diagnosed, strict=True) if not has]
-        notes.append(f"{len(lost):,} slides without a diagnosis left out: {shorten(lost, 3)}")
+        notes.append(
+            f"{counted(len(lost), 'slide')} without a diagnosis left out: {shorten(lost, 3)}."
+        )
     kept = [k for k, has in enumerate(diagnosed) if has]
     bags = tuple(
         Bag(
@@ -120,10 +118,38 @@ def read_slides(
         for k in kept
     )
     check_labels(bags)
+    if unplaced := [b.section_id for b in bags if site and not b.site]:
+        raise ConfigError(
+            expected=f"a site of every slide in column {site} of {clinical}",
+            found=f"none for {shorten(unplaced, 3)}", remedy="fill the cells, or leave --site out",
+        )  # fmt: skip
     files = [files[k] for k in kept]
     found, said = find_features(features, files)
     notes += [f"Features are {found.words}."] if found else said
     return Slides(tuple(files), bags, _genes(files), _sets(files), found, tuple(notes))
+
+
+def _check_columns(
+    table: pd.DataFrame,
+    obs: pd.DataFrame,
+    path: Path,
+    label: str,
+    site: str | None,
+    split: str | None,
+) -> None:
+    """Refuse columns that the table lacks, and one that stands for two things."""
+    for column in filter(None, (label, site, split)):
+        if column not in table or column in obs:
+            known = [str(c) for c in table.columns if c not in obs]
+            raise ConfigError(
+                expected=f"a column {column} in {path}", found=shorten(known, 6) or "none"
+            )
+    for option, named in (("--site", site), ("--split", split)):
+        if named == label:
+            raise ConfigError(
+                expected=f"another column than --label {label} with {option}",
+                found=f"{option} {label}",
+            )
 
 
 def read_undiagnosed(
@@ -138,7 +164,7 @@ def read_undiagnosed(
     Raises:
         HESpotExError: a prediction or a features file is wrong, or a gene is not there.
     """
-    files = _files(predicted)
+    files, left_out = _files(predicted)
     for file in files:
         if lacking := sorted(set(genes) - set(file.genes.tolist())):
             raise GenePanelError(
@@ -150,7 +176,7 @@ def read_undiagnosed(
         for f in files
     )
     found, notes = find_features(features, files) if with_features else (None, [])
-    return Slides(tuple(files), bags, dict.fromkeys(genes, ""), {}, found, tuple(notes))
+    return Slides(tuple(files), bags, dict.fromkeys(genes, ""), {}, found, (*left_out, *notes))
 
 
 def model_of(file: PredictionFile) -> str:
@@ -163,7 +189,7 @@ def write_sets(slides: Slides, folder: Path) -> Bags:
 
     def scores(file: PredictionFile) -> Floats:
         held, values = _sets_in(file)
-        return values[:, [list(held).index(name) for name in slides.sets]]
+        return _filled(file, values[:, [list(held).index(name) for name in slides.sets]])
 
     return write_bags(folder / "sets", slides.bags, (scores(f) for f in slides.files))
 
@@ -175,7 +201,8 @@ def write_inputs(slides: Slides, folder: Path, reporter: Reporter) -> dict[str, 
         of_genes = _composition(slides, reporter)
         out[COMPOSITION] = write_bags(folder / COMPOSITION, slides.bags, of_genes)
     if slides.features is not None:
-        of_spots = (read() for read in slides.features.readers)
+        readers = zip(slides.files, slides.features.readers, strict=True)
+        of_spots = (_filled(file, read()) for file, read in readers)
         out[FEATURES] = write_bags(folder / FEATURES, slides.bags, of_spots)
     if len(out) < 2:
         return out
@@ -189,16 +216,32 @@ def write_inputs(slides: Slides, folder: Path, reporter: Reporter) -> dict[str, 
 def _composition(slides: Slides, reporter: Reporter) -> Iterator[Floats]:
     with reporter.task("reading predictions", len(slides.files)) as advance:
         for file in slides.files:
-            yield file.read(tuple(slides.genes)).composition
+            yield _filled(file, file.read(tuple(slides.genes)).composition)
             advance(1)
 
 
-def _files(predicted: list[Path]) -> list[PredictionFile]:
+def _filled(file: PredictionFile, values: Floats) -> Floats:
+    """(n, D) values, in spots that could not be read the mean of the others: they then speak for nothing."""
+    if file.readable.all() or len(values) != file.n_spots:  # said where the rows are put together
+        return values
+    filled = values.copy()
+    filled[~file.readable] = values[file.readable].mean(axis=0)
+    return filled
+
+
+def _files(predicted: list[Path]) -> tuple[list[PredictionFile], list[str]]:
+    """Predictions with spots, and a line on those without one that could be read."""
     files = [PredictionFile(path) for path in prediction_files(predicted)]
     ids = [f.spots.section_id for f in files]
     if twice := sorted({name for name in ids if ids.count(name) > 1}):
         raise ConfigError(expected="each slide once", found=f"{shorten(twice, 3)} in several files")
-    return files
+    empty = [f.spots.section_id for f in files if not f.readable.any()]
+    if len(empty) == len(files):
+        raise ConfigError(
+            expected="slides with spots that could be read", found=f"none in {shorten(empty, 3)}"
+        )
+    notes = [f"{counted(len(empty), 'slide')} without a spot that could be read left out: {shorten(empty, 3)}."]  # fmt: skip
+    return [f for f in files if f.readable.any()], notes if empty else []
 
 
 def _genes(files: list[PredictionFile]) -> dict[str, str]:
@@ -235,6 +278,6 @@ def _graded(grades: list[dict[str, str]]) -> dict[str, str]:
 
 def _word(value: object) -> str:
     """A cell as a name: 1.0 of a column of numbers is 1."""
-    if isinstance(value, float) and np.isnan(value):
+    if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)

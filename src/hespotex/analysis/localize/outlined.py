@@ -31,7 +31,9 @@ def read_outlines(read: Slides, folder: Path | None) -> dict[str, tuple[Region, 
 def against_outlines(
     read: Slides, mapped: SpotMap, passed: Passed, outlines: dict[str, tuple[Region, ...]]
 ) -> list[str]:
-    """How well the map agrees with outlines, slide by slide."""
+    """How well the map agrees with outlines, slide by slide; empty where there are none."""
+    if not outlines:
+        return []
     found, at = [], 0
     for bag, file in zip(read.bags, read.files, strict=True):
         rows = slice(at, at + bag.n_spots)
@@ -43,7 +45,9 @@ def against_outlines(
             found.append([compare.map_auroc(v[rows], inside) for v in (mapped.z, passed.loss[0])])
     kept = [pair for pair in found if np.isfinite(pair).all()]
     if not kept:
-        return []
+        return [
+            f"Outlines of {counted(len(found), 'slide')} hold no spot or all of them: the map is not scored against them."
+        ]
     mean = np.mean(kept, axis=0)
     return [
         f"Against the outlines of {counted(len(kept), 'slide')}: AUROC of spots {mean[0]:.2f} by z, {mean[1]:.2f} by necessity "

@@ -15,6 +15,7 @@ from hespotex import keys
 from hespotex.analysis.localize.cohort import Slides
 from hespotex.analysis.localize.evidence import SpotMap
 from hespotex.analysis.localize.nested import Passed
+from hespotex.errors import ConfigError, shorten
 from hespotex.plots.evidence_map import plot_evidence_map
 from hespotex.plots.gallery import Patch, write_gallery
 from hespotex.plots.style import save_figure
@@ -153,10 +154,25 @@ def write_maps(
     return drawn
 
 
-def gallery_patches(slides: Slides, spots: pd.DataFrame, folder: Path) -> list[Patch]:
-    """The most telling spots of each diagnosis, at most three a slide; of slides whose file lies in the folder."""
+def slides_of(slides: Slides, folder: Path) -> dict[str, Path]:
+    """The slide's file by id, of those that lie in a folder.
+
+    Raises:
+        ConfigError: none does.
+    """
     paths = slides_in(folder).slides
-    of = dict(zip(slide_names(paths), paths, strict=True))
+    ids = {b.section_id for b in slides.bags}
+    of = {n: p for n, p in zip(slide_names(paths), paths, strict=True) if n in ids}
+    if not of:
+        raise ConfigError(
+            expected=f"slides named as their predictions ({shorten(sorted(ids), 3)}) in {folder}",
+            found=shorten([p.name for p in paths], 3) or "no slide", remedy="give the folder that was predicted",
+        )  # fmt: skip
+    return of
+
+
+def gallery_patches(slides: Slides, spots: pd.DataFrame, of: dict[str, Path]) -> list[Patch]:
+    """The most telling spots of each diagnosis, at most three a slide; `of` has the files, as `slides_of`."""
     at = {b.section_id: f.spots for b, f in zip(slides.bags, slides.files, strict=True)}
     found = []
     telling = spots[spots["shown"] & spots[keys.SECTION_ID].isin(list(of))]
