@@ -190,7 +190,10 @@ def test_features_of_another_encoder_are_refused_and_those_of_the_same_are_taken
     others = [f"S{k}" for k in range(100, 106)]
     out = tmp_path / "out"
     said = refusal(_apply(model, new, out))
-    assert re.search("expected --features, which .* reads, found none", said)
+    assert re.search(
+        "expected features, which .* reads, in --features or kept beside the predictions, found none",
+        said,
+    )
     named = _features(tmp_path / "named", others, encoder="gigapath")
     said = refusal(_apply(model, new, out, "--features", named))
     assert "expected features of uni_v1" in said
