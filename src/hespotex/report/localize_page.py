@@ -351,7 +351,8 @@ def _sentences(
     """What a pathologist is told first."""
     tested = (
         f"Patients left out are told apart with AUROC {best.auroc:.2f} (95 % {best.auroc_interval[0]:.2f} to "
-        f"{best.auroc_interval[1]:.2f}) by {name}; p = {result.p_value:.3g} over {result.permutations} permutations of the "
+        f"{best.auroc_interval[1]:.2f}) by {name}: of 100 pairs of patients with two diagnoses, about {100 * best.auroc:.0f} stand "
+        f"in the right order. By chance it would be 50; p = {result.p_value:.3g} over {result.permutations} permutations of the "
         "diagnoses among patients."
     )
     if result.evidence == NO_SIGNAL:

@@ -134,7 +134,7 @@ def write_tables(out: Path, table: pd.DataFrame, spots: pd.DataFrame | None) -> 
 def write_maps(
     out: Path, slides: Slides, spots: pd.DataFrame, words: str, alarm: bool
 ) -> dict[str, Path]:
-    """A picture and a GeoJSON for every slide on which a spot passes; by the slide's id."""
+    """A picture and a GeoJSON for every slide on which a spot passes; by the picture's title."""
     names = safe_names([b.section_id for b in slides.bags])
     drawn, at = {}, 0
     for bag, file, name in zip(slides.bags, slides.files, names, strict=True):
@@ -143,13 +143,14 @@ def write_maps(
         shown = own["shown"].to_numpy(bool)
         if not shown.any():
             continue
+        title = (
+            f"{bag.section_id}: {int(shown.sum()):,} of {bag.n_spots:,} spots speak for {bag.label}"
+        )
         figure = plot_evidence_map(
-            file.spots, own["z"].to_numpy(), shown,
-            title=f"{bag.section_id}: {int(shown.sum()):,} of {bag.n_spots:,} spots speak for {bag.label}",
-            words=words, alarm=alarm,
-        )  # fmt: skip
-        drawn[bag.section_id] = out / "figures" / f"{name}.png"
-        save_figure(figure, drawn[bag.section_id])
+            file.spots, own["z"].to_numpy(), shown, title=title, words=words, alarm=alarm
+        )
+        drawn[title] = out / "figures" / f"{name}.png"
+        save_figure(figure, drawn[title])
         _write_geojson(out / "geojson" / f"{name}.geojson", file.spots, own[shown], words)
     return drawn
 
