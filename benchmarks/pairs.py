@@ -30,24 +30,28 @@ SCORES = ("log1p", "composition")
 
 
 def fold_scores(
-    train: Sections, held_out: Sections, abundant: Mapping[str, list[int]], seed: int = 0
-) -> dict[str, dict[str, float]]:
-    """Of each fold the mean PCC of log1p, and of composition over the 200 abundant genes.
+    train: Sections,
+    held_out: Mapping[str, Sections],
+    abundant: Mapping[str, list[int]],
+    seed: int = 0,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Of each kind of features and each fold the mean PCC of log1p, and of composition over the 200 abundant genes.
 
     Args:
-        train: the sections with the features that a model is fitted on.
-        held_out: the same sections with those that it predicts from.
+        train: the sections with the features that models are fitted on.
+        held_out: the same sections, by the kind of features that are predicted from.
         abundant: places of the abundant genes of each section's panel.
     """
-    found = {}
+    found: dict[str, dict[str, dict[str, float]]] = {kind: {} for kind in held_out}
     for fold, (own, scored) in FOLDS.items():
         model = fit_model([train[name] for name in own], ModelConfig(), seed=seed)
-        values = []
-        for name in scored:
-            section = held_out[name]
-            p = predict_expression(model, section.features, section.xy_um, spread=False)
-            values.append(_means(score(section, p.log1p, p.composition), abundant[name]))
-        found[fold] = {s: float(np.mean([v[s] for v in values])) for s in SCORES}
+        for kind, sections in held_out.items():
+            values = []
+            for name in scored:
+                section = sections[name]
+                p = predict_expression(model, section.features, section.xy_um, spread=False)
+                values.append(_means(score(section, p.log1p, p.composition), abundant[name]))
+            found[kind][fold] = {s: float(np.mean([v[s] for v in values])) for s in SCORES}
     return found
 
 

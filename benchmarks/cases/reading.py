@@ -63,15 +63,14 @@ def _mixed(context: Context) -> dict[str, Any]:
         for name, s in patches.items()
     }
     some = {name: (area if name in _BY_AREA else patches)[name] for name in patches}
-    features = {
-        "patches": (patches, patches),
-        "area": (area, area),
-        "widest": (widest, widest),
-        "sections": (some, some),
-        "to_area": (patches, area),
-        "to_patches": (area, patches),
-    }
-    return {name: pairs.fold_scores(*both, abundant) for name, both in features.items()}
+    fits = [
+        (patches, {"patches": patches, "to_area": area}),
+        (area, {"area": area, "to_patches": patches}),
+        (widest, {"widest": widest}),
+        (some, {"sections": some}),
+    ]
+    found = [pairs.fold_scores(train, held_out, abundant) for train, held_out in fits]
+    return {name: scores for each in found for name, scores in each.items()}
 
 
 def tables(found: Mapping[str, dict[str, Any]], context: Context) -> Sequence[Table]:

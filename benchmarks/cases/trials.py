@@ -49,7 +49,7 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     }[parameters["what"]]
     with timed() as spent:
         scores = {
-            name: pairs.fold_scores(cut, cut, abundant)
+            name: pairs.fold_scores(cut, {name: cut}, abundant)[name]
             for name, values in made(context)
             for cut in [{n: replace(s, features=values[n]) for n, s in known.items()}]
         }
