@@ -20,15 +20,9 @@ from hespotex.storage.atomic import atomic_path
 from hespotex.storage.content_keys import content_key
 
 Floats = npt.NDArray[np.float32]
-Turn = tuple[int, bool]
 
 # A side of a patch in cells; the product's 224 px.
 CELLS = 7
-# Quarters counter-clockwise, and whether the picture is mirrored first.
-UPRIGHT: Turn = (0, False)
-TURNS: Sequence[Turn] = [
-    (quarters, mirrored) for mirrored in (False, True) for quarters in range(4)
-]
 _BATCH = 8
 
 
@@ -47,7 +41,7 @@ def windows() -> dict[str, npt.NDArray[np.float64]]:
 
 
 def features(
-    section: Any, encoder: Any, sides_um: Sequence[float], halo: int, turn: Turn, cache: Path
+    section: Any, encoder: Any, sides_um: Sequence[float], halo: int, quarters: int, cache: Path
 ) -> Mapping[str, Floats]:
     """(n, S, D) features of each form of window.
 
@@ -56,20 +50,20 @@ def features(
         encoder: the offline one.
         sides_um: of the square windows.
         halo: cells around a patch that the network sees, too; 0: none, as where patches are encoded one by one.
-        turn: of the patches.
+        quarters: by which patches are turned, counter-clockwise.
         cache: folder in which they are kept.
     """
     mpp = section.geometry.mpp
     sides = [side * mpp for side in PatchPlan(tuple(sides_um), CELLS * CELL_PX).sides_px0(mpp)]
     key = content_key(
         "trial cells", section.section_id, str(section.slide), encoder.key(), encoder.engine,
-        sides, halo, list(turn), sorted(windows()), section.xy_px0,
+        sides, halo, [quarters, False], sorted(windows()), section.xy_px0,
     )  # fmt: skip
-    path = cache / f"{section.section_id}-{halo}-{turn[0]}{'m' if turn[1] else ''}-{key[:12]}.npz"
+    path = cache / f"{section.section_id}-{halo}-{quarters}-{key[:12]}.npz"
     if path.is_file():
         with np.load(path) as kept:
             return {name: kept[name] for name in kept.files}
-    found = _encode(section, encoder, sides, halo, turn)
+    found = _encode(section, encoder, sides, halo, quarters)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **found)
@@ -77,25 +71,25 @@ def features(
 
 
 def _encode(
-    section: Any, encoder: Any, sides_um: Sequence[float], halo: int, turn: Turn
+    section: Any, encoder: Any, sides_um: Sequence[float], halo: int, quarters: int
 ) -> dict[str, Floats]:
     mpp, tile = section.geometry.mpp, Tile(CELLS, halo)
     reader = encoder.by_area((tile,))
     # Forms other than the square are tried on the picture as it lies.
-    forms = {k: v for k, v in windows().items() if turn == UPRIGHT or k == "square"}
+    forms = {k: v for k, v in windows().items() if not quarters or k == "square"}
     weights = np.stack(list(forms.values()))
     plan = PatchPlan(tuple(side * tile.side / CELLS for side in sides_um), tile.side_px)
     out = np.empty((len(forms), section.n_spots, len(sides_um), encoder.dim), np.float32)
     with open_slide(section.slide, mpp=mpp, bits=section.bits) as slide:
         for rows, patches in crop_patches(slide, section.xy_px0, mpp, plan, _BATCH):
             for side in range(len(sides_um)):
-                cells = reader.phases[0].cells(_turned(patches[:, side], turn)).astype(np.float64)
+                cells = (
+                    reader.phases[0].cells(_turned(patches[:, side], quarters)).astype(np.float64)
+                )
                 for form, means in enumerate(np.einsum("wij,bijk->wbk", weights, cells)):
                     out[form, rows, side] = reader.features(means)
     return dict(zip(forms, out, strict=True))
 
 
-def _turned(patches: npt.NDArray[np.uint8], turn: Turn) -> npt.NDArray[np.uint8]:
-    quarters, mirrored = turn
-    seen = patches[:, :, ::-1] if mirrored else patches
-    return np.ascontiguousarray(np.rot90(seen, quarters, axes=(1, 2)))
+def _turned(patches: npt.NDArray[np.uint8], quarters: int) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(np.rot90(patches, quarters, axes=(1, 2)))

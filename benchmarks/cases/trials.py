@@ -19,10 +19,12 @@ SIDES_UM = (77.2, 154.5, 309.0, 617.9, 1235.8)
 _DEFAULT = "four scales"
 # Cells around a patch in the trials of windows: what is left of the borders stands beside in the table.
 _HALO = 4
-_PARTS = ("patches", "turns", "windows", "area", "shell")
+_MORE_SEEDS = (1, 2)
+_PARTS = ("patches", "seeds", "turns", "windows", "area", "shell")
 _LABELS = {
     "patches": "by patches",
-    "turns": "by patches, mean over turns",
+    "seeds": "by patches, mean of seeds 1 and 2",
+    "turns": "by patches, mean over turned patches",
     "windows": f"patches with {_HALO} cells around them",
     "area": "by area",
     "shell": "SHELL",
@@ -42,18 +44,27 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     known, abundant = load(context.data.parent, machine(context))
     made = {
         "patches": _scales,
+        "seeds": _scales,
         "turns": _turns,
         "windows": _windows,
         "area": _area,
         "shell": _shell,
     }[parameters["what"]]
+    seeds = _MORE_SEEDS if parameters["what"] == "seeds" else (0,)
     with timed() as spent:
         scores = {
-            name: pairs.fold_scores(cut, {name: cut}, abundant)[name]
+            name: _mean([pairs.fold_scores(cut, {name: cut}, abundant, s)[name] for s in seeds])
             for name, values in made(context)
-            for cut in [{n: replace(s, features=values[n]) for n, s in known.items()}]
+            for cut in [{n: replace(k, features=values[n]) for n, k in known.items()}]
         }
     return {"scores": scores, "depth": pairs.depth_scores(known, abundant), **spent.as_dict()}
+
+
+def _mean(scores: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    return {
+        fold: {s: float(np.mean([each[fold][s] for each in scores])) for s in pairs.SCORES}
+        for fold in scores[0]
+    }
 
 
 Variants = Iterator[tuple[str, Mapping[str, Any]]]
@@ -68,23 +79,18 @@ def _scales(context: Context) -> Variants:
 
 def _turns(context: Context) -> Variants:
     total: dict[str, Any] = {}
-    for number, turn in enumerate(trial_cells.TURNS, 1):
-        one = _cells(context, SIDES_UM if turn == trial_cells.UPRIGHT else SIDES_UM[:4], 0, turn)
-        for name, values in one["square"].items():
+    for quarters in range(4):
+        one = _cells(context, SIDES_UM[:4] if quarters else SIDES_UM, 0, quarters)["square"]
+        for name, values in one.items():
             total[name] = total.get(name, 0) + values[:, :4].astype(np.float64)
-        if number in (4, 8):
-            mean = {n: (f / number).astype(np.float32) for n, f in total.items()}
-            yield ("4 turns" if number == 4 else "4 turns, and mirrored"), mean
+    yield "4 quarters", {n: (f / 4).astype(np.float32) for n, f in total.items()}
 
 
 def _windows(context: Context) -> Variants:
-    forms = _cells(context, SIDES_UM, _HALO)
-    for form, five in forms.items():
-        yield form, {n: f[:, :4] for n, f in five.items()}
-    yield "square, and a fifth of 1,236 um", forms["square"]
+    forms = _cells(context, SIDES_UM[:4], _HALO)
+    yield from forms.items()
     beside = {
-        n: np.concatenate([f[:, :4], forms["gauss 1"][n][:, :4]], axis=1)
-        for n, f in forms["square"].items()
+        n: np.concatenate([f, forms["gauss 1"][n]], axis=1) for n, f in forms["square"].items()
     }
     yield "square and gauss 1 beside each other", beside
 
@@ -130,7 +136,7 @@ def _cells(
     context: Context,
     sides_um: Sequence[float],
     halo: int,
-    turn: trial_cells.Turn = trial_cells.UPRIGHT,
+    quarters: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Features of all sections, by the form of the window."""
     from benchmarks.data import warm_encoder
@@ -139,7 +145,9 @@ def _cells(
     assert cache is not None
     found: dict[str, dict[str, Any]] = {}
     for section in (s for read in _read(context) for s in read):
-        of_forms = trial_cells.features(section, encoder, sides_um, halo, turn, cache / "trials")
+        of_forms = trial_cells.features(
+            section, encoder, sides_um, halo, quarters, cache / "trials"
+        )
         for form, values in of_forms.items():
             found.setdefault(form, {})[section.section_id] = values
     return found
