@@ -147,6 +147,16 @@ def test_a_path_is_a_path_also_where_no_file_is(tmp_path: Path) -> None:
         assert local_model(path) == path
 
 
+def test_a_folder_of_the_same_name_hides_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`predict lab SLIDE --out lab` makes one; the second call has to find the model again."""
+    monkeypatch.chdir(tmp_path)
+    add_model(MODEL, name="lab")
+    Path("lab").mkdir()
+    assert local_model("lab") == local_model(Path("lab")) == model_folder() / "lab.hespotex"
+
+
 def test_a_model_of_a_hub_is_fetched_with_its_commit_and_checksum(hub: Web) -> None:
     kept = fetch_model("hf://lab/bulb")
     assert (kept.name, kept.sha256, kept.revision) == ("bulb", SHA256, "a" * 40)

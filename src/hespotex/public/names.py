@@ -105,6 +105,9 @@ def _is_this_machine(url: str) -> bool:
 
 
 def is_path(text: str | Path) -> bool:
-    """Whether it is a path rather than a name: it exists, has a folder, or the ending of a model file."""
+    """Whether it is a path rather than a name: a file is there, or it has a folder or the ending of a model file.
+
+    A folder of that name, such as `predict lab SLIDE --out lab` makes, leaves it a name.
+    """
     path = Path(text)
-    return path.exists() or path.name != str(text) or path.suffix == ENDING
+    return path.is_file() or path.name != str(text) or path.suffix == ENDING
