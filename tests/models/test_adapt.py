@@ -18,7 +18,7 @@ from hespotex.genes.panel import GenePanel, log1p_cpm, pearson_residuals, spot_t
 from hespotex.models.adapting import Adaptation, check_adaptable, check_new_ids
 from hespotex.models.bundle import Bundle, read_model, write_model
 from hespotex.models.default.adapt import Strength
-from hespotex.models.default.level import SlideLevel
+from hespotex.models.default.level import SlideLevel, log_shares
 from hespotex.models.fit import fit_bundle
 from hespotex.models.predict import predict_section
 from hespotex.models.preprocessing import feature_stats
@@ -203,3 +203,53 @@ def test_levels_that_slides_show_are_counted_from_the_own_slides_on() -> None:
     assert np.corrcoef(*told)[0, 1] > 0.95  # a look beyond the farthest training slide is drawn in
     moved = adapted.model.tensors["level.looks"][:12] - base.model.tensors["level.looks"]
     np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("foreign", "own", "tells"), [(2, 8, True), (2, 3, False), (12, 8, True)])
+def test_from_four_own_patients_on_their_slides_show_how_far_levels_follow(
+    foreign: int, own: int, tells: bool
+) -> None:
+    """Levels of patients that nobody trained on: missed by a model of two patients, found once eight more adapt it."""
+    config = RunConfig.from_values({}, ["model.epochs=1", "model.ensemble=1", "model.hidden=8"])
+    made = levelled_slides(foreign + own + 8)
+    ids = [item.section.section_id for item in made.cohort.items]
+    base = fit_bundle(made.cohort.subset(ids[:foreign]), config)
+    mine, others = made.cohort.subset(ids[foreign:-8]), made.cohort.subset(ids[-8:]).items
+    adapted = Adaptation.of(base, mine).bundle(Strength(levels=True))
+    level = SlideLevel.from_tensors(adapted.model.tensors)
+    assert level is not None
+    assert level.tells is tells
+    assert len(level.looks) == foreign + own
+    record = adapted.model.hyper["level"]
+    assert record["tells_slides_apart"] is tells
+    assert record["patients"] == (own if own >= 4 else foreign)
+    said = np.stack([level(feature_stats(i.features))[0] for i in others])[:, made.shown]
+    totals = np.stack([np.asarray(i.section.counts.sum(axis=0)).ravel() for i in others])
+    measured = log_shares(totals)[:, made.shown]
+    if not tells:
+        np.testing.assert_array_equal(said, 0)
+        return
+    assert np.nanmedian(pcc_per_gene(said, measured)) > 0.6
+    away = said - said.mean(axis=0), measured - measured.mean(axis=0)
+    assert np.square(away[1] - away[0]).mean() < 0.5 * np.square(away[1]).mean()
+
+
+@pytest.mark.slow
+def test_own_slides_that_show_nothing_leave_levels_as_they_came() -> None:
+    config = RunConfig.from_values({}, ["model.epochs=1", "model.ensemble=1", "model.hidden=8"])
+    made = levelled_slides(12).cohort
+    base = fit_bundle(made, config)
+    hidden = levelled_slides(8, visible=False).cohort
+    renamed = [
+        replace(i, section=replace(i.section, section_id=f"X{k}", patient_id=f"X{k}"))
+        for k, i in enumerate(hidden.items)
+    ]
+    adapted = Adaptation.of(base, replace(hidden, items=tuple(renamed))).bundle(
+        Strength(levels=True)
+    )
+    for name in ("slopes", "follows", "directions", "farthest"):
+        np.testing.assert_array_equal(
+            adapted.model.tensors[f"level.{name}"], base.model.tensors[f"level.{name}"]
+        )
+    assert adapted.model.hyper["level"] == base.model.hyper["level"]

@@ -4,7 +4,7 @@
               the direct regression leaves of log1p. A large penalty shrinks both to nothing: the model as it came.
     depth     ridge on what the model's depth leaves over; its mean is that of the own sections.
     level     of every gene: what the model leaves over, shrunk by how much patients differ and counts vary. It moves no
-              map. The looks of slides are read from the own ones on.
+              map. The looks of slides are read from the own ones on, and from four own patients on how far these follow.
 
 Every part is added to one of the same form, so whatever reads a model reads an adapted one.
 """
@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.errors import ModelFileError
-from hespotex.genes.panel import Margins, pooled_composition, spot_totals
+from hespotex.genes.panel import Margins, spot_totals
+from hespotex.models.default.adapted_level import counted_from_own, level_of_own, with_own_slopes
 from hespotex.models.default.calibration import Readout, gene_offsets, train_mean_log1p
 from hespotex.models.default.depth import fit_depth
 from hespotex.models.default.ensemble import RIDGE_SHARE, Ensemble, Factors
 from hespotex.models.default.expectation import tabulate
-from hespotex.models.default.level import SlideLevel, by_patient, patient_names
-from hespotex.models.default.looks import place_of, within
+from hespotex.models.default.level import SlideLevel
 from hespotex.models.default.low_rank import LowRank, Rows, centred_log1p, fit_low_rank
 from hespotex.models.default.regression import (
     DIRECT_PENALTY,
@@ -85,6 +85,7 @@ class Prepared:
 
     Attributes:
         model: as it came, with the columns of new genes.
+        projection: of its inputs.
         sections: own sections over the model's genes.
         stats, inputs, contexts, factors: of each.
         table: denoised Pearson residuals around the model's prediction.
@@ -94,6 +95,7 @@ class Prepared:
 
     model: FittedModel
     ensemble: Ensemble
+    projection: InputProjection
     kernel: KernelComposition
     sections: tuple[TrainingSection, ...]
     stats: tuple[FeatureStats, ...]
@@ -140,7 +142,7 @@ class Prepared:
     def _with_levels(self, model: FittedModel) -> FittedModel:
         """Depth, levels and offsets of the own sections, shrunk towards the model's."""
         known, sections = Readout.from_tensors(model.tensors), self.sections
-        told, centred = _told(model, sections, self.stats)
+        told, centred = counted_from_own(model, sections, self.stats)
         expected = known.log_pooled.astype(np.float64) + told
         parts = [np.exp(expected)[s.measured].sum() / np.exp(expected).sum() for s in sections]
         depth = [np.log1p(spot_totals(s.counts) / p) for s, p in zip(sections, parts, strict=True)]
@@ -167,6 +169,16 @@ class Prepared:
             float(np.concatenate(depth).mean()),
             known.log_pooled if known.norm is None else known.norm,
         )
+        centred, of_level = with_own_slopes(
+            centred,
+            self.model.hyper,
+            self.projection,
+            sections,
+            self.stats,
+            self.inputs,
+            seed=self.seed,
+        )
+        hyper |= of_level
         tensors = {**model.tensors, **centred, "depth.coefficients": coefficients}
         model = replace(model, tensors=tensors, hyper=hyper)
         offset: npt.NDArray[Any] = known.offset
@@ -224,7 +236,7 @@ def prepare(model: FittedModel, sections: Sequence[TrainingSection], *, seed: in
                 config.direct_rank, seed=seed, shrink=False, run=in_turn,
             )  # fmt: skip
     return Prepared(
-        model, ensemble, ensemble.kernel, tuple(sections), stats, inputs, contexts, factors, table,
+        model, ensemble, projection, ensemble.kernel, tuple(sections), stats, inputs, contexts, factors, table,
         direct, seed,
     )  # fmt: skip
 
@@ -303,53 +315,6 @@ def widened(model: FittedModel, shares: npt.ArrayLike, means: npt.ArrayLike) -> 
     )
 
 
-def level_of_own(
-    model: FittedModel, sections: Sequence[TrainingSection], expected: Float64
-) -> tuple[Float64, Float64]:
-    """(G,) log shares of own sections, shrunk towards what the model says of them, and (G,) how far they went.
-
-    Levels of P own patients differ from what the model says by a lab's shift of variance t2 (its mean over genes, by
-    moments), by the patients' variance s2 / P, as far as the model's own patients showed it, and by counting noise v. The
-    posterior mean goes t2 / (t2 + s2 / P + v) of the way; a gene that was not measured goes none.
-
-    Args:
-        expected: (G,) log shares, as the model has them for these slides.
-    """
-    owners = patient_names([s.patient_id for s in sections], [s.section_id for s in sections])
-    totals = np.sum([np.asarray(s.counts.sum(axis=0)).ravel() for s in sections], axis=0)
-    measured = np.any(_measured(sections), axis=0)
-    shares = pooled_composition([s.counts for s in sections], [s.measured for s in sections])
-    part = np.exp(expected)[measured].sum() / shares[measured].sum()
-    shift = np.log(shares * part) - expected
-    between = (model.hyper.get("level") or {}).get("between_patients") or 0.0
-    noise = 1 / (totals + 0.5) + float(between) ** 2 / len(set(owners))
-    often = measured & (totals >= np.median(totals[measured]))
-    lab = max(float(np.mean((np.square(shift) - noise)[often])), 0.0)
-    weight = np.where(measured, lab / (lab + noise), 0.0)
-    moved = expected + weight * shift
-    return moved - np.log(np.exp(moved).sum()), weight
-
-
-def _told(
-    model: FittedModel, sections: Sequence[TrainingSection], stats: Sequence[FeatureStats]
-) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[Any]]]:
-    """(G,) what the model says of the own slides' level, and its arrays with looks counted from these on."""
-    level = SlideLevel.from_tensors(model.tensors)
-    if level is None:
-        return np.zeros(1, np.float32), {}
-    owners = patient_names([s.patient_id for s in sections], [s.section_id for s in sections])
-    means = np.stack([s.mean.astype(np.float64) for s in stats])
-    centre = by_patient(means, owners)[1].mean(axis=0)
-    directions = level.directions.astype(np.float64)
-    away = replace(stats[0], mean=centre.astype(np.float32))
-    moved = directions @ place_of(away, level.centre, level.usual)
-    look = within(moved, float(level.farthest))
-    told = ((look @ level.slopes) * level.follows)[:-1].astype(np.float32)
-    own = np.stack([directions @ place_of(s, centre, level.usual) for s in stats])
-    looks = np.concatenate([level.looks - moved, own]).astype(np.float32)
-    return told, replace(level, centre=centre.astype(np.float32), looks=looks).tensors()
-
-
 def _left_of_log1p(
     section: TrainingSection, latent: Float32, known: DirectLog1p
 ) -> Callable[[Rows], Float32]:
@@ -361,7 +326,3 @@ def _left_of_log1p(
         return left if section.measured.all() else np.asarray(left * section.measured)
 
     return rows
-
-
-def _measured(sections: Sequence[TrainingSection]) -> npt.NDArray[np.bool_]:
-    return np.stack([s.measured for s in sections])

@@ -31,7 +31,7 @@ CANNOT_TELL: Final = "this model cannot tell slides apart"
 # With three patients the six ways to deal them are too few to reach one in twenty.
 FEWEST_PATIENTS: Final = 4
 _PERMUTATIONS: Final = 999
-_P_VALUE: Final = 0.05
+P_VALUE: Final = 0.05
 # A gene of this many counts over all training spots keeps half of its slope.
 _FEW_COUNTS: Final = 100.0
 # Part of the spots' number that is added to the inputs' own squares: two inputs that agree share a slope.
@@ -118,8 +118,8 @@ def fit_level(
         slopes = slopes_inside(sections, [z[:, : looks.shape[1]] for z in inputs])
         (_, told), (_, y) = by_patient(looks @ slopes, owners), by_patient(values, owners)
         y = y - y.mean(axis=0)
-        p = _p_value(told, y, seed)
-        if p <= _P_VALUE:
+        p = dealt_p_value(told, y, seed)
+        if p <= P_VALUE:
             told = told - told.mean(axis=0)
             follows = Following.of(told, y).share(told, y)
     farthest = np.linalg.norm(looks, axis=1).max(initial=0.0)
@@ -265,7 +265,7 @@ def _deviations(values: Float64, owners: Sequence[str]) -> tuple[float | None, f
     return float(np.median(np.sqrt(between))), float(np.median(np.sqrt(inside))) if free else None
 
 
-def _p_value(told: Float64, y: Float64, seed: int) -> float:
+def dealt_p_value(told: Float64, y: Float64, seed: int) -> float:
     """How often patients permuted against their slides follow the slopes as well, over all genes together.
 
     Genes move together, so only a test that deals whole patients can tell.
