@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.heard import Heard
 from helpers.web_server import Web, serving
 from hespotex.errors import DownloadError, RunError
 from hespotex.progress import Silent
@@ -50,6 +51,20 @@ def test_a_file_arrives_whole_in_its_folder_and_is_not_asked_for_twice(
     assert path.read_bytes() == CONTENT
     assert _files(path.parent) == ["a.bin"]
     assert web.asked == [("/a.bin", "")]
+
+
+def test_how_much_is_fetched_is_said_before_the_first_byte_of_several_files(
+    web: Web, tmp_path: Path
+) -> None:
+    web.files["/b.bin"], heard = CONTENT, Heard()
+    remotes = [Remote(web.url(f"/{n}.bin"), f"{n}.bin") for n in "ab"]
+    download(remotes[:1], tmp_path, Silent())
+    assert heard.said == []
+    (tmp_path / "a.bin").unlink()
+    download(remotes, tmp_path, heard)
+    assert heard.said == ["4.61 MB to fetch"]
+    download(remotes, tmp_path, heard)  # all of it is here
+    assert len(heard.said) == 1
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(web: Web, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from helpers.hub_server import as_hub, hub_data_set, refusing
 from helpers.made_sections import KNOWN, hest, space_ranger
 from helpers.web_server import Web, serving
 from hespotex.errors import ConfigError, DownloadError
-from hespotex.public import her2st
+from hespotex.public import her2st, ten_x
 from hespotex.public.archives import untar, unzip
 from hespotex.public.fetch import DATA_SETS, fetch
 from hespotex.sections.manifest import read_manifest
@@ -84,6 +84,10 @@ def test_every_data_set_says_its_licence_size_and_patients() -> None:
         assert name in listed
         assert data_set.licence.startswith("CC BY")
     assert "gated" in " ".join(listed.split())
+    assert DATA_SETS.all()["10x"].patients == "4 people, 1 mouse"
+    assert len({s.patient for s in ten_x.SAMPLES}) == 5
+    said = refusal(command("fetch", "10x"))
+    assert all(sample.name in said for sample in ten_x.SAMPLES)
 
 
 def test_a_record_of_zenodo_becomes_a_manifest(zenodo: Web, tmp_path: Path) -> None:

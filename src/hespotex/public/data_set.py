@@ -10,6 +10,7 @@ from typing import Final
 
 from hespotex.errors import ConfigError, shorten
 from hespotex.progress import Reporter
+from hespotex.public.download import Remote
 from hespotex.sections.manifest import read_manifest
 from hespotex.storage.atomic import atomic_path
 
@@ -30,6 +31,8 @@ class DataSet:
         ids: what `--ids` means.
         bring: fetches the chosen ids (None: all) into a folder, and returns the rows of the manifest.
         needs_ids: whether it is too large to be fetched whole.
+        names: every id, where they are few; else `ids` says it in words.
+        remotes: asks the publisher for its record, and returns files of it that anybody may have; None: cannot be asked.
     """
 
     name: str
@@ -42,6 +45,8 @@ class DataSet:
     ids: str
     bring: Callable[[Sequence[str] | None, Path, Reporter], list[Row]]
     needs_ids: bool = False
+    names: tuple[str, ...] = ()
+    remotes: Callable[[], list[Remote]] | None = None
 
 
 def chosen(known: Sequence[str], asked: Sequence[str] | None, what: str) -> list[str]:

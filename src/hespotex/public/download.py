@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hespotex.errors import DownloadError, RunError
 from hespotex.progress import Reporter
 from hespotex.storage.disk_errors import disk_fields
-from hespotex.storage.disk_room import check_room
+from hespotex.storage.disk_room import check_room, in_words
 
 if TYPE_CHECKING:
     import requests
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NETWORK: Final = "check the network (HTTPS_PROXY for a proxy) and run again: what is here is kept"
 # What helps beside freeing space, where a disk has no room.
 FEWER: Final = "choose another folder, or ask for fewer ids"
+_WORTH_SAYING: Final = 1 << 20
 _TRIES: Final = 5
 _LONGEST_WAIT_S: Final = 60.0
 _TIMEOUT_S: Final = (10.0, 60.0)  # to connect, and between two pieces
@@ -88,6 +89,8 @@ def download(
         sized = [(_with_size(r, session), p) for r, p in missing]
         wanted = sum(r.size or 0 for r, _ in sized) - sum(_begun(p) for _, p in sized)
         check_room(folder, wanted, remedy=FEWER)
+        if wanted >= _WORTH_SAYING:
+            reporter.say(f"{in_words(wanted)} to fetch")
         for remote, path in sized:
             _fetch(remote, path, session, reporter)
     return paths
@@ -98,6 +101,21 @@ def file_checksum(path: Path, kind: str) -> str:
     size = path.stat().st_size
     with path.open("rb") as handle:
         return f"{kind}:{hashlib.file_digest(handle, lambda: _hash(kind, size)).hexdigest()}"
+
+
+def stated_size(remote: Remote) -> int | None:
+    """Bytes of a file, as its server begins to give it; None where it does not tell.
+
+    Raises:
+        DownloadError: it does not give the file.
+    """
+    import requests
+
+    url = remote.url
+    with _explained(url), requests.Session() as session, _answer(session, remote) as response:
+        _refuse_status(url, response.status_code)
+        size = response.headers.get("Content-Length", "")
+    return int(size) if size.isdigit() else None
 
 
 def ask_json(url: str) -> Any:

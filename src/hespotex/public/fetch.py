@@ -59,7 +59,9 @@ def fetch(
             remedy="`hespotex fetch` lists them",
         )
     if found.needs_ids and not ids:
-        raise ConfigError(expected=f"--ids of {name}: {found.ids}", found="none")
+        raise ConfigError(
+            expected=f"--ids of {name}: {', '.join(found.names) or found.ids}", found="none"
+        )
     check_writable(out)
     reporter.say(f"{found.title}; licence {found.licence}; from {found.address}")
     return write_manifest(out, found.bring(ids, out, reporter))

@@ -10,13 +10,14 @@ from hespotex.errors import DownloadError
 from hespotex.progress import Reporter
 from hespotex.public.archives import by_file_name, unzip
 from hespotex.public.data_set import DataSet, Row, chosen
-from hespotex.public.download import download
+from hespotex.public.download import Remote, download
 from hespotex.public.zenodo import record_files
 
 RECORD: Final = 3957257
 SECTIONS: Final = tuple(
     f"{patient}{n}" for patient in "ABCDEFGH" for n in range(1, 7 if patient in "ABCD" else 4)
 )
+_ARCHIVES: Final = ("count-matrices.zip", "images.zip", "spot-selections.zip")
 # The authors encrypted the files and published these passwords with the paper's code.
 _COUNTS_AND_IMAGES: Final = b"zNLXkYk3Q9znUseS"
 _SPOTS: Final = b"yUx44SzG6NdB32gY"
@@ -30,7 +31,7 @@ def bring(ids: Sequence[str] | None, folder: Path, reporter: Reporter) -> list[R
         DownloadError: a file is not there, or another one than the record states.
     """
     sections = chosen(SECTIONS, ids, "her2st")
-    files = record_files(RECORD)
+    files = {remote.name: remote for remote in archives()}
     parts = (
         ("count-matrices.zip", _COUNTS_AND_IMAGES, {f"{s}.tsv.gz": _counts(s) for s in sections}),
         ("images.zip", _COUNTS_AND_IMAGES, {f"{s}.jpg": f"images/{s}.jpg" for s in sections}),
@@ -44,17 +45,26 @@ def bring(ids: Sequence[str] | None, folder: Path, reporter: Reporter) -> list[R
             },
         ),
     )
-    missing = [name for name, _, _ in parts if name not in files]
-    if missing:
-        raise DownloadError(
-            expected=f"{missing[0]} in record {RECORD} of Zenodo", found=", ".join(sorted(files))
-        )
-    archives = download([files[name] for name, _, _ in parts], folder / "archives", reporter)
+    there = download([files[name] for name, _, _ in parts], folder / "archives", reporter)
     unpacked: set[str] = set()
-    for (_, password, wanted), archive in zip(parts, archives, strict=True):
+    for (_, password, wanted), archive in zip(parts, there, strict=True):
         choose = _no_annotation({member: folder / target for member, target in wanted.items()})
         unpacked |= {p.relative_to(folder).as_posix() for p in unzip(archive, choose, password)}
     return [_row(section, unpacked) for section in sections]
+
+
+def archives() -> list[Remote]:
+    """The archives that are needed, as the record states them.
+
+    Raises:
+        DownloadError: Zenodo does not answer, or one is not there.
+    """
+    files = record_files(RECORD)
+    for name in _ARCHIVES:
+        if name not in files:
+            found = ", ".join(sorted(files))
+            raise DownloadError(expected=f"{name} in record {RECORD} of Zenodo", found=found)
+    return [files[name] for name in _ARCHIVES]
 
 
 def _no_annotation(targets: Mapping[str, Path]) -> Callable[[str], Path | None]:
@@ -105,4 +115,5 @@ DATA_SET = DataSet(
     address=f"https://zenodo.org/records/{RECORD}",
     ids="A1 ... H3",
     bring=bring,
+    remotes=archives,
 )

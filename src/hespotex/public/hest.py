@@ -10,7 +10,7 @@ from typing import Any, Final
 from hespotex.errors import ConfigError, DownloadError, shorten
 from hespotex.progress import Reporter
 from hespotex.public.data_set import DataSet, Row
-from hespotex.public.download import file_checksum
+from hespotex.public.download import Remote, file_checksum
 from hespotex.public.hub import (
     at_the_hub,
     check_access,
@@ -18,12 +18,12 @@ from hespotex.public.hub import (
     paths_info,
     stated_checksum,
 )
-from hespotex.storage.disk_room import in_words
 
 REPOSITORY: Final = "MahmoodLab/hest"
 _PAGE: Final = f"https://huggingface.co/datasets/{REPOSITORY}"
 _TERMS: Final = f"accept its terms on {_PAGE}, then `hf auth login`"
 _TABLE: Final = "HEST_v"
+_EXAMPLE: Final = "TENX95"
 _BY: Final = ("id", "organ", "oncotree_code")
 
 
@@ -36,11 +36,8 @@ def bring(ids: Sequence[str] | None, folder: Path, reporter: Reporter) -> list[R
         RunError: the disk has no room.
     """
     with at_the_hub(f"the data set {REPOSITORY}", DownloadError, page=_PAGE, remedy=_TERMS):
-        from huggingface_hub import HfApi, constants
-
-        told = HfApi(endpoint=constants.ENDPOINT).dataset_info(REPOSITORY)
+        names, commit = _told()
         check_access(REPOSITORY, "dataset")
-        names, commit = [s.rfilename for s in told.siblings or ()], str(told.sha)
         table = paths_info(REPOSITORY, [_newest_table(names)], "dataset", commit)
         samples = _samples(_read_table(table, folder, commit, reporter), ids or ())
         files = [f for sample in samples for f in _files(str(sample["id"]))]
@@ -49,10 +46,32 @@ def bring(ids: Sequence[str] | None, folder: Path, reporter: Reporter) -> list[R
             raise DownloadError(expected=f"{shorten(absent)} in {REPOSITORY}", found="none")
         missing = [f for f in files if not (folder / f).is_file()]
         infos = paths_info(REPOSITORY, missing, "dataset", commit)
-    wanted = sum(info.size or 0 for info in infos)
-    reporter.say(f"{len(samples):,} samples, {in_words(wanted)} to fetch")
+    reporter.say(f"{len(samples):,} samples, {len(missing):,} files to fetch")
     hub_download(REPOSITORY, infos, folder, reporter, kind="dataset", commit=commit)
     return [_row(sample) for sample in samples]
+
+
+def _told() -> tuple[list[str], str]:
+    """What the set holds, and its commit; the hub tells everybody."""
+    from huggingface_hub import HfApi, constants
+
+    told = HfApi(endpoint=constants.ENDPOINT).dataset_info(REPOSITORY)
+    return [s.rfilename for s in told.siblings or ()], str(told.sha)
+
+
+def remotes() -> list[Remote]:
+    """None, since files are given to those who accepted the terms; the set has to hold a table and samples, though.
+
+    Raises:
+        DownloadError: the hub does not answer, or the set has another layout.
+    """
+    with at_the_hub(f"the data set {REPOSITORY}", DownloadError, page=_PAGE):
+        names, _ = _told()
+    _newest_table(names)
+    absent = [f for f in _files(_EXAMPLE) if f not in set(names)]
+    if absent:
+        raise DownloadError(expected=f"{shorten(absent)} in {REPOSITORY}", found="none")
+    return []
 
 
 def _read_table(infos: Sequence[Any], folder: Path, commit: str, reporter: Reporter) -> Any:
@@ -129,11 +148,12 @@ DATA_SET = DataSet(
     name="hest",
     title="HEST-1k (Jaume et al. 2024), gated: accept its terms on its page, then `hf auth login`",
     tissue="26 organs, human and mouse",
-    patients="1,276 samples",
+    patients="1,276 samples; patients as their sources name them",
     size="up to 1.85 TB in all; what your ids need is said before work",
     licence="CC BY-NC-SA 4.0",
     address=_PAGE,
-    ids="TENX95, organs (Breast), oncotree codes (IDC)",
+    ids=f"{_EXAMPLE}, organs (Breast), oncotree codes (IDC)",
     bring=bring,
     needs_ids=True,
+    remotes=remotes,
 )

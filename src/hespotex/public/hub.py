@@ -5,6 +5,7 @@ The client keeps nothing of a file that broke; `download` goes on, and compares 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,12 +43,17 @@ def at_the_hub(
     """
     if is_offline():
         raise kind(expected=expected, found="HF_HUB_OFFLINE, which forbids it", remedy="unset it")
+    log = logging.getLogger("huggingface_hub")
+    before = log.level
+    log.setLevel(logging.ERROR)  # it speaks of every try, and the last one is said here
     try:
         yield
     except HESpotExError:
         raise
     except Exception as error:
         raise _explained(error, expected, kind, page, remedy) from error
+    finally:
+        log.setLevel(before)
 
 
 def _explained(

@@ -60,18 +60,18 @@ def bring(ids: Sequence[str] | None, folder: Path, reporter: Reporter) -> list[R
         DownloadError: a file is not there, or damaged.
     """
     names = chosen([s.name for s in SAMPLES], ids, "10x")
-    rows = []
-    for sample in (s for s in SAMPLES if s.name in names):
-        home = folder / sample.name
-        remotes = [
-            Remote(f"{_address(sample)}{ending}", f"{sample.name}{ending}", checksum=checksum)
-            for ending, checksum in sample.files
-        ]
-        paths = dict(
-            zip((e for e, _ in sample.files), download(remotes, home, reporter), strict=True)
+    samples = [s for s in SAMPLES if s.name in names]
+    there = iter(download([r for s in samples for r in _remotes(s)], folder, reporter))
+    return [_row(s, folder, {ending: next(there) for ending, _ in s.files}) for s in samples]
+
+
+def _remotes(sample: _Sample) -> list[Remote]:
+    return [
+        Remote(
+            f"{_address(sample)}{ending}", f"{sample.name}/{sample.name}{ending}", checksum=checksum
         )
-        rows.append(_row(sample, folder, paths))
-    return rows
+        for ending, checksum in sample.files
+    ]
 
 
 def _address(sample: _Sample) -> str:
@@ -115,11 +115,13 @@ DATA_SET = DataSet(
     name="10x",
     title="public samples of 10x Genomics: Visium, Visium HD, Xenium",
     tissue="human breast, lymph node, colon; mouse brain",
-    patients="5 people, 1 mouse",
+    patients="4 people, 1 mouse",
     size="0.1 to 12 GB a sample, said before work",
     licence="CC BY 4.0",
     address="https://www.10xgenomics.com/datasets",
-    ids=", ".join(s.name for s in SAMPLES),
+    ids="names, as `hespotex fetch 10x` says them",
     bring=bring,
     needs_ids=True,
+    names=tuple(s.name for s in SAMPLES),
+    remotes=lambda: [remote for sample in SAMPLES for remote in _remotes(sample)],
 )
