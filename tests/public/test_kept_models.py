@@ -134,8 +134,34 @@ def test_another_model_never_takes_a_name_that_is_taken(web: Web) -> None:
         fetch_model(web.url("/tiny.hespotex"), name="lab")
 
 
+def test_another_file_of_the_same_name_replaces_no_kept_model_unasked(tmp_path: Path) -> None:
+    add_model(MODEL, name="lab")
+    other = _with_encoder(tmp_path / MODEL.name, "another")
+    with pytest.raises(
+        ModelFileError, match=r"no other model of the name lab, found one from tiny"
+    ):
+        add_model(other, name="lab")
+    assert local_model("lab").read_bytes() == CONTENT
+    (model_folder() / "lab.hespotex").unlink()
+    assert add_model(other, name="lab").sha256 != SHA256
+
+
+def test_a_kept_model_whose_file_vanished_says_what_brings_it_again(web: Web) -> None:
+    source = web.url(f"/tiny.hespotex#sha256={SHA256}")
+    fetch_model(source, name="lab")
+    (model_folder() / "lab.hespotex").unlink()
+    assert kept_models() == []
+    with pytest.raises(
+        ModelFileError, match=rf"lab as it came, found nothing in .*fetch {web.address}/tiny"
+    ):
+        local_model("lab")
+    assert local_model(source).read_bytes() == CONTENT  # its address does so by itself
+
+
 def test_a_name_that_no_model_has_names_the_nearest() -> None:
-    with pytest.raises(ModelFileError, match="no model is kept yet"):
+    with pytest.raises(
+        ModelFileError, match=r"no model is kept yet in .*models: `hespotex models`"
+    ):
         local_model("bulbb")
     add_model(MODEL, name="bulb")
     with pytest.raises(ModelFileError, match=r"found 'bulbb'; kept are bulb: `hespotex models`"):

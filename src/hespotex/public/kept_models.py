@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 from hespotex.encoders.cache import cache_folder
 from hespotex.errors import HESpotExError, ModelFileError, shorten
 from hespotex.models.bundle import read_model
+from hespotex.models.trial import check_predicts
 from hespotex.progress import Progress, Reporter, heard
 from hespotex.public.download import Remote, ask_text, download, file_checksum
 from hespotex.public.hub import at_the_hub, check_access, hub_download, stated_checksum
@@ -136,9 +137,9 @@ def add_model(path: Path, *, name: str | None = None) -> KeptModel:
     Raises:
         ModelFileError: it is no model, or another one has the name.
     """
-    read_model(path)
     name = _legal_name(name or path.name.removesuffix(ENDING))
-    _refuse_taken(name, path.name)
+    read_model(path)
+    _refuse_taken(name, path.name, file_checksum(path, "sha256").partition(":")[2])
     check_writable(model_folder())
     return _keep(path, name, path.name, None, "nothing", move=False)
 
@@ -152,9 +153,11 @@ def _find(name: str) -> KeptModel:
     for model in every:
         if model.name == name:
             return model
+    _refuse_vanished(name)
     names = [m.name for m in every]
     near = difflib.get_close_matches(name, names, n=3)
-    known = f"kept are {shorten(near or names)}" if names else "no model is kept yet"
+    where = f"no model is kept yet in {model_folder()}"
+    known = f"kept are {shorten(near or names)}" if names else where
     raise ModelFileError(
         expected=SPELLINGS,
         found=f"{name!r}",
@@ -162,16 +165,27 @@ def _find(name: str) -> KeptModel:
     )
 
 
+def _refuse_vanished(name: str) -> None:
+    """A record whose file somebody deleted says where the model came from."""
+    record = _file(name).with_suffix(_RECORD)
+    if is_name(name) and record.is_file():
+        raise _not_as_it_came(KeptModel.read(record), "nothing")
+
+
 def _checked(model: KeptModel) -> Path:
     path = _file(model.name)
     if file_checksum(path, "sha256") != f"sha256:{model.sha256}":
-        again = f"fetch {model.source}" if remote_name(model.source) else f"add {model.source}"
-        raise ModelFileError(
-            expected=f"the kept model {model.name} as it came",
-            found=f"other bytes in {path}",
-            remedy=f"`hespotex models {again} --name {model.name}` brings it again",
-        )
+        raise _not_as_it_came(model, "other bytes")
     return path
+
+
+def _not_as_it_came(model: KeptModel, found: str) -> ModelFileError:
+    again = f"fetch {model.source}" if remote_name(model.source) else f"add {model.source}"
+    return ModelFileError(
+        expected=f"the kept model {model.name} as it came",
+        found=f"{found} in {_file(model.name)}",
+        remedy=f"`hespotex models {again} --name {model.name}` brings it again",
+    )
 
 
 def _legal_name(name: str) -> str:
@@ -184,20 +198,23 @@ def _legal_name(name: str) -> str:
     return name
 
 
-def _refuse_taken(name: str, source: str) -> None:
+def _refuse_taken(name: str, source: str, sha256: str | None = None) -> None:
+    """Refuse a name that another model has: of another source, or a file of other bytes."""
     for model in kept_models():
-        if model.name == name and model.source != source:
+        if model.name != name:
+            continue
+        if model.source != source or sha256 not in (None, model.sha256):
             raise ModelFileError(
                 expected=f"no other model of the name {name}",
-                found=f"one from {model.source}",
-                remedy="give another --name",
+                found=f"one from {model.source} ({model.sha256[:12]})",
+                remedy=f"give another --name, or delete {_file(name)} first",
             )
 
 
 def _keep(
     path: Path, name: str, source: str, revision: str | None, against: str, *, move: bool
 ) -> KeptModel:
-    read_model(path)
+    check_predicts(path, read_model(path))
     record = KeptModel(
         name=name,
         source=source,
