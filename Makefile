@@ -58,8 +58,10 @@ bench-full: $(STAMP)
 # The model zoo, as far as the data are here: DATA is a folder with her2st/ and mob/ (docs/models.md).
 DATA ?= ../shared/data
 models: $(STAMP)
-	for name in bulb her2st; do \
-	  $(BIN)/hespotex models build models/$$name.toml --manifest $(DATA)/$$(sed -n 's/^# manifest: //p' models/$$name.toml) --out zoo/$$name.hespotex || exit 1; \
+	@for recipe in models/*.toml; do \
+	  name=$$(basename $$recipe .toml); manifest=$(DATA)/$$(sed -n 's/^# manifest: //p' $$recipe); \
+	  if [ ! -f "$$manifest" ]; then echo "$$name: left out, its data are not in $(DATA)"; continue; fi; \
+	  $(BIN)/hespotex models build $$recipe --manifest $$manifest --out zoo/$$name.hespotex || exit 1; \
 	done
 
 # The site: notebooks are run, links inside are checked, a warning is an error. Open build/docs/site/index.html.

@@ -122,7 +122,7 @@ def fetch_model(source: str, *, name: str | None = None, progress: Progress = No
     name = _legal_name(name or default_name(remote))
     spelled = _spelled(remote)
     _refuse_taken(name, spelled)
-    check_writable(model_folder())
+    check_writable(model_folder(), "set HESPOTEX_CACHE to one")
     with _partial(name, spelled) as folder:
         if isinstance(remote, HubName):
             path, revision, against = _from_hub(remote, folder, spelled, reporter)
@@ -140,7 +140,7 @@ def add_model(path: Path, *, name: str | None = None) -> KeptModel:
     name = _legal_name(name or path.name.removesuffix(ENDING))
     read_model(path)
     _refuse_taken(name, path.name, file_checksum(path, "sha256").partition(":")[2])
-    check_writable(model_folder())
+    check_writable(model_folder(), "set HESPOTEX_CACHE to one")
     return _keep(path, name, path.name, None, "nothing", move=False)
 
 
