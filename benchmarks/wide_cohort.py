@@ -1,4 +1,4 @@
-"""A cohort of stated summaries, as wide as a transcriptome, against bulk RNA: time and memory of one analysis."""
+"""A cohort as wide as a transcriptome: time and memory of one call with bulk RNA, and of the parts of the other two analyses."""
 
 from __future__ import annotations
 
@@ -68,3 +68,67 @@ def measure_wide(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "patients": found.n_patients, "genes": len(found.table), "before_gb": before, "peak_gb": peak_memory_gb(),
         "mean_pcc": found.numbers["across_patients"]["mean_pcc"], **spent.as_dict(),
     }  # fmt: skip
+
+
+def measure_tests(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Core seconds of what --group and --time repeat: a gene's model, one cross-validated profile; by number of patients."""
+    rows = [_pieces(n, parameters["tested"]) for n in parameters["sizes"]]
+    (a, b), (first, last) = parameters["sizes"][-2:], rows[-2:]
+    wanted, genes = parameters["patients"], parameters["genes"]
+    at = {k: last[k] + (wanted - b) * (last[k] - first[k]) / (b - a) for k in last}
+    shufflings = {"group": 200, "survival": 100}
+    hours = {
+        "group": (genes * at["linear_s"] + shufflings["group"] * at["classifier_s"]) / 3600,
+        "survival": (genes * at["cox_s"] + shufflings["survival"] * at["concordance_s"]) / 3600,
+    }
+    return {
+        "sizes": list(parameters["sizes"]),
+        "rows": rows,
+        "patients": wanted,
+        "genes": genes,
+        "core_hours": hours,
+    }
+
+
+def _pieces(n: int, tested: int) -> dict[str, float]:
+    from time import process_time
+
+    import pandas as pd
+
+    from hespotex.analysis.association import groups, survival
+    from hespotex.analysis.association.patients import Patients
+    from hespotex.analysis.association.profiles import products
+    from hespotex.progress import Silent
+
+    rng = np.random.default_rng(n)
+    words, one = np.full(tested, "C"), np.full(tested, 1 / tested)
+    names = np.array([f"G{j}" for j in range(tested)])
+    values = rng.normal(size=(n, tested)).astype(np.float32)
+    obs = pd.DataFrame(index=[f"P{i}" for i in range(n)])
+    left = pd.DataFrame(columns=["what", "name", "why"])
+    table = Patients(obs, values, names, np.full(tested, "gene"), words, words, one, None, left)
+    labels, design = np.where(rng.random(n) < 0.5, "a", "b"), rng.normal(size=(n, 2))
+    times, events = rng.exponential(10, n) + 0.01, (rng.random(n) < 0.5).astype(int)
+    kernel, order = products(rng.normal(size=(n, 500))), np.arange(n)
+    warm = table.take(np.arange(tested) < 1, "")
+
+    def linear(some: Any) -> None:
+        groups._linear(some, labels, ["a", "b"], design, Silent())
+
+    def cox(some: Any) -> None:
+        survival._cox(some, times, events, design, ["x", "y"], Silent())
+
+    found = {}
+    for name, each in (("linear_s", linear), ("cox_s", cox)):
+        each(warm)  # imports
+        started = process_time()
+        each(table)
+        found[name] = (process_time() - started) / tested
+    for name, once in (
+        ("classifier_s", lambda: groups._scores(kernel, order, (labels == "b").astype(int), 0)),
+        ("concordance_s", lambda: survival._concordance(kernel, order, times, events, 0)),
+    ):
+        started = process_time()
+        once()
+        found[name] = process_time() - started
+    return found

@@ -14,7 +14,7 @@ from benchmarks.harness import Context, Row, Table
 from benchmarks.made_predictions import pooled_of, write_made_prediction
 from benchmarks.measure import peak_memory_gb, timed
 from benchmarks.painted_slides import measure_painted, painted_model
-from benchmarks.wide_cohort import measure_wide
+from benchmarks.wide_cohort import measure_tests, measure_wide
 
 NAME = "cohort"
 FILES = 2_000
@@ -40,6 +40,12 @@ def parts(_context: Context) -> Mapping[str, Mapping[str, Any]]:
         "files": {"files": FILES, "genes": 1_000, "side": 20, "distinct": 8},
         "effects": {"patients": PATIENTS, "genes": GENES, "side": 5, "shuffles": SHUFFLES},
         "wide": {"rows": 1_000, "wide": 18_000},
+        "wide-tests": {
+            "sizes": [1_000, 2_000, 4_000],
+            "tested": 8,
+            "patients": 10_000,
+            "genes": 18_000,
+        },
         "painted": painted,
         "killed": {**painted, "slides": 12, "train": 4, "kills": 20, "workers": 2},
     }
@@ -50,6 +56,8 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     if "distinct" in parameters:
         return _files(parameters, work / "files")
+    if "sizes" in parameters:
+        return measure_tests(parameters)
     if "wide" in parameters:
         return measure_wide(parameters, work / "wide")
     if "patients" in parameters:
@@ -197,6 +205,8 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
                 f"{r['before_gb']:.2f} GB before it began",
             )
         )  # fmt: skip
+    if r := found.get("wide-tests"):
+        rows.append(_of_wide_tests(r))
     if r := found.get("painted"):
         rows += _of_painted(r)
     if r := found.get("killed"):
@@ -214,6 +224,18 @@ def tables(found: Mapping[str, dict[str, Any]], _context: Context) -> Sequence[T
             ("Made predictions go through the writer of real ones. Survival's and bulk's effects are stated on made levels: slides of the model's own level are `painted`.",),
         )
     ]  # fmt: skip
+
+
+def _of_wide_tests(r: Mapping[str, Any]) -> Row:
+    per = [
+        f"{n:,}: linear model {p['linear_s']:.4f}, Cox {p['cox_s']:.3f}, classifier {p['classifier_s']:.1f}, concordance {p['concordance_s']:.1f}"
+        for n, p in zip(r["sizes"], r["rows"], strict=True)
+    ]
+    hours = r["core_hours"]
+    return Row(
+        "associate --group and --time: core-s of a gene's model and of one cross-validated profile, by patients", "; ".join(per),
+        f"{r['patients']:,} patients x {r['genes']:,} genes, extrapolated: groups {hours['group']:.1f}, survival {hours['survival']:.1f} core-h",
+    )  # fmt: skip
 
 
 def _of_painted(r: Mapping[str, Any]) -> list[Row]:

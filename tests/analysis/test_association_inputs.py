@@ -13,8 +13,9 @@ from benchmarks.made_predictions import write_made_prediction
 from helpers.commands import command, refusal
 from helpers.made_association import GENES, PATIENTS, bulk_values, made_cohort
 from hespotex.analysis.association import survival
+from hespotex.analysis.association.bulk import against_bulk
 from hespotex.analysis.association.bulk_table import read_bulk
-from hespotex.analysis.association.patients import independent
+from hespotex.analysis.association.patients import independent, read_patients
 from hespotex.analysis.cohort import cohort
 from hespotex.analysis.patient_ids import patient_of, preparation_of
 from hespotex.errors import ConfigError
@@ -181,6 +182,18 @@ def test_negative_values_are_logs_and_it_is_said_what_centring_costs(tmp_path: P
         "if each gene was centred over samples the number ACROSS genes says nothing" in found.unit
     )
     assert "centred" not in _read(tmp_path / "u.csv", np.log2(bulk_values() + 1)).unit
+
+
+def test_the_number_across_genes_says_what_it_is_beyond_gene_means(tmp_path: Path) -> None:
+    """Centred genes have no mean that a profile could reach; of TPM means alone give more than the made levels."""
+    logs = np.log(bulk_values())
+    for name, table, said in (
+        ("t", bulk_values(), "This number says next to nothing of a model: gene means alone reach it."),
+        ("z", (logs - logs.mean()) / logs.std(), "Gene means alone give all of it but 0.1"),
+    ):  # fmt: skip
+        table.to_csv(tmp_path / f"{name}.csv")
+        found = against_bulk(read_patients(made_cohort()), tmp_path / f"{name}.csv")
+        assert said in found.findings[2]
 
 
 def test_mixed_units_pass_once_they_are_stated(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from hespotex.analysis.association.bulk import against_bulk
 from hespotex.analysis.association.bulk_table import read_bulk
 from hespotex.analysis.association.groups import between_groups
 from hespotex.analysis.association.patients import covariates, read_patients
+from hespotex.analysis.association.profiles import components, products
 from hespotex.analysis.association.survival import with_survival
 from hespotex.analysis.cohort import cohort
 from hespotex.errors import ConfigError, RunError
@@ -153,6 +154,28 @@ def test_gene_sets_and_intervals_come_along_and_are_tested(tmp_path: Path) -> No
     assert of_sets.loc["OTHER", "q_value"] > 0.05
     assert of_sets["level_grade"].tolist() == ["ungraded", "ungraded"]
     assert "1 of 2 gene sets differ" in found.findings[0]
+
+
+def test_components_of_many_patients_rest_on_some_of_the_training_ones_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(60, 30)) + 3 * rng.normal(size=(60, 1)) * rng.normal(size=30)
+    folds = [(np.arange(48), np.arange(48, 60))]
+    order = np.arange(60)
+    ((_, whole, _),) = components(products(values), order, folds)
+    monkeypatch.setattr("hespotex.analysis.association.profiles._MOST_FITTED", 20)
+    ((_, fitted, other),) = components(products(values), order, folds)
+    assert (len(fitted), len(other)) == (48, 12)
+    assert abs(np.corrcoef(whole[:, 0], fitted[:, 0])[0, 1]) > 0.99
+    assert not np.allclose(np.abs(whole), np.abs(fitted))
+    moved = values.copy()
+    moved[50] += 9
+    ((_, again, another),) = components(products(moved), order, folds)
+    np.testing.assert_array_equal(fitted, again)
+    same = np.arange(12) != 2
+    np.testing.assert_allclose(other[same], another[same], atol=1e-12)
+    assert not np.allclose(other[2], another[2])
 
 
 def _with(**columns: object) -> object:

@@ -115,8 +115,7 @@ def against_bulk(
         "The train mean is one number for all patients and correlates with nothing"
         f"{'; predictions carry no ridge.' if pairs.table.ridge is None else '.'}",
         f"Per patient ACROSS genes: mean PCC {of_patients['model']:.3f}; the same profile for all patients gives "
-        f"{of_patients['same_profile']:.3f}, pairs of different patients {of_patients['other_patients']:.3f}. This number says next to nothing "
-        "of a model: gene means alone reach it.",
+        f"{of_patients['same_profile']:.3f}, pairs of different patients {of_patients['other_patients']:.3f}. {_beside_means(of_patients)}",
         *_by_level(across),
         _ceiling_sentence(across, n_twice),
     ]
@@ -132,6 +131,15 @@ def against_bulk(
         dropped=pairs.table.dropped,
         n_patients=n,
     )  # fmt: skip
+
+
+def _beside_means(found: Mapping[str, Any]) -> str:
+    """Whether the number across genes is more than gene means alone give."""
+    lower, upper = found["above_same_profile"]
+    gain = found["model"] - found["same_profile"]
+    if not lower > 0:
+        return "This number says next to nothing of a model: gene means alone reach it."
+    return f"Gene means alone give all of it but {gain:.3f} [{lower:.3f}, {upper:.3f}]."
 
 
 def _first(pairs: _Pairs, bulk: Bulk, n: int) -> tuple[str, ...]:

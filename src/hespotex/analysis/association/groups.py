@@ -212,7 +212,7 @@ def _classified(
 ) -> tuple[tuple[float, Floats], Floats]:
     """AUROC with the scores, and the AUROC with the profiles of patients shuffled, folds and labels kept."""
     places = np.searchsorted(order, labels).astype(np.int_)
-    kernel = products(table.values[:, table.kind == GENE])
+    kernel = products(table.take(table.kind == GENE, "").values)
     scores = _scores(kernel, np.arange(len(places)), places, seed)
     rng = np.random.default_rng([seed, 9])
     null = [

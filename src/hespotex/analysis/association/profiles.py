@@ -13,7 +13,9 @@ Split = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 FOLDS: Final = 5
 _COMPONENTS: Final = 10
-_AT_ONCE: Final = 512  # genes of a block
+_AT_ONCE: Final = 512  # genes, or patients, of a block
+# Components are those of at most so many training patients: time grows with the cube of their number.
+_MOST_FITTED: Final = 1_500
 
 
 def blocks(n_columns: int) -> Iterator[slice]:
@@ -27,7 +29,8 @@ def products(values: npt.NDArray[np.floating[Any]]) -> Floats:
     out = np.zeros((len(values), len(values)))
     for part in blocks(values.shape[1]):
         block = values[:, part].astype(np.float64)
-        out += block @ block.T
+        for rows in blocks(len(values)):
+            out[rows] += block[rows] @ block.T
     return out
 
 
@@ -45,6 +48,8 @@ def components(
 ) -> Iterator[tuple[Split, Floats, Floats]]:
     """Each fold with the components of its training and held-out patients, scaled to unit variance in training.
 
+    Of more than 1,500 training patients components rest on as many, drawn at random, and all others are projected on them.
+
     Args:
         kernel: (P, P) inner products.
         order: (P,) whose profile each patient has: a permutation shuffles them.
@@ -54,8 +59,13 @@ def components(
 
     for train, held in folds:
         own, other = order[train], order[held]
+        few = own
         n = min(_COMPONENTS, len(train) // 3)
         model = KernelPCA(max(n, 1), kernel="precomputed", eigen_solver="dense")
-        fitted = model.fit_transform(kernel[np.ix_(own, own)])
+        if len(own) > _MOST_FITTED:
+            few = own[np.random.default_rng(len(own)).permutation(len(own))[:_MOST_FITTED]]
+            fitted = model.fit(kernel[np.ix_(few, few)]).transform(kernel[np.ix_(own, few)])
+        else:
+            fitted = model.fit_transform(kernel[np.ix_(own, own)])
         scale = fitted.std(axis=0).clip(1e-9)
-        yield (train, held), fitted / scale, model.transform(kernel[np.ix_(other, own)]) / scale
+        yield (train, held), fitted / scale, model.transform(kernel[np.ix_(other, few)]) / scale

@@ -292,7 +292,7 @@ def _concordance(
 
 
 def _profiles(table: Patients, times: Floats, events: npt.NDArray[np.int_], seed: int) -> _Profile:
-    kernel = products(table.values[:, table.kind == GENE])
+    kernel = products(table.take(table.kind == GENE, "").values)
     rng = np.random.default_rng([seed, 11])
     n = len(times)
     seen = _concordance(kernel, np.arange(n), times, events, seed)
