@@ -15,7 +15,7 @@ from hespotex.models.default.stacked_rows import StackedRows
 from hespotex.models.fit import fit_bundle
 from hespotex.storage import spill as module
 from hespotex.storage.spill import Spill
-from hespotex.validation.cross_validation import with_baselines
+from hespotex.validation.cross_validation import calibrated, with_baselines
 
 _SHORT = RunConfig(model=ModelConfig(epochs=2, ensemble=2, n_components=8, landmarks=30))
 
@@ -64,6 +64,18 @@ def test_rows_are_found_in_whichever_sparse_table_they_stand(most, on_disk, tmp_
     rows = torch.tensor([89, 0, 20, 20, 69, 70, 33])
     read = row_reader(parts, "cpu", Spill(lambda: tmp_path, 0) if on_disk else None)
     np.testing.assert_array_equal(read(rows).numpy(), whole[rows.numpy()])
+
+
+@pytest.mark.slow
+def test_intervals_do_not_depend_on_where_errors_are_kept(tmp_path, monkeypatch):
+    machine, cohort = Machine("cpu", 1, tmp_path), toy_cohort()
+    bundle = fit_bundle(cohort, _SHORT.with_genes([f"G{j:02d}" for j in range(29)]))
+    in_memory = calibrated(bundle, cohort, machine=machine)
+    monkeypatch.setattr(module, "BUDGET", 0)
+    on_disk = calibrated(bundle, cohort, machine=machine)
+    assert any(name.startswith("intervals") for name in in_memory.trust)
+    for name, array in in_memory.trust.items():
+        np.testing.assert_array_equal(on_disk.trust[name], array, err_msg=name)
 
 
 def test_stacked_rows_are_those_of_the_tables_one_above_the_other():

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hespotex.config import Machine, RunConfig
+from hespotex.encoders.cache import spill_of
 from hespotex.evaluation import intervals
 from hespotex.evaluation.held_out import HeldOut, evaluate_bundle
 from hespotex.evaluation.level_ridge import fit_level_ridge
@@ -171,7 +172,7 @@ def calibrated(
     by_patient = _by_patient(train)
     held, regions, set_regions, n_spots = [], [], [], 0
     of_spots = max(1, _QUARTILE_SPOTS // len(train.items))
-    compositions = []
+    compositions, spill = [], spill_of(machine)
     for part, rest in inner_parts(train, bundle.config):
         share = intervals.offset_share(*_n_units(rest, train))
         inner = (
@@ -200,7 +201,9 @@ def calibrated(
             if not units_compare(inner.pooled, counts.measured):
                 continue
             errors = _errors(counts, prediction, counts.measured & fitted, share)
-            held.append(replace(errors, unit=unit))
+            spread = None if errors.spread is None else spill.array(errors.spread)
+            kept = replace(errors, measured=spill.array(errors.measured), spread=spread, unit=unit)
+            held.append(kept)
     in_units = sum(len(h.measured) for h in held)
     of_log1p = intervals.calibrate(held) if in_units >= _MIN_TO_CALIBRATE else None
     held.clear()  # the largest tables: gone before the next are made
