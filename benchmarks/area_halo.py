@@ -174,7 +174,7 @@ def _print_seams(encoder: Encoder, slide: Slide) -> None:
     deviation = exact.std(axis=0)
     print("tiles: rms of all features, worst patch, median, 95 % and worst feature")
     for name, tiles in {
-        "four phases": offline.TILES,
+        "as chosen": offline.TILES,
         "one phase, halo 10": (Tile(24, 10),),
         "one phase, halo 9": (Tile(24, 9),),
     }.items():
@@ -186,7 +186,7 @@ def _print_seams(encoder: Encoder, slide: Slide) -> None:
 
 
 def _features(encoder: Encoder, slide: Slide, tiles: Sequence[Tile]) -> Floats:
-    """(n, D) of patches over the corner at which tiles of all phases end."""
+    """(n, D) of patches over a corner at which tiles of all phases end, those of the first two cells beside it."""
     seam = 96 * CELL_PX
     across, along = np.arange(seam - 96, seam + 97, 32.0), np.arange(seam - 600, seam + 601, 100.0)
     x, y = (values.ravel() for values in np.meshgrid(across, along))

@@ -35,7 +35,7 @@ class _Counting:
 
     def by_area(self) -> CellReader:
         channels = [c for c, _ in offline.STAGES]
-        told = [2 * sum(channels[a:b]) for a, b in ((0, 3), (3, 4), (4, 5), (5, 7))]
+        told = [2 * sum(channels[a:b]) for a, b in ((0, 2), (2, 4), (4, 4), (4, 5), (5, 5), (5, 7))]
         maps = (*offline.N_MAPS, 0)
         phases = (
             Phase(tile, self._cells(k, told[k] + maps[k]), maps[k])

@@ -16,6 +16,8 @@ from PIL import Image
 from helpers.area_encoder import AreaColour, InThree
 from helpers.toy_slide import ToyEncoder
 from hespotex.config import PatchConfig
+from hespotex.encoders import get_encoder, offline
+from hespotex.encoders.base import Tile
 from hespotex.errors import EncoderError, SlideError
 from hespotex.features import area
 from hespotex.features.appearance import Appearance
@@ -158,6 +160,33 @@ def test_spots_of_a_line_share_sums_and_get_what_each_gets_alone(slide: Slide) -
     for row in (0, 17, 400, len(xy) - 1):
         np.testing.assert_array_equal(read(slide, xy[row : row + 1])[0], whole[row])
     np.testing.assert_allclose(whole[:, 0, :2], xy / 2 - 0.5, atol=0.05)
+
+
+@pytest.mark.slow
+def test_what_is_left_out_around_a_lone_spot_changes_no_bit_of_it(tmp_path: Path) -> None:
+    coarse = np.random.default_rng(4).integers(40, 250, (94, 94, 3)).astype(np.uint8)
+    path = tmp_path / "noise.png"
+    Image.fromarray(np.repeat(np.repeat(coarse, 16, axis=0), 16, axis=1)).save(path)
+    plan, encoder = PatchPlan((224.0,), 224, "area"), get_encoder("efficientnet-lite0", threads=1)
+    x, y = np.meshgrid(np.arange(200.0, 1300.0, 90.0), np.arange(200.0, 1300.0, 90.0))
+    xy = np.stack([x.ravel(), y.ravel()], axis=1)
+    whole, alone = (
+        np.concatenate([own for _, own, _ in AreaReader(opened, encoder, plan, 1.0).batches(spots)])
+        for opened in [open_slide(path, mpp=1.0)]
+        for spots in (xy, xy[70:71])
+    )
+    np.testing.assert_array_equal(alone[0], whole[70])
+    of_all, of_one = (sum(tiles_under(spots, 32.0, 7, offline.TILES)) for spots in (xy, xy[70:71]))
+    assert of_one < of_all / 2
+
+
+def test_tiles_that_no_cell_under_a_patch_depends_on_are_not_needed() -> None:
+    tiles = (Tile(4, 0.5, exact=True), Tile(8, 2, exact=True))
+    spot = np.array([[5.0, 5.0]])
+    # Cells 4 to 6 are under the patch, 2 to 8 matter to them, -2 to 9 lie around their tile.
+    assert tiles_under(spot, 1.0, 2, tiles) == [9, 1]
+    loose = tuple(replace(tile, exact=False) for tile in tiles)
+    assert tiles_under(spot, 1.0, 2, loose) == [16, 1]
 
 
 def test_in_three_phases_only_spots_on_what_cannot_be_read_are_told(

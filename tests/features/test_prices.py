@@ -26,7 +26,7 @@ def lattice(side_um: float, pitch_um: float, *, hexagonal: bool) -> npt.NDArray[
 
 
 def test_without_spots_nothing_is_read() -> None:
-    assert tiles_under(np.empty((0, 2)), 11.0, 7, offline.TILES) == [0, 0, 0, 0]
+    assert tiles_under(np.empty((0, 2)), 11.0, 7, offline.TILES) == [0] * 6
     assert price([(np.empty((0, 2)), 1.0)], USUAL) == Price(0.0, 0.0)
 
 
@@ -67,10 +67,10 @@ def test_patches_cost_by_number_and_size() -> None:
 
 def test_a_network_costs_more_by_area_the_fewer_phases_it_has() -> None:
     spots = [(lattice(3000.0, 50.0, hexagonal=False), 1.0)]
-    in_four, in_two, in_one = (
+    in_six, in_two, in_one = (
         price(spots, USUAL, tiles).area for tiles in (offline.TILES, TWO, ONE)
     )
-    assert in_four < in_two < in_one
+    assert in_six < in_two < in_one
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ class Moments(nn.Module):
         self,
         stem: nn.Module,
         layers: Sequence[Layer],
-        halo: int,
+        halo: float,
         *,
         unit: int = CELL_PX,
         keep: bool = False,
@@ -210,7 +210,7 @@ class LastMap(nn.Module):
         (b, C, H, W) -> (b, cells x cells x channels).
     """
 
-    def __init__(self, body: nn.Module, halo: int, *, unit: int = CELL_PX) -> None:
+    def __init__(self, body: nn.Module, halo: float, *, unit: int = CELL_PX) -> None:
         super().__init__()
         self.body, self.halo, self.unit = body, halo, unit
 

@@ -47,18 +47,20 @@ class Tile:
 
     Attributes:
         cells: a side, without the halo.
-        halo: cells on each side that are computed and thrown away: what lies beyond them is missed.
+        halo: cells on each side that are computed and thrown away: what lies beyond them is missed. Over pixels it may be a half.
         offset: the cell at which a tile of the grid begins.
+        exact: what a cell says depends on nothing beyond the halo around it.
     """
 
     cells: int
-    halo: int
+    halo: float
     offset: int = 0
+    exact: bool = False
 
     @property
     def side(self) -> int:
         """Cells a side, halo included."""
-        return self.cells + 2 * self.halo
+        return round(self.cells + 2 * self.halo)
 
     @property
     def side_px(self) -> int:

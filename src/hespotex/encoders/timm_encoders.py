@@ -86,7 +86,7 @@ class TimmEncoder(RunEncoder):
 
     @cached_property
     def _tiles(self) -> tuple[Tile, ...]:
-        return TWO if self._parted(TWO[0].halo) else ONE
+        return TWO if self._parted(round(TWO[0].halo)) else ONE
 
     def by_area(self, tiles: Sequence[Tile] | None = None) -> CellReader:
         """The last map, cell by cell; the head is applied to its average. In two phases, or in one."""
@@ -97,7 +97,7 @@ class TimmEncoder(RunEncoder):
             network = LastMap(Body(self._model), tiles[0].halo).eval()
             cells = cell_moments(self._build, network, self._key, tiles[0])
             return CellReader((Phase(tiles[0], cells),), self._head)
-        modules, (first, then) = self._parted(tiles[0].halo), tiles
+        modules, (first, then) = self._parted(round(tiles[0].halo)), tiles
         if not modules:
             raise ValueError(f"{self.name} is not parted")
         return CellReader(self._in_two(*modules, first, then), self._head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -148,24 +149,22 @@ def cell_appearance(
     """
     import cv2
 
-    found = [*np.moveaxis(tile.astype(np.float32), 2, 0)]
-    found += [channel * channel for channel in found]
-    n_cells, n_bands = len(tile) // cell_px, _n_bands(size_px)
-    for channel in _channels(tile):
-        level = channel
-        for _ in range(n_bands):
-            below = cv2.pyrDown(level)
-            found.append(np.square(level - cv2.pyrUp(below, dstsize=level.shape[::-1])))
-            level = below
-    kept = slice(halo, n_cells - halo)
-    means = [_cell_means(values, n_cells)[kept, kept] for values in found]
-    return np.stack(means, axis=2)
+    n_cells, kept = len(tile) // cell_px, slice(halo, len(tile) // cell_px - halo)
 
+    def cell_means(values: Any) -> Any:
+        return cv2.resize(values, (n_cells, n_cells), interpolation=cv2.INTER_AREA)[kept, kept]
 
-def _cell_means(values: npt.NDArray[np.float32], n_cells: int) -> npt.NDArray[np.float32]:
-    side = len(values) // n_cells
-    cells = values.reshape(n_cells, side, n_cells, side)
-    return np.asarray(cells.mean(axis=(1, 3), dtype=np.float32))
+    rgb = tile.astype(np.float32)
+    colours = [cell_means(rgb), cell_means(cv2.multiply(rgb, rgb))]
+    level, bands = cv2.merge(list(_channels(tile))), []  # OpenCV is faster over both at once
+    for _ in range(_n_bands(size_px)):
+        below = cv2.pyrDown(level)
+        band = cv2.subtract(level, cv2.pyrUp(below, dstsize=level.shape[1::-1]))
+        bands.append(cell_means(cv2.multiply(band, band)))
+        level = below
+    inner = colours[0].shape[:2]
+    power = np.stack(bands, axis=3) if bands else np.empty((*inner, 0), np.float32)
+    return np.concatenate([*colours, power.reshape(*inner, -1)], axis=2)
 
 
 def appearance_of_cells(

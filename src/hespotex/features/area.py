@@ -6,6 +6,7 @@ and on its place alone, not on other spots, on order or on threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -131,9 +132,11 @@ class _Scale:
         self._part = start - self._first
         tiles = [phase.tile for phase in self._phases]
         schedule = Schedule(self._first, self._cells + 1, rows, tiles)
-        self._stores = [Store(last) for last in schedule.last]
-        self._seen = Store(schedule.under_last)
-        self.stores = (*self._stores, self._seen)
+        # Maps are handed on soon, moments are wanted longer.
+        self._told = [Store(last) for last in schedule.under]
+        self._maps = [Store(last) for last in schedule.maps]
+        self._seen = Store(schedule.under[0])
+        self.stores = (*self._told, *self._maps, self._seen)
         self.bad: dict[Place, SlideError] = {}
 
     def moments(self, rows: slice, on_bad: OnBad | None) -> Floats:
@@ -164,41 +167,50 @@ class _Scale:
         blocks = []
         # The last phase asks the others for what it needs.
         for k, phase in reversed(list(enumerate(self._phases))):
-            tiles = self._tiles(k, sorted(places_under(first, side, phase.tile)), strict)
-            own = slice(0, -phase.n_map if phase.n_map else None)
-            blocks.append(cut(tiles, low, high, phase.tile, own))
+            places = sorted(places_under(first, side, phase.tile))
+            tiles = self._tiles(k, self._told[k], places, strict)
+            blocks.append(cut(tiles, low, high, phase.tile))
         blocks.reverse()
         if self.described:
             tile = self._phases[0].tile
             places = sorted(places_under(first, side, tile))
             self._read_tiles(self._seen.missing(places), strict)  # dropped for want of room
-            blocks.append(cut(self._seen.of(places), low, high, tile, slice(None)))
+            blocks.append(cut(self._seen.of(places), low, high, tile))
         return low, blocks
 
-    def _tiles(self, phase: int, places: Sequence[Place], strict: bool) -> dict[Place, Cells]:
-        """Tiles of a phase, those that are not kept made now."""
-        store, missing = self._stores[phase], self._stores[phase].missing(places)
+    def _tiles(
+        self, phase: int, store: Store, places: Sequence[Place], strict: bool
+    ) -> dict[Place, Cells]:
+        """What a store of a phase holds of tiles, those that are not kept made now."""
+        told, maps, missing = self._told[phase], self._maps[phase], store.missing(places)
         for at in range(0, len(missing), _AT_ONCE):
             some = missing[at : at + _AT_ONCE]
             given: npt.NDArray[Any] = (
                 self._maps_before(phase, some, strict) if phase else self._read_tiles(some, strict)
             )
-            for place, cells in zip(some, self._phases[phase].cells(given), strict=True):
-                # A view would keep the others from being dropped.
-                store.tiles[place] = cells.copy() if len(some) > 1 else cells
+            made = self._phases[phase].cells(given)
+            end = made.shape[3] - self._phases[phase].n_map
+            for place, cells in zip(some, made, strict=True):
+                # A view would keep the rest from being dropped.
+                if place in told.last:
+                    told.tiles[place] = cells[..., :end].copy()
+                if place in maps.last:
+                    maps.tiles[place] = cells[..., end:].copy()
         return store.of(places)
 
     def _maps_before(self, phase: int, places: Sequence[Place], strict: bool) -> Cells:
         """(b, side, side, M) what the phase before says of tiles and of what lies around them."""
         tile, before = self._phases[phase].tile, self._phases[phase - 1]
-        lows = [np.array(tile.low(place), np.intp) - tile.halo for place in places]
-        needed = [places_of(low, low + tile.side, before.tile) for low in lows]
+        lows = [np.array(tile.low(place), np.intp) - round(tile.halo) for place in places]
+        around = [places_of(low, low + tile.side, before.tile) for low in lows]
+        # What no spot depends on is not made.
+        maps = self._maps[phase - 1]
+        needed = [[p for p in own if p in maps.last] for own in around]
         every = list(dict.fromkeys(place for own in needed for place in own))
-        tiles = self._tiles(phase - 1, every, strict)
-        maps = slice(-before.n_map, None)
+        tiles = self._tiles(phase - 1, maps, every, strict)
         return np.stack(
             [
-                cut({p: tiles[p] for p in own}, low, low + tile.side, before.tile, maps)
+                cut({p: tiles[p] for p in own}, low, low + tile.side, before.tile)
                 for low, own in zip(lows, needed, strict=True)
             ]
         )
@@ -206,21 +218,21 @@ class _Scale:
     def _read_tiles(self, places: Sequence[Place], strict: bool) -> Patches:
         """The pixels of tiles with their halo; of those that lie under patches the appearance is kept."""
         tile = self._phases[0].tile
-        around = max(tile.halo, _SEEN_HALO) if self.described else tile.halo
+        around = max(math.ceil(tile.halo), _SEEN_HALO) if self.described else tile.halo
         pictures = []
         for place in places:
             picture = self._picture(place, around, strict)
             if self.described and place in self._seen.last:
-                seen = cell_appearance(picture, CELL_PX, around, self._size_px)
+                seen = cell_appearance(picture, CELL_PX, round(around), self._size_px)
                 self._seen.tiles[place] = seen
-            inner = (around - tile.halo) * CELL_PX
+            inner = round((around - tile.halo) * CELL_PX)
             pictures.append(picture[inner : len(picture) - inner, inner : len(picture) - inner])
         return np.stack(pictures) if pictures else np.empty((0, 0, 0, 3), np.uint8)
 
-    def _picture(self, place: Place, halo: int, strict: bool) -> Patches:
+    def _picture(self, place: Place, halo: float, strict: bool) -> Patches:
         """The pixels of a tile with so many cells around it; white where they cannot be read."""
         tile = self._phases[0].tile
-        side, size = tile.cells + 2 * halo, self._cell_px0
+        side, size = round(tile.cells + 2 * halo), self._cell_px0
         top, left = ((cell - halo) * size for cell in tile.low(place))
         try:
             return self._slide.read_region(

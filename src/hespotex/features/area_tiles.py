@@ -26,22 +26,25 @@ def places_of(low: Whole, high: Whole, tile: Tile) -> list[Place]:
     return list(product(range(top, bottom + 1), range(left, right + 1)))
 
 
-def cut(tiles: Mapping[Place, Cells], low: Whole, high: Whole, tile: Tile, numbers: slice) -> Cells:
-    """(h, w, K) some of the numbers of the cells from `low` to below `high`, out of the tiles that hold them."""
+def cut(tiles: Mapping[Place, Cells], low: Whole, high: Whole, tile: Tile) -> Cells:
+    """(h, w, K) the cells from `low` to below `high`, out of the tiles that hold them; where there is none, 0."""
     (top, left), (bottom, right) = low.tolist(), high.tolist()
-    n_numbers = next(iter(tiles.values()))[..., numbers].shape[2]
-    out = np.empty((bottom - top, right - left, n_numbers), np.float32)
+    n_numbers = next(iter(tiles.values())).shape[2]
+    out = np.zeros((bottom - top, right - left, n_numbers), np.float32)
     for (row, column), cells in tiles.items():
         own_top, own_left = tile.low((row, column))
         a, b = max(top, own_top), min(bottom, own_top + tile.cells)
         c, d = max(left, own_left), min(right, own_left + tile.cells)
-        own = cells[a - own_top : b - own_top, c - own_left : d - own_left, numbers]
+        own = cells[a - own_top : b - own_top, c - own_left : d - own_left]
         out[a - top : b - top, c - left : d - left] = own
     return out
 
 
 class Schedule:
     """Which tiles some spots need, batch after batch, and which batch needs each for the last time.
+
+    Where halos are exact, a tile is needed only if a cell under a patch depends on it. What a tile of the next phase then
+    lacks changes none of the cells that are used.
 
     Args:
         first: (n, 2) row and column of the first cell of each patch.
@@ -50,32 +53,41 @@ class Schedule:
         tiles: of each phase.
 
     Attributes:
-        last: of each phase, the number of the last batch that needs a tile, by its place.
-        under_last: likewise, of the tiles of the first phase that lie under a patch.
+        under: of each phase, the number of the last batch that lies on a tile, by its place.
+        maps: likewise, the last batch for which a tile's map is needed, since a tile of the next phase is made.
     """
 
     def __init__(
         self, first: Whole, side: int, rows: Sequence[slice], tiles: Sequence[Tile]
     ) -> None:
-        self.last: list[dict[Place, int]] = [{} for _ in tiles]
-        under = [places_under(first[part], side, tile) for part in rows for tile in tiles]
-        by_batch = [under[at : at + len(tiles)] for at in range(0, len(under), len(tiles))]
+        self.under: list[dict[Place, int]] = [{} for _ in tiles]
+        self.maps: list[dict[Place, int]] = [{} for _ in tiles]
         made: dict[Place, int] = {}  # of the phase after this one, when each tile is made
-        for k in reversed(range(len(tiles))):
-            last = self.last[k]
-            own: dict[Place, int] = {}
-            for number, places in enumerate(by_batch):
-                for place in places[k]:
+        for k, reach in reversed(list(enumerate(_reaches(tiles)))):
+            under, maps, own = self.under[k], self.maps[k], dict[Place, int]()
+            for number, part in enumerate(rows):
+                for place in places_under(first[part], side, tiles[k]):
                     own.setdefault(place, number)
-                    last[place] = number
+                    under[place] = number
+            matter = places_under(first - reach, side + 2 * reach, tiles[k]) if reach else None
             for place, number in made.items():
                 after = tiles[k + 1]
-                low = np.array(after.low(place)) - after.halo
+                low = np.array(after.low(place)) - round(after.halo)
                 for needed in places_of(low, low + after.side, tiles[k]):
+                    if matter is not None and needed not in matter:
+                        continue
                     own[needed] = min(number, own.get(needed, number))
-                    last[needed] = max(number, last.get(needed, number))
+                    maps[needed] = max(number, maps.get(needed, number))
             made = own
-        self.under_last = {place: n for n, places in enumerate(by_batch) for place in places[0]}
+
+
+def _reaches(tiles: Sequence[Tile]) -> list[int | None]:
+    """Of each phase, how many cells around a patch it depends on; None where no halo says so."""
+    found: list[int | None] = [0]
+    for after in reversed(tiles[1:]):
+        known = found[-1]
+        found.append(None if known is None or not after.exact else known + round(after.halo))
+    return found[::-1]
 
 
 def places_under(first: Whole, side: int, tile: Tile) -> set[Place]:
@@ -105,11 +117,11 @@ def tiles_under(xy_px0: Floats, cell_px0: float, cells: int, tiles: Sequence[Til
     """
     first = np.floor(xy_px0[:, ::-1] / cell_px0 - cells / 2).astype(np.intp)
     schedule = Schedule(first, cells + 1, [slice(0, len(first))], tiles)
-    return [len(last) for last in schedule.last]
+    return [len(a.keys() | b.keys()) for a, b in zip(schedule.under, schedule.maps, strict=True)]
 
 
 class Store:
-    """Tiles of one phase that are still needed.
+    """Tiles of one phase that are still needed, or one part of their numbers.
 
     Args:
         last: number of the last batch that needs a tile.

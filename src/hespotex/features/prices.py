@@ -21,14 +21,15 @@ from hespotex.features.patches import PatchPlan
 
 # Of a patch of 49 cells: cut, encoded, described.
 PATCH_S: Final = 0.0060
-# Of a tile of each phase: read, encoded, described; by the number of phases. Four are those of the offline encoder. Of the
+# Of a tile of each phase: read, encoded, described; by the number of phases. Six are those of the offline encoder. Of the
 # others the offline encoder's layers were measured in so many phases; in one, its pixels are priced as in two.
-TILES_S: Final = {1: (0.40,), 2: (0.036, 0.26), 4: (0.0069, 0.0015, 0.0103, 0.0117)}
+TILES_S: Final = {1: (0.40,), 2: (0.036, 0.26), 6: (0.0042, 0.0041, 0.0025, 0.0049, 0.0043, 0.0029)}
 # Of a patch that is put together from its cells.
 POOLED_S: Final = 0.00003
 _PRICED_CELLS: Final = 49
-# The other reading must save so much to be taken: prices of two machines differ by about as much.
-_MARGIN: Final = 0.9
+# Area must cost no more than that part of patches to be taken: prices of two machines differ, and whole sections of 100 um, where it
+# saves a fifth, keep the features that they had.
+_MARGIN: Final = 0.7
 # "Much cheaper", for whoever reads otherwise than the model does: by this factor, and by so many core-seconds.
 _MUCH, _WORTH_SAYING_S = 2.0, 10.0
 
@@ -47,7 +48,7 @@ class Price:
 
     @property
     def cheaper(self) -> Reading:
-        """The reading to take where nothing else speaks for one: patches, unless area saves a tenth."""
+        """The reading to take where nothing else speaks for one: patches, unless area saves three tenths."""
         return "area" if self.area < _MARGIN * self.patches else "patches"
 
     def of(self, reading: Reading) -> float:

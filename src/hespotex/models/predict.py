@@ -28,6 +28,11 @@ from hespotex.models.types import EncodedSection, FittedModel, Prediction
 Floats = npt.NDArray[np.float32]
 
 
+def restored(model: FittedModel, device: str = "cpu") -> Ensemble | None:
+    """The networks of a model of the default profile, ready for many calls; None of the published one."""
+    return None if model.profile == "published" else Ensemble.from_model(model, device)
+
+
 def predict_section(
     bundle: Bundle, item: EncodedSection, *, machine: Machine | None = None
 ) -> Prediction:
@@ -50,6 +55,7 @@ def predict_expression(
     stats: FeatureStats | None = None,
     spread: bool = True,
     device: str = "cpu",
+    ensemble: Ensemble | None = None,
 ) -> Prediction:
     """Predict the spots of one section or slide.
 
@@ -61,6 +67,7 @@ def predict_expression(
         stats: mean and deviation of features and nuclei over the whole slide, where `features` are a
             part of it; None takes them from what is given.
         spread: also the deviation between the ensemble's members (about 3 times the work).
+        ensemble: `restored` networks of the model, for whoever predicts part by part; None restores them now.
 
     Raises:
         ModelFileError: features do not fit the model, or it was trained with nuclei and none are given.
@@ -69,7 +76,8 @@ def predict_expression(
     _check(features, xy_um)
     if model.profile == "published":
         return _predict_published(model, features, xy_um, nuclei, device)
-    ensemble, readout = Ensemble.from_model(model, device), Readout.from_tensors(model.tensors)
+    ensemble = ensemble or Ensemble.from_model(model, device)
+    readout = Readout.from_tensors(model.tensors)
     stats = stats or feature_stats(features)
     inputs = _inputs(model, features, nuclei, stats)
     depth, blocks = ensemble.decode(*ensemble.context(inputs, xy_um), members=spread)
@@ -105,17 +113,20 @@ def predict_composition(
     rows: npt.NDArray[np.intp],
     stats: FeatureStats | None = None,
     device: str = "cpu",
+    ensemble: Ensemble | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Composition (b, G) and depth (b,) of some spots of a model of the default profile, without log1p and spread.
 
     Args:
         rows: (b,) the spots that are read out; the others send messages alone.
+        ensemble: see `predict_expression`.
 
     Raises:
         ModelFileError, SpotTableError: as `predict_expression`.
     """
     _check(features, xy_um)
-    ensemble, readout = Ensemble.from_model(model, device), Readout.from_tensors(model.tensors)
+    ensemble = ensemble or Ensemble.from_model(model, device)
+    readout = Readout.from_tensors(model.tensors)
     stats = stats or feature_stats(features)
     inputs = _inputs(model, features, nuclei, stats)
     graph = ensemble.context(inputs, xy_um)

@@ -7,6 +7,7 @@ whole graph would give.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy.typing as npt
 from hespotex.evaluation.out_of_distribution import SlidePlace
 from hespotex.evaluation.trust import Trust
 from hespotex.features.appearance import Appearance
+from hespotex.models.default.ensemble import Ensemble
 from hespotex.models.graph import Neighbours
-from hespotex.models.predict import predict_composition, predict_expression
+from hespotex.models.predict import predict_composition, predict_expression, restored
 from hespotex.models.preprocessing import FeatureStats, nuclei_stats
 from hespotex.models.types import FittedModel, Prediction
 from hespotex.predicting.compact import COMPOSITION, Compact
@@ -86,6 +88,7 @@ def decode_slide(
     *,
     nuclei: npt.NDArray[np.float64] | None = None,
     compact: Compact | None = None,
+    whole: WholeSlide | None = None,
     device: str,
     advance: Advance,
 ) -> None:
@@ -93,6 +96,7 @@ def decode_slide(
 
     Args:
         compact: composition alone, of these genes; None: everything of all genes.
+        whole: what these features say together, where more than this needs it.
 
     Raises:
         RunError: the disk is full.
@@ -107,8 +111,8 @@ def decode_slide(
         for number in missing:
             out.write(number, _nothing(out, n_rows(out.slices[number])))
         return
-    stats, reach = slide_stats(features), model_reach(model)
-    place = slide_place(trust, features)
+    whole = whole or WholeSlide(features, trust)
+    stats, reach, ensemble = whole.stats, model_reach(model), restored(model, device)
     if nuclei is not None:
         stats = replace(stats, nuclei=nuclei_stats(nuclei[good]))
     graph = Neighbours(xy_um[good], reach.neighbours)
@@ -122,8 +126,9 @@ def decode_slide(
             chunk = features.read(number)
             values = _predict_tile(
                 model,
+                ensemble,
                 trust,
-                place,
+                whole.place,
                 stats,
                 xy_um,
                 features,
@@ -142,15 +147,31 @@ def decode_slide(
         advance(n_rows(rows))
 
 
-def slide_place(trust: Trust, features: FeatureStore) -> SlidePlace | None:
-    """Where the slide as a whole lies beside the training slides; None without a check or a readable spot."""
-    if trust.ood is None or bool(features.bad().all()):
-        return None
-    return trust.ood.place((c.features[~c.bad], c.appearance.spots(~c.bad)) for c in features)
+@dataclass(frozen=True)
+class WholeSlide:
+    """What the features of all readable spots of a slide say together; the disk is read once for each."""
+
+    features: FeatureStore
+    trust: Trust
+
+    @cached_property
+    def stats(self) -> FeatureStats:
+        """Mean and deviation of every feature."""
+        return slide_stats(self.features)
+
+    @cached_property
+    def place(self) -> SlidePlace | None:
+        """Where the slide lies beside the training slides; None without a check or a readable spot."""
+        if self.trust.ood is None or bool(self.features.bad().all()):
+            return None
+        return self.trust.ood.place(
+            (c.features[~c.bad], c.appearance.spots(~c.bad)) for c in self.features
+        )
 
 
 def _predict_tile(
     model: FittedModel,
+    ensemble: Ensemble | None,
     trust: Trust,
     place: SlidePlace | None,
     stats: FeatureStats,
@@ -168,7 +189,14 @@ def _predict_tile(
     if compact is not None:
         rows = np.flatnonzero(inner)
         composition, depth = predict_composition(
-            model, features, xy_um[spots], nuclei, rows=rows, stats=stats, device=device
+            model,
+            features,
+            xy_um[spots],
+            nuclei,
+            rows=rows,
+            stats=stats,
+            device=device,
+            ensemble=ensemble,
         )
         scores = trust.unlike(features[inner], appearance, place)
         found = {SCORE: scores[0], FLAG: scores[1]} if scores is not None else {}
@@ -181,6 +209,7 @@ def _predict_tile(
         stats=stats,
         spread=trust.intervals is not None,
         device=device,
+        ensemble=ensemble,
     )
     kept = Prediction(
         whole.log1p[inner],

@@ -42,12 +42,12 @@ from hespotex.predicting.compact import (
 )
 from hespotex.predicting.decode import (
     FLAG,
+    WholeSlide,
     composition_shift,
     decode_slide,
     open_predictions,
-    slide_place,
 )
-from hespotex.predicting.encode import encode_slide, slide_stats
+from hespotex.predicting.encode import encode_slide
 from hespotex.predicting.gene_choice import choose_genes, refuse_unwritten
 from hespotex.predicting.kept import keep_slide, kept_of, kept_sentence
 from hespotex.predicting.layout import Layout, lay_out
@@ -185,8 +185,9 @@ def _predict_slide(
         features = _encode(job, slide, layout.section, encoded)
         section, factor = _count_nuclei(job, slide, layout.section, encoded)
     layout = replace(layout, section=section)
-    store = _decode(job, section, features, encoded, factor, compact)
-    finished = _finish(job, layout, store, features, thumbnail, compact)
+    whole = WholeSlide(features, predictor.trust)
+    store = _decode(job, section, whole, encoded, factor, compact)
+    finished = _finish(job, layout, store, whole, thumbnail, compact)
     with job.clock.stage("write"):
         kept = keep_slide(run, predictor.bundle, section, job.plan, features, task.options, job.key)
         paths = {**write_outputs(run, predictor.bundle, finished, task.options), **kept}
@@ -289,7 +290,7 @@ def _count_nuclei(
 def _decode(
     job: _Job,
     section: Section,
-    features: FeatureStore,
+    whole: WholeSlide,
     encoded: str,
     factor: npt.NDArray[np.float64] | None,
     compact: Compact | None,
@@ -306,10 +307,11 @@ def _decode(
             bundle.model,
             job.predictor.trust,
             section.xy_um,
-            features,
+            whole.features,
             store,
             nuclei=factor,
             compact=compact,
+            whole=whole,
             device=device_name(job.predictor.machine),
             advance=advance,
         )
@@ -320,18 +322,18 @@ def _finish(
     job: _Job,
     layout: Layout,
     store: PredictionStore,
-    features: FeatureStore,
+    whole: WholeSlide,
     thumbnail: Thumbnail,
     compact: Compact | None,
 ) -> Finished:
     """The parts of the files that are in no chunk: unreadable spots, the verdict on the slide, its provenance."""
     predictor = job.predictor
-    bad = features.bad()
+    bad = whole.features.bad()
     verdict = flagged = None
     if FLAG in store.columns and len(store.slices):
         flags = store.column(FLAG)
         coarser = predictor.trust.coarseness(layout.section.geometry.mpp)
-        verdict, flagged = _verdict(predictor.trust, flags, features, bad, coarser), flags > 0
+        verdict, flagged = _verdict(whole, flags, bad, coarser), flags > 0
     claims = bundle_claims(predictor.bundle, job.patient, verdict=verdict, flagged=flagged)
     kept = None if compact is None else compact.columns
     genes = choose_genes(predictor.bundle, claims, job.task.options, kept)
@@ -345,31 +347,24 @@ def _finish(
         bad=bad,
         verdict=verdict,
         claims=claims,
-        ridge_level=_ridge_level(predictor.bundle, features, bad),
+        ridge_level=None if bad.all() else level_by_ridge(predictor.bundle.trust, whole.stats.mean),
         thumbnail=thumbnail,
         provenance=_provenance(predictor, layout, job.key, verdict),
         genes=genes,
     )
 
 
-def _ridge_level(
-    bundle: Bundle, features: FeatureStore, bad: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float32] | None:
-    return None if bad.all() else level_by_ridge(bundle.trust, slide_stats(features).mean)
-
-
 def _verdict(
-    trust: Trust,
+    whole: WholeSlide,
     flags: npt.NDArray[np.float32],
-    features: FeatureStore,
     bad: npt.NDArray[np.bool_],
     coarser: float,
 ) -> str | None:
     """On the slide as a whole, from all its readable spots."""
-    place = slide_place(trust, features)
-    if trust.ood is None or place is None:
+    ood = whole.trust.ood
+    if ood is None or whole.place is None:
         return None
-    return str(trust.ood.verdict(flags[~bad] > 0, place, coarser=coarser))
+    return str(ood.verdict(flags[~bad] > 0, whole.place, coarser=coarser))
 
 
 def _provenance(
