@@ -22,7 +22,7 @@ from scipy import sparse
 from hespotex.errors import RunError
 from hespotex.storage.disk_errors import disk_fields
 
-# Of the counts of all sections, of their features, and of the counts over a panel, each.
+# Of the counts of all sections, of their features, of counts over a panel, of rows that networks are shown, each.
 BUDGET: Final = 2**30
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
