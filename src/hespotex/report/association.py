@@ -146,7 +146,8 @@ def _check(
 def _page(found: Association, out: Path) -> str:
     """The page as text; pictures are inside."""
     shown = found.table.head(_ROWS)
-    shown = shown[[*_FIRST, *(c for c in shown.columns if c not in _FIRST)]]
+    # How many patients and events there are stands above the table.
+    shown = shown[[*_FIRST, *(c for c in shown.columns if c not in (*_FIRST, "n_patients", "n_events"))]]  # fmt: skip
     pictures = [
         {
             "caption": p.caption,
