@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from hespotex.analysis.regions import against_rest, read_regions
 from hespotex.errors import RunError
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.shown import measured_beside
+from hespotex.results.places import note_place
+from hespotex.slide.slide import slide_key
+from hespotex.storage.run_folder import RunDir
 from hespotex.viewer.gate import MOST_BYTES
 from hespotex.viewer.serve import Viewer
 
@@ -232,6 +236,24 @@ def test_a_file_that_vanishes_or_changes_is_a_message(tmp_path: Path) -> None:
         assert "moved or deleted" in answer.json["error"]
         (tmp_path / "away").rename(file)
         assert ask(address, asked).status == 200
+
+
+def test_sections_of_agree_domains_and_localize_are_shown_with_the_images_of_a_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HESPOTEX_CACHE", str(tmp_path / "cache"))
+    made = tmp_path / "domains"
+    (made / "sections").mkdir(parents=True)
+    shutil.copy(folder / "predictions" / "S1.h5ad", made / "sections" / "S1.h5ad")
+    with viewing(made) as shown:
+        assert [s["name"] for s in ask(shown, "run").json["slides"]] == ["S1"]
+        assert ask(shown, "slide/0").json["image"] == "picture"
+    slide = folder / "slides" / "S1.png"
+    note_place(slide_key(slide), slide)
+    run = RunDir(tmp_path / "run")
+    run.finish({"verb": "predict", "inputs": {"S1": {"slide": slide_key(slide)}}}, {})
+    with viewing(made, run.path) as shown:
+        assert ask(shown, "slide/0").json["image"] == "file"
 
 
 def test_two_viewers_run_side_by_side(folder: Path, address: str) -> None:

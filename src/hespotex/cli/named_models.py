@@ -153,7 +153,7 @@ def push(
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder) / "push"
         sent = push_model(
-            path, target, at, licences, keep_counts=keep_counts, private=private, reporter=reporter
+            path, target, at, licences, keep_counts=keep_counts, private=private, progress=reporter
         )
     terminal.print_paths({"published as": sent})
 

@@ -14,13 +14,16 @@ from hespotex.errors import ConfigError
 @options.idle("device", "threads", "seed")
 def view(
     path: Annotated[
-        Path, typer.Argument(help="Folder of cross-validate, evaluate or predict, or one h5ad.")
+        Path,
+        typer.Argument(
+            help="Folder of cross-validate, evaluate, predict, agree, domains or localize, or one h5ad."
+        ),
     ],
     slides: Annotated[
         Path | None,
         typer.Option(
             "--slides",
-            metavar="MANIFEST|FOLDER|SLIDE",
+            metavar="MANIFEST|FOLDER|RUN|SLIDE",
             help="Where the images lie; default: where this machine last saw them.",
         ),
     ] = None,

@@ -11,7 +11,7 @@ from typing import Final
 from hespotex.encoders.registry import list_encoders
 from hespotex.errors import ConfigError, ModelFileError, RunError
 from hespotex.models.bundle import Bundle, read_model, write_model
-from hespotex.progress import Reporter, heard
+from hespotex.progress import Progress, heard
 from hespotex.public.hub import at_the_hub
 from hespotex.public.names import HubName, remote_name
 from hespotex.report.model_card import render_model_card
@@ -87,7 +87,7 @@ def prepare(
 
 def push(
     model: Path, target: str, folder: Path, licences: Licences, *, keep_counts: bool = False,
-    private: bool = False, reporter: Reporter | None = None,
+    private: bool = False, progress: Progress = None,
 ) -> str:  # fmt: skip
     """Put a model into a repository of the hub; it is made where there is none.
 
@@ -95,7 +95,7 @@ def push(
         target: `hf://org/repo[@revision]`.
         folder: what is sent, as `prepare` writes it; stays.
         private: whether a new repository is seen by its owners alone.
-        reporter: who hears how much is sent.
+        progress: who hears how much is sent, as of `hespotex.train`.
 
     Returns:
         The address under which everybody gets this very model.
@@ -118,7 +118,7 @@ def push(
 
     page = f"https://huggingface.co/{where.repository}"
     size = sum(path.stat().st_size for path in folder.iterdir())
-    heard(reporter).say(f"sending {in_words(size)} to {target}")
+    heard(progress).say(f"sending {in_words(size)} to {target}")
     before = are_progress_bars_disabled()
     disable_progress_bars()  # the client's own bars break the lines of an error
     try:

@@ -147,6 +147,7 @@ def _written(
     pictures = outputs.write_maps(out, read, spots, words, True)
     result.paths["maps"] = out / "figures"
     result.paths["GeoJSON"] = out / "geojson"
+    result.paths["sections"] = out / "sections"
     if slides and (patches := outputs.gallery_patches(read, spots, slides)):
         result.paths["gallery"] = out / "gallery.png"
         outputs.write_contact_sheet(result.paths["gallery"], patches, words)

@@ -275,6 +275,7 @@ def _write_outputs(result: LocalizeResult, asked: _Asked, found: _Found) -> dict
     maps = outputs.write_maps(out, read, spots, words, mark != FINDING)
     result.paths["maps"] = out / "figures"
     result.paths["GeoJSON"] = out / "geojson"
+    result.paths["sections"] = out / "sections"
     if asked.slides and (patches := outputs.gallery_patches(read, spots, asked.slides)):
         result.paths["gallery"] = pictures["Gallery"] = out / "gallery.png"
         outputs.write_contact_sheet(result.paths["gallery"], patches, words)

@@ -29,7 +29,7 @@ _WORK: Final = ".localize"
 _MOST_FIGURES: Final = 12
 _MOST_ROWS: Final = 25
 _NUMBERS: Final = "localize.json"
-_FOLDERS: Final = ("figures", "geojson")
+_FOLDERS: Final = ("figures", "geojson", "sections")
 _FILES: Final = (
     "spots.parquet", "spots.h5ad", "genes.csv", "gene_sets.csv", "curves.csv", "curves.png", "gallery.png", "slides.csv",
     "report.html", MODEL_FILE, _NUMBERS,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hespotex import keys
+from hespotex.analysis.localize.sections import PREFIX, WORDS
 from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.errors import HESpotExError, RunError
 from hespotex.evaluation.claims import Claims
@@ -267,10 +268,16 @@ class OpenedSlide:
             values = np.asarray(codes.codes, np.float32)
             values[values < 0] = np.nan
             names = tuple(map(str, codes.categories))
-            return Layer(values, title, unit, (0.0, float(max(len(names) - 1, 1))), False, names)
+            high = float(max(len(names) - 1, 1))
+            return Layer(values, title, unit, (0.0, high), False, names, self._words_on(name))
         values = np.asarray(column, np.float32)
         limits = (0.0, 2.0) if name == keys.OOD_SCORE else robust_limits([values])
-        return Layer(values, title, unit, limits)
+        return Layer(values, title, unit, limits, explained=self._words_on(name))
+
+    def _words_on(self, column: str) -> str:
+        """What must be read with a column of the spots: the evidence of `localize`, and for what it is."""
+        record = self.file.spots.record
+        return str(record.get(WORDS, "")) if column.startswith(PREFIX) else ""
 
     def told(self, gene: str) -> str:
         """The sentence on a gene with all numbers that its grade rests on; empty for no gene."""

@@ -16,6 +16,7 @@ from hespotex.storage.run_folder import RunDir
 from hespotex.storage.run_record import RunRecord, SlideRecord
 
 _SLIDES: Final = "slides"
+_SECTIONS: Final = "sections"
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class Source:
 
 
 def find_predictions(path: Path, slides: Path | None = None) -> Source:
-    """The predictions of a run folder, of a folder of predictions, or one h5ad.
+    """The predictions of a run folder, of agree, domains or localize, of a folder of predictions, or one h5ad.
 
     Args:
         path: what to look at.
-        slides: where images lie: a manifest, a folder with files named by section, or one image for one prediction.
-            None takes those that this machine has seen when it predicted.
+        slides: where images lie: a manifest, a folder with files named by section, the run that predicted these slides,
+            or one image for one prediction. None takes those that this machine has seen when it predicted.
 
     Raises:
         RunError: there is no prediction.
@@ -76,9 +77,9 @@ def find_predictions(path: Path, slides: Path | None = None) -> Source:
         raise RunError(expected=f"a prediction of hespotex in {path}", **kind.fields(path))
     if not files:
         raise RunError(
-            expected=f"predictions (predictions/*.h5ad) in {path}",
+            expected=f"predictions (predictions/*.h5ad or sections/*.h5ad) in {path}",
             found="none",
-            remedy="name the folder of cross-validate, evaluate or predict, or one h5ad of it",
+            remedy="name the folder of cross-validate, evaluate, predict, agree, domains or localize, or one h5ad of it",
         )
     around = _around(path)
     run = next((r for r in map(RunDir, around) if r.run_json.is_file()), RunDir(around[0]))
@@ -96,10 +97,13 @@ def _around(path: Path) -> tuple[Path, ...]:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = RunDir(folder).predicted() or [
-        p for p in sorted(folder.glob("*.h5ad")) if not p.name.startswith(".")
-    ]
+    """Predictions of a run; else sections of agree, domains or localize; else those of the folder itself."""
+    found = RunDir(folder).predicted() or _tables(folder / _SECTIONS) or _tables(folder)
     return [file for file in found if file.is_file()]
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.glob("*.h5ad")) if not p.name.startswith(".")]
 
 
 def _image_keys(run: RunDir, record: RunRecord | None) -> dict[str, str]:
@@ -125,6 +129,11 @@ def _given_images(slides: Path | None, names: list[str]) -> Mapping[str, Path]:
             found=f"nothing at {slides}",
             remedy="check --slides",
         )
+    if slides.is_dir() and RunDir(slides).run_json.is_file():
+        run = RunDir(slides)
+        keys = _image_keys(run, RunRecord.read_if_there(run.run_json))
+        places = {name: known_place(key) for name, key in keys.items()}
+        return {name: place for name, place in places.items() if place is not None}
     if slides.is_dir() and not is_zarr(slides):
         found = slides_in(slides).slides
         return dict(zip(slide_names(found), found, strict=True))

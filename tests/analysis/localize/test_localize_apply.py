@@ -20,6 +20,8 @@ from hespotex.analysis.localize.bags import patient_folds, permuted_labels
 from hespotex.analysis.localize.cohort import read_slides, write_inputs
 from hespotex.analysis.localize.model import About, fit_model
 from hespotex.progress import Silent
+from hespotex.viewer.opened import OpenedSlide
+from hespotex.viewer.sources import find_predictions
 
 MARK = "model applied; evidence of its run: finding"
 
@@ -98,6 +100,17 @@ def test_new_slides_get_a_probability_and_a_map_marked_as_the_run_was(
     assert "label" not in spots
     assert set(spots["evidence"]) == {MARK}
     assert len(spots) == 6 * SIDE * SIDE
+    drawn = spots.groupby("section_id")["shown"].any()
+    source = find_predictions(tmp_path / "out")
+    assert [e.name for e in source.entries] == sorted(drawn.index[drawn])
+    seen = OpenedSlide(source.entries[0], print)
+    layer = seen.layer("localize_z")
+    own = spots[spots["section_id"] == source.entries[0].name]
+    np.testing.assert_allclose(layer.values, own["z"], rtol=1e-6)
+    assert MARK in layer.explained.lower() or MARK in layer.explained
+    assert "research use only" in layer.explained.lower()
+    assert seen.layer("localize_shown").categories == ("no", "yes")
+    assert not seen.shows() or not len(seen.file.genes)
     drawn = json.loads(next((tmp_path / "out" / "geojson").iterdir()).read_text())
     assert MARK in drawn["features"][0]["properties"]["classification"]["name"]
     assert list((tmp_path / "out" / "figures").iterdir())

@@ -15,6 +15,7 @@ from hespotex import keys
 from hespotex.analysis.localize.cohort import Slides
 from hespotex.analysis.localize.evidence import SpotMap
 from hespotex.analysis.localize.nested import Passed
+from hespotex.analysis.localize.sections import write_section
 from hespotex.errors import ConfigError, shorten
 from hespotex.plots.evidence_map import plot_evidence_map
 from hespotex.plots.gallery import Patch, write_gallery
@@ -134,7 +135,7 @@ def write_tables(out: Path, table: pd.DataFrame, spots: pd.DataFrame | None) -> 
 def write_maps(
     out: Path, slides: Slides, spots: pd.DataFrame, words: str, alarm: bool
 ) -> dict[str, Path]:
-    """A picture and a GeoJSON for every slide on which a spot passes; by the picture's title."""
+    """A picture, a GeoJSON and a section for `view` of every slide on which a spot passes; by the picture's title."""
     names = safe_names([b.section_id for b in slides.bags])
     drawn, at = {}, 0
     for bag, file, name in zip(slides.bags, slides.files, names, strict=True):
@@ -152,6 +153,7 @@ def write_maps(
         drawn[title] = out / "figures" / f"{name}.png"
         save_figure(figure, drawn[title])
         _write_geojson(out / "geojson" / f"{name}.geojson", file.spots, own[shown], words)
+        write_section(out / "sections" / f"{name}.h5ad", file, own, words)
     return drawn
 
 
