@@ -71,7 +71,7 @@ class Library:
         _palettes()
         for number in range(len(self.source.entries)):
             try:
-                self.slide(number)
+                _ = self.slide(number).image
             except HESpotExError:
                 continue
             return
@@ -154,7 +154,7 @@ class Library:
             "pitch_um": slide.pitch_um(),
             "is_image": slide.is_image,
             "sentence": first_sentence(spots),
-            "level_sentence": str(spots.record.get(keys.LEVEL_SENTENCE, "")),
+            "level_sentence": _capital(str(spots.record.get(keys.LEVEL_SENTENCE, ""))),
             "reason": claims.reason,
             "interval_level": LEVEL,
             "genes": slide.file.genes.tolist(),
@@ -203,6 +203,10 @@ class Library:
             "suspended": slide.claims.suspended,
             "columns": {name: _plain(table[name].to_numpy()) for name in names},
         }
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def outline_of(polygons: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,14 @@ from hespotex.storage.hdf5 import open_h5
 from hespotex.viewer.gene_columns import GeneColumns, Say
 from hespotex.viewer.images import SlideImage
 from hespotex.viewer.sources import Entry
+from hespotex.viewer.spot_columns import (
+    HIDDEN,
+    MOST_CATEGORIES,
+    as_text,
+    columns_of_spots,
+    looked_for,
+    title_of,
+)
 
 Float32 = npt.NDArray[np.float32]
 # Above this many spots, and on fine lattices, spots are pixels of an image.
@@ -40,25 +49,6 @@ OF_GENES: Final = {
     "interval": "Width of the 90 % interval of log1p",
 }
 _DIVERGING: Final = ("composition", "measured", "difference")
-_HIDDEN: Final = frozenset(
-    {
-        keys.SECTION_ID,
-        keys.PATIENT_ID,
-        keys.ARRAY_ROW,
-        keys.ARRAY_COL,
-        keys.ARRAY_X,
-        keys.ARRAY_Y,
-        keys.OOD,
-    }
-)
-_TITLES: Final = {
-    keys.PREDICTED_DEPTH: ("Depth, predicted", "expected total count over the panel"),
-    keys.MEASURED_DEPTH: ("Depth, measured", "total count over the panel"),
-    keys.OOD_SCORE: ("Unlike score", "above 1: unlike the training"),
-    keys.NUCLEI: ("Nuclei", "nuclei in the square around the spot"),
-    keys.NUCLEI_PER_MM2: ("Nuclei per mm²", "nuclei per mm²"),
-}
-_MOST_CATEGORIES: Final = 60
 
 
 @dataclass(frozen=True)
@@ -104,16 +94,20 @@ class OpenedSlide:
             open_h5(entry.path, what, RunError, "predict again")
         )
         self._names = {"X", *(f"layers/{name}" for name in self._handle["layers"])}
-        self._obs: pd.DataFrame = _obs(self._handle)
-        self._measured = _looked_for(self._handle)
+        self._obs: pd.DataFrame = columns_of_spots(self._handle)
+        self._measured = looked_for(self._handle)
         self._columns = GeneColumns(self._handle, entry.path, say)
-        self.image = SlideImage(entry, self.file.spots)
         self.lock = threading.RLock()
         self._place = {gene: j for j, gene in enumerate(self.file.genes.tolist())}
         sets = self.file.spots.extras.gene_sets
         self._sets = {} if sets is None else {name: j for j, name in enumerate(sets.names)}
         self._raster: npt.NDArray[np.int32] | None = None
         self._px0_per_px = 1.0
+
+    @cached_property
+    def image(self) -> SlideImage:
+        """What lies under the spots; opened when first asked: a list by levels needs none."""
+        return SlideImage(self.entry, self.file.spots)
 
     @property
     def claims(self) -> Claims:
@@ -161,9 +155,9 @@ class OpenedSlide:
     def spot_shows(self) -> dict[str, str]:
         """What can be drawn without a gene: columns of the spots, with titles; domains and attention among them."""
         return {
-            name: _TITLES.get(name, (name, ""))[0]
+            name: title_of(name)[0]
             for name in map(str, self._obs)
-            if name not in _HIDDEN and self._drawable(name)
+            if name not in HIDDEN and self._drawable(name)
         }
 
     @property
@@ -174,7 +168,7 @@ class OpenedSlide:
         column = self._obs[name]
         if pd.api.types.is_numeric_dtype(column):
             return bool(np.isfinite(column.to_numpy(float)).any())
-        return 0 < column.nunique() <= _MOST_CATEGORIES
+        return 0 < column.nunique() <= MOST_CATEGORIES
 
     def layer(self, show: str, gene: str = "") -> Layer:
         """The values of one layer.
@@ -261,7 +255,7 @@ class OpenedSlide:
     def _spot_layer(self, name: str) -> Layer:
         if name not in self.spot_shows():
             raise RunError(expected=f"the layer {name!r} in {self.entry.name}", found="none")
-        title, unit = _TITLES.get(name, (name, ""))
+        title, unit = title_of(name)
         column = self._obs[name]
         if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
             codes = column.astype(str).where(column.notna()).astype("category").cat
@@ -336,7 +330,7 @@ class OpenedSlide:
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in told.items()}
         return {
             "barcode": str(self._obs.index[number]),
-            "columns": {k: v if isinstance(v, int) else _text(v) for k, v in plain.items()},
+            "columns": {k: v if isinstance(v, int) else as_text(v) for k, v in plain.items()},
         }
 
     def spots_told(self, most: int) -> dict[str, Any]:
@@ -345,47 +339,16 @@ class OpenedSlide:
         return {
             "names": self._obs.index.astype(str).tolist(),
             "columns": {
-                name: [v if isinstance(v, int) else _text(v) for v in values]
+                name: [v if isinstance(v, int) else as_text(v) for v in values]
                 for name, values in columns.items()
             },
         }
 
     @property
     def _told(self) -> list[str]:
-        return [str(name) for name in self._obs if name not in _HIDDEN]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}" if np.isfinite(value) else "–"
-    return str(value)[:80]
+        return [str(name) for name in self._obs if name not in HIDDEN]
 
 
 def _mark(entry: Entry) -> tuple[int, int, int]:
     stat = entry.path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _obs(handle: Any) -> pd.DataFrame:
-    from anndata.io import read_elem
-
-    obs: pd.DataFrame = read_elem(handle["obs"])
-    tables = {
-        name: read_elem(handle[f"obsm/{name}"])
-        for name in handle["obsm"]
-        if name not in (keys.SPATIAL, keys.SPATIAL_COMMON_UM, keys.GENE_SETS, keys.GENE_SETS_MEASURED)
-    }  # fmt: skip
-    for name, table in tables.items():
-        wide = np.asarray(table)
-        if wide.ndim == 2 and wide.shape[1] <= _MOST_CATEGORIES and wide.dtype.kind in "iufb":
-            for k in range(wide.shape[1]):
-                obs[f"{name} {k + 1}" if wide.shape[1] > 1 else name] = wide[:, k]
-    return obs
-
-
-def _looked_for(handle: Any) -> npt.NDArray[np.bool_]:
-    """(G,) genes that the section's assay looked for."""
-    name = f"var/{keys.MEASURED}"
-    if name in handle:
-        return np.asarray(handle[name][()], bool)
-    return np.ones(handle[f"layers/{keys.COMPOSITION}"].shape[1], bool)
