@@ -16,6 +16,7 @@ from helpers.toy_prediction import (
     toy_stored,
 )
 from hespotex.evaluation.measured_composition import measured_composition
+from hespotex.export.claim_words import claims_of, short
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.scales import column_limits, robust_limits
 from hespotex.export.shown import COMPOSITION_IS
@@ -117,8 +118,20 @@ def test_measured_and_predicted_composition_of_a_gene_have_one_scale_around_0(
     low, high = measured.get_clim()
     assert (low, high) == predicted.get_clim()
     assert low == -high
-    for said in ("Section S1", "TUM-01", "0.61", "0.42", COMPOSITION_IS[:30], "patient P-7"):
+    claim = f"TUM-01 ({short(claims_of(stored), 4)})"
+    for said in ("Section S1", claim, "0.61", "0.42", COMPOSITION_IS[:30], "patient P-7"):
         assert said.lower() in texts(figure).lower()
+
+
+def test_pictures_of_genes_say_the_verdict_on_the_slide(stored: StoredPrediction) -> None:
+    assert stored.extras.claims is not None
+    for verdict in ("like the training slides", "unlike: staining"):
+        told = replace(
+            stored,
+            extras=replace(stored.extras, claims=replace(stored.extras.claims, verdict=verdict)),
+        )
+        picks = (plots.GenePick("best", "TUM-01", 0.61, 0.42),)
+        assert f"the slide is {verdict}" in texts(plots.plot_genes(told, picks)).lower()
 
 
 def test_unmeasured_gene_is_drawn_hollow(stored: StoredPrediction) -> None:

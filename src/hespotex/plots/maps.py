@@ -18,6 +18,7 @@ from hespotex.errors import counted
 from hespotex.evaluation import run_tables
 from hespotex.evaluation.predictors import MODEL, PREDICTORS
 from hespotex.evaluation.scores import pcc_per_gene
+from hespotex.export.claim_words import claims_of, short
 from hespotex.export.h5ad import StoredPrediction
 from hespotex.export.scales import robust_limits
 from hespotex.export.shown import COMPOSITION_IS, MEASURED_IS, label, measured_beside, scale_of
@@ -97,12 +98,16 @@ def plot_genes(section: StoredPrediction, picks: Sequence[GenePick]) -> Figure:
     """
     rows = min(max(len(picks), 1), _ROWS)
     figure = style.new_figure(height=_TOP + max(_ROW * rows, 5.1))
+    claims = claims_of(section)
     style.heading(
         figure,
         f"Section {section.section_id}: measured and predicted composition",
         f"Held out: its expression was not seen in training. Patient {section.patient_id}, "
         f"{len(section.barcodes):,} spots, {len(section.genes):,} genes; chosen by composition PCC in this section.",
     )
+    verdict = f"The slide is {claims.verdict}." if claims.verdict else "No verdict on the slide."
+    colour = style.ALARM if claims.suspended else style.MUTED
+    style.caption(figure, 0.4, 1.05, verdict, size=9.5, colour=colour)
     tissue = style.place(figure, 0.25, _TOP, 2.7, 2.7)
     style.draw_tissue(tissue, section)
     style.draw_scale_bar(tissue, section)
@@ -114,7 +119,10 @@ def plot_genes(section: StoredPrediction, picks: Sequence[GenePick]) -> Figure:
     for k, pick in enumerate(picks):
         column, row = divmod(k, rows)
         pair = (measured[:, k], section.composition[:, columns[k]])
-        _gene_pair(figure, _COLUMNS[column], _TOP + row * _ROW, section, pick, pair)
+        name = f"{pick.gene} ({short(claims, int(columns[k]))})"
+        _gene_pair(
+            figure, _COLUMNS[column], _TOP + row * _ROW, section, (name, _scores(pick)), pair
+        )
     return figure
 
 
@@ -123,14 +131,12 @@ def _gene_pair(
     x: float,
     y: float,
     section: StoredPrediction,
-    pick: GenePick,
+    words: tuple[str, str],
     pair: tuple[Floats, Floats],
 ) -> None:
-    """One gene: its name and scores, then measured and predicted."""
-    style.caption(figure, x, y - 0.27, pick.gene, size=min(12, 330 / max(len(pick.gene), 1)))
-    said = (
-        f"{pick.label}: composition PCC {pick.pcc_composition:.2f}, log1p PCC {pick.pcc_log1p:.2f}"
-    )
+    """One gene: its name with its grade, and its scores, then measured and predicted."""
+    name, said = words
+    style.caption(figure, x, y - 0.27, name, size=min(12, 440 / len(name)))
     style.caption(figure, x, y - 0.09, said, size=8.5, colour=style.MUTED)
     scale = scale_of("composition", pair)
     for offset, (values, title) in enumerate(zip(pair, ("measured", "predicted"), strict=True)):
@@ -148,6 +154,12 @@ def _gene_pair(
         _SIDE - 0.4,
         label("composition"),
         ticks=scale.ticks,
+    )
+
+
+def _scores(pick: GenePick) -> str:
+    return (
+        f"{pick.label}: composition PCC {pick.pcc_composition:.2f}, log1p PCC {pick.pcc_log1p:.2f}"
     )
 
 
