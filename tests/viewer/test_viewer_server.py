@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -277,13 +278,25 @@ def test_a_path_without_predictions_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_command(folder: Path) -> None:
+def test_a_fresh_command_answers_many_questions_at_once_and_ctrl_c_ends_it(folder: Path) -> None:
+    """The page asks before libraries are imported: threads that import them at once must not meet half-made ones."""
     command = [sys.executable, "-m", "hespotex", "view", str(folder), "--no-browser"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as made:
         assert made.stdout is not None
-        assert ask(made.stdout.readline().strip(), "run").status == 200
+        address = made.stdout.readline().strip()
+        with ThreadPoolExecutor(8) as threads:
+            asked = [
+                "run",
+                "slide/0",
+                "slide/0/spots",
+                "slide/1",
+                "slide/0/thumbnail",
+                "slide/1/spots",
+            ]
+            found = list(threads.map(lambda path: ask(address, path).status, asked))
+        assert found == [200] * len(asked)
         made.send_signal(signal.SIGINT)
         _, said = made.communicate(timeout=30)
     assert "Traceback" not in said

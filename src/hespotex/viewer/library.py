@@ -101,7 +101,8 @@ class Library:
         if number not in self._rows:
             entry = self.source.entries[number]
             try:
-                facts = read_facts(entry.path)
+                with self._lock:  # two threads that import anndata at once find it half made
+                    facts = read_facts(entry.path)
             except HESpotExError as error:
                 return {"name": entry.name, "error": str(error)}
             record, claims = facts.record, facts.claims

@@ -65,9 +65,11 @@ class Pane {
       if (turn === this.turn) this.root.classList.remove("busy");
     }
   }
+  static ask(slide) { return Promise.all([Source.json(`slide/${slide}`), Source.bytes(`slide/${slide}/spots`)]); }
   async open(slide, turn) {
-    const about = await Source.json(`slide/${slide}`);
-    const packed = await Source.bytes(`slide/${slide}/spots`), n = about.n_spots;
+    const early = this.app.early;
+    this.app.early = null;
+    const [about, packed] = await (early && early.slide === slide ? early.asked : Pane.ask(slide)), n = about.n_spots;
     const spots = { x: new Float32Array(packed, 0, n), y: new Float32Array(packed, 4 * n, n), flagged: new Uint8Array(packed, 8 * n, n) };
     if (about.is_image) {
       const grid = await Source.bytes(`slide/${slide}/raster`), [height, width] = new Int32Array(grid, 0, 2);
@@ -76,9 +78,12 @@ class Pane {
     if (turn !== this.turn) return;
     this.about = about; this.slide = slide; this.where = spots;
     this.tiles = new Tiles(slide, about, () => this.app.draw());
-    this.nearest = spots.raster ? null : new Nearest(spots, about.pitch_um / about.mpp);
+    this.nearest = null;
     this.values = null;
     this.spots.place(spots);
+    // Tiles are on their way while values are read.
+    if (!this.app.camera.um) this.fit();
+    this.draw();
   }
   bestGene() {
     const { grade, score } = this.about.claims, order = "ABCD";
@@ -197,6 +202,7 @@ class Pane {
       const { raster } = this.where, c = Math.floor(px / raster.px0), r = Math.floor(py / raster.px0);
       return c < 0 || r < 0 || c >= raster.width || r >= raster.height ? -1 : raster.index[r * raster.width + c];
     }
+    this.nearest ??= new Nearest(this.where, this.about.pitch_um / this.about.mpp);
     return this.nearest.at(px, py, this.radius(view));
   }
   async hover(x, y) {

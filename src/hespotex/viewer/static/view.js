@@ -13,16 +13,18 @@ class App {
     this.regions = new Regions(this);
   }
   async begin() {
+    // Most often the first slide is wanted: it is asked for before it is known which slides there are.
+    if (!location.hash) { this.early = { slide: 0, asked: Pane.ask(0) }; this.early.asked.catch(() => {}); }
     this.run = await Source.json("run");
     this.look.diverging = this.run.diverging[0]; this.look.sequential = this.run.sequential[0];
     document.title = `${this.run.title} – hespotex view`;
     by("title").textContent = this.run.title;
     if (isSaved) by("gene").placeholder = "Gene of this page  ( / )";
     for (const kind of ["diverging", "sequential"]) for (const name of this.run[kind]) by(kind).append(new Option(name.replace("_r", ""), name));
-    const panes = this.readState();
+    const panes = this.readState(), placed = this.camera.um > 0;
     this.listen(); this.writeLook(); this.writeSlides();
     await this.setPanes(panes.length ? panes : [{ slide: Math.max(0, this.run.slides.findIndex((s) => !s.error)), gene: "", show: "composition" }]);
-    if (!this.camera.um) this.panes[0].about && this.panes[0].fit();
+    if (!placed && this.panes[0].about) this.panes[0].fit(); // words have changed the height of the stage
     this.moved();
     document.body.dataset.ready = "yes";
     new ResizeObserver(() => this.draw()).observe(by("panes"));
