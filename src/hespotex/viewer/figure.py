@@ -143,7 +143,7 @@ def draw_view(library: Library, view: View) -> bytes:
             caption(figure, left, 0.32, f"{title}{slide.file.spots.section_id}", size=13)
             caption(figure, left, 0.56, layer.title, size=9, colour=MUTED)
             alarm = slide.claims.suspended
-            told = slide.told(pane.gene) if pane.show_gene else ""
+            told = slide.told(pane.gene) if pane.show_gene else layer.explained
             said = f"{told}\n{first_sentence(slide.file.spots)}" if told else first_sentence(slide.file.spots)  # fmt: skip
             if alarm:
                 caption(figure, left, 0.7 + tall + 0.17, "Unlike the training slides: no grade holds here.", size=9, colour=ALARM)  # fmt: skip
