@@ -36,6 +36,8 @@ from hespotex.sections.fine import null_holds
 from hespotex.storage.clock import StageClock
 from hespotex.storage.metrics import ScoreSummary, SizeScores
 
+Floats = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -136,22 +138,8 @@ def _judge(
     known = oracles(panel, item.without_expression(), prediction, counts.counts)
     every = {MODEL: Rival(prediction.log1p, prediction.composition), **beside, **known}
     scores = _scores(every, counts, abundant, nan_as_zero, in_units)
-    trust = bundle_trust(bundle)
-    covered = None
-    if trust.intervals is not None and in_units:
-        measured = log1p_cpm(counts.counts)
-        held = intervals.HeldOutErrors(
-            prediction.log1p, measured, prediction.spread, counts.measured
-        )
-        covered = intervals.coverage(trust.intervals, [held])
-    of_regions = follows = None
-    if trust.regions is not None:
-        regions = held_out_regions(prediction, pooled, counts, xy_um)
-        of_regions = region_coverage(trust.regions, regions, seed=bundle.config.seed)
-        if prediction.spread is not None:
-            follows = spread_follows_error(
-                trust.regions, regions, prediction.spread, seed=bundle.config.seed
-            )
+    covered = _coverage(bundle, prediction, counts) if in_units else None
+    of_regions, follows = _of_regions(bundle, prediction, counts, xy_um)
     per_spot = {MODEL: mean_pcc_per_spot(prediction.log1p, counts)}
     if "train_mean" in beside:
         per_spot["train_mean"] = mean_pcc_per_spot(beside["train_mean"].log1p, counts)
@@ -175,8 +163,7 @@ def _judge(
         item.section, every, panel, abundant,
         fitted=OfSize(fitted, scores[MODEL].pcc_composition, evidence.ceiling_composition), nan_as_zero=nan_as_zero, seed=bundle.config.seed,
     )  # fmt: skip
-    sets = bundle_sets(bundle)
-    of_sets = None
+    sets, of_sets = bundle_sets(bundle), None
     if sets is not None:
         of_sets = score_sets(
             sets[0], prediction.composition, counts, xy_um, pooled, seed=bundle.config.seed
@@ -189,6 +176,30 @@ def _judge(
         item, counts, prediction, extras, scores, ceiling, evidence, covered, of_regions, follows, per_spot,
         of_sets, sizes,
     )  # fmt: skip
+
+
+def _coverage(bundle: Bundle, prediction: Prediction, counts: PanelCounts) -> Floats | None:
+    """(L, G) share of measured values inside the intervals; None without intervals."""
+    trusted = bundle_trust(bundle).intervals
+    if trusted is None:
+        return None
+    measured = log1p_cpm(counts.counts)
+    held = intervals.HeldOutErrors(prediction.log1p, measured, prediction.spread, counts.measured)
+    return intervals.coverage(trusted, [held])
+
+
+def _of_regions(
+    bundle: Bundle, prediction: Prediction, counts: PanelCounts, xy_um: Floats
+) -> tuple[Floats | None, Floats | None]:
+    """`region_coverage` and `spread_spearman` of a held-out section."""
+    trusted, seed = bundle_trust(bundle).regions, bundle.config.seed
+    if trusted is None:
+        return None, None
+    regions = held_out_regions(prediction, bundle.pooled, counts, xy_um)
+    covered = region_coverage(trusted, regions, seed=seed)
+    if prediction.spread is None:
+        return covered, None
+    return covered, spread_follows_error(trusted, regions, prediction.spread, seed=seed)
 
 
 def _scores(
