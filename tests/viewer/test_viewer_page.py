@@ -67,6 +67,12 @@ def test_a_gene_is_found_as_one_types(page: Any) -> None:
     page.fill("#gene", "hla")
     assert page.inner_text("#found [role=option] .name") == "HLA-A"
     assert page.inner_text("#found [role=option] .chip") == "C"
+    scopes = page.evaluate("app.active.about.claims.scope")
+    page.evaluate(
+        "app.active.about.claims.scope = app.active.about.claims.scope.map(() => 'within_patient'); app.writeFound()"
+    )
+    assert "training patients alone" in page.inner_text("#found [role=option]")
+    page.evaluate("scopes => { app.active.about.claims.scope = scopes }", scopes)
     search(page, "hla")
     assert page.inner_text(".pane h2") == "HLA-A"
     assert "grade C" in page.inner_text(".told")
@@ -134,6 +140,14 @@ def test_a_lasso_ranks_genes_without_a_p_value(page: Any, tmp_path: Path) -> Non
     assert "8 spots inside, 19 outside" in said  # of 30, three are flagged
     assert "no p or q value" in said
     assert len(page.query_selector_all("#region tbody tr")) == len(GENES)
+    heads = page.eval_on_selector_all("#region th", "all => all.map(e => e.textContent)")
+    assert heads == ["gene", "inside", "difference", "±", "grade", "evidence"]
+    cells = page.eval_on_selector_all(
+        "#region tbody tr:first-child td.number", "all => all.map(e => e.textContent)"
+    )
+    best = {name: column[0] for name, column in page.evaluate("app.regions.table.columns").items()}
+    assert float(cells[0].replace("−", "-")) == pytest.approx(best["inside"], rel=0.01)
+    assert float(cells[1].replace("−", "-")) == pytest.approx(best["difference"], rel=0.01)
     with page.expect_download() as saved:
         page.click("#region >> text=CSV")
     lines = Path(saved.value.path()).read_text().splitlines()

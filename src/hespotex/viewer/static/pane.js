@@ -14,6 +14,9 @@ const gradeChip = (grade, evidence) => {
   return chip;
 };
 
+// For whom a grade holds, where it is not for new patients, too.
+const scopeSaid = (scope) => (scope === "within_patient" ? ", training patients alone" : "");
+
 class Pane {
   constructor(app, number) {
     Object.assign(this, { app, number, slide: 0, gene: "", show: "composition", turn: 0 });
@@ -112,7 +115,7 @@ class Pane {
       if (j >= 0) {
         if (this.show.startsWith("measured")) row.append(make("span", "words", "measured; its prediction:"));
         row.append(gradeChip(about.claims.grade[j], about.claims.evidence[j]));
-        row.append(make("span", "words", about.claims.evidence[j] + (about.claims.scope[j] === "within_patient" ? ", training patients alone" : "")));
+        row.append(make("span", "words", about.claims.evidence[j] + scopeSaid(about.claims.scope[j])));
       } else if (k >= 0) row.append(gradeChip(about.set_grades[k], ""), make("span", "words", "gene set"));
     }
     const sub = make("div", "row sub");

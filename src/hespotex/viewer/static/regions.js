@@ -78,7 +78,7 @@ class Regions {
     }
     const name = this.app.run.slides[this.slide].name;
     panel.append(make("p", "strong", `${name}: ${table.n_inside.toLocaleString("en")} spots inside, ${table.n_rest.toLocaleString("en")} outside${table.n_flagged ? `; ${table.n_flagged} flagged spots inside do not count` : ""}.`));
-    panel.append(make("p", "small", "It describes: the region was drawn after looking at the maps, so there is no p or q value. Difference is composition inside less outside, natural log; ± is the interval of the predicted composition of the region."));
+    panel.append(make("p", "small", "It describes: the region was drawn after looking at the maps, so there is no p or q value. Inside is the composition of the region, pooled over its spots, difference that inside less that outside, natural log; ± is the interval of the predicted composition of the region."));
     if (table.suspended) panel.append(make("p", "alarm", "This slide is unlike the training slides: no grade holds here."));
     panel.append(this.rows());
   }
@@ -92,7 +92,7 @@ class Regions {
   }
   rows() {
     const t = this.table.columns, table = make("table"), head = make("tr"), box = make("div", "scroll");
-    for (const [name, title] of [["gene", "gene"], ["difference", "difference"], ["", "±"], ["grade", "grade"], ["", "evidence"]]) {
+    for (const [name, title] of [["gene", "gene"], ["", "inside"], ["difference", "difference"], ["", "±"], ["grade", "grade"], ["", "evidence"]]) {
       const th = make("th");
       if (name) { const b = make("button", "quiet", title); b.addEventListener("click", () => { this.order = name; this.write(); }); th.append(b); th.setAttribute("aria-sort", this.order === name ? "other" : "none"); }
       else th.textContent = title;
@@ -107,7 +107,7 @@ class Regions {
       cell.append(link);
       const chip = make("td");
       chip.append(gradeChip(t.grade[i], t.evidence[i]));
-      row.append(cell, make("td", "number", said(t.difference[i])), make("td", "number", t.half_width[i] === null ? "–" : said(t.half_width[i], 2)), chip, make("td", "", t.evidence[i]));
+      row.append(cell, make("td", "number", said(t.inside[i])), make("td", "number", said(t.difference[i])), make("td", "number", t.half_width[i] === null ? "–" : said(t.half_width[i], 2)), chip, make("td", "", t.evidence[i] + scopeSaid(t.scope[i])));
       table.tBodies[0].append(row);
     }
     box.append(table);

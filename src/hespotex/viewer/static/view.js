@@ -175,12 +175,12 @@ class App {
   }
   // ------------------------------------------------------------------ search
   found(text) {
-    const { about } = this.active, { grade, score, evidence } = about.claims, asked = text.trim().toLowerCase(), least = "ABCD".indexOf(this.look.least);
+    const { about } = this.active, { grade, score, evidence, scope } = about.claims, asked = text.trim().toLowerCase(), least = "ABCD".indexOf(this.look.least);
     const rows = [];
     about.genes.forEach((gene, j) => {
       const at = gene.toLowerCase().indexOf(asked), rank = "ABCD".indexOf(grade[j]);
       if (at < 0 || (least < 3 && (rank < 0 || rank > least))) return;
-      rows.push({ gene, grade: grade[j], evidence: evidence[j], score: score[j], key: (at > 0 ? 1000 : 0) + (gene.length === asked.length ? -500 : 0) + (rank < 0 ? 5 : rank) * 10 - (score[j] || 0) });
+      rows.push({ gene, grade: grade[j], evidence: evidence[j] + scopeSaid(scope[j]), score: score[j], key: (at > 0 ? 1000 : 0) + (gene.length === asked.length ? -500 : 0) + (rank < 0 ? 5 : rank) * 10 - (score[j] || 0) });
     });
     about.sets.forEach((gene, k) => { if (gene.toLowerCase().includes(asked)) rows.push({ gene, grade: about.set_grades[k], evidence: "gene set", score: null, key: 900 }); });
     return rows.sort((a, b) => a.key - b.key).slice(0, 60);
