@@ -20,7 +20,7 @@ _DEFAULT = "four scales"
 # Cells around a patch in the trials of windows: what is left of the borders stands beside in the table.
 _HALO = 4
 _MORE_SEEDS = (1, 2)
-_PARTS = ("patches", "seeds", "turns", "windows", "area", "shell")
+_PARTS = ("patches", "seeds", "turns", "windows", "area", "shell", "shell_seeds")
 _LABELS = {
     "patches": "by patches",
     "seeds": "by patches, mean of seeds 1 and 2",
@@ -28,13 +28,14 @@ _LABELS = {
     "windows": f"patches with {_HALO} cells around them",
     "area": "by area",
     "shell": "SHELL",
+    "shell_seeds": "SHELL, mean of seeds 1 and 2",
 }
 
 
 def parts(context: Context) -> Mapping[str, Mapping[str, Any]]:
     if not (context.has("her2st") and context.has("mob") and context.golden.is_dir()):
         return {}
-    found = [name for name in _PARTS if name != "shell" or trial_shell.weights_file()]
+    found = [name for name in _PARTS if not name.startswith("shell") or trial_shell.weights_file()]
     return {name: {"what": name} for name in found}
 
 
@@ -49,8 +50,9 @@ def run(parameters: Mapping[str, Any], context: Context) -> dict[str, Any]:
         "windows": _windows,
         "area": _area,
         "shell": _shell,
+        "shell_seeds": _shell,
     }[parameters["what"]]
-    seeds = _MORE_SEEDS if parameters["what"] == "seeds" else (0,)
+    seeds = _MORE_SEEDS if parameters["what"].endswith("seeds") else (0,)
     with timed() as spent:
         scores = {
             name: _mean([pairs.fold_scores(cut, {name: cut}, abundant, s)[name] for s in seeds])
@@ -78,12 +80,9 @@ def _scales(context: Context) -> Variants:
 
 
 def _turns(context: Context) -> Variants:
-    total: dict[str, Any] = {}
-    for quarters in range(4):
-        one = _cells(context, SIDES_UM[:4] if quarters else SIDES_UM, 0, quarters)["square"]
-        for name, values in one.items():
-            total[name] = total.get(name, 0) + values[:, :4].astype(np.float64)
-    yield "4 quarters", {n: (f / 4).astype(np.float32) for n, f in total.items()}
+    upright = _cells(context, SIDES_UM, 0)["square"]
+    turned = _cells(context, SIDES_UM[:4], 0, 1)["square"]
+    yield "upright and a quarter", {n: (f[:, :4] + turned[n]) / 2 for n, f in upright.items()}
 
 
 def _windows(context: Context) -> Variants:
