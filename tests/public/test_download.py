@@ -67,6 +67,18 @@ def test_how_much_is_fetched_is_said_before_the_first_byte_of_several_files(
     assert len(heard.said) == 1
 
 
+def test_a_proxy_of_the_environment_is_asked_in_the_place_of_the_server(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lab.invalid can be reached by nobody: what comes, the proxy gave."""
+    monkeypatch.setenv("http_proxy", web.address)
+    web.files["http://lab.invalid/a.bin"] = CONTENT
+    remote = Remote("http://lab.invalid/a.bin", "a.bin", size=len(CONTENT), checksum=MD5)
+    (path,) = download([remote], tmp_path, Silent())
+    assert path.read_bytes() == CONTENT
+    assert web.asked == [("http://lab.invalid/a.bin", "")]
+
+
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(web: Web, tmp_path: Path) -> None:
     web.broken["/a.bin"] = 1_500_000
     (path,) = download([Remote(web.url("/a.bin"), "a.bin", checksum=MD5)], tmp_path, Silent())

@@ -17,9 +17,10 @@ from helpers.commands import command, refusal
 from helpers.hub_server import as_hub, hub_data_set, refusing
 from helpers.made_sections import KNOWN, hest, space_ranger
 from helpers.web_server import Web, serving
-from hespotex.errors import ConfigError, DownloadError
+from hespotex.errors import ConfigError, DownloadError, ManifestError
 from hespotex.public import her2st, ten_x
 from hespotex.public.archives import untar, unzip
+from hespotex.public.data_set import write_manifest
 from hespotex.public.fetch import DATA_SETS, fetch
 from hespotex.sections.manifest import read_manifest
 
@@ -158,6 +159,23 @@ def test_another_password_is_one_line(
         DownloadError, match=r"a whole zip file in .*spot-selections.zip, found: .*password"
     ):
         fetch("her2st", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b"name;slide\nA;a.svs\n", b"", b"\xff\xfe\x00"])
+def test_a_table_of_somebody_else_in_the_folder_is_told_before_anything_is_fetched(
+    zenodo: Web, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "sections.csv").write_bytes(content)
+    line = refusal(command("fetch", "her2st", "--out", tmp_path))
+    assert "a manifest of fetch" in line
+    assert (tmp_path / "sections.csv").read_bytes() == content
+    assert zenodo.asked == []
+
+
+def test_a_manifest_that_does_not_fit_gets_no_name(zenodo: Web, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError):
+        write_manifest(tmp_path, [{"section_id": "A", "slide": "none.svs"}])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_record_of_another_shape_or_without_a_file_is_said(zenodo: Web, tmp_path: Path) -> None:

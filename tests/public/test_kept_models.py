@@ -158,6 +158,20 @@ def test_a_kept_model_whose_file_vanished_says_what_brings_it_again(web: Web) ->
     assert local_model(source).read_bytes() == CONTENT  # its address does so by itself
 
 
+def test_a_checksum_that_is_stated_counts_for_what_is_kept_from_there(web: Web) -> None:
+    source = web.url("/tiny.hespotex")
+    fetch_model(f"{source}#sha256={SHA256}", name="lab")
+    assert local_model(f"{source}#sha256={SHA256.upper()}") == local_model(source)
+    other = f"{source}#sha256={'0' * 64}"
+    with pytest.raises(
+        ModelFileError, match=rf"sha256 0+ of {source}, found {SHA256} of the kept model lab"
+    ):
+        local_model(other)
+    with pytest.raises(DownloadError, match="as its publisher states"):
+        fetch_model(other, name="lab")
+    assert local_model("lab").read_bytes() == CONTENT
+
+
 def test_a_name_that_no_model_has_names_the_nearest() -> None:
     with pytest.raises(
         ModelFileError, match=r"no model is kept yet in .*models: `hespotex models`"

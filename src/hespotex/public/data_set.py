@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from hespotex.progress import Reporter
 from hespotex.public.download import Remote
 from hespotex.sections.manifest import read_manifest
 from hespotex.storage.atomic import atomic_path
+from hespotex.storage.text_files import read_text
 
 MANIFEST: Final = "sections.csv"
 Row = Mapping[str, object]
@@ -73,11 +75,7 @@ def write_manifest(folder: Path, rows: Sequence[Row]) -> Path:
         ManifestError: a row does not fit, or what it names is not there.
         RunError: the folder cannot be written.
     """
-    path = folder / MANIFEST
-    kept: dict[str, Row] = {}
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as handle:
-            kept = {row["section_id"]: row for row in csv.DictReader(handle)}
+    path, kept = folder / MANIFEST, known_rows(folder)
     kept |= {str(row["section_id"]): row for row in rows}
     columns = list(dict.fromkeys(column for row in kept.values() for column in row))
     with (
@@ -87,5 +85,25 @@ def write_manifest(folder: Path, rows: Sequence[Row]) -> Path:
         writer = csv.DictWriter(handle, columns, restval="")
         writer.writeheader()
         writer.writerows(kept.values())
-    read_manifest(path)
+        handle.flush()
+        read_manifest(temporary)  # a manifest that does not fit gets no name
     return path
+
+
+def known_rows(folder: Path) -> dict[str, Row]:
+    """The rows that an earlier call wrote into a folder, by section.
+
+    Raises:
+        ConfigError: a file of that name lies there that is no manifest.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    reader = csv.DictReader(io.StringIO(read_text(path, "a manifest of fetch", ConfigError)))
+    if "section_id" not in (reader.fieldnames or ()):
+        raise ConfigError(
+            expected=f"a manifest of fetch, with a column section_id, in {path}",
+            found=shorten(list(reader.fieldnames or ("nothing",))),
+            remedy="choose another --out",
+        )
+    return {row["section_id"]: row for row in reader}

@@ -8,7 +8,7 @@ from typing import Final
 
 from hespotex.errors import ConfigError
 from hespotex.progress import Progress, heard
-from hespotex.public.data_set import DataSet, write_manifest
+from hespotex.public.data_set import DataSet, known_rows, write_manifest
 from hespotex.registry import Registry
 from hespotex.storage.atomic import check_writable
 
@@ -63,5 +63,6 @@ def fetch(
             expected=f"--ids of {name}: {', '.join(found.names) or found.ids}", found="none"
         )
     check_writable(out)
+    known_rows(out)
     reporter.say(f"{found.title}; licence {found.licence}; from {found.address}")
     return write_manifest(out, found.bring(ids, out, reporter))

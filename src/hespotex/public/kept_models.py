@@ -97,6 +97,8 @@ def local_model(model: str | Path, reporter: Reporter | None = None) -> Path:
         return _checked(_find(text))
     known = [m for m in kept_models() if m.source == _spelled(source)]
     if known:
+        if isinstance(source, WebName):
+            _refuse_other_bytes(known[0], source)
         return _checked(known[0])
     return _file(fetch_model(_repaired(text), progress=reporter).name)
 
@@ -163,6 +165,16 @@ def _find(name: str) -> KeptModel:
         found=f"{name!r}",
         remedy=f"{known}: `hespotex models` lists them, `hespotex models fetch` gets more",
     )
+
+
+def _refuse_other_bytes(model: KeptModel, source: WebName) -> None:
+    """A checksum that the user states counts for what is kept from that address, too."""
+    if source.sha256 not in (None, model.sha256):
+        raise ModelFileError(
+            expected=f"sha256 {source.sha256} of {source.url}",
+            found=f"{model.sha256} of the kept model {model.name}, which came from there",
+            remedy=f"`hespotex models fetch '{source.url}#sha256={source.sha256}' --name {model.name}` fetches it anew",
+        )
 
 
 def _refuse_vanished(name: str) -> None:
