@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from helpers.levelled_slides import levelled_slides
 from helpers.own_sections import own_cohort, own_section
 from helpers.toy_cohort import toy_cohort
 from hespotex.config import RunConfig
 from hespotex.evaluation.paired import SectionDifference
+from hespotex.models.adapting import Adaptation
 from hespotex.models.bundle import Bundle
 from hespotex.models.default.adapt import Strength
 from hespotex.models.fit import fit_bundle
@@ -188,3 +190,22 @@ def test_counts_without_any_pattern_bring_none(base: Bundle) -> None:
     chosen = choose_strength(base, replace(cohort, items=tuple(noise)))
     assert chosen.levels
     assert chosen.penalty is None or chosen.penalty == max(adaptation.PENALTIES)
+
+
+@pytest.mark.slow
+def test_permuting_a_left_out_patient_moves_no_level_that_own_patients_show() -> None:
+    """Five own patients say how far slides follow; the sixth, whose slide is predicted, says nothing of it."""
+    made = levelled_slides(8).cohort
+    ids = [i.section.section_id for i in made.items]
+    base, own = fit_bundle(made.subset(ids[:2]), CONFIG), made.subset(ids[2:])
+    held = parts_of(own)[0].held[0].section.section_id
+    mixed = [_with_scrambled(own, name) for name in (held, ids[-1])]
+    assert held != ids[-1]
+    plain, same, other = (
+        Adaptation.of(base, parts_of(c)[0].rest).bundle(Strength(levels=True))
+        for c in (own, *mixed)
+    )
+    assert plain.model.hyper["level"]["patients"] == 5
+    for name, array in plain.model.tensors.items():
+        np.testing.assert_array_equal(array, same.model.tensors[name], err_msg=name)
+    assert (plain.model.tensors["level.slopes"] != other.model.tensors["level.slopes"]).any()
