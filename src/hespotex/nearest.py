@@ -90,7 +90,7 @@ def _compared(name: str, plan: Plan, machine: Machine) -> tuple[str, Likeness | 
     """How the slides lie beside a model's training slides; else why they were not compared."""
     try:
         predictor = open_predictor(local_model(name), machine)
-    except EncoderError as error:
+    except (EncoderError, ModelFileError) as error:  # the others may do
         return str(error), None
     if predictor.trust.ood is None:
         return "it has no check of slides", None

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from helpers.heard import Heard
+from helpers.stored_model import MODEL
 from hespotex import nearest, pipeline
 from hespotex.config import Machine, RunConfig
 from hespotex.datasets import make_cohort
@@ -16,7 +17,7 @@ from hespotex.errors import ModelFileError
 from hespotex.nearest import Likeness, chosen_model
 from hespotex.predicting import Plan, SlideOptions
 from hespotex.predicting.options import SlideTask
-from hespotex.public.kept_models import add_model
+from hespotex.public.kept_models import add_model, model_folder
 
 
 def _chosen(
@@ -72,6 +73,23 @@ def test_of_several_slides_every_one_has_to_be_like(
     assert _chosen(found, monkeypatch, tmp_path)[0] == "all"
 
 
+def test_a_kept_model_that_was_changed_is_passed_over_and_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HESPOTEX_CACHE", str(tmp_path / "cache"))
+    add_model(MODEL, name="changed")
+    with (model_folder() / "changed.hespotex").open("ab") as file:
+        file.write(b"x")
+    plan, heard = (
+        Plan(tmp_path / "a.svs", tasks=(SlideTask("a", tmp_path / "a.svs", SlideOptions()),)),
+        Heard(),
+    )
+    with pytest.raises(ModelFileError, match="found none that could be compared"):
+        chosen_model("auto", plan, Machine(), heard)
+    (warned,) = heard.warned
+    assert "changed is passed over: expected the kept model changed as it came" in warned
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
@@ -101,8 +119,6 @@ def test_sections_with_spots_of_their_own_name_their_model(tmp_path: Path) -> No
 
 
 def test_no_kept_model_can_be_called_auto(tmp_path: Path) -> None:
-    from helpers.stored_model import MODEL
-
     with pytest.raises(ModelFileError, match=r"and not auto, found 'auto'; give another --name"):
         add_model(MODEL, name="auto")
 
