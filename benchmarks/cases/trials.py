@@ -81,8 +81,12 @@ def _scales(context: Context) -> Variants:
 
 def _turns(context: Context) -> Variants:
     upright = _cells(context, SIDES_UM, 0)["square"]
-    turned = _cells(context, SIDES_UM[:4], 0, 1)["square"]
-    yield "upright and a quarter", {n: (f[:, :4] + turned[n]) / 2 for n, f in upright.items()}
+    total = {n: f[:, :4].astype(np.float64) for n, f in upright.items()}
+    for quarters, name in ((1, "upright and a quarter"), (2, ""), (3, "all four quarters")):
+        for section, values in _cells(context, SIDES_UM[:4], 0, quarters)["square"].items():
+            total[section] += values
+        if name:
+            yield name, {n: (f / (quarters + 1)).astype(np.float32) for n, f in total.items()}
 
 
 def _windows(context: Context) -> Variants:
