@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -46,6 +47,8 @@ BATCH: Final = 512
 _KEPT_BYTES: Final = 2**29
 # Tiles that are encoded side by side.
 _AT_ONCE: Final = 4
+# Tiles are read in squares of up to so many cells, whose halo they share.
+_READ_CELLS: Final = 16
 # Cells around a tile that its appearance is told with: the bands of a patch look so far.
 _SEEN_HALO: Final = 2
 
@@ -138,6 +141,8 @@ class _Scale:
         self._seen = Store(schedule.under[0])
         self.stores = (*self._told, *self._maps, self._seen)
         self.bad: dict[Place, SlideError] = {}
+        self._per_square = max(1, _READ_CELLS // tiles[0].cells)
+        self._read: set[Place] = set()
 
     def moments(self, rows: slice, on_bad: OnBad | None) -> Floats:
         """(b, K) means over the cells that the patch of each spot covers, those at its border in part."""
@@ -183,8 +188,8 @@ class _Scale:
     ) -> dict[Place, Cells]:
         """What a store of a phase holds of tiles, those that are not kept made now."""
         told, maps, missing = self._told[phase], self._maps[phase], store.missing(places)
-        for at in range(0, len(missing), _AT_ONCE):
-            some = missing[at : at + _AT_ONCE]
+        parts = [missing[at : at + _AT_ONCE] for at in range(0, len(missing), _AT_ONCE)]
+        for some in parts if phase else self._squares(missing):
             given: npt.NDArray[Any] = (
                 self._maps_before(phase, some, strict) if phase else self._read_tiles(some, strict)
             )
@@ -215,33 +220,78 @@ class _Scale:
             ]
         )
 
+    def _squares(self, missing: Sequence[Place]) -> Iterator[list[Place]]:
+        """Tiles of the first phase square by square, each with those of its square that will be needed."""
+        n, wanted = self._per_square, set(missing)
+        for top, left in dict.fromkeys((row // n, column // n) for row, column in missing):
+            own = []
+            for place in product(range(top * n, top * n + n), range(left * n, left * n + n)):
+                to_come = place in self._told[0].last or place in self._maps[0].last
+                if place in wanted or (to_come and place not in self._read):
+                    own.append(place)
+            self._read.update(own)
+            yield own
+
     def _read_tiles(self, places: Sequence[Place], strict: bool) -> Patches:
         """The pixels of tiles with their halo; of those that lie under patches the appearance is kept."""
-        tile = self._phases[0].tile
-        around = max(math.ceil(tile.halo), _SEEN_HALO) if self.described else tile.halo
-        pictures = []
-        for place in places:
-            picture = self._picture(place, around, strict)
-            if self.described and place in self._seen.last:
-                seen = cell_appearance(picture, CELL_PX, round(around), self._size_px)
-                self._seen.tiles[place] = seen
-            inner = round((around - tile.halo) * CELL_PX)
-            pictures.append(picture[inner : len(picture) - inner, inner : len(picture) - inner])
-        return np.stack(pictures) if pictures else np.empty((0, 0, 0, 3), np.uint8)
+        n, pictures = self._per_square, dict[Place, Patches]()
+        for square in dict.fromkeys((row // n, column // n) for row, column in places):
+            corner = square[0] * n, square[1] * n
+            own = [p for p in places if (p[0] // n, p[1] // n) == square]
+            try:
+                pictures |= self._cut_square(own, corner, n, self._picture(corner, n))
+            except SlideError:
+                if strict:
+                    raise
+                for place in own:
+                    pictures |= self._cut_square([place], place, 1, self._picture_or_white(place))
+        return (
+            np.stack([pictures[p] for p in places]) if places else np.empty((0, 0, 0, 3), np.uint8)
+        )
 
-    def _picture(self, place: Place, halo: float, strict: bool) -> Patches:
-        """The pixels of a tile with so many cells around it; white where they cannot be read."""
-        tile = self._phases[0].tile
-        side, size = round(tile.cells + 2 * halo), self._cell_px0
-        top, left = ((cell - halo) * size for cell in tile.low(place))
-        try:
-            return self._slide.read_region(
-                left, top, side * size, side * size, side * CELL_PX, side * CELL_PX
+    def _cut_square(
+        self, places: Sequence[Place], corner: Place, n: int, picture: Patches
+    ) -> dict[Place, Patches]:
+        """Tiles with their halo out of the picture of a square of n x n, and their appearance."""
+        tile, around = self._phases[0].tile, self._around
+        seen = [place for place in places if self.described and place in self._seen.last]
+        if seen:
+            cells = cell_appearance(picture, CELL_PX, round(around), self._size_px)
+        for row, column in seen:
+            top, left = (row - corner[0]) * tile.cells, (column - corner[1]) * tile.cells
+            own = cells[top : top + tile.cells, left : left + tile.cells]
+            self._seen.tiles[row, column] = own.copy()
+        found = {}
+        for row, column in places:
+            top, left = (
+                round((number * tile.cells + around - tile.halo) * CELL_PX)
+                for number in (row - corner[0], column - corner[1])
             )
+            found[row, column] = picture[top : top + tile.side_px, left : left + tile.side_px]
+        return found
+
+    @property
+    def _around(self) -> float:
+        """Cells around a square of tiles that are read with it."""
+        halo = self._phases[0].tile.halo
+        return max(math.ceil(halo), _SEEN_HALO) if self.described else halo
+
+    def _picture(self, corner: Place, n: int) -> Patches:
+        """The pixels of a square of n x n tiles with what lies around it."""
+        tile, around, size = self._phases[0].tile, self._around, self._cell_px0
+        side = round(n * tile.cells + 2 * around)
+        top, left = ((cell - around) * size for cell in tile.low(corner))
+        return self._slide.read_region(
+            left, top, side * size, side * size, side * CELL_PX, side * CELL_PX
+        )
+
+    def _picture_or_white(self, place: Place) -> Patches:
+        """The same of a tile; white where it cannot be read."""
+        try:
+            return self._picture(place, 1)
         except SlideError as error:
-            if strict:
-                raise
             self.bad[place] = error
+            side = round(self._phases[0].tile.cells + 2 * self._around)
             return np.full((side * CELL_PX, side * CELL_PX, 3), 255, np.uint8)
 
 

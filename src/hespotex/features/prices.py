@@ -23,7 +23,7 @@ from hespotex.features.patches import PatchPlan
 PATCH_S: Final = 0.0060
 # Of a tile of each phase: read, encoded, described; by the number of phases. Six are those of the offline encoder. Of the
 # others the offline encoder's layers were measured in so many phases; in one, its pixels are priced as in two.
-TILES_S: Final = {1: (0.40,), 2: (0.036, 0.26), 6: (0.0042, 0.0041, 0.0025, 0.0049, 0.0043, 0.0029)}
+TILES_S: Final = {1: (0.40,), 2: (0.036, 0.26), 6: (0.0045, 0.0039, 0.0026, 0.0048, 0.0041, 0.0027)}
 # Of a patch that is put together from its cells.
 POOLED_S: Final = 0.00003
 _PRICED_CELLS: Final = 49
