@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 # Version of which layers lie in which phase: another one makes other converted networks.
-_PARTED = 2
+_PARTED = 3
 
 
 class OfflineEncoder(RunEncoder):

@@ -81,7 +81,11 @@ def _stem(network: Any) -> nn.Module:
 
 def _first(network: Any) -> tuple[nn.Module, _Rows]:
     one, two, three = network.blocks[:3]
-    return _stem(network), [(one, 0, True), (two, 1 / 4, True), (three[0], 1 / 4, False)]
+    # One pixel more is seen to the right and below than the tile holds: the last one stands for it, not 0.
+    conv = nn.Conv2d(3, network.conv_stem.out_channels, 3, stride=2, bias=False)
+    conv.weight = network.conv_stem.weight
+    stem = nn.Sequential(nn.ReplicationPad2d((0, 1, 0, 1)), conv, network.bn1)
+    return stem, [(one, 0, True), (two, 1 / 4, True), (three[0], 1 / 4, False)]
 
 
 def _second(network: Any) -> tuple[nn.Module, _Rows]:

@@ -33,6 +33,8 @@ _CONTEXTS = (1, 2, 4, 8)
 BATCH: Final = 16
 # Version of how patches are cut, resampled and described: another one makes other features.
 _RECIPE = 4
+# The same of what is read by area alone.
+_AREA_RECIPE = 2
 
 
 Encoded = tuple[npt.NDArray[np.float32], Appearance]
@@ -200,7 +202,7 @@ def features_key(
     reading: tuple[object, ...] = ()
     if plan.reading == "area":
         tiles = [[tile.cells, tile.halo, tile.offset] for tile in encoder.area_tiles()]
-        reading = (plan.reading, tiles)
+        reading = (plan.reading, _AREA_RECIPE, tiles)
     return content_key(
         _RECIPE, slide_key, encoder.key(), encoder.engine, plan.sides_um, plan.size_px, mpp, xy_px0, *reading
     )  # fmt: skip
