@@ -18,10 +18,10 @@ from hespotex.public.fetch import DATA_SETS
 
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    """All three services, with a few bytes for every file."""
+    """All services, with a few bytes for every file."""
     monkeypatch.setattr(download.time, "sleep", lambda _s: None)
     with serving() as web:
-        for service in ("ZENODO", "TEN_X"):
+        for service in ("ZENODO", "TEN_X", "SPATIAL_RESEARCH"):
             monkeypatch.setenv(f"HESPOTEX_{service}", web.address)
         listed = []
         for name in ("count-matrices.zip", "images.zip", "spot-selections.zip"):
@@ -32,9 +32,11 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
             )  # fmt: skip
         web.files[f"/api/records/{her2st.RECORD}"] = json.dumps({"files": listed}).encode()
         sets = DATA_SETS.all()
-        assert sets["10x"].remotes is not None
-        for remote in sets["10x"].remotes():
-            web.files[remote.url.removeprefix(web.address)] = b"x"
+        for name in ("10x", "bulb"):
+            remotes = sets[name].remotes
+            assert remotes is not None
+            for remote in remotes():
+                web.files[remote.url.removeprefix(web.address)] = b"x"
         names = ("HEST_v1_3_0.csv", "st/TENX95.h5ad", "metadata/TENX95.json", "wsis/TENX95.tif")
         hub_data_set(web, "MahmoodLab/hest", dict.fromkeys(names, b"x"))
         yield as_hub(web, monkeypatch, tmp_path / "hub")
@@ -46,7 +48,9 @@ def test_addresses_that_answer_are_as_expected(
     assert main() == 0
     said = capsys.readouterr().out.splitlines()
     files = sum(len(s.files) for s in ten_x.SAMPLES)
-    assert len(said) == 3 + 3 + files + 1
+    assert (
+        len(said) == 4 + 3 + 12 * 3 + files + 1
+    )  # sets, archives of her2st, the bulb's, 10x's, and the sum
     assert all(line.endswith(": as expected") for line in said[:-1])
     assert said[-1].startswith("0 of the addresses")
 
@@ -82,4 +86,4 @@ def test_what_a_publisher_changed_is_one_line_and_the_others_are_asked_all_the_s
     wrong = [line for line in lines[:-1] if not line.endswith(": as expected")]
     assert len(wrong) == 1
     assert said in wrong[0]
-    assert {line.partition(":")[0] for line in lines[:-1]} == {"her2st", "hest", "10x"}
+    assert {line.partition(":")[0] for line in lines[:-1]} == {"her2st", "bulb", "hest", "10x"}

@@ -43,7 +43,10 @@ def test_every_recipe_of_the_repository_can_be_read_and_its_configuration_too(pa
         ("title = ", "expected a recipe in TOML in"),
         ('title = "x"\nlicence = "mit"\n', "data_licence.*found in"),
         (_HEAD + "seed = 1\n", "seed.*found in"),
-        (_HEAD + 'fetch = "nothing"\n', "a data set of her2st, hest, 10x in .*, found 'nothing'"),
+        (
+            _HEAD + 'fetch = "nothing"\n',
+            "a data set of her2st, bulb, hest, 10x in .*, found 'nothing'",
+        ),
     ],
 )
 def test_a_recipe_that_is_wrong_is_one_line(tmp_path: Path, text: str, said: str) -> None:

@@ -18,6 +18,7 @@ DATA_SETS: Final = Registry(
     DataSet,
     {
         "her2st": "hespotex.public.her2st:DATA_SET",
+        "bulb": "hespotex.public.olfactory_bulb:DATA_SET",
         "hest": "hespotex.public.hest:DATA_SET",
         "10x": "hespotex.public.ten_x:DATA_SET",
     },

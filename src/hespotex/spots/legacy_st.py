@@ -52,7 +52,7 @@ def read(source: SpotSource) -> SpotTable:
     names, columns, counts = read_counts_tsv(source.expression)
     genes, counts, no_genes = _without_no_genes(np.array(columns), counts)
     dropped["features that are no genes"] = no_genes
-    positions = _parse_index(names, source.expression)
+    positions = array_positions(names, source.expression)
     rows = _match(positions, array_xy)
     if adjusted_xy is not None and (rows < 0).all():  # named by new_x, new_y
         rows = _match_near(positions, adjusted_xy)
@@ -235,7 +235,12 @@ def _parse_cell(cell: bytes, gene: str, number: int, path: Path) -> float:
         ) from error
 
 
-def _parse_index(names: Sequence[str], path: Path) -> npt.NDArray[np.float64]:
+def array_positions(names: Sequence[str], path: Path) -> npt.NDArray[np.float64]:
+    """(n, 2) x, y of spots that are named XxY in a table.
+
+    Raises:
+        SpotTableError: one has another name.
+    """
     positions = np.empty((len(names), 2))
     for row, name in enumerate(names):
         match = _INDEX.match(name)
