@@ -46,7 +46,7 @@ def test_a_cross_validation_grades_levels_in_every_file(trained: Path):
     genes = pd.read_csv(run / "genes.csv", keep_default_na=False)
     assert level is not None
     assert level.n_patients == 14
-    assert level.n_folds_told > 10
+    assert level.n_folds_told > 8  # of ten groups of patients
     assert sum(level.grades[g] for g in "ABC") >= 5
     graded = set(genes[genes.level_grade.isin(["A", "B", "C"])].gene)
     assert len(graded - {f"G{i:03d}" for i in range(30)}) <= 0.1 * len(graded)
