@@ -49,7 +49,8 @@ def test_a_cross_validation_grades_levels_in_every_file(trained: Path):
     assert level.n_folds_told > 8  # of ten groups of patients
     assert sum(level.grades[g] for g in "ABC") >= 5
     graded = set(genes[genes.level_grade.isin(["A", "B", "C"])].gene)
-    assert len(graded - {f"G{i:03d}" for i in range(30)}) <= 0.1 * len(graded)
+    # At 5 % two of some 20 genes are no surprise; `benchmarks.run --only levels` counts over 100 cohorts.
+    assert len(graded - {f"G{i:03d}" for i in range(30)}) <= max(2, 0.1 * len(graded))
     assert "models of the folds tell slides apart" in RunRecord.read(run / "run.json").level
     page = (run / "report.html").read_text()
     assert "Where does a slide lie as a whole?" in page
