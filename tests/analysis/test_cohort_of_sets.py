@@ -21,7 +21,11 @@ WIDTH = np.array([[0.9, 0.8], [0.6, 0.5], [0.4, np.nan], [0.3, np.nan]], np.floa
 LAYERS = ("", "_spread", "_above_upper_quartile", "_morans_i", "_lower", "_upper")
 
 
-def _predictions(folder: Path, *, learnt: bool) -> Path:
+# The first has other genes under its name.
+OTHER = PanelSets.of([GeneSet("one", GENES[5:11]), GeneSet("two", GENES[3:9])], GENES)
+
+
+def _predictions(folder: Path, *, learnt: bool, last: PanelSets = SETS) -> Path:
     """P0 with two slides, P1 with one; P2 with one that is unlike the training's, where no set has a grade."""
     for patient, slide in ((0, 0), (0, 1), (1, 0), (2, 0)):
         more = {"half_width": WIDTH, "upper_quartile": np.array([0.1, 0.0], np.float32)}
@@ -36,7 +40,7 @@ def _predictions(folder: Path, *, learnt: bool) -> Path:
             seed=10 * patient + slide,
             depth=1000.0 * (1 + slide),
             verdict="unlike: tissue" if unlike else "like the training slides",
-            sets=SETS,
+            sets=last if (patient, slide) == (1, 0) else SETS,
             of_sets={"grades": ("ungraded",) * 2 if unlike else ("B", "C")} | (more if learnt else {}),
         )  # fmt: skip
     return folder
@@ -102,3 +106,20 @@ def test_what_a_model_did_not_learn_of_its_sets_is_left_out_with_the_reason(tmp_
     assert set(absent) == {f"gene_sets_{n}" for n in ("above_upper_quartile", "lower", "upper")}
     for why in absent.values():
         assert why.startswith("the model that predicted these slides learnt none for its sets")
+
+
+def test_a_name_that_stands_for_other_genes_in_a_file_makes_no_column(tmp_path: Path) -> None:
+    folder = _predictions(tmp_path / "mixed", learnt=True, last=OTHER)
+    made = cohort(folder, tmp_path / "c")
+    table = anndata.read_h5ad(made.paths.h5ad)
+    assert table.uns["hespotex"]["gene_sets"].index.tolist() == ["two"]
+    whole = anndata.read_h5ad(
+        cohort(_predictions(tmp_path / "one", learnt=True), tmp_path / "d").paths.h5ad
+    )
+    for name in table.obsm:
+        np.testing.assert_allclose(table.obsm[name][[0, 2]], whole.obsm[name][[0, 2], 1:])
+    (said,) = [n for n in made.notes if "gene set" in n]
+    assert said == (
+        "1 gene set left out, of other genes in some files under the same name: one; "
+        "predict all slides with one --gene-sets."
+    )

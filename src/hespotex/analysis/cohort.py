@@ -24,7 +24,7 @@ from hespotex.storage.content_keys import content_key
 from hespotex.storage.run_folder import RunDir
 
 By = Literal["slide", "patient"]
-_VERSION: Final = 3  # of the summaries that are kept
+_VERSION: Final = 4  # of the summaries that are kept
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class _Source:
     why: str = ""
     genes: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
+    set_genes: tuple[str, ...] = ()
     summary_of: dict[str, float | str] = field(default_factory=dict)
 
 
@@ -109,12 +110,14 @@ def cohort(
             found=f"none; the first says: {why}",
         )
     obs = slide_obs([s.summary_of for s in used])
-    notes += _unnamed(obs)
+    unnamed, own = obs.pop("patient_named") == 0, obs[keys.PATIENT_ID]
+    said = []
     if clinical is not None:
         obs, said = attach_clinical(obs, Path(clinical))
-        notes += said
+    notes += [*_unnamed(obs[unnamed & (obs[keys.PATIENT_ID] == own)]), *said]
     genes = list(dict.fromkeys(g for s in used for g in s.genes))
-    sets = list(dict.fromkeys(k for s in used for k in s.sets))
+    sets, said = _sets_of(used)
+    notes += said
     rows = obs if by == "slide" else patient_rows(obs)
     members = _members(obs, rows, by)
     if left := len(obs) - sum(map(len, members)):
@@ -129,7 +132,7 @@ def cohort(
             rows,
             genes,
             sets,
-            ([_read(used[k]) for k in of_row] for of_row in members),
+            ([_read(used[k]).of_sets(sets) for k in of_row] for of_row in members),
             by=by,
             model_id=used[0].model_id,
             notes=notes,
@@ -176,6 +179,7 @@ def _summarised(files: Sequence[Path], kept: Path, reporter: Reporter) -> list[_
             source = _summarise(path, kept)
             source.genes = same.setdefault(source.genes, source.genes)
             source.sets = same.setdefault(source.sets, source.sets)
+            source.set_genes = same.setdefault(source.set_genes, source.set_genes)
             sources.append(source)
             advance(1)
     return sources
@@ -202,6 +206,7 @@ def _summarise(path: Path, kept: Path) -> _Source:
     source.section_id, source.model_id = summary.section_id, summary.model_id
     source.patient_id, named = owner(summary.section_id, summary.patient_id)
     source.genes, source.sets = tuple(summary.genes.tolist()), tuple(summary.sets.tolist())
+    source.set_genes = tuple(summary.set_genes.tolist())
     source.summary_of = {
         keys.SECTION_ID: summary.section_id,
         keys.PATIENT_ID: source.patient_id,
@@ -241,8 +246,22 @@ def _chosen(sources: Sequence[_Source], reporter: Reporter) -> tuple[list[_Sourc
     return used, notes
 
 
+def _sets_of(used: Sequence[_Source]) -> tuple[list[str], list[str]]:
+    """Gene sets that have the same genes in all files, and a line on the others."""
+    known: dict[str, set[str]] = {}
+    for names, genes in dict.fromkeys((s.sets, s.set_genes) for s in used):
+        for name, of in zip(names, genes, strict=True):
+            known.setdefault(name, set()).add(of)
+    mixed = [name for name, of in known.items() if len(of) > 1]
+    notes = [
+        f"{counted(len(mixed), 'gene set')} left out, of other genes in some files under the same name: {shorten(mixed, 3)}; "
+        "predict all slides with one --gene-sets."
+    ]
+    return [name for name in known if name not in mixed], notes if mixed else []
+
+
 def _unnamed(obs: pd.DataFrame) -> list[str]:
-    lone = obs.loc[obs.pop("patient_named") == 0, keys.SECTION_ID].tolist()
+    lone = obs[keys.SECTION_ID].tolist()
     if not lone:
         return []
     return [

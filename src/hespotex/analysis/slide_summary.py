@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +52,8 @@ class SlideSummary:
         grade, level_grade: (G,) what the model's grades are, inside slides and between them.
         pooled_share, upper_quartile: (G,) of the training.
         sets: (K,) names; the other `set_` arrays: (K,) as those of genes. A set is a gene with the counts of its members;
-            `set_composition` is that of the pseudobulk, not a mean of logs.
+            `set_composition` is that of the pseudobulk, not a mean of logs. `set_genes`: words that differ where a file's set
+            has other genes under the name: numbers listed and in the panel, and the upper quartile that a model learnt.
     """
 
     section_id: str
@@ -84,11 +85,18 @@ class SlideSummary:
     set_above: Floats = field(default_factory=lambda: np.zeros(0))
     set_half_width: Floats = field(default_factory=lambda: np.zeros(0))
     set_upper_quartile: Floats = field(default_factory=lambda: np.zeros(0))
+    set_genes: npt.NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, "U1"))
 
     @property
     def unlike(self) -> bool:
         """Whether nothing may be claimed of the slide."""
         return is_unlike(self.verdict)
+
+    def of_sets(self, names: Collection[str]) -> SlideSummary:
+        """The same with these gene sets alone."""
+        kept = np.isin(self.sets, list(names))
+        own = (f.name for f in fields(self) if f.name == "sets" or f.name.startswith("set_"))
+        return self if kept.all() else replace(self, **{n: getattr(self, n)[kept] for n in own})
 
     def write(self, path: Path) -> None:
         """Keep it in a file, whole or not at all."""
@@ -227,6 +235,13 @@ def _of_sets(
         "set_above": np.where(np.isfinite(quartile), found.above, np.nan),
         "set_half_width": _largest(table, len(rows)),
         "set_upper_quartile": quartile,
+        "set_genes": np.array(
+            [
+                f"{a} {b} {c}"
+                for a, b, c in zip(table["n_listed"], table["n_panel_genes"], quartile, strict=True)
+            ],
+            str,
+        ),
     }
 
 
