@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -9,11 +10,15 @@ import numpy as np
 import pytest
 from benchmarks.made_predictions import write_made_prediction
 
-from hespotex.analysis.association.patients import read_patients
+from helpers.made_association import GENES as NAMES
+from helpers.made_association import made_cohort
+from hespotex.analysis.association.groups import between_groups
+from hespotex.analysis.association.patients import GENE, SET, read_patients
 from hespotex.analysis.cohort import cohort
 from hespotex.analysis.slide_summary import summarise_slide
 from hespotex.export.h5ad import read_prediction
 from hespotex.genes.gene_sets import GeneSet, PanelSets
+from hespotex.progress import Silent
 
 GENES = tuple(f"G{j}" for j in range(12))
 SETS = PanelSets.of([GeneSet("one", GENES[:4]), GeneSet("two", GENES[3:9])], GENES)
@@ -122,4 +127,23 @@ def test_a_name_that_stands_for_other_genes_in_a_file_makes_no_column(tmp_path: 
     assert said == (
         "1 gene set left out, of other genes in some files under the same name: one; "
         "predict all slides with one --gene-sets."
+    )
+
+
+def test_without_a_gene_that_all_patients_have_no_profile_is_made_of_nothing() -> None:
+    table = read_patients(made_cohort())
+    kind, values = np.where(np.arange(len(NAMES)) < 5, SET, GENE), table.values.copy()
+    values[0, 5:] = np.nan
+    found = between_groups(replace(table, kind=kind, values=values), "arm", Silent())
+    assert set(found.table["feature"]) == set(NAMES[:5])
+    assert (
+        "No gene has a value in every patient: there is no whole profile to classify by."
+        in found.findings
+    )
+    assert found.numbers["classifier"] == {
+        "auroc": None, "lower": None, "upper": None, "null_mean": None, "p_value": None, "shufflings": 0,
+    }  # fmt: skip
+    (said,) = [s for s in found.first if "left out" in s]
+    assert said.startswith(
+        "25 of 30 genes and gene sets left out, since some patient has no value: GENE5,"
     )

@@ -284,3 +284,22 @@ def test_a_table_by_slide_names_the_patients_of_slides(three: Path, tmp_path: Pa
 def test_the_command_refuses_another_by(three: Path, tmp_path: Path) -> None:
     line = refusal(command("cohort", three, "--out", tmp_path / "c", "--by", "tissue"))
     assert "expected --by slide or patient, found 'tissue'" in line
+
+
+def test_a_slide_whose_patient_the_table_names_is_not_said_to_be_without_one(
+    tmp_path: Path,
+) -> None:
+    for name in "ABC":
+        write_made_prediction(
+            tmp_path / "p" / f"{name}.h5ad",
+            level=LEVELS[0],
+            section_id=name,
+            patient_id="",
+            genes=GENES,
+        )
+    table = _clinical(tmp_path / "t.csv", "section_id,patient_id\nA,X\nB,X\nC,\n")
+    found = cohort(tmp_path / "p", tmp_path / "c", clinical=table)
+    obs = anndata.read_h5ad(found.paths.h5ad).obs
+    assert obs["n_slides"].to_dict() == {"X": 2, "C": 1}
+    (said,) = [n for n in found.notes if "patient's name" in n]
+    assert said == "1 slide without a patient's name: each counts as a patient of its own (C)"

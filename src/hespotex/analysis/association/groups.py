@@ -48,16 +48,13 @@ def between_groups(
     sizes = {g: int((labels == g).sum()) for g in order}
     found = _linear(table, labels, order, design, reporter)
     found = best_first(found, ["p_value"], [True])
-    auroc, null = _classified(table, labels, order, seed)
-    lower, upper = _interval(auroc[1], labels, order, seed)
-    p = float((np.sum(null >= auroc[0] - 1e-12) + 1) / (len(null) + 1))
+    sentence, classifier, null = _profile(table, labels, order, seed)
     said = ", ".join(f"{g} ({n})" for g, n in sizes.items())
     adjusted = f", adjusted for {', '.join(names)}" if names else ""
     effect = "effect" if len(order) == 2 else "partial_r2"
     findings = (
         f"Linear model of each feature over {counted(len(labels), 'patient')} in {said}{adjusted}: {discoveries(found, 'differ')}",
-        f"A classifier of the whole profile, cross-validated by patient, reaches AUROC {auroc[0]:.2f} [{lower:.2f}, {upper:.2f}]; with "
-        f"patients shuffled {null.mean():.2f} (p = {p:.2g}, {len(null):,} shufflings). It sees no covariate.",
+        sentence,
     )
     first = [table.level_sentence(), *table.notes]
     if min(sizes.values()) < _FEW // 2:
@@ -77,7 +74,7 @@ def between_groups(
             f"Linear model over {len(labels)} patients{adjusted}; one dot a feature.",
         ),
         *_best(found, table, labels, order),
-        pictures.null_histogram(auroc[0], null, "AUROC", "classifier", 0.5),
+        *null,
     ]
     return Association(
         kind="group",
@@ -87,12 +84,33 @@ def between_groups(
         table=found,
         numbers={
             "groups": sizes, "reference": order[0], "adjust": list(names), "column": column,
-            "classifier": {"auroc": auroc[0], "lower": lower, "upper": upper, "null_mean": float(null.mean()), "p_value": p, "shufflings": len(null)},
+            "classifier": classifier,
         },
         pictures=tuple(shown),
         dropped=table.dropped,
         n_patients=len(labels),
     )  # fmt: skip
+
+
+def _profile(
+    table: Patients, labels: npt.NDArray[np.str_], order: Sequence[str], seed: int
+) -> tuple[str, dict[str, float | int | None], list[Picture]]:
+    """What a classifier of whole profiles says: a sentence, numbers, its null."""
+    if not table.is_gene.any():
+        nothing = dict.fromkeys(("auroc", "lower", "upper", "null_mean", "p_value"))
+        said = "No gene has a value in every patient: there is no whole profile to classify by."
+        return said, {**nothing, "shufflings": 0}, []
+    (auroc, scores), null = _classified(table, labels, order, seed)
+    lower, upper = _interval(scores, labels, order, seed)
+    p = float((np.sum(null >= auroc - 1e-12) + 1) / (len(null) + 1))
+    said = (
+        f"A classifier of the whole profile, cross-validated by patient, reaches AUROC {auroc:.2f} [{lower:.2f}, {upper:.2f}]; with "
+        f"patients shuffled {null.mean():.2f} (p = {p:.2g}, {len(null):,} shufflings). It sees no covariate."
+    )
+    numbers: dict[str, float | int | None] = {
+        "auroc": auroc, "lower": lower, "upper": upper, "null_mean": float(null.mean()), "p_value": p, "shufflings": len(null),
+    }  # fmt: skip
+    return said, numbers, [pictures.null_histogram(auroc, null, "AUROC", "classifier", 0.5)]
 
 
 def _text(value: Any) -> str:

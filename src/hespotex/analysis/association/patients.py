@@ -92,11 +92,14 @@ class Patients:
         )
 
     def complete(self) -> Patients:
-        """Features that every patient has, and that vary."""
+        """Features that every patient has, and that vary; a note names those that some patient lacks."""
         known = np.asarray(np.isfinite(self.values).all(axis=0), dtype=np.bool_)
         kept = self.take(
             known, "some patient has no value: its slides were predicted without the gene"
         )
+        if lost := self.features[~known].tolist():
+            said = f"{len(lost):,} of {len(known):,} genes and gene sets left out, since some patient has no value: {shorten(lost, 3)}."
+            kept = replace(kept, notes=(*kept.notes, said))
         varies = np.greater(np.ptp(kept.values, axis=0), 1e-6)
         return kept.take(np.asarray(varies, dtype=np.bool_), "the same in every patient")
 

@@ -127,7 +127,7 @@ class _Profile:
 
     def sentence(self) -> str:
         if not self.known:
-            return "A penalised Cox model of the whole profile could not be cross-validated: no held-out patients can be compared."
+            return "A penalised Cox model of the whole profile could not be cross-validated: no gene has a value in every patient, or no held-out patients can be compared."
         return (
             f"A penalised Cox model of the whole profile, cross-validated by patient, reaches concordance {self.seen:.2f}; with patients "
             f"shuffled {self.null.mean():.2f} (p = {self.p_value:.2g}, {len(self.null):,} shufflings). It sees no covariate."
@@ -292,6 +292,8 @@ def _concordance(
 
 
 def _profiles(table: Patients, times: Floats, events: npt.NDArray[np.int_], seed: int) -> _Profile:
+    if not table.is_gene.any():
+        return _Profile(float("nan"), np.zeros(0))
     kernel = products(table.take(table.kind == GENE, "").values)
     rng = np.random.default_rng([seed, 11])
     n = len(times)
