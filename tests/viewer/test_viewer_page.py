@@ -122,7 +122,8 @@ def test_two_panes_have_one_zoom_and_the_link_repeats_the_view(page: Any, addres
     assert page.evaluate("app.camera") == pytest.approx(camera, rel=1e-3, abs=0.1)
 
 
-def test_a_lasso_ranks_genes_without_a_p_value(page: Any, tmp_path: Path) -> None:
+def lasso(page: Any) -> None:
+    """Draw a region that holds 8 spots which count."""
     page.keyboard.press("l")
     if page.viewport_size["width"] < 760:
         page.evaluate("document.getElementById('region').hidden = true")
@@ -136,6 +137,10 @@ def test_a_lasso_ranks_genes_without_a_p_value(page: Any, tmp_path: Path) -> Non
         page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
     page.mouse.up()
     page.wait_for_selector("#region table")
+
+
+def test_a_lasso_ranks_genes_without_a_p_value(page: Any, tmp_path: Path) -> None:
+    lasso(page)
     said = page.inner_text("#region")
     assert "8 spots inside, 19 outside" in said  # of 30, three are flagged
     assert "no p or q value" in said
@@ -153,6 +158,8 @@ def test_a_lasso_ranks_genes_without_a_p_value(page: Any, tmp_path: Path) -> Non
     lines = Path(saved.value.path()).read_text().splitlines()
     assert lines[0].startswith("section,n_inside,n_rest,gene,difference")
     assert len(lines) == 1 + len(GENES)
+    assert lines[0].endswith(",grade,evidence,scope,slide_verdict")
+    assert all(line.endswith(",like the training slides") for line in lines[1:])
     with page.expect_download() as saved:
         page.click("#region >> text=GeoJSON out")
     drawn = json.loads(Path(saved.value.path()).read_text())
@@ -161,6 +168,83 @@ def test_a_lasso_ranks_genes_without_a_p_value(page: Any, tmp_path: Path) -> Non
     page.evaluate("app.regions.rings = []; app.regions.table = null")
     page.set_input_files("#geojson", tmp_path / "again.geojson")
     until(page, "app.regions.table && app.regions.table.n_inside === 8")
+
+
+def test_the_link_repeats_a_region(page: Any) -> None:
+    lasso(page)
+    until(page, "location.hash.includes('region=')")
+    link, drawn = page.url, page.evaluate("app.regions.rings")
+    page.click("#region >> text=Close")
+    until(page, "!location.hash.includes('region=')")
+    page.goto("about:blank")
+    open_view(page, link)
+    assert "8 spots inside, 19 outside" in page.inner_text("#region")
+    again = page.evaluate("app.regions.rings")
+    assert len(again) == len(drawn)
+    assert again[0] == [pytest.approx(corner, abs=0.051) for corner in drawn[0]]
+    assert page.url == link
+    # A link to another view in the same window takes the region away, this one brings it back.
+    page.evaluate("location.hash = 'pane=S1~composition~HLA-A'")
+    until(page, "app.regions.rings.length === 0 && document.getElementById('region').hidden")
+    page.evaluate("link => { location.hash = link.split('#')[1] }", link)
+    until(page, "app.regions.table && app.regions.table.n_inside === 8")
+
+
+def test_a_link_that_holds_no_region_of_this_run_opens_the_view(page: Any, address: str) -> None:
+    for region in ("region=S1&region=1,2,3", "region=S1&region=a,b,c,d,e,f", "region=S9&region=0,0,9,0,9,9", "region="):  # fmt: skip
+        page.goto("about:blank")
+        open_view(page, f"{address}#pane=S1~composition~ACTB&{region}")
+        assert page.evaluate("app.regions.rings") == []
+        assert page.is_hidden("#region")
+        assert page.is_hidden("#message")
+
+
+def test_a_link_to_a_slide_that_is_not_here_says_so(page: Any, address: str) -> None:
+    page.goto("about:blank")
+    open_view(page, f"{address}#pane=S9~composition~ACTB")
+    assert "The link shows the slide S9, which is not here" in page.inner_text("#message")
+
+
+def test_a_region_of_many_corners_stays_out_of_the_link(page: Any) -> None:
+    page.evaluate("app.regions.slide = 0")
+    for corners, holds in ((2000, True), (2001, False)):
+        page.evaluate(
+            "n => { app.regions.rings = [Array.from({ length: n }, (_, i) => [i, i % 2])]; app.writeState() }",
+            corners,
+        )
+        assert ("region=" in page.url) == holds
+
+
+def test_a_region_that_cannot_be_compared_shows_no_table_of_another(page: Any) -> None:
+    lasso(page)
+    page.evaluate("void (Source.json = async () => { throw new Error('no spot inside') })")
+    page.evaluate("app.regions.ask()")
+    until(page, "!document.querySelector('#region table')")
+    assert page.inner_text("#message") == "no spot inside"
+    assert page.is_disabled("#region >> text=CSV")
+
+
+def test_the_table_is_that_of_the_region_drawn_last(page: Any) -> None:
+    lasso(page)
+    page.evaluate(
+        """(() => { const ask = Source.json, r = app.regions, [ring] = r.rings; let first = true;
+        Source.json = async (...given) => { const late = first; first = false; const got = await ask.apply(Source, given);
+            if (late) await new Promise((done) => setTimeout(done, 400)); return got };
+        const one = r.ask(); r.rings = [[[0, 0], [450, 0], [450, 450], [0, 450]]]; return Promise.all([one, r.ask()]) })()"""
+    )
+    assert page.evaluate("app.regions.table.n_inside") > 8
+
+
+def test_genes_and_sets_below_the_grade_asked_for_are_not_found(page: Any) -> None:
+    page.evaluate(
+        "Object.assign(app.active.about, { sets: ['low set', 'high set', 'set without a grade'], set_grades: ['D', 'A', 'ungraded'] })"
+    )
+    found = "app.found('').map((row) => row.gene)"
+    assert set(page.evaluate(found)) == {*GENES, "low set", "high set", "set without a grade"}
+    page.evaluate("app.look.least = 'B'")
+    grades = page.evaluate("Object.fromEntries(app.active.about.claims.grade.map((g, j) => [app.active.about.genes[j], g]))")  # fmt: skip
+    good = {gene for gene, grade in grades.items() if grade in ("A", "B")}
+    assert set(page.evaluate(found)) == {*good, "high set"}
 
 
 def test_an_unlike_slide_is_hatched_until_one_says_so(page: Any) -> None:

@@ -1,11 +1,14 @@
 "use strict";
-// Regions drawn by hand: lasso or polygon, their table, CSV and GeoJSON both ways.
+// Regions drawn by hand: lasso or polygon, their table, CSV, GeoJSON both ways, and their part of the page's address.
+
+// An address holds no more corners than this.
+const CORNERS_OF_LINK = 2000;
 
 class Regions {
   constructor(app) {
     Object.assign(this, { app, drawing: false, rings: [], path: [], slide: -1, table: null });
     this.panel = document.getElementById("region");
-    this.order = "difference";
+    this.order = "difference"; this.turn = 0;
   }
   start(on) {
     this.drawing = on; this.path = []; this.dragged = false;
@@ -14,10 +17,34 @@ class Regions {
     if (on) this.write();
     this.app.draw();
   }
+  // [slide's name, x,y of the corners in level-0 pixels ring by ring]; null where there is none, or one too long for an address.
+  get state() {
+    if (!this.rings.length || this.isLong) return null;
+    return [this.app.run.slides[this.slide].name, this.rings.map((ring) => ring.flat().map((v) => +v.toFixed(1)).join(",")).join("~")];
+  }
+  get isLong() { return this.rings.reduce((n, ring) => n + ring.length, 0) > CORNERS_OF_LINK; }
+  async restore(name, text) {
+    const slide = this.app.run.slides.findIndex((s) => s.name === name && !s.error), rings = [];
+    for (const ring of (text || "").split("~")) {
+      const v = ring.split(",").map(Number);
+      if (v.length >= 6 && v.length % 2 === 0 && v.every(Number.isFinite)) rings.push(Array.from({ length: v.length / 2 }, (_, i) => [v[2 * i], v[2 * i + 1]]));
+    }
+    if (slide < 0 || !rings.length) return this.clear();
+    Object.assign(this, { slide, rings });
+    await this.ask();
+  }
+  clear() {
+    this.turn++; // what was asked for a region that is gone is not shown
+    this.rings = []; this.table = null; this.panel.hidden = true;
+    this.start(false);
+  }
   point(pane, x, y) { const v = pane.view(); return [v.left + x * v.px0, v.top + y * v.px0]; }
   down(pane, x, y) {
-    if (this.slide !== pane.slide) { this.rings = []; this.table = null; }
-    this.slide = pane.slide;
+    if (this.slide !== pane.slide) {
+      const { table } = this;
+      Object.assign(this, { slide: pane.slide, rings: [], table: null, turn: this.turn + 1 });
+      if (table) this.write();
+    }
     this.path.push(this.point(pane, x, y));
     this.from = [x, y]; this.dragged = false;
     this.app.draw();
@@ -38,11 +65,15 @@ class Regions {
     this.ask();
   }
   async ask() {
+    const turn = ++this.turn;
+    let table = null; // no table of another region beside this outline
     try {
-      this.table = await Source.json(`slide/${this.slide}/region`, { polygons: this.rings });
-      this.write();
+      table = await Source.json(`slide/${this.slide}/region`, { polygons: this.rings });
     } catch (error) { this.app.say(error.message); }
-    this.app.draw();
+    if (turn !== this.turn) return;
+    this.table = table;
+    this.write();
+    this.app.moved();
   }
   draw(c, view, pane) {
     if (pane.slide !== this.slide) return;
@@ -62,7 +93,7 @@ class Regions {
     const { panel, table } = this;
     panel.hidden = false;
     const head = make("div", "row"), close = make("button", "quiet", "Close"), tools = make("div", "row");
-    close.addEventListener("click", () => { this.rings = []; this.table = null; this.start(false); panel.hidden = true; this.app.draw(); });
+    close.addEventListener("click", () => { this.clear(); this.app.moved(); });
     head.append(make("h2", "", "Region"), close);
     const input = make("input");
     Object.assign(input, { type: "file", accept: ".geojson,.json", id: "geojson" });
@@ -116,8 +147,8 @@ class Regions {
   }
   csv() {
     const t = this.table, names = Object.keys(t.columns), cell = (v) => (v === null ? "" : /[",\n]/.test(v) ? `"${String(v).replaceAll('"', '""')}"` : v);
-    const lines = [["section", "n_inside", "n_rest", ...names].join(",")], name = this.app.run.slides[this.slide].name;
-    for (let i = 0; i < t.columns.gene.length; i++) lines.push([name, t.n_inside, t.n_rest, ...names.map((n) => t.columns[n][i])].map(cell).join(","));
+    const lines = [["section", "n_inside", "n_rest", ...names, "slide_verdict"].join(",")], { name, verdict } = this.app.run.slides[this.slide];
+    for (let i = 0; i < t.columns.gene.length; i++) lines.push([name, t.n_inside, t.n_rest, ...names.map((n) => t.columns[n][i]), verdict || "likeness not tested"].map(cell).join(","));
     saveFile(`${name}_region.csv`, new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
   }
   geojson() {

@@ -23,7 +23,9 @@ class App {
     for (const kind of ["diverging", "sequential"]) for (const name of this.run[kind]) by(kind).append(new Option(name.replace("_r", ""), name));
     const panes = this.readState(), placed = this.camera.um > 0;
     this.listen(); this.writeLook(); this.writeSlides();
+    const region = this.readRegion();
     await this.setPanes(panes.length ? panes : [{ slide: Math.max(0, this.run.slides.findIndex((s) => !s.error)), gene: "", show: "composition" }]);
+    await region;
     if (!placed && this.panes[0].about) this.panes[0].fit(); // words have changed the height of the stage
     this.moved();
     document.body.dataset.ready = "yes";
@@ -38,14 +40,18 @@ class App {
     for (const k of ["flagged", "tissue", "anyway", "dark"]) if (state.has(k)) this.look[k] = state.get(k) === "1";
     const at = (state.get("at") || "").split(",").map(Number);
     if (at.length === 3 && at.every(Number.isFinite) && at[2] > 0) Object.assign(this.camera, { x: at[0], y: at[1], um: at[2] });
+    this.linked = isSaved ? null : state.getAll("region"); // a saved page compares no regions
     return state.getAll("pane").slice(0, 2).map((text) => {
       const [name, show, gene] = text.split("~"), slide = this.run.slides.findIndex((s) => s.name === name);
+      if (slide < 0) this.say(`The link shows the slide ${name}, which is not here.`);
       return { slide: Math.max(slide, 0), show, gene: gene || "" };
     });
   }
+  async readRegion() { if (this.linked) await this.regions.restore(...this.linked); }
   writeState() {
     const state = new URLSearchParams(), { look, camera } = this;
     for (const p of this.panes) if (p.about) state.append("pane", [this.run.slides[p.slide].name, p.show, p.gene].join("~"));
+    for (const part of this.regions.state || []) state.append("region", part);
     state.set("at", [camera.x.toFixed(1), camera.y.toFixed(1), camera.um.toPrecision(4)].join(","));
     for (const [k, v] of Object.entries(look)) if (v !== null) state.set(k, v === true ? "1" : v === false ? "0" : v);
     history.replaceState(null, "", `#${state}`);
@@ -176,13 +182,13 @@ class App {
   // ------------------------------------------------------------------ search
   found(text) {
     const { about } = this.active, { grade, score, evidence, scope } = about.claims, asked = text.trim().toLowerCase(), least = "ABCD".indexOf(this.look.least);
-    const rows = [];
+    const rows = [], shown = (rank) => least >= 3 || (rank >= 0 && rank <= least);
     about.genes.forEach((gene, j) => {
       const at = gene.toLowerCase().indexOf(asked), rank = "ABCD".indexOf(grade[j]);
-      if (at < 0 || (least < 3 && (rank < 0 || rank > least))) return;
+      if (at < 0 || !shown(rank)) return;
       rows.push({ gene, grade: grade[j], evidence: evidence[j] + scopeSaid(scope[j]), score: score[j], key: (at > 0 ? 1000 : 0) + (gene.length === asked.length ? -500 : 0) + (rank < 0 ? 5 : rank) * 10 - (score[j] || 0) });
     });
-    about.sets.forEach((gene, k) => { if (gene.toLowerCase().includes(asked)) rows.push({ gene, grade: about.set_grades[k], evidence: "gene set", score: null, key: 900 }); });
+    about.sets.forEach((gene, k) => { if (gene.toLowerCase().includes(asked) && shown("ABCD".indexOf(about.set_grades[k]))) rows.push({ gene, grade: about.set_grades[k], evidence: "gene set", score: null, key: 900 }); });
     return rows.sort((a, b) => a.key - b.key).slice(0, 60);
   }
   writeFound() {
@@ -249,9 +255,9 @@ class App {
     });
     for (const k of ["low", "high"]) on(k, "change", () => { look[k] = by(k).value === "" ? null : +by(k).value; this.repaint(); });
     for (const button of document.querySelectorAll("[data-figure]")) button.addEventListener("click", () => { by("save").open = false; this.figure(button.dataset.figure); });
-    on("copy-link", "click", async () => { this.writeState(); by("save").open = false; try { await navigator.clipboard.writeText(location.href); this.say("The link is copied; it opens on this machine while the viewer runs."); } catch { this.say(location.href); } });
+    on("copy-link", "click", async () => { this.writeState(); by("save").open = false; try { await navigator.clipboard.writeText(location.href); this.say(`The link is copied; it opens on this machine while the viewer runs.${this.regions.isLong ? " The region has too many corners for it: save it as GeoJSON." : ""}`); } catch { this.say(location.href); } });
     document.addEventListener("keydown", (e) => this.key(e));
-    window.addEventListener("hashchange", async () => { const panes = this.readState(); if (panes.length) await this.setPanes(panes); this.repaint(); });
+    window.addEventListener("hashchange", async () => { const panes = this.readState(); if (panes.length) await Promise.all([this.readRegion(), this.setPanes(panes)]); this.repaint(); });
   }
   key(e) {
     if (e.ctrlKey || e.metaKey || e.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName) || by("keys").open || !this.active) return;
