@@ -125,8 +125,6 @@ def test_two_panes_have_one_zoom_and_the_link_repeats_the_view(page: Any, addres
 def lasso(page: Any) -> None:
     """Draw a region that holds 8 spots which count."""
     page.keyboard.press("l")
-    if page.viewport_size["width"] < 760:
-        page.evaluate("document.getElementById('region').hidden = true")
     box = page.locator(".stage").bounding_box()
     corners = page.evaluate(
         "[[50,100],[450,100],[450,300],[50,300]].map(([x,y]) => { const v = app.panes[0].view(); return [(x-v.left)/v.px0, (y-v.top)/v.px0] })"
@@ -168,6 +166,15 @@ def test_a_lasso_ranks_genes_without_a_p_value(page: Any, tmp_path: Path) -> Non
     page.evaluate("app.regions.rings = []; app.regions.table = null")
     page.set_input_files("#geojson", tmp_path / "again.geojson")
     until(page, "app.regions.table && app.regions.table.n_inside === 8")
+
+
+def test_what_tells_how_to_draw_leaves_room_to_draw(page: Any) -> None:
+    page.keyboard.press("l")
+    stage, panel = (page.locator(name).bounding_box() for name in (".stage", "#region"))
+    if page.viewport_size["width"] < 760:  # it lies over the map there
+        assert panel["y"] > stage["y"] + 0.7 * stage["height"]
+    else:
+        assert panel["x"] >= stage["x"] + stage["width"]
 
 
 def test_the_link_repeats_a_region(page: Any) -> None:
