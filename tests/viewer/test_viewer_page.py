@@ -212,6 +212,25 @@ def test_a_link_to_a_slide_that_is_not_here_says_so(page: Any, address: str) -> 
     assert "The link shows the slide S9, which is not here" in page.inner_text("#message")
 
 
+def test_geojson_starts_at_the_bounds_of_a_slide_as_in_qupath(page: Any, tmp_path: Path) -> None:
+    assert page.evaluate("app.run.slides[0].bounds_px0") == [0, 0]
+    lasso(page)
+    assert not page.query_selector("#from-bounds")
+    ring = page.evaluate("app.regions.rings[0]")
+    page.evaluate("app.run.slides[0].bounds_px0 = [1000, 40]; app.regions.write()")
+    for from_bounds, (x, y) in ((True, (1000, 40)), (False, (0, 0))):
+        page.set_checked("#from-bounds", from_bounds)
+        with page.expect_download() as saved:
+            page.click("#region >> text=GeoJSON out")
+        (tmp_path / "again.geojson").write_bytes(Path(saved.value.path()).read_bytes())
+        drawn = json.loads((tmp_path / "again.geojson").read_text())["features"][0]
+        outer = drawn["geometry"]["coordinates"][0]
+        assert outer[:-1] == [pytest.approx([a - x, b - y]) for a, b in ring]
+        page.evaluate("app.regions.rings = []; app.regions.table = null")
+        page.set_input_files("#geojson", tmp_path / "again.geojson")
+        until(page, "app.regions.table && app.regions.table.n_inside === 8")
+
+
 def test_a_region_of_many_corners_stays_out_of_the_link(page: Any) -> None:
     page.evaluate("app.regions.slide = 0")
     for corners, holds in ((2000, True), (2001, False)):

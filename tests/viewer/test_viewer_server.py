@@ -24,6 +24,7 @@ from hespotex.errors import RunError
 from hespotex.export.h5ad import read_prediction
 from hespotex.export.shown import measured_beside
 from hespotex.results.places import note_place
+from hespotex.slide.decoded import DecodedImage
 from hespotex.slide.slide import slide_key
 from hespotex.storage.run_folder import RunDir
 from hespotex.viewer.gate import MOST_BYTES
@@ -128,6 +129,15 @@ def test_a_slide_comes_with_its_verdict_grades_and_layers(address: str) -> None:
     assert about["image"] == "file"
     assert ask(address, "slide/1").json["image"] == "picture"
     assert "no image of S2" in ask(address, "slide/1").json["image_note"]
+
+
+def test_a_slide_tells_where_the_coordinates_of_qupath_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DecodedImage, "bounds_px0", (30.0, 40.0))
+    with viewing(folder, folder / "slides") as address:
+        assert ask(address, "slide/0").json["bounds_px0"] == [30, 40]
+        assert ask(address, "slide/1").json["bounds_px0"] == [0, 0]  # its file is not here
 
 
 def test_values_are_those_of_the_file(address: str, folder: Path) -> None:

@@ -158,6 +158,11 @@ class SlideImage:
                 return None
         return slide
 
+    @property
+    def bounds_px0(self) -> tuple[float, float]:
+        """x, y where QuPath's coordinates start; (0, 0) where there is no file that tells."""
+        return (0.0, 0.0) if self._slide is None else self._slide.bounds_px0
+
     def tile(self, zoom: int, column: int, row: int) -> Pixels | None:
         """(256, 256, 3) RGB, white beside the slide; None where there is no such tile.
 

@@ -151,6 +151,7 @@ class Library:
             "max_zoom": image.grid.max_zoom,
             "image": image.kind,
             "image_note": image.note,
+            "bounds_px0": list(image.bounds_px0),
             "diameter_um": spots.spot_diameter_um,
             "pitch_um": slide.pitch_um(),
             "is_image": slide.is_image,

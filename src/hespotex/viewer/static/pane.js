@@ -80,6 +80,8 @@ class Pane {
     }
     if (turn !== this.turn) return;
     this.about = about; this.slide = slide; this.where = spots;
+    this.app.run.slides[slide].bounds_px0 = about.bounds_px0;
+    if (this.app.regions.table) this.app.regions.write(); // one of a link, that came before the bounds
     this.tiles = new Tiles(slide, about, () => this.app.draw());
     this.nearest = null;
     this.values = null;

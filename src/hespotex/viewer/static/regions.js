@@ -8,7 +8,7 @@ class Regions {
   constructor(app) {
     Object.assign(this, { app, drawing: false, rings: [], path: [], slide: -1, table: null });
     this.panel = document.getElementById("region");
-    this.order = "difference"; this.turn = 0;
+    this.order = "difference"; this.turn = 0; this.fromBounds = true;
   }
   start(on) {
     this.drawing = on; this.path = []; this.dragged = false;
@@ -32,6 +32,15 @@ class Regions {
     if (slide < 0 || !rings.length) return this.clear();
     Object.assign(this, { slide, rings });
     await this.ask();
+  }
+  // Where QuPath's coordinates start on the slide of the region, MRXS and others with bounds; else of the slide that is looked at.
+  get bounds() {
+    const { run, active } = this.app, slide = this.rings.length ? this.slide : active ? active.slide : 0;
+    return run.slides[slide].bounds_px0 || [0, 0];
+  }
+  moved(rings, sign) {
+    const [x, y] = this.fromBounds ? this.bounds : [0, 0];
+    return rings.map((ring) => ring.map((p) => [p[0] + sign * x, p[1] + sign * y]));
   }
   clear() {
     this.turn++; // what was asked for a region that is gone is not shown
@@ -103,6 +112,14 @@ class Regions {
     const button = (text, act, off) => { const b = make("button", "", text); b.disabled = off; b.addEventListener("click", act); return b; };
     tools.append(button("CSV", () => this.csv(), !table), button("GeoJSON out", () => this.geojson(), !this.rings.length), label);
     panel.replaceChildren(head, tools);
+    const [x0, y0] = this.bounds;
+    if (x0 || y0) {
+      const check = make("input"), words = make("label", "small");
+      Object.assign(check, { type: "checkbox", id: "from-bounds", checked: this.fromBounds });
+      check.addEventListener("change", () => { this.fromBounds = check.checked; });
+      words.append(check, ` GeoJSON as QuPath shows this slide: from its bounds, which start at ${x0}, ${y0} px`);
+      panel.append(words);
+    }
     if (!table) {
       panel.append(make("p", "", "Drag a lasso on the map, or click corners and double-click the last."));
       return;
@@ -153,13 +170,14 @@ class Regions {
   }
   geojson() {
     const name = this.app.run.slides[this.slide].name;
-    const features = this.rings.map((ring, i) => ({ type: "Feature", geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] }, properties: { objectType: "annotation", name: `region ${i + 1}` } }));
+    const features = this.moved(this.rings, -1).map((ring, i) => ({ type: "Feature", geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] }, properties: { objectType: "annotation", name: `region ${i + 1}` } }));
     saveFile(`${name}_region.geojson`, new Blob([JSON.stringify({ type: "FeatureCollection", features })], { type: "application/geo+json" }));
   }
   async read(file) {
     try {
       const { regions } = await Source.json("geojson", await file.text());
-      this.rings = regions.flatMap((r) => r.rings); this.slide = this.app.active.slide;
+      this.rings = []; this.slide = this.app.active.slide;
+      this.rings = this.moved(regions.flatMap((r) => r.rings), 1);
       await this.ask();
     } catch (error) { this.app.say(error.message); }
   }
