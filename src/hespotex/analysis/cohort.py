@@ -111,7 +111,7 @@ def cohort(
         )
     obs = slide_obs([s.summary_of for s in used])
     unnamed, own = obs.pop("patient_named") == 0, obs[keys.PATIENT_ID]
-    said = []
+    said: list[str] = []
     if clinical is not None:
         obs, said = attach_clinical(obs, Path(clinical))
     notes += [*_unnamed(obs[unnamed & (obs[keys.PATIENT_ID] == own)]), *said]
