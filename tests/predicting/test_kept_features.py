@@ -14,7 +14,7 @@ from hespotex.analysis.prediction_file import PredictionFile
 from hespotex.features.encode import encode_section
 from hespotex.features.kept import Kept, kept_beside
 from hespotex.geometry import Geometry
-from hespotex.predicting import Predictor, SlideOptions, SlideTask, predict_slide
+from hespotex.predicting import Predictor, SlideOptions, SlideTask, one_slide, predict_slide
 from hespotex.predicting import encode as encoding
 from hespotex.sections.section import Section
 
@@ -76,6 +76,24 @@ def test_features_asked_for_later_are_made_and_the_prediction_stays_as_it_was(
     for keep in (True, False):
         assert predict_slide(predictor, _task(slide, keep=keep), tmp_path).status == "skipped"
     assert kept_beside(path).read_bytes() == kept
+
+
+def test_a_call_that_ends_while_files_are_written_leaves_no_work_behind_once_it_is_done(
+    predictor: Predictor, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_slide(predictor, _task(slide, keep=False), tmp_path)
+
+    def end(*_args: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one_slide, "write_outputs", end)
+        with pytest.raises(KeyboardInterrupt):
+            predict_slide(predictor, _task(slide, keep=True), tmp_path)
+    assert list((tmp_path / "work").iterdir())
+    predict_slide(predictor, _task(slide, keep=True), tmp_path)
+    assert kept_beside(tmp_path / "predictions" / "s.h5ad").exists()
+    assert not (tmp_path / "work").exists() or not list((tmp_path / "work").iterdir())
 
 
 def test_features_of_another_slide_under_the_name_are_replaced(

@@ -189,8 +189,11 @@ def _predict_slide(
     store = _decode(job, section, whole, encoded, factor, compact)
     finished = _finish(job, layout, store, whole, thumbnail, compact)
     with job.clock.stage("write"):
-        kept = keep_slide(run, predictor.bundle, section, job.plan, features, task.options, job.key)
-        paths = {**write_outputs(run, predictor.bundle, finished, task.options), **kept}
+        paths = write_outputs(run, predictor.bundle, finished, task.options)
+        # Last: a call that ends before finds its work again, and one that finds both leaves no work behind.
+        paths |= keep_slide(
+            run, predictor.bundle, section, job.plan, features, task.options, job.key
+        )
     shutil.rmtree(job.work, ignore_errors=True)
     return SlideOutcome(
         task.section_id,
