@@ -32,6 +32,7 @@ class App {
     new ResizeObserver(() => this.draw()).observe(by("panes"));
   }
   readState() {
+    this.known = location.hash;
     const state = new URLSearchParams(location.hash.slice(1)), number = (k) => (state.has(k) && Number.isFinite(+state.get(k)) ? +state.get(k) : null);
     for (const k of ["low", "high", "opacity"]) if (number(k) !== null) this.look[k] = number(k);
     for (const k of ["diverging", "sequential"]) if (state.get(k) in this.run.palettes) this.look[k] = state.get(k);
@@ -49,12 +50,14 @@ class App {
   }
   async readRegion() { if (this.linked) await this.regions.restore(...this.linked); }
   writeState() {
+    if (location.hash !== this.known) return; // a link that was given, and is about to be read
     const state = new URLSearchParams(), { look, camera } = this;
     for (const p of this.panes) if (p.about) state.append("pane", [this.run.slides[p.slide].name, p.show, p.gene].join("~"));
     for (const part of this.regions.state || []) state.append("region", part);
     state.set("at", [camera.x.toFixed(1), camera.y.toFixed(1), camera.um.toPrecision(4)].join(","));
     for (const [k, v] of Object.entries(look)) if (v !== null) state.set(k, v === true ? "1" : v === false ? "0" : v);
     history.replaceState(null, "", `#${state}`);
+    this.known = location.hash;
   }
   async setPanes(wanted) {
     while (this.panes.length > wanted.length) this.panes.pop().root.remove();
